@@ -1,0 +1,25 @@
+//! What any client of a scandir does: sends commands, reads what is so, and waits for what happens.
+//!
+//! *Lives here:* service directories and scandirs as a client sees them, listeners in `event/`, waiting for states
+//! of one service or of many with one poll, and the words for what a service is doing.
+//!
+//! *Does not live here:* any format (`wire`), any decision of a supervisor (`core`), profiles and desired state
+//! (`gateways`), and any output. Everything here works on a genuine s6 tree as on ours, as whichever user the
+//! directory's modes allow.
+//!
+//! A client subscribes before it acts and waits for a letter or a deadline. Nothing here sleeps or asks twice.
+//! The process must ignore SIGPIPE, as Rust programs do: a supervisor may go away between opening and writing.
+#![forbid(unsafe_code)]
+
+mod changes;
+mod dir;
+mod listener;
+mod open;
+mod scandir;
+pub mod status_view;
+mod waiting;
+
+pub use dir::{SendError, ServiceDir, StatusError};
+pub use listener::Listener;
+pub use scandir::{ScanDir, ScanSendError};
+pub use waiting::{Condition, WaitError, Waited, Waiter, act, act_all, restart, restart_all, wait, wait_all};

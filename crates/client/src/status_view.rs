@@ -1,0 +1,371 @@
+//! *Lives here:* what a service's state is called for people and programs, computed from what its directory says.
+//!
+//! *Does not live here:* tables, colours, and the wish that a profile records.
+
+use crate::{ServiceDir, StatusError};
+use gatevisor_wire::{
+    policy::{Phase, Policy},
+    status::Status,
+};
+use std::fmt::{self, Write};
+
+/// Exit codes of our interpreter when it could not start the service's command.
+///
+/// **Source:** POSIX `sh` for 126 and 127; s6 for 111.
+const START_FAILED: [u8; 3] = [126, 127, 111];
+
+/// The state of a service in the words that we show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateName {
+    /// Up; whether it works it does not say itself.
+    Up,
+    /// Up, and it has said that it is ready.
+    Ready,
+    /// Up, and it will say when it is ready.
+    Starting,
+    /// Down, and it will be started again.
+    BackingOff {
+        /// When, in milliseconds of Unix time, where the supervisor says so.
+        until_unix_ms: Option<i64>,
+    },
+    /// Still up, and wanted down.
+    Stopping,
+    /// Its finish script runs.
+    Finishing,
+    /// Down, and wanted so.
+    Down,
+    /// Down for good: it will not be started again by itself.
+    Failed {
+        /// Why, where the supervisor says so.
+        reason: Option<String>,
+    },
+    /// Down, because its command could not be executed; it will be tried again.
+    FailedToStart {
+        /// Which stage, and what the system said.
+        reason: Option<String>,
+        /// When it will be tried again, in milliseconds of Unix time, where the supervisor says so.
+        until_unix_ms: Option<i64>,
+    },
+    /// No supervisor holds it.
+    NotSupervised,
+    /// Up, and paused by a command.
+    Paused,
+}
+
+impl StateName {
+    /// Returns the word for the state.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Ready => "ready",
+            Self::Starting => "starting",
+            Self::BackingOff { .. } => "backing off",
+            Self::Stopping => "stopping",
+            Self::Finishing => "finishing",
+            Self::Down => "down",
+            Self::Failed { .. } => "failed",
+            Self::FailedToStart { .. } => "failed to start",
+            Self::NotSupervised => "not supervised",
+            Self::Paused => "paused",
+        }
+    }
+
+    /// Returns why it is so, where that is known.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Failed { reason } | Self::FailedToStart { reason, .. } => reason.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Returns when the next start is due, in milliseconds of Unix time, where one is and that is known.
+    pub const fn until_unix_ms(&self) -> Option<i64> {
+        match self {
+            Self::BackingOff { until_unix_ms } | Self::FailedToStart { until_unix_ms, .. } => *until_unix_ms,
+            _ => None,
+        }
+    }
+
+    /// Returns the state that these facts mean.
+    ///
+    /// `start_error` is why the last start failed before the service's command was reached.
+    pub fn of(
+        supervised: bool,
+        status: Option<&Status>,
+        policy: Option<&Policy>,
+        has_readiness: bool,
+        start_error: Option<&str>,
+    ) -> Self {
+        match status {
+            Some(status) if supervised && status.pid.is_some() => Self::of_running(status, has_readiness),
+            Some(status) if supervised => Self::of_down(status, policy, start_error),
+            _ => Self::NotSupervised,
+        }
+    }
+
+    const fn of_running(status: &Status, has_readiness: bool) -> Self {
+        if status.finishing {
+            Self::Finishing
+        } else if status.paused {
+            Self::Paused
+        } else if !status.want_up {
+            Self::Stopping
+        } else if status.ready {
+            Self::Ready
+        } else if has_readiness {
+            Self::Starting
+        } else {
+            Self::Up
+        }
+    }
+
+    fn of_down(status: &Status, policy: Option<&Policy>, start_error: Option<&str>) -> Self {
+        let phase = policy.map_or(Phase::Running, |policy| policy.phase);
+        let until_unix_ms =
+            policy.and_then(|policy| policy.until).map(gatevisor_wire::tai::Tai64n::to_unix_ms);
+        let said = policy.and_then(|policy| policy.reason.as_deref());
+        // The text is of the last start only if that start ended as our interpreter ends when it fails.
+        let exit_code = status.last.exit_code().filter(|_| !status.never_started());
+        let start_error = start_error.filter(|_| exit_code.is_some_and(|code| START_FAILED.contains(&code)));
+        match phase {
+            Phase::Failed | Phase::Refused => Self::Failed { reason: said.or(start_error).map(String::from) },
+            Phase::FailedToStart => {
+                Self::FailedToStart { reason: start_error.or(said).map(String::from), until_unix_ms }
+            }
+            // s6 has no phases, but its status says that the service is wanted up and is not.
+            Phase::Backoff | Phase::Running if phase == Phase::Backoff || status.want_up => match start_error
+            {
+                Some(reason) => Self::FailedToStart { reason: Some(reason.into()), until_unix_ms },
+                None => Self::BackingOff { until_unix_ms },
+            },
+            Phase::Backoff | Phase::Running => Self::Down,
+        }
+    }
+}
+
+impl fmt::Display for StateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// Everything that a service directory says at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// The state in one word.
+    pub state: StateName,
+    /// Whether a supervisor holds the service.
+    pub supervised: bool,
+    /// What the status file says, even where nobody keeps it up to date any more.
+    pub status: Option<Status>,
+    /// What the policy file says; `None` under s6.
+    pub policy: Option<Policy>,
+    /// Whether the service is up by default.
+    pub normally_up: bool,
+    /// Whether the service says itself when it is ready.
+    pub has_readiness: bool,
+    /// Why the last start failed before the service's command was reached; it may be long ago.
+    pub start_error: Option<String>,
+    /// What could not be looked at, and why: then the state is only what else is known.
+    pub problem: Option<String>,
+}
+
+/// Looks at a service directory once; never waits.
+pub fn observe(dir: &ServiceDir) -> Observation {
+    let mut problem = None;
+    let supervised = dir.supervised().unwrap_or_else(|error| {
+        problem = Some(format!("cannot open control FIFO `{}`: {error}", dir.control_path().display()));
+        false
+    });
+    let status = match dir.status() {
+        Ok(status) => Some(status),
+        Err(StatusError::NeverSupervised { .. } | StatusError::Missing { .. }) => None,
+        Err(error) => {
+            problem = problem.or_else(|| Some(chain(&error)));
+            None
+        }
+    };
+    // After the status, for a stale phase is recognised by a newer status and not the other way round.
+    let policy = dir.policy();
+    let has_readiness = dir.has_readiness();
+    let start_error = dir.start_error();
+    let state =
+        StateName::of(supervised, status.as_ref(), policy.as_ref(), has_readiness, start_error.as_deref());
+    Observation {
+        state,
+        supervised,
+        status,
+        policy,
+        normally_up: dir.normally_up(),
+        has_readiness,
+        start_error,
+        problem,
+    }
+}
+
+/// Returns an error and its causes, one after another.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Writing to a string cannot fail.
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::StateName;
+    use gatevisor_wire::{
+        Pid,
+        policy::{Phase, Policy},
+        status::Status,
+        tai::Tai64n,
+        wait::WaitStatus,
+    };
+
+    const DOWN: Status = Status {
+        changed: Tai64n::EPOCH,
+        ready_at: Tai64n::EPOCH,
+        pid: None,
+        last: WaitStatus::exited(0),
+        paused: false,
+        finishing: false,
+        want_up: false,
+        ready: true,
+    };
+
+    fn up() -> Status {
+        Status { pid: Pid::new(7), want_up: true, ready: false, ..DOWN }
+    }
+
+    fn failing(code: u8) -> Status {
+        Status { want_up: true, last: WaitStatus::exited(code), ..DOWN }
+    }
+
+    fn in_phase(phase: Phase) -> Policy {
+        let until = Some(Tai64n::from_unix(5, 250_000_000));
+        Policy { phase, until, reason: Some("why".into()), ..Policy::default() }
+    }
+
+    #[test]
+    fn the_words_are_exactly_these() {
+        let until_unix_ms = None;
+        let words = [
+            StateName::Up,
+            StateName::Ready,
+            StateName::Starting,
+            StateName::BackingOff { until_unix_ms },
+            StateName::Stopping,
+            StateName::Finishing,
+            StateName::Down,
+            StateName::Failed { reason: None },
+            StateName::FailedToStart { reason: None, until_unix_ms },
+            StateName::NotSupervised,
+            StateName::Paused,
+        ];
+        let expected = [
+            "up",
+            "ready",
+            "starting",
+            "backing off",
+            "stopping",
+            "finishing",
+            "down",
+            "failed",
+            "failed to start",
+            "not supervised",
+            "paused",
+        ];
+        assert_eq!(words.map(|state| state.to_string()), expected);
+    }
+
+    #[test]
+    fn the_state_of_a_service_with_a_process_is_read_from_its_flags() {
+        for (status, has_readiness, expected) in [
+            (up(), false, StateName::Up),
+            (up(), true, StateName::Starting),
+            (Status { ready: true, ..up() }, true, StateName::Ready),
+            (Status { paused: true, ready: true, ..up() }, true, StateName::Paused),
+            (Status { want_up: false, ready: true, ..up() }, true, StateName::Stopping),
+            (Status { finishing: true, ..up() }, true, StateName::Finishing),
+            (Status { finishing: true, want_up: false, ..up() }, true, StateName::Finishing),
+        ] {
+            // A phase left over from before the start means nothing.
+            for policy in [None, Some(in_phase(Phase::Backoff)), Some(in_phase(Phase::Running))] {
+                let state = StateName::of(true, Some(&status), policy.as_ref(), has_readiness, Some("old"));
+                assert_eq!(state, expected, "{status:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_state_of_a_service_without_a_process_is_read_from_wish_policy_and_last_exit() {
+        let until_unix_ms = Some(5250);
+        let why = Some("why".to_owned());
+        let error = Some("executing: no such file (errno 2)".to_owned());
+        let never = Status { paused: true, ..DOWN };
+        for (status, policy, expected) in [
+            (DOWN, None, StateName::Down),
+            (never, None, StateName::Down),
+            (DOWN, Some(in_phase(Phase::Running)), StateName::Down),
+            // Under s6.
+            (failing(1), None, StateName::BackingOff { until_unix_ms: None }),
+            (failing(127), None, StateName::FailedToStart { reason: error.clone(), until_unix_ms: None }),
+            // Under us.
+            (failing(1), Some(in_phase(Phase::Backoff)), StateName::BackingOff { until_unix_ms }),
+            (failing(100), Some(in_phase(Phase::Backoff)), StateName::BackingOff { until_unix_ms }),
+            (
+                failing(126),
+                Some(in_phase(Phase::Backoff)),
+                StateName::FailedToStart { reason: error.clone(), until_unix_ms },
+            ),
+            (
+                failing(127),
+                Some(in_phase(Phase::Backoff)),
+                StateName::FailedToStart { reason: error.clone(), until_unix_ms },
+            ),
+            (
+                failing(111),
+                Some(in_phase(Phase::Backoff)),
+                StateName::FailedToStart { reason: error.clone(), until_unix_ms },
+            ),
+            (
+                failing(1),
+                Some(in_phase(Phase::FailedToStart)),
+                StateName::FailedToStart { reason: why.clone(), until_unix_ms },
+            ),
+            (failing(78), Some(in_phase(Phase::Failed)), StateName::Failed { reason: why.clone() }),
+            (DOWN, Some(in_phase(Phase::Refused)), StateName::Failed { reason: why.clone() }),
+        ] {
+            let state = StateName::of(true, Some(&status), policy.as_ref(), false, error.as_deref());
+            assert_eq!(state, expected, "{status:?} {policy:?}");
+        }
+    }
+
+    #[test]
+    fn a_failure_to_start_without_its_text_is_a_back_off() {
+        let state = StateName::of(true, Some(&failing(127)), Some(&in_phase(Phase::Backoff)), false, None);
+        assert_eq!(state, StateName::BackingOff { until_unix_ms: Some(5250) });
+    }
+
+    #[test]
+    fn a_service_that_nobody_supervises_is_called_so_whatever_its_status_says() {
+        for status in [None, Some(&up()), Some(&DOWN)] {
+            assert_eq!(StateName::of(false, status, None, true, None), StateName::NotSupervised);
+        }
+        // Supervised, but its status cannot be read.
+        assert_eq!(StateName::of(true, None, None, true, None), StateName::NotSupervised);
+    }
+
+    #[test]
+    fn reasons_and_times_are_given_where_there_are_any() {
+        let failed = StateName::Failed { reason: Some("why".into()) };
+        assert_eq!((failed.reason(), failed.until_unix_ms()), (Some("why"), None));
+        let again = StateName::FailedToStart { reason: Some("how".into()), until_unix_ms: Some(1) };
+        assert_eq!((again.reason(), again.until_unix_ms()), (Some("how"), Some(1)));
+        assert_eq!((StateName::Up.reason(), StateName::Up.until_unix_ms()), (None, None));
+    }
+}

@@ -1,0 +1,71 @@
+//! What the shell does next.
+
+use gatevisor_wire::Pid;
+use gatevisor_wire::event::Letter;
+use gatevisor_wire::policy::Policy;
+use gatevisor_wire::status::Status;
+use gatevisor_wire::tally::Death;
+use gatevisor_wire::wait::WaitStatus;
+
+/// Something for the shell to do, in the order given.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Start `run`. Answer with `Forked`, then `Spawned` or `SpawnFailed`.
+    SpawnRun,
+    /// Start `finish` after the death of the process with this pid and outcome. Answer with
+    /// `FinishForked` or `FinishAbsent`.
+    SpawnFinish(Pid, WaitStatus),
+    /// Send a signal to the process.
+    Signal(Pid, u8),
+    /// Send a signal to the process group.
+    SignalGroup(Pid, u8),
+    /// Send the down signal, then `SIGCONT`. Answer with `Terminating`.
+    Terminate(Pid),
+    /// Send the down signal and nothing else.
+    DownSignal(Pid),
+    /// Send the reload signal.
+    ReloadSignal(Pid),
+    /// Send `SIGKILL`: to the group where `flag-timeout-killpg` says so.
+    KillOverdue(Pid),
+    /// Close our end of the readiness pipe.
+    CloseReadiness,
+    /// Append to the death tally.
+    RecordDeath(Death),
+    /// Replace `supervise/status`.
+    PublishStatus(Status),
+    /// Replace `supervise/policy`.
+    PublishPolicy(Policy),
+    /// Tell the listeners of `event/`.
+    Broadcast(&'static [Letter]),
+    /// Make the `down` file.
+    CreateDownFile,
+    /// Remove the `down` file.
+    RemoveDownFile,
+    /// Supervision of this service is over: let go of it.
+    End,
+}
+
+/// The effects of one step, in order. Bounded: no step has more than [`Effects::MAX`].
+#[derive(Debug, Default)]
+pub struct Effects(Vec<Effect>);
+
+impl Effects {
+    /// How many effects one step can have at the most.
+    pub const MAX: usize = 12;
+
+    /// Returns an empty list.
+    pub fn new() -> Self {
+        Self(Vec::with_capacity(Self::MAX))
+    }
+
+    /// Appends an effect.
+    pub(crate) fn add(&mut self, effect: Effect) {
+        debug_assert!(self.0.len() < Self::MAX, "a step has at most {} effects", Self::MAX);
+        self.0.push(effect);
+    }
+
+    /// Takes the effects out, oldest first, and leaves the list empty for the next step.
+    pub fn drain(&mut self) -> impl Iterator<Item = Effect> + '_ {
+        self.0.drain(..)
+    }
+}

@@ -1,0 +1,511 @@
+//! The life of one supervised service.
+//!
+//! *Lives here:* the state × event table: what a control byte, a death or a deadline means in each
+//! phase.
+//! *Does not live here:* when a restart is due (see [`crate::restart`]) and everything that touches the kernel.
+//!
+//! **Source:** s6-supervise(8) and its table of actions; DESIGN's restart policy where the rules are native.
+
+mod commands;
+
+use gatevisor_wire::Pid;
+use gatevisor_wire::control::Control;
+use gatevisor_wire::event::Letter::{self, Died, Finished, PermanentFailure, Ready, SupervisionEnded, Up};
+use gatevisor_wire::policy::{self, Policy};
+use gatevisor_wire::signal;
+use gatevisor_wire::status::Status;
+use gatevisor_wire::tally::Death;
+use gatevisor_wire::wait::WaitStatus;
+
+use crate::effect::{Effect, Effects};
+use crate::restart::{History, Numbers, Rules, Verdict};
+use crate::time::{Moment, Tick};
+
+/// Milliseconds between two attempts to kill what should have been dead.
+const KILL_AGAIN_MS: u64 = 5000;
+/// Milliseconds after a death, or after readiness, before s6 starts a service again.
+const S6_PAUSE_MS: u64 = 1000;
+/// Milliseconds before s6 2.11 tries again to execute a `run` that could not be.
+const S6_EXEC_RETRY_MS: u64 = 10_000;
+/// The exit code of a finish script that declares a permanent failure.
+const FINISH_PERMANENT: u8 = 125;
+
+/// What happened. Facts the machine needs from disk travel inside the event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A byte came through the control FIFO.
+    Control(Control),
+    /// A process was forked for `run`; it has not reached its program yet.
+    Forked(Pid),
+    /// The process reached its program.
+    Spawned,
+    /// No process was made, or it did not reach its program; the text says at which step and why.
+    SpawnFailed(String),
+    /// The down signal was sent; `SIGKILL` is due after so many milliseconds, 0: never.
+    Terminating(u64),
+    /// A process was forked for `finish`, which may take so many milliseconds, 0: for ever.
+    FinishForked(Pid, u64),
+    /// There is no `finish` to run, or it cannot be.
+    FinishAbsent,
+    /// The process of the current phase ended.
+    Exited(WaitStatus),
+    /// The service wrote a newline to its notification descriptor.
+    Ready,
+    /// The time returned by [`Machine::deadline`] has come.
+    Deadline,
+    /// The supervisor is going down: bring the service down, then end.
+    Shutdown,
+    /// The service directory is gone: bring the service down, kill it after so many milliseconds, end.
+    Withdraw(u64),
+    /// Patience is over: kill what runs.
+    KillNow,
+}
+
+/// What runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing; a start may be due.
+    Down { start_at: Option<Tick> },
+    /// A process that has not reached its program; the pid is unknown until the fork is done.
+    Starting { pid: Option<Pid>, kill_at: Option<Tick> },
+    /// The service.
+    Up { pid: Pid, since: Tick, kill_at: Option<Tick> },
+    /// The finish script; the pid is unknown until the fork is done.
+    Finishing { pid: Option<Pid>, kill_at: Option<Tick> },
+    /// Nothing, ever again.
+    Ended,
+}
+
+/// The machine of one service.
+#[derive(Debug)]
+pub struct Machine {
+    phase: Phase,
+    status: Status,
+    rules: Rules,
+    history: History,
+    /// End supervision when the service is down next.
+    last: bool,
+    /// No start before this, once down.
+    not_before: Tick,
+    /// Cap on the time to `SIGKILL`, whatever the directory says.
+    kill_within_ms: Option<u64>,
+    ready_since: Option<Tick>,
+    /// Somebody told the running process to end: its death is no failure.
+    asked_to_die: bool,
+    restarts: u64,
+    /// Whether any process was ever started, so that the next one is a restart.
+    started: bool,
+    failure: Option<Box<str>>,
+    /// What `supervise/policy` says, to avoid writing the same again.
+    published: policy::Phase,
+}
+
+impl Machine {
+    /// Returns the machine of a service that has never run, and asks for its first status.
+    ///
+    /// `want_up` is false where a `down` file is present; `seed` spreads the delays of many services.
+    pub fn new(now: Moment, rules: Rules, want_up: bool, seed: u64, out: &mut Effects) -> Self {
+        // Paused without a process reads as "not started yet" to s6 2.13 and newer.
+        let status = Status {
+            changed: now.wall,
+            ready_at: now.wall,
+            pid: None,
+            last: WaitStatus::from_raw(0),
+            paused: true,
+            finishing: false,
+            want_up,
+            ready: true,
+        };
+        out.add(Effect::PublishStatus(status));
+        out.add(Effect::Broadcast(&[Letter::SupervisionStarted]));
+        Self {
+            phase: Phase::Down { start_at: want_up.then_some(now.tick) },
+            status,
+            rules,
+            history: History::new(seed),
+            last: false,
+            not_before: now.tick,
+            kill_within_ms: None,
+            ready_since: None,
+            asked_to_die: false,
+            restarts: 0,
+            started: false,
+            failure: None,
+            published: policy::Phase::Running,
+        }
+    }
+
+    /// Returns when the next [`Event::Deadline`] is due.
+    pub fn deadline(&self) -> Option<Tick> {
+        match self.phase {
+            Phase::Down { start_at } => start_at,
+            Phase::Starting { kill_at, .. }
+            | Phase::Up { kill_at, .. }
+            | Phase::Finishing { kill_at, .. } => kill_at,
+            Phase::Ended => None,
+        }
+    }
+
+    /// Returns the process that runs now, be it the service, its finish script or one on its way.
+    pub fn pid(&self) -> Option<Pid> {
+        match self.phase {
+            Phase::Up { pid, .. } => Some(pid),
+            Phase::Starting { pid, .. } | Phase::Finishing { pid, .. } => pid,
+            Phase::Down { .. } | Phase::Ended => None,
+        }
+    }
+
+    /// Returns whether a `run` was asked for and not forked yet.
+    pub fn awaits_fork(&self) -> bool {
+        matches!(self.phase, Phase::Starting { pid: None, .. })
+    }
+
+    /// Returns whether supervision is over.
+    pub fn ended(&self) -> bool {
+        self.phase == Phase::Ended
+    }
+
+    /// Returns the status as last published or about to be.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// Decides what `event` means now. Total: every event has a meaning in every phase, even if that
+    /// meaning is "nothing".
+    ///
+    /// `numbers` are the slot's; they matter for [`Event::Exited`] and [`Event::SpawnFailed`] only.
+    pub fn step(&mut self, now: Moment, event: Event, numbers: &Numbers, out: &mut Effects) {
+        match event {
+            Event::Control(control) => self.control(now, control, out),
+            Event::Forked(pid) => self.forked(pid, out),
+            Event::Spawned => self.spawned(now, out),
+            Event::SpawnFailed(why) => self.spawn_failed(now, &why, numbers, out),
+            Event::Terminating(ms) => self.terminating(now, ms),
+            Event::FinishForked(pid, ms) => self.finish_forked(now, pid, ms, out),
+            Event::FinishAbsent => self.finish_absent(now, out),
+            Event::Exited(how) => self.exited(now, how, numbers, out),
+            Event::Ready => self.ready(now, out),
+            Event::Deadline => self.due(now, out),
+            Event::Shutdown => self.shut_down(out),
+            Event::Withdraw(ms) => self.withdraw(now, ms, out),
+            Event::KillNow => match self.phase {
+                Phase::Up { pid, .. } | Phase::Starting { pid: Some(pid), .. } => {
+                    out.add(Effect::KillOverdue(pid));
+                }
+                Phase::Finishing { pid: Some(pid), .. } => out.add(Effect::Signal(pid, signal::KILL)),
+                Phase::Down { .. }
+                | Phase::Starting { pid: None, .. }
+                | Phase::Finishing { pid: None, .. }
+                | Phase::Ended => {}
+            },
+        }
+    }
+
+    fn is_up(&self) -> bool {
+        matches!(self.phase, Phase::Up { .. })
+    }
+
+    fn start(&mut self, out: &mut Effects) {
+        // Whatever was wrong before, this life is not to blame.
+        self.failure = None;
+        self.phase = Phase::Starting { pid: None, kill_at: None };
+        out.add(Effect::SpawnRun);
+    }
+
+    fn forked(&mut self, pid: Pid, out: &mut Effects) {
+        match self.phase {
+            Phase::Starting { pid: None, kill_at } => {
+                self.phase = Phase::Starting { pid: Some(pid), kill_at };
+            }
+            // Nobody asked for it, or no longer: it must not run.
+            Phase::Down { .. }
+            | Phase::Starting { pid: Some(_), .. }
+            | Phase::Up { .. }
+            | Phase::Finishing { .. }
+            | Phase::Ended => out.add(Effect::Signal(pid, signal::KILL)),
+        }
+    }
+
+    fn spawned(&mut self, now: Moment, out: &mut Effects) {
+        let Phase::Starting { pid: Some(pid), kill_at } = self.phase else { return };
+        self.phase = Phase::Up { pid, since: now.tick, kill_at };
+        self.status.pid = Some(pid);
+        self.status.ready = false;
+        self.status.paused = false;
+        self.status.changed = now.wall;
+        self.ready_since = None;
+        if self.started {
+            self.restarts = self.restarts.saturating_add(1);
+        }
+        if self.started || self.published != policy::Phase::Running {
+            self.write_policy(policy::Phase::Running, None, None, out);
+        }
+        self.started = true;
+        out.add(Effect::PublishStatus(self.status));
+        out.add(Effect::Broadcast(&[Up]));
+    }
+
+    fn spawn_failed(&mut self, now: Moment, why: &str, numbers: &Numbers, out: &mut Effects) {
+        let Phase::Starting { .. } = self.phase else { return };
+        self.phase = Phase::Down { start_at: None };
+        if self.last {
+            self.end(out);
+            return;
+        }
+        let verdict = match self.rules {
+            Rules::Native => self.history.after_failed_start(numbers),
+            Rules::S6 => Verdict::After(S6_EXEC_RETRY_MS),
+        };
+        let retry_ms = match verdict {
+            Verdict::After(ms) if self.status.want_up => Some(ms),
+            Verdict::After(_) | Verdict::Hopeless(_) => None,
+            Verdict::GivenUp(_) => {
+                self.set_want(false, out);
+                None
+            }
+        };
+        self.phase = Phase::Down { start_at: retry_ms.map(|ms| now.tick.after(ms)) };
+        let until = retry_ms.map(|ms| now.wall_after(ms));
+        self.write_policy(policy::Phase::FailedToStart, until, Some(why.to_owned()), out);
+    }
+
+    fn terminating(&mut self, now: Moment, ms: u64) {
+        let due = self.kill_at(now, ms);
+        match &mut self.phase {
+            // Also on its way to its program: the signal may come when that ignores it already.
+            Phase::Up { kill_at, .. } | Phase::Starting { pid: Some(_), kill_at } => *kill_at = due,
+            Phase::Down { .. }
+            | Phase::Starting { pid: None, .. }
+            | Phase::Finishing { .. }
+            | Phase::Ended => {}
+        }
+    }
+
+    /// Returns when to kill what may take so many milliseconds, 0: for ever.
+    fn kill_at(&self, now: Moment, ms: u64) -> Option<Tick> {
+        let ms = match (self.kill_within_ms, ms) {
+            (Some(cap), 0) => cap,
+            (Some(cap), ms) => ms.min(cap),
+            (None, ms) => ms,
+        };
+        (ms > 0).then(|| now.tick.after(ms))
+    }
+
+    fn exited(&mut self, now: Moment, how: WaitStatus, numbers: &Numbers, out: &mut Effects) {
+        match self.phase {
+            Phase::Up { pid, since, .. } => self.died(now, pid, since, how, numbers, out),
+            Phase::Starting { pid: Some(pid), .. } => {
+                // It was killed on its way to its program: a life without an instant of being up.
+                self.started = true;
+                self.died(now, pid, now.tick, how, numbers, out);
+            }
+            Phase::Finishing { pid: Some(_), .. } => {
+                if how.exit_code() == Some(FINISH_PERMANENT) {
+                    self.fail("finish exited 125".to_owned());
+                }
+                self.settle(now, false, out);
+            }
+            Phase::Down { .. }
+            | Phase::Starting { pid: None, .. }
+            | Phase::Finishing { pid: None, .. }
+            | Phase::Ended => {}
+        }
+    }
+
+    fn died(
+        &mut self,
+        now: Moment,
+        pid: Pid,
+        since: Tick,
+        how: WaitStatus,
+        numbers: &Numbers,
+        out: &mut Effects,
+    ) {
+        self.status.last = how;
+        self.status.paused = false;
+        self.status.ready = false;
+        self.status.changed = now.wall;
+        self.not_before = match self.rules {
+            Rules::Native => self.judge(now, since, how, numbers),
+            Rules::S6 => self.ready_since.map_or(now.tick.after(S6_PAUSE_MS), |at| at.after(S6_PAUSE_MS)),
+        };
+        self.ready_since = None;
+        self.asked_to_die = false;
+        self.phase = Phase::Finishing { pid: None, kill_at: None };
+        out.add(Effect::CloseReadiness);
+        out.add(Effect::RecordDeath(Death::new(now.wall, how)));
+        out.add(Effect::SpawnFinish(pid, how));
+    }
+
+    /// Returns when the native policy allows the next start.
+    fn judge(&mut self, now: Moment, since: Tick, how: WaitStatus, numbers: &Numbers) -> Tick {
+        if !self.status.want_up || self.last {
+            return now.tick;
+        }
+        let hopeless = how.exit_code().is_some_and(|code| numbers.fail_codes.contains(&code));
+        if self.asked_to_die && !hopeless {
+            return now.tick;
+        }
+        match self.history.after_death(numbers, since, now.tick, how) {
+            Verdict::After(ms) => now.tick.after(ms),
+            Verdict::Hopeless(code) => {
+                self.fail(format!("exit code {code} means that a restart cannot help"));
+                now.tick
+            }
+            Verdict::GivenUp(times) => {
+                self.fail(format!("given up after {times} failures in a row ({how})"));
+                now.tick
+            }
+        }
+    }
+
+    /// Stops wanting the service up, for a reason that is kept.
+    fn fail(&mut self, reason: String) {
+        self.status.want_up = false;
+        self.failure = Some(reason.into_boxed_str());
+    }
+
+    fn finish_forked(&mut self, now: Moment, pid: Pid, ms: u64, out: &mut Effects) {
+        let Phase::Finishing { pid: None, .. } = self.phase else {
+            out.add(Effect::Signal(pid, signal::KILL));
+            return;
+        };
+        let kill_at = self.kill_at(now, ms);
+        self.phase = Phase::Finishing { pid: Some(pid), kill_at };
+        self.status.pid = Some(pid);
+        self.status.finishing = true;
+        out.add(Effect::PublishStatus(self.status));
+        out.add(Effect::Broadcast(&[Died]));
+    }
+
+    fn finish_absent(&mut self, now: Moment, out: &mut Effects) {
+        if let Phase::Finishing { pid, .. } = self.phase {
+            // A finish script that was forked but not executed has been announced already.
+            self.settle(now, pid.is_none(), out);
+        }
+    }
+
+    /// The service is down for good or until the next start; `died_now` when its death is not announced yet.
+    fn settle(&mut self, now: Moment, died_now: bool, out: &mut Effects) {
+        self.status.pid = None;
+        self.status.finishing = false;
+        self.status.ready = true;
+        self.status.ready_at = now.wall;
+        let failed = self.failure.is_some() && !self.status.want_up;
+        let letters: &'static [Letter] = match (died_now, failed) {
+            (true, false) => &[Died, Finished],
+            (true, true) => &[Died, PermanentFailure, Finished],
+            (false, false) => &[Finished],
+            (false, true) => &[PermanentFailure, Finished],
+        };
+        let wanted = self.status.want_up && !self.last;
+        let waits_ms = self.not_before.since(now.tick);
+        self.phase = Phase::Down { start_at: wanted.then_some(self.not_before) };
+        // What the policy says comes first: whoever hears the letter must find it.
+        if failed {
+            self.publish_policy(policy::Phase::Failed, None, out);
+        } else if wanted && waits_ms > 0 && self.rules == Rules::Native {
+            self.publish_policy(policy::Phase::Backoff, Some(now.wall_after(waits_ms)), out);
+        } else {
+            self.publish_policy(policy::Phase::Running, None, out);
+        }
+        out.add(Effect::PublishStatus(self.status));
+        out.add(Effect::Broadcast(letters));
+        if self.last {
+            self.end(out);
+        } else if wanted && waits_ms == 0 {
+            self.start(out);
+        }
+    }
+
+    /// Publishes the policy unless it would only repeat that nothing is special.
+    fn publish_policy(
+        &mut self,
+        phase: policy::Phase,
+        until: Option<gatevisor_wire::tai::Tai64n>,
+        out: &mut Effects,
+    ) {
+        if phase == policy::Phase::Running && self.published == policy::Phase::Running {
+            return;
+        }
+        let reason = self.failure.as_deref().map(str::to_owned);
+        self.write_policy(phase, until, reason, out);
+    }
+
+    fn write_policy(
+        &mut self,
+        phase: policy::Phase,
+        until: Option<gatevisor_wire::tai::Tai64n>,
+        reason: Option<String>,
+        out: &mut Effects,
+    ) {
+        self.published = phase;
+        let failures = self.history.failures();
+        out.add(Effect::PublishPolicy(Policy { phase, restarts: self.restarts, failures, until, reason }));
+    }
+
+    fn ready(&mut self, now: Moment, out: &mut Effects) {
+        if let Phase::Up { .. } = self.phase
+            && !self.status.ready
+        {
+            self.status.ready = true;
+            self.status.ready_at = now.wall;
+            self.ready_since = Some(now.tick);
+            out.add(Effect::PublishStatus(self.status));
+            out.add(Effect::Broadcast(&[Ready]));
+        }
+    }
+
+    fn due(&mut self, now: Moment, out: &mut Effects) {
+        if self.deadline().is_none_or(|at| at > now.tick) {
+            return;
+        }
+        match self.phase {
+            Phase::Down { .. } if self.status.want_up => self.start(out),
+            Phase::Down { .. } => self.phase = Phase::Down { start_at: None },
+            Phase::Up { pid, since, .. } => {
+                out.add(Effect::KillOverdue(pid));
+                self.phase = Phase::Up { pid, since, kill_at: Some(now.tick.after(KILL_AGAIN_MS)) };
+            }
+            Phase::Finishing { pid: Some(pid), .. } => {
+                out.add(Effect::Signal(pid, signal::CONT));
+                out.add(Effect::Signal(pid, signal::KILL));
+                let kill_at = Some(now.tick.after(KILL_AGAIN_MS));
+                self.phase = Phase::Finishing { pid: Some(pid), kill_at };
+            }
+            Phase::Starting { pid: Some(pid), .. } => {
+                out.add(Effect::KillOverdue(pid));
+                let kill_at = Some(now.tick.after(KILL_AGAIN_MS));
+                self.phase = Phase::Starting { pid: Some(pid), kill_at };
+            }
+            Phase::Finishing { pid: None, .. } | Phase::Starting { pid: None, .. } | Phase::Ended => {}
+        }
+    }
+
+    fn withdraw(&mut self, now: Moment, ms: u64, out: &mut Effects) {
+        self.kill_within_ms = Some(ms);
+        if let Phase::Finishing { pid: Some(_), kill_at } = &mut self.phase {
+            let cap = now.tick.after(ms);
+            *kill_at = Some(kill_at.map_or(cap, |at| at.min(cap)));
+        }
+        self.shut_down(out);
+    }
+
+    fn shut_down(&mut self, out: &mut Effects) {
+        match self.phase {
+            Phase::Down { .. } | Phase::Starting { pid: None, .. } => self.end(out),
+            Phase::Up { .. } | Phase::Starting { pid: Some(_), .. } => {
+                self.last = true;
+                self.want_down(out);
+            }
+            Phase::Finishing { .. } => self.last = true,
+            Phase::Ended => {}
+        }
+    }
+
+    fn end(&mut self, out: &mut Effects) {
+        self.phase = Phase::Ended;
+        out.add(Effect::Broadcast(&[SupervisionEnded]));
+        out.add(Effect::End);
+    }
+}

@@ -1,0 +1,228 @@
+//! When a service that died may start again.
+//!
+//! *Lives here:* the classes of exits, the ladder of delays, what counts as health.
+//! *Does not live here:* the service machine, which asks.
+
+use gatevisor_wire::wait::WaitStatus;
+
+use crate::time::Tick;
+
+/// Codes of one class that a slot can name.
+pub const MAX_CODES: usize = 16;
+
+/// Starts that a service may wish for in quick succession before a wish has to wait.
+const QUICK_WISHES: u32 = 5;
+/// Milliseconds: a run shorter than this is quick, and the wait of a wish made too often.
+const QUICK_MS: u64 = 1000;
+
+/// The numbers of the policy; each can be set in `data/` of a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbers {
+    /// Milliseconds before the second consecutive restart; doubled for each further one.
+    pub backoff_first_ms: u64,
+    /// Milliseconds that no delay exceeds.
+    pub backoff_max_ms: u64,
+    /// Percent by which a delay is changed at random, either way.
+    pub jitter_percent: u32,
+    /// Milliseconds of running after which earlier failures are forgotten.
+    pub stable_after_ms: u64,
+    /// Consecutive failures after which the service is given up; 0: never.
+    pub give_up_after: u32,
+    /// Exit codes that ask for a restart and are no failure.
+    pub restart_codes: Vec<u8>,
+    /// Exit codes that no restart can mend.
+    pub fail_codes: Vec<u8>,
+}
+
+impl Default for Numbers {
+    fn default() -> Self {
+        Self {
+            backoff_first_ms: 250,
+            backoff_max_ms: 60_000,
+            jitter_percent: 10,
+            stable_after_ms: 30_000,
+            give_up_after: 0,
+            restart_codes: vec![75],
+            fail_codes: vec![78],
+        }
+    }
+}
+
+/// Which rules decide about restarts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rules {
+    /// At once after health, then exponential back-off; exit classes.
+    #[default]
+    Native,
+    /// What s6-supervise 2.11 does: one second after each death, or after readiness.
+    S6,
+}
+
+/// What to do about a death.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Start again when so many milliseconds have passed since the death.
+    After(u64),
+    /// Do not start again: the exit code says that it is pointless.
+    Hopeless(u8),
+    /// Do not start again: it failed this many times in a row.
+    GivenUp(u32),
+}
+
+/// The memory of one service's past.
+#[derive(Debug, Clone)]
+pub struct History {
+    failures: u32,
+    quick_wishes: u32,
+    random: u64,
+}
+
+impl History {
+    /// Returns a clean history; `seed` makes the jitter differ between services.
+    pub fn new(seed: u64) -> Self {
+        Self { failures: 0, quick_wishes: 0, random: seed | 1 }
+    }
+
+    /// Returns the number of consecutive failures.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Forgets the past: an operator has just asked for a start.
+    pub fn forget(&mut self) {
+        self.failures = 0;
+        self.quick_wishes = 0;
+    }
+
+    /// Returns the verdict on a process that ran from `since` to `now`.
+    pub fn after_death(&mut self, numbers: &Numbers, since: Tick, now: Tick, how: WaitStatus) -> Verdict {
+        let ran_ms = now.since(since);
+        if ran_ms >= numbers.stable_after_ms {
+            self.failures = 0;
+        }
+        if ran_ms >= QUICK_MS {
+            self.quick_wishes = 0;
+        }
+        match how.exit_code() {
+            Some(code) if numbers.fail_codes.contains(&code) => return Verdict::Hopeless(code),
+            Some(code) if numbers.restart_codes.contains(&code) => {
+                self.quick_wishes = self.quick_wishes.saturating_add(1);
+                // A program that does nothing but wish must not keep a processor busy.
+                let delay_ms = if self.quick_wishes > QUICK_WISHES { QUICK_MS } else { 0 };
+                return Verdict::After(delay_ms);
+            }
+            _ => {}
+        }
+        let delay_ms = self.jittered(numbers, ladder_ms(numbers, self.failures));
+        self.failed(numbers, delay_ms)
+    }
+
+    /// Returns the verdict on a start that did not reach the program.
+    pub fn after_failed_start(&mut self, numbers: &Numbers) -> Verdict {
+        // Never at once: what could not be executed a moment ago cannot be executed now.
+        let delay_ms = self.jittered(numbers, ladder_ms(numbers, self.failures.saturating_add(1)));
+        self.failed(numbers, delay_ms)
+    }
+
+    fn failed(&mut self, numbers: &Numbers, delay_ms: u64) -> Verdict {
+        self.failures = self.failures.saturating_add(1);
+        if numbers.give_up_after > 0 && self.failures >= numbers.give_up_after {
+            return Verdict::GivenUp(self.failures);
+        }
+        Verdict::After(delay_ms)
+    }
+
+    /// Returns `ms` changed by up to the percentage either way.
+    fn jittered(&mut self, numbers: &Numbers, ms: u64) -> u64 {
+        // xorshift64: spreads herds; nothing depends on its quality.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let most = ms.saturating_mul(u64::from(numbers.jitter_percent.min(100))) / 100;
+        let span = most.saturating_mul(2).saturating_add(1);
+        ms.saturating_sub(most).saturating_add(self.random.checked_rem(span).unwrap_or(0))
+    }
+}
+
+/// Returns the delay, before jitter, after `failures` consecutive failures that came before this one.
+pub fn ladder_ms(numbers: &Numbers, failures: u32) -> u64 {
+    let Some(doublings) = failures.checked_sub(1) else { return 0 };
+    let factor = 1_u64.checked_shl(doublings.min(63)).unwrap_or(u64::MAX);
+    numbers.backoff_first_ms.saturating_mul(factor).min(numbers.backoff_max_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn delays(history: &mut History, runs_ms: &[u64]) -> Vec<Verdict> {
+        let numbers = Numbers::default();
+        runs_ms
+            .iter()
+            .map(|&ms| history.after_death(&numbers, Tick(0), Tick(ms), WaitStatus::exited(1)))
+            .collect()
+    }
+
+    #[test]
+    fn the_ladder_doubles_from_a_quarter_second_to_a_minute() {
+        let numbers = Numbers::default();
+        let ladder: Vec<u64> = (0..11).map(|n| ladder_ms(&numbers, n)).collect();
+        assert_eq!(ladder, [0, 250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
+        assert_eq!(ladder_ms(&numbers, u32::MAX), 60_000);
+    }
+
+    #[test]
+    fn thirty_seconds_of_health_forget_all_failures() {
+        let mut history = History::new(7);
+        let verdicts = delays(&mut history, &[10, 10, 10, 30_000, 10]);
+        assert_eq!(verdicts[0], Verdict::After(0));
+        assert_ne!(verdicts[1], Verdict::After(0));
+        assert_eq!(verdicts[3], Verdict::After(0));
+        assert_ne!(verdicts[4], Verdict::After(0));
+    }
+
+    #[test]
+    fn a_wished_restart_is_no_failure_but_wishing_without_end_is_slowed() {
+        let numbers = Numbers::default();
+        let mut history = History::new(7);
+        for _ in 0..5 {
+            let verdict = history.after_death(&numbers, Tick(0), Tick(10), WaitStatus::exited(75));
+            assert_eq!(verdict, Verdict::After(0));
+        }
+        let sixth = history.after_death(&numbers, Tick(0), Tick(10), WaitStatus::exited(75));
+        assert_eq!(sixth, Verdict::After(1000));
+        assert_eq!(history.failures(), 0);
+        let calm = history.after_death(&numbers, Tick(0), Tick(1000), WaitStatus::exited(75));
+        assert_eq!(calm, Verdict::After(0));
+    }
+
+    #[test]
+    fn exit_78_is_hopeless_at_once() {
+        let verdict =
+            History::new(1).after_death(&Numbers::default(), Tick(0), Tick(9), WaitStatus::exited(78));
+        assert_eq!(verdict, Verdict::Hopeless(78));
+    }
+
+    #[test]
+    fn giving_up_comes_after_as_many_failures_as_were_named() {
+        let numbers = Numbers { give_up_after: 2, ..Numbers::default() };
+        let mut history = History::new(1);
+        let mut die = || history.after_death(&numbers, Tick(0), Tick(9), WaitStatus::exited(1));
+        assert_eq!(die(), Verdict::After(0));
+        assert_eq!(die(), Verdict::GivenUp(2));
+    }
+
+    proptest! {
+        #[test]
+        fn jitter_stays_within_a_tenth(seed: u64, failures in 1_u32..40) {
+            let numbers = Numbers::default();
+            let mut history = History { failures, quick_wishes: 0, random: seed | 1 };
+            let plain = ladder_ms(&numbers, failures);
+            let Verdict::After(ms) = history.after_death(&numbers, Tick(0), Tick(1), WaitStatus::exited(1)) else {
+                panic!("never given up");
+            };
+            prop_assert!(ms >= plain - plain / 10 && ms <= plain + plain / 10);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What a rescan of the scandir means.
+//!
+//! *Lives here:* the comparison of what is supervised with what is there.
+//! *Does not live here:* reading the directory.
+
+/// A directory as it is now: the identity tells a slot from its successor under the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The device of the file system.
+    pub device: u64,
+    /// The inode of the directory.
+    pub inode: u64,
+}
+
+/// What to do about one name of the scandir.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing is there and nothing is supervised, or what is there is already supervised.
+    Nothing,
+    /// A new slot: supervise it.
+    Adopt,
+    /// The slot is gone: let go of it.
+    Withdraw,
+    /// Another slot took the name: let go of the old one, then look again.
+    Replace,
+}
+
+/// Returns what the difference between the supervised slot and the directory means.
+pub fn compare(supervised: Option<Identity>, there: Option<Identity>) -> Change {
+    match (supervised, there) {
+        (None, None) => Change::Nothing,
+        (None, Some(_)) => Change::Adopt,
+        (Some(_), None) => Change::Withdraw,
+        (Some(old), Some(new)) if old == new => Change::Nothing,
+        (Some(_), Some(_)) => Change::Replace,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_that_was_replaced_under_its_name_is_let_go_before_the_new_one_is_taken() {
+        let (a, b) = (Identity { device: 1, inode: 2 }, Identity { device: 1, inode: 3 });
+        assert_eq!(compare(None, None), Change::Nothing);
+        assert_eq!(compare(None, Some(a)), Change::Adopt);
+        assert_eq!(compare(Some(a), None), Change::Withdraw);
+        assert_eq!(compare(Some(a), Some(a)), Change::Nothing);
+        assert_eq!(compare(Some(a), Some(b)), Change::Replace);
+    }
+}

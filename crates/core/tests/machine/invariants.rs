@@ -1,0 +1,278 @@
+//! What holds after any sequence of events, and that each event has a meaning in each phase.
+
+use std::collections::HashSet;
+
+use crate::scenario::{at, numbers};
+use gatevisor_core::restart::Rules;
+use gatevisor_core::{Effect, Effects, Event, Machine};
+use gatevisor_wire::Pid;
+use gatevisor_wire::control::Control;
+use gatevisor_wire::event::Letter;
+use gatevisor_wire::wait::WaitStatus;
+use proptest::prelude::*;
+
+/// A world that answers effects as a kernel would, and notes what must never happen.
+#[derive(Debug)]
+struct World {
+    machine: Machine,
+    alive: HashSet<i32>,
+    current: Option<(i32, bool)>,
+    next_pid: i32,
+    now: u64,
+    ended: bool,
+    last_published_pid: Option<Pid>,
+    letters: Vec<Letter>,
+}
+
+impl World {
+    fn new(rules: Rules, want_up: bool) -> Self {
+        let mut effects = Effects::new();
+        let machine = Machine::new(at(0), rules, want_up, 9, &mut effects);
+        Self {
+            machine,
+            alive: HashSet::new(),
+            current: None,
+            next_pid: 100,
+            now: 0,
+            ended: false,
+            last_published_pid: None,
+            letters: Vec::new(),
+        }
+    }
+
+    fn fork(&mut self, is_run: bool) -> Pid {
+        self.next_pid += 1;
+        self.alive.insert(self.next_pid);
+        self.current = Some((self.next_pid, is_run));
+        Pid::new(self.next_pid).expect("positive")
+    }
+
+    fn step(&mut self, event: Event, luck: u8) {
+        let mut effects = Effects::new();
+        self.machine.step(at(self.now), event, &numbers(), &mut effects);
+        let effects: Vec<Effect> = effects.drain().collect();
+        let mut answers = Vec::new();
+        for effect in effects {
+            assert!(!self.ended, "invariant_nothing_happens_after_the_end: {effect:?}");
+            match effect {
+                Effect::SpawnRun => {
+                    assert!(self.alive.is_empty(), "invariant_at_most_one_instance_runs: {:?}", self.alive);
+                    if luck.is_multiple_of(4) {
+                        answers.push(Event::SpawnFailed("luck".into()));
+                    } else {
+                        let pid = self.fork(true);
+                        answers.push(Event::Forked(pid));
+                    }
+                }
+                Effect::SpawnFinish(..) => {
+                    if luck.is_multiple_of(3) {
+                        answers.push(Event::FinishAbsent);
+                    } else {
+                        let pid = self.fork(false);
+                        answers.push(Event::FinishForked(pid, 5000));
+                    }
+                }
+                Effect::Signal(pid, _)
+                | Effect::SignalGroup(pid, _)
+                | Effect::DownSignal(pid)
+                | Effect::ReloadSignal(pid)
+                | Effect::KillOverdue(pid) => {
+                    assert!(self.alive.contains(&pid.get()), "invariant_no_signal_goes_to_a_reaped_pid");
+                }
+                Effect::Terminate(pid) => {
+                    assert!(self.alive.contains(&pid.get()), "invariant_no_signal_goes_to_a_reaped_pid");
+                    answers.push(Event::Terminating(u64::from(luck) * 10));
+                }
+                Effect::PublishStatus(status) => self.last_published_pid = status.pid,
+                Effect::Broadcast(letters) => {
+                    for &letter in letters {
+                        match letter {
+                            Letter::Up => assert_eq!(
+                                self.last_published_pid.map(Pid::get),
+                                self.current.map(|(pid, _)| pid),
+                                "invariant_the_status_is_published_before_the_letter"
+                            ),
+                            Letter::Finished => assert_eq!(
+                                self.last_published_pid, None,
+                                "invariant_the_status_is_published_before_the_letter"
+                            ),
+                            _ => {}
+                        }
+                        self.letters.push(letter);
+                    }
+                }
+                Effect::End => {
+                    assert!(self.alive.is_empty(), "invariant_supervision_does_not_end_before_the_process");
+                    self.ended = true;
+                }
+                Effect::CloseReadiness
+                | Effect::RecordDeath(_)
+                | Effect::PublishPolicy(_)
+                | Effect::CreateDownFile
+                | Effect::RemoveDownFile => {}
+            }
+        }
+        for answer in answers {
+            self.step(answer, luck);
+        }
+        assert_eq!(self.machine.ended(), self.ended);
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Control(control) => self.step(Event::Control(control), control.byte()),
+            Action::Exec => {
+                if let Some((_, true)) = self.current {
+                    self.step(Event::Spawned, 1);
+                }
+            }
+            Action::Die(how, luck) => {
+                if let Some((pid, _)) = self.current.take() {
+                    self.alive.remove(&pid);
+                    self.step(Event::Exited(how), luck);
+                }
+            }
+            Action::Ready => self.step(Event::Ready, 1),
+            Action::Wait(ms, luck) => {
+                self.now += ms;
+                self.step(Event::Deadline, luck);
+            }
+            Action::UntilDeadline(luck) => {
+                if let Some(deadline) = self.machine.deadline() {
+                    self.now = self.now.max(deadline.0);
+                    self.step(Event::Deadline, luck);
+                }
+            }
+            Action::Shutdown => self.step(Event::Shutdown, 1),
+            Action::Withdraw => self.step(Event::Withdraw(5000), 1),
+            Action::KillNow => self.step(Event::KillNow, 1),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Action {
+    Control(Control),
+    Exec,
+    Die(WaitStatus, u8),
+    Ready,
+    Wait(u64, u8),
+    UntilDeadline(u8),
+    Shutdown,
+    Withdraw,
+    KillNow,
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let how = prop_oneof![
+        any::<u8>().prop_map(WaitStatus::exited),
+        Just(WaitStatus::exited(125)),
+        Just(WaitStatus::exited(75)),
+        Just(WaitStatus::exited(78)),
+        (1_u8..31).prop_map(|signal| WaitStatus::killed(signal).expect("a signal")),
+    ];
+    prop_oneof![
+        6 => (0..Control::ALL.len()).prop_map(|n| Action::Control(Control::ALL[n])),
+        6 => Just(Action::Exec),
+        6 => (how, any::<u8>()).prop_map(|(how, luck)| Action::Die(how, luck)),
+        2 => Just(Action::Ready),
+        2 => (0_u64..40_000, any::<u8>()).prop_map(|(ms, luck)| Action::Wait(ms, luck)),
+        4 => any::<u8>().prop_map(Action::UntilDeadline),
+        1 => Just(Action::Shutdown),
+        1 => Just(Action::Withdraw),
+        1 => Just(Action::KillNow),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_invariant_holds_after_any_sequence(
+        s6 in any::<bool>(),
+        want_up in any::<bool>(),
+        actions in prop::collection::vec(action(), 0..60),
+    ) {
+        let rules = if s6 { Rules::S6 } else { Rules::Native };
+        let mut world = World::new(rules, want_up);
+        for action in actions {
+            world.act(action);
+        }
+    }
+
+    #[test]
+    fn invariant_a_shutdown_always_ends(
+        want_up in any::<bool>(),
+        actions in prop::collection::vec(action(), 0..40),
+    ) {
+        let mut world = World::new(Rules::Native, want_up);
+        for action in actions {
+            world.act(action);
+        }
+        world.act(Action::Shutdown);
+        // A process may be on its way, then die, then its finish script may die: three deaths at the most.
+        for _ in 0..3 {
+            world.act(Action::Die(WaitStatus::exited(0), 1));
+        }
+        prop_assert!(world.ended);
+    }
+}
+
+/// Brings a machine into each of its phases.
+fn phases() -> Vec<(&'static str, World)> {
+    let mut all = Vec::new();
+    for last in [false, true] {
+        let down = World::new(Rules::Native, false);
+        let mut up = World::new(Rules::Native, true);
+        up.act(Action::UntilDeadline(1));
+        up.act(Action::Exec);
+        let mut starting = World::new(Rules::Native, true);
+        starting.act(Action::UntilDeadline(1));
+        let mut finishing = World::new(Rules::Native, true);
+        finishing.act(Action::UntilDeadline(1));
+        finishing.act(Action::Exec);
+        finishing.act(Action::Die(WaitStatus::exited(1), 1));
+        let mut ended = World::new(Rules::Native, false);
+        ended.act(Action::Shutdown);
+        for (name, mut world) in
+            [("down", down), ("up", up), ("starting", starting), ("finishing", finishing), ("ended", ended)]
+        {
+            if last {
+                world.act(Action::Control(Control::Exit));
+            }
+            all.push((name, world));
+        }
+    }
+    all
+}
+
+#[test]
+fn every_event_has_a_meaning_in_every_phase() {
+    let controls = Control::ALL.len();
+    let pid = Pid::new(99_999).expect("positive");
+    let others = [
+        Event::Spawned,
+        Event::SpawnFailed("why".into()),
+        Event::Terminating(5),
+        Event::FinishAbsent,
+        Event::Exited(WaitStatus::exited(0)),
+        Event::Ready,
+        Event::Deadline,
+        Event::Shutdown,
+        Event::Withdraw(1),
+        Event::KillNow,
+        Event::Forked(pid),
+        Event::FinishForked(pid, 1),
+    ];
+    let phases_seen = phases().len();
+    for n in 0..controls + others.len() {
+        for (_, mut world) in phases() {
+            let event =
+                Control::ALL.get(n).map_or_else(|| others[n - controls].clone(), |&c| Event::Control(c));
+            let mut effects = Effects::new();
+            world.machine.step(at(1), event, &numbers(), &mut effects);
+            assert!(effects.drain().count() <= Effects::MAX);
+        }
+    }
+    assert_eq!(phases_seen, 10);
+}

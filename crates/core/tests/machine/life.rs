@@ -1,0 +1,471 @@
+//! What the supervisor does with a service, told as tables of time, event and decision.
+
+use crate::scenario::{check, check_down, check_s6, numbers, play};
+use gatevisor_core::restart::{Numbers, Rules};
+
+#[test]
+fn a_service_that_dies_is_started_again_at_once_and_then_ever_later() {
+    check(
+        "
+        0 deadline           => spawn-run
+        0 forked 70          => nothing
+        1 spawned            => status-up, u
+        100 exited 1         => close-readiness, record-death, spawn-finish 70 (exitcode 1)
+        100 finish-absent    => status-down+!, dD, spawn-run
+        100 forked 71        => nothing
+        101 spawned          => policy-running#1, status-up, u
+        200 exited 1         => close-readiness, record-death, spawn-finish 71 (exitcode 1)
+        200 finish-absent    => policy-backoff#1 until-450, status-down+!, dD, until 450
+        449 deadline         => until 450
+        450 deadline         => spawn-run
+        450 forked 72        => nothing
+        451 spawned          => policy-running#2, status-up, u
+        460 killed 9         => close-readiness, record-death, spawn-finish 72 (signal SIGKILL)
+        460 finish-absent    => policy-backoff#2 until-960, status-down+!, dD
+        960 deadline         => spawn-run
+        ",
+    );
+}
+
+#[test]
+fn thirty_seconds_of_health_forget_earlier_failures() {
+    check(
+        "
+        0 deadline          => spawn-run
+        0 forked 70         => nothing
+        0 spawned           => status-up, u
+        10 exited 1         => close-readiness, record-death, spawn-finish 70 (exitcode 1)
+        10 finish-absent    => status-down+!, dD, spawn-run
+        10 forked 71        => nothing
+        10 spawned          => policy-running#1, status-up, u
+        30010 exited 1      => close-readiness, record-death, spawn-finish 71 (exitcode 1)
+        30010 finish-absent => status-down+!, dD, spawn-run
+        ",
+    );
+}
+
+#[test]
+fn a_wished_restart_comes_at_once_however_often_it_failed_before() {
+    check(
+        "
+        0 deadline          => spawn-run
+        0 forked 70         => nothing
+        0 spawned           => status-up, u
+        10 exited 1         => close-readiness, record-death, spawn-finish 70 (exitcode 1)
+        10 finish-absent    => status-down+!, dD, spawn-run
+        10 forked 71        => nothing
+        10 spawned          => policy-running#1, status-up, u
+        20 exited 75        => close-readiness, record-death, spawn-finish 71 (exitcode 75)
+        20 finish-absent    => status-down+!, dD, spawn-run
+        ",
+    );
+}
+
+#[test]
+fn a_death_that_somebody_asked_for_is_no_failure() {
+    check(
+        "
+        0 deadline          => spawn-run
+        0 forked 70         => nothing
+        0 spawned           => status-up, u
+        10 control t        => signal 70 15
+        11 killed 15        => close-readiness, record-death, spawn-finish 70 (signal SIGTERM)
+        11 finish-absent    => status-down+!, dD, spawn-run
+        11 forked 71        => nothing
+        11 spawned          => policy-running#1, status-up, u
+        20 control r        => down-signal 71
+        21 exited 0         => close-readiness, record-death, spawn-finish 71 (exitcode 0)
+        21 finish-absent    => status-down+!, dD, spawn-run
+        21 forked 72        => nothing
+        21 spawned          => policy-running#2, status-up, u
+        22 killed 9         => close-readiness, record-death, spawn-finish 72 (signal SIGKILL)
+        22 finish-absent    => status-down+!, dD, spawn-run
+        ",
+    );
+}
+
+#[test]
+fn a_death_that_somebody_asked_for_does_not_excuse_the_next_one() {
+    check(
+        "
+        0 deadline          => spawn-run
+        0 forked 70         => nothing
+        0 spawned           => status-up, u
+        10 control t        => signal 70 15
+        11 killed 15        => close-readiness, record-death, spawn-finish 70 (signal SIGTERM)
+        11 finish-absent    => status-down+!, dD, spawn-run
+        11 forked 71        => nothing
+        11 spawned          => policy-running#1, status-up, u
+        20 exited 1         => close-readiness, record-death, spawn-finish 71 (exitcode 1)
+        20 finish-absent    => status-down+!, dD, spawn-run
+        20 forked 72        => nothing
+        20 spawned          => policy-running#2, status-up, u
+        30 exited 1         => close-readiness, record-death, spawn-finish 72 (exitcode 1)
+        30 finish-absent    => policy-backoff#2 until-280, status-down+!, dD
+        ",
+    );
+}
+
+#[test]
+fn a_hopeless_exit_code_ends_it_with_a_reason_until_somebody_asks_again() {
+    check(
+        "
+        0 deadline          => spawn-run
+        0 forked 70         => nothing
+        0 spawned           => status-up, u
+        10 exited 78        => close-readiness, record-death, spawn-finish 70 (exitcode 78)
+        10 finish-absent    => policy-failed#0 [exit code 78 means that a restart cannot help], status-down+, dOD, until never
+        99 deadline         => nothing
+        100 control u       => status-down+!, spawn-run
+        100 forked 71       => nothing
+        101 spawned         => policy-running#1, status-up, u
+        ",
+    );
+}
+
+#[test]
+fn a_life_after_a_permanent_failure_is_not_blamed_for_it() {
+    check(
+        "
+        0 deadline          => spawn-run
+        0 forked 70         => nothing
+        0 spawned           => status-up, u
+        10 exited 78        => close-readiness, record-death, spawn-finish 70 (exitcode 78)
+        10 finish-absent    => policy-failed#0 [exit code 78 means that a restart cannot help], status-down+, dOD
+        100 control o       => status-down+, spawn-run
+        100 forked 71       => nothing
+        101 spawned         => policy-running#1, status-up!, u
+        110 exited 0        => close-readiness, record-death, spawn-finish 71 (exitcode 0)
+        110 finish-absent   => status-down+, dD, until never
+        ",
+    );
+}
+
+#[test]
+fn it_is_given_up_after_as_many_failures_as_the_slot_names() {
+    play(
+        Rules::Native,
+        true,
+        &Numbers { give_up_after: 2, ..numbers() },
+        "
+        0 deadline       => spawn-run
+        0 forked 70      => nothing
+        0 spawned        => status-up, u
+        5 exited 1       => close-readiness, record-death, spawn-finish 70 (exitcode 1)
+        5 finish-absent  => status-down+!, dD, spawn-run
+        5 forked 71      => nothing
+        5 spawned        => policy-running#1, status-up, u
+        9 exited 1       => close-readiness, record-death, spawn-finish 71 (exitcode 1)
+        9 finish-absent  => policy-failed#1 [given up after 2 failures in a row (exitcode 1)], status-down+, dOD, until never
+        ",
+    );
+}
+
+#[test]
+fn the_finish_script_runs_between_two_lives_and_may_declare_the_failure_permanent() {
+    check(
+        "
+        0 deadline              => spawn-run
+        0 forked 70             => nothing
+        0 spawned               => status-up, u
+        10 exited 3             => close-readiness, record-death, spawn-finish 70 (exitcode 3)
+        10 finish-forked 71 5000 => status-finishing!, d, until 5010
+        20 exited 0             => status-down+!, D, spawn-run
+        20 forked 72            => nothing
+        20 spawned              => policy-running#1, status-up, u
+        30 exited 3             => close-readiness, record-death, spawn-finish 72 (exitcode 3)
+        30 finish-forked 73 0   => status-finishing!, d, until never
+        40 exited 125           => policy-failed#1 [finish exited 125], status-down+, OD, until never
+        ",
+    );
+}
+
+#[test]
+fn a_finish_script_that_takes_too_long_is_killed_and_killed_again() {
+    check(
+        "
+        0 deadline             => spawn-run
+        0 forked 70            => nothing
+        0 spawned              => status-up, u
+        10 exited 0            => close-readiness, record-death, spawn-finish 70 (exitcode 0)
+        10 finish-forked 71 100 => status-finishing!, d, until 110
+        110 deadline           => signal 71 18, signal 71 9, until 5110
+        5110 deadline          => signal 71 18, signal 71 9, until 10110
+        5111 killed 9          => status-down+!, D, spawn-run
+        ",
+    );
+}
+
+#[test]
+fn a_finish_script_that_cannot_be_executed_counts_as_done() {
+    check(
+        "
+        0 deadline               => spawn-run
+        0 forked 70              => nothing
+        0 spawned                => status-up, u
+        10 exited 0              => close-readiness, record-death, spawn-finish 70 (exitcode 0)
+        10 finish-forked 71 5000 => status-finishing!, d
+        11 finish-absent         => status-down+!, D, spawn-run
+        ",
+    );
+}
+
+#[test]
+fn wanting_it_down_terminates_it_and_kills_it_when_its_time_is_over() {
+    check(
+        "
+        0 deadline          => spawn-run
+        0 forked 70         => nothing
+        0 spawned           => status-up, u
+        100 control d       => terminate 70, status-up!
+        100 terminating 300 => until 400
+        400 deadline        => kill 70, until 5400
+        401 killed 9        => close-readiness, record-death, spawn-finish 70 (signal SIGKILL)
+        401 finish-absent   => status-down+, dD, until never
+        500 control u       => status-down+!, spawn-run
+        ",
+    );
+}
+
+#[test]
+fn without_a_timeout_a_service_that_ignores_the_signal_is_waited_for() {
+    check(
+        "
+        0 deadline        => spawn-run
+        0 forked 70       => nothing
+        0 spawned         => status-up, u
+        100 control d     => terminate 70, status-up!
+        100 terminating 0 => until never
+        ",
+    );
+}
+
+#[test]
+fn wanting_it_up_again_while_it_goes_down_starts_it_when_it_is_down() {
+    check(
+        "
+        0 deadline        => spawn-run
+        0 forked 70       => nothing
+        0 spawned         => status-up, u
+        100 control d     => terminate 70, status-up!
+        100 terminating 0 => nothing
+        110 control u     => status-up
+        120 killed 15     => close-readiness, record-death, spawn-finish 70 (signal SIGTERM)
+        120 finish-absent => status-down+!, dD, spawn-run
+        ",
+    );
+}
+
+#[test]
+fn readiness_is_told_once_and_forgotten_with_the_death() {
+    check(
+        "
+        0 deadline       => spawn-run
+        0 forked 70      => nothing
+        0 spawned        => status-up, u
+        50 ready         => status-up+, U
+        60 ready         => nothing
+        70 exited 0      => close-readiness, record-death, spawn-finish 70 (exitcode 0)
+        70 finish-absent => status-down+!, dD, spawn-run
+        ",
+    );
+}
+
+#[test]
+fn a_start_that_fails_is_tried_again_with_ever_longer_pauses_and_says_why() {
+    check(
+        "
+        0 deadline            => spawn-run
+        0 forked 70           => nothing
+        1 spawn-failed ENOENT => policy-failed-to-start#0 until-251 [ENOENT], until 251
+        251 deadline          => spawn-run
+        251 spawn-failed EAGAIN => policy-failed-to-start#0 until-751 [EAGAIN], until 751
+        751 deadline          => spawn-run
+        751 forked 71         => nothing
+        752 spawned           => policy-running#0, status-up, u
+        ",
+    );
+}
+
+#[test]
+fn a_service_killed_on_its_way_to_its_program_has_died() {
+    check(
+        "
+        0 deadline       => spawn-run
+        0 forked 70      => nothing
+        1 control d      => terminate 70
+        1 killed 15      => close-readiness, record-death, spawn-finish 70 (signal SIGTERM)
+        1 finish-absent  => status-down+, dD, until never
+        ",
+    );
+}
+
+#[test]
+fn a_service_told_to_go_down_on_its_way_to_its_program_has_no_more_time_than_any_other() {
+    check(
+        "
+        0 deadline        => spawn-run
+        0 forked 70       => nothing
+        1 control d       => terminate 70
+        1 terminating 300 => until 301
+        2 spawned         => status-up!, u, until 301
+        301 deadline      => kill 70, until 5301
+        ",
+    );
+    check(
+        "
+        0 deadline        => spawn-run
+        0 forked 70       => nothing
+        1 withdraw 5000   => terminate 70
+        1 terminating 0   => until 5001
+        5001 deadline     => kill 70, until 10001
+        5002 killed 9     => close-readiness, record-death, spawn-finish 70 (signal SIGKILL)
+        5002 finish-absent => status-down+, dD, x, end
+        ",
+    );
+}
+
+#[test]
+fn a_shutdown_ends_what_is_down_at_once_and_what_runs_when_it_is_down() {
+    check_down("0 shutdown => x, end");
+    check(
+        "
+        0 deadline        => spawn-run
+        0 forked 70       => nothing
+        1 spawned         => status-up, u
+        5 shutdown        => terminate 70, status-up!
+        5 terminating 0   => nothing
+        6 control u       => nothing
+        7 exited 0        => close-readiness, record-death, spawn-finish 70 (exitcode 0)
+        7 finish-forked 71 5000 => status-finishing, d
+        8 control u       => nothing
+        9 exited 0        => status-down+, D, x, end
+        10 control u      => nothing
+        ",
+    );
+}
+
+#[test]
+fn patience_has_an_end() {
+    check(
+        "
+        0 deadline       => spawn-run
+        0 forked 70      => nothing
+        1 spawned        => status-up, u
+        5 shutdown       => terminate 70, status-up!
+        9 kill-now       => kill 70
+        9 killed 9       => close-readiness, record-death, spawn-finish 70 (signal SIGKILL)
+        9 finish-forked 71 5000 => status-finishing, d
+        10 kill-now      => signal 71 9
+        10 killed 9      => status-down+, D, x, end
+        ",
+    );
+}
+
+#[test]
+fn a_withdrawn_service_is_killed_within_the_time_given_even_if_it_asks_for_more() {
+    check(
+        "
+        0 deadline         => spawn-run
+        0 forked 70        => nothing
+        1 spawned          => status-up, u
+        5 withdraw 5000    => terminate 70, status-up!
+        5 terminating 60000 => until 5005
+        ",
+    );
+    check(
+        "
+        0 deadline         => spawn-run
+        0 forked 70        => nothing
+        1 spawned          => status-up, u
+        5 withdraw 5000    => terminate 70, status-up!
+        5 terminating 0    => until 5005
+        ",
+    );
+}
+
+#[test]
+fn the_finish_script_of_a_withdrawn_service_is_killed_within_the_time_given_too() {
+    check(
+        "
+        0 deadline          => spawn-run
+        0 forked 70         => nothing
+        1 spawned           => status-up, u
+        5 withdraw 5000     => terminate 70, status-up!
+        5 terminating 0     => until 5005
+        9 killed 15         => close-readiness, record-death, spawn-finish 70 (signal SIGTERM)
+        9 finish-forked 71 0 => status-finishing, d, until 5009
+        ",
+    );
+    check(
+        "
+        0 deadline          => spawn-run
+        0 forked 70         => nothing
+        1 spawned           => status-up, u
+        9 exited 0          => close-readiness, record-death, spawn-finish 70 (exitcode 0)
+        9 finish-forked 71 0 => status-finishing!, d, until never
+        10 withdraw 5000    => until 5010
+        10 withdraw 9000    => until 5010
+        5010 deadline       => signal 71 18, signal 71 9
+        5011 killed 9       => status-down+!, D, x, end
+        ",
+    );
+}
+
+#[test]
+fn exit_ends_supervision_when_the_service_is_down() {
+    check_down("0 control x => x, end");
+    check(
+        "
+        0 deadline       => spawn-run
+        0 forked 70      => nothing
+        1 spawned        => status-up, u
+        2 control x      => nothing
+        9 exited 0       => close-readiness, record-death, spawn-finish 70 (exitcode 0)
+        9 finish-absent  => status-down+!, dD, x, end
+        ",
+    );
+}
+
+#[test]
+fn with_the_timing_of_s6_a_service_rests_for_a_second_after_each_death() {
+    check_s6(
+        "
+        0 deadline           => spawn-run
+        0 forked 70          => nothing
+        1 spawned            => status-up, u
+        5000 exited 1        => close-readiness, record-death, spawn-finish 70 (exitcode 1)
+        5000 finish-absent   => status-down+!, dD, until 6000
+        6000 deadline        => spawn-run
+        ",
+    );
+}
+
+#[test]
+fn with_the_timing_of_s6_the_second_counts_from_readiness() {
+    check_s6(
+        "
+        0 deadline           => spawn-run
+        0 forked 70          => nothing
+        1 spawned            => status-up, u
+        100 ready            => status-up+, U
+        5000 exited 1        => close-readiness, record-death, spawn-finish 70 (exitcode 1)
+        5000 finish-absent   => status-down+!, dD, spawn-run
+        5000 forked 71       => nothing
+        5001 spawned         => policy-running#1, status-up, u
+        5100 ready           => status-up+, U
+        5500 exited 1        => close-readiness, record-death, spawn-finish 71 (exitcode 1)
+        5500 finish-absent   => status-down+!, dD, until 6100
+        ",
+    );
+}
+
+#[test]
+fn with_the_timing_of_s6_a_failed_exec_is_tried_again_after_ten_seconds() {
+    check_s6(
+        "
+        0 deadline            => spawn-run
+        0 spawn-failed ENOENT => policy-failed-to-start#0 until-10000 [ENOENT], until 10000
+        ",
+    );
+}

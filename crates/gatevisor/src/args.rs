@@ -1,0 +1,213 @@
+//! The command line, as clap sees it. Help texts are here; what the verbs do is not.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// One static program that brings up, watches and keeps every gateway of your AI agents
+#[derive(Debug, Parser)]
+#[command(name = "gatevisor", version, disable_help_subcommand = true, propagate_version = false)]
+pub struct Cli {
+    /// What every command may be told
+    #[command(flatten)]
+    pub common: Common,
+    /// The command
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command may be told.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Use this profile, for commands that take one
+    #[arg(short = 'p', long = "profile", global = true, value_name = "NAME")]
+    pub profile: Option<OsString>,
+    /// Use this home; else the agent's home variable (`HERMES_HOME`), else ~/.local/share/gatevisor
+    #[arg(long, global = true, value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Use this scandir; else `S6_PROFILE_GATEWAY_SCANDIR`, else run/service in the home
+    #[arg(long, global = true, value_name = "DIR")]
+    pub scandir: Option<PathBuf>,
+    /// Read the agent definition from FILE; else /etc/gatevisor/agent.toml, else the built-in one (Hermes)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub agent: Option<PathBuf>,
+    /// Print one JSON object a line
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Supervise every gateway of the home in the foreground, until Ctrl-C
+    Up(Up),
+    /// Make every slot anew from the profiles and their wishes; `up` does it at each start
+    Reconcile {
+        /// Say what would be done and touch nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Make, remove and list profiles
+    #[command(subcommand)]
+    Profile(Profile),
+    /// Start, stop and look at gateways
+    #[command(subcommand)]
+    Gateway(Gateway),
+    /// Show one table of everything supervised
+    Status {
+        /// Show these only
+        names: Vec<OsString>,
+        /// Show it again whenever something changes, until Ctrl-C
+        #[arg(short, long)]
+        watch: bool,
+    },
+    /// Print what gateways wrote
+    Logs(Logs),
+    /// Print what happens to gateways, as it happens
+    Events {
+        /// Only these; all if none is named
+        names: Vec<OsString>,
+    },
+    /// Wait until a gateway is as asked
+    Wait(Wait),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How to supervise.
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Kill what has not stopped this long after Ctrl-C
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub grace: u32,
+    /// Do not wait for the gateways and print no table
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// What can be done with profiles.
+#[derive(Debug, Subcommand)]
+pub enum Profile {
+    /// Make a profile, and its slot where a supervisor runs
+    Create {
+        /// Lower-case letters, digits, `-` and `_`; at most 243
+        name: OsString,
+        /// Wish its gateway running, and start it
+        #[arg(long)]
+        start: bool,
+        /// Why, for the record
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Stop a profile's gateway and remove the profile with everything in it
+    Delete {
+        /// The profile
+        name: OsString,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// List all profiles
+    List,
+    /// Show where a profile is and what is wished of it
+    Show {
+        /// The profile
+        name: OsString,
+    },
+}
+
+/// Which gateways, and how to go about it.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// The profile; else -p, else the default profile
+    pub name: Option<OsString>,
+    /// All gateways that have a slot
+    #[arg(long, conflicts_with = "name")]
+    pub all: bool,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Do not wait for it
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Wait until it is ready, not only up
+    #[arg(long, conflicts_with = "no_wait")]
+    pub ready: bool,
+    /// Give up waiting after this long
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u32>,
+}
+
+/// What can be done with gateways.
+#[derive(Debug, Subcommand)]
+pub enum Gateway {
+    /// Wish a gateway running, and start it
+    Start(Target),
+    /// Wish a gateway stopped, and stop it
+    Stop(Target),
+    /// Have another process in a gateway's place; one that is down is started
+    Restart(Target),
+    /// Show all there is to know of a gateway
+    Status {
+        /// The profile; else -p, else the default profile
+        name: Option<OsString>,
+        /// All gateways that have a slot
+        #[arg(long, conflicts_with = "name")]
+        all: bool,
+    },
+    /// Give a profile's gateway a slot; it stays down unless told otherwise
+    Register {
+        /// The profile; else -p, else the default profile
+        name: Option<OsString>,
+        /// Wish it running, and start it
+        #[arg(long)]
+        start: bool,
+        /// Every profile
+        #[arg(long, conflicts_with = "name")]
+        all: bool,
+    },
+    /// Stop a profile's gateway and take its slot away; the profile and its wish stay
+    Unregister {
+        /// The profile; else -p, else the default profile
+        name: Option<OsString>,
+        /// All gateways that have a slot
+        #[arg(long, conflicts_with = "name")]
+        all: bool,
+    },
+}
+
+/// Which lines to print.
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// The profiles; else -p, else all that have a log
+    pub names: Vec<OsString>,
+    /// Go on printing what is written, across rotation and restarts
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Print so many last lines of each, or `all`
+    #[arg(short = 'n', long, value_name = "N", default_value = "10")]
+    pub lines: String,
+}
+
+/// What to wait for.
+#[derive(Debug, Args)]
+pub struct Wait {
+    /// The profile; else -p, else the default profile
+    pub name: Option<OsString>,
+    /// Until it is up
+    #[arg(long, group = "condition", required_unless_present_any = ["ready", "down"])]
+    pub up: bool,
+    /// Until it is up and ready
+    #[arg(long, group = "condition")]
+    pub ready: bool,
+    /// Until it is down, and its finish script has ended
+    #[arg(long, group = "condition")]
+    pub down: bool,
+    /// Give up after this long
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u32>,
+}

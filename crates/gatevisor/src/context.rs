@@ -1,0 +1,69 @@
+//! What a command works on: the agent, the home, the scandir, the manager.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use gatevisor_gateways::agent::AgentDefinition;
+use gatevisor_gateways::manager::ScandirManager;
+use gatevisor_gateways::profile::{Home, ProfileName};
+
+use crate::args::Common;
+use crate::exit::{Exit, Failure};
+
+/// The variable that names the scandir, as upstream's reconciler reads it.
+const SCANDIR_VARIABLE: &str = "S6_PROFILE_GATEWAY_SCANDIR";
+
+/// What a command works on.
+pub struct Context {
+    /// The manager, which knows the agent and the home.
+    pub manager: ScandirManager,
+    /// The profile that `-p` or the home selected.
+    pub selected: ProfileName,
+    /// Whether a profile was selected by anybody.
+    pub is_selected: bool,
+    /// Whether to print JSON.
+    pub json: bool,
+    /// The absolute path of this program.
+    pub program: PathBuf,
+}
+
+/// Returns the value of a variable of the environment.
+pub fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+impl Context {
+    /// Finds out what the command works on.
+    pub fn new(common: &Common) -> Result<Self, Failure> {
+        let agent = AgentDefinition::load(common.agent.as_deref())
+            .map_err(|error| Failure::of(error.exit_code(), &error))?;
+        let home = Home::resolve(common.home.as_deref(), &agent, &variable)
+            .map_err(|error| Failure::of(error.exit_code(), &error))?;
+        let scandir = common
+            .scandir
+            .clone()
+            .or_else(|| variable(SCANDIR_VARIABLE).filter(|dir| !dir.is_empty()).map(PathBuf::from))
+            .map_or_else(|| Ok(home.scandir()), std::path::absolute)
+            .map_err(|error| Failure::new(Exit::Usage, format!("cannot use the scandir: {error}")))?;
+        let program = std::env::current_exe().map_err(|error| {
+            Failure::new(Exit::System, format!("cannot find this program's own file: {error}"))
+        })?;
+        let selected = match &common.profile {
+            Some(name) => profile_name(name)?,
+            None => home.selected().clone(),
+        };
+        let is_selected = common.profile.is_some() || !home.selected().is_root();
+        let manager = ScandirManager::new(agent, home, scandir, program.clone());
+        Ok(Self { manager, selected, is_selected, json: common.json, program })
+    }
+
+    /// Returns the profile that a command means: the one it names, else the selected one.
+    pub fn named(&self, name: Option<&OsStr>) -> Result<ProfileName, Failure> {
+        name.map_or_else(|| Ok(self.selected.clone()), profile_name)
+    }
+}
+
+/// Returns `name` as the name of a profile.
+pub fn profile_name(name: impl AsRef<OsStr>) -> Result<ProfileName, Failure> {
+    ProfileName::from_os(name.as_ref()).map_err(|error| Failure::of(Exit::Usage as u8, &error))
+}

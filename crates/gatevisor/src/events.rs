@@ -1,0 +1,63 @@
+//! `gatevisor events`: what happens to services, as it happens.
+
+use std::ffi::OsString;
+
+use anstyle::AnsiColor;
+use gatevisor_gateways::profile::ProfileName;
+use gatevisor_wire::event::Letter;
+use gatevisor_wire::name::ServiceName;
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::context::Context;
+use crate::ears::Ears;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::out::{self, Paint};
+
+/// Prints events until the reader goes or somebody presses Ctrl-C.
+pub fn run(context: &Context, names: &[OsString]) -> Outcome {
+    let only = names.iter().map(|name| context.named(Some(name))).collect::<Result<_, _>>()?;
+    if !context.manager.supervisor_running() {
+        return Err(Failure::new(
+            Exit::NotSupervised,
+            format!(
+                "no supervisor is running on `{}`; `gatevisor up` starts one",
+                context.manager.scandir().display()
+            ),
+        ));
+    }
+    let mut ears = Ears::open(context.manager.scandir(), only)?;
+    loop {
+        ears.hear(None, |name, letter| print(context, name, letter))?;
+    }
+}
+
+fn print(context: &Context, name: &ServiceName, letter: Letter) -> Result<(), Failure> {
+    let now = Timestamp::now();
+    let profile = ProfileName::of_service(name.as_bytes());
+    let (word, colour) = words(letter);
+    if context.json {
+        return out::json(&json!({
+            "time": now.to_string(),
+            "service": name.to_string(),
+            "profile": profile.as_ref().map(ProfileName::as_str),
+            "event": word,
+            "letter": char::from(letter.byte()).to_string(),
+        }));
+    }
+    let shown = profile.map_or_else(|| name.to_string(), |profile| profile.to_string());
+    let word = Paint::stdout().colour(colour, word);
+    out::line(format_args!("{} {shown} {word}", now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ")))
+}
+
+fn words(letter: Letter) -> (&'static str, AnsiColor) {
+    match letter {
+        Letter::SupervisionStarted => ("supervised", AnsiColor::Blue),
+        Letter::Up => ("up", AnsiColor::Green),
+        Letter::Ready => ("ready", AnsiColor::Green),
+        Letter::Died => ("died", AnsiColor::Red),
+        Letter::Finished => ("down", AnsiColor::Yellow),
+        Letter::PermanentFailure => ("failed", AnsiColor::Red),
+        Letter::SupervisionEnded => ("released", AnsiColor::Blue),
+    }
+}

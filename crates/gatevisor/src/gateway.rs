@@ -1,0 +1,188 @@
+//! `gatevisor gateway …`
+
+use std::ffi::OsStr;
+use std::time::Duration;
+
+use gatevisor_gateways::manager::{
+    ControlError, Done, Order, Registered, Restarted, ServiceManager, Started, Stopped, Unregistered, WaitFor,
+};
+use gatevisor_gateways::profile::{self, ProfileName};
+use serde_json::json;
+
+use crate::args::{self, Target};
+use crate::context::Context;
+use crate::exit::{DONE, Exit, Failure, Outcome};
+use crate::out;
+use crate::profile::{pid_words, registered_words};
+
+/// Runs one of the verbs.
+pub fn run(context: &Context, verb: args::Gateway) -> Outcome {
+    let manager = &context.manager;
+    match verb {
+        args::Gateway::Start(target) => control(
+            context,
+            &target,
+            "gateway start",
+            |names, order| manager.start_all(names, order),
+            started_words,
+        ),
+        args::Gateway::Stop(target) => {
+            control(context, &target, "gateway stop", |names, order| manager.stop_all(names, order), stopped)
+        }
+        args::Gateway::Restart(target) => control(
+            context,
+            &target,
+            "gateway restart",
+            |names, order| manager.restart_all(names, order),
+            restarted,
+        ),
+        args::Gateway::Status { name, all } => {
+            crate::status::details(context, &named(context, name.as_deref(), all)?)
+        }
+        args::Gateway::Register { name, start, all } => register(context, name.as_deref(), start, all),
+        args::Gateway::Unregister { name, all } => unregister(context, name.as_deref(), all),
+    }
+}
+
+/// Returns the profiles that a command means.
+fn named(context: &Context, name: Option<&OsStr>, all: bool) -> Result<Vec<ProfileName>, Failure> {
+    if !all {
+        return Ok(vec![context.named(name)?]);
+    }
+    let names = context.manager.list().map_err(|error| Failure::of(error.exit_code(), &error))?;
+    if names.is_empty() {
+        return Err(Failure::new(Exit::No, "no gateway has a slot; `gatevisor up` makes them"));
+    }
+    Ok(names)
+}
+
+fn control<T>(
+    context: &Context,
+    target: &Target,
+    command: &str,
+    act: impl FnOnce(&[ProfileName], &Order) -> Vec<Result<Done<T>, ControlError>>,
+    words: fn(T) -> String,
+) -> Outcome {
+    let names = named(context, target.name.as_deref(), target.all)?;
+    let command = if target.all { format!("{command} --all") } else { command.to_owned() };
+    let wait = match (target.no_wait, target.ready) {
+        (true, _) => WaitFor::Nothing,
+        (false, true) => WaitFor::Ready,
+        (false, false) => WaitFor::Up,
+    };
+    let timeout = target.timeout.map(|seconds| Duration::from_secs(u64::from(seconds)));
+    let order = Order { reason: target.reason.clone(), wait, timeout, ..Order::here(&command) };
+    let results = act(&names, &order);
+    tell(
+        context,
+        &names,
+        results.into_iter().map(|result| {
+            result
+                .map(|done| (words(done.outcome), done.warnings))
+                .map_err(|error| Failure::of(error.exit_code(), &error))
+        }),
+    )
+}
+
+/// Prints one result a profile and returns the code of the first failure.
+fn tell(
+    context: &Context,
+    names: &[ProfileName],
+    results: impl Iterator<Item = Result<(String, Vec<String>), Failure>>,
+) -> Outcome {
+    let mut code = Exit::Done as u8;
+    for (name, result) in names.iter().zip(results) {
+        match result {
+            Ok((words, warnings)) => {
+                out::warn_all(&warnings);
+                if context.json {
+                    out::json(&json!({ "profile": name.as_str(), "ok": true, "result": words }))?;
+                } else {
+                    out::line(format_args!("{name}: {words}"))?;
+                }
+            }
+            Err(failure) => {
+                if context.json {
+                    out::json(
+                        &json!({ "profile": name.as_str(), "ok": false, "error": failure.message, "exit": failure.code }),
+                    )?;
+                }
+                out::fail(&failure);
+                if code == Exit::Done as u8 {
+                    code = failure.code;
+                }
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// Returns the words for what came of a start.
+pub fn started_words(outcome: Started) -> String {
+    match outcome {
+        Started::WasUp(pid) => format!("was up already{}", pid_words(pid)),
+        Started::Told => "starting".to_owned(),
+        Started::Up(pid) => format!("up{}", pid_words(pid)),
+        Started::Ready(pid) => format!("ready{}", pid_words(pid)),
+    }
+}
+
+fn stopped(outcome: Stopped) -> String {
+    match outcome {
+        Stopped::WasDown => "was down already",
+        Stopped::Told => "stopping",
+        Stopped::Down => "down",
+    }
+    .to_owned()
+}
+
+fn restarted(outcome: Restarted) -> String {
+    match outcome {
+        Restarted::Told => "restarting".to_owned(),
+        Restarted::Up(pid) => format!("restarted, up{}", pid_words(pid)),
+        Restarted::Ready(pid) => format!("restarted, ready{}", pid_words(pid)),
+        Restarted::WasDown(how) => format!("was down, so it was started: {}", started_words(how)),
+    }
+}
+
+fn register(context: &Context, name: Option<&OsStr>, start: bool, all: bool) -> Outcome {
+    let manager = &context.manager;
+    let order = Order::here("gateway register");
+    let names = if all {
+        let profiles = profile::list(manager.home(), manager.agent())
+            .map_err(|error| Failure::of(error.exit_code(), &error))?;
+        let known = manager.list().map_err(|error| Failure::of(error.exit_code(), &error))?;
+        profiles.into_iter().map(|found| found.name).filter(|name| !known.contains(name)).collect()
+    } else {
+        vec![context.named(name)?]
+    };
+    if names.is_empty() && !context.json {
+        out::line(format_args!("every profile has its slot already"))?;
+        return DONE;
+    }
+    let results = names.iter().map(|name| {
+        manager
+            .register(name, start, &order)
+            .map(|done: Done<Registered>| (registered_words(done.outcome), done.warnings))
+            .map_err(|error| Failure::of(error.exit_code(), &error))
+    });
+    tell(context, &names, results)
+}
+
+fn unregister(context: &Context, name: Option<&OsStr>, all: bool) -> Outcome {
+    let names = named(context, name, all)?;
+    let manager = &context.manager;
+    let results = names.iter().map(|name| {
+        manager
+            .unregister(name)
+            .map(|done: Done<Unregistered>| {
+                let words = match done.outcome {
+                    Unregistered::Gone => "gone",
+                    Unregistered::WasAbsent => "had no slot",
+                };
+                (words.to_owned(), done.warnings)
+            })
+            .map_err(|error| Failure::of(error.exit_code(), &error))
+    });
+    tell(context, &names, results)
+}

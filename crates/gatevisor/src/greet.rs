@@ -1,0 +1,95 @@
+//! What `gatevisor up` shows while the gateways come up: progress, then the table, then what to type next.
+//!
+//! It runs beside the supervisor, as an ordinary client of it.
+
+use std::time::{Duration, Instant};
+
+use gatevisor_client::{Condition, ServiceDir, Waited, Waiter, wait_all};
+use gatevisor_gateways::profile::ProfileName;
+use gatevisor_sys::signal;
+
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::{out, status};
+
+/// How long a supervisor that has just been started may take to take on the slots.
+const SUPERVISED_WITHIN: Duration = Duration::from_secs(30);
+/// How long gateways that say nothing about their start are waited for.
+const UP_WITHIN: Duration = Duration::from_secs(30);
+/// Beyond the time that the readiness probe has.
+const READY_GRACE: Duration = Duration::from_secs(5);
+
+/// Waits for the wanted gateways and shows how it went; returns an exit code.
+pub fn run(context: &Context, wanted: &[ProfileName]) -> i32 {
+    // The greeting is over when the supervisor is.
+    let _ = rustix::process::set_parent_process_death_signal(rustix::process::Signal::from_named_raw(
+        signal::SIGTERM,
+    ));
+    match greet(context, wanted) {
+        Ok(()) => 0,
+        Err(failure) => i32::from(out::fail(&failure)),
+    }
+}
+
+fn greet(context: &Context, wanted: &[ProfileName]) -> Result<(), Failure> {
+    let dirs: Vec<ServiceDir> = wanted.iter().map(|name| context.manager.slot(name)).collect();
+    let deadline = Instant::now().checked_add(SUPERVISED_WITHIN);
+    for (name, dir) in wanted.iter().zip(&dirs) {
+        let reached = Waiter::subscribe(dir)
+            .and_then(|mut waiter| waiter.supervised(deadline))
+            .map_err(|error| Failure::of(Exit::System as u8, &error))?;
+        if reached != Waited::Reached {
+            out::warn(&format!("{name} is not supervised; the lines above may say why"));
+        }
+    }
+    if !wanted.is_empty() {
+        let names: Vec<&str> = wanted.iter().map(ProfileName::as_str).collect();
+        out::say(format_args!("waiting for {} of {}", count(wanted.len()), names.join(", ")));
+    }
+    let (condition, within) = match &context.manager.agent().gateway.ready {
+        Some(ready) => {
+            let ms = ready.timeout_ms.unwrap_or(gatevisor_slot::file::DEFAULT_TIMEOUT_MS);
+            (Condition::Ready, Duration::from_millis(ms).saturating_add(READY_GRACE))
+        }
+        None => (Condition::Up, UP_WITHIN),
+    };
+    let began = Instant::now();
+    let deadline = began.checked_add(within);
+    let mut gone: usize = 0;
+    wait_all(&dirs, condition, deadline, &mut |index, waited| {
+        gone = gone.saturating_add(usize::from(waited == Waited::SupervisorGone));
+        if let Some(name) = wanted.get(index) {
+            let seconds = began.elapsed().as_secs_f64();
+            match waited {
+                Waited::Reached => out::say(format_args!("{name} is {condition} after {seconds:.1} s")),
+                Waited::Failed => out::warn(&format!("{name} failed; see `gatevisor gateway status {name}`")),
+                Waited::SupervisorGone => out::warn(&format!("{name} is not supervised")),
+                Waited::TimedOut => out::warn(&format!("{name} is not {condition} after {seconds:.0} s")),
+            }
+        }
+    });
+    if gone > 0 && gone == wanted.len() {
+        // It is being stopped already, and says so itself.
+        return Ok(());
+    }
+    out::line(format_args!(""))?;
+    status::table(context)?;
+    hints(context, wanted)
+}
+
+fn count(number: usize) -> String {
+    if number == 1 { "the gateway".to_owned() } else { format!("the {number} gateways") }
+}
+
+fn hints(context: &Context, wanted: &[ProfileName]) -> Result<(), Failure> {
+    let program = context.program.display();
+    let home = context.manager.home().root().display();
+    let example = wanted.first().map_or("NAME", ProfileName::as_str);
+    let paint = out::Paint::stdout();
+    out::line(format_args!(
+        "\nIn another terminal:\n  {}\n  {}\n  {}\nHere: Ctrl-C stops everything in order; what is wanted comes back at the next start.\n",
+        paint.bold(&format!("{program} --home {home} status --watch")),
+        paint.bold(&format!("{program} --home {home} logs -f {example}")),
+        paint.bold(&format!("{program} --home {home} gateway restart {example}")),
+    ))
+}

@@ -1,0 +1,146 @@
+//! `gatevisor profile …`
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use gatevisor_gateways::lifecycle::{self, NewGateway};
+use gatevisor_gateways::manager::{Order, Registered};
+use gatevisor_gateways::profile::{self, ProfileName};
+use serde_json::json;
+
+use crate::args;
+use crate::context::{Context, profile_name};
+use crate::exit::{DONE, Exit, Failure, Outcome};
+use crate::gateway::started_words;
+use crate::out;
+
+/// Runs one of the verbs.
+pub fn run(context: &Context, verb: args::Profile) -> Outcome {
+    match verb {
+        args::Profile::Create { name, start, reason } => create(context, &name, start, reason),
+        args::Profile::Delete { name, yes } => delete(context, &name, yes),
+        args::Profile::List => list(context),
+        args::Profile::Show { name } => show(context, &name),
+    }
+}
+
+fn create(context: &Context, name: &OsString, start: bool, reason: Option<String>) -> Outcome {
+    let name = profile_name(name)?;
+    let manager = &context.manager;
+    let order = Order { reason, ..Order::here("profile create") };
+    let made = lifecycle::create_profile(manager, manager.home(), manager.agent(), &name, start, &order)
+        .map_err(|error| Failure::of(error.exit_code(), &error))?;
+    out::warn_all(&made.warnings);
+    let (slot, words) = match &made.gateway {
+        Ok(NewGateway::Registered(outcome)) => {
+            ("registered", format!("its gateway is {}", registered_words(*outcome)))
+        }
+        Ok(NewGateway::Started(outcome)) => ("started", format!("its gateway: {}", started_words(*outcome))),
+        Ok(NewGateway::HadSlot) => ("kept", "its gateway had a slot already".to_owned()),
+        Ok(NewGateway::NextTime) => ("none", "its gateway gets a slot at the next `gatevisor up`".to_owned()),
+        Ok(NewGateway::NextTimeRunning) => {
+            ("wished", "its gateway is wanted and starts with the next `gatevisor up`".to_owned())
+        }
+        Err(_) => ("failed", "its gateway is not as ordered".to_owned()),
+    };
+    let path = &made.created.profile.path;
+    if context.json {
+        out::json(&json!({ "profile": name.as_str(), "path": path.to_string_lossy(), "slot": slot }))?;
+    } else {
+        out::line(format_args!("created profile {name} in {}; {words}", path.display()))?;
+    }
+    match made.gateway {
+        Ok(_) => DONE,
+        Err(error) => Err(Failure::of(error.exit_code(), &error)),
+    }
+}
+
+fn delete(context: &Context, name: &OsString, yes: bool) -> Outcome {
+    let name = profile_name(name)?;
+    let manager = &context.manager;
+    let found = profile::show(manager.home(), manager.agent(), &name)
+        .map_err(|error| Failure::of(error.exit_code(), &error))?;
+    if !yes && !confirmed(&name, &found.path)? {
+        return Err(Failure::new(
+            Exit::No,
+            format!("nothing was deleted; say yes, or use --yes to delete profile {name}"),
+        ));
+    }
+    let warnings = lifecycle::remove_profile(manager, manager.home(), &name)
+        .map_err(|error| Failure::of(error.exit_code(), &error))?;
+    out::warn_all(&warnings);
+    if context.json {
+        out::json(&json!({ "profile": name.as_str(), "deleted": true }))?;
+    } else {
+        out::line(format_args!("deleted profile {name} and its gateway; its logs stay"))?;
+    }
+    DONE
+}
+
+/// Asks on a terminal; without one the answer is no, since no question is ever asked of a script.
+fn confirmed(name: &ProfileName, path: &std::path::Path) -> Result<bool, Failure> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Ok(false);
+    }
+    let failed = |error: io::Error| Failure::new(Exit::System, format!("cannot ask: {error}"));
+    let mut stderr = io::stderr().lock();
+    write!(stderr, "Delete profile {name} with everything in {}? [y/N] ", path.display()).map_err(failed)?;
+    stderr.flush().map_err(failed)?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(failed)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+fn list(context: &Context) -> Outcome {
+    let manager = &context.manager;
+    let candidates = profile::scan(manager.home(), manager.agent())
+        .map_err(|error| Failure::of(error.exit_code(), &error))?;
+    for candidate in candidates {
+        match candidate {
+            profile::Candidate::Profile(found) if context.json => {
+                out::json(&json!({ "profile": found.name.as_str(), "path": found.path.to_string_lossy() }))?;
+            }
+            profile::Candidate::Profile(found) => out::line(format_args!("{}", found.name))?,
+            profile::Candidate::Misnamed { shown, reason } => {
+                out::warn(&format!("{shown} is no profile: {reason}"));
+            }
+        }
+    }
+    DONE
+}
+
+fn show(context: &Context, name: &OsString) -> Outcome {
+    let name = profile_name(name)?;
+    let manager = &context.manager;
+    let found = profile::show(manager.home(), manager.agent(), &name)
+        .map_err(|error| Failure::of(error.exit_code(), &error))?;
+    let row = crate::status::row(context, &name)?;
+    if context.json {
+        let mut value = serde_json::to_value(&row)
+            .map_err(|error| Failure::new(Exit::System, format!("cannot write JSON: {error}")))?;
+        if let Some(object) = value.as_object_mut() {
+            object.insert("path".to_owned(), json!(found.path.to_string_lossy()));
+        }
+        out::json(&value)?;
+    } else {
+        out::line(format_args!("profile {name}"))?;
+        out::line(format_args!("path    {}", found.path.display()))?;
+        crate::status::print_details(context, &row)?;
+    }
+    DONE
+}
+
+/// Returns the words for what came of a registration.
+pub fn registered_words(outcome: Registered) -> String {
+    match outcome {
+        Registered::Down => "registered, down".to_owned(),
+        Registered::Starting => "registered, starting".to_owned(),
+        Registered::Up(pid) => format!("registered, up{}", pid_words(pid)),
+        Registered::Ready(pid) => format!("registered, ready{}", pid_words(pid)),
+    }
+}
+
+/// Returns ` (pid N)`, or nothing.
+pub fn pid_words(pid: Option<gatevisor_wire::Pid>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" (pid {pid})"))
+}

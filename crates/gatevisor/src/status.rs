@@ -1,0 +1,239 @@
+//! `gatevisor status` and `gatevisor gateway status`: one table, or everything about one gateway.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use anstyle::AnsiColor;
+use comfy_table::{ContentArrangement, Table, presets};
+use gatevisor_gateways::inspect::{self, DeathReport, Report, State};
+use gatevisor_gateways::profile::ProfileName;
+
+use crate::context::Context;
+use crate::ears::Ears;
+use crate::exit::{DONE, Failure, Outcome};
+use crate::out::{self, Paint};
+
+/// How often a watched table is shown again although nothing changed: uptimes and memory do.
+const WATCH_EVERY: Duration = Duration::from_secs(2);
+
+/// Prints the table, once or again and again.
+pub fn run(context: &Context, names: &[OsString], watch: bool) -> Outcome {
+    let only: Vec<ProfileName> =
+        names.iter().map(|name| context.named(Some(name))).collect::<Result<_, _>>()?;
+    show(context, &only)?;
+    if !watch {
+        return DONE;
+    }
+    let mut ears = Ears::open(context.manager.scandir(), only.clone())?;
+    loop {
+        ears.hear(Some(WATCH_EVERY), |_, _| Ok(()))?;
+        if !context.json {
+            // Home, then clear to the end: no flicker.
+            out::write(b"\x1b[H\x1b[J")?;
+        }
+        show(context, &only)?;
+    }
+}
+
+/// Prints the table of everything.
+pub fn table(context: &Context) -> Result<(), Failure> {
+    show(context, &[])
+}
+
+fn show(context: &Context, only: &[ProfileName]) -> Result<(), Failure> {
+    let reports = if only.is_empty() {
+        inspect::survey(&context.manager).map_err(|error| Failure::of(error.exit_code(), &error))?
+    } else {
+        only.iter().map(|name| row(context, name)).collect::<Result<_, _>>()?
+    };
+    if context.json {
+        return reports.iter().try_for_each(out::json);
+    }
+    if !context.manager.supervisor_running() {
+        out::say(format_args!(
+            "no supervisor is running on `{}`; `gatevisor up` starts one",
+            context.manager.scandir().display()
+        ));
+    }
+    let paint = Paint::stdout();
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    let head = ["PROFILE", "STATE", "PID", "UPTIME", "RESTARTS", "MEMORY", "LAST EXIT", "WISH"];
+    table.set_header(head.map(|word| paint.bold(word)));
+    for report in &reports {
+        table.add_row(cells(report, paint));
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    for line in table.lines() {
+        out::line(format_args!("{}", line.trim_end()))?;
+    }
+    Ok(())
+}
+
+fn cells(report: &Report, paint: Paint) -> [String; 8] {
+    let name = report.profile.as_ref().map_or_else(|| report.service.clone(), ToString::to_string);
+    let none = || "-".to_owned();
+    [
+        name,
+        paint.colour(state_colour(report.state), &state_words(report)),
+        if report.pid > 0 { report.pid.to_string() } else { none() },
+        if report.up { span(report.updownfor) } else { none() },
+        report.restarts.map_or_else(none, |count| count.to_string()),
+        report.memory_bytes.map_or_else(none, size),
+        report.deaths.first().map_or_else(none, short_exit),
+        report.desired_state.clone().unwrap_or_else(none),
+    ]
+}
+
+/// Returns the state with what belongs to it: the time left, or the reason.
+fn state_words(report: &Report) -> String {
+    let word = report.state.words();
+    let left = report.next_start_in_ms.map(milliseconds);
+    match (report.state, left, &report.reason) {
+        (State::BackingOff, Some(left), _) => format!("{word}, {left}"),
+        (State::FailedToStart, Some(left), Some(reason)) => format!("{word}, again in {left}: {reason}"),
+        (State::Failed | State::FailedToStart, _, Some(reason)) => format!("{word}: {reason}"),
+        _ => word.to_owned(),
+    }
+}
+
+fn state_colour(state: State) -> AnsiColor {
+    match state {
+        State::Up | State::Ready => AnsiColor::Green,
+        State::Starting | State::Stopping | State::Finishing | State::Paused => AnsiColor::Yellow,
+        State::BackingOff | State::Failed | State::FailedToStart => AnsiColor::Red,
+        State::Down | State::NotSupervised => AnsiColor::BrightBlack,
+    }
+}
+
+fn short_exit(death: &DeathReport) -> String {
+    if death.exitcode < 0 { death.signal.clone() } else { format!("exit {}", death.exitcode) }
+}
+
+fn long_exit(death: &DeathReport) -> String {
+    let meaning = death.meaning.as_ref().map_or_else(String::new, |meaning| format!(": {meaning}"));
+    format!("{} {}{meaning}", death.at, short_exit(death))
+}
+
+/// Returns the report of one gateway.
+pub fn row(context: &Context, name: &ProfileName) -> Result<Report, Failure> {
+    inspect::inspect(&context.manager, name).map_err(|error| Failure::of(error.exit_code(), &error))
+}
+
+/// Prints everything about each gateway.
+pub fn details(context: &Context, names: &[ProfileName]) -> Outcome {
+    let mut first = true;
+    for name in names {
+        let report = row(context, name)?;
+        if context.json {
+            out::json(&report)?;
+            continue;
+        }
+        if !std::mem::take(&mut first) {
+            out::line(format_args!(""))?;
+        }
+        out::line(format_args!("{}", Paint::stdout().bold(name.as_str())))?;
+        print_details(context, &report)?;
+    }
+    DONE
+}
+
+/// Prints everything that a report says.
+pub fn print_details(context: &Context, report: &Report) -> Result<(), Failure> {
+    let paint = Paint::stdout();
+    let item = |name: &str, text: &str| out::line(format_args!("{} {text}", paint.dim(&format!("{name:8}"))));
+    let mut state = paint.colour(state_colour(report.state), &state_words(report));
+    if report.pid > 0 {
+        let _ = write!(state, " (pid {}) for {}", report.pid, span(report.updownfor));
+    } else if report.state != State::NotSupervised && !report.deaths.is_empty() {
+        let _ = write!(state, " for {}", span(report.updownfor));
+    }
+    item("state", &state)?;
+    if let Some(left) = report.next_start_in_ms {
+        item("waiting", &format!("for its next start, in {}", milliseconds(left)))?;
+    }
+    if let Some(count) = report.restarts {
+        item("restarts", &count.to_string())?;
+    }
+    if let Some(bytes) = report.memory_bytes {
+        item("memory", &format!("{} in {} processes", size(bytes), report.processes.unwrap_or(1)))?;
+    }
+    item("wish", &wish(report))?;
+    if let Some(problem) = &report.problem {
+        item("problem", &paint.colour(AnsiColor::Red, problem))?;
+    }
+    item("slot", &context.manager.scandir().join(&report.service).display().to_string())?;
+    for (index, death) in report.deaths.iter().enumerate() {
+        item(if index == 0 { "deaths" } else { "" }, &long_exit(death))?;
+    }
+    Ok(())
+}
+
+fn wish(report: &Report) -> String {
+    let Some(state) = &report.desired_state else { return "none was ever recorded".to_owned() };
+    let mut text = state.clone();
+    if let Some(by) = &report.desired_by {
+        let _ = write!(text, ", said by {} (uid {}) with `{}`", by.user, by.uid, by.command);
+    }
+    if let Some(at) = &report.desired_at {
+        let _ = write!(text, " at {at}");
+    }
+    if let Some(reason) = &report.desired_reason {
+        let _ = write!(text, ": {reason}");
+    }
+    text
+}
+
+/// Returns a time span in its two largest units.
+pub fn span(seconds: u64) -> String {
+    let (minutes, s) = (seconds / 60, seconds % 60);
+    let (hours, m) = (minutes / 60, minutes % 60);
+    let (days, h) = (hours / 24, hours % 24);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{s}s"),
+        (0, 0, _) => format!("{m}m{s:02}s"),
+        (0, _, _) => format!("{h}h{m:02}m"),
+        _ => format!("{days}d{h:02}h"),
+    }
+}
+
+fn milliseconds(ms: u64) -> String {
+    if ms < 10_000 {
+        format!("{}.{} s", ms / 1000, ms % 1000 / 100)
+    } else {
+        format!("{} s", ms.div_ceil(1000))
+    }
+}
+
+/// Returns a number of bytes in the unit that people use.
+pub fn size(bytes: u64) -> String {
+    const UNIT: u64 = 1024;
+    match bytes {
+        0..1_048_576 => format!("{} kB", bytes / UNIT),
+        1_048_576..1_073_741_824 => format!("{} MB", bytes / UNIT / UNIT),
+        _ => {
+            let tenths = bytes / (UNIT * UNIT * UNIT / 10);
+            format!("{}.{} GB", tenths / 10, tenths % 10)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_show_their_two_largest_units() {
+        let shown = [0, 59, 60, 3599, 3600, 86_399, 86_400, 864_000].map(span);
+        assert_eq!(shown, ["0s", "59s", "1m00s", "59m59s", "1h00m", "23h59m", "1d00h", "10d00h"]);
+    }
+
+    #[test]
+    fn sizes_show_in_the_unit_that_people_use() {
+        let shown = [0, 94_371, 99_614_720, 1_610_612_736].map(size);
+        assert_eq!(shown, ["0 kB", "92 kB", "95 MB", "1.5 GB"]);
+    }
+}

@@ -1,0 +1,78 @@
+//! `gatevisor up`: prepares the home, then becomes the supervisor.
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+
+use gatevisor_gateways::profile::ProfileName;
+use gatevisor_gateways::reconcile::Verdict;
+use gatevisor_sys::{process, signal};
+
+use crate::args;
+use crate::context::Context;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::{greet, out, reconcile};
+
+/// Makes the slots, forks the one who greets, and becomes the supervisor.
+pub fn run(context: &Context, options: &args::Up) -> Outcome {
+    let manager = &context.manager;
+    let home = manager.home().root();
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(home).map_err(|error| {
+        Failure::new(
+            Exit::System,
+            format!("cannot make the home `{}`: {error}; name another with --home", home.display()),
+        )
+    })?;
+    if manager.supervisor_running() {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!(
+                "another supervisor already runs on `{}`; `gatevisor status` shows what it does",
+                manager.scandir().display()
+            ),
+        ));
+    }
+    let report = reconcile::perform(context, false)?;
+    for line in report.lines() {
+        out::line(format_args!("{line}"))?;
+    }
+    let wanted: Vec<ProfileName> = report
+        .actions
+        .iter()
+        .filter(|action| action.action == Verdict::Started)
+        .filter_map(|action| action.name.clone())
+        .collect();
+    // A shell starts background jobs with these ignored; a supervisor that cannot be told to stop is no use.
+    for number in [signal::SIGINT, signal::SIGTERM, signal::SIGQUIT, signal::SIGHUP] {
+        signal::restore(number);
+    }
+    if !options.quiet {
+        process::fork_child(|| greet::run(context, &wanted))
+            .map_err(|errno| Failure::new(Exit::System, format!("cannot fork: {errno}")))?;
+    }
+    Err(become_supervisor(context, options))
+}
+
+/// Replaces this process by the bare supervisor; returns only if that fails.
+///
+/// The process that must never die then holds neither this command line nor what reconciliation read.
+fn become_supervisor(context: &Context, options: &args::Up) -> Failure {
+    let manager = &context.manager;
+    let argument = |bytes: &[u8]| CString::new(bytes).unwrap_or_default();
+    let argv = [
+        argument(b"gatevisor"),
+        argument(b"supervise"),
+        argument(b"--grace-ms"),
+        argument(u64::from(options.grace).saturating_mul(1000).to_string().as_bytes()),
+        argument(manager.scandir().as_os_str().as_bytes()),
+    ];
+    let home_variable = manager.agent().home_variable();
+    let mut environment: Vec<CString> = std::env::vars_os()
+        .filter(|(name, _)| name.as_os_str() != home_variable.as_str())
+        .map(|(name, value)| argument(&[name.as_bytes(), b"=", value.as_bytes()].concat()))
+        .collect();
+    let home = manager.home().root().as_os_str().as_bytes();
+    environment.push(argument(&[home_variable.as_bytes(), b"=", home].concat()));
+    let errno = process::exec(&argument(context.program.as_os_str().as_bytes()), &argv, &environment);
+    Failure::new(Exit::System, format!("cannot execute `{}`: {errno}", context.program.display()))
+}

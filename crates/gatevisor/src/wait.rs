@@ -1,0 +1,36 @@
+//! `gatevisor wait`: until a gateway is as asked.
+
+use std::time::Duration;
+
+use gatevisor_gateways::manager::{Condition, ServiceManager, WaitOutcome};
+
+use crate::args;
+use crate::context::Context;
+use crate::exit::{DONE, Exit, Failure, Outcome};
+
+/// Waits; the exit code is the answer.
+pub fn run(context: &Context, options: &args::Wait) -> Outcome {
+    let name = context.named(options.name.as_deref())?;
+    let condition = if options.down {
+        Condition::Down
+    } else if options.ready {
+        Condition::Ready
+    } else {
+        Condition::Up
+    };
+    let timeout = options.timeout.map(|seconds| Duration::from_secs(u64::from(seconds)));
+    let outcome = context
+        .manager
+        .wait(&name, condition, timeout)
+        .map_err(|error| Failure::of(error.exit_code(), &error))?;
+    match outcome {
+        WaitOutcome::Reached => DONE,
+        WaitOutcome::Failed => Err(Failure::new(
+            Exit::No,
+            format!("the gateway of {name} failed for good; `gatevisor gateway status {name}` says why"),
+        )),
+        WaitOutcome::TimedOut => {
+            Err(Failure::new(Exit::TimedOut, format!("the gateway of {name} did not get there in time")))
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! *Lives here:* reading a state file, whatever it holds.
+//!
+//! *Does not live here:* what follows from it at boot (see [`crate::reconcile`]).
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{MAX_BYTES, Provenance};
+use crate::exit;
+use crate::files::{ReadError, read_bounded};
+
+/// States of a gateway that was running and was interrupted, so that it counts as running.
+///
+/// **Source:** REC-7.
+const TRANSIENT: [&str; 2] = ["draining", "degraded"];
+
+/// Why a state file says nothing that we understand.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadStateError {
+    /// It is something else than a file, too long, or the kernel refused.
+    #[error("`{}` cannot be read", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: ReadError,
+    },
+    /// It is not text.
+    #[error("`{}` is not UTF-8", path.display())]
+    NotUtf8 {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is not JSON.
+    #[error("`{}` is not JSON: {message}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says.
+        message: String,
+    },
+    /// It is JSON, but no object.
+    #[error("`{}` holds {kind} where an object is expected", path.display())]
+    NotAnObject {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        kind: &'static str,
+    },
+}
+
+impl ReadStateError {
+    /// Returns the exit code for this failure.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Read { source: ReadError::Io(_), .. } => exit::SYSTEM,
+            Self::Read { .. } | Self::NotUtf8 { .. } | Self::Syntax { .. } | Self::NotAnObject { .. } => {
+                exit::NO
+            }
+        }
+    }
+
+    /// Returns what is wrong, with its cause, on one line and without the path.
+    pub fn reason(&self, file: &str) -> String {
+        match self {
+            Self::Read { source, .. } => format!("{file}: {source}"),
+            Self::NotUtf8 { .. } => format!("{file} is not UTF-8"),
+            Self::Syntax { message, .. } => format!("{file} is not JSON: {message}"),
+            Self::NotAnObject { kind, .. } => format!("{file} holds {kind} where an object is expected"),
+        }
+    }
+
+    /// Returns whether the content is wrong, rather than the way to it.
+    pub(super) fn is_content(&self) -> bool {
+        match self {
+            Self::Read { source: ReadError::Io(error), .. } => {
+                error.kind() == std::io::ErrorKind::PermissionDenied
+                    || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+            }
+            Self::Read { .. } | Self::NotUtf8 { .. } | Self::Syntax { .. } | Self::NotAnObject { .. } => true,
+        }
+    }
+}
+
+/// What a state file says about the wish for a gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Recorded {
+    /// The key `desired_state`, where it is a word.
+    pub desired_state: Option<String>,
+    /// The key `gateway_state`, which the gateway itself writes.
+    pub gateway_state: Option<String>,
+    /// Who wished it.
+    pub desired_by: Option<Provenance>,
+    /// Why.
+    pub desired_reason: Option<String>,
+    /// When, in RFC 3339.
+    pub desired_at: Option<String>,
+    /// The prior state that a boot goes by.
+    #[serde(skip)]
+    pub prior: Prior,
+}
+
+/// The state before a boot.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Prior {
+    /// There is no file, or none that says anything.
+    #[default]
+    None,
+    /// A word.
+    State(String),
+}
+
+impl Prior {
+    /// Returns whether a gateway of this prior state is started at boot.
+    ///
+    /// **Source:** REC-8.
+    pub fn starts(&self) -> bool {
+        matches!(self, Self::State(state) if state == "running")
+    }
+
+    /// Returns the word, if there is one.
+    pub fn word(&self) -> Option<&str> {
+        match self {
+            Self::None => None,
+            Self::State(word) => Some(word),
+        }
+    }
+}
+
+/// Returns what the state file `name` in `directory` says; `None` where there is no such file.
+pub fn read(directory: &Path, name: &str) -> Result<Option<Recorded>, ReadStateError> {
+    Ok(read_object(&directory.join(name))?.map(|object| recorded(&object)))
+}
+
+/// Returns the object that a state file holds.
+pub(super) fn read_object(path: &Path) -> Result<Option<Map<String, Value>>, ReadStateError> {
+    let bytes = match read_bounded(path, MAX_BYTES) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok(None),
+        Err(source) => return Err(ReadStateError::Read { path: path.to_owned(), source }),
+    };
+    parse(path, &bytes).map(Some)
+}
+
+pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>, ReadStateError> {
+    let path = || path.to_owned();
+    let text = str::from_utf8(bytes).map_err(|_| ReadStateError::NotUtf8 { path: path() })?;
+    match serde_json::from_str(text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(other) => Err(ReadStateError::NotAnObject { path: path(), kind: kind(&other) }),
+        Err(error) => Err(ReadStateError::Syntax { path: path(), message: error.to_string() }),
+    }
+}
+
+const fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+fn recorded(object: &Map<String, Value>) -> Recorded {
+    let text = |key: &str| object.get(key).and_then(Value::as_str).map(str::to_owned);
+    Recorded {
+        desired_state: text("desired_state"),
+        gateway_state: text("gateway_state"),
+        desired_by: object.get("desired_by").and_then(|value| serde_json::from_value(value.clone()).ok()),
+        desired_reason: text("desired_reason"),
+        desired_at: text("desired_at"),
+        prior: prior(object),
+    }
+}
+
+/// Returns the prior state: the wish verbatim, or else the gateway's own state, where an interrupted run is a run.
+///
+/// **Source:** REC-7.
+fn prior(object: &Map<String, Value>) -> Prior {
+    let word = |value: &Value| match value {
+        Value::String(word) => word.clone(),
+        other => other.to_string(),
+    };
+    let present = |key: &str| object.get(key).filter(|value| !value.is_null());
+    if let Some(wish) = present("desired_state") {
+        return Prior::State(word(wish));
+    }
+    match present("gateway_state").map(word) {
+        Some(state) if TRANSIENT.contains(&state.as_str()) => Prior::State("running".to_owned()),
+        Some(state) => Prior::State(state),
+        None => Prior::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use insta::assert_snapshot;
+    use std::fs;
+
+    #[track_caller]
+    fn prior_of(text: &str) -> Prior {
+        prior(&parse(Path::new("f"), text.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn the_wish_goes_before_the_gateways_own_state() {
+        for (text, word, starts) in [
+            (r#"{"desired_state":"running","gateway_state":"startup_failed"}"#, Some("running"), true),
+            (r#"{"desired_state":"stopped","gateway_state":"running"}"#, Some("stopped"), false),
+            (r#"{"desired_state":null,"gateway_state":"running"}"#, Some("running"), true),
+            (r#"{"gateway_state":"draining"}"#, Some("running"), true),
+            (r#"{"gateway_state":"degraded"}"#, Some("running"), true),
+            (r#"{"desired_state":"draining"}"#, Some("draining"), false),
+            (r#"{"gateway_state":"starting"}"#, Some("starting"), false),
+            (r#"{"gateway_state":"startup_failed"}"#, Some("startup_failed"), false),
+            (r#"{"gateway_state":"Running"}"#, Some("Running"), false),
+            (r#"{"desired_state":["running"]}"#, Some(r#"["running"]"#), false),
+            (r#"{"desired_state":false,"gateway_state":"running"}"#, Some("false"), false),
+            (r#"{"gateway_state":null}"#, None, false),
+            ("{}", None, false),
+        ] {
+            let prior = prior_of(text);
+            assert_eq!((prior.word(), prior.starts()), (word, starts), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_says_nothing_and_a_bad_one_says_what_is_wrong() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.json");
+        assert_eq!(read(dir.path(), "s.json").unwrap(), None);
+        let mut lines = Vec::new();
+        let mut say = || {
+            let error = read(dir.path(), "s.json").unwrap_err();
+            let message = error.to_string().replace(&dir.path().display().to_string(), "DIR");
+            lines.push(format!("{} {message} | {}", error.exit_code(), error.reason("s.json")));
+        };
+        for bytes in [&b"[1]"[..], b"", b"{", b"\xff{}", b"null", b"3", &vec![b' '; MAX_BYTES + 1]] {
+            fs::write(&path, bytes).unwrap();
+            say();
+        }
+        fs::write(&path, "[".repeat(200)).unwrap();
+        say();
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        say();
+        assert_snapshot!(lines.join("\n"), @r#"
+        1 `DIR/s.json` holds a list where an object is expected | s.json holds a list where an object is expected
+        1 `DIR/s.json` is not JSON: EOF while parsing a value at line 1 column 0 | s.json is not JSON: EOF while parsing a value at line 1 column 0
+        1 `DIR/s.json` is not JSON: EOF while parsing an object at line 1 column 1 | s.json is not JSON: EOF while parsing an object at line 1 column 1
+        1 `DIR/s.json` is not UTF-8 | s.json is not UTF-8
+        1 `DIR/s.json` holds null where an object is expected | s.json holds null where an object is expected
+        1 `DIR/s.json` holds a number where an object is expected | s.json holds a number where an object is expected
+        1 `DIR/s.json` cannot be read | s.json: it is longer than 1048576 bytes
+        1 `DIR/s.json` is not JSON: recursion limit exceeded at line 1 column 128 | s.json is not JSON: recursion limit exceeded at line 1 column 128
+        1 `DIR/s.json` cannot be read | s.json: it is a directory, not a file
+        "#);
+    }
+
+    #[test]
+    fn provenance_is_read_back_and_a_strange_one_is_left_out() {
+        let text = r#"{"desired_state":"stopped","desired_by":{"uid":7,"user":"u","command":"c","pid":9},
+            "desired_reason":"why","desired_at":"2026-01-01T00:00:00Z"}"#;
+        let recorded = recorded(&parse(Path::new("f"), text.as_bytes()).unwrap());
+        assert_eq!(recorded.desired_by.unwrap().user, "u");
+        assert_eq!(recorded.desired_reason.as_deref(), Some("why"));
+        let strange = parse(Path::new("f"), br#"{"desired_by":"me","desired_reason":3}"#).unwrap();
+        assert_eq!(super::recorded(&strange), Recorded::default());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_an_object_or_an_error(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            if let Ok(object) = parse(Path::new("f"), &bytes) {
+                let _ = recorded(&object);
+            }
+        }
+    }
+}

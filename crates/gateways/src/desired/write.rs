@@ -1,0 +1,258 @@
+//! *Lives here:* recording a wish so that it survives a crash of the machine the moment it is acknowledged.
+//!
+//! *Does not live here:* deciding on it.
+//!
+//! Our own writers take a lock beside the file; the agent does not know it and may overwrite our keys with what it
+//! read before. So a wish is looked at again once its effect is there (see [`overwritten`]).
+//!
+//! **Source:** SM-8, L-19, invariant *A wish acknowledged to a user is on disk*.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, openat, statat, unlinkat};
+use rustix::io::Errno;
+use serde_json::{Map, Value};
+
+use super::read::{ReadStateError, read_object};
+use super::{Desired, MAX_BYTES, Wish, bounded};
+use crate::exit;
+use crate::files::{commit, open_directory, rename_new, write_beside};
+
+/// How long another writer may hold the lock.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many invalid files are kept beside the file.
+const INVALID_KEPT: u32 = 10;
+
+/// What recording a wish did beside recording it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[must_use]
+pub struct Recording {
+    /// What the wisher should know: an invalid file that was moved aside.
+    pub warning: Option<String>,
+}
+
+/// Why a wish was not recorded; the file is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The profile's home is not there.
+    #[error("there is no profile home `{}` to record the wish in", path.display())]
+    NoHome {
+        /// The home.
+        path: PathBuf,
+    },
+    /// Another writer holds the lock.
+    #[error("another command has been writing `{}` for 5 s; try again", path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A system call failed, such as for a full disk.
+    #[error("cannot record the wish in `{}`; it is as it was", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file could not be read, although it may well be valid.
+    #[error("cannot record the wish without knowing what else is in the file")]
+    Read(#[source] ReadStateError),
+    /// There would be too much in the file.
+    #[error("`{}` would grow over {MAX_BYTES} bytes; it is as it was", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl RecordError {
+    /// Returns the exit code for this failure.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoHome { .. } | Self::TooLong { .. } => exit::NO,
+            Self::Locked { .. } => exit::TIMED_OUT,
+            Self::Write { .. } | Self::Read(_) => exit::SYSTEM,
+        }
+    }
+}
+
+/// Records a wish in the state file `name` of the profile whose home is `directory`.
+///
+/// File and directory are synced when this returns. Keys of others are kept. An invalid file is moved aside and never
+/// destroyed.
+pub fn record(directory: &Path, name: &str, wish: &Wish) -> Result<Recording, RecordError> {
+    update(directory, name, &|object| put(object, wish))
+}
+
+/// Records that the root profile shall run because the container's command used to say so.
+///
+/// Does nothing, and returns `false`, where a state file of any content exists.
+///
+/// **Source:** REC-11.
+pub fn migrate(
+    directory: &Path,
+    name: &str,
+    migrated_from: &str,
+    now: Timestamp,
+) -> Result<bool, RecordError> {
+    let path = directory.join(name);
+    let parent = open_home(directory)?;
+    let _lock = lock(parent.as_fd(), &path)?;
+    if statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+        return Ok(false);
+    }
+    let mut object = Map::new();
+    let word = Value::from(Desired::Running.word());
+    object.insert("gateway_state".to_owned(), word.clone());
+    object.insert("desired_state".to_owned(), word);
+    object.insert("timestamp".to_owned(), Value::from(now.as_second()));
+    object.insert("migrated_from".to_owned(), Value::from(migrated_from));
+    replace(parent.as_fd(), name, &path, &object, None)?;
+    Ok(true)
+}
+
+/// Returns whether the agent has put an older wish back in the place of one that was recorded.
+///
+/// It writes the same file without a lock, and keeps what it has read before. A newer wish of somebody else's is no
+/// such thing, and neither is a file that says nothing any more.
+pub fn overwritten(directory: &Path, name: &str, wish: &Wish) -> bool {
+    let Ok(Some(object)) = read_object(&directory.join(name)) else { return false };
+    // Times of one form and one zone are in the order of their texts.
+    let ours = stamp(wish.at);
+    object.get("desired_at").and_then(Value::as_str).is_none_or(|at| at < ours.as_str())
+}
+
+fn update(
+    directory: &Path,
+    name: &str,
+    change: &dyn Fn(&mut Map<String, Value>),
+) -> Result<Recording, RecordError> {
+    let path = directory.join(name);
+    let parent = open_home(directory)?;
+    let _lock = lock(parent.as_fd(), &path)?;
+    let (mut object, invalid) = match read_object(&path) {
+        Ok(object) => (object.unwrap_or_default(), None),
+        Err(error) if error.is_content() => (Map::new(), Some(error)),
+        Err(error) => return Err(RecordError::Read(error)),
+    };
+    change(&mut object);
+    let aside = replace(parent.as_fd(), name, &path, &object, invalid.as_ref())?;
+    let warning = invalid.zip(aside).map(|(error, aside)| {
+        format!("{}, so it was moved aside to `{aside}` and begun afresh", error.reason(&format!("`{name}`")))
+    });
+    Ok(Recording { warning })
+}
+
+fn put(object: &mut Map<String, Value>, wish: &Wish) {
+    let by = &wish.by;
+    let mut provenance = Map::new();
+    provenance.insert("uid".to_owned(), Value::from(by.uid));
+    provenance.insert("user".to_owned(), Value::from(bounded(&by.user)));
+    provenance.insert("command".to_owned(), Value::from(bounded(&by.command)));
+    provenance.insert("pid".to_owned(), Value::from(by.pid));
+    object.insert("desired_state".to_owned(), Value::from(wish.desired.word()));
+    object.insert("desired_by".to_owned(), Value::Object(provenance));
+    match &wish.reason {
+        Some(reason) => {
+            object.insert("desired_reason".to_owned(), Value::from(bounded(reason)));
+        }
+        None => {
+            object.shift_remove("desired_reason");
+        }
+    }
+    object.insert("desired_at".to_owned(), Value::from(stamp(wish.at)));
+    object.insert("updated_at".to_owned(), Value::from(wish.at.as_second()));
+}
+
+/// Returns a time in RFC 3339, UTC, to the millisecond.
+fn stamp(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
+fn open_home(directory: &Path) -> Result<OwnedFd, RecordError> {
+    open_directory(directory).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            RecordError::NoHome { path: directory.to_owned() }
+        }
+        _ => RecordError::Write { path: directory.to_owned(), source },
+    })
+}
+
+/// Replaces the file, and returns where an invalid one went.
+fn replace(
+    parent: BorrowedFd<'_>,
+    name: &str,
+    path: &Path,
+    object: &Map<String, Value>,
+    invalid: Option<&ReadStateError>,
+) -> Result<Option<String>, RecordError> {
+    let write = |source: io::Error| RecordError::Write { path: path.to_owned(), source };
+    let mut bytes = serde_json::to_vec(object).map_err(|error| write(error.into()))?;
+    bytes.push(b'\n');
+    if bytes.len() > MAX_BYTES {
+        return Err(RecordError::TooLong { path: path.to_owned() });
+    }
+    let mode = statat(parent, name, AtFlags::empty())
+        .ok()
+        .filter(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file())
+        .map_or(0o644, |stat| stat.st_mode & 0o666);
+    let temporary = write_beside(parent, name, &bytes, mode).map_err(write)?;
+    let aside = match invalid.map(|_| move_aside(parent, name)).transpose() {
+        Ok(aside) => aside,
+        Err(errno) => {
+            let _ = unlinkat(parent, &*temporary, AtFlags::empty());
+            return Err(write(errno.into()));
+        }
+    };
+    commit(parent, &temporary, name).map_err(write)?;
+    Ok(aside)
+}
+
+fn move_aside(parent: BorrowedFd<'_>, name: &str) -> Result<String, Errno> {
+    for number in 0..INVALID_KEPT {
+        let aside = if number == 0 { format!("{name}.invalid") } else { format!("{name}.invalid.{number}") };
+        match rename_new(parent, name, &*aside) {
+            Ok(()) => return Ok(aside),
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Err(Errno::EXIST)
+}
+
+/// Takes the lock beside the file, waiting for its turn but not for ever.
+fn lock(parent: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, RecordError> {
+    let write = |errno: Errno| RecordError::Write { path: path.to_owned(), source: errno.into() };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = openat(parent, &*format!(".{name}.lock"), flags, Mode::RUSR | Mode::WUSR).map_err(write)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => return Ok(file),
+        Err(Errno::WOULDBLOCK) => {}
+        Err(errno) => return Err(write(errno)),
+    }
+    // The kernel knows no deadline for this lock, so the wait gets a thread of its own, left behind if it is in vain.
+    let (sender, receiver) = mpsc::channel();
+    let spawned = std::thread::Builder::new().name("lock".to_owned()).spawn(move || {
+        let result = loop {
+            match flock(&file, FlockOperation::LockExclusive) {
+                Err(Errno::INTR) => {}
+                other => break other,
+            }
+        };
+        let _ = sender.send(result.map(|()| file));
+    });
+    if let Err(source) = spawned {
+        return Err(RecordError::Write { path: path.to_owned(), source });
+    }
+    match receiver.recv_timeout(LOCK_TIMEOUT) {
+        Ok(result) => result.map_err(write),
+        Err(_) => Err(RecordError::Locked { path: path.to_owned() }),
+    }
+}

@@ -1,0 +1,394 @@
+//! *Lives here:* what this crate does with files: bounded reads, durable replacement, staging directories that are
+//! published by one rename, and the removal of trees.
+//!
+//! *Does not live here:* the meaning of any of them.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, fchmod, flock, fstat, fsync, mkdirat, open,
+    openat, renameat, renameat_with, statat, unlinkat,
+};
+use rustix::io::Errno;
+
+/// What the name of a directory that is being made begins with.
+pub const NEW_PREFIX: &str = ".new-";
+/// What the name of a directory that is being removed begins with.
+pub const GONE_PREFIX: &str = ".gone-";
+/// How often a random name is drawn again before we give up.
+const ATTEMPTS: u32 = 16;
+
+/// Why a file could not be read whole.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It is something else than a regular file.
+    #[error("it is {0}, not a file")]
+    NotAFile(&'static str),
+    /// It is longer than we read.
+    #[error("it is longer than {0} bytes")]
+    TooLong(usize),
+    /// The kernel refused.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Returns the content of a regular file of at most `limit` bytes, and `None` where there is no file.
+///
+/// It is opened without waiting, so that a FIFO of that name cannot hold us.
+pub fn read_bounded(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, ReadError> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = match open(path, flags, Mode::empty()) {
+        Ok(fd) => File::from(fd),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::NXIO) => return Err(ReadError::NotAFile("a socket")),
+        Err(errno) => return Err(io::Error::from(errno).into()),
+    };
+    let kind = FileType::from_raw_mode(fstat(&file).map_err(io::Error::from)?.st_mode);
+    if !kind.is_file() {
+        return Err(ReadError::NotAFile(kind_name(kind)));
+    }
+    let mut bytes = Vec::new();
+    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(most).read_to_end(&mut bytes)?;
+    if bytes.len() > limit { Err(ReadError::TooLong(limit)) } else { Ok(Some(bytes)) }
+}
+
+const fn kind_name(kind: FileType) -> &'static str {
+    match kind {
+        FileType::RegularFile => "a file",
+        FileType::Directory => "a directory",
+        FileType::Symlink => "a symbolic link",
+        FileType::Fifo => "a FIFO",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "a device",
+        FileType::Unknown => "something unknown",
+    }
+}
+
+/// Returns 16 random lower-case hexadecimal digits.
+///
+/// They need not be secret: each use of them fails on a name that exists, and draws again.
+pub fn random_suffix() -> String {
+    format!("{:016x}", RandomState::new().build_hasher().finish())
+}
+
+/// Opens an existing directory.
+pub fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(open(path, flags, Mode::empty())?)
+}
+
+/// Makes a file below `parent` that did not exist, with exactly this mode, whatever the umask is.
+pub fn write_new(parent: BorrowedFd<'_>, name: &Path, bytes: &[u8], mode: u32) -> io::Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?;
+    gatevisor_sys::file::write_all(&file, bytes)?;
+    fchmod(&file, Mode::from_raw_mode(mode))?;
+    Ok(file)
+}
+
+/// Makes a directory below `parent` with exactly this mode, whatever the umask is.
+pub fn make_directory(parent: BorrowedFd<'_>, name: &Path, mode: u32) -> io::Result<OwnedFd> {
+    mkdirat(parent, name, Mode::RWXU)?;
+    let directory = gatevisor_sys::file::open_directory(parent, name)?;
+    fchmod(&directory, Mode::from_raw_mode(mode))?;
+    Ok(directory)
+}
+
+/// Writes `bytes` into a new synced file beside `name` and returns its temporary name.
+///
+/// On failure, a full disk included, nothing of it remains.
+pub fn write_beside(parent: BorrowedFd<'_>, name: &str, bytes: &[u8], mode: u32) -> io::Result<String> {
+    let mut last = Errno::EXIST;
+    for _ in 0..ATTEMPTS {
+        let temporary = format!(".{name}.{}", random_suffix());
+        match write_new(parent, Path::new(&temporary), bytes, mode) {
+            Ok(file) => match fsync(&file) {
+                Ok(()) => return Ok(temporary),
+                Err(errno) => {
+                    let _ = unlinkat(parent, &*temporary, AtFlags::empty());
+                    return Err(errno.into());
+                }
+            },
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::EXIST) => last = Errno::EXIST,
+            Err(error) => {
+                let _ = unlinkat(parent, &*temporary, AtFlags::empty());
+                return Err(error);
+            }
+        }
+    }
+    Err(last.into())
+}
+
+/// Puts the file `temporary` in the place of `name` and syncs the directory; on failure `temporary` is removed.
+pub fn commit(parent: BorrowedFd<'_>, temporary: &str, name: &str) -> io::Result<()> {
+    if let Err(errno) = renameat(parent, temporary, parent, name) {
+        let _ = unlinkat(parent, temporary, AtFlags::empty());
+        return Err(errno.into());
+    }
+    Ok(fsync(parent)?)
+}
+
+/// Renames without replacing anything; `EEXIST` when the new name is taken.
+///
+/// Some network file systems do not know the flag. There, what is taken is looked for first, and a plain rename still
+/// replaces no directory that holds anything.
+///
+/// **Source:** renameat2(2).
+pub fn rename_new(
+    parent: BorrowedFd<'_>,
+    from: impl rustix::path::Arg + Copy,
+    to: impl rustix::path::Arg + Copy,
+) -> Result<(), Errno> {
+    match renameat_with(parent, from, parent, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => rename_plainly(parent, from, to),
+        other => other,
+    }
+}
+
+fn rename_plainly(
+    parent: BorrowedFd<'_>,
+    from: impl rustix::path::Arg,
+    to: impl rustix::path::Arg + Copy,
+) -> Result<(), Errno> {
+    match statat(parent, to, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => return Err(Errno::EXIST),
+        Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno),
+    }
+    match renameat(parent, from, parent, to) {
+        Err(Errno::NOTEMPTY | Errno::NOTDIR | Errno::ISDIR) => Err(Errno::EXIST),
+        other => other,
+    }
+}
+
+/// A directory that is made under a dotted name and then published by one rename.
+///
+/// It is locked while it is being made, so that [`sweep`] can tell it from the leftover of a killed process. Dropped
+/// before it is published, it is removed.
+#[derive(Debug)]
+pub struct Staging {
+    parent: OwnedFd,
+    parent_path: PathBuf,
+    name: String,
+    directory: OwnedFd,
+    published: bool,
+}
+
+impl Staging {
+    /// Makes an empty directory of this mode below `parent`.
+    pub fn new(parent_path: &Path, mode: u32) -> io::Result<Self> {
+        let parent = open_directory(parent_path)?;
+        for _ in 0..ATTEMPTS {
+            let name = format!("{NEW_PREFIX}{}", random_suffix());
+            let directory = match make_directory(parent.as_fd(), Path::new(&name), mode) {
+                Ok(directory) => directory,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(error) => {
+                    let _ = unlinkat(&parent, &*name, AtFlags::REMOVEDIR);
+                    return Err(error);
+                }
+            };
+            // Between the two calls a sweep may take the directory for a leftover. Where locks do not work at all,
+            // sweeps leave everything alone.
+            let swept = match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) => true,
+                _ => fstat(&directory)?.st_nlink == 0,
+            };
+            if !swept {
+                let parent_path = parent_path.to_owned();
+                return Ok(Self { parent, parent_path, name, directory, published: false });
+            }
+        }
+        Err(io::Error::from(Errno::EXIST))
+    }
+
+    /// Returns the directory.
+    pub fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
+    /// Returns where the directory is until it is published.
+    pub fn path(&self) -> PathBuf {
+        self.parent_path.join(&self.name)
+    }
+
+    /// Gives the directory its name; `EEXIST` when something has that name already.
+    pub fn publish(mut self, name: &str) -> Result<OwnedFd, Errno> {
+        rename_new(self.parent.as_fd(), &*self.name, name)?;
+        self.published = true;
+        self.directory.try_clone().map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
+    }
+
+    /// Makes everything written so far, and after publishing its name, survive a crash.
+    pub fn sync(&self) -> io::Result<()> {
+        Ok(fsync(&self.directory)?)
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if !self.published {
+            let _ = remove_tree(&self.path());
+        }
+    }
+}
+
+/// Moves the entry `name` out of the way under a dotted name and returns that name.
+///
+/// For every reader it is gone at once and whole.
+pub fn retire(parent: BorrowedFd<'_>, name: &str) -> Result<String, Errno> {
+    let mut last = Errno::EXIST;
+    for _ in 0..ATTEMPTS {
+        let gone = format!("{GONE_PREFIX}{}", random_suffix());
+        match rename_new(parent, name, &*gone) {
+            Ok(()) => return Ok(gone),
+            Err(Errno::EXIST) => last = Errno::EXIST,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Err(last)
+}
+
+/// Removes a tree, or a file or link in its place, and follows no link; one that is gone already is fine.
+///
+/// Directories that their owner has made unwritable are opened up first: a checkout or a package cache holds such.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    match remove_once(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            crate::tree::make_writable(path);
+            remove_once(path)
+        }
+        other => other,
+    }
+}
+
+fn remove_once(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => gone_is_fine(std::fs::remove_dir_all(path)),
+        Ok(_) => gone_is_fine(std::fs::remove_file(path)),
+        Err(error) => gone_is_fine(Err(error)),
+    }
+}
+
+fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Returns whether a directory entry is one of ours that a killed process may have left behind.
+pub fn is_leftover(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    name.starts_with(NEW_PREFIX.as_bytes()) || name.starts_with(GONE_PREFIX.as_bytes())
+}
+
+/// Removes a leftover unless the process that makes it is still alive, and returns whether it did.
+pub fn sweep(path: &Path) -> io::Result<bool> {
+    if std::fs::symlink_metadata(path)?.is_dir() {
+        let directory = open_directory(path)?;
+        if flock(&directory, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Ok(false);
+        }
+        // The lock is held until the tree is gone: its maker, if one appears now, sees that and draws another name.
+        remove_tree(path)?;
+    } else {
+        remove_tree(path)?;
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_read_is_bounded_and_refuses_what_is_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        assert!(read_bounded(&path, 3).unwrap().is_none());
+        fs::write(&path, "abc").unwrap();
+        assert_eq!(read_bounded(&path, 3).unwrap().unwrap(), b"abc");
+        assert_eq!(read_bounded(&path, 2).unwrap_err().to_string(), "it is longer than 2 bytes");
+        assert_eq!(read_bounded(dir.path(), 2).unwrap_err().to_string(), "it is a directory, not a file");
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        assert_eq!(read_bounded(&fifo, 2).unwrap_err().to_string(), "it is a FIFO, not a file");
+    }
+
+    #[test]
+    fn a_staging_directory_that_is_not_published_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let staging = Staging::new(dir.path(), 0o755).unwrap();
+        write_new(staging.directory(), Path::new("run"), b"x", 0o755).unwrap();
+        assert!(staging.path().join("run").exists());
+        drop(staging);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn publishing_replaces_nothing_not_even_an_empty_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("a")).unwrap();
+        let staging = Staging::new(dir.path(), 0o755).unwrap();
+        assert_eq!(staging.publish("a").unwrap_err(), Errno::EXIST);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        Staging::new(dir.path(), 0o755).unwrap().publish("b").unwrap();
+        assert!(dir.path().join("b").is_dir());
+    }
+
+    #[test]
+    fn where_the_flag_is_not_known_what_is_there_is_not_replaced_either() {
+        let dir = tempfile::tempdir().unwrap();
+        let parent = open_directory(dir.path()).unwrap();
+        fs::create_dir(dir.path().join("a")).unwrap();
+        fs::create_dir(dir.path().join("b")).unwrap();
+        assert_eq!(rename_plainly(parent.as_fd(), "a", "b"), Err(Errno::EXIST));
+        assert_eq!(rename_plainly(parent.as_fd(), "a", "c"), Ok(()));
+        assert_eq!(rename_plainly(parent.as_fd(), "missing", "d"), Err(Errno::NOENT));
+    }
+
+    #[test]
+    fn a_sweep_spares_what_is_still_being_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let staging = Staging::new(dir.path(), 0o755).unwrap();
+        assert!(is_leftover(OsStr::new(&staging.name)));
+        assert!(!sweep(&staging.path()).unwrap());
+        let stale = dir.path().join(".gone-1");
+        fs::create_dir_all(stale.join("a/b")).unwrap();
+        assert!(sweep(&stale).unwrap());
+        assert!(!stale.exists() && staging.path().exists());
+    }
+
+    #[test]
+    fn modes_do_not_depend_on_the_umask() {
+        let dir = tempfile::tempdir().unwrap();
+        let parent = open_directory(dir.path()).unwrap();
+        make_directory(parent.as_fd(), Path::new("event"), 0o3730).unwrap();
+        write_new(parent.as_fd(), Path::new("run"), b"", 0o777).unwrap();
+        let mode = |name: &str| fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o7777;
+        assert_eq!((mode("event"), mode("run")), (0o3730, 0o777));
+    }
+
+    #[test]
+    fn a_tree_is_removed_and_its_links_are_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("tree");
+        fs::create_dir_all(tree.join("a/b")).unwrap();
+        fs::write(dir.path().join("kept"), "x").unwrap();
+        std::os::unix::fs::symlink(dir.path(), tree.join("a/link")).unwrap();
+        fs::set_permissions(tree.join("a"), fs::Permissions::from_mode(0o500)).unwrap();
+        remove_tree(&tree).unwrap();
+        assert!(!tree.exists() && dir.path().join("kept").exists());
+        remove_tree(&tree).unwrap();
+    }
+}

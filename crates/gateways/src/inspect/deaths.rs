@@ -1,0 +1,69 @@
+//! *Lives here:* deaths in words: how, when, and what the exit code means.
+//!
+//! *Does not live here:* the tally itself.
+
+use gatevisor_wire::signal;
+use gatevisor_wire::tally::Death;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::agent::AgentDefinition;
+use crate::manager::Observed;
+
+/// One death of a gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeathReport {
+    /// When, in RFC 3339 UTC.
+    pub at: String,
+    /// The exit code; -1 if a signal ended it.
+    pub exitcode: i32,
+    /// The signal's name; `NA` if none ended it.
+    pub signal: String,
+    /// What that means, where something is known.
+    pub meaning: Option<String>,
+}
+
+/// Returns the deaths that a supervisor remembers, the latest first, at most `limit` of them.
+pub fn deaths(agent: &AgentDefinition, observed: &Observed, limit: usize) -> Vec<DeathReport> {
+    let report = |death: &Death| {
+        let (exitcode, signal) = match death.signal {
+            0 => (i32::from(death.exit_code), "NA".to_owned()),
+            number => (-1, signal_name(number)),
+        };
+        let code = (death.signal == 0).then_some(death.exit_code);
+        DeathReport {
+            at: stamp(death),
+            exitcode,
+            signal,
+            meaning: code.and_then(|c| meaning(agent, observed, c)),
+        }
+    };
+    observed.deaths.iter().rev().take(limit).map(report).collect()
+}
+
+/// Returns what an exit code of a gateway means, where something is known of it.
+pub fn meaning(agent: &AgentDefinition, observed: &Observed, code: u8) -> Option<String> {
+    let said = agent.exit_meaning(code);
+    let effect = if observed.fail_codes.contains(&code) {
+        Some("will not be retried")
+    } else if observed.restart_codes.contains(&code) {
+        Some("started again without penalty")
+    } else {
+        None
+    };
+    match (said, effect) {
+        (Some(said), Some(effect)) => Some(format!("{said}, {effect}")),
+        (Some(one), None) | (None, Some(one)) => Some(one.to_owned()),
+        (None, None) => None,
+    }
+}
+
+/// Returns the name of a signal, or its number where it has none.
+pub(super) fn signal_name(number: u8) -> String {
+    signal::name(number).map_or_else(|| number.to_string(), str::to_owned)
+}
+
+fn stamp(death: &Death) -> String {
+    let at = Timestamp::from_millisecond(death.at.to_unix_ms()).unwrap_or(Timestamp::UNIX_EPOCH);
+    at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}

@@ -1,0 +1,134 @@
+//! *Lives here:* one gateway, or everything supervised, as a report: state, wish, deaths, memory.
+//!
+//! *Does not live here:* tables and colours.
+//!
+//! Names and values are those of `s6-svstat -o` where it has them; additions have their unit in the name.
+//!
+//! **Source:** DESIGN.md, *Command line*.
+
+mod deaths;
+mod memory;
+mod report;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::SystemTime;
+
+use gatevisor_wire::Pid;
+use gatevisor_wire::tai::Tai64n;
+
+use crate::desired::{self, Recorded};
+use crate::manager::{ListError, Observed, ScandirManager, ServiceManager};
+use crate::profile::{self, ProfileName};
+
+pub use deaths::{DeathReport, deaths, meaning};
+pub use memory::{Usage, resident_by_session};
+pub use report::{Report, State};
+
+/// Why nothing can be reported.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// The services cannot be listed.
+    #[error(transparent)]
+    Services(#[from] ListError),
+    /// The profiles cannot be listed.
+    #[error(transparent)]
+    Profiles(#[from] profile::ListError),
+    /// There is no such profile.
+    #[error(transparent)]
+    Profile(#[from] profile::ShowError),
+}
+
+impl InspectError {
+    /// Returns the exit code for this failure.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Services(error) => error.exit_code(),
+            Self::Profiles(error) => error.exit_code(),
+            Self::Profile(error) => error.exit_code(),
+        }
+    }
+}
+
+/// Returns the report of everything in the scandir, and of every profile that has no slot there.
+///
+/// Profiles come first, the root profile's at the top, then other services; each part is sorted by name.
+pub fn survey(manager: &ScandirManager) -> Result<Vec<Report>, InspectError> {
+    let mut by_name: BTreeMap<ProfileName, Observed> = BTreeMap::new();
+    let mut others = Vec::new();
+    for observed in manager.observe_all()? {
+        match &observed.profile {
+            Some(name) => drop(by_name.insert(name.clone(), observed)),
+            None => others.push(observed),
+        }
+    }
+    for profile in profile::list(manager.home(), manager.agent())? {
+        let has_gateway = !profile.name.is_root() || manager.agent().default_profile.gateway;
+        if has_gateway {
+            by_name.entry(profile.name.clone()).or_insert_with(|| absent(&profile.name));
+        }
+    }
+    let root = by_name.remove(&ProfileName::root());
+    let all: Vec<Observed> = root.into_iter().chain(by_name.into_values()).chain(others).collect();
+    Ok(reports(manager, &all))
+}
+
+/// Returns the report of one profile's gateway.
+///
+/// # Errors
+/// There is neither a profile of that name nor a slot.
+pub fn inspect(manager: &ScandirManager, name: &ProfileName) -> Result<Report, InspectError> {
+    let observed = if let Some(observed) = manager.observe(name) {
+        observed
+    } else {
+        profile::show(manager.home(), manager.agent(), name)?;
+        absent(name)
+    };
+    let usage = usage_of(std::slice::from_ref(&observed));
+    Ok(report(manager, &observed, &usage, now()))
+}
+
+fn reports(manager: &ScandirManager, all: &[Observed]) -> Vec<Report> {
+    let (usage, now) = (usage_of(all), now());
+    all.iter().map(|observed| report(manager, observed, &usage, now)).collect()
+}
+
+/// Returns what all services use, in one pass: the cost of a table is not the number of services times that of
+/// processes.
+fn usage_of(all: &[Observed]) -> HashMap<Pid, Usage> {
+    let pids: Vec<Pid> = all.iter().filter_map(|observed| observed.status?.pid).collect();
+    resident_by_session(&pids)
+}
+
+fn report(manager: &ScandirManager, observed: &Observed, usage: &HashMap<Pid, Usage>, now: Tai64n) -> Report {
+    let pid = observed.status.and_then(|status| status.pid);
+    let memory = pid.and_then(|pid| usage.get(&pid).copied());
+    let wish = observed.profile.as_ref().map(|name| wish(manager, name));
+    Report::new(manager.agent(), observed, wish, memory, now)
+}
+
+fn now() -> Tai64n {
+    Tai64n::now_from(SystemTime::now())
+}
+
+/// Returns what a profile's state file says, or what is wrong with it.
+fn wish(manager: &ScandirManager, name: &ProfileName) -> Result<Option<Recorded>, String> {
+    let file = &manager.agent().gateway.state_file;
+    desired::read(&manager.home().profile_dir(name), file).map_err(|error| error.reason(file))
+}
+
+/// Returns what is seen of a gateway that has no slot: that there is nothing.
+fn absent(name: &ProfileName) -> Observed {
+    Observed {
+        service: name.service_entry(),
+        profile: Some(name.clone()),
+        state: gatevisor_client::status_view::StateName::NotSupervised,
+        status: None,
+        policy: None,
+        normally_up: false,
+        deaths: Vec::new(),
+        start_error: None,
+        problem: None,
+        fail_codes: Vec::new(),
+        restart_codes: Vec::new(),
+    }
+}

@@ -1,0 +1,242 @@
+//! *Lives here:* the report of one service, with the field names that programs rely on.
+//!
+//! *Does not live here:* gathering what is in it.
+
+use gatevisor_client::status_view::StateName;
+use gatevisor_wire::policy::Policy;
+use gatevisor_wire::status::Status;
+use gatevisor_wire::tai::Tai64n;
+use serde::Serialize;
+
+use super::deaths::{DeathReport, deaths, meaning, signal_name};
+use super::memory::Usage;
+use crate::agent::AgentDefinition;
+use crate::desired::{Provenance, Recorded};
+use crate::manager::Observed;
+use crate::profile::ProfileName;
+
+/// Deaths that a report holds at the most.
+const DEATHS: usize = 10;
+
+/// The state of a service, in the words that a report uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Up; whether it works it does not say itself.
+    Up,
+    /// Up, and it has said that it is ready.
+    Ready,
+    /// Up, and it will say when it is ready.
+    Starting,
+    /// Down, and it will be started again.
+    BackingOff,
+    /// Still up, and wanted down.
+    Stopping,
+    /// Its finish script runs.
+    Finishing,
+    /// Down, and wanted so.
+    Down,
+    /// Down for good.
+    Failed,
+    /// Down, because its command could not be executed.
+    FailedToStart,
+    /// No supervisor holds it.
+    NotSupervised,
+    /// Up, and paused by a command.
+    Paused,
+}
+
+impl State {
+    /// Returns the words for people.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Ready => "ready",
+            Self::Starting => "starting",
+            Self::BackingOff => "backing off",
+            Self::Stopping => "stopping",
+            Self::Finishing => "finishing",
+            Self::Down => "down",
+            Self::Failed => "failed",
+            Self::FailedToStart => "failed to start",
+            Self::NotSupervised => "not supervised",
+            Self::Paused => "paused",
+        }
+    }
+}
+
+impl From<&StateName> for State {
+    fn from(name: &StateName) -> Self {
+        match name {
+            StateName::Up => Self::Up,
+            StateName::Ready => Self::Ready,
+            StateName::Starting => Self::Starting,
+            StateName::BackingOff { .. } => Self::BackingOff,
+            StateName::Stopping => Self::Stopping,
+            StateName::Finishing => Self::Finishing,
+            StateName::Down => Self::Down,
+            StateName::Failed { .. } => Self::Failed,
+            StateName::FailedToStart { .. } => Self::FailedToStart,
+            StateName::NotSupervised => Self::NotSupervised,
+            StateName::Paused => Self::Paused,
+        }
+    }
+}
+
+/// Everything worth telling about one service.
+///
+/// Up to `normallyup`, names and values are those of `s6-svstat -o`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the fields are those of s6-svstat")]
+pub struct Report {
+    /// The profile, for a gateway.
+    pub profile: Option<ProfileName>,
+    /// The name in the scandir.
+    pub service: String,
+    /// Whether it is up.
+    pub up: bool,
+    /// Whether it has said that it is ready.
+    pub ready: bool,
+    /// Its process; -1 if there is none.
+    pub pid: i32,
+    /// Whether its supervisor wants it up.
+    pub wantedup: bool,
+    /// Whether it is up by default.
+    pub normallyup: bool,
+    /// Seconds since it came up or went down; 0 if that never happened.
+    pub updownfor: u64,
+    /// The exit code of its last death; -1 while it is up or if a signal ended it.
+    pub exitcode: i32,
+    /// The signal of its last death; `NA` while it is up or if none ended it.
+    pub signal: String,
+    /// The state in one word.
+    pub state: State,
+    /// Why it is in that state, where that is known.
+    pub reason: Option<String>,
+    /// Starts after the first one; `None` where nobody supervises it.
+    pub restarts: Option<u64>,
+    /// Milliseconds until it is started again, where that is due.
+    pub next_start_in_ms: Option<u64>,
+    /// Resident memory of its session in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Processes in its session.
+    pub processes: Option<u32>,
+    /// Its last deaths, the latest first.
+    pub deaths: Vec<DeathReport>,
+    /// What is wished for it: what decides at the next boot.
+    pub desired_state: Option<String>,
+    /// Who wished it.
+    pub desired_by: Option<Provenance>,
+    /// Why, in the wisher's words.
+    pub desired_reason: Option<String>,
+    /// When, in RFC 3339.
+    pub desired_at: Option<String>,
+    /// What could not be found out, and why.
+    pub problem: Option<String>,
+}
+
+impl Report {
+    /// Returns the report that these facts make.
+    ///
+    /// `wish` is what the profile's state file says, or what is wrong with it.
+    pub fn new(
+        agent: &AgentDefinition,
+        observed: &Observed,
+        wish: Option<Result<Option<Recorded>, String>>,
+        memory: Option<Usage>,
+        now: Tai64n,
+    ) -> Self {
+        let supervised = observed.state != StateName::NotSupervised;
+        // What a supervisor that is no more said last is not so any more.
+        let status = observed.status.filter(|_| supervised);
+        let (wish, broken) = match wish {
+            Some(Ok(recorded)) => (recorded.unwrap_or_default(), None),
+            Some(Err(reason)) => (Recorded::default(), Some(reason)),
+            None => (Recorded::default(), None),
+        };
+        let desired_state = wish.prior.word().map(str::to_owned);
+        let (state, reason) = state_and_reason(agent, observed, desired_state.as_deref());
+        let policy = observed.policy.as_ref().filter(|_| supervised);
+        let running = status.is_some_and(|status| status.is_up());
+        let until = observed.state.until_unix_ms().filter(|_| !running);
+        let left = until.map(|until| u64::try_from(until.saturating_sub(now.to_unix_ms())).unwrap_or(0));
+        Self {
+            profile: observed.profile.clone(),
+            service: observed.service.clone(),
+            up: running,
+            ready: running && status.is_some_and(|status| status.ready),
+            pid: status.and_then(|status| status.pid).map_or(-1, gatevisor_wire::Pid::get),
+            wantedup: status.is_some_and(|status| status.want_up),
+            normallyup: observed.normally_up,
+            updownfor: status.map_or(0, |status| updown_for(&status, now)),
+            exitcode: last_exit(status.as_ref()),
+            signal: last_signal(status.as_ref()),
+            state,
+            reason,
+            restarts: status.map(|status| restarts(&status, policy, observed)),
+            next_start_in_ms: left,
+            memory_bytes: memory.filter(|_| supervised).map(|usage| usage.memory_bytes),
+            processes: memory.filter(|_| supervised).map(|usage| usage.processes),
+            deaths: deaths(agent, observed, DEATHS),
+            desired_state,
+            desired_by: wish.desired_by,
+            desired_reason: wish.desired_reason,
+            desired_at: wish.desired_at,
+            problem: observed.problem.clone().or(broken),
+        }
+    }
+}
+
+/// Returns the starts after the first one.
+///
+/// Our supervisor says the number from the first restart on; a genuine s6 does not, but every death that it remembers
+/// was followed by a start, unless the service is down now.
+fn restarts(status: &Status, policy: Option<&Policy>, observed: &Observed) -> u64 {
+    let remembered = observed.deaths.len().saturating_sub(usize::from(!status.is_up()));
+    policy.map_or_else(|| u64::try_from(remembered).unwrap_or(u64::MAX), |policy| policy.restarts)
+}
+
+/// Returns the state, and why it is so.
+///
+/// A genuine s6 does not say that a service failed for good: it is wanted down then, like one that was stopped. Where
+/// it is wished to run and its last exit code is one that means so, it failed.
+fn state_and_reason(
+    agent: &AgentDefinition,
+    observed: &Observed,
+    desired: Option<&str>,
+) -> (State, Option<String>) {
+    let state = State::from(&observed.state);
+    let code =
+        observed.status.filter(|status| !status.never_started()).and_then(|status| status.last.exit_code());
+    let fatal = code.filter(|code| observed.fail_codes.contains(code));
+    let explained = |code: u8| match meaning(agent, observed, code) {
+        Some(meaning) => format!("exit {code}: {meaning}"),
+        None => format!("exit {code}"),
+    };
+    match (state, fatal) {
+        (State::Down, Some(code)) if desired == Some("running") => (State::Failed, Some(explained(code))),
+        (State::Failed, Some(code)) => (State::Failed, Some(explained(code))),
+        (State::BackingOff, _) => {
+            let last = observed.status.map(|status| match status.last.exit_code() {
+                Some(code) => explained(code),
+                None => status.last.to_string(),
+            });
+            (state, last)
+        }
+        _ => (state, observed.state.reason().map(str::to_owned)),
+    }
+}
+
+fn updown_for(status: &Status, now: Tai64n) -> u64 {
+    if status.never_started() { 0 } else { now.since(status.changed).map_or(0, |since| since.as_secs()) }
+}
+
+fn last_exit(status: Option<&Status>) -> i32 {
+    let down = status.filter(|status| !status.is_up() && !status.never_started());
+    down.and_then(|status| status.last.exit_code()).map_or(-1, i32::from)
+}
+
+fn last_signal(status: Option<&Status>) -> String {
+    let down = status.filter(|status| !status.is_up() && !status.never_started());
+    down.and_then(|status| status.last.signal()).map_or_else(|| "NA".to_owned(), signal_name)
+}

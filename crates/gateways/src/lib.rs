@@ -1,0 +1,26 @@
+//! Profiles, agent definition, desired state, slots, managers of gateways, and reconciliation.
+//!
+//! *Lives here:* everything that knows what a profile is. It is an ordinary, unprivileged client of a scandir, and so
+//! works on a genuine s6 tree as on ours.
+//!
+//! *Does not live here:* supervision (`gatevisor-init`, `gatevisor-core`), the s6 formats (`gatevisor-wire`), the files
+//! `run` and `log/run` (`gatevisor-slot`), output and the command line (`gatevisor`).
+#![forbid(unsafe_code)]
+
+pub mod agent;
+pub mod desired;
+pub mod exit;
+mod files;
+pub mod inspect;
+pub mod lifecycle;
+pub mod manager;
+mod marker;
+pub mod profile;
+pub mod reconcile;
+pub mod slots;
+pub mod tree;
+
+pub use agent::AgentDefinition;
+pub use files::ReadError;
+pub use manager::{ScandirManager, ServiceManager};
+pub use profile::{Home, ProfileName};

@@ -1,0 +1,143 @@
+//! *Lives here:* what making and deleting a profile means for its gateway.
+//!
+//! *Does not live here:* the profile's files (see [`crate::profile`]), the slot (see [`crate::manager`]).
+//!
+//! **Source:** HOOK-1, HOOK-2.
+
+use crate::agent::AgentDefinition;
+use crate::manager::{
+    ControlError, Order, RegisterError, Registered, ServiceManager, Started, UnregisterError, Unregistered,
+};
+use crate::profile::{self, CreateError, Created, DeleteError, Home, ProfileName};
+
+/// A profile that was just made, and what became of its gateway.
+#[derive(Debug)]
+pub struct NewProfile {
+    /// The profile.
+    pub created: Created,
+    /// Its gateway; a failure does not unmake the profile.
+    pub gateway: Result<NewGateway, GatewayError>,
+    /// What there is to say beside it.
+    pub warnings: Vec<String>,
+}
+
+/// What became of a new profile's gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewGateway {
+    /// It is registered, and as the order said.
+    Registered(Registered),
+    /// It had a slot already, and was started as ordered.
+    Started(Started),
+    /// It had a slot already.
+    HadSlot,
+    /// No supervisor runs; the next one registers it, down.
+    NextTime,
+    /// No supervisor runs; the wish is recorded, and the next one starts it.
+    NextTimeRunning,
+}
+
+/// Why a new profile's gateway is not as ordered.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// It was not registered.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    /// It was not started.
+    #[error(transparent)]
+    Start(#[from] ControlError),
+}
+
+impl GatewayError {
+    /// Returns the exit code for this failure.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Register(error) => error.exit_code(),
+            Self::Start(error) => error.exit_code(),
+        }
+    }
+}
+
+/// Why a profile was not removed.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoveProfileError {
+    /// Its gateway is still there, so the profile is as it was.
+    #[error("profile `{name}` is not deleted, because its gateway is still there")]
+    Gateway {
+        /// The profile.
+        name: ProfileName,
+        /// Why.
+        #[source]
+        source: UnregisterError,
+    },
+    /// Its files are.
+    #[error(transparent)]
+    Files(#[from] DeleteError),
+}
+
+impl RemoveProfileError {
+    /// Returns the exit code for this failure.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Gateway { source, .. } => source.exit_code(),
+            Self::Files(error) => error.exit_code(),
+        }
+    }
+}
+
+/// Makes a profile and registers its gateway: down, or with `start` up.
+///
+/// Without a supervisor the profile is made all the same, and a wished start is recorded for the next one.
+pub fn create_profile(
+    manager: &dyn ServiceManager,
+    home: &Home,
+    agent: &AgentDefinition,
+    name: &ProfileName,
+    start: bool,
+    order: &Order,
+) -> Result<NewProfile, CreateError> {
+    let created = profile::create(home, agent, name)?;
+    let mut warnings: Vec<String> = created.warning.clone().into_iter().collect();
+    let gateway = match manager.register(name, start, order) {
+        Ok(done) => {
+            warnings.extend(done.warnings);
+            Ok(NewGateway::Registered(done.outcome))
+        }
+        Err(RegisterError::NoSupervisor { .. }) if !start => Ok(NewGateway::NextTime),
+        Err(RegisterError::AlreadyRegistered { .. }) if !start => Ok(NewGateway::HadSlot),
+        Err(RegisterError::NoSupervisor { .. } | RegisterError::AlreadyRegistered { .. }) => {
+            match manager.start(name, order) {
+                Ok(done) => {
+                    warnings.extend(done.warnings);
+                    Ok(NewGateway::Started(done.outcome))
+                }
+                Err(ControlError::NoSupervisor { .. }) => Ok(NewGateway::NextTimeRunning),
+                Err(error) => Err(error.into()),
+            }
+        }
+        Err(error) => Err(error.into()),
+    };
+    Ok(NewProfile { created, gateway, warnings })
+}
+
+/// Unregisters a profile's gateway, and once its process is gone deletes the profile.
+///
+/// Returns what there is to say beside it. A profile whose gateway cannot be stopped is left as it is.
+pub fn remove_profile(
+    manager: &dyn ServiceManager,
+    home: &Home,
+    name: &ProfileName,
+) -> Result<Vec<String>, RemoveProfileError> {
+    if name.is_root() {
+        return Err(DeleteError::Root.into());
+    }
+    let there = home.profile_dir(name).symlink_metadata().is_ok();
+    let done = manager
+        .unregister(name)
+        .map_err(|source| RemoveProfileError::Gateway { name: name.clone(), source })?;
+    match profile::delete(home, name) {
+        // A slot without a profile was all there was.
+        Err(DeleteError::Missing { .. }) if !there && done.outcome == Unregistered::Gone => {}
+        other => other?,
+    }
+    Ok(done.warnings)
+}

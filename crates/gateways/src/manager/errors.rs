@@ -1,0 +1,398 @@
+//! *Lives here:* why a manager could not do what it was asked, in words for the next ten minutes.
+//!
+//! *Does not live here:* printing them.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use gatevisor_client::ScanSendError;
+
+use crate::desired::{Desired, RecordError};
+use crate::exit;
+use crate::profile::ProfileName;
+use crate::slots::{PublishError, RenderSlotError};
+
+/// What was ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// A start.
+    Start,
+    /// A stop.
+    Stop,
+    /// A restart.
+    Restart,
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+        })
+    }
+}
+
+/// Why a gateway was not started, stopped or restarted.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// There is no such profile.
+    #[error("there is no profile `{name}` in `{}`; `gatevisor profile create {name}` makes one", path.display())]
+    NoProfile {
+        /// The profile.
+        name: ProfileName,
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// The agent gives the root profile no gateway.
+    #[error("profile `{name}` has no gateway with this agent; name another profile with -p")]
+    NoGateway {
+        /// The profile.
+        name: ProfileName,
+    },
+    /// The profile's gateway has no slot.
+    #[error("the gateway of `{name}` is not registered in `{}`; `gatevisor -p {name} gateway start` registers and starts it", scandir.display())]
+    NotRegistered {
+        /// The profile.
+        name: ProfileName,
+        /// The scandir.
+        scandir: PathBuf,
+    },
+    /// Nobody supervises; the wish is recorded all the same.
+    #[error(
+        "no supervisor is running for `{name}` (`{}`); the wish, {desired}, is recorded and takes effect at the next `gatevisor up`",
+        scandir.display()
+    )]
+    NoSupervisor {
+        /// The profile.
+        name: ProfileName,
+        /// The scandir.
+        scandir: PathBuf,
+        /// What is recorded.
+        desired: Desired,
+    },
+    /// The wish was not recorded, so nothing was done.
+    #[error("cannot {verb} the gateway of `{name}`: its wish is not recorded, so nothing was done")]
+    Record {
+        /// What was ordered.
+        verb: Verb,
+        /// The profile.
+        name: ProfileName,
+        /// Why.
+        #[source]
+        source: RecordError,
+    },
+    /// The missing slot could not be made.
+    #[error("cannot start the gateway of `{name}`, which had no slot")]
+    Register {
+        /// The profile.
+        name: ProfileName,
+        /// Why.
+        #[source]
+        source: Box<RegisterError>,
+    },
+    /// The gateway's events cannot be followed or its supervisor not be told.
+    #[error("cannot {verb} the gateway of `{name}`; the wish is recorded")]
+    System {
+        /// What was ordered.
+        verb: Verb,
+        /// The profile.
+        name: ProfileName,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It did not happen in time.
+    #[error("gave up waiting for the {verb} of `{name}` after {} s; it is {state}, and the supervisor goes on trying", after.as_secs())]
+    TimedOut {
+        /// What was ordered.
+        verb: Verb,
+        /// The profile.
+        name: ProfileName,
+        /// How long was waited.
+        after: Duration,
+        /// The state at the end.
+        state: String,
+    },
+    /// The command could not be executed.
+    #[error("the gateway of `{name}` failed to start: {reason}; it is tried again with growing pauses")]
+    FailedToStart {
+        /// The profile.
+        name: ProfileName,
+        /// Which stage, and why.
+        reason: String,
+    },
+    /// The gateway failed for good.
+    #[error("the gateway of `{name}` failed for good: {reason}; mend that, then start it again")]
+    Failed {
+        /// The profile.
+        name: ProfileName,
+        /// Why.
+        reason: String,
+    },
+    /// The supervisor went away meanwhile.
+    #[error(
+        "the supervisor of `{name}` went away; the wish is recorded and takes effect at the next `gatevisor up`"
+    )]
+    SupervisorGone {
+        /// The profile.
+        name: ProfileName,
+    },
+}
+
+impl ControlError {
+    /// Returns the exit code for this failure.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoProfile { .. }
+            | Self::NoGateway { .. }
+            | Self::NotRegistered { .. }
+            | Self::FailedToStart { .. }
+            | Self::Failed { .. } => exit::NO,
+            Self::NoSupervisor { .. } | Self::SupervisorGone { .. } => exit::NOT_SUPERVISED,
+            Self::Record { source, .. } => source.exit_code(),
+            Self::Register { source, .. } => source.exit_code(),
+            Self::System { .. } => exit::SYSTEM,
+            Self::TimedOut { .. } => exit::TIMED_OUT,
+        }
+    }
+}
+
+/// Why a gateway was not registered.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    /// There is no such profile.
+    #[error("there is no profile `{name}` in `{}`; `gatevisor profile create {name}` makes one", path.display())]
+    NoProfile {
+        /// The profile.
+        name: ProfileName,
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// The agent gives the root profile no gateway.
+    #[error("profile `{name}` has no gateway with this agent; name another profile with -p")]
+    NoGateway {
+        /// The profile.
+        name: ProfileName,
+    },
+    /// It has a slot.
+    #[error("the gateway of `{name}` is already registered in `{}`", scandir.display())]
+    AlreadyRegistered {
+        /// The profile.
+        name: ProfileName,
+        /// The scandir.
+        scandir: PathBuf,
+    },
+    /// Nobody supervises; no slot remains.
+    #[error("no supervisor is running on `{}`, so `{name}` is not registered; `gatevisor up` starts one and registers every profile", scandir.display())]
+    NoSupervisor {
+        /// The profile.
+        name: ProfileName,
+        /// The scandir.
+        scandir: PathBuf,
+    },
+    /// The wish could not be recorded; no slot was made.
+    #[error("the gateway of `{name}` is not registered: its wish is not recorded")]
+    Record {
+        /// The profile.
+        name: ProfileName,
+        /// Why.
+        #[source]
+        source: RecordError,
+    },
+    /// The slot cannot be rendered.
+    #[error("the gateway of `{name}` cannot have a slot")]
+    Render {
+        /// The profile.
+        name: ProfileName,
+        /// Why.
+        #[source]
+        source: RenderSlotError,
+    },
+    /// The slot could not be made.
+    #[error("the gateway of `{name}` is not registered")]
+    Publish {
+        /// The profile.
+        name: ProfileName,
+        /// Why.
+        #[source]
+        source: PublishError,
+    },
+    /// The supervisor could not be told; no slot remains.
+    #[error("the gateway of `{name}` is not registered: its supervisor cannot be told")]
+    Tell {
+        /// The profile.
+        name: ProfileName,
+        /// Why.
+        #[source]
+        source: ScanSendError,
+    },
+    /// The events of the slot cannot be followed.
+    #[error("the gateway of `{name}` is registered, but cannot be followed")]
+    Follow {
+        /// The profile.
+        name: ProfileName,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// No supervisor took the slot in time; no slot remains.
+    #[error("the supervisor of `{}` did not take the slot of `{name}` within {} s, so it is withdrawn", scandir.display(), after.as_secs())]
+    NotTaken {
+        /// The profile.
+        name: ProfileName,
+        /// The scandir.
+        scandir: PathBuf,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// It is registered, but its gateway did not come up.
+    #[error("the gateway of `{name}` is registered, but did not come up")]
+    Start {
+        /// The profile.
+        name: ProfileName,
+        /// Why.
+        #[source]
+        source: Box<ControlError>,
+    },
+}
+
+impl RegisterError {
+    /// Returns the exit code for this failure.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoProfile { .. } | Self::NoGateway { .. } | Self::AlreadyRegistered { .. } => exit::NO,
+            Self::NoSupervisor { .. } => exit::NOT_SUPERVISED,
+            Self::Record { source, .. } => source.exit_code(),
+            Self::Render { source, .. } => source.exit_code(),
+            Self::Publish { .. } | Self::Tell { .. } | Self::Follow { .. } => exit::SYSTEM,
+            Self::NotTaken { .. } => exit::TIMED_OUT,
+            Self::Start { source, .. } => source.exit_code(),
+        }
+    }
+}
+
+/// Why a gateway was not unregistered.
+#[derive(Debug, thiserror::Error)]
+pub enum UnregisterError {
+    /// The slot could not be moved out of the way; it is as it was.
+    #[error("cannot withdraw the slot of `{name}`; it is as it was")]
+    Withdraw {
+        /// The profile.
+        name: ProfileName,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The gateway's events cannot be followed; the slot is as it was.
+    #[error("cannot follow the gateway of `{name}`; its slot is as it was")]
+    Follow {
+        /// The profile.
+        name: ProfileName,
+        /// Why.
+        #[source]
+        source: gatevisor_client::WaitError,
+    },
+    /// The process did not end.
+    #[error("the gateway of `{name}` is unregistered, but has not ended after {} s{}; its slot is `{}` now", after.as_secs(), Process(*pid), left.display())]
+    StillRunning {
+        /// The profile.
+        name: ProfileName,
+        /// How long was waited.
+        after: Duration,
+        /// The process, if it is known.
+        pid: Option<gatevisor_wire::Pid>,
+        /// Where the slot is now.
+        left: PathBuf,
+    },
+    /// Files of the slot are left.
+    #[error("the gateway of `{name}` is unregistered, but files of its slot are left; remove `{}` by hand", left.display())]
+    Remove {
+        /// The profile.
+        name: ProfileName,
+        /// What is left.
+        left: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+struct Process(Option<gatevisor_wire::Pid>);
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |pid| write!(f, " (pid {pid})"))
+    }
+}
+
+impl UnregisterError {
+    /// Returns the exit code for this failure.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Withdraw { .. } | Self::Follow { .. } | Self::Remove { .. } => exit::SYSTEM,
+            Self::StillRunning { .. } => exit::TIMED_OUT,
+        }
+    }
+}
+
+/// Why the gateways could not be listed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the scandir `{}`", scandir.display())]
+pub struct ListError {
+    /// The scandir.
+    pub scandir: PathBuf,
+    /// Why.
+    #[source]
+    pub source: io::Error,
+}
+
+impl ListError {
+    /// Returns the exit code for this failure.
+    pub const fn exit_code(&self) -> u8 {
+        exit::SYSTEM
+    }
+}
+
+/// Why a gateway cannot be waited for.
+#[derive(Debug, thiserror::Error)]
+pub enum WaitError {
+    /// The profile's gateway has no slot.
+    #[error("the gateway of `{name}` is not registered in `{}`; `gatevisor -p {name} gateway start` registers and starts it", scandir.display())]
+    NotRegistered {
+        /// The profile.
+        name: ProfileName,
+        /// The scandir.
+        scandir: PathBuf,
+    },
+    /// Nobody supervises it, or not any more.
+    #[error("no supervisor is running for `{name}` (`{}`); `gatevisor up` starts one", scandir.display())]
+    NotSupervised {
+        /// The profile.
+        name: ProfileName,
+        /// The scandir.
+        scandir: PathBuf,
+    },
+    /// A system call failed.
+    #[error("cannot wait for the gateway of `{name}`")]
+    System {
+        /// The profile.
+        name: ProfileName,
+        /// Why.
+        #[source]
+        source: gatevisor_client::WaitError,
+    },
+}
+
+impl WaitError {
+    /// Returns the exit code for this failure.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotRegistered { .. } => exit::NO,
+            Self::NotSupervised { .. } => exit::NOT_SUPERVISED,
+            Self::System { .. } => exit::SYSTEM,
+        }
+    }
+}

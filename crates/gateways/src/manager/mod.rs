@@ -1,0 +1,250 @@
+//! *Lives here:* what any manager of gateways can be asked, whichever machine or machinery it manages, and the answers.
+//!
+//! *Does not live here:* a manager (see [`ScandirManager`]); output.
+
+mod down;
+mod errors;
+mod follow;
+mod scandir;
+mod up;
+mod wishes;
+mod withdraw;
+
+use std::time::Duration;
+
+use gatevisor_client::status_view::StateName;
+use gatevisor_wire::Pid;
+use gatevisor_wire::control::{Control, ControlSignal};
+use gatevisor_wire::policy::Policy;
+use gatevisor_wire::status::Status;
+use gatevisor_wire::tally::Death;
+
+use crate::desired::Provenance;
+use crate::profile::ProfileName;
+
+pub use errors::{ControlError, ListError, RegisterError, UnregisterError, Verb, WaitError};
+pub use scandir::ScandirManager;
+
+/// How long a command waits for a supervisor that has nothing to do but answer.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a gateway is given to be gone, beyond the time after which its supervisor kills it.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// What a command waits for before it returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WaitFor {
+    /// Nothing: the supervisor was told.
+    Nothing,
+    /// The gateway is up.
+    #[default]
+    Up,
+    /// The gateway is ready; one that never says so is up.
+    Ready,
+}
+
+/// Who orders something, why, and what to wait for.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// Who.
+    pub by: Provenance,
+    /// Why, in the orderer's words.
+    pub reason: Option<String>,
+    /// What to wait for.
+    pub wait: WaitFor,
+    /// For how long; a time that suits the agent if not said.
+    pub timeout: Option<Duration>,
+}
+
+impl Order {
+    /// Returns the order of the command that this process carries out, without a reason, waiting for up.
+    pub fn here(command: &str) -> Self {
+        Self { by: Provenance::here(command), reason: None, wait: WaitFor::Up, timeout: None }
+    }
+}
+
+/// An outcome, and what there is to say beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub struct Done<T> {
+    /// The outcome.
+    pub outcome: T,
+    /// What the orderer should know although it worked.
+    pub warnings: Vec<String>,
+}
+
+/// The outcome of a registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registered {
+    /// The slot is supervised, and down.
+    Down,
+    /// The slot is supervised, and its gateway is being started.
+    Starting,
+    /// The gateway is up.
+    Up(Option<Pid>),
+    /// The gateway is up and ready.
+    Ready(Option<Pid>),
+}
+
+/// The outcome of an unregistration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unregistered {
+    /// The slot and its process are gone.
+    Gone,
+    /// There was no slot.
+    WasAbsent,
+}
+
+/// The outcome of a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Started {
+    /// It was up already.
+    WasUp(Option<Pid>),
+    /// The supervisor was told.
+    Told,
+    /// It is up.
+    Up(Option<Pid>),
+    /// It is up and ready.
+    Ready(Option<Pid>),
+}
+
+/// The outcome of a stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// It was down already, and was not waiting to start again.
+    WasDown,
+    /// The supervisor was told.
+    Told,
+    /// It is down, and its finish script has ended.
+    Down,
+}
+
+/// The outcome of a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restarted {
+    /// The supervisor was told.
+    Told,
+    /// It is up again as another process.
+    Up(Option<Pid>),
+    /// It is up again as another process, and ready.
+    Ready(Option<Pid>),
+    /// It was down, so it was started.
+    WasDown(Started),
+}
+
+/// What a wait waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// The gateway is up.
+    Up,
+    /// The gateway is up and ready.
+    Ready,
+    /// The gateway is down and may be started again.
+    Down,
+}
+
+/// How a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitOutcome {
+    /// It is so.
+    Reached,
+    /// It failed for good, so it will not be so.
+    Failed,
+    /// The time is over.
+    TimedOut,
+}
+
+/// What can be seen of one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// Its name in the scandir.
+    pub service: String,
+    /// The profile whose gateway it is, if it is one.
+    pub profile: Option<ProfileName>,
+    /// Its state in one word.
+    pub state: StateName,
+    /// What its supervisor says of it, or said last.
+    pub status: Option<Status>,
+    /// What the restart policy is doing; only our supervisor says so.
+    pub policy: Option<Policy>,
+    /// Whether it is up by default.
+    pub normally_up: bool,
+    /// Its last deaths, oldest first.
+    pub deaths: Vec<Death>,
+    /// Why its last start failed before its command was reached; it may be long ago.
+    pub start_error: Option<String>,
+    /// What could not be looked at.
+    pub problem: Option<String>,
+    /// Exit codes after which nothing more is tried.
+    pub fail_codes: Vec<u8>,
+    /// Exit codes that ask for a restart.
+    pub restart_codes: Vec<u8>,
+}
+
+/// A manager of gateways.
+///
+/// Nothing in it says that the gateways are processes of this machine. A wish is durable before its effect begins,
+/// and stays when the effect fails.
+pub trait ServiceManager {
+    /// Gives a profile's gateway a slot, down or with `start` up, and returns when it is supervised and as ordered.
+    fn register(
+        &self,
+        name: &ProfileName,
+        start: bool,
+        order: &Order,
+    ) -> Result<Done<Registered>, RegisterError>;
+
+    /// Stops a profile's gateway and takes its slot away, and returns when its process is gone.
+    ///
+    /// The wish is left alone: it is the profile's, and goes with the profile.
+    fn unregister(&self, name: &ProfileName) -> Result<Done<Unregistered>, UnregisterError>;
+
+    /// Wishes a gateway running and starts it.
+    ///
+    /// A gateway without a slot gets one.
+    fn start(&self, name: &ProfileName, order: &Order) -> Result<Done<Started>, ControlError>;
+
+    /// Wishes a gateway stopped and stops it.
+    fn stop(&self, name: &ProfileName, order: &Order) -> Result<Done<Stopped>, ControlError>;
+
+    /// Wishes a gateway running, and has another process in its place; one that is down is started.
+    fn restart(&self, name: &ProfileName, order: &Order) -> Result<Done<Restarted>, ControlError>;
+
+    /// Returns what can be seen of a gateway; `None` if it has no slot.
+    fn observe(&self, name: &ProfileName) -> Option<Observed>;
+
+    /// Returns the profiles whose gateways have a slot, sorted.
+    fn list(&self) -> Result<Vec<ProfileName>, ListError>;
+
+    /// Waits until a gateway is as asked; without a timeout, for ever.
+    fn wait(
+        &self,
+        name: &ProfileName,
+        condition: Condition,
+        timeout: Option<Duration>,
+    ) -> Result<WaitOutcome, WaitError>;
+
+    /// Starts many, and returns each one's result in order. A failure stops no other.
+    fn start_all(&self, names: &[ProfileName], order: &Order) -> Vec<Result<Done<Started>, ControlError>> {
+        names.iter().map(|name| self.start(name, order)).collect()
+    }
+
+    /// Stops many, as [`ServiceManager::start_all`] starts them.
+    fn stop_all(&self, names: &[ProfileName], order: &Order) -> Vec<Result<Done<Stopped>, ControlError>> {
+        names.iter().map(|name| self.stop(name, order)).collect()
+    }
+
+    /// Restarts many, as [`ServiceManager::start_all`] starts them.
+    fn restart_all(
+        &self,
+        names: &[ProfileName],
+        order: &Order,
+    ) -> Vec<Result<Done<Restarted>, ControlError>> {
+        names.iter().map(|name| self.restart(name, order)).collect()
+    }
+}
+
+/// Returns the command that makes a supervisor send the named signal, if there is one.
+pub(crate) fn restart_control(signal: &str) -> Option<Control> {
+    let number = gatevisor_wire::signal::parse(signal.as_bytes())?;
+    ControlSignal::ALL.into_iter().find(|control| control.number() == number).map(Control::Signal)
+}

@@ -1,0 +1,230 @@
+//! *Lives here:* the manager of gateways that are slots of a scandir of this machine.
+//!
+//! *Does not live here:* its single deeds (see `wishes`, `up`, `down` and `withdraw`); supervising slots.
+//!
+//! A wish is recorded first, then the supervisor is told, then the answer is waited for. Whoever is told many does
+//! the first two for all before waiting for any, so that all of them stop or start together.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use gatevisor_client::{ScanDir, ServiceDir, Waited, status_view};
+
+use super::errors::{ControlError, ListError, RegisterError, UnregisterError, Verb, WaitError};
+use super::up::restarted;
+use super::{
+    Condition, Done, GRACE, Observed, Order, Registered, Restarted, ServiceManager, Started, Stopped,
+    Unregistered, WaitOutcome, withdraw,
+};
+use crate::agent::AgentDefinition;
+use crate::desired::Desired;
+use crate::files::read_bounded;
+use crate::profile::{Home, ProfileName};
+use crate::slots::{DATA_FAIL_CODES, DATA_RESTART_CODES};
+
+/// Bytes of a file with exit codes.
+const CODES_BYTES: usize = 1024;
+
+/// Manages the gateways of one home as slots of one scandir.
+#[derive(Debug, Clone)]
+pub struct ScandirManager {
+    pub(super) agent: AgentDefinition,
+    pub(super) home: Home,
+    pub(super) scandir: PathBuf,
+    pub(super) interpreter: PathBuf,
+}
+
+impl ScandirManager {
+    /// Returns the manager of a home's gateways; `interpreter` is the absolute path of this program.
+    pub const fn new(agent: AgentDefinition, home: Home, scandir: PathBuf, interpreter: PathBuf) -> Self {
+        Self { agent, home, scandir, interpreter }
+    }
+
+    /// Returns the agent.
+    pub const fn agent(&self) -> &AgentDefinition {
+        &self.agent
+    }
+
+    /// Returns the home.
+    pub const fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Returns the scandir.
+    pub fn scandir(&self) -> &Path {
+        &self.scandir
+    }
+
+    /// Returns whether a supervisor runs on the scandir.
+    pub fn supervisor_running(&self) -> bool {
+        self.scan().running()
+    }
+
+    /// Returns the slot's directory of a profile's gateway, whether it exists or not.
+    pub fn slot(&self, name: &ProfileName) -> ServiceDir {
+        ServiceDir::new(self.scandir.join(name.service_entry()))
+    }
+
+    /// Returns what can be seen of every service in the scandir, other services than gateways included.
+    pub fn observe_all(&self) -> Result<Vec<Observed>, ListError> {
+        let services = match self.scan().services() {
+            Ok(services) => services,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(source) => return Err(ListError { scandir: self.scandir.clone(), source }),
+        };
+        let observed = services.into_iter().map(|(name, path)| {
+            observed(&ServiceDir::new(path), name.to_string(), ProfileName::of_service(name.as_bytes()))
+        });
+        Ok(observed.collect())
+    }
+
+    pub(super) fn scan(&self) -> ScanDir {
+        ScanDir::new(&self.scandir)
+    }
+
+    /// Returns how long a gateway may take to stop.
+    pub(super) const fn stop_timeout(&self) -> Duration {
+        Duration::from_millis(self.agent.gateway.stop_timeout_ms).saturating_add(GRACE).saturating_add(GRACE)
+    }
+}
+
+/// Returns the moment when patience is over.
+pub(super) fn after(patience: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(patience).unwrap_or(now)
+}
+
+/// Returns what can be seen of one service directory.
+fn observed(dir: &ServiceDir, service: String, profile: Option<ProfileName>) -> Observed {
+    let view = status_view::observe(dir);
+    let codes = |file: &str| {
+        let bytes = read_bounded(&dir.path().join(file), CODES_BYTES).ok().flatten().unwrap_or_default();
+        let words = bytes.split(u8::is_ascii_whitespace);
+        words.filter_map(|word| u8::try_from(gatevisor_wire::number::parse(word)?).ok()).collect()
+    };
+    Observed {
+        service,
+        profile,
+        state: view.state,
+        status: view.status,
+        policy: view.policy,
+        normally_up: view.normally_up,
+        deaths: dir.deaths(),
+        start_error: view.start_error,
+        problem: view.problem,
+        fail_codes: codes(DATA_FAIL_CODES),
+        restart_codes: codes(DATA_RESTART_CODES),
+    }
+}
+
+impl ServiceManager for ScandirManager {
+    fn register(
+        &self,
+        name: &ProfileName,
+        start: bool,
+        order: &Order,
+    ) -> Result<Done<Registered>, RegisterError> {
+        match self.check_profile(name) {
+            Ok(()) => {}
+            Err(ControlError::NoGateway { name }) => return Err(RegisterError::NoGateway { name }),
+            Err(_) => {
+                return Err(RegisterError::NoProfile { name: name.clone(), path: self.home.profiles_dir() });
+            }
+        }
+        if self.slot(name).path().symlink_metadata().is_ok() {
+            return Err(RegisterError::AlreadyRegistered {
+                name: name.clone(),
+                scandir: self.scandir.clone(),
+            });
+        }
+        let mut warnings = Vec::new();
+        if start && self.supervisor_running() {
+            let (_, said) = self
+                .record(name, Desired::Running, order)
+                .map_err(|source| RegisterError::Record { name: name.clone(), source })?;
+            warnings = said;
+        }
+        Ok(Done { outcome: self.publish(name, start, order)?, warnings })
+    }
+
+    fn unregister(&self, name: &ProfileName) -> Result<Done<Unregistered>, UnregisterError> {
+        withdraw::unregister(self, name)
+    }
+
+    fn start(&self, name: &ProfileName, order: &Order) -> Result<Done<Started>, ControlError> {
+        let pending = self.begin(Verb::Start, name, order)?;
+        let Done { outcome: (_, started), warnings } = self.finish(Verb::Start, name, order, pending)?;
+        Ok(Done { outcome: started, warnings })
+    }
+
+    fn stop(&self, name: &ProfileName, order: &Order) -> Result<Done<Stopped>, ControlError> {
+        let mut all = self.stop_many(std::slice::from_ref(name), order);
+        all.pop().unwrap_or_else(|| Err(self.not_registered(name)))
+    }
+
+    fn restart(&self, name: &ProfileName, order: &Order) -> Result<Done<Restarted>, ControlError> {
+        let pending = self.begin(Verb::Restart, name, order)?;
+        let Done { outcome: (was, started), warnings } = self.finish(Verb::Restart, name, order, pending)?;
+        Ok(Done { outcome: restarted(was, started), warnings })
+    }
+
+    fn observe(&self, name: &ProfileName) -> Option<Observed> {
+        let dir = self.slot(name);
+        dir.path().is_dir().then(|| observed(&dir, name.service_entry(), Some(name.clone())))
+    }
+
+    fn list(&self) -> Result<Vec<ProfileName>, ListError> {
+        let services = match self.scan().services() {
+            Ok(services) => services,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(ListError { scandir: self.scandir.clone(), source }),
+        };
+        let mut names: Vec<_> =
+            services.iter().filter_map(|(name, _)| ProfileName::of_service(name.as_bytes())).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    fn wait(
+        &self,
+        name: &ProfileName,
+        condition: Condition,
+        timeout: Option<Duration>,
+    ) -> Result<WaitOutcome, WaitError> {
+        let dir = self.slot(name);
+        if !dir.path().is_dir() {
+            return Err(WaitError::NotRegistered { name: name.clone(), scandir: self.scandir.clone() });
+        }
+        let condition = match condition {
+            Condition::Ready if dir.has_readiness() => gatevisor_client::Condition::Ready,
+            Condition::Up | Condition::Ready => gatevisor_client::Condition::Up,
+            Condition::Down => gatevisor_client::Condition::Finished,
+        };
+        match gatevisor_client::wait(&dir, condition, timeout.map(after)) {
+            Ok(Waited::Reached) => Ok(WaitOutcome::Reached),
+            Ok(Waited::Failed) => Ok(WaitOutcome::Failed),
+            Ok(Waited::TimedOut) => Ok(WaitOutcome::TimedOut),
+            Ok(Waited::SupervisorGone) => {
+                Err(WaitError::NotSupervised { name: name.clone(), scandir: self.scandir.clone() })
+            }
+            Err(source) => Err(WaitError::System { name: name.clone(), source }),
+        }
+    }
+
+    fn start_all(&self, names: &[ProfileName], order: &Order) -> Vec<Result<Done<Started>, ControlError>> {
+        self.up_many(Verb::Start, names, order, |_, started| started)
+    }
+
+    fn stop_all(&self, names: &[ProfileName], order: &Order) -> Vec<Result<Done<Stopped>, ControlError>> {
+        self.stop_many(names, order)
+    }
+
+    fn restart_all(
+        &self,
+        names: &[ProfileName],
+        order: &Order,
+    ) -> Vec<Result<Done<Restarted>, ControlError>> {
+        self.up_many(Verb::Restart, names, order, restarted)
+    }
+}

@@ -1,0 +1,280 @@
+//! *Lives here:* bringing gateways up: registering, starting and restarting them, and waiting for what comes of it.
+//!
+//! *Does not live here:* the wish (see `wishes`), and bringing them down (see `down`).
+
+use std::io;
+use std::time::Duration;
+
+use gatevisor_client::{ScanSendError, SendError, ServiceDir};
+use gatevisor_wire::Pid;
+use gatevisor_wire::control::{Control, ControlSignal};
+use gatevisor_wire::scan::ScanCommand;
+
+use super::errors::{ControlError, RegisterError, Verb};
+use super::follow::{Aim, Followed, Follower};
+use super::scandir::after;
+use super::{
+    ANSWER_TIMEOUT, Done, GRACE, Order, Registered, Restarted, ScandirManager, ServiceManager, Started,
+    WaitFor, restart_control, withdraw,
+};
+use crate::desired::{Desired, Wish};
+use crate::inspect::meaning;
+use crate::profile::ProfileName;
+use crate::slots::{self, PublishError};
+
+/// A gateway that was told something and is waited for.
+pub(super) struct Pending {
+    wish: Wish,
+    warnings: Vec<String>,
+    follower: Option<Follower>,
+    was: Was,
+}
+
+/// What a gateway was when it was told.
+pub(super) enum Was {
+    Up(Option<Pid>),
+    Down,
+    /// It had no slot, and this came of registering it.
+    Absent(Registered),
+}
+
+impl ScandirManager {
+    fn start_timeout(&self, wait: WaitFor) -> Duration {
+        let ready = self.agent.gateway.ready.as_ref();
+        let probing = ready.map(|ready| ready.timeout_ms.unwrap_or(gatevisor_slot::file::DEFAULT_TIMEOUT_MS));
+        match (wait, probing) {
+            (WaitFor::Ready, Some(ms)) => Duration::from_millis(ms).saturating_add(GRACE),
+            _ => ANSWER_TIMEOUT,
+        }
+    }
+
+    /// Wishes a gateway up and tells its supervisor, for a start or a restart.
+    pub(super) fn begin(
+        &self,
+        verb: Verb,
+        name: &ProfileName,
+        order: &Order,
+    ) -> Result<Pending, ControlError> {
+        let (wish, warnings) = self.wish(verb, name, order)?;
+        let dir = self.slot(name);
+        if !dir.path().is_dir() {
+            let done = self.publish(name, true, order).map_err(|error| match error {
+                // The slot is there; what is wrong is the gateway.
+                RegisterError::Start { source, .. } => *source,
+                source => ControlError::Register { name: name.clone(), source: Box::new(source) },
+            })?;
+            return Ok(Pending { wish, warnings, follower: None, was: Was::Absent(done) });
+        }
+        let system = |source| ControlError::System { verb, name: name.clone(), source };
+        let mut follower = self.supervised_follower(verb, name, dir.clone())?;
+        let before = follower.before().copied();
+        let was = match before.filter(|status| status.is_up() && status.want_up) {
+            Some(status) => Was::Up(status.pid),
+            None => Was::Down,
+        };
+        let up = before.is_some_and(|status| status.is_up());
+        let mut commands = vec![Control::UpAndEnable];
+        if verb == Verb::Restart && up {
+            let signal = self.agent.gateway.restart_signal.as_deref().and_then(restart_control);
+            commands.push(signal.unwrap_or(Control::DownSignal));
+        }
+        // One that is being stopped comes up as another process, and so does one that is restarted.
+        if up && (verb == Verb::Restart || matches!(was, Was::Down)) {
+            follower.again();
+        }
+        match dir.send(&commands) {
+            Ok(()) => Ok(Pending { wish, warnings, follower: Some(follower), was }),
+            Err(SendError::NotSupervised { .. }) => Err(self.no_supervisor(name, Desired::Running)),
+            Err(SendError::Missing { .. }) => Err(self.not_registered(name)),
+            Err(SendError::Write { source, .. }) => Err(system(source)),
+        }
+    }
+
+    /// Returns a follower of a slot that a supervisor holds; one that no scan has found yet is scanned for.
+    fn supervised_follower(
+        &self,
+        verb: Verb,
+        name: &ProfileName,
+        dir: ServiceDir,
+    ) -> Result<Follower, ControlError> {
+        let system = |source| ControlError::System { verb, name: name.clone(), source };
+        let supervised = dir.supervised().map_err(system)?;
+        let mut follower = match Follower::new(dir.clone()) {
+            Ok(follower) => follower,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !supervised => {
+                return Err(ControlError::SupervisorGone { name: name.clone() });
+            }
+            Err(error) => return Err(system(error)),
+        };
+        if !supervised {
+            let told = self.scan().send(&[ScanCommand::Rescan]).is_ok();
+            let taken = told
+                && follower.follow(Aim::Supervised, after(ANSWER_TIMEOUT)).map_err(system)?
+                    == Followed::Supervised;
+            if !taken {
+                return Err(ControlError::SupervisorGone { name: name.clone() });
+            }
+            follower = Follower::new(dir).map_err(system)?;
+        }
+        Ok(follower)
+    }
+
+    /// Waits for a gateway that was told to be up, as the order says.
+    pub(super) fn finish(
+        &self,
+        verb: Verb,
+        name: &ProfileName,
+        order: &Order,
+        pending: Pending,
+    ) -> Result<Done<(Was, Started)>, ControlError> {
+        let Pending { wish, mut warnings, follower, was } = pending;
+        let aim = if order.wait == WaitFor::Ready { Aim::Ready } else { Aim::Up };
+        let outcome = match (follower, order.wait, &was) {
+            (None, _, Was::Absent(registered)) => registered.into(),
+            (_, WaitFor::Nothing, _) | (None, _, _) => Started::Told,
+            (Some(_), WaitFor::Up, Was::Up(pid)) if verb == Verb::Start => Started::WasUp(*pid),
+            (Some(mut follower), wait, _) => {
+                let stopping = Duration::from_millis(self.agent.gateway.stop_timeout_ms);
+                let usual = match verb {
+                    Verb::Restart => stopping.saturating_add(self.start_timeout(wait)),
+                    Verb::Start | Verb::Stop => self.start_timeout(wait),
+                };
+                let patience = order.timeout.unwrap_or(usual);
+                let system = |source| ControlError::System { verb, name: name.clone(), source };
+                let deadline = after(patience);
+                let first = if verb == Verb::Restart { deadline.min(after(stopping)) } else { deadline };
+                let mut end = follower.follow(aim, first).map_err(system)?;
+                if verb == Verb::Restart && matches!(end, Followed::TimedOut(_)) {
+                    // A supervisor kills what it was told to stop, but not what it was told to restart.
+                    if follower.is_same() {
+                        let _ = self.slot(name).send(&[Control::Signal(ControlSignal::Kill)]);
+                    }
+                    end = follower.follow(aim, deadline).map_err(system)?;
+                }
+                self.started(verb, name, end, patience)?
+            }
+        };
+        self.confirm(name, &wish, &mut warnings);
+        Ok(Done { outcome: (was, outcome), warnings })
+    }
+
+    fn started(
+        &self,
+        verb: Verb,
+        name: &ProfileName,
+        followed: Followed,
+        after: Duration,
+    ) -> Result<Started, ControlError> {
+        let name = name.clone();
+        let unknown = || "no reason is known".to_owned();
+        match followed {
+            Followed::Supervised => Ok(Started::Told),
+            Followed::Up(pid) => Ok(Started::Up(pid)),
+            Followed::Ready(pid) => Ok(Started::Ready(pid)),
+            Followed::FailedToStart(reason) => {
+                Err(ControlError::FailedToStart { name, reason: reason.unwrap_or_else(unknown) })
+            }
+            Followed::Failed(reason) => {
+                let reason = self.last_exit(&name).or(reason).unwrap_or_else(unknown);
+                Err(ControlError::Failed { name, reason })
+            }
+            Followed::Gone => Err(ControlError::SupervisorGone { name }),
+            Followed::TimedOut(state) => {
+                Err(ControlError::TimedOut { verb, name, after, state: state.to_string() })
+            }
+        }
+    }
+
+    /// Returns how a gateway exited last and what that means, where something is known of it.
+    fn last_exit(&self, name: &ProfileName) -> Option<String> {
+        let observed = self.observe(name)?;
+        let code = observed.status?.last.exit_code()?;
+        Some(format!("exit {code}: {}", meaning(&self.agent, &observed, code)?))
+    }
+
+    /// Publishes a slot and waits until a supervisor holds it, and with `up` for what the order says.
+    pub(super) fn publish(
+        &self,
+        name: &ProfileName,
+        up: bool,
+        order: &Order,
+    ) -> Result<Registered, RegisterError> {
+        let scandir = || self.scandir.clone();
+        let no_supervisor = || RegisterError::NoSupervisor { name: name.clone(), scandir: scandir() };
+        if !self.supervisor_running() {
+            return Err(no_supervisor());
+        }
+        let files = slots::render(&self.agent, name, &self.interpreter, up)
+            .map_err(|source| RegisterError::Render { name: name.clone(), source })?;
+        let published = match slots::publish(&self.scandir, &name.service_entry(), &files) {
+            Ok(published) => published,
+            Err(PublishError::Exists { .. }) => {
+                return Err(RegisterError::AlreadyRegistered { name: name.clone(), scandir: scandir() });
+            }
+            Err(source) => return Err(RegisterError::Publish { name: name.clone(), source }),
+        };
+        if let Err(source) = self.scan().send(&[ScanCommand::Rescan]) {
+            withdraw::undo(self, name);
+            return Err(match source {
+                ScanSendError::NotRunning { .. } | ScanSendError::Missing { .. } => no_supervisor(),
+                ScanSendError::Write { .. } => RegisterError::Tell { name: name.clone(), source },
+            });
+        }
+        let mut follower = Follower::with(ServiceDir::new(published.path), published.listener);
+        let follow = |source| RegisterError::Follow { name: name.clone(), source };
+        let taken = follower.follow(Aim::Supervised, after(ANSWER_TIMEOUT)).map_err(follow)?;
+        if taken != Followed::Supervised {
+            withdraw::undo(self, name);
+            let (name, after) = (name.clone(), ANSWER_TIMEOUT);
+            return Err(RegisterError::NotTaken { name, scandir: scandir(), after });
+        }
+        let aim = match order.wait {
+            _ if !up => return Ok(Registered::Down),
+            WaitFor::Nothing => return Ok(Registered::Starting),
+            WaitFor::Up => Aim::Up,
+            WaitFor::Ready => Aim::Ready,
+        };
+        let patience = order.timeout.unwrap_or_else(|| self.start_timeout(order.wait));
+        let end = follower.follow(aim, after(patience)).map_err(follow)?;
+        match self.started(Verb::Start, name, end, patience) {
+            Ok(Started::Ready(pid)) => Ok(Registered::Ready(pid)),
+            Ok(Started::Up(pid) | Started::WasUp(pid)) => Ok(Registered::Up(pid)),
+            Ok(Started::Told) => Ok(Registered::Starting),
+            Err(error) => Err(RegisterError::Start { name: name.clone(), source: Box::new(error) }),
+        }
+    }
+
+    pub(super) fn up_many<T>(
+        &self,
+        verb: Verb,
+        names: &[ProfileName],
+        order: &Order,
+        outcome: impl Fn(Was, Started) -> T,
+    ) -> Vec<Result<Done<T>, ControlError>> {
+        let begun: Vec<_> = names.iter().map(|name| self.begin(verb, name, order)).collect();
+        let finish = |(name, pending): (&ProfileName, Result<Pending, ControlError>)| {
+            let Done { outcome: (was, started), warnings } = self.finish(verb, name, order, pending?)?;
+            Ok(Done { outcome: outcome(was, started), warnings })
+        };
+        names.iter().zip(begun).map(finish).collect()
+    }
+}
+
+impl From<&Registered> for Started {
+    fn from(registered: &Registered) -> Self {
+        match *registered {
+            Registered::Down | Registered::Starting => Self::Told,
+            Registered::Up(pid) => Self::Up(pid),
+            Registered::Ready(pid) => Self::Ready(pid),
+        }
+    }
+}
+
+pub(super) fn restarted(was: Was, started: Started) -> Restarted {
+    match (was, started) {
+        (Was::Down | Was::Absent(_), started) => Restarted::WasDown(started),
+        (Was::Up(_), Started::Told) => Restarted::Told,
+        (Was::Up(_), Started::Ready(pid)) => Restarted::Ready(pid),
+        (Was::Up(_), Started::Up(pid) | Started::WasUp(pid)) => Restarted::Up(pid),
+    }
+}

@@ -1,0 +1,143 @@
+//! *Lives here:* taking a slot away, so that for every reader it is there whole or not at all, and its process is gone
+//! when we say so.
+//!
+//! *Does not live here:* deleting the profile.
+//!
+//! **Source:** L-10, B.5-5, B.5-6.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use gatevisor_client::{ServiceDir, Waited, Waiter};
+use gatevisor_wire::control::{Control, ControlSignal};
+use gatevisor_wire::files;
+use gatevisor_wire::scan::ScanCommand;
+use rustix::io::Errno;
+
+use super::errors::UnregisterError;
+use super::{Done, GRACE, ScandirManager, Unregistered};
+use crate::files::{open_directory, read_bounded, remove_tree, retire};
+use crate::marker;
+use crate::profile::ProfileName;
+
+/// Place of the session among the fields behind the program's name in `/proc/<pid>/stat`.
+const SESSION: usize = 3;
+
+/// Takes a slot away that was published and that no supervisor took, and leaves nothing behind.
+pub(super) fn undo(manager: &ScandirManager, name: &ProfileName) {
+    let Ok(parent) = open_directory(manager.scandir()) else { return };
+    if let Ok(gone) = retire(parent.as_fd(), &name.service_entry()) {
+        let path = manager.scandir().join(gone);
+        // A supervisor that is only slow may take it at the last moment.
+        let _ = ServiceDir::new(&path).send(&[Control::Down, Control::Exit]);
+        let _ = manager.scan().send(&[ScanCommand::Rescan, ScanCommand::NukeGone]);
+        let _ = remove_tree(&path);
+    }
+}
+
+/// Stops a gateway and takes its slot away.
+pub(super) fn unregister(
+    manager: &ScandirManager,
+    name: &ProfileName,
+) -> Result<Done<Unregistered>, UnregisterError> {
+    let absent = Done { outcome: Unregistered::WasAbsent, warnings: Vec::new() };
+    let withdraw = |source| UnregisterError::Withdraw { name: name.clone(), source };
+    let dir = manager.slot(name);
+    match dir.path().symlink_metadata() {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(absent),
+        Err(source) => return Err(withdraw(source)),
+    }
+    let follow = |source| UnregisterError::Follow { name: name.clone(), source };
+    let mut service = Withdrawn::new(dir.clone()).map_err(follow)?;
+    let logger = ServiceDir::new(dir.path().join(files::LOG));
+    // A logger that is supervised on its own, as under s6, has to let go as well.
+    let own = logger.path().join(files::SUPERVISE).is_dir();
+    let mut logger = own.then(|| Withdrawn::new(logger)).transpose().map_err(follow)?;
+    let mut warnings: Vec<String> = manager.announce_stop(name).into_iter().collect();
+
+    let parent = open_directory(manager.scandir()).map_err(withdraw)?;
+    let gone = match retire(parent.as_fd(), &name.service_entry()) {
+        Ok(gone) => manager.scandir().join(gone),
+        Err(Errno::NOENT) => return Ok(absent),
+        Err(errno) => return Err(withdraw(errno.into())),
+    };
+    service.moved(&gone);
+    if let Some(logger) = &mut logger {
+        logger.moved(&gone.join(files::LOG));
+    }
+    // Told that the directory is gone, a supervisor brings the gateway down and lets go. It is not told so through the
+    // control FIFO as well: a second signal would come after the gateway has taken its marker, and look like an accident.
+    if manager.scan().send(&[ScanCommand::Rescan, ScanCommand::NukeGone]).is_err() {
+        let _ = service.dir.send(&[Control::Down, Control::Exit]);
+        let _ = logger.as_ref().map(|logger| logger.dir.send(&[Control::Exit]));
+    }
+
+    let patience = manager.stop_timeout();
+    if !service.released(patience).map_err(follow)? {
+        let _ = service.dir.send(&[Control::Signal(ControlSignal::Kill)]);
+        if !service.released(GRACE).map_err(follow)? {
+            return Err(still_running(name, patience.saturating_add(GRACE), &service, gone));
+        }
+    }
+    if service.orphan() {
+        return Err(still_running(name, Duration::ZERO, &service, gone));
+    }
+    if let Some(mut logger) = logger
+        && !logger.released(GRACE).map_err(follow)?
+    {
+        let _ = logger.dir.send(&[Control::Down]);
+        if !logger.released(GRACE).map_err(follow)? {
+            warnings.push(format!("the logger of `{name}` has not ended"));
+        }
+    }
+    if let Some(planned) = &manager.agent().gateway.planned_stop {
+        marker::clear(&manager.home().profile_dir(name), planned);
+    }
+    match remove_tree(&gone) {
+        Ok(()) => Ok(Done { outcome: Unregistered::Gone, warnings }),
+        Err(source) => Err(UnregisterError::Remove { name: name.clone(), left: gone, source }),
+    }
+}
+
+fn still_running(name: &ProfileName, after: Duration, service: &Withdrawn, left: PathBuf) -> UnregisterError {
+    let pid = service.dir.status().ok().and_then(|status| status.pid);
+    UnregisterError::StillRunning { name: name.clone(), after, pid, left }
+}
+
+/// A service directory that is on its way out.
+struct Withdrawn {
+    dir: ServiceDir,
+    waiter: Waiter,
+}
+
+impl Withdrawn {
+    fn new(dir: ServiceDir) -> Result<Self, gatevisor_client::WaitError> {
+        let waiter = Waiter::subscribe(&dir)?;
+        Ok(Self { dir, waiter })
+    }
+
+    fn moved(&mut self, to: &Path) {
+        self.dir = ServiceDir::new(to);
+        self.waiter.moved(&self.dir);
+    }
+
+    /// Returns whether its supervisor has let go of it in time.
+    fn released(&mut self, patience: Duration) -> Result<bool, gatevisor_client::WaitError> {
+        let deadline = Instant::now().checked_add(patience);
+        Ok(self.waiter.released(deadline)? != Waited::TimedOut)
+    }
+
+    /// Returns whether the process of a supervisor that is no more still runs.
+    ///
+    /// The status of a supervisor that ended in order names no process. A pid alone may be another process by now, but
+    /// only a supervised one leads a session of its own number.
+    fn orphan(&self) -> bool {
+        let Some(pid) = self.dir.status().ok().and_then(|status| status.pid) else { return false };
+        let stat = read_bounded(Path::new(&format!("/proc/{pid}/stat")), 4096).ok().flatten();
+        let session = stat.as_deref().and_then(marker::fields_of_stat).and_then(|mut f| f.nth(SESSION));
+        session.and_then(|session| session.parse().ok()) == Some(pid.get())
+    }
+}

@@ -1,0 +1,104 @@
+//! *Lives here:* the file that tells a gateway that the signal it is about to get is meant.
+//!
+//! *Does not live here:* sending the signal.
+//!
+//! **Source:** GW-5, L-2, L-3.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use gatevisor_wire::Pid;
+use jiff::Timestamp;
+use rustix::fs::Mode;
+use serde_json::{Map, Value};
+
+use crate::agent::PlannedStop;
+use crate::files::{open_directory, random_suffix, read_bounded};
+
+/// Bytes of `/proc/<pid>/stat` at the most.
+const STAT_BYTES: usize = 4096;
+/// Place of the start time among the fields behind the program's name.
+///
+/// **Source:** proc(5): field 22 of all, of which two come first.
+const START_TIME: usize = 19;
+
+/// Writes the marker into a gateway's own home: this process is stopped on purpose, now.
+///
+/// The file is small and short-lived, so it is replaced atomically but not synced.
+pub fn write(home: &Path, planned: &PlannedStop, target: Pid, now: Timestamp) -> io::Result<()> {
+    let mut object = Map::new();
+    let start_time = start_time(target).map_or(Value::Null, Value::from);
+    object.insert("target_pid".to_owned(), Value::from(target.get()));
+    object.insert("target_start_time".to_owned(), start_time);
+    object.insert("stopper_pid".to_owned(), Value::from(std::process::id()));
+    object.insert(
+        "written_at".to_owned(),
+        Value::from(now.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string()),
+    );
+    let bytes = serde_json::to_vec(&object)?;
+    let parent = open_directory(home)?;
+    let temporary = format!(".{}.{}", planned.file, random_suffix());
+    Ok(gatevisor_sys::file::replace(
+        parent.as_fd(),
+        &planned.file,
+        &temporary,
+        &bytes,
+        Mode::from_raw_mode(0o644),
+    )?)
+}
+
+/// Removes a marker that its gateway did not take.
+pub fn clear(home: &Path, planned: &PlannedStop) {
+    let _ = std::fs::remove_file(home.join(&planned.file));
+}
+
+/// Returns when a process started, in clock ticks since the machine's boot; with the pid it names a process for good.
+pub fn start_time(pid: Pid) -> Option<u64> {
+    let stat = read_bounded(Path::new(&format!("/proc/{pid}/stat")), STAT_BYTES).ok()??;
+    fields_of_stat(&stat)?.nth(START_TIME)?.parse().ok()
+}
+
+/// Returns the fields of a `/proc/<pid>/stat` from the third one on, the state.
+///
+/// The program's name before them may hold blanks and parentheses.
+pub(crate) fn fields_of_stat(stat: &[u8]) -> Option<impl Iterator<Item = &str>> {
+    let end = stat.iter().rposition(|b| *b == b')')?;
+    let rest = str::from_utf8(stat.get(end..)?).ok()?;
+    Some(rest.strip_prefix(')')?.split_ascii_whitespace())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use insta::assert_snapshot;
+
+    fn me() -> Pid {
+        Pid::new(i32::try_from(std::process::id()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_start_time_is_found_behind_any_program_name() {
+        let stat = b"7 (a) b (c)) S 1 7 7 0 -1 4194560 1 0 0 0 1 2 0 0 20 0 1 0 12345 99 8 0\n";
+        let mut fields = fields_of_stat(stat).unwrap();
+        assert_eq!(fields.next(), Some("S"));
+        assert_eq!(fields_of_stat(stat).unwrap().nth(START_TIME), Some("12345"));
+        assert!(start_time(me()).is_some());
+        assert!(fields_of_stat(b"garbage").is_none());
+    }
+
+    #[test]
+    fn a_marker_names_the_process_its_start_and_the_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let planned = PlannedStop { file: "marker.json".to_owned(), ttl_s: 60 };
+        let now = Timestamp::from_second(1_780_000_000).unwrap();
+        write(dir.path(), &planned, me(), now).unwrap();
+        let text = std::fs::read_to_string(dir.path().join("marker.json")).unwrap();
+        let started = start_time(me()).unwrap();
+        let text =
+            text.replace(&std::process::id().to_string(), "PID").replace(&started.to_string(), "START");
+        assert_snapshot!(text, @r#"{"target_pid":PID,"target_start_time":START,"stopper_pid":PID,"written_at":"2026-05-28T20:26:40.000000+00:00"}"#);
+        clear(dir.path(), &planned);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

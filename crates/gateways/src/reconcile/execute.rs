@@ -1,0 +1,144 @@
+//! *Lives here:* carrying out a plan, one profile after the other, whatever happens to any of them.
+//!
+//! *Does not live here:* deciding it.
+
+use std::error::Error;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use gatevisor_wire::Pid;
+use serde_json::Value;
+
+use super::gather::refuse_if_supervised;
+use super::plan::Steps;
+use super::{Action, ReconcileError, Report, Settings, Verdict, boot_log};
+use crate::desired;
+use crate::files::{is_leftover, read_bounded, remove_tree, sweep};
+use crate::marker;
+use crate::profile::ProfileName;
+use crate::slots;
+
+/// Bytes of a stale file that are looked at.
+const STALE_BYTES: usize = 1 << 16;
+
+/// Carries out the steps, and returns what came of them.
+///
+/// # Errors
+/// A supervisor runs on the scandir, or there cannot be a scandir. Nothing has been touched then.
+pub(super) fn execute(settings: &Settings<'_>, steps: Steps) -> Result<Report, ReconcileError> {
+    refuse_if_supervised(settings)?;
+    fs::create_dir_all(settings.scandir)
+        .map_err(|source| ReconcileError::Scandir { scandir: settings.scandir.to_owned(), source })?;
+    let mut report = Report::default();
+    for entry in steps.sweep {
+        match sweep_entry(settings.scandir, &entry) {
+            Ok(true) => report.swept.push(entry),
+            Ok(false) => {}
+            Err(error) => report.warnings.push(format!("cannot remove `{entry}` from the scandir: {error}")),
+        }
+    }
+    if steps.migrate {
+        migrate(settings, &mut report.warnings);
+    }
+    for action in steps.actions {
+        let action = act(settings, action, &mut report.warnings);
+        report.actions.push(action);
+    }
+    sweep_profiles(settings);
+    if let Err(error) = boot_log::append(settings, &report.actions, &mut report.warnings) {
+        report
+            .warnings
+            .push(format!("cannot write the boot log `{}`: {error}", settings.agent.gateway.boot_log));
+    }
+    Ok(report)
+}
+
+fn sweep_entry(scandir: &Path, entry: &str) -> io::Result<bool> {
+    let path = scandir.join(entry);
+    if is_leftover(entry.as_ref()) { sweep(&path) } else { remove_tree(&path).map(|()| true) }
+}
+
+/// Removes what killed processes left among the profiles.
+fn sweep_profiles(settings: &Settings<'_>) {
+    for entry in fs::read_dir(settings.home.profiles_dir()).into_iter().flatten().flatten() {
+        if is_leftover(&entry.file_name()) {
+            let _ = sweep(&entry.path());
+        }
+    }
+}
+
+fn migrate(settings: &Settings<'_>, warnings: &mut Vec<String>) {
+    let from = settings.agent.container.migrated_from.as_deref().unwrap_or("container-command");
+    let file = &settings.agent.gateway.state_file;
+    if let Err(error) = desired::migrate(settings.home.root(), file, from, settings.now.timestamp()) {
+        warnings.push(with_causes(&error));
+    }
+}
+
+/// Cleans up after one profile's last life and makes its slot; a failure makes the profile skipped.
+fn act(settings: &Settings<'_>, action: Action, warnings: &mut Vec<String>) -> Action {
+    let Some(name) = action.name.clone().filter(|_| action.action != Verdict::Skipped) else {
+        return action;
+    };
+    let up = action.action == Verdict::Started;
+    remove_stale(settings, &name, warnings);
+    let made = slots::render(settings.agent, &name, settings.interpreter, up)
+        .map_err(|error| with_causes(&error))
+        .and_then(|files| {
+            slots::replace(settings.scandir, &name.service_entry(), &files)
+                .map_err(|error| with_causes(&error))
+        });
+    match made {
+        Ok(None) => action,
+        Ok(Some(left)) => {
+            warnings.push(format!("profile {name}: cannot remove its old slot, now `{}`", left.display()));
+            action
+        }
+        Err(reason) => Action { action: Verdict::Skipped, reason: Some(reason), ..action },
+    }
+}
+
+/// Deletes files that mean nothing after a boot.
+///
+/// One that names a process by pid and start time, where that very process lives, means something still: outside of a
+/// container a gateway may have been started by hand.
+///
+/// **Source:** REC-12.
+fn remove_stale(settings: &Settings<'_>, name: &ProfileName, warnings: &mut Vec<String>) {
+    let home = settings.home.profile_dir(name);
+    for file in &settings.agent.gateway.stale_files {
+        let path = home.join(file);
+        if names_live_process(&path) {
+            warnings.push(format!("profile {name}: `{file}` names a process that is alive, so it stays"));
+            continue;
+        }
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                warnings.push(format!("profile {name}: cannot delete the stale `{file}`: {error}"));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn names_live_process(path: &Path) -> bool {
+    let Ok(Some(bytes)) = read_bounded(path, STALE_BYTES) else { return false };
+    let Ok(value) = serde_json::from_slice::<Value>(&bytes) else { return false };
+    let number = |key: &str| value.get(key).and_then(Value::as_i64);
+    let pid = number("pid").and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::new);
+    let started = number("start_time").and_then(|time| u64::try_from(time).ok());
+    matches!((pid, started), (Some(pid), Some(started)) if marker::start_time(pid) == Some(started))
+}
+
+/// Returns an error with all its causes, on one line.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,116 @@
+//! *Lives here:* finding out what a reconciliation goes by. Reads only.
+//!
+//! *Does not live here:* what follows from it.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+
+use gatevisor_client::ScanDir;
+
+use super::plan::{Facts, PriorFact, ProfileFact};
+use super::role::role;
+use super::{ReconcileError, Settings};
+use crate::desired::{self, Prior, ReadStateError};
+use crate::files::is_leftover;
+use crate::profile::{self, Candidate, Home, ProfileName, SERVICE_PREFIX};
+
+/// Entries of a scandir that are looked at, at the most.
+const MAX_ENTRIES: usize = 100_000;
+/// Words that decline the supervisor, in any case.
+///
+/// **Source:** REC-11, RUN-2.
+const DECLINING: [&str; 3] = ["1", "true", "yes"];
+/// Words that say yes, in any case.
+const TRUTHY: [&str; 4] = ["1", "true", "yes", "on"];
+
+/// Returns the facts, and what went wrong beside any one profile.
+///
+/// # Errors
+/// The scandir exists and cannot be read. Everything else is a fact or a warning.
+pub fn gather(settings: &Settings<'_>) -> Result<(Facts, Vec<String>), ReconcileError> {
+    let Settings { agent, home, .. } = settings;
+    let mut warnings = Vec::new();
+    let candidates = profile::scan(home, agent).unwrap_or_else(|error| {
+        warnings.push(format!("{error}: {}", error.source));
+        Vec::new()
+    });
+    let state_file = &agent.gateway.state_file;
+    let prior = |name: &ProfileName| prior(home, name, state_file);
+    let profiles = candidates.into_iter().map(|candidate| match candidate {
+        Candidate::Profile(found) => {
+            let fact = prior(&found.name);
+            ProfileFact::Profile(found.name, fact)
+        }
+        Candidate::Misnamed { shown, reason } => ProfileFact::Misnamed(shown, reason),
+    });
+    let (slots, leftovers) = entries(settings)?;
+    let container = &agent.container;
+    let says = |variable: &Option<String>, words: &[&str]| {
+        let value = variable.as_deref().and_then(settings.variable);
+        value.is_some_and(|value| is_one_of(&value, words))
+    };
+    let facts = Facts {
+        role: role(agent, settings.container_argv),
+        declined: says(&container.decline_variable, &DECLINING),
+        multiplex: says(&agent.gateway.multiplex_variable, &TRUTHY),
+        root_gateway: agent.default_profile.gateway,
+        root_state_exists: home.root().join(state_file).symlink_metadata().is_ok(),
+        root: prior(&ProfileName::root()),
+        profiles: profiles.collect(),
+        slots,
+        leftovers,
+    };
+    Ok((facts, warnings))
+}
+
+fn prior(home: &Home, name: &ProfileName, file: &str) -> PriorFact {
+    match desired::read(&home.profile_dir(name), file) {
+        Ok(recorded) => PriorFact::Says(recorded.map_or(Prior::None, |recorded| recorded.prior)),
+        Err(error @ ReadStateError::Syntax { .. }) => PriorFact::Garbled(error.reason(file)),
+        Err(error) => PriorFact::Broken(error.reason(file)),
+    }
+}
+
+/// Returns the slots of gateways and the leftovers in the scandir, sorted.
+fn entries(settings: &Settings<'_>) -> Result<(Vec<String>, Vec<String>), ReconcileError> {
+    let wrong = |source| ReconcileError::Scandir { scandir: settings.scandir.to_owned(), source };
+    let (mut slots, mut leftovers) = (Vec::new(), Vec::new());
+    let entries = match fs::read_dir(settings.scandir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((slots, leftovers)),
+        Err(source) => return Err(wrong(source)),
+    };
+    for entry in entries.take(MAX_ENTRIES) {
+        let entry = entry.map_err(wrong)?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if is_staging(&entry.file_name()) {
+            leftovers.push(name);
+        } else if name.starts_with(SERVICE_PREFIX) && entry.path().is_dir() {
+            slots.push(name);
+        }
+    }
+    slots.sort();
+    leftovers.sort();
+    Ok((slots, leftovers))
+}
+
+/// Returns whether an entry of a scandir is a slot that somebody did not finish: ours, or one of the agent's own.
+///
+/// **Source:** L-21.
+fn is_staging(name: &OsStr) -> bool {
+    is_leftover(name) || name.as_bytes().starts_with(format!(".{SERVICE_PREFIX}").as_bytes())
+}
+
+fn is_one_of(value: &OsString, words: &[&str]) -> bool {
+    value.to_str().is_some_and(|value| words.iter().any(|word| word.eq_ignore_ascii_case(value.trim())))
+}
+
+/// Returns an error if a supervisor looks at the scandir.
+pub(super) fn refuse_if_supervised(settings: &Settings<'_>) -> Result<(), ReconcileError> {
+    if ScanDir::new(settings.scandir).running() {
+        return Err(ReconcileError::Supervised { scandir: settings.scandir.to_owned() });
+    }
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! *Lives here:* making the slots anew from the profiles, at every start of a supervisor and before it looks at them.
+//!
+//! *Does not live here:* anything that happens while a supervisor runs.
+//!
+//! Facts are gathered, a plan is made of them without any I/O, and the plan is carried out. A profile that is broken
+//! is skipped with its reason and stops no other.
+//!
+//! **Source:** BEHAVIOUR section 6; L-1, L-21.
+
+mod boot_log;
+mod execute;
+mod gather;
+mod plan;
+mod role;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Zoned;
+
+use crate::agent::AgentDefinition;
+use crate::exit;
+use crate::profile::{Home, ProfileName};
+
+pub use gather::gather;
+pub use plan::{Facts, Plan, PriorFact, ProfileFact, Steps, plan};
+pub use role::{Role, role};
+
+/// What a reconciliation goes by.
+pub struct Settings<'a> {
+    /// The agent.
+    pub agent: &'a AgentDefinition,
+    /// The home.
+    pub home: &'a Home,
+    /// The scandir, which is made if it is missing.
+    pub scandir: &'a Path,
+    /// The absolute path of this program, which interprets the slots.
+    pub interpreter: &'a Path,
+    /// The command of the container; empty outside of one.
+    pub container_argv: &'a [String],
+    /// Looks up environment variables.
+    pub variable: &'a dyn Fn(&str) -> Option<OsString>,
+    /// The time, with the local offset that the boot log shows.
+    pub now: Zoned,
+}
+
+/// What becomes of one profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It has a slot that is started.
+    Started,
+    /// It has a slot that is down.
+    Registered,
+    /// It has no slot.
+    Skipped,
+}
+
+impl Verdict {
+    /// Returns the word in the boot log.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Registered => "registered",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// One profile's outcome.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Action {
+    /// The name as shown; a directory's that can be no profile is escaped.
+    pub profile: String,
+    /// The name, where it is one.
+    #[serde(skip)]
+    pub name: Option<ProfileName>,
+    /// The state before this boot.
+    pub prior_state: Option<String>,
+    /// What becomes of it.
+    pub action: Verdict,
+    /// What was wrong, if anything was.
+    pub reason: Option<String>,
+}
+
+impl fmt::Display for Action {
+    /// Writes the facts as the boot log has them, on one line.
+    ///
+    /// **Source:** REC-14.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let prior = self.prior_state.as_deref().unwrap_or("None");
+        write!(f, "profile={} prior_state={} action={}", self.profile, OneLine(prior), self.action.word())?;
+        match &self.reason {
+            Some(reason) => write!(f, " reason={}", OneLine(reason)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A text from a file, on one line whatever it holds, and not for ever.
+struct OneLine<'a>(&'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&gatevisor_wire::policy::one_line(self.0))
+    }
+}
+
+/// What a reconciliation did, or would do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    /// Each profile's outcome, the root profile's first; none in a container that has no gateways.
+    pub actions: Vec<Action>,
+    /// Why there is nothing to do, in such a container.
+    pub skipped: Option<String>,
+    /// Entries of the scandir that were there and shall not be.
+    pub swept: Vec<String>,
+    /// What went wrong beside any one profile.
+    pub warnings: Vec<String>,
+}
+
+impl Report {
+    /// Returns the lines for standard output, each with its prefix.
+    pub fn lines(&self) -> Vec<String> {
+        let skipped = self.skipped.iter().map(|why| format!("reconcile: {why}"));
+        let actions = self.actions.iter().map(|action| format!("reconcile: {action}"));
+        let warnings =
+            self.warnings.iter().map(|warning| format!("reconcile: warning: {}", OneLine(warning)));
+        skipped.chain(actions).chain(warnings).collect()
+    }
+}
+
+/// Why there was no reconciliation.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// A supervisor looks at the scandir.
+    #[error(
+        "a supervisor is running on `{}`; reconciliation is for the time before it starts (--dry-run works at any time)",
+        scandir.display()
+    )]
+    Supervised {
+        /// The scandir.
+        scandir: PathBuf,
+    },
+    /// The scandir could not be made or read.
+    #[error("cannot prepare the scandir `{}`", scandir.display())]
+    Scandir {
+        /// The scandir.
+        scandir: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl ReconcileError {
+    /// Returns the exit code for this failure.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Supervised { .. } => exit::NO,
+            Self::Scandir { .. } => exit::SYSTEM,
+        }
+    }
+}
+
+/// Makes every slot anew, or with `dry_run` says what would be done and touches nothing.
+///
+/// # Errors
+/// Only where nothing could be done at all. What goes wrong with one profile is in its action.
+pub fn reconcile(settings: &Settings<'_>, dry_run: bool) -> Result<Report, ReconcileError> {
+    let (facts, warnings) = gather(settings)?;
+    let mut report = match plan(&facts) {
+        Plan::NoGateways { why } => Report { skipped: Some(why), ..Report::default() },
+        Plan::Act(steps) if dry_run => {
+            Report { actions: steps.actions, swept: steps.sweep, ..Report::default() }
+        }
+        Plan::Act(steps) => execute::execute(settings, steps)?,
+    };
+    report.warnings.splice(0..0, warnings);
+    Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use insta::assert_snapshot;
+
+    #[test]
+    fn each_refusal_says_what_to_do() {
+        let scandir = PathBuf::from("/run/service");
+        let source = io::Error::from(io::ErrorKind::PermissionDenied);
+        let errors = [
+            ReconcileError::Supervised { scandir: scandir.clone() },
+            ReconcileError::Scandir { scandir, source },
+        ];
+        let lines: Vec<String> = errors.iter().map(|e| format!("{} {e}", e.exit_code())).collect();
+        assert_snapshot!(lines.join("\n"), @r#"
+        1 a supervisor is running on `/run/service`; reconciliation is for the time before it starts (--dry-run works at any time)
+        111 cannot prepare the scandir `/run/service`
+        "#);
+    }
+
+    #[test]
+    fn a_line_is_one_line_whatever_the_state_file_said() {
+        let action = Action {
+            profile: "coder".to_owned(),
+            name: None,
+            prior_state: Some("run\nprofile=x".to_owned()),
+            action: Verdict::Registered,
+            reason: None,
+        };
+        assert_snapshot!(action, @r"profile=coder prior_state=run\nprofile=x action=registered");
+    }
+}

@@ -1,0 +1,307 @@
+//! *Lives here:* the decision what becomes of every profile at boot. No I/O, no clock.
+//!
+//! *Does not live here:* the facts that it is made from, and carrying it out.
+
+use std::collections::HashSet;
+
+use super::role::Role;
+use super::{Action, Verdict};
+use crate::desired::Prior;
+use crate::profile::{DEFAULT, ProfileName};
+
+/// Everything that a plan is made from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any of them may hold")]
+pub struct Facts {
+    /// What the container is for.
+    pub role: Role,
+    /// Whether the environment declines the supervisor.
+    pub declined: bool,
+    /// Whether one gateway serves all profiles, so that named ones are not started at boot.
+    pub multiplex: bool,
+    /// Whether the root profile has a gateway at all.
+    pub root_gateway: bool,
+    /// Whether the root profile has a state file of any content.
+    pub root_state_exists: bool,
+    /// What the root profile's state file says.
+    pub root: PriorFact,
+    /// The other profiles, sorted by name.
+    pub profiles: Vec<ProfileFact>,
+    /// Slots of gateways that are in the scandir.
+    pub slots: Vec<String>,
+    /// Leftovers of killed processes in the scandir.
+    pub leftovers: Vec<String>,
+}
+
+/// What a state file says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PriorFact {
+    /// It says this, or there is none.
+    Says(Prior),
+    /// It is no JSON, which counts as saying nothing.
+    Garbled(String),
+    /// It is something that no agent ever writes, for this reason.
+    Broken(String),
+}
+
+impl Default for PriorFact {
+    fn default() -> Self {
+        Self::Says(Prior::None)
+    }
+}
+
+/// A directory among the profiles.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProfileFact {
+    /// A profile, and what its state file says.
+    Profile(ProfileName, PriorFact),
+    /// A directory whose name, shown here, is no profile's, for this reason.
+    Misnamed(String, String),
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plan {
+    /// Nothing, in a container without gateways.
+    NoGateways {
+        /// Why, for people.
+        why: String,
+    },
+    /// These steps.
+    Act(Steps),
+}
+
+/// The steps of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Steps {
+    /// Whether the wish of an old-style container command is recorded first.
+    pub migrate: bool,
+    /// What becomes of each profile, the root profile first.
+    pub actions: Vec<Action>,
+    /// Entries of the scandir that go.
+    pub sweep: Vec<String>,
+}
+
+/// Returns what is to be done, given the facts.
+///
+/// **Source:** REC-2 to REC-11; L-1, L-21.
+pub fn plan(facts: &Facts) -> Plan {
+    if facts.role == Role::NoGateways {
+        // REC-2: no slot at all, not even the root profile's.
+        let why = "skipping: this is a dashboard container, which needs no profile gateways".to_owned();
+        return Plan::NoGateways { why };
+    }
+    let migrate = facts.root_gateway
+        && facts.role == Role::LegacyGateway
+        && !facts.root_state_exists
+        && !facts.declined;
+    let root = facts.root_gateway.then(|| root(facts, migrate));
+    let named = facts.profiles.iter().map(|profile| named(profile, facts.multiplex));
+    let actions: Vec<Action> = root.into_iter().chain(named).collect();
+    let live = actions.iter().filter(|action| action.action != Verdict::Skipped);
+    let kept: HashSet<String> = live.filter_map(|a| Some(a.name.as_ref()?.service_entry())).collect();
+    let vanished = facts.slots.iter().filter(|slot| !kept.contains(*slot));
+    let sweep = facts.leftovers.iter().chain(vanished).cloned().collect();
+    Plan::Act(Steps { migrate, actions, sweep })
+}
+
+/// The root profile always has its slot; whatever is wrong with its state file, it is down then.
+fn root(facts: &Facts, migrate: bool) -> Action {
+    let (prior, reason) = match &facts.root {
+        _ if migrate => (Prior::State("running".to_owned()), None),
+        PriorFact::Says(prior) => (prior.clone(), None),
+        PriorFact::Garbled(reason) | PriorFact::Broken(reason) => (Prior::None, Some(reason.clone())),
+    };
+    Action {
+        profile: DEFAULT.to_owned(),
+        name: Some(ProfileName::root()),
+        action: if prior.starts() { Verdict::Started } else { Verdict::Registered },
+        prior_state: prior.word().map(str::to_owned),
+        reason,
+    }
+}
+
+fn named(fact: &ProfileFact, multiplex: bool) -> Action {
+    match fact {
+        ProfileFact::Misnamed(shown, reason) => Action {
+            profile: shown.clone(),
+            name: None,
+            prior_state: None,
+            action: Verdict::Skipped,
+            reason: Some(reason.clone()),
+        },
+        ProfileFact::Profile(name, fact) => {
+            let (prior, verdict, reason) = match fact {
+                PriorFact::Says(prior) if prior.starts() && !multiplex => {
+                    (prior.word(), Verdict::Started, None)
+                }
+                PriorFact::Says(prior) => (prior.word(), Verdict::Registered, None),
+                PriorFact::Garbled(reason) => (None, Verdict::Registered, Some(reason.clone())),
+                PriorFact::Broken(reason) => (None, Verdict::Skipped, Some(reason.clone())),
+            };
+            Action {
+                profile: name.to_string(),
+                name: Some(name.clone()),
+                prior_state: prior.map(str::to_owned),
+                action: verdict,
+                reason,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn facts() -> Facts {
+        Facts { root_gateway: true, ..Facts::default() }
+    }
+
+    fn says(word: &str) -> PriorFact {
+        PriorFact::Says(Prior::State(word.to_owned()))
+    }
+
+    fn profile(name: &str, fact: PriorFact) -> ProfileFact {
+        ProfileFact::Profile(name.parse().unwrap(), fact)
+    }
+
+    #[track_caller]
+    fn check(facts: &Facts, expected: &str) {
+        let text = match plan(facts) {
+            Plan::NoGateways { .. } => "no gateways".to_owned(),
+            Plan::Act(steps) => {
+                let migrate = steps.migrate.then(|| "migrate".to_owned());
+                let actions = steps.actions.iter().map(ToString::to_string);
+                let sweep = steps.sweep.iter().map(|entry| format!("sweep {entry}"));
+                migrate.into_iter().chain(actions).chain(sweep).collect::<Vec<_>>().join("\n")
+            }
+        };
+        let expected: Vec<&str> = expected.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        assert_eq!(text, expected.join("\n"));
+    }
+
+    #[test]
+    fn an_empty_home_has_the_root_profiles_slot_and_it_is_down() {
+        check(&facts(), "profile=default prior_state=None action=registered");
+    }
+
+    #[test]
+    fn exactly_those_that_were_running_are_started() {
+        let profiles = ["running", "stopped", "starting", "startup_failed", "Running"];
+        let profiles = profiles.iter().map(|word| profile(&word.to_lowercase(), says(word))).collect();
+        check(
+            &Facts { root: says("running"), profiles, ..facts() },
+            "profile=default prior_state=running action=started
+             profile=running prior_state=running action=started
+             profile=stopped prior_state=stopped action=registered
+             profile=starting prior_state=starting action=registered
+             profile=startup_failed prior_state=startup_failed action=registered
+             profile=running prior_state=Running action=registered",
+        );
+    }
+
+    #[test]
+    fn a_broken_profile_is_skipped_and_stops_no_other() {
+        let broken = PriorFact::Broken("it is a list".to_owned());
+        let profiles = vec![
+            ProfileFact::Misnamed("Bad".to_owned(), "upper case".to_owned()),
+            profile("alpha", broken.clone()),
+            profile("beta", PriorFact::Garbled("not JSON".to_owned())),
+            profile("gamma", says("running")),
+        ];
+        check(
+            &Facts { root: broken, profiles, ..facts() },
+            "profile=default prior_state=None action=registered reason=it is a list
+             profile=Bad prior_state=None action=skipped reason=upper case
+             profile=alpha prior_state=None action=skipped reason=it is a list
+             profile=beta prior_state=None action=registered reason=not JSON
+             profile=gamma prior_state=running action=started",
+        );
+    }
+
+    #[test]
+    fn where_one_gateway_serves_all_only_the_root_profile_is_started() {
+        check(
+            &Facts {
+                multiplex: true,
+                root: says("running"),
+                profiles: vec![profile("a", says("running"))],
+                ..facts()
+            },
+            "profile=default prior_state=running action=started
+             profile=a prior_state=running action=registered",
+        );
+    }
+
+    #[test]
+    fn a_dashboard_container_gets_nothing_at_all() {
+        let slots = vec!["gateway-default".to_owned()];
+        check(&Facts { role: Role::NoGateways, slots, root: says("running"), ..facts() }, "no gateways");
+    }
+
+    #[test]
+    fn an_old_style_command_is_a_wish_unless_there_is_a_state_file_or_it_is_declined() {
+        let legacy = Facts { role: Role::LegacyGateway, ..facts() };
+        check(&legacy, "migrate\nprofile=default prior_state=running action=started");
+        let down = "profile=default prior_state=None action=registered";
+        check(&Facts { declined: true, ..legacy.clone() }, down);
+        check(&Facts { root_state_exists: true, ..legacy.clone() }, down);
+        check(&Facts { root_gateway: false, ..legacy }, "");
+    }
+
+    #[test]
+    fn slots_of_vanished_and_skipped_profiles_and_leftovers_go() {
+        let slots = ["gateway-a", "gateway-b", "gateway-default", "gateway-gone"].map(str::to_owned).to_vec();
+        let profiles = vec![profile("a", says("running")), profile("b", PriorFact::Broken("x".to_owned()))];
+        check(
+            &Facts { slots, profiles, leftovers: vec![".new-1".to_owned()], ..facts() },
+            "profile=default prior_state=None action=registered
+             profile=a prior_state=running action=started
+             profile=b prior_state=None action=skipped reason=x
+             sweep .new-1
+             sweep gateway-b
+             sweep gateway-gone",
+        );
+    }
+
+    fn any_prior() -> impl Strategy<Value = PriorFact> {
+        prop_oneof![
+            Just(PriorFact::default()),
+            "[a-z_]{1,8}|running".prop_map(|word| says(&word)),
+            ".{0,9}".prop_map(PriorFact::Garbled),
+            ".{0,9}".prop_map(PriorFact::Broken),
+        ]
+    }
+
+    fn any_profile() -> impl Strategy<Value = ProfileFact> {
+        prop_oneof![
+            ("[a-c]{1,2}", any_prior()).prop_map(|(name, fact)| profile(&name, fact)),
+            (".{0,9}", ".{0,9}").prop_map(|(name, reason)| ProfileFact::Misnamed(name, reason)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn invariant_every_profile_has_one_line_and_the_root_profile_the_first(
+            root in any_prior(),
+            profiles in proptest::collection::vec(any_profile(), 0..8),
+            multiplex in any::<bool>(),
+            slots in proptest::collection::vec("gateway-[a-c]{1,2}", 0..4),
+        ) {
+            let facts = Facts { multiplex, root, profiles, slots, ..facts() };
+            let Plan::Act(steps) = plan(&facts) else { panic!("there are gateways") };
+            prop_assert_eq!(steps.actions.len(), facts.profiles.len() + 1);
+            prop_assert!(steps.actions[0].to_string().starts_with("profile=default "));
+            for action in &steps.actions {
+                prop_assert!(!action.to_string().contains('\n'));
+                prop_assert!(action.action != Verdict::Skipped || action.reason.is_some());
+                let entry = action.name.as_ref().map(ProfileName::service_entry);
+                let live = action.action != Verdict::Skipped;
+                prop_assert!(!live || !steps.sweep.iter().any(|swept| Some(swept) == entry.as_ref()));
+                prop_assert!(action.action != Verdict::Started || action.prior_state.as_deref() == Some("running"));
+            }
+        }
+    }
+}

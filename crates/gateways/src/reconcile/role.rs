@@ -1,0 +1,100 @@
+//! *Lives here:* what the command of a container says about its role.
+//!
+//! *Does not live here:* finding that command out.
+//!
+//! **Source:** REC-2, REC-11.
+
+use std::path::Path;
+
+use crate::agent::AgentDefinition;
+
+/// What a container is for, as far as gateways are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Role {
+    /// It runs the gateways that are wished for.
+    #[default]
+    Gateways,
+    /// It runs none, because its command is another long-lived program of the agent.
+    NoGateways,
+    /// Its command used to be the gateway itself, so a gateway is wished for.
+    LegacyGateway,
+}
+
+/// Returns the role that a container's command gives it; no command gives none in particular.
+pub fn role(agent: &AgentDefinition, argv: &[String]) -> Role {
+    let container = &agent.container;
+    let words = command(agent, argv);
+    let first = words.first();
+    if first.is_some() && first == container.no_gateways_command.as_ref() {
+        return Role::NoGateways;
+    }
+    let declined = container.decline_flag.as_ref().is_some_and(|flag| words.contains(flag));
+    let legacy = !container.legacy_command.is_empty() && words.starts_with(&container.legacy_command);
+    if legacy && !declined { Role::LegacyGateway } else { Role::Gateways }
+}
+
+/// Returns the command proper: what follows the wrapper, or a leading `init`, and then the agent's own name.
+fn command<'a>(agent: &AgentDefinition, argv: &'a [String]) -> &'a [String] {
+    let named = |word: &String, name: &str| Path::new(word).file_name().is_some_and(|file| file == name);
+    let is_wrapper =
+        |word: &String| agent.container.wrapper.as_deref().is_some_and(|wrapper| word.ends_with(wrapper));
+    let wrapper = argv.iter().position(is_wrapper).and_then(|at| argv.get(at.saturating_add(1)..));
+    let rest = match (wrapper, argv) {
+        (Some(rest), _) => rest,
+        (None, [first, rest @ ..]) if named(first, "init") => rest,
+        (None, all) => all,
+    };
+    match rest {
+        [first, rest @ ..] if named(first, &agent.name) => rest,
+        all => all,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(line: &str, expected: Role) {
+        let argv: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        assert_eq!(role(&AgentDefinition::built_in().unwrap(), &argv), expected, "{line}");
+    }
+
+    #[test]
+    fn a_dashboard_container_has_no_gateways() {
+        check("/init /opt/hermes/docker/main-wrapper.sh dashboard --port 1", Role::NoGateways);
+        check(
+            "/bin/sh -e /run/s6/basedir/scripts/rc.init top /x/main-wrapper.sh hermes dashboard",
+            Role::NoGateways,
+        );
+        check("/init dashboard", Role::NoGateways);
+        check("hermes dashboard", Role::NoGateways);
+        check("/opt/hermes/bin/hermes dashboard", Role::NoGateways);
+        check("dashboard", Role::NoGateways);
+    }
+
+    #[test]
+    fn other_commands_have_gateways() {
+        check("", Role::Gateways);
+        check("/init", Role::Gateways);
+        check("chat", Role::Gateways);
+        check("hermes chat dashboard", Role::Gateways);
+        check("gateway", Role::Gateways);
+        check("gateway start", Role::Gateways);
+        check("/x/main-wrapper.sh gateway run --no-supervise", Role::Gateways);
+    }
+
+    #[test]
+    fn a_command_that_was_the_gateway_itself_wishes_for_one() {
+        check("gateway run", Role::LegacyGateway);
+        check("gateway run -p dashboard", Role::LegacyGateway);
+        check("/init /opt/hermes/docker/main-wrapper.sh hermes gateway run --replace", Role::LegacyGateway);
+    }
+
+    #[test]
+    fn an_agent_without_such_commands_always_has_gateways() {
+        let agent: AgentDefinition = crate::agent::SMALL.parse().unwrap();
+        assert_eq!(role(&agent, &["dashboard".to_owned()]), Role::Gateways);
+        assert_eq!(role(&agent, &[]), Role::Gateways);
+    }
+}

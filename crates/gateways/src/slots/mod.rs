@@ -1,0 +1,22 @@
+//! *Lives here:* the slot of a gateway: what is in it, publishing it, taking it away.
+//!
+//! *Does not live here:* supervising it; deciding whether it shall run.
+//!
+//! **Source:** DESIGN.md, *A slot, as our manager writes it*; BEHAVIOUR section 7.
+
+mod publish;
+mod render;
+
+pub use publish::{PublishError, Published, publish, replace};
+pub use render::{RenderSlotError, SlotFile, SlotFiles, render};
+
+/// The number of the descriptor on which a gateway's interpreter says that it is ready.
+pub const NOTIFICATION_FD: u32 = 3;
+/// Extra file below `data/` that names the profile.
+pub const DATA_PROFILE: &str = "data/profile";
+/// Extra file below `data/` that names the agent.
+pub const DATA_AGENT: &str = "data/agent";
+/// Extra file below `data/` with the exit codes after which nothing more is tried.
+pub const DATA_FAIL_CODES: &str = "data/fail-codes";
+/// Extra file below `data/` with the exit codes that ask for a restart.
+pub const DATA_RESTART_CODES: &str = "data/restart-codes";

@@ -1,0 +1,97 @@
+//! *Lives here:* making a slot under a dotted name, with a listener in it, and giving it its name by one rename.
+//!
+//! *Does not live here:* telling the supervisor, and waiting for it.
+//!
+//! **Source:** REC-13, PERM-7, B.5-7.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use gatevisor_client::Listener;
+use gatevisor_wire::files;
+use rustix::io::Errno;
+
+use super::{SlotFile, SlotFiles};
+use crate::files::{Staging, make_directory, open_directory, remove_tree, retire, write_new};
+
+/// A slot that was just published, with an ear that has been in it since before it could be seen.
+#[derive(Debug)]
+pub struct Published {
+    /// Where the slot is.
+    pub path: PathBuf,
+    /// Hears every letter of its supervisor.
+    pub listener: Listener,
+}
+
+/// Why a slot was not published; nothing of it remains.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The name is taken.
+    #[error("`{}` exists already", path.display())]
+    Exists {
+        /// The slot.
+        path: PathBuf,
+    },
+    /// A system call failed.
+    #[error("cannot make the slot `{}`; nothing of it remains", path.display())]
+    Write {
+        /// The slot.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Publishes a slot as the entry `name` of a scandir, and never in the place of another.
+///
+/// Of any number of processes that publish the same name at once, exactly one succeeds.
+pub fn publish(scandir: &Path, name: &str, files: &SlotFiles) -> Result<Published, PublishError> {
+    let path = scandir.join(name);
+    let write = |source| PublishError::Write { path: path.clone(), source };
+    let staging = stage(scandir, files).map_err(write)?;
+    let listener = Listener::subscribe(&staging.path().join(files::EVENT)).map_err(write)?;
+    match staging.publish(name) {
+        Ok(_) => Ok(Published { path, listener }),
+        Err(Errno::EXIST) => Err(PublishError::Exists { path }),
+        Err(errno) => Err(write(errno.into())),
+    }
+}
+
+/// Publishes a slot in the place of any other of that name, for a scandir that nobody supervises.
+///
+/// Returns the dotted path of the old slot where it could not be removed, such as one of another owner; it is out of
+/// the way nevertheless.
+pub fn replace(scandir: &Path, name: &str, files: &SlotFiles) -> Result<Option<PathBuf>, PublishError> {
+    let path = scandir.join(name);
+    let write = |source| PublishError::Write { path: path.clone(), source };
+    let staging = stage(scandir, files).map_err(write)?;
+    let parent = open_directory(scandir).map_err(write)?;
+    let old = match retire(parent.as_fd(), name) {
+        Ok(gone) => Some(scandir.join(gone)),
+        Err(Errno::NOENT) => None,
+        Err(errno) => return Err(write(errno.into())),
+    };
+    match staging.publish(name) {
+        Ok(_) => Ok(old.filter(|old| remove_tree(old).is_err())),
+        Err(Errno::EXIST) => Err(PublishError::Exists { path }),
+        Err(errno) => Err(write(errno.into())),
+    }
+}
+
+fn stage(scandir: &Path, slot: &SlotFiles) -> io::Result<Staging> {
+    let staging = Staging::new(scandir, 0o755)?;
+    for SlotFile { path, mode, bytes } in &slot.0 {
+        let path = Path::new(path);
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            match make_directory(staging.directory(), parent, 0o755) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        write_new(staging.directory(), path, bytes, *mode)?;
+    }
+    make_directory(staging.directory(), Path::new(files::EVENT), files::EVENT_MODE)?;
+    Ok(staging)
+}

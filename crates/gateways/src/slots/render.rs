@@ -1,0 +1,233 @@
+//! *Lives here:* what the files of a slot hold, for one agent and one profile. No I/O.
+//!
+//! *Does not live here:* the formats of `run` and `log/run` (see `gatevisor-slot`).
+
+use std::path::Path;
+
+use gatevisor_slot::{LogFile, Ready, RenderError, ServiceFile, render_finish, render_log, render_service};
+use gatevisor_wire::files;
+
+use super::{DATA_AGENT, DATA_FAIL_CODES, DATA_PROFILE, DATA_RESTART_CODES, NOTIFICATION_FD};
+use crate::agent::{AgentDefinition, Blanks, ReadyDefinition, TemplateError, fill};
+use crate::exit;
+use crate::profile::ProfileName;
+
+/// One file of a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotFile {
+    /// Its path below the slot.
+    pub path: &'static str,
+    /// Its mode.
+    pub mode: u32,
+    /// What it holds.
+    pub bytes: Vec<u8>,
+}
+
+/// All files of a slot; the directories on the way to them are meant as well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotFiles(pub Vec<SlotFile>);
+
+/// Why a slot cannot be rendered.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderSlotError {
+    /// The definition has a blank that means nothing.
+    #[error("the agent definition has a text that cannot be filled in")]
+    Template(#[from] TemplateError),
+    /// `run` or `log/run` cannot be written.
+    #[error("`{file}` of the slot cannot be written")]
+    Script {
+        /// Which.
+        file: &'static str,
+        /// Why.
+        #[source]
+        source: RenderError,
+    },
+}
+
+impl RenderSlotError {
+    /// Returns the exit code for this failure.
+    pub const fn exit_code(&self) -> u8 {
+        exit::USAGE
+    }
+}
+
+/// Returns the files of the slot of one profile's gateway.
+///
+/// `interpreter` is the absolute path of this program. Without `up`, the slot has a `down` file.
+pub fn render(
+    agent: &AgentDefinition,
+    profile: &ProfileName,
+    interpreter: &Path,
+    up: bool,
+) -> Result<SlotFiles, RenderSlotError> {
+    let gateway = &agent.gateway;
+    let comment = format!(
+        "Gateway of profile {profile} of {}. Gatevisor writes this file again at every start.",
+        agent.name
+    );
+    let log_comment = format!("Log of the gateway of profile {profile}.");
+    let script = |file| move |source| RenderSlotError::Script { file, source };
+    let run =
+        render_service(interpreter, &service_file(agent, profile)?, &comment).map_err(script(files::RUN))?;
+    let finish = render_finish(interpreter, "").map_err(script(files::FINISH))?;
+    let blanks = Blanks::new(profile, &agent.home_variable());
+    let log = LogFile::new(fill(&gateway.log_directory, &blanks)?);
+    let log = render_log(interpreter, &log, &log_comment).map_err(script("log/run"))?;
+    let mut all = vec![
+        text("type", "longrun\n".to_owned()),
+        program(files::RUN, run),
+        program(files::FINISH, finish),
+        program("log/run", log),
+        text(files::TIMEOUT_KILL, format!("{}\n", gateway.stop_timeout_ms)),
+        text(DATA_PROFILE, format!("{profile}\n")),
+        text(DATA_AGENT, format!("{}\n", agent.name)),
+        text(DATA_FAIL_CODES, codes(&gateway.fail_codes)),
+        text(DATA_RESTART_CODES, codes(&gateway.restart_codes)),
+    ];
+    if gateway.ready.is_some() {
+        all.push(text(files::NOTIFICATION_FD, format!("{NOTIFICATION_FD}\n")));
+    }
+    let restart = &gateway.restart;
+    for (path, number) in [
+        ("data/backoff-first", restart.backoff_first_ms),
+        ("data/backoff-max", restart.backoff_max_ms),
+        ("data/stable-after", restart.stable_after_ms),
+        ("data/give-up-after", restart.give_up_after),
+    ] {
+        all.extend(number.map(|number| text(path, format!("{number}\n"))));
+    }
+    if !up {
+        all.push(text(files::DOWN, String::new()));
+    }
+    Ok(SlotFiles(all))
+}
+
+fn service_file(agent: &AgentDefinition, profile: &ProfileName) -> Result<ServiceFile, TemplateError> {
+    let gateway = &agent.gateway;
+    let blanks = Blanks::new(profile, &agent.home_variable());
+    let filled = |text: &String| fill(text, &blanks);
+    let command = if profile.is_root() { &gateway.command_default } else { &gateway.command_named };
+    let mut file = ServiceFile::new(command.iter().map(filled).collect::<Result<_, _>>()?);
+    file.directory = gateway.directory.as_ref().map(filled).transpose()?;
+    for (name, value) in &gateway.environment {
+        file.environment.insert(name.clone(), filled(value)?);
+    }
+    file.environment_files = gateway.environment_files.iter().map(filled).collect::<Result<_, _>>()?;
+    file.ready = gateway.ready.as_ref().map(|ready| ready_of(ready, &filled)).transpose()?;
+    Ok(file)
+}
+
+fn ready_of(
+    ready: &ReadyDefinition,
+    fill: &dyn Fn(&String) -> Result<String, TemplateError>,
+) -> Result<Ready, TemplateError> {
+    let mut probe = Ready::new(fill(&ready.http)?);
+    probe.when = ready.when.as_ref().map(fill).transpose()?;
+    probe.interval_ms = ready.interval_ms.unwrap_or(probe.interval_ms);
+    probe.timeout_ms = ready.timeout_ms.unwrap_or(probe.timeout_ms);
+    Ok(probe)
+}
+
+const fn text(path: &'static str, text: String) -> SlotFile {
+    SlotFile { path, mode: 0o644, bytes: text.into_bytes() }
+}
+
+const fn program(path: &'static str, bytes: Vec<u8>) -> SlotFile {
+    SlotFile { path, mode: 0o755, bytes }
+}
+
+/// Returns exit codes as the supervisor reads them: on one line, parted by blanks.
+fn codes(codes: &[u8]) -> String {
+    let words: Vec<String> = codes.iter().map(u8::to_string).collect();
+    words.join(" ") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use insta::assert_snapshot;
+
+    fn show(agent: &AgentDefinition, profile: &str, up: bool) -> String {
+        let files =
+            render(agent, &profile.parse().unwrap(), Path::new("/usr/local/bin/gatevisor"), up).unwrap();
+        let show =
+            |f: &SlotFile| format!("== {} {:o}\n{}", f.path, f.mode, String::from_utf8_lossy(&f.bytes));
+        files.0.iter().map(show).collect()
+    }
+
+    #[test]
+    fn the_slot_of_a_named_profile_reads_like_this() {
+        assert_snapshot!(show(&AgentDefinition::built_in().unwrap(), "coder", false), @r#"
+        == type 644
+        longrun
+        == run 755
+        #!/usr/local/bin/gatevisor service
+        # Gateway of profile coder of hermes. Gatevisor writes this file again at every start.
+        command = ["${HERMES_BIN:-hermes}", "-p", "coder", "gateway", "run", "--replace"]
+        directory = "${HERMES_HOME}"
+        environment-files = ["${HERMES_HOME}/profiles/coder/.env"]
+
+        [environment]
+        HERMES_GATEWAY_MAX_STARTS = "${HERMES_GATEWAY_MAX_STARTS:-0}"
+        HERMES_S6_SUPERVISED_CHILD = "1"
+        PYTHONUNBUFFERED = "1"
+
+        [ready]
+        http = "http://127.0.0.1:${API_SERVER_PORT:-8642}/health"
+        when = "${API_SERVER_ENABLED:-false}"
+        == finish 755
+        #!/usr/local/bin/gatevisor finish
+        == log/run 755
+        #!/usr/local/bin/gatevisor log
+        # Log of the gateway of profile coder.
+        directory = "${HERMES_HOME}/logs/gateways/coder"
+        == timeout-kill 644
+        30000
+        == data/profile 644
+        coder
+        == data/agent 644
+        hermes
+        == data/fail-codes 644
+        78
+        == data/restart-codes 644
+        75
+        == notification-fd 644
+        3
+        == down 644
+        "#);
+    }
+
+    #[test]
+    fn the_slot_of_the_root_profile_names_no_profile_to_the_agent() {
+        let all = show(&AgentDefinition::built_in().unwrap(), "default", true);
+        assert!(
+            all.contains(r#"command = ["${HERMES_BIN:-hermes}", "gateway", "run", "--replace"]"#),
+            "{all}"
+        );
+        assert!(all.contains(r#"environment-files = ["${HERMES_HOME}/.env"]"#), "{all}");
+        assert!(!all.contains("== down"), "{all}");
+    }
+
+    #[test]
+    fn numbers_of_the_restart_policy_are_files_of_their_own() {
+        let text =
+            format!("{}\n[gateway.restart]\nbackoff-first-ms = 10\ngive-up-after = 3\n", crate::agent::SMALL);
+        let all = show(&text.parse().unwrap(), "coder", true);
+        assert!(all.contains("== data/backoff-first 644\n10\n== data/give-up-after 644\n3\n"), "{all}");
+        assert!(!all.contains("notification-fd"), "{all}");
+    }
+
+    #[test]
+    fn an_interpreter_that_no_shebang_line_can_name_is_refused() {
+        let agent = AgentDefinition::built_in().unwrap();
+        let error = render(&agent, &ProfileName::root(), Path::new("/a b/gatevisor"), true).unwrap_err();
+        assert_snapshot!(error, @"`run` of the slot cannot be written");
+        assert_eq!(error.exit_code(), 100);
+    }
+
+    #[test]
+    fn a_slot_for_the_longest_name_can_be_rendered() {
+        let agent = AgentDefinition::built_in().unwrap();
+        assert!(show(&agent, &"x".repeat(243), true).contains(&"x".repeat(243)));
+    }
+}

@@ -1,0 +1,235 @@
+//! Wishes on disk: what is kept, what is refused, and what a failure leaves.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+
+use common::entries;
+use gatevisor_gateways::desired::{
+    Desired, MAX_BYTES, Provenance, RecordError, Wish, migrate, overwritten, read, record,
+};
+use insta::assert_snapshot;
+use jiff::Timestamp;
+use proptest::prelude::*;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+const FILE: &str = "gateway_state.json";
+
+fn wish(desired: Desired) -> Wish {
+    let by =
+        Provenance { uid: 1000, user: "alice".to_owned(), command: "gatevisor stop".to_owned(), pid: 42 };
+    Wish { desired, by, reason: None, at: Timestamp::from_millisecond(1_780_000_000_123).unwrap() }
+}
+
+fn text(dir: &Path) -> String {
+    fs::read_to_string(dir.join(FILE)).unwrap()
+}
+
+#[test]
+fn a_first_wish_makes_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let recording = record(dir.path(), FILE, &wish(Desired::Running)).unwrap();
+    assert_eq!(recording.warning, None);
+    assert_snapshot!(text(dir.path()), @r#"{"desired_state":"running","desired_by":{"uid":1000,"user":"alice","command":"gatevisor stop","pid":42},"desired_at":"2026-05-28T20:26:40.123Z","updated_at":1780000000}"#);
+    assert_eq!(entries(dir.path()), [".gateway_state.json.lock", FILE]);
+}
+
+#[test]
+fn a_wish_counts_as_overwritten_only_by_an_older_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let ours = wish(Desired::Running);
+    drop(record(dir.path(), FILE, &ours).unwrap());
+    assert!(!overwritten(dir.path(), FILE, &ours));
+    let newer =
+        Wish { at: Timestamp::from_millisecond(1_780_000_000_124).unwrap(), ..wish(Desired::Stopped) };
+    assert!(overwritten(dir.path(), FILE, &newer));
+    drop(record(dir.path(), FILE, &newer).unwrap());
+    assert!(!overwritten(dir.path(), FILE, &ours), "a newer wish of somebody else's stands");
+    fs::write(dir.path().join(FILE), r#"{"gateway_state":"running"}"#).unwrap();
+    assert!(overwritten(dir.path(), FILE, &ours));
+    fs::write(dir.path().join(FILE), "garbage").unwrap();
+    assert!(!overwritten(dir.path(), FILE, &ours));
+}
+
+#[test]
+fn keys_of_others_their_order_and_the_spelling_of_numbers_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = r#"{"pid": 7, "gateway_state":"running","load":1.50,"big":123456789012345678901234567890,"exp":1e+2,
+        "desired_state":"running","platforms":{"z":1,"a":[null,true]},"desired_reason":"old","updated_at":"2026-01-01"}"#;
+    fs::write(dir.path().join(FILE), before).unwrap();
+    fs::set_permissions(dir.path().join(FILE), fs::Permissions::from_mode(0o640)).unwrap();
+    drop(record(dir.path(), FILE, &wish(Desired::Stopped)).unwrap());
+    assert_snapshot!(text(dir.path()), @r#"{"pid":7,"gateway_state":"running","load":1.50,"big":123456789012345678901234567890,"exp":1e+2,"desired_state":"stopped","platforms":{"z":1,"a":[null,true]},"updated_at":1780000000,"desired_by":{"uid":1000,"user":"alice","command":"gatevisor stop","pid":42},"desired_at":"2026-05-28T20:26:40.123Z"}"#);
+    let reason = Wish { reason: Some("token revoked".to_owned()), ..wish(Desired::Stopped) };
+    drop(record(dir.path(), FILE, &reason).unwrap());
+    assert!(text(dir.path()).contains(r#""desired_reason":"token revoked""#));
+    assert_eq!(fs::metadata(dir.path().join(FILE)).unwrap().permissions().mode() & 0o777, 0o640);
+    assert_eq!(entries(dir.path()), [".gateway_state.json.lock", FILE]);
+}
+
+#[test]
+fn an_invalid_file_is_moved_aside_and_never_destroyed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE);
+    let mut warnings = Vec::new();
+    let mut wished = || {
+        let recording = record(dir.path(), FILE, &wish(Desired::Running)).unwrap();
+        warnings.push(recording.warning.unwrap());
+        assert_eq!(read(dir.path(), FILE).unwrap().unwrap().desired_state.as_deref(), Some("running"));
+    };
+    for bytes in [&b"[1,2]"[..], b"\xff", b"{\"a\":", &vec![b'x'; 10 << 20]] {
+        fs::write(&path, bytes).unwrap();
+        wished();
+    }
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    wished();
+    fs::remove_file(&path).unwrap();
+    symlink(FILE, &path).unwrap();
+    wished();
+    fs::remove_file(&path).unwrap();
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR, 0).unwrap();
+    wished();
+    assert_snapshot!(warnings.join("\n"), @r#"
+        `gateway_state.json` holds a list where an object is expected, so it was moved aside to `gateway_state.json.invalid` and begun afresh
+        `gateway_state.json` is not UTF-8, so it was moved aside to `gateway_state.json.invalid.1` and begun afresh
+        `gateway_state.json` is not JSON: EOF while parsing a value at line 1 column 5, so it was moved aside to `gateway_state.json.invalid.2` and begun afresh
+        `gateway_state.json`: it is longer than 1048576 bytes, so it was moved aside to `gateway_state.json.invalid.3` and begun afresh
+        `gateway_state.json`: it is a directory, not a file, so it was moved aside to `gateway_state.json.invalid.4` and begun afresh
+        `gateway_state.json`: Too many levels of symbolic links (os error 40), so it was moved aside to `gateway_state.json.invalid.5` and begun afresh
+        `gateway_state.json`: it is a FIFO, not a file, so it was moved aside to `gateway_state.json.invalid.6` and begun afresh
+        "#);
+    assert_eq!(fs::read(dir.path().join("gateway_state.json.invalid")).unwrap(), b"[1,2]");
+    assert_eq!(fs::metadata(dir.path().join("gateway_state.json.invalid.3")).unwrap().len(), 10 << 20);
+}
+
+#[test]
+fn a_home_that_is_not_there_and_a_file_that_would_grow_too_long_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let say = |error: RecordError| {
+        format!("{} {error}", error.exit_code()).replace(&dir.path().display().to_string(), "DIR")
+    };
+    let missing = say(record(&dir.path().join("missing"), FILE, &wish(Desired::Running)).unwrap_err());
+    let long = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_BYTES - 20));
+    fs::write(dir.path().join(FILE), &long).unwrap();
+    let too_long = say(record(dir.path(), FILE, &wish(Desired::Running)).unwrap_err());
+    assert_snapshot!([missing, too_long].join("\n"), @r#"
+        1 there is no profile home `DIR/missing` to record the wish in
+        1 `DIR/gateway_state.json` would grow over 1048576 bytes; it is as it was
+        "#);
+    assert_eq!(text(dir.path()), long);
+}
+
+#[test]
+fn a_writer_waits_for_the_lock_and_then_says_that_it_is_held() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(record(dir.path(), FILE, &wish(Desired::Running)).unwrap());
+    let lock = fs::File::open(dir.path().join(".gateway_state.json.lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let error = record(dir.path(), FILE, &wish(Desired::Stopped)).unwrap_err();
+    assert_eq!(error.exit_code(), 99);
+    assert_snapshot!(error.to_string().replace(&dir.path().display().to_string(), "DIR"), @"another command has been writing `DIR/gateway_state.json` for 5 s; try again");
+    assert!(text(dir.path()).contains("running"));
+}
+
+#[test]
+fn of_many_writers_at_once_none_loses_another_ones_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join(FILE), r#"{"kept":true}"#).unwrap();
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| drop(record(dir.path(), FILE, &wish(Desired::Running)).unwrap()));
+        }
+    });
+    let value: serde_json::Value = serde_json::from_str(&text(dir.path())).unwrap();
+    assert_eq!((&value["kept"], &value["desired_state"]), (&true.into(), &"running".into()));
+    assert_eq!(entries(dir.path()), [".gateway_state.json.lock", FILE]);
+}
+
+#[test]
+fn an_old_style_container_command_is_recorded_once_and_replaces_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = Timestamp::from_second(1_780_000_000).unwrap();
+    assert!(migrate(dir.path(), FILE, "legacy-container-cmd", now).unwrap());
+    assert_snapshot!(text(dir.path()), @r#"{"gateway_state":"running","desired_state":"running","timestamp":1780000000,"migrated_from":"legacy-container-cmd"}"#);
+    fs::write(dir.path().join(FILE), "garbage").unwrap();
+    assert!(!migrate(dir.path(), FILE, "legacy-container-cmd", now).unwrap());
+    assert_eq!(text(dir.path()), "garbage");
+}
+
+/// The second half of the test below, in a process that may not write a byte into any file.
+#[test]
+fn in_a_process_that_may_not_write() {
+    let Some(dir) = std::env::var_os("GATEVISOR_TEST_FULL") else { return };
+    let dir = Path::new(&dir);
+    let before = text(dir);
+    let error = record(dir, FILE, &wish(Desired::Stopped)).unwrap_err();
+    assert!(matches!(error, RecordError::Write { .. }) && error.exit_code() == 111, "{error}");
+    assert_eq!(text(dir), before);
+    assert_eq!(entries(dir), [".gateway_state.json.lock", FILE]);
+}
+
+#[test]
+fn on_a_full_disk_nothing_is_acknowledged_and_nothing_is_torn() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(record(dir.path(), FILE, &wish(Desired::Running)).unwrap());
+    // A limit on the size of files fails a write as a full disk does, and needs no privilege.
+    let status = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$1\" --exact in_a_process_that_may_not_write", "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .env("GATEVISOR_TEST_FULL", dir.path())
+        .output()
+        .unwrap();
+    assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stdout));
+}
+
+fn any_json() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        any::<String>().prop_map(Into::into),
+    ];
+    leaf.prop_recursive(3, 20, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
+            prop::collection::btree_map(any::<String>(), inner, 0..4)
+                .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn invariant_a_wish_changes_our_keys_only(
+        others in prop::collection::btree_map("[a-z_]{1,12}", any_json(), 0..6),
+        stopped in any::<bool>(),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let before: serde_json::Map<_, _> = others.into_iter().collect();
+        fs::write(dir.path().join(FILE), serde_json::to_vec(&before).unwrap()).unwrap();
+        let wish = wish(if stopped { Desired::Stopped } else { Desired::Running });
+        drop(record(dir.path(), FILE, &wish).unwrap());
+        let mut after: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text(dir.path())).unwrap();
+        let recorded = read(dir.path(), FILE).unwrap().unwrap();
+        prop_assert_eq!(recorded.desired_by.as_ref(), Some(&wish.by));
+        prop_assert_eq!(recorded.prior.starts(), !stopped);
+        let ours = ["desired_state", "desired_by", "desired_reason", "desired_at", "updated_at"];
+        for key in ours {
+            after.shift_remove(key);
+        }
+        let mut before = before;
+        for key in ours {
+            before.shift_remove(key);
+        }
+        prop_assert_eq!(before, after);
+    }
+}

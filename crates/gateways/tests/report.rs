@@ -1,0 +1,212 @@
+//! Reports, from facts alone.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::name;
+use gatevisor_client::status_view::StateName;
+use gatevisor_gateways::AgentDefinition;
+use gatevisor_gateways::desired::{Prior, Provenance, Recorded};
+use gatevisor_gateways::inspect::{Report, State, Usage};
+use gatevisor_gateways::manager::Observed;
+use gatevisor_wire::Pid;
+use gatevisor_wire::policy::{Phase, Policy};
+use gatevisor_wire::status::Status;
+use gatevisor_wire::tai::Tai64n;
+use gatevisor_wire::tally::Death;
+use gatevisor_wire::wait::WaitStatus;
+use insta::assert_snapshot;
+
+const NOW: i64 = 1_780_000_000;
+
+fn at(before_s: i64) -> Tai64n {
+    Tai64n::from_unix(NOW - before_s, 0)
+}
+
+fn status(pid: i32, want_up: bool, last: WaitStatus) -> Status {
+    Status {
+        changed: at(90),
+        ready_at: at(89),
+        pid: Pid::new(pid),
+        last,
+        paused: false,
+        finishing: false,
+        want_up,
+        ready: pid > 0,
+    }
+}
+
+fn observed(state: StateName, status: Option<Status>) -> Observed {
+    Observed {
+        service: "gateway-coder".to_owned(),
+        profile: Some(name("coder")),
+        state,
+        status,
+        policy: None,
+        normally_up: true,
+        deaths: Vec::new(),
+        start_error: None,
+        problem: None,
+        fail_codes: vec![78],
+        restart_codes: vec![75],
+    }
+}
+
+fn wish(word: &str) -> Recorded {
+    Recorded {
+        desired_state: Some(word.to_owned()),
+        desired_by: Some(Provenance { uid: 7, user: "u".to_owned(), command: "c".to_owned(), pid: 9 }),
+        desired_reason: Some("why".to_owned()),
+        desired_at: Some("2026-05-28T20:00:00.000Z".to_owned()),
+        prior: Prior::State(word.to_owned()),
+        ..Recorded::default()
+    }
+}
+
+fn report(observed: &Observed, word: &str) -> Report {
+    Report::new(&AgentDefinition::built_in().unwrap(), observed, Some(Ok(Some(wish(word)))), None, at(0))
+}
+
+#[test]
+fn a_ready_gateway_reads_like_this() {
+    let mut observed = observed(StateName::Ready, Some(status(4711, true, WaitStatus::exited(75))));
+    observed.policy = Some(Policy { restarts: 3, ..Policy::default() });
+    observed.deaths = vec![
+        Death { at: at(5000), exit_code: 137, signal: 9 },
+        Death { at: at(100), exit_code: 78, signal: 0 },
+        Death { at: at(91), exit_code: 75, signal: 0 },
+    ];
+    let memory = Some(Usage { memory_bytes: 52_428_800, processes: 2 });
+    let agent = AgentDefinition::built_in().unwrap();
+    let report = Report::new(&agent, &observed, Some(Ok(Some(wish("running")))), memory, at(0));
+    assert_snapshot!(serde_json::to_string_pretty(&report).unwrap(), @r#"
+        {
+          "profile": "coder",
+          "service": "gateway-coder",
+          "up": true,
+          "ready": true,
+          "pid": 4711,
+          "wantedup": true,
+          "normallyup": true,
+          "updownfor": 90,
+          "exitcode": -1,
+          "signal": "NA",
+          "state": "ready",
+          "reason": null,
+          "restarts": 3,
+          "next_start_in_ms": null,
+          "memory_bytes": 52428800,
+          "processes": 2,
+          "deaths": [
+            {
+              "at": "2026-05-28T20:25:09.000Z",
+              "exitcode": 75,
+              "signal": "NA",
+              "meaning": "wished restart, started again without penalty"
+            },
+            {
+              "at": "2026-05-28T20:25:00.000Z",
+              "exitcode": 78,
+              "signal": "NA",
+              "meaning": "configuration error, will not be retried"
+            },
+            {
+              "at": "2026-05-28T19:03:20.000Z",
+              "exitcode": -1,
+              "signal": "SIGKILL",
+              "meaning": null
+            }
+          ],
+          "desired_state": "running",
+          "desired_by": {
+            "uid": 7,
+            "user": "u",
+            "command": "c",
+            "pid": 9
+          },
+          "desired_reason": "why",
+          "desired_at": "2026-05-28T20:00:00.000Z",
+          "problem": null
+        }
+        "#);
+}
+
+#[test]
+fn a_gateway_that_is_backing_off_says_for_how_long_and_why() {
+    let until_unix_ms = Some(NOW * 1000 + 1500);
+    let mut observed =
+        observed(StateName::BackingOff { until_unix_ms }, Some(status(0, true, WaitStatus::exited(1))));
+    observed.policy = Some(Policy { phase: Phase::Backoff, restarts: 9, failures: 4, ..Policy::default() });
+    let report = report(&observed, "running");
+    assert_eq!((report.state, report.next_start_in_ms, report.exitcode), (State::BackingOff, Some(1500), 1));
+    assert_snapshot!(report.reason.unwrap(), @"exit 1: failed start, or stopped by a signal that nobody announced");
+    let killed = Observed { status: Some(status(0, true, WaitStatus::killed(9).unwrap())), ..observed };
+    let report = self::report(&killed, "running");
+    assert_eq!((report.exitcode, report.signal.as_str()), (-1, "SIGKILL"));
+    assert_eq!(report.reason.as_deref(), Some("signal SIGKILL"));
+}
+
+#[test]
+fn a_permanent_failure_is_told_by_the_supervisor_or_by_the_exit_code() {
+    let failed = StateName::Failed { reason: Some("exit code 78".to_owned()) };
+    let ours = report(&observed(failed, Some(status(0, false, WaitStatus::exited(78)))), "running");
+    let s6 = report(&observed(StateName::Down, Some(status(0, false, WaitStatus::exited(78)))), "running");
+    for report in [ours, s6] {
+        assert_eq!(report.state, State::Failed);
+        assert_eq!(report.reason.as_deref(), Some("exit 78: configuration error, will not be retried"));
+    }
+    let stopped =
+        report(&observed(StateName::Down, Some(status(0, false, WaitStatus::exited(78)))), "stopped");
+    assert_eq!((stopped.state, stopped.reason), (State::Down, None));
+    let given_up = StateName::Failed { reason: Some("5 failures in a row".to_owned()) };
+    let report = report(&observed(given_up, Some(status(0, false, WaitStatus::exited(1)))), "running");
+    assert_eq!(report.reason.as_deref(), Some("5 failures in a row"));
+}
+
+#[test]
+fn what_a_supervisor_said_that_is_no_more_is_not_told_as_if_it_were_so() {
+    let report = report(
+        &observed(StateName::NotSupervised, Some(status(4711, true, WaitStatus::exited(0)))),
+        "running",
+    );
+    assert_eq!((report.up, report.pid, report.wantedup, report.updownfor), (false, -1, false, 0));
+    assert_eq!(report.desired_state.as_deref(), Some("running"));
+}
+
+#[test]
+fn a_broken_state_file_is_a_problem_and_not_a_wish() {
+    let agent = AgentDefinition::built_in().unwrap();
+    let observed = observed(StateName::Down, None);
+    let report = Report::new(&agent, &observed, Some(Err("it is a list".to_owned())), None, at(0));
+    assert_eq!((report.desired_state, report.problem.as_deref()), (None, Some("it is a list")));
+}
+
+#[test]
+fn one_that_was_never_started_has_no_age_and_no_exit() {
+    let never = Status { paused: true, ..status(0, false, WaitStatus::default()) };
+    let report = report(&observed(StateName::Down, Some(never)), "stopped");
+    assert_eq!((report.updownfor, report.exitcode, report.signal.as_str()), (0, -1, "NA"));
+}
+
+#[test]
+fn every_state_is_said_in_the_same_words_to_people_and_programs() {
+    let all = [
+        StateName::Up,
+        StateName::Ready,
+        StateName::Starting,
+        StateName::BackingOff { until_unix_ms: None },
+        StateName::Stopping,
+        StateName::Finishing,
+        StateName::Down,
+        StateName::Failed { reason: None },
+        StateName::FailedToStart { reason: None, until_unix_ms: None },
+        StateName::NotSupervised,
+        StateName::Paused,
+    ];
+    for name in all {
+        let state = State::from(&name);
+        assert_eq!(state.words(), name.word());
+        assert_eq!(serde_json::to_value(state).unwrap(), name.word().replace(' ', "-"));
+    }
+}

@@ -1,0 +1,215 @@
+//! Opening a service directory: whose it is, and the files that a supervisor keeps in it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use gatevisor_sys::user::{self, User};
+use gatevisor_sys::{Errno, file};
+use gatevisor_wire::files;
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, Stat, fchmod, fchown, fstat, mkdirat, mknodat, openat, statat,
+    unlinkat,
+};
+
+/// Mode of a `supervise/` that we make ourselves: whoever may send commands is decided by the owner.
+const SUPERVISE_MODE: u32 = 0o700;
+/// Mode of a control FIFO that we make ourselves.
+const CONTROL_MODE: u32 = 0o600;
+
+/// Why a directory is not supervised.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("{step}: {errno}")]
+    Step { step: &'static str, errno: Errno },
+    #[error("it belongs to uid {owner}, and this supervisor runs as uid {ours}; only root can serve others")]
+    ForeignOwner { owner: u32, ours: u32 },
+    #[error("others than its owner may write to it (mode {mode:04o}); remove that permission")]
+    WritableByOthers { mode: u32 },
+    #[error("the symbolic link belongs to uid {link}, neither root nor the owner {target} of its target")]
+    PlantedLink { link: u32, target: u32 },
+    #[error("`{0}` exists and is something else")]
+    WrongType(&'static str),
+    #[error("its lock is held: another supervisor serves it")]
+    Locked,
+    #[error("{0}")]
+    Owner(#[from] user::LookupError),
+}
+
+fn at(step: &'static str) -> impl Fn(Errno) -> Refusal {
+    move |errno| Refusal::Step { step, errno }
+}
+
+/// A service directory, opened and ours alone.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) dir: OwnedFd,
+    pub(crate) supervise: OwnedFd,
+    pub(crate) control: OwnedFd,
+    pub(crate) lock: OwnedFd,
+    /// The owner, where that is not the user we run as.
+    pub(crate) owner: Option<Rc<User>>,
+    pub(crate) normally_up: bool,
+}
+
+/// Finds owners' groups once for all their services.
+#[derive(Debug, Default)]
+pub(crate) struct Owners(Vec<Rc<User>>);
+
+impl Owners {
+    fn get(&mut self, uid: u32) -> Result<Rc<User>, user::LookupError> {
+        if let Some(known) = self.0.iter().find(|user| user.uid == uid) {
+            return Ok(Rc::clone(known));
+        }
+        let user = Rc::new(user::lookup_uid(uid)?);
+        self.0.push(Rc::clone(&user));
+        Ok(user)
+    }
+
+    /// Forgets what was read, so that changed groups count from the next scan on.
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// Returns the owner that `stat` gives a directory, if we may serve it.
+fn authority(stat: &Stat, owners: &mut Owners) -> Result<Option<Rc<User>>, Refusal> {
+    let ours = rustix::process::geteuid().as_raw();
+    let owner = stat.st_uid;
+    let mode = stat.st_mode & 0o7777;
+    let user = if owner == ours {
+        None
+    } else if ours == 0 {
+        Some(owners.get(owner)?)
+    } else if owner == 0 {
+        // What root shipped in an image is trusted and runs as us.
+        None
+    } else {
+        return Err(Refusal::ForeignOwner { owner, ours });
+    };
+    let own_group = user.as_ref().map_or_else(|| rustix::process::getegid().as_raw(), |u| u.gid);
+    if mode & 0o002 != 0 || (mode & 0o020 != 0 && stat.st_gid != own_group) {
+        return Err(Refusal::WritableByOthers { mode });
+    }
+    Ok(user)
+}
+
+/// Opens the directory `name` of the scandir, following a link only where its owner may decide so.
+pub(crate) fn open_slot(scandir: impl AsFd, name: &[u8]) -> Result<OwnedFd, Refusal> {
+    let scandir = scandir.as_fd();
+    let link = statat(scandir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(at("looking at it"))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let dir = openat(scandir, name, flags, Mode::empty()).map_err(at("opening it"))?;
+    if FileType::from_raw_mode(link.st_mode).is_symlink() {
+        let target = fstat(&dir).map_err(at("looking at its target"))?;
+        if link.st_uid != 0 && link.st_uid != target.st_uid {
+            return Err(Refusal::PlantedLink { link: link.st_uid, target: target.st_uid });
+        }
+    }
+    Ok(dir)
+}
+
+/// Prepares an opened directory for supervision and locks it.
+///
+/// What exists already keeps its owner and mode; what is made belongs to the directory's owner.
+pub(crate) fn prepare(dir: OwnedFd, owners: &mut Owners) -> Result<Opened, Refusal> {
+    let stat = fstat(&dir).map_err(at("looking at it"))?;
+    let owner = authority(&stat, owners)?;
+    make_directory(&dir, files::EVENT, files::EVENT_MODE, owner.as_deref())?;
+    make_directory(&dir, files::SUPERVISE, SUPERVISE_MODE, owner.as_deref())?;
+    let supervise = file::open_directory(&dir, files::SUPERVISE).map_err(at("opening supervise"))?;
+    let lock = file::lock(&supervise, "lock").map_err(at("locking it"))?.ok_or(Refusal::Locked)?;
+    let control = make_control(&supervise, owner.as_deref())?;
+    forget_the_past(&supervise)?;
+    let normally_up = match statat(&dir, files::DOWN, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => true,
+        Ok(_) => false,
+        Err(errno) => return Err(Refusal::Step { step: "looking for `down`", errno }),
+    };
+    Ok(Opened { dir, supervise, control, lock, owner, normally_up })
+}
+
+/// Gives what we have just made to its owner.
+///
+/// The owner may have put something else in its place already: only what is still ours is given away.
+fn give(made: impl AsFd, name: &'static str, owner: Option<&User>) -> Result<(), Refusal> {
+    let Some(owner) = owner else { return Ok(()) };
+    let stat = fstat(&made).map_err(at("looking at what was made"))?;
+    let links_beyond_ours = !FileType::from_raw_mode(stat.st_mode).is_dir() && stat.st_nlink != 1;
+    if stat.st_uid != rustix::process::geteuid().as_raw() || links_beyond_ours {
+        return Err(Refusal::WrongType(name));
+    }
+    let uid = Some(rustix::fs::Uid::from_raw(owner.uid));
+    let gid = Some(rustix::fs::Gid::from_raw(owner.gid));
+    fchown(made, uid, gid).map_err(at("giving it to its owner"))
+}
+
+fn make_directory(
+    dir: impl AsFd,
+    name: &'static str,
+    mode: u32,
+    owner: Option<&User>,
+) -> Result<(), Refusal> {
+    match mkdirat(&dir, name, Mode::from_raw_mode(mode & 0o777)) {
+        Err(Errno::EXIST) => return Ok(()),
+        other => other.map_err(at("making a directory in it"))?,
+    }
+    let fresh = file::open_directory(&dir, name).map_err(|_| Refusal::WrongType(name))?;
+    give(&fresh, name, owner)?;
+    // After the change of owner, which clears the set-group-id bit; and whatever the umask is.
+    if mode & !0o777 != 0 {
+        fchmod(&fresh, Mode::from_raw_mode(mode)).map_err(at("setting a mode in it"))?;
+    }
+    Ok(())
+}
+
+fn make_control(supervise: impl AsFd, owner: Option<&User>) -> Result<OwnedFd, Refusal> {
+    const NAME: &str = "control";
+    const WRONG: Refusal = Refusal::WrongType("supervise/control");
+    let supervise = supervise.as_fd();
+    let made = match mknodat(supervise, NAME, FileType::Fifo, Mode::from_raw_mode(CONTROL_MODE), 0) {
+        Ok(()) => true,
+        Err(Errno::EXIST) => {
+            let stat =
+                statat(supervise, NAME, AtFlags::SYMLINK_NOFOLLOW).map_err(at("looking at control"))?;
+            if !FileType::from_raw_mode(stat.st_mode).is_fifo() {
+                return Err(WRONG);
+            }
+            false
+        }
+        Err(errno) => return Err(Refusal::Step { step: "making the control FIFO", errno }),
+    };
+    let fifo = open_fifo(supervise, NAME).map_err(at("opening the control FIFO"))?.ok_or(WRONG)?;
+    if made {
+        give(&fifo, "supervise/control", owner)?;
+    }
+    Ok(fifo)
+}
+
+/// Opens a FIFO for reading and holds it for writing too, so that it never ends; `None` when it is none.
+pub(crate) fn open_fifo(dir: impl AsFd, name: &str) -> Result<Option<OwnedFd>, Errno> {
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = openat(dir, name, flags, Mode::empty())?;
+    Ok(FileType::from_raw_mode(fstat(&fd)?.st_mode).is_fifo().then_some(fd))
+}
+
+/// Empties the death tally and removes what an earlier supervisor said about its policy.
+fn forget_the_past(supervise: impl AsFd) -> Result<(), Refusal> {
+    file::replace(&supervise, "death_tally", "death_tally.new", &[], Mode::from_raw_mode(0o644))
+        .map_err(at("emptying the death tally"))?;
+    match unlinkat(&supervise, "policy", AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(Refusal::Step { step: "removing the old policy", errno }),
+    }
+}
+
+/// Makes the directory and its parents.
+pub(crate) fn make_scandir(path: &std::path::Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match openat(CWD, path, flags, Mode::empty()) {
+        Err(Errno::NOENT) => {}
+        other => return other,
+    }
+    std::fs::create_dir_all(path)
+        .map_err(|e| e.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error))?;
+    openat(CWD, path, flags, Mode::empty())
+}

@@ -1,0 +1,79 @@
+//! The supervisor: one thread, one loop, every service of one scandir.
+//!
+//! *Lives here:* the event loop and the shell around the service machines: it opens directories,
+//! starts processes, reaps them, and performs what `gatevisor-core` decides.
+//! *Does not live here:* decisions (core), system calls (sys), formats (wire), and anything richer than
+//! numbers in files: no TOML, no JSON, no socket for clients.
+//!
+//! **Deliberately absent:** threads, an async runtime, name services, waiting for a disk or a peer.
+#![forbid(unsafe_code)]
+
+mod broadcast;
+mod directory;
+mod logging;
+mod perform;
+mod reap;
+mod scandir;
+mod service;
+mod settings;
+mod shutdown;
+mod supervisor;
+mod talk;
+
+use std::ffi::CString;
+use std::path::PathBuf;
+
+use gatevisor_core::restart::Rules;
+use gatevisor_sys::Errno;
+
+/// What a supervisor is told at its start.
+#[derive(Debug)]
+pub struct Config {
+    /// The scandir; made if it is missing.
+    pub scandir: PathBuf,
+    /// Which restart rules hold.
+    pub rules: Rules,
+    /// Milliseconds that an orderly shutdown may take before everything is killed.
+    pub grace_ms: u64,
+    /// The environment of every service.
+    pub environment: Vec<CString>,
+    /// The absolute path of this program: interpreters of slots name it, and log daemons run it.
+    pub program: PathBuf,
+}
+
+/// Why supervision could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another supervisor holds the lock of the scandir.
+    #[error("another supervisor already runs on `{}`", .0.display())]
+    AlreadyRunning(PathBuf),
+    /// A step of the start failed.
+    #[error("cannot supervise `{}`: {step}: {errno}", .scandir.display())]
+    Step {
+        /// The scandir.
+        scandir: PathBuf,
+        /// What was tried.
+        step: &'static str,
+        /// What the kernel said.
+        errno: Errno,
+    },
+}
+
+impl StartError {
+    /// Returns the exit code that s6 uses for it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::AlreadyRunning(_) => 100,
+            Self::Step { .. } => 111,
+        }
+    }
+}
+
+/// Supervises the scandir until told to stop; returns when the last process is gone.
+///
+/// The calling process must have one thread. It becomes the reaper of everything below it.
+pub fn run(config: Config) -> Result<(), StartError> {
+    let mut supervisor = supervisor::Supervisor::new(config)?;
+    supervisor.run();
+    Ok(())
+}

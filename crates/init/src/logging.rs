@@ -1,0 +1,359 @@
+//! The log daemons: one process a log owner, which writes what all its services print.
+//!
+//! We keep both ends of every log pipe, so neither a service nor a daemon can break one by ending. A
+//! daemon is handed the read ends over a socket; a restarted one is handed them all again.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use gatevisor_core::Tick;
+use gatevisor_core::restart::{History, Numbers, Verdict};
+use gatevisor_sys::spawn::{self, Command, Starting};
+use gatevisor_sys::user::User;
+use gatevisor_sys::{Errno, socket};
+use gatevisor_wire::Pid;
+use gatevisor_wire::wait::WaitStatus;
+use rustix::event::epoll;
+use rustix::process::{Signal, kill_process};
+
+use crate::shutdown::Stage;
+use crate::supervisor::{Source, Supervisor, Timer};
+use crate::talk::say;
+
+/// The descriptor at which a log daemon finds its socket.
+const DAEMON_FD: i32 = 3;
+/// Times that a log daemon is started again while we are going down.
+const LAST_CHANCES: u32 = 3;
+
+/// Something to tell a daemon.
+#[derive(Debug, Clone)]
+enum Order {
+    Take(Rc<[u8]>),
+    Release(Rc<[u8]>),
+    Quit,
+}
+
+/// The read end of a slot's log pipe.
+#[derive(Debug)]
+struct LogPipe {
+    number: u32,
+    daemon: u32,
+    reader: OwnedFd,
+    /// Kept when the service is gone, so that the daemon never sees an end it was not told of.
+    writer: Option<OwnedFd>,
+    slot_dir: OwnedFd,
+    releasing: bool,
+}
+
+/// A log daemon, running or to be started.
+#[derive(Debug)]
+struct Daemon {
+    owner: Option<Rc<User>>,
+    process: Option<Pid>,
+    /// Memory that the process uses until it has reached its program.
+    starting: Option<Starting>,
+    socket: Option<OwnedFd>,
+    orders: VecDeque<Order>,
+    since: Tick,
+    history: History,
+    chances_used: u32,
+}
+
+/// All log daemons and the pipes they serve.
+#[derive(Debug, Default)]
+pub(crate) struct Logging {
+    daemons: Vec<Daemon>,
+    pipes: HashMap<Rc<[u8]>, LogPipe>,
+    last_number: u32,
+}
+
+impl Logging {
+    fn daemon(&mut self, number: u32) -> Option<&mut Daemon> {
+        self.daemons.get_mut(usize::try_from(number).ok()?)
+    }
+
+    fn daemon_of(&mut self, owner: Option<Rc<User>>, seed: u64) -> u32 {
+        let uid = |user: &Option<Rc<User>>| user.as_ref().map(|user| user.uid);
+        let known = self.daemons.iter().position(|daemon| uid(&daemon.owner) == uid(&owner));
+        let position = known.unwrap_or_else(|| {
+            self.daemons.push(Daemon {
+                owner,
+                process: None,
+                starting: None,
+                socket: None,
+                orders: VecDeque::new(),
+                since: Tick(0),
+                history: History::new(seed),
+                chances_used: 0,
+            });
+            self.daemons.len().saturating_sub(1)
+        });
+        u32::try_from(position).unwrap_or(u32::MAX)
+    }
+}
+
+impl Supervisor {
+    /// Hands the read end of a slot's log pipe to the daemon of its owner.
+    pub(crate) fn take_on_log(
+        &mut self,
+        slot: &Rc<[u8]>,
+        owner: Option<Rc<User>>,
+        reader: OwnedFd,
+        slot_dir: OwnedFd,
+    ) {
+        let seed = self.next_seed();
+        let daemon = self.logging.daemon_of(owner, seed);
+        self.logging.last_number = self.logging.last_number.wrapping_add(1);
+        let number = self.logging.last_number;
+        let pipe = LogPipe { number, daemon, reader, writer: None, slot_dir, releasing: false };
+        self.logging.pipes.insert(Rc::clone(slot), pipe);
+        if self.logging.daemon(daemon).is_some_and(|d| d.socket.is_some()) {
+            self.order(daemon, Order::Take(Rc::clone(slot)));
+        } else if self.logging.daemon(daemon).is_some_and(|d| d.since == Tick(0)) {
+            // The first of its owner; a daemon that died is started again by its timer.
+            self.start_log_daemon(daemon);
+        }
+    }
+
+    /// Keeps the write end of a slot's pipe whose service is gone.
+    pub(crate) fn keep_log_writer(&mut self, slot: &[u8], writer: Option<OwnedFd>) {
+        if let Some(pipe) = self.logging.pipes.get_mut(slot) {
+            pipe.writer = writer;
+        }
+    }
+
+    /// Asks the daemon to write what is left of a slot's output and to let go of it.
+    pub(crate) fn give_up_log(&mut self, slot: &[u8]) {
+        let Some((name, _)) = self.logging.pipes.get_key_value(slot) else {
+            self.log_released(slot);
+            return;
+        };
+        let name = Rc::clone(name);
+        let Some(pipe) = self.logging.pipes.get_mut(slot) else { return };
+        pipe.releasing = true;
+        let daemon = pipe.daemon;
+        self.order(daemon, Order::Release(name));
+    }
+
+    fn order(&mut self, number: u32, order: Order) {
+        if let Some(daemon) = self.logging.daemon(number)
+            && daemon.socket.is_some()
+        {
+            daemon.orders.push_back(order);
+            self.flush_orders(number);
+        }
+    }
+
+    /// Starts a log daemon and hands it every pipe of its owner.
+    pub(crate) fn start_log_daemon(&mut self, number: u32) {
+        if let Err(errno) = self.try_start_log_daemon(number) {
+            say!("warning: cannot start a log daemon: {errno}");
+            self.retry_log_daemon(number, None);
+        }
+    }
+
+    fn try_start_log_daemon(&mut self, number: u32) -> Result<(), Errno> {
+        let now = self.now.tick;
+        let (ours, theirs) = socket::seqpacket_pair()?;
+        let environment = Rc::clone(&self.environment);
+        let Some(daemon) = self.logging.daemons.get_mut(usize::try_from(number).unwrap_or(usize::MAX)) else {
+            return Ok(());
+        };
+        daemon.since = now;
+        let starting = spawn::start(Command {
+            directory: self.scandir.as_fd(),
+            program: c"/proc/self/exe",
+            argv: vec![c"gatevisor".to_owned(), c"logd".to_owned()],
+            environment,
+            stdin: self.null.as_fd(),
+            stdout: None,
+            stderr: None,
+            extra: Some((theirs.as_fd(), DAEMON_FD)),
+            user: daemon.owner.as_deref(),
+            open_files: None,
+        })
+        .map_err(|failure| failure.errno)?;
+        daemon.process = Pid::new(starting.pid());
+        daemon.starting = Some(starting);
+        epoll::add(&self.epoll, &ours, Source::LogDaemon(number).token(), epoll::EventFlags::IN)?;
+        daemon.socket = Some(ours);
+        daemon.orders.clear();
+        for (name, pipe) in self.logging.pipes.iter().filter(|(_, pipe)| pipe.daemon == number) {
+            daemon.orders.push_back(Order::Take(Rc::clone(name)));
+            if pipe.releasing {
+                daemon.orders.push_back(Order::Release(Rc::clone(name)));
+            }
+        }
+        if self.stage == Stage::Logs {
+            daemon.orders.push_back(Order::Quit);
+        }
+        self.flush_orders(number);
+        Ok(())
+    }
+
+    fn retry_log_daemon(&mut self, number: u32, died: Option<WaitStatus>) {
+        let now = self.now.tick;
+        let Some(daemon) = self.logging.daemon(number) else { return };
+        let numbers = Numbers::default();
+        let verdict = match died {
+            // No exit code of it is final: somebody must read what the services write.
+            Some(_) => daemon.history.after_death(&numbers, daemon.since, now, WaitStatus::exited(1)),
+            None => daemon.history.after_failed_start(&numbers),
+        };
+        if let Verdict::After(ms) = verdict {
+            self.wake_at(now.after(ms), Timer::LogDaemon(number));
+        }
+    }
+
+    /// Sends a daemon what waits for it, as far as it takes it now.
+    fn flush_orders(&mut self, number: u32) {
+        let Some(daemon) = self.logging.daemons.get_mut(usize::try_from(number).unwrap_or(usize::MAX)) else {
+            return;
+        };
+        let Some(socket) = &daemon.socket else { return };
+        let mut interest = epoll::EventFlags::IN;
+        while let Some(order) = daemon.orders.front() {
+            match send(socket, order, &self.logging.pipes) {
+                Ok(()) => {
+                    daemon.orders.pop_front();
+                }
+                Err(Errno::AGAIN | Errno::NOBUFS) => {
+                    interest |= epoll::EventFlags::OUT;
+                    break;
+                }
+                // It is gone; its death, which is on the way, has everything said again to the next one.
+                Err(_) => break,
+            }
+        }
+        let _ = epoll::modify(&self.epoll, socket, Source::LogDaemon(number).token(), interest);
+    }
+
+    /// Hears what a daemon has released, and goes on telling it what waits.
+    pub(crate) fn take_log_daemon(&mut self, number: u32) {
+        let mut released = Vec::new();
+        if let Some(daemon) = self.logging.daemon(number)
+            && let Some(socket) = &daemon.socket
+        {
+            let mut buffer = [0; 64];
+            let mut fds = Vec::new();
+            loop {
+                match socket::recv_with_fds(socket, &mut buffer, &mut fds) {
+                    Ok(0) | Err(_) => break,
+                    Ok(count) => {
+                        if let Some([b'R', number @ ..]) = buffer.get(..count)
+                            && let Ok(number) = <[u8; 4]>::try_from(number)
+                        {
+                            released.push(u32::from_le_bytes(number));
+                        }
+                    }
+                }
+            }
+        }
+        if !released.is_empty() {
+            let names: Vec<Rc<[u8]>> = self
+                .logging
+                .pipes
+                .iter()
+                .filter(|(_, pipe)| pipe.releasing && released.contains(&pipe.number))
+                .map(|(name, _)| Rc::clone(name))
+                .collect();
+            for name in names {
+                self.logging.pipes.remove(&name);
+                self.log_released(&name);
+            }
+        }
+        self.hang_up_or_flush(number);
+    }
+
+    /// Stops listening to a daemon that hung up; otherwise tells it what waits.
+    fn hang_up_or_flush(&mut self, number: u32) {
+        let Some(daemon) = self.logging.daemon(number) else { return };
+        let Some(socket) = &daemon.socket else { return };
+        let mut fds = [rustix::event::PollFd::new(socket, rustix::event::PollFlags::empty())];
+        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        let hung_up = matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(n) if n > 0);
+        if hung_up {
+            daemon.socket = None;
+        } else {
+            self.flush_orders(number);
+        }
+    }
+
+    /// Deals with the death of a process that is no service: perhaps a log daemon.
+    pub(crate) fn log_daemon_died(&mut self, pid: Pid, how: WaitStatus) {
+        let Some(position) = self.logging.daemons.iter().position(|daemon| daemon.process == Some(pid))
+        else {
+            return;
+        };
+        let number = u32::try_from(position).unwrap_or(u32::MAX);
+        // It may have released something as its last act.
+        self.take_log_daemon(number);
+        let going_down = self.stage == Stage::Logs;
+        let Some(daemon) = self.logging.daemon(number) else { return };
+        daemon.process = None;
+        daemon.starting = None;
+        daemon.socket = None;
+        daemon.orders.clear();
+        if going_down {
+            if how.success() || daemon.chances_used >= LAST_CHANCES {
+                return;
+            }
+            daemon.chances_used = daemon.chances_used.saturating_add(1);
+            say!("warning: a log daemon ended before everything was written ({how}); starting it again");
+            self.start_log_daemon(number);
+            return;
+        }
+        say!("warning: a log daemon ended ({how}); starting it again");
+        self.retry_log_daemon(number, Some(how));
+    }
+
+    /// Tells every daemon to write what is left and to end.
+    pub(crate) fn quit_log_daemons(&mut self) {
+        let count = u32::try_from(self.logging.daemons.len()).unwrap_or(u32::MAX);
+        for number in 0..count {
+            self.order(number, Order::Quit);
+        }
+    }
+
+    pub(crate) fn kill_log_daemons(&mut self) {
+        for daemon in &mut self.logging.daemons {
+            daemon.chances_used = LAST_CHANCES;
+            if let Some(pid) = daemon.process.and_then(|pid| rustix::process::Pid::from_raw(pid.get())) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+    }
+
+    /// Returns whether a process is a log daemon.
+    pub(crate) fn is_log_daemon(&self, pid: Pid) -> bool {
+        self.logging.daemons.iter().any(|daemon| daemon.process == Some(pid))
+    }
+
+    /// Returns whether any log daemon is still running.
+    pub(crate) fn has_log_daemons(&self) -> bool {
+        self.logging.daemons.iter().any(|daemon| daemon.process.is_some())
+    }
+}
+
+fn send(socket: &OwnedFd, order: &Order, pipes: &HashMap<Rc<[u8]>, LogPipe>) -> Result<(), Errno> {
+    let mut message = Vec::with_capacity(272);
+    let mut fds: Vec<BorrowedFd<'_>> = Vec::new();
+    match order {
+        Order::Quit => message.push(b'Q'),
+        Order::Take(name) => {
+            // A pipe that was released in the meantime needs no word.
+            let Some(pipe) = pipes.get(name) else { return Ok(()) };
+            message.push(b'A');
+            message.extend_from_slice(&pipe.number.to_le_bytes());
+            message.extend_from_slice(name);
+            fds.extend([pipe.reader.as_fd(), pipe.slot_dir.as_fd()]);
+        }
+        Order::Release(name) => {
+            let Some(pipe) = pipes.get(name) else { return Ok(()) };
+            message.push(b'R');
+            message.extend_from_slice(&pipe.number.to_le_bytes());
+        }
+    }
+    socket::send_with_fds(socket, &message, &fds).map(|_| ())
+}

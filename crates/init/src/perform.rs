@@ -1,0 +1,371 @@
+//! Performing effects: each is one small thing, and its failure comes back as the next event.
+
+use std::ffi::CString;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+use gatevisor_core::restart::Rules;
+use gatevisor_core::{Effect, Effects, Event};
+use gatevisor_sys::spawn::{self, Command, Report, StartFailure};
+use gatevisor_sys::{Errno, file};
+use gatevisor_wire::tally::{self, Death};
+use gatevisor_wire::wait::WaitStatus;
+use gatevisor_wire::{Pid, files, signal};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, statat, unlinkat};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Signal, kill_process, kill_process_group};
+
+use crate::broadcast::broadcast;
+use crate::service::{Id, OnItsWay, Role};
+use crate::settings;
+use crate::supervisor::{Source, Supervisor};
+use crate::talk::say;
+
+/// Processes between fork and exec at one time; more wait in a queue.
+const MAX_ON_THEIR_WAY: usize = 32;
+/// Bytes of a script that are enough to know its interpreter.
+const SHEBANG_BYTES: usize = 256;
+
+fn send(pid: Pid, number: u8, group: bool) {
+    let (Some(pid), Some(signal)) =
+        (rustix::process::Pid::from_raw(pid.get()), Signal::from_named_raw(i32::from(number)))
+    else {
+        return;
+    };
+    // ESRCH: it is a zombie group already; the death is on its way to us.
+    let _ = if group { kill_process_group(pid, signal) } else { kill_process(pid, signal) };
+}
+
+impl Supervisor {
+    /// Performs `effects` in order; those that have an answer step the machine again at once.
+    pub(crate) fn perform(&mut self, id: Id, effects: &mut Effects) {
+        // At most one effect of a step is answered, and it comes last or its answer does not depend on
+        // what follows; so answers may be given after the others are performed.
+        let mut answers = Vec::new();
+        for effect in effects.drain() {
+            self.perform_one(id, effect, &mut answers);
+        }
+        for answer in answers {
+            self.step(id, answer);
+        }
+    }
+
+    fn perform_one(&mut self, id: Id, effect: Effect, answers: &mut Vec<Event>) {
+        if effect == Effect::End {
+            self.let_go(id);
+            return;
+        }
+        let Some(service) = self.services.get_mut(id) else { return };
+        match effect {
+            Effect::SpawnRun => self.start_queue.push_back(id),
+            Effect::SpawnFinish(pid, how) => answers.push(self.spawn_finish(id, pid, how)),
+            Effect::Signal(pid, number) => send(pid, number, false),
+            Effect::SignalGroup(pid, number) => send(pid, number, true),
+            Effect::Terminate(pid) => {
+                let name = service.name();
+                send(pid, settings::down_signal(&service.dir, &name), false);
+                send(pid, signal::CONT, false);
+                answers.push(Event::Terminating(settings::timeout_kill_ms(&service.dir, &name)));
+            }
+            Effect::DownSignal(pid) => send(pid, settings::down_signal(&service.dir, &service.name()), false),
+            Effect::ReloadSignal(pid) => {
+                send(pid, settings::reload_signal(&service.dir, &service.name()), false);
+            }
+            Effect::KillOverdue(pid) => {
+                let group =
+                    statat(&service.dir, files::FLAG_TIMEOUT_KILLPG, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+                send(pid, signal::KILL, group);
+            }
+            Effect::CloseReadiness => service.readiness = None,
+            Effect::RecordDeath(death) => {
+                let keep = settings::max_death_tally(&service.dir, &service.name());
+                if let Err(errno) = record_death(&service.supervise, death, keep) {
+                    say!("warning: {}: cannot record its death: {errno}", service.name());
+                }
+            }
+            Effect::PublishStatus(status) => {
+                let mode = Mode::from_raw_mode(0o644);
+                let result =
+                    file::replace(&service.supervise, "status", "status.new", &status.encode(), mode);
+                if let Err(errno) = result {
+                    say!("warning: {}: cannot write its status: {errno}", service.name());
+                }
+            }
+            Effect::PublishPolicy(policy) => {
+                let mode = Mode::from_raw_mode(0o644);
+                let result =
+                    file::replace(&service.supervise, "policy", "policy.new", &policy.encode(), mode);
+                if let Err(errno) = result {
+                    say!("warning: {}: cannot write its policy: {errno}", service.name());
+                }
+            }
+            Effect::Broadcast(letters) => broadcast(&service.dir, letters),
+            Effect::CreateDownFile => {
+                let flags =
+                    OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+                if let Err(errno) = openat(&service.dir, files::DOWN, flags, Mode::from_raw_mode(0o644)) {
+                    say!("warning: {}: cannot make its `down` file: {errno}", service.name());
+                }
+            }
+            Effect::RemoveDownFile => match unlinkat(&service.dir, files::DOWN, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => say!("warning: {}: cannot remove its `down` file: {errno}", service.name()),
+            },
+            Effect::End => {}
+        }
+    }
+
+    /// Forks what waits to be started, as long as not too many are between fork and exec.
+    pub(crate) fn pump_starts(&mut self) {
+        while self.on_their_way < MAX_ON_THEIR_WAY {
+            let Some(id) = self.start_queue.pop_front() else { return };
+            if self.services.get(id).is_some_and(|service| service.machine.awaits_fork()) {
+                let event = match self.fork_run(id) {
+                    Ok(pid) => Event::Forked(pid),
+                    Err(why) => Event::SpawnFailed(why),
+                };
+                self.spawn_answered(id, event);
+            }
+        }
+    }
+
+    fn spawn_answered(&mut self, id: Id, event: Event) {
+        if let Event::SpawnFailed(why) = &event
+            && let Some(service) = self.services.get(id)
+        {
+            let numbers = settings::policy_numbers(&service.dir, &service.name());
+            say!("warning: {}: cannot start: {why}", service.name());
+            self.step_with(id, event, &numbers);
+        } else {
+            self.step(id, event);
+        }
+    }
+
+    /// Forks `run`, or returns why not.
+    fn fork_run(&mut self, id: Id) -> Result<Pid, String> {
+        let forking = |errno| explain("run", StartFailure { step: spawn::Step::Fork, errno });
+        let service = self.services.get_mut(id).ok_or_else(|| forking(Errno::SRCH))?;
+        let name = service.name();
+        trusted(&service.dir, files::RUN).map_err(|distrust| match distrust {
+            Distrust::Errno(errno) => explain("run", StartFailure { step: spawn::Step::Exec, errno }),
+            Distrust::Stranger(_) => format!("executing ./run: {distrust}"),
+        })?;
+        let notification = settings::number(&service.dir, &name, files::NOTIFICATION_FD)
+            .and_then(|number| i32::try_from(number).ok());
+        let mut pipe = None;
+        if notification.is_some() {
+            pipe = Some(pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(forking)?);
+        }
+        let (stdin, stdout) = match (service.role, &service.pipe) {
+            (Role::Main, Some(writer)) => (self.null.as_fd(), Some(writer.as_fd())),
+            (Role::Logger, Some(reader)) => (reader.as_fd(), None),
+            (Role::Main | Role::Logger, None) => (self.null.as_fd(), None),
+        };
+        let starting = spawn::start(Command {
+            directory: service.dir.as_fd(),
+            program: c"./run",
+            argv: vec![c"run".to_owned(), service.argument()],
+            environment: Rc::clone(&self.environment),
+            stdin,
+            stdout,
+            stderr: None,
+            extra: notification.and_then(|number| pipe.as_ref().map(|(_, writer)| (writer.as_fd(), number))),
+            user: service.owner.as_deref(),
+            open_files: self.open_files,
+        })
+        .map_err(|failure| explain("run", failure))?;
+        service.readiness = None;
+        let reader = pipe.map(|(reader, _)| reader);
+        let pid = self.accompany(id, OnItsWay::Run(starting)).map_err(|failure| explain("run", failure))?;
+        if let Some(reader) = reader {
+            if let Err(errno) = self.listen(&reader, Source::Readiness(id)) {
+                say!("warning: {name}: its readiness cannot be heard: {errno}");
+            }
+            if let Some(service) = self.services.get_mut(id) {
+                service.readiness = Some(reader);
+            }
+        }
+        Ok(pid)
+    }
+
+    /// Watches a process until it has reached its program.
+    fn accompany(&mut self, id: Id, process: OnItsWay) -> Result<Pid, StartFailure> {
+        let fail = |errno| StartFailure { step: spawn::Step::Fork, errno };
+        let pid = Pid::new(process.starting().pid()).ok_or(fail(Errno::INVAL))?;
+        if let Err(errno) = self.listen(process.starting(), Source::Start(id)) {
+            // Without the report nobody would learn of the exec; the memory it runs on must stay.
+            send(pid, signal::KILL, false);
+            std::mem::forget(process);
+            return Err(fail(errno));
+        }
+        self.pids.insert(pid, id);
+        self.on_their_way = self.on_their_way.saturating_add(1);
+        if let Some(service) = self.services.get_mut(id) {
+            service.on_its_way = Some(process);
+        }
+        Ok(pid)
+    }
+
+    /// Hears whether a process has reached its program.
+    pub(crate) fn take_start_report(&mut self, id: Id) {
+        let Some(service) = self.services.get_mut(id) else { return };
+        let Some(process) = &service.on_its_way else { return };
+        let report = process.starting().report();
+        if report == Report::Pending {
+            return;
+        }
+        let Some(process) = service.on_its_way.take() else { return };
+        self.on_their_way = self.on_their_way.saturating_sub(1);
+        match (process, report) {
+            (_, Report::Pending) | (OnItsWay::Finish(_), Report::Executed) => {}
+            (OnItsWay::Run(_), Report::Executed) => self.step(id, Event::Spawned),
+            (OnItsWay::Run(starting), Report::Failed(failure)) => {
+                self.disown(starting);
+                self.spawn_answered(id, Event::SpawnFailed(explain("run", failure)));
+            }
+            (OnItsWay::Finish(starting), Report::Failed(failure)) => {
+                self.disown(starting);
+                if let Some(service) = self.services.get(id) {
+                    say!("warning: {}: {}", service.name(), explain("finish", failure));
+                }
+                self.step(id, Event::FinishAbsent);
+            }
+        }
+    }
+
+    /// Forgets a process that is ending without having reached its program.
+    ///
+    /// It may still run on its stage for an instant, so that is freed when it is reaped.
+    fn disown(&mut self, starting: spawn::Starting) {
+        if let Some(pid) = Pid::new(starting.pid()) {
+            self.pids.remove(&pid);
+            self.doomed.insert(pid, starting);
+        }
+    }
+
+    fn spawn_finish(&mut self, id: Id, pid: Pid, how: WaitStatus) -> Event {
+        let Some(service) = self.services.get(id) else { return Event::FinishAbsent };
+        match trusted(&service.dir, files::FINISH) {
+            Ok(()) => {}
+            Err(Distrust::Errno(Errno::NOENT)) => return Event::FinishAbsent,
+            Err(distrust) => {
+                say!("warning: {}: its `finish` is not run: {distrust}", service.name());
+                return Event::FinishAbsent;
+            }
+        }
+        if self.config.rules == Rules::Native && self.is_ours(&service.dir, files::FINISH, "finish") {
+            // It would only say which exit codes are final, and those are in `data/`, which we read ourselves.
+            return Event::FinishAbsent;
+        }
+        let code = how.exit_code().map_or(256, u16::from);
+        let signal = how.signal().unwrap_or(0);
+        let timeout_ms = settings::timeout_finish_ms(&service.dir, &service.name());
+        let text = |number: String| CString::new(number).unwrap_or_default();
+        let started = spawn::start(Command {
+            directory: service.dir.as_fd(),
+            program: c"./finish",
+            argv: vec![
+                c"finish".to_owned(),
+                text(code.to_string()),
+                text(signal.to_string()),
+                service.argument(),
+                text(pid.to_string()),
+            ],
+            environment: Rc::clone(&self.environment),
+            stdin: self.null.as_fd(),
+            stdout: match service.role {
+                Role::Main => service.pipe.as_ref().map(AsFd::as_fd),
+                Role::Logger => None,
+            },
+            stderr: None,
+            extra: None,
+            user: service.owner.as_deref(),
+            open_files: self.open_files,
+        });
+        let forked = started.and_then(|starting| self.accompany(id, OnItsWay::Finish(starting)));
+        match forked {
+            Ok(pid) => Event::FinishForked(pid, timeout_ms),
+            Err(failure) => {
+                if let Some(service) = self.services.get(id) {
+                    say!("warning: {}: {}", service.name(), explain("finish", failure));
+                }
+                Event::FinishAbsent
+            }
+        }
+    }
+
+    /// Returns whether the script's interpreter is this very program, called with `verb`.
+    pub(crate) fn is_ours(&self, dir: impl AsFd, script: &str, verb: &str) -> bool {
+        let mut head = [0; SHEBANG_BYTES];
+        let Ok(head) = file::read_small(dir, script, &mut head) else { return false };
+        let Some(line) = head.split(|&b| b == b'\n').next().and_then(|line| line.strip_prefix(b"#!")) else {
+            return false;
+        };
+        let program = self.config.program.as_os_str().as_encoded_bytes();
+        let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        words.next() == Some(program) && words.next() == Some(verb.as_bytes()) && words.next().is_none()
+    }
+}
+
+/// Why a script is not executed.
+#[derive(Debug, thiserror::Error)]
+enum Distrust {
+    #[error("{}", said(*.0))]
+    Errno(Errno),
+    #[error("it belongs to uid {0}, neither root nor the owner of its directory")]
+    Stranger(u32),
+}
+
+impl From<Errno> for Distrust {
+    fn from(errno: Errno) -> Self {
+        Self::Errno(errno)
+    }
+}
+
+/// Returns an error unless `script` is a regular file of root, of us or of the directory's owner.
+fn trusted(dir: impl AsFd, script: &str) -> Result<(), Distrust> {
+    let dir = dir.as_fd();
+    let stat = statat(dir, script, AtFlags::SYMLINK_NOFOLLOW)?;
+    let owner = rustix::fs::fstat(dir)?.st_uid;
+    let ours = rustix::process::geteuid().as_raw();
+    if stat.st_uid != 0 && stat.st_uid != owner && stat.st_uid != ours {
+        return Err(Distrust::Stranger(stat.st_uid));
+    }
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    if kind.is_file() || kind.is_symlink() { Ok(()) } else { Err(Errno::ACCESS.into()) }
+}
+
+fn explain(script: &str, failure: StartFailure) -> String {
+    format!("{} ./{script}: {}", failure.step.words(), said(failure.errno))
+}
+
+/// Returns the words for an error number, and the number.
+fn said(errno: Errno) -> String {
+    let text = errno.to_string();
+    let words = text.rsplit_once(" (os error").map_or(text.as_str(), |(words, _)| words);
+    format!("{words} (errno {})", errno.raw_os_error())
+}
+
+fn record_death(supervise: impl AsFd, death: Death, keep: usize) -> Result<(), Errno> {
+    if keep == 0 {
+        return Ok(());
+    }
+    let supervise = supervise.as_fd();
+    let mut buffer = vec![0; tally::MAX.saturating_mul(tally::SIZE)];
+    let mut deaths = match file::read_small(supervise, "death_tally", &mut buffer) {
+        // A tally that makes no sense is begun anew rather than kept.
+        Ok(bytes) => tally::decode_all(bytes).unwrap_or_default(),
+        Err(Errno::NOENT) => Vec::new(),
+        Err(errno) => return Err(errno),
+    };
+    deaths.push(death);
+    let first = deaths.len().saturating_sub(keep);
+    let kept = deaths.get(first..).unwrap_or_default();
+    file::replace(
+        supervise,
+        "death_tally",
+        "death_tally.new",
+        &tally::encode_all(kept),
+        Mode::from_raw_mode(0o644),
+    )
+}

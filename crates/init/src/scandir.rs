@@ -1,0 +1,479 @@
+//! The scandir: which slots there are, which came, which went.
+//!
+//! A watch on the directory names what changed, so a rescan costs as much as what changed and not as
+//! much as what is there. Where no watch is to be had, a rescan reads the whole directory.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::rc::Rc;
+
+use gatevisor_core::scan::{Change, Identity, compare};
+use gatevisor_core::{Effects, Event, Machine};
+use gatevisor_sys::{Errno, file};
+use gatevisor_wire::files;
+use gatevisor_wire::name::ServiceName;
+use rustix::fs::{AtFlags, FileType, RawDir, inotify, statat};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::directory;
+use crate::service::{Id, Role, Service};
+use crate::shutdown::Stage;
+use crate::supervisor::{Source, Supervisor};
+use crate::talk::say;
+
+/// Milliseconds that a service whose directory is gone has until it is killed, where it names none.
+const WITHDRAWN_KILL_MS: u64 = 5000;
+
+/// Names looked at before other events get their turn.
+const NAMES_A_TURN: usize = 8;
+
+/// One name of the scandir and what is supervised under it.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) identity: Identity,
+    pub(crate) main: Option<Id>,
+    pub(crate) logger: Option<Id>,
+    /// What the logger reads from, kept while there is none, so that the service can go on writing.
+    reader: Option<OwnedFd>,
+    /// The log pipe is with a log daemon that has not released it yet.
+    pub(crate) logged: bool,
+    /// The directory is gone; the name is free when everything above is.
+    pub(crate) leaving: bool,
+}
+
+/// All slots by name.
+#[derive(Debug, Default)]
+pub(crate) struct Slots(HashMap<Rc<[u8]>, Slot>);
+
+impl Slots {
+    pub(crate) fn get_mut(&mut self, name: &[u8]) -> Option<&mut Slot> {
+        self.0.get_mut(name)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn names(&self) -> Vec<Rc<[u8]>> {
+        self.0.keys().cloned().collect()
+    }
+}
+
+/// The watch on the scandir, and the names it saw change since the last scan.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    inotify: Option<OwnedFd>,
+    changed: BTreeSet<Vec<u8>>,
+    /// Names about which the kernel does not tell everything that matters: links, whose targets may come and
+    /// go elsewhere, and slots that were refused, which may be mended inside. Each scan looks at them.
+    unsure: BTreeSet<Vec<u8>>,
+    /// What was said about refused slots, which is said once and not at each scan.
+    complaints: HashMap<Vec<u8>, String>,
+    /// The next scan must read the whole directory.
+    blind: bool,
+    /// Names that the present scan has not looked at yet.
+    pending: VecDeque<Vec<u8>>,
+}
+
+impl Watch {
+    pub(crate) fn new(scandir: &Path) -> Self {
+        let flags = inotify::WatchFlags::CREATE
+            | inotify::WatchFlags::DELETE
+            | inotify::WatchFlags::MOVED_FROM
+            | inotify::WatchFlags::MOVED_TO
+            | inotify::WatchFlags::ONLYDIR;
+        let watched = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)
+            .and_then(|fd| inotify::add_watch(&fd, scandir, flags).map(|_| fd));
+        let inotify = match watched {
+            Ok(fd) => Some(fd),
+            Err(errno) => {
+                say!("warning: cannot watch `{}`: {errno}; each rescan reads all of it", scandir.display());
+                None
+            }
+        };
+        Self {
+            inotify,
+            changed: BTreeSet::new(),
+            unsure: BTreeSet::new(),
+            complaints: HashMap::new(),
+            blind: true,
+            pending: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.inotify.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Takes in what the kernel has to tell, and returns the names that something left.
+    fn drain(&mut self) -> Vec<Vec<u8>> {
+        let Some(fd) = &self.inotify else { return Vec::new() };
+        let mut space = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(fd, &mut space);
+        let mut left = Vec::new();
+        while let Ok(event) = reader.next() {
+            let flags = event.events();
+            if flags.contains(inotify::ReadFlags::QUEUE_OVERFLOW) {
+                self.blind = true;
+            }
+            let Some(name) = event.file_name() else { continue };
+            let name = name.to_bytes();
+            if name.first() == Some(&b'.') {
+                continue;
+            }
+            if flags.intersects(inotify::ReadFlags::DELETE | inotify::ReadFlags::MOVED_FROM) {
+                left.push(name.to_vec());
+            }
+            self.changed.insert(name.to_vec());
+        }
+        left
+    }
+}
+
+impl Supervisor {
+    /// Hears of changes in the scandir: what left is let go at once, what came waits for a rescan.
+    pub(crate) fn take_watch_events(&mut self) {
+        for name in self.watch.drain() {
+            self.look_for_loss(&name);
+        }
+    }
+
+    /// Brings the supervised slots in line with the scandir, as far as something changed.
+    pub(crate) fn scan(&mut self) {
+        self.take_watch_events();
+        if self.watch.blind || self.watch.inotify.is_none() {
+            self.scan_all();
+            return;
+        }
+        self.owners.clear();
+        self.watch.changed.append(&mut self.watch.unsure);
+        self.watch.pending.extend(std::mem::take(&mut self.watch.changed));
+    }
+
+    /// Looks at a few of the names that a scan found; returns whether more are left.
+    ///
+    /// A large scandir is taken in turns, so that starts already go on and no command has to wait.
+    pub(crate) fn pump_scan(&mut self) -> bool {
+        for _ in 0..NAMES_A_TURN {
+            let Some(name) = self.watch.pending.pop_front() else { return false };
+            self.look_at(&name);
+        }
+        !self.watch.pending.is_empty()
+    }
+
+    /// Drops the names that nobody shall look at any more.
+    pub(crate) fn forget_pending_scan(&mut self) {
+        self.watch.pending.clear();
+    }
+
+    /// Reads the whole scandir.
+    pub(crate) fn scan_all(&mut self) {
+        self.take_watch_events();
+        self.watch.changed.clear();
+        self.watch.unsure.clear();
+        self.watch.complaints.clear();
+        self.watch.blind = false;
+        self.owners.clear();
+        let mut names: BTreeSet<Vec<u8>> = self.slots.names().iter().map(|name| name.to_vec()).collect();
+        let Ok(dir) = file::open_directory(&self.scandir, ".") else {
+            say!("warning: cannot read the scandir");
+            return;
+        };
+        let mut space = [MaybeUninit::uninit(); 8192];
+        let mut entries = RawDir::new(&dir, &mut space);
+        while let Some(entry) = entries.next() {
+            match entry {
+                Ok(entry) => {
+                    let name = entry.file_name().to_bytes();
+                    if name.first() != Some(&b'.') {
+                        names.insert(name.to_vec());
+                    }
+                }
+                Err(errno) => {
+                    say!("warning: cannot read all of the scandir: {errno}");
+                    self.watch.blind = true;
+                    break;
+                }
+            }
+        }
+        self.watch.pending.extend(names);
+    }
+
+    fn identity(&self, name: &[u8]) -> Option<Identity> {
+        let stat = statat(&self.scandir, name, AtFlags::empty()).ok()?;
+        FileType::from_raw_mode(stat.st_mode)
+            .is_dir()
+            .then_some(Identity { device: stat.st_dev, inode: stat.st_ino })
+    }
+
+    fn is_link(&self, name: &[u8]) -> bool {
+        statat(&self.scandir, name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_symlink())
+    }
+
+    /// Acts on one name: adopts, withdraws or replaces.
+    pub(crate) fn look_at(&mut self, name: &[u8]) {
+        if self.is_link(name) {
+            self.watch.unsure.insert(name.to_vec());
+        }
+        let there = self.identity(name);
+        let slot = self.slots.get_mut(name);
+        if slot.as_ref().is_some_and(|slot| slot.leaving) {
+            // The name is not free yet; it is looked at again when it is.
+            return;
+        }
+        match compare(slot.map(|slot| slot.identity), there) {
+            Change::Nothing if there.is_none() => drop(self.watch.complaints.remove(name)),
+            Change::Nothing => self.try_lost_logger(name),
+            Change::Adopt => {
+                if let Some(identity) = there {
+                    self.adopt(name, identity);
+                }
+            }
+            Change::Withdraw | Change::Replace => self.withdraw(name),
+        }
+    }
+
+    /// Acts on one name only as far as its slot is gone.
+    fn look_for_loss(&mut self, name: &[u8]) {
+        let there = self.identity(name);
+        let supervised = self.slots.get_mut(name).filter(|slot| !slot.leaving).map(|slot| slot.identity);
+        match compare(supervised, there) {
+            Change::Withdraw | Change::Replace => self.withdraw(name),
+            Change::Nothing | Change::Adopt => {}
+        }
+    }
+
+    fn adopt(&mut self, name: &[u8], identity: Identity) {
+        if self.stage != Stage::Running {
+            return;
+        }
+        let shown = String::from_utf8_lossy(name).escape_debug().to_string();
+        if let Err(error) = ServiceName::new(name) {
+            say!("warning: `{shown}` is not supervised: {error}");
+            return;
+        }
+        match self.adopt_checked(name, identity) {
+            Ok(()) => drop(self.watch.complaints.remove(name)),
+            Err(refusal) => {
+                let complaint = refusal.to_string();
+                if self.watch.complaints.get(name) != Some(&complaint) {
+                    say!("warning: {shown} is not supervised: {complaint}");
+                    self.watch.complaints.insert(name.to_vec(), complaint);
+                }
+                self.watch.unsure.insert(name.to_vec());
+            }
+        }
+    }
+
+    fn adopt_checked(&mut self, name: &[u8], identity: Identity) -> Result<(), directory::Refusal> {
+        let dir = directory::open_slot(&self.scandir, name)?;
+        let opened = directory::prepare(dir, &mut self.owners)?;
+        let name: Rc<[u8]> = name.into();
+        let logger_dir = match file::open_directory(&opened.dir, files::LOG) {
+            Ok(dir) => Some(dir),
+            Err(Errno::NOENT) => None,
+            Err(errno) => return Err(directory::Refusal::Step { step: "opening log", errno }),
+        };
+        let by_daemon = logger_dir.as_ref().is_some_and(|dir| self.is_ours(dir, files::RUN, "log"));
+        let mut pipe = None;
+        let mut logger = None;
+        if let Some(logger_dir) = logger_dir {
+            let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)
+                .map_err(|errno| directory::Refusal::Step { step: "making the log pipe", errno })?;
+            if by_daemon {
+                let slot_dir = opened.dir.try_clone().map_err(|_| directory::Refusal::Step {
+                    step: "handing over the log",
+                    errno: Errno::MFILE,
+                })?;
+                let owner = opened.owner.clone();
+                self.take_on_log(&name, owner, reader, slot_dir);
+            } else {
+                logger = Some((directory::prepare(logger_dir, &mut self.owners)?, reader));
+            }
+            pipe = Some(writer);
+        }
+        let logger =
+            logger.and_then(|(opened, reader)| self.supervise(&name, Role::Logger, opened, Some(reader)));
+        let main = self.supervise(&name, Role::Main, opened, pipe);
+        self.slots
+            .0
+            .insert(name, Slot { identity, main, logger, reader: None, logged: by_daemon, leaving: false });
+        for id in [logger, main].into_iter().flatten() {
+            self.step(id, Event::Deadline);
+        }
+        Ok(())
+    }
+
+    fn supervise(
+        &mut self,
+        slot: &Rc<[u8]>,
+        role: Role,
+        opened: directory::Opened,
+        pipe: Option<OwnedFd>,
+    ) -> Option<Id> {
+        let mut effects = Effects::new();
+        let seed = self.next_seed();
+        let machine = Machine::new(self.now, self.config.rules, opened.normally_up, seed, &mut effects);
+        let id = self.services.insert(|_| Service {
+            slot: Rc::clone(slot),
+            role,
+            machine,
+            dir: opened.dir,
+            supervise: opened.supervise,
+            control: opened.control,
+            _lock: opened.lock,
+            owner: opened.owner,
+            pipe,
+            on_its_way: None,
+            readiness: None,
+            timer: None,
+        })?;
+        if let Some(service) = self.services.get(id)
+            && let Err(errno) = self.listen(&service.control, Source::Control(id))
+        {
+            say!("warning: {}: its commands cannot be heard: {errno}", service.name());
+        }
+        self.perform_first(id, effects);
+        Some(id)
+    }
+
+    /// Lets go of a slot whose directory is gone: brings it down, its logger after it.
+    fn withdraw(&mut self, name: &[u8]) {
+        let Some(slot) = self.slots.get_mut(name) else { return };
+        slot.leaving = true;
+        match slot.main {
+            Some(main) => self.step(main, Event::Withdraw(WITHDRAWN_KILL_MS)),
+            None => self.main_is_gone(name),
+        }
+    }
+
+    /// Removes a service whose supervision has ended.
+    pub(crate) fn let_go(&mut self, id: Id) {
+        let Some(mut service) = self.services.remove(id) else { return };
+        if let Some(at) = service.timer.take() {
+            self.timers.remove(&(at, crate::supervisor::Timer::Service(id)));
+        }
+        if service.on_its_way.is_some() {
+            self.on_their_way = self.on_their_way.saturating_sub(1);
+        }
+        let name = Rc::clone(&service.slot);
+        let role = service.role;
+        let pipe = service.pipe.take();
+        // Closes the descriptors; the lock is free.
+        drop(service);
+        let Some(slot) = self.slots.get_mut(&name) else { return };
+        match role {
+            Role::Main => slot.main = None,
+            Role::Logger => slot.logger = None,
+        }
+        let stays = !slot.leaving && self.stage == Stage::Running;
+        if stays && self.revive(&name, role, pipe.as_ref()) {
+            return;
+        }
+        match role {
+            Role::Main => {
+                self.keep_log_writer(&name, pipe);
+                if let Some(slot) = self.slots.get_mut(&name) {
+                    // Its logger follows it; then the name is free.
+                    slot.leaving = true;
+                }
+                self.main_is_gone(&name);
+            }
+            Role::Logger => {
+                if let Some(slot) = self.slots.get_mut(&name) {
+                    slot.reader = pipe;
+                }
+                if stays {
+                    self.watch.unsure.insert(name.to_vec());
+                }
+                self.settle_slot(&name);
+            }
+        }
+    }
+
+    /// Supervises one half of a slot anew after an `x`, with the same pipe, as s6-svscan does.
+    fn revive(&mut self, name: &Rc<[u8]>, role: Role, pipe: Option<&OwnedFd>) -> bool {
+        let identity = self.slots.get_mut(name).map(|slot| slot.identity);
+        if identity.is_none() || self.identity(name) != identity {
+            return false;
+        }
+        let opened = directory::open_slot(&self.scandir, name).and_then(|dir| match role {
+            Role::Main => directory::prepare(dir, &mut self.owners),
+            Role::Logger => {
+                let log = file::open_directory(&dir, files::LOG)
+                    .map_err(|errno| directory::Refusal::Step { step: "opening log", errno })?;
+                directory::prepare(log, &mut self.owners)
+            }
+        });
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(refusal) => {
+                say!("warning: {} is no longer supervised: {refusal}", String::from_utf8_lossy(name));
+                return false;
+            }
+        };
+        let pipe = pipe.and_then(|fd| fd.try_clone().ok());
+        let id = self.supervise(name, role, opened, pipe);
+        if let Some(slot) = self.slots.get_mut(name) {
+            match role {
+                Role::Main => slot.main = id,
+                Role::Logger => slot.logger = id,
+            }
+        }
+        if let Some(id) = id {
+            self.step(id, Event::Deadline);
+        }
+        id.is_some()
+    }
+
+    /// Tries again to supervise a logger that was refused when it ended.
+    fn try_lost_logger(&mut self, name: &[u8]) {
+        let Some((name, _)) = self.slots.0.get_key_value(name) else { return };
+        let name = Rc::clone(name);
+        let Some(reader) = self.slots.get_mut(&name).and_then(|slot| slot.reader.take()) else { return };
+        if !self.revive(&name, Role::Logger, Some(&reader)) {
+            self.watch.unsure.insert(name.to_vec());
+            if let Some(slot) = self.slots.get_mut(&name) {
+                slot.reader = Some(reader);
+            }
+        }
+    }
+
+    /// The service of a slot is gone for good: its logger may end when it has read everything.
+    fn main_is_gone(&mut self, name: &[u8]) {
+        let Some(slot) = self.slots.get_mut(name) else { return };
+        let logged = slot.logged;
+        if let Some(logger) = slot.logger {
+            self.step(logger, Event::Control(gatevisor_wire::control::Control::Exit));
+        }
+        if logged {
+            self.give_up_log(name);
+        }
+        self.settle_slot(name);
+    }
+
+    /// The log daemon has let go of a slot's pipe.
+    pub(crate) fn log_released(&mut self, name: &[u8]) {
+        if let Some(slot) = self.slots.get_mut(name) {
+            slot.logged = false;
+            self.settle_slot(name);
+        }
+    }
+
+    /// Frees the name when nothing of the slot is left.
+    fn settle_slot(&mut self, name: &[u8]) {
+        let Some(slot) = self.slots.get_mut(name) else { return };
+        if slot.main.is_some() || slot.logger.is_some() || slot.logged {
+            return;
+        }
+        let leaving = slot.leaving;
+        self.slots.0.remove(name);
+        if leaving && self.stage == Stage::Running {
+            // Something may have taken the name meanwhile.
+            self.look_at(name);
+        }
+    }
+}

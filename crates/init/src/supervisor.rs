@@ -1,0 +1,411 @@
+//! The loop: wait for an event, let the machine decide, perform what it says.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use gatevisor_core::restart::Numbers;
+use gatevisor_core::{Effects, Event, Moment, Tick};
+use gatevisor_sys::signal::{self, SignalFd};
+use gatevisor_sys::spawn::{Environment, Starting};
+use gatevisor_sys::{Errno, clock, file};
+use gatevisor_wire::Pid;
+use gatevisor_wire::control::Control;
+use gatevisor_wire::files;
+use gatevisor_wire::scan::ScanCommand;
+use gatevisor_wire::tai::Tai64n;
+use rustix::event::{Timespec, epoll};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+
+use crate::directory::{self, Owners};
+use crate::logging::Logging;
+use crate::scandir::{Slots, Watch};
+use crate::service::{Id, Table};
+use crate::shutdown::Stage;
+use crate::talk::say;
+use crate::{Config, StartError};
+
+/// Control bytes taken from one FIFO before the others get their turn.
+const CONTROL_BYTES_A_TURN: usize = 64;
+/// Events taken from the kernel at once.
+const EVENTS_A_TURN: usize = 64;
+
+/// Which descriptor an event belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    Signals,
+    ScanControl,
+    Watch,
+    Control(Id),
+    Start(Id),
+    Readiness(Id),
+    LogDaemon(u32),
+}
+
+impl Source {
+    /// Returns the token of it: the kind in the low byte, the rest above.
+    pub(crate) fn token(self) -> epoll::EventData {
+        let (kind, rest) = match self {
+            Self::Signals => (0, 0),
+            Self::ScanControl => (1, 0),
+            Self::Watch => (2, 0),
+            Self::Control(id) => (3, id.bits()),
+            Self::Start(id) => (4, id.bits()),
+            Self::Readiness(id) => (5, id.bits()),
+            Self::LogDaemon(number) => (6, u64::from(number)),
+        };
+        epoll::EventData::new_u64(kind | rest << 8)
+    }
+
+    fn from_token(token: u64) -> Option<Self> {
+        let rest = token >> 8;
+        Some(match token & 0xff {
+            0 => Self::Signals,
+            1 => Self::ScanControl,
+            2 => Self::Watch,
+            3 => Self::Control(Id::from_bits(rest)),
+            4 => Self::Start(Id::from_bits(rest)),
+            5 => Self::Readiness(Id::from_bits(rest)),
+            6 => Self::LogDaemon(u32::try_from(rest).ok()?),
+            _ => return None,
+        })
+    }
+}
+
+/// Who a timer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    Service(Id),
+    LogDaemon(u32),
+    Orphans,
+    Shutdown,
+}
+
+/// Everything the loop holds.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    pub(crate) config: Config,
+    pub(crate) epoll: OwnedFd,
+    signals: SignalFd,
+    pub(crate) scandir: OwnedFd,
+    scan_control: OwnedFd,
+    /// Held for its lock only.
+    _scan_lock: OwnedFd,
+    pub(crate) watch: Watch,
+    pub(crate) null: OwnedFd,
+    pub(crate) environment: Rc<Environment>,
+    /// The limit of open files that we had, for children.
+    pub(crate) open_files: Option<(u64, u64)>,
+    pub(crate) services: Table,
+    pub(crate) slots: Slots,
+    pub(crate) owners: Owners,
+    pub(crate) pids: HashMap<Pid, Id>,
+    pub(crate) timers: BTreeSet<(Tick, Timer)>,
+    /// Services whose `run` shall be forked as soon as enough earlier ones have reached their program.
+    pub(crate) start_queue: VecDeque<Id>,
+    /// Processes that failed to reach their program and are not reaped yet.
+    pub(crate) doomed: HashMap<Pid, Starting>,
+    /// Processes between fork and exec.
+    pub(crate) on_their_way: usize,
+    pub(crate) logging: Logging,
+    pub(crate) stage: Stage,
+    pub(crate) now: Moment,
+    effects: Effects,
+    seed: u64,
+}
+
+fn moment() -> Moment {
+    let (seconds, nanos) = clock::wall();
+    Moment { tick: Tick(clock::monotonic_ms()), wall: Tai64n::from_unix(seconds, nanos) }
+}
+
+impl Supervisor {
+    pub(crate) fn new(config: Config) -> Result<Self, StartError> {
+        let failed = |step| {
+            let scandir = config.scandir.clone();
+            move |errno| StartError::Step { scandir, step, errno }
+        };
+        signal::block_all(&[
+            signal::SIGPIPE,
+            signal::SIGHUP,
+            signal::SIGINT,
+            signal::SIGTERM,
+            signal::SIGQUIT,
+            signal::SIGUSR1,
+            signal::SIGUSR2,
+            signal::SIGCHLD,
+        ])
+        .map_err(failed("blocking signals"))?;
+        gatevisor_sys::process::forget_inherited_fds();
+        let signals = SignalFd::new(&[
+            signal::SIGCHLD,
+            signal::SIGTERM,
+            signal::SIGINT,
+            signal::SIGQUIT,
+            signal::SIGHUP,
+        ])
+        .map_err(failed("listening for signals"))?;
+        rustix::process::umask(Mode::from_raw_mode(0o022));
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+            .map_err(failed("becoming the reaper of orphans"))?;
+        let open_files = raise_open_files();
+        let scandir = directory::make_scandir(&config.scandir).map_err(failed("opening the directory"))?;
+        match rustix::fs::mkdirat(&scandir, files::SVSCAN, Mode::from_raw_mode(0o700)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(failed("making .s6-svscan")(errno)),
+        }
+        let svscan = file::open_directory(&scandir, files::SVSCAN).map_err(failed("opening .s6-svscan"))?;
+        let scan_lock = file::lock(&svscan, "lock")
+            .map_err(failed("locking"))?
+            .ok_or_else(|| StartError::AlreadyRunning(config.scandir.clone()))?;
+        match rustix::fs::mknodat(
+            &svscan,
+            "control",
+            rustix::fs::FileType::Fifo,
+            Mode::from_raw_mode(0o600),
+            0,
+        ) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(failed("making .s6-svscan/control")(errno)),
+        }
+        let scan_control = directory::open_fifo(&svscan, "control")
+            .map_err(failed("opening .s6-svscan/control"))?
+            .ok_or_else(|| failed(".s6-svscan/control is not a FIFO")(Errno::INVAL))?;
+        let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .map_err(failed("opening /dev/null"))?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed("making the event queue"))?;
+        let watch = Watch::new(&config.scandir);
+        let now = moment();
+        let supervisor = Self {
+            epoll,
+            signals,
+            scandir,
+            scan_control,
+            _scan_lock: scan_lock,
+            watch,
+            null,
+            environment: Rc::new(Environment::new(config.environment.clone())),
+            open_files,
+            services: Table::default(),
+            slots: Slots::default(),
+            owners: Owners::default(),
+            pids: HashMap::new(),
+            timers: BTreeSet::new(),
+            start_queue: VecDeque::new(),
+            doomed: HashMap::new(),
+            on_their_way: 0,
+            logging: Logging::default(),
+            stage: Stage::Running,
+            now,
+            effects: Effects::new(),
+            seed: now.tick.0 ^ u64::from(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs()),
+            config,
+        };
+        supervisor.listen_at(&supervisor.signals, Source::Signals)?;
+        supervisor.listen_at(&supervisor.scan_control, Source::ScanControl)?;
+        if let Some(fd) = supervisor.watch.descriptor() {
+            supervisor.listen_at(fd, Source::Watch)?;
+        }
+        Ok(supervisor)
+    }
+
+    fn listen_at(&self, fd: impl AsFd, source: Source) -> Result<(), StartError> {
+        self.listen(fd, source).map_err(|errno| StartError::Step {
+            scandir: self.config.scandir.clone(),
+            step: "filling the event queue",
+            errno,
+        })
+    }
+
+    /// Asks for events of `fd` when it can be read.
+    pub(crate) fn listen(&self, fd: impl AsFd, source: Source) -> Result<(), Errno> {
+        epoll::add(&self.epoll, fd, source.token(), epoll::EventFlags::IN)
+    }
+
+    /// Returns a number that differs between services, for their jitter.
+    pub(crate) fn next_seed(&mut self) -> u64 {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.seed
+    }
+
+    /// Runs until the shutdown is complete.
+    pub(crate) fn run(&mut self) {
+        self.scan_all();
+        while !self.is_over() {
+            self.turn();
+        }
+    }
+
+    /// Waits for something to happen and deals with it.
+    fn turn(&mut self) {
+        let more_names = self.pump_scan();
+        self.pump_starts();
+        let mut space = [MaybeUninit::uninit(); EVENTS_A_TURN];
+        let timeout = if more_names { Some(Timespec { tv_sec: 0, tv_nsec: 0 }) } else { self.timeout() };
+        let events = match epoll::wait(&self.epoll, &mut space, timeout.as_ref()) {
+            Ok((events, _)) => events,
+            Err(Errno::INTR) => return,
+            Err(errno) => {
+                // Cannot happen with a descriptor of ours; if it does, supervision must go on.
+                say!("warning: waiting for events failed: {errno}");
+                return;
+            }
+        };
+        self.now = moment();
+        for event in events.iter() {
+            if let Some(source) = Source::from_token(event.data.u64()) {
+                self.handle(source);
+            }
+        }
+        self.fire_timers();
+    }
+
+    fn timeout(&self) -> Option<Timespec> {
+        let (at, _) = self.timers.first()?;
+        // One more than the difference: the clock's milliseconds are rounded down.
+        let ms = at.since(Tick(clock::monotonic_ms()));
+        let ms = if ms == 0 { 0 } else { ms.saturating_add(1) };
+        Some(Timespec {
+            tv_sec: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
+            tv_nsec: i64::try_from((ms % 1000).saturating_mul(1_000_000)).unwrap_or(0),
+        })
+    }
+
+    fn handle(&mut self, source: Source) {
+        match source {
+            Source::Signals => self.take_signals(),
+            Source::ScanControl => self.take_scan_commands(),
+            Source::Watch => self.take_watch_events(),
+            Source::Control(id) => self.take_control(id),
+            Source::Start(id) => self.take_start_report(id),
+            Source::Readiness(id) => self.take_readiness(id),
+            Source::LogDaemon(number) => self.take_log_daemon(number),
+        }
+    }
+
+    /// Gives `event` to the machine of `id` and performs what it decides.
+    pub(crate) fn step(&mut self, id: Id, event: Event) {
+        self.step_with(id, event, &Numbers::default());
+    }
+
+    /// As [`Self::step`], with the numbers of the slot's policy.
+    pub(crate) fn step_with(&mut self, id: Id, event: Event, numbers: &Numbers) {
+        let Some(service) = self.services.get_mut(id) else { return };
+        let mut effects = std::mem::take(&mut self.effects);
+        service.machine.step(self.now, event, numbers, &mut effects);
+        self.perform(id, &mut effects);
+        self.effects = effects;
+        self.set_timer(id);
+    }
+
+    /// Performs effects that came with a new machine.
+    pub(crate) fn perform_first(&mut self, id: Id, mut effects: Effects) {
+        self.perform(id, &mut effects);
+        self.set_timer(id);
+    }
+
+    fn set_timer(&mut self, id: Id) {
+        let Some(service) = self.services.get_mut(id) else { return };
+        let wanted = service.machine.deadline();
+        if wanted == service.timer {
+            return;
+        }
+        if let Some(at) = service.timer {
+            self.timers.remove(&(at, Timer::Service(id)));
+        }
+        service.timer = wanted;
+        if let Some(at) = wanted {
+            self.timers.insert((at, Timer::Service(id)));
+        }
+    }
+
+    /// Sets a timer that belongs to no service.
+    pub(crate) fn wake_at(&mut self, at: Tick, timer: Timer) {
+        self.timers.insert((at, timer));
+    }
+
+    fn fire_timers(&mut self) {
+        // Those due now, once each: a timer that is set anew while we work waits for the next turn.
+        let due: Vec<(Tick, Timer)> =
+            self.timers.iter().take_while(|(at, _)| *at <= self.now.tick).copied().collect();
+        for (at, timer) in due {
+            if !self.timers.remove(&(at, timer)) {
+                continue;
+            }
+            match timer {
+                Timer::Service(id) => {
+                    if let Some(service) = self.services.get_mut(id) {
+                        service.timer = None;
+                    }
+                    self.step(id, Event::Deadline);
+                }
+                Timer::LogDaemon(number) => self.start_log_daemon(number),
+                Timer::Orphans => self.kill_orphans(),
+                Timer::Shutdown => self.lose_patience(),
+            }
+        }
+    }
+
+    fn take_signals(&mut self) {
+        while let Ok(Some(signal)) = self.signals.next() {
+            match signal {
+                signal::SIGCHLD => {}
+                signal::SIGHUP => self.scan_all(),
+                signal::SIGTERM | signal::SIGINT | signal::SIGQUIT => self.begin_shutdown(),
+                other => say!("warning: signal {other} is not one that was asked for"),
+            }
+        }
+        self.reap();
+    }
+
+    fn take_scan_commands(&mut self) {
+        let mut bytes = [0; CONTROL_BYTES_A_TURN];
+        let Ok(count) = rustix::io::read(&self.scan_control, &mut bytes) else { return };
+        for command in bytes.iter().take(count).filter_map(|&byte| ScanCommand::from_byte(byte)) {
+            match command {
+                ScanCommand::Rescan | ScanCommand::NukeGone | ScanCommand::NukeGoneAndLoggers => self.scan(),
+                ScanCommand::Hangup => self.scan_all(),
+                ScanCommand::Reap => self.reap(),
+                ScanCommand::Terminate | ScanCommand::Interrupt | ScanCommand::Quit => self.begin_shutdown(),
+                ScanCommand::Abort => self.abandon(),
+            }
+        }
+    }
+
+    fn take_control(&mut self, id: Id) {
+        let Some(service) = self.services.get(id) else { return };
+        let mut bytes = [0; CONTROL_BYTES_A_TURN];
+        let Ok(count) = rustix::io::read(&service.control, &mut bytes) else { return };
+        for control in bytes.iter().take(count).filter_map(|&byte| Control::from_byte(byte)) {
+            self.step(id, Event::Control(control));
+        }
+    }
+
+    pub(crate) fn take_readiness(&mut self, id: Id) {
+        let Some(service) = self.services.get_mut(id) else { return };
+        let Some(pipe) = &service.readiness else { return };
+        let mut bytes = [0; 4096];
+        match rustix::io::read(pipe, &mut bytes) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Ok(count) if count > 0 => {
+                if bytes.iter().take(count).any(|&byte| byte == b'\n') {
+                    service.readiness = None;
+                    self.step(id, Event::Ready);
+                }
+            }
+            Ok(_) | Err(_) => service.readiness = None,
+        }
+    }
+}
+
+/// Raises the limit of open files as far as allowed and returns what it was.
+fn raise_open_files() -> Option<(u64, u64)> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let before = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: before.maximum, maximum: before.maximum };
+    if before.current == before.maximum || setrlimit(Resource::Nofile, raised).is_err() {
+        return None;
+    }
+    Some((before.current.unwrap_or(u64::MAX), before.maximum.unwrap_or(u64::MAX)))
+}

@@ -1,0 +1,12 @@
+//! The programs of this crate, for its own tests and measurements: `gatevisor-logd logd|log …`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    match args.next().as_deref().and_then(|word| word.to_str()) {
+        Some("logd") => gatevisor_logd::daemon::main(),
+        Some("log") => gatevisor_logd::standalone::run(args),
+        _ => ExitCode::from(100),
+    }
+}

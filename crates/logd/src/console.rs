@@ -1,0 +1,437 @@
+//! What is shown: the copy of lines on standard output, and our own words on standard error.
+//!
+//! *Lives here:* a bounded queue and the one thread that empties it, because a write to a terminal or to a pipe that
+//! nobody reads may last for ever, and nothing else may wait for it. Standard output is never made non-blocking: its
+//! description may be shared with a terminal and with every service.
+//! *Does not live here:* the files.
+//!
+//! When the queue is full, lines are left out whole and counted, and the count takes their place once there is room:
+//! everything in the queue was put there before the gap, so the thread appends the count to what it takes.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use gatevisor_slot::Forward;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::{Errno, write};
+
+use crate::lines::{Piece, Showing};
+
+/// Bytes that wait for standard output at the most, those in the thread's hands included.
+const QUEUE: usize = 1 << 20;
+/// Bytes that the thread gives to the kernel at once; what is written makes room in the queue.
+const SLICE: usize = 64 << 10;
+/// Bytes of warnings that wait for standard error at the most.
+const WARNINGS: usize = 64 << 10;
+/// Memory that an empty queue keeps for the next lines: a batch with its labels fits, so a steady flow allocates
+/// nothing.
+const KEPT_CAPACITY: usize = 256 << 10;
+const CONTINUES: &[u8] = b" [gatevisor: line continues]";
+const CONTINUED: &[u8] = b"[gatevisor: line continued] ";
+
+/// The way to standard output and standard error.
+#[derive(Debug)]
+pub(crate) struct Console {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// There is something to do for the thread.
+    work: Condvar,
+    /// The thread has nothing left to do.
+    idle: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    out: Vec<u8>,
+    /// Bytes that the thread has taken and not written yet.
+    in_flight: usize,
+    warnings: Vec<u8>,
+    gaps: Vec<Gap>,
+    /// How many times the thread has taken everything; a stream's gap is the one of its generation.
+    generation: u64,
+    thread_waits: bool,
+    /// Nobody reads standard output any more.
+    closed: bool,
+    /// Nobody will put anything in any more.
+    ending: bool,
+}
+
+#[derive(Debug)]
+struct Gap {
+    label: Box<[u8]>,
+    lines: u64,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Console {
+    /// Starts the thread that writes to `stdout` and `stderr`.
+    ///
+    /// Signals should be blocked before, so that the thread has them blocked too.
+    pub fn start(stdout: OwnedFd, stderr: OwnedFd) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(Queue { thread_waits: true, ..Queue::default() }),
+            work: Condvar::new(),
+            idle: Condvar::new(),
+        });
+        let for_thread = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("console".to_owned())
+            .stack_size(128 << 10)
+            .spawn(move || work(&for_thread, &stdout, &stderr))?;
+        Ok(Self { shared })
+    }
+
+    /// Shows the next bytes of a stream.
+    pub fn show(&self, shown: &mut Shown, bytes: &[u8]) {
+        if shown.forward != Forward::Off {
+            self.with(|queue| shown.feed(bytes, queue));
+        }
+    }
+
+    /// Shows what is left of a stream's last line.
+    pub fn finish(&self, shown: &mut Shown) {
+        if shown.forward != Forward::Off {
+            self.with(|queue| shown.end(queue));
+        }
+    }
+
+    /// Says something on standard error, as a line of its own.
+    pub fn warn(&self, line: &str) {
+        self.with(|queue| {
+            if queue.warnings.len().saturating_add(line.len()) < WARNINGS {
+                queue.warnings.extend_from_slice(line.as_bytes());
+                queue.warnings.push(b'\n');
+            }
+        });
+    }
+
+    /// Waits until everything is shown, at most for `patience`; returns whether it is.
+    pub fn flush(&self, patience: Duration) -> bool {
+        let deadline = Instant::now().checked_add(patience);
+        let mut queue = self.shared.lock();
+        while !queue.is_idle() {
+            let left = deadline.map_or(patience, |d| d.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.shared.idle.wait_timeout(queue, left);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    fn with(&self, act: impl FnOnce(&mut Queue)) {
+        let mut queue = self.shared.lock();
+        act(&mut queue);
+        // A thread in the middle of a write looks again by itself.
+        if queue.thread_waits && queue.has_work() {
+            queue.thread_waits = false;
+            drop(queue);
+            self.shared.work.notify_one();
+        }
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        // The thread ends once it has shown everything, which may be never; nobody waits for it.
+        self.shared.lock().ending = true;
+        self.shared.work.notify_one();
+    }
+}
+
+impl Queue {
+    fn has_work(&self) -> bool {
+        !self.out.is_empty() || !self.warnings.is_empty() || !self.gaps.is_empty()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.thread_waits && !self.has_work()
+    }
+
+    /// Takes everything: lines with the counts of those that did not fit, and warnings.
+    fn take(&mut self, out: &mut Vec<u8>, warnings: &mut Vec<u8>) {
+        std::mem::swap(&mut self.out, out);
+        std::mem::swap(&mut self.warnings, warnings);
+        for Gap { label, lines } in self.gaps.drain(..) {
+            let s = if lines == 1 { "" } else { "s" };
+            out.extend_from_slice(format!("[gatevisor: {lines} line{s} of ").as_bytes());
+            out.extend_from_slice(&label);
+            out.extend_from_slice(b" not shown: output was stalled]\n");
+        }
+        self.in_flight = out.len();
+        self.generation = self.generation.wrapping_add(1);
+    }
+}
+
+/// How the lines of one stream are shown.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    label: Box<[u8]>,
+    forward: Forward,
+    showing: Showing,
+    /// The generation and the place of this stream's gap, while it has one.
+    gap: Option<(u64, usize)>,
+}
+
+impl Shown {
+    /// Returns how to show a stream whose lines bear `label`.
+    pub fn new(label: &[u8], forward: Forward) -> Self {
+        Self { label: label.into(), forward, showing: Showing::new(), gap: None }
+    }
+
+    fn feed(&mut self, bytes: &[u8], queue: &mut Queue) {
+        let Self { label, forward, showing, gap } = self;
+        showing.feed(bytes, &mut |piece| put(piece, label, *forward, gap, queue));
+    }
+
+    fn end(&mut self, queue: &mut Queue) {
+        let Self { label, forward, showing, gap } = self;
+        showing.finish(&mut |piece| put(piece, label, *forward, gap, queue));
+    }
+}
+
+fn put(piece: Piece<'_>, label: &[u8], forward: Forward, gap: &mut Option<(u64, usize)>, queue: &mut Queue) {
+    if queue.closed {
+        return;
+    }
+    let in_gap = gap.filter(|(generation, _)| *generation == queue.generation);
+    let size = [label, piece.kept, piece.fresh, CONTINUED, CONTINUES]
+        .iter()
+        .fold(4, |sum: usize, part| sum.saturating_add(part.len()));
+    if let Some((_, place)) = in_gap {
+        if let Some(gap) = queue.gaps.get_mut(place) {
+            // The parts of a long line count as one.
+            gap.lines = gap.lines.saturating_add(u64::from(!piece.continued));
+        }
+    } else if queue.out.len().saturating_add(queue.in_flight).saturating_add(size) > QUEUE {
+        *gap = Some((queue.generation, queue.gaps.len()));
+        queue.gaps.push(Gap { label: label.into(), lines: 1 });
+    } else {
+        let out = &mut queue.out;
+        if forward == Forward::Label {
+            out.extend_from_slice(label);
+            out.extend_from_slice(b" | ");
+        }
+        if piece.continued {
+            out.extend_from_slice(CONTINUED);
+        }
+        out.extend_from_slice(piece.kept);
+        out.extend_from_slice(piece.fresh);
+        if piece.continues {
+            out.extend_from_slice(CONTINUES);
+        }
+        out.push(b'\n');
+    }
+}
+
+/// The thread: takes what there is and writes it, until there is nothing and there will be nothing.
+fn work(shared: &Shared, stdout: &OwnedFd, stderr: &OwnedFd) {
+    let mut out = Vec::new();
+    let mut warnings = Vec::new();
+    let mut queue = shared.lock();
+    loop {
+        if queue.has_work() {
+            queue.thread_waits = false;
+            queue.take(&mut out, &mut warnings);
+            drop(queue);
+            let _ = write_all(stderr, &warnings);
+            let mut broken = false;
+            for slice in out.chunks(SLICE) {
+                broken = broken || write_all(stdout, slice).is_err();
+                let mut queue = shared.lock();
+                queue.in_flight = queue.in_flight.saturating_sub(slice.len());
+            }
+            for buffer in [&mut out, &mut warnings] {
+                buffer.clear();
+                buffer.shrink_to(KEPT_CAPACITY);
+            }
+            queue = shared.lock();
+            queue.in_flight = 0;
+            if broken {
+                // Nobody will ever read it; files go on.
+                queue.closed = true;
+                queue.out = Vec::new();
+                queue.gaps = Vec::new();
+            }
+        } else {
+            queue.thread_waits = true;
+            shared.idle.notify_all();
+            if queue.ending {
+                return;
+            }
+            queue = shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Writes everything, waiting as long as it takes.
+fn write_all(fd: &OwnedFd, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match write(fd, bytes) {
+            Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            // Somebody who shares the description made it non-blocking.
+            Err(Errno::AGAIN) => {
+                match poll(&mut [PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::OUT)], None) {
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(errno) => return Err(errno),
+                }
+            }
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::OFlags;
+    use rustix::pipe::{PipeFlags, pipe_with};
+    use std::fs::File;
+    use std::io::{BufRead, BufReader, Read};
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn pipe() -> (OwnedFd, OwnedFd) {
+        pipe_with(PipeFlags::CLOEXEC).unwrap()
+    }
+
+    fn null() -> OwnedFd {
+        File::options().write(true).open("/dev/null").unwrap().into()
+    }
+
+    #[test]
+    fn lines_of_several_streams_are_whole_and_labelled() {
+        let (read_end, stdout) = pipe();
+        let console = Console::start(stdout, null()).unwrap();
+        let mut coder = Shown::new(b"coder", Forward::Label);
+        let mut raw = Shown::new(b"raw", Forward::Raw);
+        let mut off = Shown::new(b"off", Forward::Off);
+        console.show(&mut coder, b"one\ntw");
+        console.show(&mut raw, b"plain\n");
+        console.show(&mut off, b"never\n");
+        console.show(&mut coder, b"o\nthree");
+        console.finish(&mut coder);
+        console.finish(&mut raw);
+        assert!(console.flush(PATIENCE));
+        let mut lines = BufReader::new(File::from(read_end));
+        for expected in ["coder | one\n", "plain\n", "coder | two\n", "coder | three\n"] {
+            let mut line = String::new();
+            lines.read_line(&mut line).unwrap();
+            assert_eq!(line, expected);
+        }
+    }
+
+    #[test]
+    fn a_long_line_is_marked_where_it_is_cut() {
+        let (read_end, stdout) = pipe();
+        let console = Console::start(stdout, null()).unwrap();
+        let mut coder = Shown::new(b"c", Forward::Label);
+        console.show(&mut coder, &vec![b'x'; crate::lines::SHOWN + 1]);
+        console.finish(&mut coder);
+        let mut lines = BufReader::new(File::from(read_end)).lines();
+        let first = lines.next().unwrap().unwrap();
+        assert!(first.starts_with("c | xxx") && first.ends_with("xxx [gatevisor: line continues]"));
+        assert_eq!(lines.next().unwrap().unwrap(), "c | [gatevisor: line continued] x");
+    }
+
+    #[test]
+    fn a_stalled_output_delays_nobody_and_the_gap_is_counted_in_its_place() {
+        let (read_end, stdout) = pipe();
+        // The pipe is full from the beginning, so the thread gets nowhere.
+        write_all(&stdout, &b"full...\n".repeat(8 << 10)).unwrap();
+        let console = Console::start(stdout, null()).unwrap();
+        let mut coder = Shown::new(b"coder", Forward::Label);
+        let mut writer = Shown::new(b"writer", Forward::Label);
+        let total = 40_000;
+        for number in 0..total {
+            console.show(&mut coder, format!("{number:090}\n").as_bytes());
+        }
+        // Longer than what `coder` had no room for.
+        console.show(&mut writer, format!("{:0300}\n{:0300}\n", 1, 2).as_bytes());
+        assert!(!console.flush(Duration::ZERO));
+        // Read until the stall is over, then write on: what comes after the gap is after the announcement.
+        let mut lines = BufReader::new(File::from(read_end)).lines().map(Result::unwrap).skip(8 << 10);
+        let mut next = 0;
+        let announced = loop {
+            let line = lines.next().unwrap();
+            match line.strip_prefix("coder | ") {
+                Some(number) => {
+                    assert_eq!(number.parse::<u64>().unwrap(), next, "in order, none missing");
+                    next += 1;
+                }
+                None => break line,
+            }
+        };
+        let missing = total - next;
+        assert!(missing > 0);
+        assert_eq!(announced, format!("[gatevisor: {missing} lines of coder not shown: output was stalled]"));
+        assert_eq!(lines.next().unwrap(), "[gatevisor: 2 lines of writer not shown: output was stalled]");
+        console.show(&mut coder, b"again\n");
+        console.show(&mut writer, b"too\n");
+        assert_eq!(lines.next().unwrap(), "coder | again");
+        assert_eq!(lines.next().unwrap(), "writer | too");
+        assert!(console.flush(PATIENCE));
+    }
+
+    #[test]
+    fn the_queue_has_a_bound() {
+        let (_read_end, stdout) = pipe();
+        let console = Console::start(stdout, null()).unwrap();
+        let mut coder = Shown::new(b"coder", Forward::Label);
+        for _ in 0..64 {
+            console.show(&mut coder, &b"x\n".repeat(32 << 10));
+        }
+        for _ in 0..10_000 {
+            console.warn(&"w".repeat(100));
+        }
+        let queue = console.shared.lock();
+        assert!(
+            queue.out.len() + queue.in_flight <= QUEUE
+                && queue.warnings.len() <= WARNINGS
+                && queue.gaps.len() <= 1
+        );
+    }
+
+    #[test]
+    fn a_closed_output_is_the_end_of_showing_and_of_nothing_else() {
+        let (read_end, stdout) = pipe();
+        let (warned, stderr) = pipe();
+        drop(read_end);
+        let console = Console::start(stdout, stderr).unwrap();
+        let mut coder = Shown::new(b"coder", Forward::Label);
+        console.show(&mut coder, b"into the void\n");
+        assert!(console.flush(PATIENCE));
+        console.show(&mut coder, b"more\n");
+        console.warn("still here");
+        assert!(console.flush(PATIENCE));
+        let mut text = [0; 11];
+        File::from(warned).read_exact(&mut text).unwrap();
+        assert_eq!(&text, b"still here\n");
+    }
+
+    #[test]
+    fn an_output_that_somebody_made_non_blocking_is_waited_for() {
+        let (read_end, stdout) = pipe();
+        rustix::fs::fcntl_setfl(&stdout, OFlags::NONBLOCK).unwrap();
+        let console = Console::start(stdout, null()).unwrap();
+        let mut coder = Shown::new(b"c", Forward::Raw);
+        let text = b"0123456789abcde\n".repeat(16 << 10);
+        console.show(&mut coder, &text);
+        let mut found = vec![0; text.len()];
+        File::from(read_end).read_exact(&mut found).unwrap();
+        assert!(found == text);
+    }
+}

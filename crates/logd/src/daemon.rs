@@ -1,0 +1,384 @@
+//! The log daemon: one process that reads the pipes of all services of one owner.
+//!
+//! *Lives here:* the loop over the socket, the pipes and the times at which a disk is tried again.
+//! *Does not live here:* the packets' bytes (`protocol`), what becomes of a batch (`stream`).
+//!
+//! One thread does all this; a second one writes to standard output (`console`). No operation on one service looks
+//! at the others: what waits for a time is kept in a set of its own.
+//!
+//! The supervisor keeps the write ends, so no pipe ends while the daemon lives; a pipe is done with when the
+//! supervisor says so and it holds nothing more. Signals that a terminal sends to everybody are not for us.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use gatevisor_sys::clock::monotonic_ms;
+use gatevisor_sys::signal::{SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTTOU, SignalFd};
+use gatevisor_wire::name::ServiceName;
+use rustix::event::epoll;
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+
+use crate::batch::Taken;
+use crate::console::Console;
+use crate::moment::until;
+use crate::protocol::{MAX_PACKET, Order, released};
+use crate::settings::Settings;
+use crate::stream::{Desk, Stream, make_non_blocking};
+use crate::words::{chain, say};
+
+/// Milliseconds that a stream may need to leave while its file cannot be written.
+const GIVE_UP_MS: u64 = 5_000;
+/// How long the console may take to show the last lines.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Packets read before the pipes get their turn again.
+const PACKETS: usize = 64;
+/// Events taken at once.
+const EVENTS: usize = 64;
+/// Names the socket among the events; ids are 32 bits, so no pipe has it.
+const SOCKET: u64 = u64::MAX;
+/// Exit code when the system refused something without which nothing can be done.
+const EXIT_SYSTEM: u8 = 111;
+/// The descriptor on which the supervisor passes the socket.
+const SOCKET_FD: i32 = 3;
+
+/// Runs the log daemon as the supervisor starts it: the socket is descriptor 3.
+pub fn main() -> ExitCode {
+    let stdout = std::io::stdout().as_fd().try_clone_to_owned();
+    match (gatevisor_sys::process::adopt_fd(SOCKET_FD), stdout) {
+        (Ok(socket), Ok(stdout)) => run(socket, stdout),
+        (Err(error), _) => {
+            say(&format!(
+                "gatevisor: logd: no socket on descriptor {SOCKET_FD}: {error}; the supervisor starts this"
+            ));
+            ExitCode::from(EXIT_SYSTEM)
+        }
+        (_, Err(error)) => {
+            say(&format!("gatevisor: logd: no standard output: {error}"));
+            ExitCode::from(EXIT_SYSTEM)
+        }
+    }
+}
+
+/// Runs the log daemon on a socket to its supervisor until that says `Q` or is gone.
+///
+/// Lines are shown on `stdout`; warnings go to standard error. Call it before the process has a second thread:
+/// `SIGTERM`, `SIGINT`, `SIGHUP`, `SIGQUIT`, `SIGPIPE`, `SIGTTOU` and `SIGXFSZ` are blocked for good.
+pub fn run(socket: OwnedFd, stdout: OwnedFd) -> ExitCode {
+    match std::io::stderr().as_fd().try_clone_to_owned() {
+        Ok(stderr) => run_with(socket, stdout, stderr),
+        Err(error) => {
+            say(&format!("gatevisor: logd: no standard error: {error}"));
+            ExitCode::from(EXIT_SYSTEM)
+        }
+    }
+}
+
+/// Runs the log daemon as [`run`] does, with warnings on `stderr`.
+pub fn run_with(socket: OwnedFd, stdout: OwnedFd, stderr: OwnedFd) -> ExitCode {
+    allow_many_files();
+    // Blocked, not handled: they stay pending and are nobody's business.
+    let blocked = SignalFd::new(&[SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPIPE, SIGTTOU, Signal::XFSZ.as_raw()]);
+    let result = match (blocked, Console::start(stdout, stderr)) {
+        (Ok(signals), Ok(console)) => {
+            let result = Daemon::new(socket, console).and_then(Daemon::run);
+            drop(signals);
+            result
+        }
+        (Err(errno), _) => Err(errno),
+        (_, Err(error)) => Err(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(errno) => {
+            say(&format!("gatevisor: logd: cannot go on: {}", chain(&errno)));
+            ExitCode::from(EXIT_SYSTEM)
+        }
+    }
+}
+
+/// Raises the limit of open files as far as it goes: a service takes four, and the usual limit is 1024.
+fn allow_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+/// A pipe, and how far it is from being done with.
+struct Entry {
+    stream: Stream,
+    /// The loop is told when the pipe has something.
+    watched: bool,
+    /// How many bytes are still to be taken, once that is settled; `None` while services write.
+    left: Option<u64>,
+    leaving: Option<Leaving>,
+}
+
+#[derive(Clone, Copy)]
+struct Leaving {
+    give_up_at_ms: u64,
+    answer: bool,
+}
+
+struct Daemon {
+    socket: Option<OwnedFd>,
+    epoll: OwnedFd,
+    desk: Desk,
+    entries: BTreeMap<u32, Entry>,
+    /// Those for which a time counts: something is held back, or they are leaving.
+    timed: BTreeSet<u32>,
+    answers: VecDeque<[u8; 5]>,
+    answers_blocked: bool,
+}
+
+impl Daemon {
+    fn new(socket: OwnedFd, console: Console) -> Result<Self, Errno> {
+        make_non_blocking(&socket)?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &socket, epoll::EventData::new_u64(SOCKET), epoll::EventFlags::IN)?;
+        Ok(Self {
+            socket: Some(socket),
+            epoll,
+            desk: Desk::new(console),
+            entries: BTreeMap::new(),
+            timed: BTreeSet::new(),
+            answers: VecDeque::new(),
+            answers_blocked: false,
+        })
+    }
+
+    fn run(mut self) -> Result<(), Errno> {
+        let mut events: Vec<epoll::Event> = Vec::with_capacity(EVENTS);
+        while self.socket.is_some() || !self.entries.is_empty() {
+            let timeout = self.next_time_ms().map(until);
+            events.clear();
+            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(errno) => return Err(errno),
+            }
+            for event in &events {
+                let (data, flags) = (event.data.u64(), event.flags);
+                match u32::try_from(data) {
+                    Ok(id) => self.advance(id),
+                    Err(_) => self.handle_socket(flags),
+                }
+            }
+            self.handle_times();
+        }
+        if !self.desk.console.flush(LAST_WORDS) {
+            // Standard output is stalled; the lines are in the files, and the container is going.
+            self.desk
+                .console
+                .warn("gatevisor: logd: standard output is stalled; the last lines were not shown");
+        }
+        Ok(())
+    }
+
+    /// Returns when the next of the timed entries is due.
+    fn next_time_ms(&self) -> Option<u64> {
+        let times = self.timed.iter().filter_map(|id| self.entries.get(id)).flat_map(|entry| {
+            [entry.stream.retry_at_ms(), entry.leaving.map(|leaving| leaving.give_up_at_ms)]
+        });
+        times.flatten().min()
+    }
+
+    fn handle_times(&mut self) {
+        if self.timed.is_empty() {
+            return;
+        }
+        let now = monotonic_ms();
+        let ids: Vec<u32> = self.timed.iter().copied().collect();
+        for id in ids {
+            let Some(entry) = self.entries.get_mut(&id) else {
+                self.timed.remove(&id);
+                continue;
+            };
+            let retry = entry.stream.retry_at_ms().is_some_and(|at| at <= now);
+            let give_up = entry.leaving.is_some_and(|leaving| leaving.give_up_at_ms <= now);
+            if retry {
+                entry.stream.retry(&mut self.desk);
+            }
+            if retry || give_up {
+                self.advance(id);
+            }
+        }
+    }
+
+    /// Reads what a pipe has and its file can take, and lets it go when it is done with.
+    fn advance(&mut self, id: u32) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        // A service that writes without end shall not keep the others waiting.
+        let live = entry.left.is_none();
+        while entry.stream.room() > 0 && entry.left != Some(0) {
+            let limit = usize::try_from(entry.left.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+            match (entry.stream.pump(limit, &mut self.desk), &mut entry.left) {
+                (Taken::Some(n), Some(left)) => {
+                    *left = left.saturating_sub(u64::try_from(n).unwrap_or(u64::MAX));
+                }
+                (Taken::Some(_) | Taken::Empty, None) => {}
+                (Taken::Empty | Taken::End, left) => *left = Some(0),
+            }
+            if live {
+                break;
+            }
+        }
+        let settled = entry.stream.retry_at_ms().is_none();
+        let late = entry.leaving.is_some_and(|leaving| leaving.give_up_at_ms <= monotonic_ms());
+        if (entry.left == Some(0) && settled) || late {
+            entry.stream.abandon(entry.left.unwrap_or(0), &self.desk);
+            entry.stream.close(&mut self.desk);
+            if let Some(leaving) = entry.leaving {
+                self.remove(id, leaving.answer);
+                return;
+            }
+        }
+        self.watch(id);
+    }
+
+    /// Makes the loop wait for exactly what can be acted upon.
+    fn watch(&mut self, id: u32) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let wanted = entry.left.is_none() && entry.stream.room() > 0;
+        if wanted != entry.watched {
+            // A pipe that is not to be read is taken out: its end would be reported over and over.
+            let pipe = entry.stream.pipe();
+            let changed = if wanted {
+                let data = epoll::EventData::new_u64(u64::from(id));
+                epoll::add(&self.epoll, pipe, data, epoll::EventFlags::IN)
+            } else {
+                epoll::delete(&self.epoll, pipe)
+            };
+            if let Err(errno) = changed {
+                let why = chain(&errno);
+                self.desk.console.warn(&format!("gatevisor: logd: cannot wait for a log pipe: {why}"));
+            }
+            entry.watched = wanted;
+        }
+        if entry.leaving.is_some() || entry.stream.retry_at_ms().is_some() {
+            self.timed.insert(id);
+        } else {
+            self.timed.remove(&id);
+        }
+    }
+
+    fn remove(&mut self, id: u32, answer: bool) {
+        if let Some(entry) = self.entries.remove(&id)
+            && entry.watched
+        {
+            // The supervisor holds the same pipe, so closing ours does not take it out of the set.
+            let _ = epoll::delete(&self.epoll, entry.stream.pipe());
+        }
+        self.timed.remove(&id);
+        if answer {
+            self.answers.push_back(released(id));
+            self.send_answers();
+        }
+    }
+
+    fn handle_socket(&mut self, flags: epoll::EventFlags) {
+        if flags.contains(epoll::EventFlags::OUT) {
+            self.send_answers();
+        }
+        let mut packet = [0; MAX_PACKET];
+        for _ in 0..PACKETS {
+            let mut fds = Vec::new();
+            let Some(socket) = &self.socket else { return };
+            match gatevisor_sys::socket::recv_with_fds(socket, &mut packet, &mut fds) {
+                Ok(0) => return self.quit(),
+                Ok(n) => self.obey(packet.get(..n).unwrap_or_default(), fds),
+                Err(Errno::AGAIN) => return,
+                Err(Errno::INTR) => {}
+                Err(_) => return self.quit(),
+            }
+        }
+    }
+
+    fn obey(&mut self, packet: &[u8], fds: Vec<OwnedFd>) {
+        match Order::parse(packet) {
+            Some(Order::Take { id, name }) => self.accept(id, name, fds),
+            Some(Order::Release { id }) => self.leave(id, true),
+            Some(Order::Quit) => self.quit(),
+            None => {
+                let shown = packet.get(..16).unwrap_or(packet).escape_ascii();
+                self.desk.console.warn(&format!("gatevisor: logd: the supervisor sent `{shown}`; ignored"));
+            }
+        }
+    }
+
+    fn accept(&mut self, id: u32, name: &[u8], fds: Vec<OwnedFd>) {
+        let mut fds = fds.into_iter();
+        let (Some(pipe), directory) = (fds.next(), fds.next()) else {
+            self.desk.console.warn(&format!("gatevisor: logd: no pipe came with service {id}; ignored"));
+            return;
+        };
+        let Ok(name) = ServiceName::new(name) else {
+            let shown = name.escape_ascii();
+            self.desk.console.warn(&format!("gatevisor: logd: `{shown}` is no name of a service; ignored"));
+            return;
+        };
+        // A supervisor that gives the same number twice has forgotten the first.
+        self.leave(id, false);
+        if let Some(mut old) = self.entries.remove(&id) {
+            old.stream.close(&mut self.desk);
+            old.stream.abandon(old.left.unwrap_or(0), &self.desk);
+        }
+        let _ = make_non_blocking(&pipe);
+        let console = &self.desk.console;
+        let settings = Settings::of_service(directory, &name, &mut |line| console.warn(&line));
+        let stream = Stream::new(pipe, settings);
+        self.entries.insert(id, Entry { stream, watched: false, left: None, leaving: None });
+        self.watch(id);
+    }
+
+    /// Drains a pipe and lets it go; what its file cannot take at once gets some time.
+    fn leave(&mut self, id: u32, answer: bool) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            if answer {
+                // Whoever asks again, or asks for what never came, must not wait for ever.
+                self.answers.push_back(released(id));
+                self.send_answers();
+            }
+            return;
+        };
+        let answer = answer || entry.leaving.is_some_and(|leaving| leaving.answer);
+        // What is in the pipe now; a writer that is still there shall not keep us for ever.
+        entry.left = Some(entry.left.unwrap_or_else(|| entry.stream.waiting()));
+        entry.leaving = Some(Leaving { give_up_at_ms: monotonic_ms().saturating_add(GIVE_UP_MS), answer });
+        self.advance(id);
+    }
+
+    fn quit(&mut self) {
+        if let Some(socket) = self.socket.take() {
+            let _ = epoll::delete(&self.epoll, &socket);
+        }
+        self.answers.clear();
+        let ids: Vec<u32> = self.entries.keys().copied().collect();
+        for id in ids {
+            self.leave(id, false);
+        }
+    }
+
+    fn send_answers(&mut self) {
+        let Some(socket) = &self.socket else { return };
+        while let Some(answer) = self.answers.front() {
+            match gatevisor_sys::socket::send_with_fds(socket, answer, &[]) {
+                Ok(_) => {
+                    self.answers.pop_front();
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                // The end of the socket will be read.
+                Err(_) => self.answers.clear(),
+            }
+        }
+        let blocked = !self.answers.is_empty();
+        if blocked != self.answers_blocked {
+            self.answers_blocked = blocked;
+            let mut flags = epoll::EventFlags::IN;
+            flags.set(epoll::EventFlags::OUT, blocked);
+            let _ = epoll::modify(&self.epoll, socket, epoll::EventData::new_u64(SOCKET), flags);
+        }
+    }
+}

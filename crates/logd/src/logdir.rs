@@ -1,0 +1,575 @@
+//! A log directory, as s6-log keeps one.
+//!
+//! *Lives here:* `current` (0644 while it is written, 0744 once it is closed cleanly), archives, `lock`, `state`;
+//! opening what somebody else left, writing, rotating, closing. Everything goes through one descriptor of the
+//! directory, so a directory that is renamed or replaced under us is never half one and half another.
+//! *Does not live here:* what to do when it fails (the sink decides), and when to rotate (`rotation` decides).
+//!
+//! **Source:** s6-log, "Logdirs". One difference: an archive is renamed straight from `current` instead of by way of
+//! `previous`; a crash in between leaves either a `current` that was closed cleanly, or none, and both are what
+//! every reader of such directories expects. A `previous` or `processed` that s6-log left is put away as it would.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use gatevisor_wire::tai::Tai64n;
+use rustix::fs::{
+    AtFlags, Dir, Mode, OFlags, SeekFrom, fchmod, fstat, fsync, mkdirat, openat, statat, unlinkat,
+};
+use rustix::io::{Errno, read, write};
+
+use crate::rotation::{Archive, Fill, Step, next_step, surplus};
+
+const CURRENT: &str = "current";
+/// Mode of a `current` that is being written.
+const OPEN_MODE: Mode = Mode::from_raw_mode(0o644);
+/// Mode of a file that was synced and closed; the owner's execute bit says so.
+const CLOSED_MODE: Mode = Mode::from_raw_mode(0o744);
+const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
+
+/// Why a log directory cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DirError {
+    /// Another writer has it.
+    #[error("it is locked by another writer")]
+    Locked,
+    /// It, or its `current`, was removed while we wrote.
+    #[error("it was removed")]
+    Gone,
+    /// The system refused a step.
+    #[error("{doing} (errno {})", source.raw_os_error())]
+    System {
+        /// What was tried.
+        doing: &'static str,
+        /// Why not.
+        #[source]
+        source: Errno,
+    },
+}
+
+impl DirError {
+    fn system(doing: &'static str) -> impl Fn(Errno) -> Self {
+        move |source| Self::System { doing, source }
+    }
+
+    /// Returns whether the disk, and not the directory's name or rights, is in the way; it may pass by itself.
+    pub fn is_refusal_of_the_disk(self) -> bool {
+        match self {
+            Self::Locked | Self::Gone => false,
+            Self::System { source, .. } => matches!(
+                source,
+                Errno::NOSPC
+                    | Errno::DQUOT
+                    | Errno::IO
+                    | Errno::FBIG
+                    | Errno::NOMEM
+                    | Errno::NFILE
+                    | Errno::MFILE
+                    | Errno::NOBUFS
+                    | Errno::STALE
+                    | Errno::TIMEDOUT
+            ),
+        }
+    }
+}
+
+/// A write that did not get everything into the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unfiled {
+    /// Bytes that did get there.
+    pub filed: usize,
+    /// Why the rest did not.
+    pub error: DirError,
+}
+
+/// How large and how many the files of a directory may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Size in bytes that `current` does not exceed, except by one line.
+    pub size: u64,
+    /// Archives kept beside `current`.
+    pub keep: u32,
+}
+
+/// A log directory that this process writes.
+#[derive(Debug)]
+pub struct LogDir {
+    // Closed before the lock is released, which follows it here.
+    current: Option<OwnedFd>,
+    directory: OwnedFd,
+    fill: Fill,
+    limits: Limits,
+    _lock: Lock,
+}
+
+impl LogDir {
+    /// Opens the directory `path` (relative to `base` unless absolute) for writing, making it if need be.
+    ///
+    /// A `current` that was not closed cleanly is put away as `.u`, as s6-log does.
+    pub fn open(base: BorrowedFd<'_>, path: &Path, limits: Limits, now: Tai64n) -> Result<Self, DirError> {
+        make_directories(base, path).map_err(DirError::system("cannot make the directory"))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = openat(base, path, flags, Mode::empty())
+            .map_err(DirError::system("cannot open the directory"))?;
+        let lock = Lock::take(&directory)?;
+        recover(&directory, limits, now).map_err(DirError::system("cannot put away what a crash left"))?;
+        let mut opened =
+            Self { current: None, directory, fill: Fill { len: 0, mid_line: false }, limits, _lock: lock };
+        opened.open_current()?;
+        if opened.fill.mid_line {
+            // Somebody closed it cleanly within a line; ours does not continue theirs.
+            opened.write(b"\n", now).map_err(|unfiled| unfiled.error)?;
+        }
+        Ok(opened)
+    }
+
+    /// Writes `bytes`, rotating between lines as the limits say.
+    ///
+    /// # Errors
+    /// Says how many bytes are in the file all the same; the rest can be tried again.
+    pub fn write(&mut self, bytes: &[u8], now: Tai64n) -> Result<(), Unfiled> {
+        let mut filed: usize = 0;
+        while let Some(step) = next_step(self.fill, self.limits.size, bytes.get(filed..).unwrap_or_default())
+        {
+            let done = match step {
+                Step::Rotate => self.rotate(now).map(|()| 0),
+                Step::Write(n) => {
+                    let end = filed.saturating_add(n);
+                    self.write_some(bytes.get(filed..end).unwrap_or_default())
+                }
+            };
+            match done {
+                Ok(n) => filed = filed.saturating_add(n),
+                Err(error) => return Err(Unfiled { filed, error }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the last line, syncs, and marks `current` as closed cleanly.
+    pub fn close(mut self, now: Tai64n) -> Result<(), DirError> {
+        if self.fill.mid_line {
+            self.write(b"\n", now).map_err(|unfiled| unfiled.error)?;
+        }
+        match &self.current {
+            Some(current) => seal(current),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns whether somebody removed `current`, so that what is written now would be lost.
+    pub fn is_gone(&self) -> bool {
+        self.current.as_ref().is_some_and(|fd| fstat(fd).is_ok_and(|stat| stat.st_nlink == 0))
+    }
+
+    fn write_some(&mut self, bytes: &[u8]) -> Result<usize, DirError> {
+        if self.current.is_none() {
+            self.open_current()?;
+        }
+        let Some(current) = &self.current else { return Err(DirError::Gone) };
+        let n = loop {
+            match write(current, bytes) {
+                Ok(0) => return Err(DirError::System { doing: "cannot write `current`", source: Errno::IO }),
+                Ok(n) => break n,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(DirError::system("cannot write `current`")(errno)),
+            }
+        };
+        self.fill.len = self.fill.len.saturating_add(u64::try_from(n).unwrap_or(u64::MAX));
+        self.fill.mid_line = bytes.get(..n).and_then(<[u8]>::last).is_some_and(|b| *b != b'\n');
+        Ok(n)
+    }
+
+    fn open_current(&mut self) -> Result<(), DirError> {
+        let failed = DirError::system("cannot open `current`");
+        let flags = OFlags::RDWR
+            | OFlags::CREATE
+            | OFlags::APPEND
+            | OFlags::NOFOLLOW
+            | OFlags::NONBLOCK
+            | OFlags::CLOEXEC;
+        let current = openat(&self.directory, CURRENT, flags, OPEN_MODE).map_err(&failed)?;
+        let stat = fstat(&current).map_err(&failed)?;
+        if !is_regular(&stat) {
+            return Err(failed(Errno::INVAL));
+        }
+        fchmod(&current, OPEN_MODE).map_err(&failed)?;
+        let len = u64::try_from(stat.st_size).unwrap_or(0);
+        self.fill = Fill { len, mid_line: len > 0 && !ends_with_newline(&current) };
+        self.current = Some(current);
+        Ok(())
+    }
+
+    fn rotate(&mut self, now: Tai64n) -> Result<(), DirError> {
+        if let Some(current) = &self.current {
+            seal(current)?;
+            let put_away = archives(&self.directory).and_then(|mut present| {
+                let archive = Archive::next(now, &present, true);
+                rustix::fs::renameat(&self.directory, CURRENT, &self.directory, archive.name())?;
+                present.push(archive);
+                Ok(present)
+            });
+            let mut present = match put_away {
+                Ok(present) => present,
+                Err(Errno::NOENT) => return Err(DirError::Gone),
+                Err(errno) => {
+                    // It is written on, so it is not closed.
+                    let _ = fchmod(current, OPEN_MODE);
+                    return Err(DirError::system("cannot rename `current` to an archive")(errno));
+                }
+            };
+            self.current = None;
+            trim(&self.directory, &mut present, self.limits.keep);
+        }
+        self.open_current()
+    }
+}
+
+/// Syncs a file and marks it as closed cleanly.
+fn seal(file: &OwnedFd) -> Result<(), DirError> {
+    match fsync(file) {
+        // Some file systems have nothing to sync.
+        Ok(()) | Err(Errno::INVAL | Errno::NOTSUP) => {}
+        Err(errno) => return Err(DirError::system("cannot sync `current`")(errno)),
+    }
+    fchmod(file, CLOSED_MODE).map_err(DirError::system("cannot mark `current` as closed"))
+}
+
+fn ends_with_newline(file: &OwnedFd) -> bool {
+    let mut last = [0];
+    let found = rustix::fs::seek(file, SeekFrom::End(-1)).and_then(|_| read(file, &mut last));
+    found == Ok(1) && last == *b"\n"
+}
+
+fn is_regular(stat: &rustix::fs::Stat) -> bool {
+    rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file()
+}
+
+/// Makes the directory `path` and those above it.
+fn make_directories(base: BorrowedFd<'_>, path: &Path) -> Result<(), Errno> {
+    match mkdirat(base, path, DIRECTORY_MODE) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(Errno::NOENT) => {
+            // Ends at "/" or at the empty path, where there is nothing to make.
+            let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).ok_or(Errno::NOENT)?;
+            make_directories(base, parent)?;
+            match mkdirat(base, path, DIRECTORY_MODE) {
+                Err(Errno::EXIST) => Ok(()),
+                other => other,
+            }
+        }
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Returns the archives in a directory, in no order.
+pub(crate) fn archives(directory: impl AsFd) -> Result<Vec<Archive>, Errno> {
+    let mut found = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        found.extend(Archive::parse(entry?.file_name().to_bytes()));
+    }
+    Ok(found)
+}
+
+/// Deletes the oldest archives; one that cannot be deleted is tried again at the next rotation.
+fn trim(directory: &OwnedFd, present: &mut [Archive], keep: u32) {
+    for archive in surplus(present, keep) {
+        let _ = unlinkat(directory, archive.name(), AtFlags::empty());
+    }
+}
+
+/// Puts away what a writer left that did not close cleanly.
+fn recover(directory: &OwnedFd, limits: Limits, now: Tai64n) -> Result<(), Errno> {
+    if look(directory, CURRENT)?.is_some_and(|found| found.closed) {
+        return Ok(());
+    }
+    forget(directory, "newstate")?;
+    if look(directory, "processed")?.is_some_and(|found| found.closed) {
+        // A processor had finished, so its output stands for `previous`.
+        forget(directory, "previous")?;
+        put_away(directory, "processed", true, now)?;
+    } else {
+        forget(directory, "processed")?;
+        put_away(directory, "previous", false, now)?;
+    }
+    put_away(directory, CURRENT, false, now)?;
+    let flags = OFlags::WRONLY
+        | OFlags::CREATE
+        | OFlags::TRUNC
+        | OFlags::NOFOLLOW
+        | OFlags::NONBLOCK
+        | OFlags::CLOEXEC;
+    drop(openat(directory, "state", flags, OPEN_MODE)?);
+    trim(directory, &mut archives(directory)?, limits.keep);
+    Ok(())
+}
+
+struct Found {
+    closed: bool,
+    empty: bool,
+    linked_elsewhere: bool,
+}
+
+fn look(directory: &OwnedFd, name: &str) -> Result<Option<Found>, Errno> {
+    match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(Found {
+            closed: is_regular(&stat) && Mode::from_raw_mode(stat.st_mode).contains(Mode::XUSR),
+            empty: stat.st_size == 0,
+            linked_elsewhere: stat.st_nlink > 1,
+        })),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Renames a leftover to an archive, or removes it if it is empty or already has an archive's name.
+fn put_away(directory: &OwnedFd, name: &str, safe: bool, now: Tai64n) -> Result<(), Errno> {
+    match look(directory, name)? {
+        None => Ok(()),
+        // s6-log links before it unlinks, so a second link is the archive.
+        Some(found) if found.empty || found.linked_elsewhere => forget(directory, name),
+        Some(_) => {
+            let archive = Archive::next(now, &archives(directory)?, safe);
+            rustix::fs::renameat(directory, name, directory, archive.name())
+        }
+    }
+}
+
+fn forget(directory: &OwnedFd, name: &str) -> Result<(), Errno> {
+    match unlinkat(directory, name, AtFlags::empty()) {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
+}
+
+/// The directories that this process writes, by device and inode.
+///
+/// An fcntl lock does not hold against its own process, and is lost when any descriptor of the file is closed; so
+/// two services that name one directory must be told apart before the second opens the lock file.
+static OURS: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
+
+fn ours() -> MutexGuard<'static, BTreeSet<(u64, u64)>> {
+    OURS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The right to write a directory, until dropped.
+#[derive(Debug)]
+struct Lock {
+    // Closing it releases the lock.
+    file: Option<OwnedFd>,
+    key: (u64, u64),
+}
+
+impl Lock {
+    fn take(directory: &OwnedFd) -> Result<Self, DirError> {
+        let failed = DirError::system("cannot lock the directory");
+        let stat = fstat(directory).map_err(&failed)?;
+        let mut ours = ours();
+        let key = (stat.st_dev, stat.st_ino);
+        if ours.contains(&key) {
+            return Err(DirError::Locked);
+        }
+        let file = gatevisor_sys::file::lock(directory, "lock").map_err(&failed)?;
+        let file = file.ok_or(DirError::Locked)?;
+        ours.insert(key);
+        Ok(Self { file: Some(file), key })
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let mut ours = ours();
+        drop(self.file.take());
+        ours.remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+
+    const LIMITS: Limits = Limits { size: 20, keep: 3 };
+
+    fn at(seconds: i64) -> Tai64n {
+        Tai64n::from_unix(seconds, 0)
+    }
+
+    fn open(path: &Path) -> Result<LogDir, DirError> {
+        LogDir::open(rustix::fs::CWD, path, LIMITS, at(1000))
+    }
+
+    fn names(path: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(path).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn archived(path: &Path) -> Vec<PathBuf> {
+        let is_archive = |n: &String| n.starts_with('@');
+        names(path).into_iter().filter(is_archive).map(|n| path.join(n)).collect()
+    }
+
+    fn is_archive(path: &Path, suffix: &str) -> bool {
+        path.extension().is_some_and(|found| found == suffix)
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_directory_is_made_with_its_parents_and_closed_cleanly() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("a/b/c");
+        let mut dir = open(&path).unwrap();
+        dir.write(b"one\n", at(1)).unwrap();
+        assert_eq!(names(&path), ["current", "lock", "state"]);
+        assert_eq!((mode(&path), mode(&path.join("current"))), (0o755, 0o644));
+        dir.close(at(2)).unwrap();
+        assert_eq!(mode(&path.join("current")), 0o744);
+        assert_eq!(fs::read(path.join("current")).unwrap(), b"one\n");
+    }
+
+    #[test]
+    fn a_directory_closed_cleanly_is_continued() {
+        let temp = tempfile::tempdir().unwrap();
+        for line in ["one\n", "two\n"] {
+            let mut dir = open(temp.path()).unwrap();
+            dir.write(line.as_bytes(), at(1)).unwrap();
+            dir.close(at(1)).unwrap();
+        }
+        assert_eq!(fs::read(temp.path().join("current")).unwrap(), b"one\ntwo\n");
+        assert_eq!(archived(temp.path()).len(), 0);
+    }
+
+    #[test]
+    fn what_a_crash_left_is_put_away_as_unclean() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut dir = open(temp.path()).unwrap();
+        dir.write(b"torn", at(1)).unwrap();
+        drop(dir);
+        let mut dir = open(temp.path()).unwrap();
+        dir.write(b"new\n", at(1)).unwrap();
+        let archives = archived(temp.path());
+        assert_eq!(archives.len(), 1);
+        assert!(is_archive(&archives[0], "u"));
+        assert_eq!(fs::read(&archives[0]).unwrap(), b"torn");
+        drop(dir);
+        // A crash before the first line leaves nothing worth an archive.
+        fs::write(temp.path().join("current"), b"").unwrap();
+        drop(open(temp.path()).unwrap());
+        assert_eq!(archived(temp.path()).len(), 1);
+    }
+
+    #[test]
+    fn what_s6_log_left_in_the_middle_of_a_rotation_is_put_away() {
+        let temp = tempfile::tempdir().unwrap();
+        let put = |name: &str, mode: u32| {
+            fs::write(temp.path().join(name), name).unwrap();
+            fs::set_permissions(temp.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+        };
+        put("previous", 0o744);
+        put("newstate", 0o644);
+        put("current", 0o644);
+        drop(open(temp.path()).unwrap());
+        let contents: Vec<Vec<u8>> = archived(temp.path()).iter().map(|p| fs::read(p).unwrap()).collect();
+        assert_eq!(contents, [b"previous".to_vec(), b"current".to_vec()]);
+        assert!(!names(temp.path()).iter().any(|n| n == "previous" || n == "newstate"));
+        // Processed output that is complete stands for `previous`.
+        put("previous", 0o744);
+        put("processed", 0o744);
+        drop(open(temp.path()).unwrap());
+        let archives = archived(temp.path());
+        assert_eq!(fs::read(&archives[2]).unwrap(), b"processed");
+        assert!(is_archive(&archives[2], "s"));
+        // `previous` already has its archive's name.
+        put("previous", 0o744);
+        fs::hard_link(temp.path().join("previous"), temp.path().join("@400000000000ffff00000000.s")).unwrap();
+        drop(open(temp.path()).unwrap());
+        assert!(!temp.path().join("previous").exists());
+    }
+
+    #[test]
+    fn archives_are_named_sealed_and_counted() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut dir = open(temp.path()).unwrap();
+        for number in 0..6i64 {
+            dir.write(format!("line number {number} is x\n").as_bytes(), at(2000 + number)).unwrap();
+        }
+        let archives = archived(temp.path());
+        assert_eq!(archives.len(), 3);
+        assert!(archives.iter().all(|p| mode(p) == 0o744 && is_archive(p, "s")));
+        assert_eq!(fs::read(&archives[0]).unwrap(), b"line number 2 is x\n");
+        assert_eq!(fs::read(temp.path().join("current")).unwrap(), b"line number 5 is x\n");
+        assert_eq!(mode(&temp.path().join("current")), 0o644);
+    }
+
+    #[test]
+    fn one_directory_has_one_writer() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = open(temp.path()).unwrap();
+        assert_eq!(open(temp.path()).unwrap_err(), DirError::Locked);
+        drop(dir);
+        assert!(open(temp.path()).is_ok());
+    }
+
+    #[test]
+    fn a_removed_current_is_noticed() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut dir = open(temp.path()).unwrap();
+        dir.write(b"0123456789\n", at(1)).unwrap();
+        assert!(!dir.is_gone());
+        fs::remove_file(temp.path().join("current")).unwrap();
+        assert!(dir.is_gone());
+        let unfiled = dir.write(b"0123456789\n", at(1)).unwrap_err();
+        assert_eq!(unfiled, Unfiled { filed: 0, error: DirError::Gone });
+    }
+
+    #[test]
+    fn a_last_line_without_a_newline_gets_one() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut dir = open(temp.path()).unwrap();
+        dir.write(b"a\0\xffb", at(1)).unwrap();
+        dir.close(at(1)).unwrap();
+        assert_eq!(fs::read(temp.path().join("current")).unwrap(), b"a\0\xffb\n");
+        // One that somebody else closed without does, too, before ours begin.
+        fs::write(temp.path().join("current"), b"theirs").unwrap();
+        let mut dir = open(temp.path()).unwrap();
+        dir.write(b"ours\n", at(1)).unwrap();
+        assert_eq!(fs::read(temp.path().join("current")).unwrap(), b"theirs\nours\n");
+    }
+
+    #[test]
+    fn neither_a_link_nor_a_fifo_is_written() {
+        let temp = tempfile::tempdir().unwrap();
+        let victim = temp.path().join("victim");
+        fs::write(&victim, b"kept").unwrap();
+        let path = temp.path().join("log");
+        fs::create_dir(&path).unwrap();
+        std::os::unix::fs::symlink(&victim, path.join("current")).unwrap();
+        // An unclean leftover, whatever it is, is put away by renaming it.
+        let mut dir = open(&path).unwrap();
+        dir.write(b"line\n", at(1)).unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"kept");
+        drop(dir);
+        fs::remove_file(path.join("lock")).unwrap();
+        std::os::unix::fs::symlink(&victim, path.join("lock")).unwrap();
+        assert!(matches!(open(&path), Err(DirError::System { source: Errno::LOOP, .. })));
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_says_why() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::write(temp.path().join("file"), b"").unwrap();
+        let error = open(&temp.path().join("file/log")).unwrap_err();
+        assert_eq!(error.to_string(), "cannot make the directory (errno 20)");
+        assert!(!error.is_refusal_of_the_disk());
+        assert!(DirError::system("x")(Errno::NOSPC).is_refusal_of_the_disk());
+    }
+}

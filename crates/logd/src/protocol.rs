@@ -1,0 +1,81 @@
+//! What the supervisor and the log daemon say to each other, one packet each.
+//!
+//! *Lives here:* the bytes. *Does not live here:* the socket, and the descriptors that travel along.
+//!
+//! | packet | from | meaning |
+//! |---|---|---|
+//! | `A` id name | supervisor | take the pipe (first descriptor) of this service (its directory is the second) |
+//! | `R` id | supervisor | the slot is gone: drain the pipe, close it, answer `R` id |
+//! | `Q` | supervisor | there are no more writers: drain everything and end |
+//! | `R` id | daemon | released |
+//!
+//! An id is four bytes, little endian. The end of the socket means `Q`.
+
+/// Longest packet in bytes.
+pub(crate) const MAX_PACKET: usize = 512;
+
+/// What the supervisor asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order<'a> {
+    /// Take the pipe of a service.
+    Take {
+        /// Names the pipe from now on.
+        id: u32,
+        /// The service's name.
+        name: &'a [u8],
+    },
+    /// Let go of a pipe.
+    Release {
+        /// The pipe's id.
+        id: u32,
+    },
+    /// Let go of everything and end.
+    Quit,
+}
+
+impl<'a> Order<'a> {
+    /// Returns the order in a packet, or `None` if it is none.
+    pub fn parse(packet: &'a [u8]) -> Option<Self> {
+        let (tag, rest) = packet.split_first()?;
+        match (tag, rest.split_first_chunk()) {
+            (b'A', Some((id, name))) if !name.is_empty() => {
+                Some(Self::Take { id: u32::from_le_bytes(*id), name })
+            }
+            (b'R', Some((id, []))) => Some(Self::Release { id: u32::from_le_bytes(*id) }),
+            (b'Q', None) if rest.is_empty() => Some(Self::Quit),
+            _ => None,
+        }
+    }
+}
+
+/// Returns the packet that says that a pipe is released.
+pub(crate) const fn released(id: u32) -> [u8; 5] {
+    let [a, b, c, d] = id.to_le_bytes();
+    [b'R', a, b, c, d]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_mean_what_the_table_says() {
+        let table: [(&[u8], Option<Order<'_>>); 11] = [
+            (b"A\x02\x01\0\0gateway-coder", Some(Order::Take { id: 258, name: b"gateway-coder" })),
+            (b"A\x02\x01\0\0", None),
+            (b"A\x02\x01", None),
+            (b"R\xff\xff\xff\xff", Some(Order::Release { id: u32::MAX })),
+            (b"R\xff\xff\xff\xffx", None),
+            (b"R\xff", None),
+            (b"Q", Some(Order::Quit)),
+            (b"Qx", None),
+            (b"Q\0\0\0\0", None),
+            (b"", None),
+            (b"X", None),
+        ];
+        for (packet, order) in table {
+            assert_eq!(Order::parse(packet), order, "{}", packet.escape_ascii());
+        }
+        assert_eq!(Order::parse(&released(7)), Some(Order::Release { id: 7 }));
+    }
+}

@@ -1,0 +1,213 @@
+//! When a log file is full, what its archives are called, and which of them must go.
+//!
+//! *Lives here:* decisions, from numbers and names alone. *Does not live here:* the files.
+
+use std::time::Duration;
+
+use gatevisor_wire::tai::{HEX_SIZE, Tai64n};
+use memchr::{memchr, memrchr};
+
+/// Length of an archive's name: `@`, 24 digits, `.s` or `.u`.
+pub const ARCHIVE_NAME: usize = HEX_SIZE + 3;
+
+/// What to do next with bytes that wait for a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Write this many of them, at least one.
+    Write(usize),
+    /// Begin a new file first.
+    Rotate,
+}
+
+/// Where a file stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fill {
+    /// Its length in bytes.
+    pub len: u64,
+    /// It ends in the middle of a line.
+    pub mid_line: bool,
+}
+
+/// Returns what to do next, or `None` when nothing waits.
+///
+/// A file is never rotated within a line, and exceeds `limit` only by finishing a line that it had begun, or by a
+/// line that no file of this size can hold.
+pub fn next_step(fill: Fill, limit: u64, waiting: &[u8]) -> Option<Step> {
+    if waiting.is_empty() {
+        return None;
+    }
+    let room = usize::try_from(limit.saturating_sub(fill.len)).unwrap_or(usize::MAX);
+    if waiting.len() <= room {
+        return Some(Step::Write(waiting.len()));
+    }
+    let fits = waiting.get(..room).unwrap_or(waiting);
+    if let Some(last_end) = memrchr(b'\n', fits) {
+        return Some(Step::Write(last_end.saturating_add(1)));
+    }
+    if fill.len > 0 && !fill.mid_line {
+        return Some(Step::Rotate);
+    }
+    // The line that is under way, or the first line of an empty file: it must go somewhere, whole.
+    let end = memchr(b'\n', waiting).map_or(waiting.len(), |at| at.saturating_add(1));
+    Some(Step::Write(end))
+}
+
+/// A file that `current` became.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Archive {
+    /// When it was put away; archives order by it.
+    pub stamp: Tai64n,
+    /// It was synced and closed (`.s`), and not found after a crash (`.u`).
+    pub safe: bool,
+}
+
+impl Archive {
+    /// Returns the archive that a file name stands for, if it is the name of one.
+    ///
+    /// **Source:** s6-log, the names that it counts when it trims a directory.
+    pub fn parse(name: &[u8]) -> Option<Self> {
+        let (stamp, suffix) = name.split_at_checked(HEX_SIZE.saturating_add(1))?;
+        let safe = match suffix {
+            b".s" => true,
+            b".u" => false,
+            _ => return None,
+        };
+        let stamp = if stamp.starts_with(b"@") { Tai64n::parse_hex(stamp)? } else { return None };
+        Some(Self { stamp, safe })
+    }
+
+    /// Returns the file name.
+    pub fn name(self) -> String {
+        format!("{}.{}", self.stamp, if self.safe { 's' } else { 'u' })
+    }
+
+    /// Returns the archive that is made now, given those that are there.
+    ///
+    /// It is newer than all of them even when the clock was set back, or it would be taken for the oldest and
+    /// deleted first.
+    pub fn next(now: Tai64n, present: &[Self], safe: bool) -> Self {
+        let newest = present.iter().map(|archive| archive.stamp).max();
+        let after_newest = newest.and_then(|stamp| stamp.checked_add(Duration::from_nanos(1)));
+        Self { stamp: after_newest.map_or(now, |after| after.max(now)), safe }
+    }
+}
+
+/// Returns the archives that must go so that `keep` remain, oldest first.
+pub fn surplus(present: &mut [Archive], keep: u32) -> &[Archive] {
+    present.sort_unstable();
+    let keep = usize::try_from(keep).unwrap_or(usize::MAX);
+    present.get(..present.len().saturating_sub(keep)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn step(len: u64, mid_line: bool, waiting: &str) -> Option<Step> {
+        next_step(Fill { len, mid_line }, 10, waiting.as_bytes())
+    }
+
+    #[test]
+    fn a_file_is_rotated_before_a_line_that_it_cannot_hold() {
+        assert_eq!(step(0, false, ""), None);
+        assert_eq!(step(10, false, ""), None, "a full file waits for the next line");
+        assert_eq!(step(0, false, "123456789\n"), Some(Step::Write(10)));
+        assert_eq!(step(5, false, "1234\n"), Some(Step::Write(5)));
+        assert_eq!(step(5, false, "12345\n"), Some(Step::Rotate));
+        assert_eq!(step(5, false, "1\n2345\n"), Some(Step::Write(2)));
+        assert_eq!(step(10, false, "\n"), Some(Step::Rotate));
+        assert_eq!(step(99, false, "\n"), Some(Step::Rotate), "found larger than it may be");
+        assert_eq!(step(5, false, "123"), Some(Step::Write(3)), "the beginning of a line fits");
+    }
+
+    #[test]
+    fn a_line_is_never_divided_between_files() {
+        assert_eq!(step(10, true, "345\n67\n"), Some(Step::Write(4)));
+        assert_eq!(step(10, true, "345"), Some(Step::Write(3)));
+        assert_eq!(step(0, false, "a line that is too long\nb\n"), Some(Step::Write(24)));
+        assert_eq!(step(0, false, "a line without an end"), Some(Step::Write(21)));
+    }
+
+    #[test]
+    fn archives_have_s6_logs_names() {
+        let name = b"@400000006b00d4d2075bcd15.s";
+        let archive = Archive::parse(name).unwrap();
+        assert_eq!(archive.name().as_bytes(), name);
+        assert_eq!(archive.name().len(), ARCHIVE_NAME);
+        assert!(archive.safe);
+        assert!(!Archive::parse(b"@400000006b00d4d2075bcd15.u").unwrap().safe);
+        for other in [
+            "current",
+            "@400000006b00d4d2075bcd15",
+            "@400000006b00d4d2075bcd15.x",
+            "@400000006b00d4d2075bcd15.ss",
+            "x400000006b00d4d2075bcd15.s",
+            "@400000006b00d4d2075bcd1g.s",
+            "@400000006b00d4d2ffffffff.s",
+            "",
+        ] {
+            assert_eq!(Archive::parse(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_new_archive_is_newer_than_the_others_even_if_the_clock_is_not() {
+        let at = |secs| Archive { stamp: Tai64n::from_unix(secs, 0), safe: true };
+        let now = Tai64n::from_unix(100, 0);
+        assert_eq!(Archive::next(now, &[], true).stamp, now);
+        assert_eq!(Archive::next(now, &[at(50), at(99)], true).stamp, now);
+        let after = Archive::next(now, &[at(500), at(99)], false);
+        assert_eq!(after, Archive { stamp: Tai64n::from_unix(500, 1), safe: false });
+    }
+
+    #[test]
+    fn the_oldest_archives_go_first() {
+        let at = |secs| Archive { stamp: Tai64n::from_unix(secs, 0), safe: true };
+        let mut present = [at(3), at(1), at(2)];
+        assert_eq!(surplus(&mut present, 2), [at(1)]);
+        assert_eq!(surplus(&mut present, 3), []);
+        assert_eq!(surplus(&mut present, 0), [at(1), at(2), at(3)]);
+        assert_eq!(surplus(&mut [], 0), []);
+    }
+
+    proptest! {
+        #[test]
+        fn no_byte_is_lost_and_no_file_is_too_large(
+            chunks in proptest::collection::vec("[a\n]{0,30}", 0..40),
+            limit in 1..40u64,
+            short_writes in any::<bool>(),
+        ) {
+            let mut files: Vec<Vec<u8>> = vec![Vec::new()];
+            for chunk in &chunks {
+                let mut waiting = chunk.as_bytes();
+                loop {
+                    let file = files.last_mut().unwrap();
+                    let fill = Fill {
+                        len: file.len() as u64,
+                        mid_line: file.last().is_some_and(|b| *b != b'\n'),
+                    };
+                    match next_step(fill, limit, waiting) {
+                        None => break,
+                        Some(Step::Rotate) => {
+                            prop_assert!(!fill.mid_line && fill.len > 0, "rotated within a line");
+                            files.push(Vec::new());
+                        }
+                        Some(Step::Write(n)) => {
+                            prop_assert!(n > 0);
+                            // The kernel may take less than it is given.
+                            let n = if short_writes { n.div_ceil(2) } else { n };
+                            file.extend_from_slice(&waiting[..n]);
+                            waiting = &waiting[n..];
+                        }
+                    }
+                }
+            }
+            prop_assert_eq!(files.concat(), chunks.concat().into_bytes());
+            for file in files {
+                let last_line = file.split_inclusive(|b| *b == b'\n').next_back().map_or(0, <[u8]>::len);
+                prop_assert!(file.len() - last_line <= usize::try_from(limit).unwrap());
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What `log/run` says, with the environment of the daemon filled in.
+//!
+//! *Lives here:* reading the file below a service directory, and what counts when it cannot be read.
+//! *Does not live here:* its format (`gatevisor-slot`).
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use gatevisor_slot::{Forward, LogFile, Timestamp, expand, file::default_label, parse_log};
+use gatevisor_wire::name::ServiceName;
+use rustix::io::Errno;
+
+use crate::logdir::Limits;
+use crate::sink::{Place, Sink};
+use crate::words::chain;
+
+const FILE: &str = "log/run";
+
+/// How a stream is kept and shown.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub label: String,
+    pub forward: Forward,
+    pub timestamp: Timestamp,
+    /// Where the lines are kept; `None` when that is not known.
+    pub sink: Option<Sink>,
+}
+
+/// Why a service's lines are only shown.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SettingsError {
+    #[error("cannot read {FILE}")]
+    Read(#[source] Errno),
+    #[error("cannot use {FILE}")]
+    Parse(#[from] gatevisor_slot::ParseError),
+    #[error("cannot expand `directory`")]
+    Expand(#[from] gatevisor_slot::ExpandError),
+    #[error("`directory` expands to nothing")]
+    Empty,
+}
+
+impl Settings {
+    /// Returns the settings of the service whose directory this is.
+    ///
+    /// A `log/run` that cannot be used is no reason to lose lines: they are shown then, and a warning says why they
+    /// are not kept.
+    pub fn of_service(directory: Option<OwnedFd>, name: &ServiceName, warn: &mut dyn FnMut(String)) -> Self {
+        let found = directory.ok_or(SettingsError::Read(Errno::BADF)).and_then(|directory| {
+            let file = read(&directory)?;
+            Self::new(&file, label_of(name), Some(&directory))
+        });
+        found.unwrap_or_else(|error| {
+            let label = label_of(name);
+            warn(format!("gatevisor: {label}: {}; lines are shown and not kept", chain(&error)));
+            Self { label, forward: Forward::Label, timestamp: Timestamp::IsoUtc, sink: None }
+        })
+    }
+
+    /// Returns the settings that a `log/run` file gives to a service.
+    ///
+    /// `label` counts where the file names none. A relative directory lies below `log/` of `service`, where it would
+    /// lie were `log/run` a process of its own, or below the working directory.
+    pub fn new(file: &LogFile, label: String, service: Option<&OwnedFd>) -> Result<Self, SettingsError> {
+        let path: OsString = expand(&file.directory, &|name| std::env::var_os(name))?;
+        if path.is_empty() {
+            return Err(SettingsError::Empty);
+        }
+        let label = file.label.clone().unwrap_or(label);
+        let path = PathBuf::from(path);
+        // Descriptors are scarce in a process that has four a service already.
+        let relative_to = service.filter(|_| path.is_relative());
+        let base = relative_to.and_then(|service| gatevisor_sys::file::open_directory(service, c"log").ok());
+        let place = Place { base, path };
+        let limits = Limits { size: file.size, keep: file.keep };
+        let sink = Sink::new(label.clone(), place, limits, file.forward != Forward::Off);
+        Ok(Self { label, forward: file.forward, timestamp: file.timestamp, sink: Some(sink) })
+    }
+}
+
+/// Returns the settings file in `path`, whoever it belongs to, and the owner's uid.
+pub(crate) fn read_file(path: &Path) -> Result<(LogFile, u32), SettingsError> {
+    let limit = u64::try_from(gatevisor_slot::file::MAX_BYTES).unwrap_or(u64::MAX);
+    let read = gatevisor_slot::read_file(path, limit)
+        .map_err(|error| SettingsError::Read(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+    Ok((parse_log(&read.bytes)?, read.owner))
+}
+
+fn read(directory: impl AsFd) -> Result<LogFile, SettingsError> {
+    let mut buffer = vec![0; gatevisor_slot::file::MAX_BYTES.saturating_add(1)];
+    let text = gatevisor_sys::file::read_small(directory, FILE, &mut buffer).map_err(SettingsError::Read)?;
+    Ok(parse_log(text)?)
+}
+
+/// Returns the label of a service whose settings name none.
+pub(crate) fn label_of(name: &ServiceName) -> String {
+    // A label goes to terminals, so what a name may hold and a line may not is escaped.
+    ServiceName::new(default_label(name.as_bytes()))
+        .map_or_else(|_| name.to_string(), |short| short.to_string())
+}

@@ -1,0 +1,167 @@
+//! The logger of one service, under a genuine s6-svscan: the interpreter of `log/run`.
+//!
+//! *Lives here:* the loop over standard input. *Does not live here:* anything that the daemon does as well.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use gatevisor_slot::{Identity, decide_identity};
+use gatevisor_sys::clock::monotonic_ms;
+use gatevisor_sys::signal::{SIGHUP, SIGINT, SIGPIPE, SIGTERM, SIGTTOU, SignalFd};
+use gatevisor_wire::name::ServiceName;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::Signal;
+
+use crate::batch::Taken;
+use crate::console::Console;
+use crate::moment::until;
+use crate::settings::{Settings, label_of, read_file};
+use crate::stream::{Desk, Stream};
+use crate::words::{chain, say};
+
+/// Milliseconds that the last lines may need while the file cannot be written.
+const GIVE_UP_MS: u64 = 5_000;
+/// How long the console may take to show the last lines.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+const EXIT_BAD_FILE: u8 = 100;
+const EXIT_SYSTEM: u8 = 111;
+/// What the supervisor adds to a service's name for its logger.
+const LOG_SUFFIX: &[u8] = b"/log";
+
+/// Runs the logger that a `log/run` file describes: standard input to its directory and to standard output.
+///
+/// `args` are the path of the file, which the kernel gives, and the logger's name, which the supervisor gives
+/// (`gateway-coder/log`). It ends when standard input ends, or at `SIGTERM` or `SIGHUP` once what is in the pipe has
+/// been read. A root process becomes the owner of the file first.
+///
+/// The exit code is 0, 100 if the file is bad, or 111 if the system refused something.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match prepare(args.into_iter()) {
+        Ok((stream, desk, signals)) => match serve(stream, desk, &signals) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(errno) => failed("cannot go on", &std::io::Error::from(errno), EXIT_SYSTEM),
+        },
+        Err(code) => code,
+    }
+}
+
+fn prepare(mut args: impl Iterator<Item = OsString>) -> Result<(Stream, Desk, SignalFd), ExitCode> {
+    let script = args.next().unwrap_or_else(|| "./run".into());
+    let label = service_label(args.next());
+    let (file, owner) =
+        read_file(Path::new(&script)).map_err(|error| failed("cannot start", &error, EXIT_BAD_FILE))?;
+    give_up_root(owner)?;
+    let settings =
+        Settings::new(&file, label, None).map_err(|error| failed("cannot start", &error, EXIT_BAD_FILE))?;
+    let system = |error: std::io::Error| failed("cannot start", &error, EXIT_SYSTEM);
+    // Before the console's thread is there, so that signals are blocked in it, too.
+    let signals = SignalFd::new(&[SIGTERM, SIGHUP, SIGINT, SIGPIPE, SIGTTOU, Signal::XFSZ.as_raw()])
+        .map_err(|e| system(e.into()))?;
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(system)?;
+    let stdout: OwnedFd = std::io::stdout().as_fd().try_clone_to_owned().map_err(system)?;
+    let stderr = std::io::stderr().as_fd().try_clone_to_owned().map_err(system)?;
+    let console = Console::start(stdout, stderr).map_err(system)?;
+    Ok((Stream::new(stdin, settings), Desk::new(console), signals))
+}
+
+fn serve(mut stream: Stream, mut desk: Desk, signals: &SignalFd) -> Result<(), Errno> {
+    // How much is still to be read, once that is settled.
+    let mut left: Option<u64> = None;
+    let mut give_up_at_ms: Option<u64> = None;
+    loop {
+        if left == Some(0) && stream.retry_at_ms().is_none() {
+            break;
+        }
+        if left.is_some() && give_up_at_ms.is_none() {
+            give_up_at_ms = Some(monotonic_ms().saturating_add(GIVE_UP_MS));
+        }
+        let readable = stream.room() > 0 && left != Some(0);
+        let due = [stream.retry_at_ms(), give_up_at_ms].into_iter().flatten().min();
+        let (input, signal) = wait(&stream, signals, readable, due)?;
+        if signal && matches!(signals.next()?, Some(SIGTERM | SIGHUP)) && left.is_none() {
+            left = Some(stream.waiting());
+        }
+        let now = monotonic_ms();
+        if stream.retry_at_ms().is_some_and(|at| at <= now) {
+            stream.retry(&mut desk);
+        }
+        if input && readable {
+            let limit = usize::try_from(left.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+            match (stream.pump(limit, &mut desk), &mut left) {
+                (Taken::Some(n), Some(left)) => {
+                    *left = left.saturating_sub(u64::try_from(n).unwrap_or(u64::MAX));
+                }
+                (Taken::Some(_) | Taken::Empty, None) => {}
+                (Taken::Empty | Taken::End, left) => *left = Some(0),
+            }
+        }
+        if give_up_at_ms.is_some_and(|at| at <= now) {
+            stream.abandon(left.unwrap_or(0), &desk);
+            break;
+        }
+    }
+    stream.close(&mut desk);
+    let _ = desk.console.flush(LAST_WORDS);
+    Ok(())
+}
+
+/// Waits for input, a signal or a time; returns which of the first two are there.
+fn wait(
+    stream: &Stream,
+    signals: &SignalFd,
+    readable: bool,
+    due_ms: Option<u64>,
+) -> Result<(bool, bool), Errno> {
+    let pipe = stream.pipe();
+    let mut fds = [
+        PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+        PollFd::from_borrowed_fd(pipe, PollFlags::IN),
+    ];
+    // An input that must wait is left out whole, or its end would wake us over and over.
+    let waited = if readable { fds.len() } else { 1 };
+    let timeout = due_ms.map(until);
+    match poll(fds.get_mut(..waited).unwrap_or_default(), timeout.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(errno) => return Err(errno),
+    }
+    let [signal, input] = &fds;
+    Ok((readable && !input.revents().is_empty(), !signal.revents().is_empty()))
+}
+
+/// Returns the label of the service that this is the logger of.
+fn service_label(arg: Option<OsString>) -> String {
+    let from_arg = arg.and_then(|name| {
+        let name = name.as_bytes();
+        ServiceName::new(name.strip_suffix(LOG_SUFFIX).unwrap_or(name)).ok()
+    });
+    // Supervisors that give no name run us in `<service>/log`.
+    let from_directory = || {
+        let here = std::env::current_dir().ok()?;
+        ServiceName::new(here.parent()?.file_name()?.as_bytes()).ok()
+    };
+    from_arg.or_else(from_directory).map_or_else(|| "log".to_owned(), |name| label_of(&name))
+}
+
+fn give_up_root(owner: u32) -> Result<(), ExitCode> {
+    let current = rustix::process::geteuid().as_raw();
+    match decide_identity(current, owner, None) {
+        Ok(Identity::BecomeOwner) => {
+            let user = gatevisor_sys::user::lookup_uid(owner)
+                .map_err(|error| failed("setting user", &error, EXIT_SYSTEM))?;
+            gatevisor_sys::user::assume(&user)
+                .map_err(|errno| failed("setting user", &std::io::Error::from(errno), EXIT_SYSTEM))
+        }
+        Ok(_) => Ok(()),
+        Err(error) => Err(failed("setting user", &error, EXIT_SYSTEM)),
+    }
+}
+
+fn failed(what: &str, error: &dyn std::error::Error, code: u8) -> ExitCode {
+    say(&format!("gatevisor: log: {what}: {}", chain(error)));
+    ExitCode::from(code)
+}

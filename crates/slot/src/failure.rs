@@ -1,0 +1,123 @@
+//! A start that failed: the line that says so, and the exit code.
+//!
+//! *Lives here:* how the line reads and where it is left for the supervisor and for people.
+//! *Does not live here:* what is done about it; that is restart policy.
+
+use std::error::Error;
+use std::fmt::{self, Write as _};
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+use rustix::io::Errno;
+
+use crate::os;
+
+/// Name below `data/` of the file that says why the last start failed before the command ran.
+pub const START_ERROR: &str = "start-error";
+
+/// Longest line that is left behind, in bytes.
+const MAX_LINE: usize = 500;
+
+/// Exit code when the slot's file says something that cannot be meant.
+pub(crate) const EXIT_BAD_FILE: u8 = 100;
+/// Exit code when the system refused a step before the command.
+pub(crate) const EXIT_SYSTEM: u8 = 111;
+/// Exit code when the command exists and cannot be executed.
+pub(crate) const EXIT_CANNOT_EXECUTE: u8 = 126;
+/// Exit code when the command does not exist.
+pub(crate) const EXIT_NOT_FOUND: u8 = 127;
+
+/// Why the command could not be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// What was being done, such as `changing directory`.
+    pub stage: String,
+    /// What went wrong, and what to do.
+    pub message: String,
+    /// What the system said, if it was asked.
+    pub errno: Option<Errno>,
+    /// The interpreter's exit code.
+    pub exit: u8,
+}
+
+impl Failure {
+    /// Returns the failure of a system call upon `what`.
+    pub fn system(stage: impl Into<String>, what: impl fmt::Display, errno: Errno) -> Self {
+        Self {
+            stage: stage.into(),
+            message: format!("{what}: {}", os::words(errno)),
+            errno: Some(errno),
+            exit: EXIT_SYSTEM,
+        }
+    }
+
+    /// Returns a failure that no system call caused.
+    pub fn plain(stage: impl Into<String>, error: &dyn Error, exit: u8) -> Self {
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let _ = write!(message, ": {cause}");
+            source = cause.source();
+        }
+        Self { stage: stage.into(), message, errno: None, exit }
+    }
+
+    /// Says the failure on standard error, leaves it in `data/` below `directory`, and returns the exit code.
+    pub fn report(&self, service: &str, directory: Option<impl AsFd>) -> ExitCode {
+        let line = self.to_string();
+        os::say(&format!("gatevisor: {service}: {line}"));
+        if let Some(directory) = directory {
+            // Best effort: a service directory that cannot be written still gets the line on standard error.
+            let _ = os::replace_in_data(directory, START_ERROR, format!("{line}\n").as_bytes());
+        }
+        ExitCode::from(self.exit)
+    }
+}
+
+/// One line: `<stage>: <message> (errno N)`, the last part only where the system gave a number.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = String::new();
+        for c in format!("{}: {}", self.stage, self.message).chars() {
+            if line.len() >= MAX_LINE {
+                line.push('…');
+                break;
+            }
+            if c.is_control() {
+                let _ = write!(line, "{}", c.escape_default());
+            } else {
+                line.push(c);
+            }
+        }
+        f.write_str(&line)?;
+        match self.errno {
+            Some(errno) => write!(f, " (errno {})", errno.raw_os_error()),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_one_line_with_its_stage_and_errno() {
+        let failure = Failure::system("changing directory", "`/a\nb`", Errno::NOENT);
+        assert_eq!(failure.to_string(), r"changing directory: `/a\nb`: No such file or directory (errno 2)");
+    }
+
+    #[test]
+    fn a_failure_without_a_system_call_has_no_errno() {
+        let failure = Failure::plain("expanding command", &crate::ExpandError::Depth, EXIT_BAD_FILE);
+        assert_eq!(failure.to_string(), "expanding command: variables are nested more than 16 deep");
+    }
+
+    #[test]
+    fn a_failure_is_never_a_long_line() {
+        let failure = Failure::system("x", "y".repeat(9000), Errno::NOENT);
+        let line = failure.to_string();
+        assert!(line.len() < MAX_LINE + 40, "{}", line.len());
+        assert!(line.ends_with("… (errno 2)"), "{line}");
+    }
+}

@@ -1,0 +1,469 @@
+//! The settings in `run` and `log/run`, and the reader that accepts nothing it does not know.
+//!
+//! *Lives here:* the types, their defaults, and the checks that need no environment.
+//! *Does not live here:* expansion of `${VAR}`, which happens at every start and not when a file is read.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Largest `run` or `log/run` that is read, in bytes.
+pub const MAX_BYTES: usize = 64 << 10;
+/// Milliseconds between two readiness probes unless the file says otherwise.
+pub const DEFAULT_INTERVAL_MS: u64 = 250;
+/// Milliseconds after which readiness is given up unless the file says otherwise.
+pub const DEFAULT_TIMEOUT_MS: u64 = 120_000;
+/// Size in bytes at which a log file is rotated unless the file says otherwise.
+pub const DEFAULT_SIZE: u64 = 1_000_000;
+/// Archives kept beside `current` unless the file says otherwise.
+pub const DEFAULT_KEEP: u32 = 10;
+/// Smallest size in bytes at which a log file may be rotated, as in s6-log.
+pub const MIN_SIZE: u64 = 4096;
+/// What a service's name begins with when it is a gateway; labels leave it out.
+pub const GATEWAY_PREFIX: &[u8] = b"gateway-";
+
+/// What `run` says: how to become the service.
+///
+/// Every text may hold `${VAR}`; see [`crate::expand()`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ServiceFile {
+    /// Program and arguments; the program is looked up in the command's `PATH`.
+    pub command: Vec<String>,
+    /// Working directory of the command; without it, the service directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// User whom the command runs as, by name or number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// File mode creation mask in octal, such as `"077"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub umask: Option<String>,
+    /// Scheduling priority from -20 to 19.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nice: Option<i32>,
+    /// Where standard error goes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub stderr: Stderr,
+    /// Dotenv files whose variables `${VAR}` may name; nothing in them reaches the command by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environment_files: Vec<String>,
+    /// Variables added to the inherited environment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+    /// How the service's readiness is found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<Ready>,
+}
+
+impl ServiceFile {
+    /// Returns the settings that run `command` and say nothing else.
+    pub fn new(command: Vec<String>) -> Self {
+        Self {
+            command,
+            directory: None,
+            user: None,
+            umask: None,
+            nice: None,
+            stderr: Stderr::Log,
+            environment_files: Vec::new(),
+            environment: BTreeMap::new(),
+            ready: None,
+        }
+    }
+
+    /// Returns the file mode creation mask, if one is set.
+    pub fn umask_bits(&self) -> Option<u32> {
+        self.umask.as_deref().and_then(parse_umask)
+    }
+}
+
+/// Where the standard error of a service goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stderr {
+    /// Into the log, with standard output.
+    #[default]
+    Log,
+    /// Where the supervisor's goes.
+    Inherit,
+}
+
+/// How the readiness of a service that cannot announce it is found out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Ready {
+    /// URL on this machine that answers 200 to 299 once the service is ready.
+    pub http: String,
+    /// Probe only when this expands to `1`, `true`, `yes` or `on`; otherwise the service is ready when started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
+    /// Milliseconds between two probes.
+    #[serde(default = "default_interval", skip_serializing_if = "is_default_interval")]
+    pub interval_ms: u64,
+    /// Milliseconds after which the prober gives up and the service is never ready.
+    #[serde(default = "default_timeout", skip_serializing_if = "is_default_timeout")]
+    pub timeout_ms: u64,
+}
+
+impl Ready {
+    /// Returns the probe of `http` with the usual times.
+    pub fn new(http: impl Into<String>) -> Self {
+        Self {
+            http: http.into(),
+            when: None,
+            interval_ms: DEFAULT_INTERVAL_MS,
+            timeout_ms: DEFAULT_TIMEOUT_MS,
+        }
+    }
+}
+
+/// What `log/run` says: where lines are kept and how they are shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LogFile {
+    /// Directory of `current` and its archives; may hold `${VAR}`. A relative one lies below `log/`.
+    pub directory: String,
+    /// Name shown before forwarded lines; without it, the service's name without `gateway-`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Size in bytes that `current` does not exceed, except by one line.
+    #[serde(default = "default_size", skip_serializing_if = "is_default_size")]
+    pub size: u64,
+    /// Archives kept beside `current`.
+    #[serde(default = "default_keep", skip_serializing_if = "is_default_keep")]
+    pub keep: u32,
+    /// What each line in the file begins with.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub timestamp: Timestamp,
+    /// How lines are copied to standard output.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub forward: Forward,
+}
+
+impl LogFile {
+    /// Returns the settings that keep lines in `directory` and say nothing else.
+    pub fn new(directory: impl Into<String>) -> Self {
+        Self {
+            directory: directory.into(),
+            label: None,
+            size: DEFAULT_SIZE,
+            keep: DEFAULT_KEEP,
+            timestamp: Timestamp::IsoUtc,
+            forward: Forward::Label,
+        }
+    }
+
+    /// Returns the label of the lines of `service`, a service's name in bytes.
+    pub fn label_for<'a>(&'a self, service: &'a [u8]) -> Cow<'a, [u8]> {
+        match &self.label {
+            Some(label) => Cow::Borrowed(label.as_bytes()),
+            None => Cow::Borrowed(default_label(service)),
+        }
+    }
+}
+
+/// Returns the name of a service without `gateway-`.
+pub fn default_label(service: &[u8]) -> &[u8] {
+    match service.strip_prefix(GATEWAY_PREFIX) {
+        Some(rest) if !rest.is_empty() => rest,
+        _ => service,
+    }
+}
+
+/// What a line in a log file begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Timestamp {
+    /// `2026-11-20 23:34:05.123456789` and two blanks, in UTC.
+    #[default]
+    IsoUtc,
+    /// The same in the system's time zone.
+    IsoLocal,
+    /// `@`, 24 hexadecimal digits and one blank.
+    Tai64n,
+    /// Nothing.
+    None,
+}
+
+/// How lines are copied to standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Forward {
+    /// As `coder | line`.
+    #[default]
+    Label,
+    /// As they are.
+    Raw,
+    /// Not at all.
+    Off,
+}
+
+/// Why a `run` or `log/run` file cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// It is larger than 64 KiB.
+    #[error("the file is larger than {MAX_BYTES} bytes")]
+    TooLarge,
+    /// It is not text.
+    #[error("the file is not UTF-8 from line {line} on")]
+    NotUtf8 {
+        /// Where the first bad byte is.
+        line: usize,
+    },
+    /// It is no TOML, or holds a key or a value that means nothing here.
+    #[error("line {line}: {message}")]
+    Syntax {
+        /// Where the trouble was noticed.
+        line: usize,
+        /// What the TOML reader said, on one line.
+        message: String,
+    },
+    /// A value is of the right type and still means nothing.
+    #[error("`{key}`: {reason}")]
+    Invalid {
+        /// The key.
+        key: String,
+        /// What is wrong, and what would be right.
+        reason: &'static str,
+    },
+}
+
+/// Returns the settings in a `run` file, its `#!` line included.
+pub fn parse_service(bytes: &[u8]) -> Result<ServiceFile, ParseError> {
+    let file: ServiceFile = parse(bytes)?;
+    check_service(&file)?;
+    Ok(file)
+}
+
+/// Returns the settings in a `log/run` file, its `#!` line included.
+pub fn parse_log(bytes: &[u8]) -> Result<LogFile, ParseError> {
+    let file: LogFile = parse(bytes)?;
+    check_log(&file)?;
+    Ok(file)
+}
+
+pub(crate) fn check_service(file: &ServiceFile) -> Result<(), ParseError> {
+    if file.command.first().is_none_or(String::is_empty) {
+        return Err(invalid("command", "must name a program, such as [\"hermes\", \"gateway\", \"run\"]"));
+    }
+    if file.umask.as_deref().is_some_and(|text| parse_umask(text).is_none()) {
+        return Err(invalid("umask", "must be an octal mask from \"000\" to \"777\""));
+    }
+    if file.nice.is_some_and(|nice| !(-20..=19).contains(&nice)) {
+        return Err(invalid("nice", "must be from -20 to 19"));
+    }
+    for name in file.environment.keys() {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(ParseError::Invalid {
+                key: format!("environment.{}", name.escape_debug()),
+                reason: "is no name of a variable",
+            });
+        }
+    }
+    if file.ready.as_ref().is_some_and(|ready| ready.interval_ms == 0) {
+        return Err(invalid("ready.interval-ms", "must be at least 1"));
+    }
+    Ok(())
+}
+
+pub(crate) fn check_log(file: &LogFile) -> Result<(), ParseError> {
+    if file.directory.is_empty() {
+        return Err(invalid("directory", "must name a directory"));
+    }
+    if file.size < MIN_SIZE {
+        return Err(invalid("size", "must be at least 4096 bytes"));
+    }
+    if file.label.as_deref().is_some_and(|label| label.contains(char::is_control)) {
+        return Err(invalid("label", "must not hold control characters"));
+    }
+    Ok(())
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, ParseError> {
+    if bytes.len() > MAX_BYTES {
+        return Err(ParseError::TooLarge);
+    }
+    // The `#!` line holds a path, which need not be UTF-8; TOML begins after it.
+    let (body, first_line) = match bytes.strip_prefix(b"#!") {
+        Some(rest) => match rest.iter().position(|&b| b == b'\n') {
+            Some(end) => (rest.get(end.saturating_add(1)..).unwrap_or_default(), 2),
+            None => (&[][..], 2),
+        },
+        None => (bytes, 1),
+    };
+    let line_of = |offset: usize| {
+        let before = body.get(..offset).unwrap_or(body);
+        before.split(|&b| b == b'\n').skip(1).count().saturating_add(first_line)
+    };
+    let text = std::str::from_utf8(body)
+        .map_err(|error| ParseError::NotUtf8 { line: line_of(error.valid_up_to()) })?;
+    toml::from_str(text).map_err(|error| ParseError::Syntax {
+        line: line_of(error.span().map_or(0, |span| span.start)),
+        message: error.message().split_whitespace().collect::<Vec<_>>().join(" "),
+    })
+}
+
+fn invalid(key: &str, reason: &'static str) -> ParseError {
+    ParseError::Invalid { key: key.to_owned(), reason }
+}
+
+fn parse_umask(text: &str) -> Option<u32> {
+    let octal = !text.is_empty() && text.len() <= 4 && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    let bits = if octal { u32::from_str_radix(text, 8).ok()? } else { return None };
+    (bits <= 0o777).then_some(bits)
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+// serde calls these by reference.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_default_interval(value: &u64) -> bool {
+    *value == DEFAULT_INTERVAL_MS
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_default_timeout(value: &u64) -> bool {
+    *value == DEFAULT_TIMEOUT_MS
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_default_size(value: &u64) -> bool {
+    *value == DEFAULT_SIZE
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_default_keep(value: &u32) -> bool {
+    *value == DEFAULT_KEEP
+}
+
+fn default_interval() -> u64 {
+    DEFAULT_INTERVAL_MS
+}
+
+fn default_timeout() -> u64 {
+    DEFAULT_TIMEOUT_MS
+}
+
+fn default_size() -> u64 {
+    DEFAULT_SIZE
+}
+
+fn default_keep() -> u32 {
+    DEFAULT_KEEP
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_file_needs_only_a_command() {
+        let file = parse_service(b"#!/usr/bin/gatevisor service\ncommand = [\"true\"]\n").unwrap();
+        assert_eq!(file, ServiceFile::new(vec!["true".into()]));
+    }
+
+    #[test]
+    fn every_setting_of_a_run_file_is_read() {
+        let text = br#"#!/opt/gate/bin/gatevisor service
+# written by gatevisor
+command = ["hermes", "-p", "coder", "gateway", "run"]
+directory = "${HERMES_HOME}"
+user = "hermes"
+umask = "077"
+nice = 5
+stderr = "inherit"
+environment-files = ["${HERMES_HOME}/.env"]
+[environment]
+HOME = "/opt/data"
+[ready]
+http = "http://127.0.0.1:${API_SERVER_PORT:-8642}/health"
+when = "${API_SERVER_ENABLED:-}"
+interval-ms = 100
+timeout-ms = 5000
+"#;
+        let file = parse_service(text).unwrap();
+        assert_eq!(file.umask_bits(), Some(0o077));
+        assert_eq!(file.stderr, Stderr::Inherit);
+        assert_eq!(file.environment["HOME"], "/opt/data");
+        assert_eq!(file.ready.unwrap().interval_ms, 100);
+    }
+
+    #[test]
+    fn a_bad_file_says_where_and_why() {
+        let table: [(&[u8], &str); 12] = [
+            (
+                b"#!x\ncommand = []\n",
+                "`command`: must name a program, such as [\"hermes\", \"gateway\", \"run\"]",
+            ),
+            (b"#!x\ncommand = [\"\"]\n", "`command`: must name a program"),
+            (b"#!x\n\ncomand = [\"a\"]\n", "line 3: unknown field `comand`"),
+            (b"#!x\ncommand = \"a\"\n", "line 2: invalid type: string \"a\", expected a sequence"),
+            (b"#!x\ncommand = [\"a\"\n", "line "),
+            (b"#!x\ncommand = [\"\xff\"]\n", "the file is not UTF-8 from line 2 on"),
+            (b"#!x\n", "line 2: missing field `command`"),
+            (b"", "line 1: missing field `command`"),
+            (b"command = [\"a\"]\numask = \"888\"\n", "`umask`: must be an octal mask"),
+            (b"command = [\"a\"]\nnice = 20\n", "`nice`: must be from -20 to 19"),
+            (b"command = [\"a\"]\n[environment]\n\"A=B\" = \"\"\n", "`environment.A=B`: is no name"),
+            (
+                b"command = [\"a\"]\n[ready]\nhttp = \"http://localhost/\"\ninterval-ms = 0\n",
+                "`ready.interval-ms`: must be at least 1",
+            ),
+        ];
+        for (text, start) in table {
+            let message = parse_service(text).unwrap_err().to_string();
+            assert!(message.starts_with(start), "{message:?} should begin with {start:?}");
+            assert!(!message.contains('\n'), "{message:?} must be one line");
+        }
+        let large = vec![b'#'; MAX_BYTES + 1];
+        assert_eq!(parse_service(&large), Err(ParseError::TooLarge));
+    }
+
+    #[test]
+    fn the_shebang_line_need_not_be_text() {
+        let file = parse_service(b"#!/opt/\xff/gatevisor service\ncommand = [\"true\"]\n").unwrap();
+        assert_eq!(file.command, ["true"]);
+    }
+
+    #[test]
+    fn a_log_file_needs_only_a_directory() {
+        let file = parse_log(b"#!x log\ndirectory = \"/var/log/x\"\n").unwrap();
+        assert_eq!(file, LogFile::new("/var/log/x"));
+        assert_eq!((file.size, file.keep), (1_000_000, 10));
+    }
+
+    #[test]
+    fn a_bad_log_file_says_why() {
+        let table: [(&str, &str); 5] = [
+            ("directory = \"\"", "`directory`: must name a directory"),
+            ("directory = \"x\"\nsize = 4095", "`size`: must be at least 4096 bytes"),
+            ("directory = \"x\"\nlabel = \"a\\nb\"", "`label`: must not hold control characters"),
+            ("directory = \"x\"\nforward = \"on\"", "line 2: unknown variant `on`"),
+            ("directory = \"x\"\ntimestamp = 3", "line 2: "),
+        ];
+        for (text, start) in table {
+            let message = parse_log(text.as_bytes()).unwrap_err().to_string();
+            assert!(message.starts_with(start), "{message:?} should begin with {start:?}");
+        }
+    }
+
+    #[test]
+    fn the_label_is_the_services_name_without_gateway() {
+        let file = LogFile::new("x");
+        let table: [(&[u8], &[u8]); 4] = [
+            (b"gateway-coder", b"coder"),
+            (b"dashboard", b"dashboard"),
+            (b"gateway-", b"gateway-"),
+            (b"gateway-a-b", b"a-b"),
+        ];
+        for (service, label) in table {
+            assert_eq!(&*file.label_for(service), label);
+        }
+        let named = LogFile { label: Some("front".into()), ..file };
+        assert_eq!(&*named.label_for(b"gateway-coder"), b"front");
+    }
+}

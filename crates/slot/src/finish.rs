@@ -1,0 +1,77 @@
+//! The `finish` interpreter: tells the supervisor whether a death is final.
+//!
+//! *Lives here:* the exit codes that mean "do not try again". *Does not live here:* what a supervisor does then.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+
+use rustix::fs::CWD;
+use rustix::io::Errno;
+
+use crate::os;
+
+/// What `finish` exits with to say that the failure is permanent.
+///
+/// **Source:** s6 servicedir, `finish`.
+const PERMANENT_FAILURE: u8 = 125;
+/// Exit codes that are permanent where `data/fail-codes` does not say otherwise: `EX_CONFIG`.
+const DEFAULT_FAIL_CODES: &[u8] = b"78";
+/// Bytes of `data/fail-codes` that are read at the most.
+const MAX_BYTES: usize = 1024;
+/// Exit code for a call that makes no sense.
+const EXIT_USAGE: u8 = 100;
+
+/// Runs `finish` for the service directory that is the working directory, and returns its exit code.
+///
+/// `args` are the script's path and what the supervisor gave it: the exit code of `run` (256 if it was killed), the
+/// signal, and more. The code is 125 when `data/fail-codes` (decimal numbers parted by blanks; `78` without the
+/// file) lists it, and 0 otherwise.
+pub fn run_finish(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let Some(code) = args.into_iter().nth(1) else {
+        os::say("gatevisor: finish: usage: gatevisor finish SCRIPT EXIT-CODE …; a supervisor calls this");
+        return ExitCode::from(EXIT_USAGE);
+    };
+    let mut buffer = [0; MAX_BYTES];
+    let listed = match gatevisor_sys::file::read_small(CWD, c"data/fail-codes", &mut buffer) {
+        Ok(bytes) => is_listed(code.as_bytes(), bytes),
+        Err(Errno::NOENT) => is_listed(code.as_bytes(), DEFAULT_FAIL_CODES),
+        Err(errno) => {
+            os::say(&format!(
+                "gatevisor: finish: cannot read data/fail-codes: {}; taking 78 for permanent",
+                os::words(errno)
+            ));
+            is_listed(code.as_bytes(), DEFAULT_FAIL_CODES)
+        }
+    };
+    ExitCode::from(if listed { PERMANENT_FAILURE } else { 0 })
+}
+
+/// Returns whether `code` is one of the numbers in `list`; words that are no number match nothing.
+fn is_listed(code: &[u8], list: &[u8]) -> bool {
+    let Some(code) = gatevisor_wire::number::parse(code) else { return false };
+    list.split(u8::is_ascii_whitespace).any(|word| gatevisor_wire::number::parse(word) == Some(code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_permanent_if_it_is_listed() {
+        for (code, list, listed) in [
+            ("78", "78", true),
+            ("78", " 1  78\n", true),
+            ("0", "78", false),
+            ("7", "78", false),
+            ("256", "78", false),
+            ("256", "256", true),
+            ("1", "", false),
+            ("1", "x 1", true),
+            ("x", "x", false),
+            ("", "", false),
+        ] {
+            assert_eq!(is_listed(code.as_bytes(), list.as_bytes()), listed, "{code:?} in {list:?}");
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! The interpreter of `run`: becomes the command, or says why not.
+//!
+//! *Lives here:* the order of the steps between the kernel starting us and the command running.
+//! *Does not live here:* what the steps decide; see the modules they call.
+//!
+//! Root's authority is given up before anything but `run` itself is read.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+use std::process::ExitCode;
+
+use rustix::fs::{CWD, Mode};
+use rustix::io::Errno;
+
+use crate::expand::{expand, is_truthy};
+use crate::failure::{EXIT_BAD_FILE, EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_SYSTEM, Failure, START_ERROR};
+use crate::file::{MAX_BYTES, ParseError, Ready, ServiceFile, Stderr, parse_service};
+use crate::identity::{Identity, decide};
+use crate::probe::Probe;
+use crate::{dotenv, http, os};
+
+/// Exit code for a call that makes no sense.
+const EXIT_USAGE: u8 = 100;
+/// Where programs are looked for when the command's environment does not say.
+const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
+/// Lowest descriptor that can be one for readiness; those below are the standard ones.
+const FIRST_NOTIFICATION_FD: i32 = 3;
+
+/// Becomes the command that a `run` file describes; returns only if it cannot.
+///
+/// `args` are the path of the file, which the kernel gives, and the service's name, which the supervisor gives. The
+/// working directory is the service directory.
+///
+/// On failure one line goes to standard error and to `data/start-error`: `<stage>: <message> (errno N)`. The exit
+/// code is 127 if the command does not exist, 126 if it cannot be executed, 100 if the file is bad, and 111 if
+/// anything else went wrong before it. On success `data/start-error` is removed.
+pub fn run_service(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut args = args.into_iter();
+    let Some(script) = args.next() else {
+        os::say(
+            "gatevisor: service: usage: gatevisor service FILE [NAME]; the first line of FILE calls this",
+        );
+        return ExitCode::from(EXIT_USAGE);
+    };
+    let name = args.next().unwrap_or_else(|| "service".into());
+    // Kept open, because the place for `start-error` must be found again after the directory changes.
+    let directory = os::here().ok();
+    let failure = become_command(Path::new(&script), directory.as_ref());
+    failure.report(&name.to_string_lossy(), directory)
+}
+
+/// Everything the command is started with.
+struct Start {
+    argv: Vec<CString>,
+    envp: Vec<CString>,
+    path: Vec<u8>,
+    directory: Option<OsString>,
+    readiness: Readiness,
+}
+
+/// How the supervisor learns that the service is ready.
+enum Readiness {
+    /// Not through us.
+    Unannounced,
+    /// When it is started.
+    AtOnce(OwnedFd),
+    /// When a URL answers.
+    Probed(Probe, OwnedFd),
+}
+
+/// Replaces this process by the command; returns why that failed.
+fn become_command(script: &Path, directory: Option<&OwnedFd>) -> Failure {
+    match prepare(script) {
+        Ok((file, start)) => launch(&file, start, directory),
+        Err(failure) => failure,
+    }
+}
+
+fn prepare(script: &Path) -> Result<(ServiceFile, Start), Failure> {
+    let (file, owner) = read(script)?;
+    set_user(&file, owner)?;
+    let lookups = Lookups::read(&file)?;
+    let start = lookups.start(&file)?;
+    Ok((file, start))
+}
+
+fn read(script: &Path) -> Result<(ServiceFile, u32), Failure> {
+    let stage = || format!("reading {}", script.display());
+    let read = os::read_file(script, u64::try_from(MAX_BYTES).unwrap_or(u64::MAX)).map_err(|error| {
+        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        Failure::system(stage(), "cannot read the file", errno)
+    })?;
+    let file = parse_service(&read.bytes)
+        .map_err(|error: ParseError| Failure::plain(stage(), &error, EXIT_BAD_FILE))?;
+    Ok((file, read.owner))
+}
+
+fn set_user(file: &ServiceFile, owner: u32) -> Result<(), Failure> {
+    const STAGE: &str = "setting user";
+    let look = |name: &[u8]| {
+        os::lookup(name).map_err(|error: os::LookupError| Failure::plain(STAGE, &error, EXIT_SYSTEM))
+    };
+    let wanted = match &file.user {
+        // Dotenv files belong to whoever we are about to become, so they do not count yet.
+        Some(template) => {
+            let name = expanded("user", template, &|name| std::env::var_os(name))?;
+            Some(look(name.as_bytes())?)
+        }
+        None => None,
+    };
+    let current = rustix::process::geteuid().as_raw();
+    let decision = decide(current, owner, wanted.as_ref())
+        .map_err(|error| Failure::plain(STAGE, &error, EXIT_SYSTEM))?;
+    let user = match (decision, wanted) {
+        (Identity::Keep, _) => return Ok(()),
+        (Identity::BecomeNamed, Some(user)) => user,
+        (Identity::BecomeNamed | Identity::BecomeOwner, _) => look(owner.to_string().as_bytes())?,
+    };
+    os::assume(&user).map_err(|errno| {
+        let name = String::from_utf8_lossy(&user.name).into_owned();
+        Failure::system(STAGE, format_args!("cannot become user `{name}`"), errno)
+    })
+}
+
+/// What `${VAR}` can mean: variables of dotenv files, the last file first, and the inherited environment.
+struct Lookups {
+    from_files: Vec<(String, OsString)>,
+}
+
+impl Lookups {
+    fn read(file: &ServiceFile) -> Result<Self, Failure> {
+        let mut from_files = Vec::new();
+        for template in &file.environment_files {
+            let path = expanded("environment-files", template, &|name| std::env::var_os(name))?;
+            let stage = || format!("reading {}", path.display());
+            match os::read_file(Path::new(&path), dotenv::MAX_BYTES) {
+                Ok(read) if u64::try_from(read.bytes.len()).is_ok_and(|n| n <= dotenv::MAX_BYTES) => {
+                    from_files.append(&mut dotenv::parse(&read.bytes));
+                }
+                Ok(_) => {
+                    return Err(Failure::system(stage(), "larger than 1 MiB", Errno::FBIG));
+                }
+                Err(error) => match Errno::from_io_error(&error) {
+                    Some(Errno::NOENT) => {}
+                    errno => {
+                        let errno = errno.unwrap_or(Errno::IO);
+                        return Err(Failure::system(stage(), "cannot read the file", errno));
+                    }
+                },
+            }
+        }
+        Ok(Self { from_files })
+    }
+
+    fn in_files(&self, name: &str) -> Option<OsString> {
+        self.from_files.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+    }
+
+    /// Returns the value of a variable: a profile's own file says more about it than the container does.
+    fn get(&self, name: &str) -> Option<OsString> {
+        self.in_files(name).or_else(|| std::env::var_os(name))
+    }
+
+    fn start(&self, file: &ServiceFile) -> Result<Start, Failure> {
+        let lookup = |name: &str| self.get(name);
+        let mut argv = Vec::with_capacity(file.command.len());
+        for word in &file.command {
+            argv.push(c_string("command", expanded("command", word, &lookup)?)?);
+        }
+        let directory = match &file.directory {
+            Some(template) => Some(expanded("directory", template, &lookup)?),
+            None => None,
+        };
+        let (envp, path) = self.environment(file)?;
+        let readiness = self.readiness(file.ready.as_ref())?;
+        Ok(Start { argv, envp, path, directory, readiness })
+    }
+
+    /// Returns the command's environment, and its `PATH`.
+    fn environment(&self, file: &ServiceFile) -> Result<(Vec<CString>, Vec<u8>), Failure> {
+        let replaced = |name: &[u8]| file.environment.keys().any(|key| key.as_bytes() == name);
+        let mut envp = os::environment_without(replaced);
+        let mut path = std::env::var_os("PATH").map(OsStringExt::into_vec);
+        for (key, template) in &file.environment {
+            // Within its own entry a name means what was inherited, so that `PATH = "/x:${PATH}"` is safe.
+            let lookup = |name: &str| {
+                let own = if name == key { std::env::var_os(name) } else { None };
+                own.or_else(|| self.get(name))
+            };
+            let value = expanded(&format!("environment.{key}"), template, &lookup)?;
+            if key == "PATH" {
+                path = Some(value.as_bytes().to_vec());
+            }
+            let pair = [key.as_bytes(), b"=", value.as_bytes()].concat();
+            envp.push(c_string(&format!("environment.{key}"), OsString::from_vec(pair))?);
+        }
+        Ok((envp, path.unwrap_or_else(|| DEFAULT_PATH.to_vec())))
+    }
+
+    fn readiness(&self, ready: Option<&Ready>) -> Result<Readiness, Failure> {
+        let Some(notify) = notification_fd() else { return Ok(Readiness::Unannounced) };
+        let Some(ready) = ready else { return Ok(Readiness::AtOnce(notify)) };
+        let lookup = |name: &str| self.get(name);
+        let wanted = match &ready.when {
+            Some(template) => is_truthy(&expanded("ready.when", template, &lookup)?),
+            None => true,
+        };
+        if !wanted {
+            return Ok(Readiness::AtOnce(notify));
+        }
+        let url = expanded("ready.http", &ready.http, &lookup)?;
+        let target = http::parse_url(&url.to_string_lossy())
+            .map_err(|error| Failure::plain("expanding ready.http", &error, EXIT_SYSTEM))?;
+        let probe = Probe { target, interval_ms: ready.interval_ms, timeout_ms: ready.timeout_ms };
+        Ok(Readiness::Probed(probe, notify))
+    }
+}
+
+/// Returns the descriptor that the supervisor waits on for readiness, if it does.
+///
+/// A number that is not open means that nobody waits (the script was started by hand), which is no failure.
+fn notification_fd() -> Option<OwnedFd> {
+    let mut buffer = [0; 32];
+    let bytes = gatevisor_sys::file::read_small(CWD, c"notification-fd", &mut buffer).ok()?;
+    let number = i32::try_from(gatevisor_wire::number::parse(bytes)?).ok()?;
+    if number < FIRST_NOTIFICATION_FD {
+        return None;
+    }
+    os::adopt_fd(number).ok()
+}
+
+/// Takes the last steps, in which this process changes, and executes the command.
+fn launch(file: &ServiceFile, start: Start, service_directory: Option<&OwnedFd>) -> Failure {
+    if let Err(failure) = settle(file, start.directory.as_deref()) {
+        return failure;
+    }
+    if let Err(failure) = announce(start.readiness) {
+        return failure;
+    }
+    if let Some(directory) = service_directory {
+        let _ = os::remove_in_data(directory.as_fd(), START_ERROR);
+    }
+    let errno = os::exec_search(&start.argv, &start.envp, &start.path);
+    let program = start.argv.first().map(|word| String::from_utf8_lossy(word.as_bytes()).into_owned());
+    not_executed(&program.unwrap_or_default(), &start.path, errno)
+}
+
+fn settle(file: &ServiceFile, directory: Option<&OsStr>) -> Result<(), Failure> {
+    if let Some(bits) = file.umask_bits() {
+        let _ = rustix::process::umask(Mode::from_raw_mode(bits));
+    }
+    if let Some(nice) = file.nice {
+        rustix::process::setpriority_process(None, nice).map_err(|errno| {
+            Failure::system("setting limits", format_args!("cannot set the priority to {nice}"), errno)
+        })?;
+    }
+    if let Some(path) = directory {
+        rustix::process::chdir(path).map_err(|errno| {
+            Failure::system("changing directory", format_args!("`{}`", path.display()), errno)
+        })?;
+    }
+    if file.stderr == Stderr::Log {
+        os::join_stderr_to_stdout()
+            .map_err(|errno| Failure::system("executing", "cannot join stderr to stdout", errno))?;
+    }
+    Ok(())
+}
+
+fn announce(readiness: Readiness) -> Result<(), Failure> {
+    match readiness {
+        Readiness::Unannounced => Ok(()),
+        // Nobody reading any more is the supervisor's business, not a reason not to start.
+        Readiness::AtOnce(notify) => {
+            let _ = rustix::io::write(&notify, b"\n");
+            Ok(())
+        }
+        Readiness::Probed(probe, notify) => {
+            let failure = |errno| Failure::system("executing", "cannot start the readiness probe", errno);
+            let service = os::own_pidfd().map_err(failure)?;
+            os::fork_detached(|| {
+                // Whoever reads the service's output must not wait for the prober.
+                os::let_go_of_stdio();
+                probe.run(&service, &notify);
+            })
+            .map_err(failure)
+        }
+    }
+}
+
+fn not_executed(program: &str, path: &[u8], errno: Errno) -> Failure {
+    let missing = errno == Errno::NOENT;
+    let hint = match errno {
+        Errno::NOENT if program.contains('/') => {
+            "; is the path right, and the interpreter in its first line there?".to_owned()
+        }
+        Errno::NOENT => format!("; it is in no directory of PATH={}", String::from_utf8_lossy(path)),
+        Errno::ACCESS => "; is it executable by this user?".to_owned(),
+        Errno::NOEXEC => "; does its first line begin with #!?".to_owned(),
+        _ => String::new(),
+    };
+    Failure {
+        stage: "executing".to_owned(),
+        message: format!("`{program}`: {}{hint}", os::words(errno)),
+        errno: Some(errno),
+        exit: if missing { EXIT_NOT_FOUND } else { EXIT_CANNOT_EXECUTE },
+    }
+}
+
+fn expanded(
+    what: &str,
+    template: &str,
+    lookup: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<OsString, Failure> {
+    expand(template, lookup).map_err(|error| Failure::plain(format!("expanding {what}"), &error, EXIT_SYSTEM))
+}
+
+fn c_string(what: &str, text: OsString) -> Result<CString, Failure> {
+    CString::new(text.into_vec()).map_err(|_| Failure {
+        stage: format!("expanding {what}"),
+        message: "the text holds a NUL byte, which no program can be given".to_owned(),
+        errno: None,
+        exit: EXIT_BAD_FILE,
+    })
+}

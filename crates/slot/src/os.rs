@@ -1,0 +1,122 @@
+//! What this crate asks of the kernel, in one place.
+//!
+//! *Lives here:* thin calls into `gatevisor-sys` and rustix. *Does not live here:* any decision.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, fstat, mkdirat, openat, unlinkat};
+use rustix::io::Errno;
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
+
+pub use gatevisor_sys::process::{adopt_fd, exec_search, fork_detached};
+pub use gatevisor_sys::user::{LookupError, assume, lookup};
+
+/// A regular file that was read whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadFile {
+    /// What it holds, as far as the limit goes and one byte more.
+    pub bytes: Vec<u8>,
+    /// The user that it belongs to.
+    pub owner: u32,
+}
+
+/// Returns the contents of a regular file, at most `limit` bytes and one more, which tells that there is more.
+///
+/// Opening does not wait, so a FIFO in the file's place cannot delay us.
+///
+/// # Errors
+/// `EINVAL` when it is not a regular file.
+pub fn read_file(path: &Path, limit: u64) -> io::Result<ReadFile> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = File::from(openat(CWD, path, flags, Mode::empty())?);
+    let stat = fstat(&file)?;
+    if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() {
+        return Err(Errno::INVAL.into());
+    }
+    let size = u64::try_from(stat.st_size).unwrap_or(0).min(limit);
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0).saturating_add(2));
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok(ReadFile { bytes, owner: stat.st_uid })
+}
+
+/// Returns the present working directory as a descriptor that outlives a change of directory.
+pub fn here() -> Result<OwnedFd, Errno> {
+    openat(CWD, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Replaces `data/<name>` below `directory`, making `data` if need be, never through a symbolic link.
+pub fn replace_in_data(directory: impl AsFd, name: &str, bytes: &[u8]) -> Result<(), Errno> {
+    let data = match gatevisor_sys::file::open_directory(&directory, c"data") {
+        Err(Errno::NOENT) => {
+            mkdirat(&directory, c"data", Mode::from_raw_mode(0o755))?;
+            gatevisor_sys::file::open_directory(&directory, c"data")?
+        }
+        other => other?,
+    };
+    let temporary = format!(".{name}.tmp");
+    gatevisor_sys::file::replace(&data, name, &temporary, bytes, Mode::from_raw_mode(0o644))
+}
+
+/// Removes `data/<name>` below `directory`; a missing one is success.
+pub fn remove_in_data(directory: impl AsFd, name: &str) -> Result<(), Errno> {
+    let removed = gatevisor_sys::file::open_directory(&directory, c"data")
+        .and_then(|data| unlinkat(&data, name, rustix::fs::AtFlags::empty()));
+    match removed {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
+}
+
+/// Returns a descriptor that becomes readable when this process, whatever it executes meanwhile, ends.
+pub fn own_pidfd() -> Result<OwnedFd, Errno> {
+    pidfd_open(getpid(), PidfdFlags::empty())
+}
+
+/// Makes standard error a second name of standard output.
+pub fn join_stderr_to_stdout() -> Result<(), Errno> {
+    rustix::stdio::dup2_stderr(rustix::stdio::stdout())
+}
+
+/// Points the three standard descriptors at `/dev/null`, best effort.
+pub fn let_go_of_stdio() {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOCTTY;
+    if let Ok(null) = openat(CWD, c"/dev/null", flags, Mode::empty()) {
+        let _ = rustix::stdio::dup2_stdin(&null);
+        let _ = rustix::stdio::dup2_stdout(&null);
+        let _ = rustix::stdio::dup2_stderr(&null);
+    }
+}
+
+/// Returns this process's environment as `NAME=VALUE` strings, without those for which `skip` is true.
+pub fn environment_without(skip: impl Fn(&[u8]) -> bool) -> Vec<CString> {
+    use std::os::unix::ffi::OsStringExt;
+    std::env::vars_os()
+        .filter_map(|(name, value)| {
+            let mut pair = name.into_vec();
+            if skip(&pair) {
+                return None;
+            }
+            pair.push(b'=');
+            pair.append(&mut value.into_vec());
+            CString::new(pair).ok()
+        })
+        .collect()
+}
+
+/// Writes a line for a person to standard error, best effort.
+pub fn say(line: &str) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+/// Returns what an error number means, in words, without the number.
+pub fn words(errno: Errno) -> String {
+    let mut text = io::Error::from(errno).to_string();
+    if let Some(end) = text.rfind(" (os error ") {
+        text.truncate(end);
+    }
+    text
+}

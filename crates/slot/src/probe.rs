@@ -1,0 +1,227 @@
+//! The readiness prober: a process of its own that asks a URL until it answers, then tells the supervisor.
+//!
+//! *Lives here:* one attempt, and the loop around it. It ends with the service, whatever it is waiting for.
+//! *Does not live here:* the decision to probe, and what a URL or an answer means.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use gatevisor_sys::clock::monotonic_ms;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, read, write};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, connect, send, socket_with, sockopt};
+
+use crate::http::{self, Target};
+
+/// Milliseconds after which one attempt is given up.
+const ATTEMPT_MS: u64 = 5_000;
+/// Bytes of an answer that are looked at for its status.
+const ANSWER: usize = 64;
+
+/// What is probed, and how often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Probe {
+    pub target: Target,
+    pub interval_ms: u64,
+    pub timeout_ms: u64,
+}
+
+/// What became of something that was waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wake {
+    /// It happened.
+    Happened,
+    /// Time ran out.
+    TimedOut,
+    /// The service is gone, and with it the reason to wait.
+    ServiceGone,
+}
+
+/// What became of one attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    Ready,
+    NotYet,
+    ServiceGone,
+}
+
+impl Probe {
+    /// Probes until the URL answers 200 to 299, and then writes a newline to `notify`.
+    ///
+    /// Returns whether it did. `service` is a pidfd; when it becomes readable, probing ends at once.
+    pub fn run(&self, service: impl AsFd, notify: impl AsFd) -> bool {
+        let service = service.as_fd();
+        let end = monotonic_ms().saturating_add(self.timeout_ms);
+        loop {
+            for address in &self.target.addresses {
+                let limit = monotonic_ms().saturating_add(ATTEMPT_MS).min(end);
+                match attempt(*address, &self.target.request, service, limit).unwrap_or(Attempt::NotYet) {
+                    Attempt::Ready => return write(notify, b"\n").is_ok(),
+                    Attempt::ServiceGone => return false,
+                    Attempt::NotYet => {}
+                }
+            }
+            let next = monotonic_ms().saturating_add(self.interval_ms);
+            if next >= end || wait(service, None, next) != Wake::TimedOut {
+                return false;
+            }
+        }
+    }
+}
+
+fn attempt(
+    address: SocketAddr,
+    request: &[u8],
+    service: BorrowedFd<'_>,
+    limit: u64,
+) -> Result<Attempt, Errno> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket: OwnedFd = socket_with(family, SocketType::STREAM, flags, None)?;
+    match connect(&socket, &address) {
+        Ok(()) => {}
+        Err(Errno::INPROGRESS) => match wait(service, Some((socket.as_fd(), PollFlags::OUT)), limit) {
+            Wake::Happened => sockopt::socket_error(&socket)??,
+            Wake::TimedOut => return Ok(Attempt::NotYet),
+            Wake::ServiceGone => return Ok(Attempt::ServiceGone),
+        },
+        Err(errno) => return Err(errno),
+    }
+    // The request is far smaller than any socket buffer, so it goes out whole or not at all.
+    if send(&socket, request, SendFlags::NOSIGNAL)? != request.len() {
+        return Ok(Attempt::NotYet);
+    }
+    let mut answer = [0; ANSWER];
+    let mut filled = 0;
+    loop {
+        if let Some(status) = http::status(answer.get(..filled).unwrap_or_default()) {
+            return Ok(if (200..300).contains(&status) { Attempt::Ready } else { Attempt::NotYet });
+        }
+        match wait(service, Some((socket.as_fd(), PollFlags::IN)), limit) {
+            Wake::Happened => {}
+            Wake::TimedOut => return Ok(Attempt::NotYet),
+            Wake::ServiceGone => return Ok(Attempt::ServiceGone),
+        }
+        match read(&socket, answer.get_mut(filled..).unwrap_or_default()) {
+            Ok(0) => return Ok(Attempt::NotYet),
+            Ok(n) => filled = filled.saturating_add(n),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Waits until `what` happens, `limit` (monotonic milliseconds) passes, or the service ends.
+fn wait(service: BorrowedFd<'_>, what: Option<(BorrowedFd<'_>, PollFlags)>, limit: u64) -> Wake {
+    loop {
+        let left = limit.saturating_sub(monotonic_ms());
+        let timeout = Timespec {
+            tv_sec: i64::try_from(left / 1000).unwrap_or(i64::MAX),
+            tv_nsec: i64::try_from(left % 1000).unwrap_or(0).saturating_mul(1_000_000),
+        };
+        let (fd, flags) = what.unwrap_or((service, PollFlags::IN));
+        let mut fds = [PollFd::from_borrowed_fd(service, PollFlags::IN), PollFd::from_borrowed_fd(fd, flags)];
+        let result = poll(&mut fds, Some(&timeout));
+        let [service_fd, what_fd] = &fds;
+        match result {
+            Ok(0) => return Wake::TimedOut,
+            Ok(_) if !service_fd.revents().is_empty() => return Wake::ServiceGone,
+            Ok(_) if !what_fd.revents().is_empty() => return Wake::Happened,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return Wake::ServiceGone,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::time::{Duration, Instant};
+
+    fn probe(url: &str, timeout_ms: u64) -> Probe {
+        Probe { target: http::parse_url(url).unwrap(), interval_ms: 5, timeout_ms }
+    }
+
+    fn pipe() -> (OwnedFd, OwnedFd) {
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK).unwrap()
+    }
+
+    /// Answers each connection with the next of `answers`, then leaves.
+    fn server(answers: &'static [&'static str]) -> (u16, std::thread::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let thread = std::thread::spawn(move || {
+            let mut requests = Vec::new();
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = [0; 512];
+                let n = stream.read(&mut request).unwrap();
+                requests.push(String::from_utf8_lossy(&request[..n]).into_owned());
+                // In two pieces, as networks may deliver it.
+                let (head, tail) = answer.split_at(answer.len().min(5));
+                stream.write_all(head.as_bytes()).unwrap();
+                stream.flush().unwrap();
+                stream.write_all(tail.as_bytes()).unwrap();
+            }
+            requests
+        });
+        (port, thread)
+    }
+
+    fn notified(read_end: &OwnedFd) -> Vec<u8> {
+        let mut buffer = [0; 8];
+        match read(read_end, &mut buffer) {
+            Ok(n) => buffer[..n].to_vec(),
+            Err(Errno::AGAIN) => Vec::new(),
+            Err(errno) => panic!("{errno}"),
+        }
+    }
+
+    #[test]
+    fn the_service_is_ready_when_the_url_answers_200() {
+        let (port, thread) =
+            server(&["", "HTTP/1.1 503 No\r\n\r\n", "not http at all", "HTTP/1.1 204 Yes\r\n\r\n"]);
+        let (alive, _service) = pipe();
+        let (told, notify) = pipe();
+        assert!(probe(&format!("http://127.0.0.1:{port}/health"), 60_000).run(&alive, &notify));
+        assert_eq!(notified(&told), b"\n");
+        let requests = thread.join().unwrap();
+        assert_eq!(requests.len(), 4);
+        assert!(requests.iter().all(|r| r.starts_with("GET /health HTTP/1.1\r\n")), "{requests:?}");
+    }
+
+    #[test]
+    fn a_url_that_never_answers_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let (alive, _service) = pipe();
+        let (told, notify) = pipe();
+        let start = Instant::now();
+        assert!(!probe(&format!("http://127.0.0.1:{port}/"), 40).run(&alive, &notify));
+        assert!(start.elapsed() < Duration::from_secs(5));
+        assert_eq!(notified(&told), b"");
+    }
+
+    #[test]
+    fn the_prober_ends_with_the_service_even_in_the_middle_of_an_attempt() {
+        // Accepts (the kernel does) and never answers.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (alive, service) = pipe();
+        let (told, notify) = pipe();
+        let thread = std::thread::spawn(move || {
+            // Once the probe is connected, the service dies.
+            let connection = listener.accept().unwrap();
+            drop(service);
+            connection
+        });
+        let start = Instant::now();
+        assert!(!probe(&format!("http://127.0.0.1:{port}/"), 60_000).run(&alive, &notify));
+        assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+        assert_eq!(notified(&told), b"");
+        drop(thread.join().unwrap());
+    }
+}

@@ -1,0 +1,341 @@
+//! The interpreters as the kernel and a supervisor start them.
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use gatevisor_slot::{Ready, ServiceFile, Stderr, render_finish, render_service};
+use tempfile::TempDir;
+
+fn interpreter() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test.parent().unwrap().parent().unwrap().join("examples/slot-interpreter");
+    assert!(path.exists(), "{} is built with the tests", path.display());
+    path
+}
+
+struct Slot {
+    dir: TempDir,
+}
+
+impl Slot {
+    fn new(text: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        // Other users must be able to enter when a test drops privileges.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(dir.path().join("run"), format!("#!/x service\n{text}")).unwrap();
+        Self { dir }
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(interpreter());
+        command.args(["service", "./run", "gateway-coder"]).current_dir(self.path()).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self) -> Output {
+        self.command().output().unwrap()
+    }
+
+    fn start_error(&self) -> Option<String> {
+        fs::read_to_string(self.path().join("data/start-error")).ok()
+    }
+
+    /// Checks a failed start: the exit code, and the same line on standard error and in `data/start-error`.
+    fn check_failure(&self, exit: i32, line: &str) {
+        let output = self.run();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        // With `stderr = "log"` the line of a late stage goes where the log goes.
+        let said = if said.is_empty() { String::from_utf8_lossy(&output.stdout).into_owned() } else { said };
+        let left = self.start_error().unwrap_or_default();
+        assert_eq!(output.status.code(), Some(exit), "{said}");
+        assert!(left.starts_with(line), "{left:?} should begin with {line:?}");
+        assert_eq!(said, format!("gatevisor: gateway-coder: {left}"));
+        assert_eq!(left.matches('\n').count(), 1, "{left:?} is one line");
+    }
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn run_becomes_the_command_with_its_directory_and_environment() {
+    let slot = Slot::new(
+        r#"
+command = ["sh", "-c", "pwd; echo $$A $$B $$PLAIN; echo err >&2; umask; echo $$$$"]
+directory = "${TARGET}"
+umask = "027"
+environment-files = ["${TARGET}/one.env", "${TARGET}/two.env", "${TARGET}/missing.env"]
+[environment]
+A = "${A}-${FROM_FILE}"
+B = "${BOTH:-none}$$"
+"#,
+    );
+    let target = tempfile::tempdir().unwrap();
+    fs::write(target.path().join("one.env"), "FROM_FILE=one\nBOTH=file\nSECRET=x\n").unwrap();
+    fs::write(target.path().join("two.env"), "export FROM_FILE='two'\n").unwrap();
+    let child = slot
+        .command()
+        .env("TARGET", target.path())
+        .env("A", "inherited")
+        .env("BOTH", "inherited")
+        .env("PLAIN", "kept")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = child.id();
+    let output = child.wait_with_output().unwrap();
+    let target = target.path().canonicalize().unwrap();
+    // `stderr = "log"` is the default, so both streams arrive in one.
+    assert_eq!(
+        stdout(&output),
+        format!("{}\ninherited-two file$ kept\nerr\n0027\n{pid}\n", target.display())
+    );
+    assert_eq!(output.stderr, b"");
+    assert!(output.status.success());
+}
+
+#[test]
+fn nothing_in_a_dotenv_file_is_exported() {
+    let slot = Slot::new("command = [\"env\"]\nenvironment-files = [\"./e\"]\n");
+    fs::write(slot.path().join("e"), "SECRET_IN_FILE=1\n").unwrap();
+    assert!(!stdout(&slot.run()).contains("SECRET_IN_FILE"));
+}
+
+#[test]
+fn stderr_can_stay_where_the_supervisors_is() {
+    let slot = Slot::new("command = [\"sh\", \"-c\", \"echo out; echo err >&2\"]\nstderr = \"inherit\"\n");
+    let output = slot.run();
+    assert_eq!((stdout(&output).as_str(), output.stderr.as_slice()), ("out\n", &b"err\n"[..]));
+}
+
+#[test]
+fn the_command_is_looked_up_in_its_own_path() {
+    let slot = Slot::new("command = [\"only-here\"]\n[environment]\nPATH = \"${PWD}/bin:${PATH}\"\n");
+    fs::create_dir(slot.path().join("bin")).unwrap();
+    std::os::unix::fs::symlink("/bin/echo", slot.path().join("bin/only-here")).unwrap();
+    let output = slot.command().env("PWD", slot.path()).output().unwrap();
+    assert_eq!(stdout(&output), "\n");
+}
+
+#[test]
+fn a_success_forgets_the_last_failure() {
+    let slot = Slot::new("command = [\"true\"]\n");
+    fs::create_dir(slot.path().join("data")).unwrap();
+    fs::write(slot.path().join("data/start-error"), "old\n").unwrap();
+    assert!(slot.run().status.success());
+    assert_eq!(slot.start_error(), None);
+}
+
+#[test]
+fn a_failure_names_its_stage_and_errno() {
+    Slot::new("command = []\n").check_failure(100, "reading ./run: `command`: must name a program");
+    Slot::new("comand = []\n").check_failure(100, "reading ./run: line 2: unknown field `comand`");
+    Slot::new("command = [\"echo\", \"${NOT_SET_ANYWHERE}\"]\n")
+        .check_failure(111, "expanding command: the variable NOT_SET_ANYWHERE is not set; set it, or write");
+    Slot::new("command = [\"a\\u0000b\"]\n")
+        .check_failure(100, "expanding command: the text holds a NUL byte");
+    Slot::new("command = [\"true\"]\ndirectory = \"/nowhere\"\n")
+        .check_failure(111, "changing directory: `/nowhere`: No such file or directory (errno 2)\n");
+    Slot::new("command = [\"no-such-program\"]\n[environment]\nPATH = \"/usr/bin:/bin\"\n").check_failure(
+        127,
+        "executing: `no-such-program`: No such file or directory; it is in no directory of PATH=/usr/bin:/bin (errno 2)\n",
+    );
+    Slot::new("command = [\"/nowhere/at/all\"]\n")
+        .check_failure(127, "executing: `/nowhere/at/all`: No such file or directory; is the path right");
+    Slot::new("command = [\"./run\"]\nstderr = \"inherit\"\n").check_failure(
+        126,
+        "executing: `./run`: Permission denied; is it executable by this user? (errno 13)\n",
+    );
+    Slot::new("command = [\"true\"]\nuser = \"nobody-has-this-name\"\n")
+        .check_failure(111, "setting user: user `nobody-has-this-name` is not in /etc/passwd\n");
+}
+
+#[test]
+fn a_missing_or_strange_run_file_is_a_failure_to_read_it() {
+    let slot = Slot::new("");
+    fs::remove_file(slot.path().join("run")).unwrap();
+    slot.check_failure(111, "reading ./run: cannot read the file: No such file or directory (errno 2)\n");
+    fs::create_dir(slot.path().join("run")).unwrap();
+    slot.check_failure(111, "reading ./run: cannot read the file: Invalid argument (errno 22)\n");
+}
+
+#[test]
+fn a_start_error_is_never_written_through_a_link() {
+    let slot = Slot::new("command = []\n");
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), slot.path().join("data")).unwrap();
+    assert_eq!(slot.run().status.code(), Some(100));
+    assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn root_drops_to_the_named_user_and_others_cannot() {
+    let slot = Slot::new("command = [\"sh\", \"-c\", \"id -u; id -G\"]\nuser = \"nobody\"\n");
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        slot.check_failure(111, "setting user: the file wants user `nobody` and this is uid ");
+        return;
+    }
+    let nobody = gatevisor_sys::user::lookup(b"nobody").unwrap();
+    let groups: Vec<String> = nobody.groups.iter().map(ToString::to_string).collect();
+    assert_eq!(stdout(&slot.run()), format!("{}\n{}\n", nobody.uid, groups.join(" ")));
+
+    // A file of nobody's, executed by root, has nobody's authority and no more.
+    let own = Slot::new("command = [\"id\", \"-u\"]\n");
+    std::os::unix::fs::chown(own.path().join("run"), Some(nobody.uid), None).unwrap();
+    assert_eq!(stdout(&own.run()), format!("{}\n", nobody.uid));
+    let greedy = Slot::new("command = [\"id\", \"-u\"]\nuser = \"root\"\n");
+    std::os::unix::fs::chown(greedy.path().join("run"), Some(nobody.uid), None).unwrap();
+    greedy.check_failure(111, "setting user: the file belongs to uid ");
+}
+
+#[test]
+fn the_present_user_may_be_named() {
+    let uid = fs::metadata("/proc/self").unwrap().uid();
+    let slot = Slot::new(&format!("command = [\"id\", \"-u\"]\nuser = \"{uid}\"\n"));
+    assert_eq!(stdout(&slot.run()), format!("{uid}\n"));
+}
+
+/// Starts a slot with descriptor 3 on a pipe whose other end is returned, and standard output elsewhere.
+fn with_notification(slot: &Slot) -> (std::process::Child, BufReader<std::process::ChildStdout>) {
+    fs::write(slot.path().join("notification-fd"), "3\n").unwrap();
+    let mut child = Command::new("sh")
+        .args(["-c", "exec \"$0\" service ./run gateway-coder 3>&1 1>&2"])
+        .arg(interpreter())
+        .current_dir(slot.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let told = BufReader::new(child.stdout.take().unwrap());
+    (child, told)
+}
+
+fn rest_of(told: &mut BufReader<std::process::ChildStdout>) -> String {
+    let mut rest = String::new();
+    told.read_to_string(&mut rest).unwrap();
+    rest
+}
+
+#[test]
+fn a_service_without_a_probe_is_ready_when_it_starts() {
+    for ready in ["", "[ready]\nhttp = \"http://localhost:1/\"\nwhen = \"${NEVER_SET:-no}\"\n"] {
+        let slot =
+            Slot::new(&format!("command = [\"sh\", \"-c\", \"echo too much >&3; sleep 1000\"]\n{ready}"));
+        let (mut child, mut told) = with_notification(&slot);
+        // The descriptor is closed in the command, so the end is seen although the command runs.
+        assert_eq!(rest_of(&mut told), "\n");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_service_with_a_probe_is_ready_when_its_url_answers() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let slot = Slot::new(&format!(
+        "command = [\"sleep\", \"1000\"]\n[ready]\nhttp = \"http://127.0.0.1:${{NO_PORT:-{port}}}/health\"\ninterval-ms = 5\n"
+    ));
+    let (mut child, mut told) = with_notification(&slot);
+    for answer in ["HTTP/1.1 503 Starting\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"] {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 64];
+        assert!(stream.read(&mut request).unwrap() > 0);
+        assert!(request.starts_with(b"GET /health "));
+        stream.write_all(answer.as_bytes()).unwrap();
+    }
+    let mut line = String::new();
+    told.read_line(&mut line).unwrap();
+    assert_eq!(line, "\n");
+    // The prober is gone once it has told, and the command never had the descriptor.
+    assert_eq!(rest_of(&mut told), "");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn the_prober_ends_with_the_service() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let slot = Slot::new(&format!(
+        "command = [\"sleep\", \"1000\"]\n[ready]\nhttp = \"http://127.0.0.1:{port}/\"\ninterval-ms = 100000\n"
+    ));
+    let (mut child, mut told) = with_notification(&slot);
+    // Connected, so it is waiting for an answer that never comes.
+    let _connection = listener.accept().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(rest_of(&mut told), "");
+}
+
+#[test]
+fn a_url_of_another_machine_is_refused_at_the_start() {
+    let slot = Slot::new("command = [\"true\"]\n[ready]\nhttp = \"http://example.org/\"\n");
+    let (mut child, mut told) = with_notification(&slot);
+    assert_eq!(child.wait().unwrap().code(), Some(111));
+    assert_eq!(rest_of(&mut told), "");
+    let line = slot.start_error().unwrap();
+    assert!(line.starts_with("expanding ready.http: `http://example.org/` is not on this machine"), "{line}");
+}
+
+#[test]
+fn a_notification_fd_that_nobody_opened_is_no_failure() {
+    let slot = Slot::new("command = [\"echo\", \"ran\"]\n[ready]\nhttp = \"http://localhost:1/\"\n");
+    for number in ["3\n", "1\n", "99999\n", "x\n", ""] {
+        fs::write(slot.path().join("notification-fd"), number).unwrap();
+        assert_eq!(stdout(&slot.run()), "ran\n", "{number:?}");
+    }
+}
+
+#[test]
+fn the_kernel_executes_what_is_rendered() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = ServiceFile {
+        stderr: Stderr::Inherit,
+        ready: Some(Ready::new("http://localhost:1/")),
+        ..ServiceFile::new(vec!["echo".into(), "as written".into()])
+    };
+    let write = |name: &str, text: &[u8]| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    write("run", &render_service(&interpreter(), &file, "by a test").unwrap());
+    write("finish", &render_finish(&interpreter(), "").unwrap());
+    let execute = |name: &str, args: &[&str]| loop {
+        match Command::new(format!("./{name}")).args(args).current_dir(dir.path()).output() {
+            // Another test was forking while we wrote: its child held the file open for a moment.
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {}
+            other => return other.unwrap(),
+        }
+    };
+    assert_eq!(stdout(&execute("run", &["gateway-coder"])), "as written\n");
+    assert_eq!(execute("finish", &["78", "0", "gateway-coder", "1"]).status.code(), Some(125));
+    assert_eq!(execute("finish", &["1", "0", "gateway-coder", "1"]).status.code(), Some(0));
+    assert_eq!(execute("finish", &["256", "9", "gateway-coder", "1"]).status.code(), Some(0));
+    fs::create_dir(dir.path().join("data")).unwrap();
+    fs::write(dir.path().join("data/fail-codes"), "1 2\n").unwrap();
+    assert_eq!(execute("finish", &["2", "0", "gateway-coder", "1"]).status.code(), Some(125));
+    assert_eq!(execute("finish", &["78", "0", "gateway-coder", "1"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_call_without_a_file_says_how_to_call() {
+    for applet in ["service", "finish"] {
+        let output = Command::new(interpreter()).arg(applet).output().unwrap();
+        assert_eq!(output.status.code(), Some(100));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("usage: gatevisor"));
+    }
+}

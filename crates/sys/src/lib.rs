@@ -1,0 +1,19 @@
+//! The only door to the kernel for what the standard library and rustix do not offer, and the only
+//! crate with `unsafe` code.
+//!
+//! *Lives here:* starting processes, signals, credentials, descriptor passing, FIFOs, locks, small
+//! files read and replaced through directory descriptors, clocks.
+//! *Does not live here:* any decision about a service (see `gatevisor-core`), any format of the s6
+//! contract (see `gatevisor-wire`).
+#![deny(unsafe_code)]
+
+pub mod clock;
+pub mod file;
+pub mod process;
+mod raw;
+pub mod signal;
+pub mod socket;
+pub mod spawn;
+pub mod user;
+
+pub use rustix::io::Errno;

@@ -1,0 +1,390 @@
+//! Every `unsafe` block of the project.
+//!
+//! *Lives here:* clone, exec, signalfd, signal masks, descriptor adoption.
+//! *Does not live here:* anything that rustix or std offer safely.
+//!
+//! Each block says why nothing safe does this (**JUSTIFICATION**) and why it is sound (**SAFETY**).
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::io::Errno;
+
+/// Returns the last error of a libc call as an [`Errno`].
+fn last_errno() -> Errno {
+    Errno::from_raw_os_error(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// Makes the kernel call `number` without touching `errno`.
+///
+/// A child that shares its parent's memory also shares the parent's `errno`; a libc wrapper in the
+/// child would overwrite the parent's last error.
+#[cfg(target_arch = "x86_64")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "c_long and isize have the same width on every Linux target"
+)]
+fn bare_syscall(number: libc::c_long, args: [usize; 4]) -> isize {
+    let result: isize;
+    // JUSTIFICATION: rustix wraps too few of the calls needed between clone and exec in its stable API.
+    // SAFETY: the `syscall` instruction clobbers rcx and r11 only, as declared; callers pass
+    // pointers that stay valid for the call.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            inlateout("rax") number as isize => result,
+            in("rdi") args[0], in("rsi") args[1], in("rdx") args[2], in("r10") args[3],
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack)
+        );
+    }
+    result
+}
+
+/// Makes the kernel call `number` without touching `errno`.
+#[cfg(target_arch = "aarch64")]
+fn bare_syscall(number: libc::c_long, args: [usize; 4]) -> isize {
+    let result: isize;
+    // JUSTIFICATION: as for x86_64.
+    // SAFETY: `svc 0` takes the number in x8 and returns in x0, as declared.
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            in("x8") number,
+            inlateout("x0") args[0] => result,
+            in("x1") args[1], in("x2") args[2], in("x3") args[3],
+            options(nostack)
+        );
+    }
+    result
+}
+
+/// One step between clone and exec that failed: which, and the errno.
+pub(crate) const REPORT_LEN: usize = 8;
+
+/// What a child does between clone and exec. Plain numbers and pointers only; everything is prepared
+/// by the parent, which keeps it alive until the exec is known to have happened.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) new_session: bool,
+    pub(crate) credentials: Option<(u32, u32, Vec<u32>)>,
+    pub(crate) directory: RawFd,
+    pub(crate) stdin: RawFd,
+    pub(crate) stdout: Option<RawFd>,
+    pub(crate) stderr: Option<RawFd>,
+    /// A descriptor of the parent and the number that it has in the child.
+    pub(crate) extra: Option<(RawFd, RawFd)>,
+    pub(crate) report: RawFd,
+    pub(crate) open_files: Option<(u64, u64)>,
+    pub(crate) program: CString,
+    #[expect(dead_code, reason = "keeps the strings alive that `argv_pointers` points to")]
+    pub(crate) argv: Vec<CString>,
+    pub(crate) argv_pointers: Vec<*const c_char>,
+    pub(crate) environment: std::rc::Rc<Environment>,
+}
+
+/// An environment block that an exec can use as it is.
+#[derive(Debug)]
+pub struct Environment {
+    strings: Vec<CString>,
+    pointers: Vec<*const c_char>,
+}
+
+impl Environment {
+    /// Returns the block made of `strings`, each `NAME=value`.
+    pub fn new(strings: Vec<CString>) -> Self {
+        let pointers = null_terminated(&strings);
+        Self { strings, pointers }
+    }
+
+    /// Returns the strings of the block.
+    pub fn strings(&self) -> &[CString] {
+        &self.strings
+    }
+}
+
+/// Returns pointers to `strings`, with a null at the end. They are valid as long as the strings.
+pub(crate) fn null_terminated(strings: &[CString]) -> Vec<*const c_char> {
+    strings.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
+}
+
+/// Steps between clone and exec, as reported by number.
+pub(crate) mod step {
+    pub(crate) const LIMITS: u32 = 1;
+    pub(crate) const GROUPS: u32 = 2;
+    pub(crate) const GROUP: u32 = 3;
+    pub(crate) const USER: u32 = 4;
+    pub(crate) const DIRECTORY: u32 = 5;
+    pub(crate) const DESCRIPTORS: u32 = 6;
+    pub(crate) const EXEC: u32 = 7;
+}
+
+/// The memory a cloned child runs on: its stack and its orders.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    stack: Box<[u128]>,
+    plan: Plan,
+}
+
+/// Bytes of stack that a child needs before exec: it calls a handful of leaf functions.
+const STACK_BYTES: usize = 16 * 1024;
+
+impl Stage {
+    pub(crate) fn new(plan: Plan) -> Self {
+        Self { stack: vec![0_u128; STACK_BYTES / 16].into_boxed_slice(), plan }
+    }
+
+    /// Starts the child; with `share_memory` it runs in the parent's address space until exec, which
+    /// saves copying page tables. The caller keeps `self` until the report pipe says that it is over.
+    pub(crate) fn launch(&mut self, share_memory: bool) -> Result<i32, Errno> {
+        extern "C" fn enter(argument: *mut c_void) -> c_int {
+            // SAFETY: `argument` is the `Plan` of the `Stage` that launched us; the parent keeps it
+            // alive and unchanged until exec or exit.
+            let plan = unsafe { &*argument.cast::<Plan>() };
+            become_program(plan)
+        }
+        let flags = libc::SIGCHLD | if share_memory { libc::CLONE_VM } else { 0 };
+        let top = self.stack.as_mut_ptr_range().end.cast::<c_void>();
+        let argument = (&raw mut self.plan).cast::<c_void>();
+        // JUSTIFICATION: no safe wrapper exists for clone(2).
+        // SAFETY: `top` is the 16-byte aligned end of a live allocation used by this child only; all
+        // signals are blocked in the parent, so no handler runs on it; the child calls only
+        // `become_program`, which makes bare system calls and neither allocates nor panics.
+        let pid = unsafe { libc::clone(enter, top, flags, argument) };
+        if pid < 0 { Err(last_errno()) } else { Ok(pid) }
+    }
+}
+
+/// Performs `plan` in the child. Never returns in success; the exit code of a failure is 127.
+fn become_program(plan: &Plan) -> c_int {
+    let mut report = word(plan.report);
+    let (failed, errno) = attempt(plan, &mut report);
+    let record: u64 = u64::from(failed) | u64::from(errno) << 32;
+    let record = record.to_le_bytes();
+    bare_syscall(libc::SYS_write, [report, record.as_ptr() as usize, REPORT_LEN, 0]);
+    bare_syscall(libc::SYS_exit_group, [127, 0, 0, 0]);
+    127
+}
+
+/// Returns a number as a system call's argument.
+fn word(number: c_int) -> usize {
+    number.cast_unsigned() as usize
+}
+
+/// Makes a bare call and splits its result.
+fn run(call: libc::c_long, args: [usize; 4]) -> Result<usize, u32> {
+    let result = bare_syscall(call, args);
+    if result < 0 {
+        Err(u32::try_from(result.unsigned_abs()).unwrap_or(0))
+    } else {
+        Ok(result.unsigned_abs())
+    }
+}
+
+/// Runs the steps in order and returns the one that failed with its errno.
+///
+/// `report` is where failures are written; it moves away from the number that the extra descriptor takes.
+fn attempt(plan: &Plan, report: &mut usize) -> (u32, u32) {
+    if plan.new_session {
+        // Cannot fail: a fresh child leads no group.
+        let _ = run(libc::SYS_setsid, [0; 4]);
+    }
+    if let Some(limit) = plan.open_files {
+        let rlimit: [u64; 2] = [limit.0, limit.1];
+        let args = [0, libc::RLIMIT_NOFILE as usize, rlimit.as_ptr() as usize, 0];
+        if let Err(errno) = run(libc::SYS_prlimit64, args) {
+            return (step::LIMITS, errno);
+        }
+    }
+    if let Some((uid, gid, groups)) = &plan.credentials {
+        let (uid, gid) = (*uid as usize, *gid as usize);
+        if let Err(errno) = run(libc::SYS_setgroups, [groups.len(), groups.as_ptr() as usize, 0, 0]) {
+            return (step::GROUPS, errno);
+        }
+        if let Err(errno) = run(libc::SYS_setresgid, [gid, gid, gid, 0]) {
+            return (step::GROUP, errno);
+        }
+        if let Err(errno) = run(libc::SYS_setresuid, [uid, uid, uid, 0]) {
+            return (step::USER, errno);
+        }
+    }
+    if let Err(errno) = run(libc::SYS_fchdir, [word(plan.directory), 0, 0, 0]) {
+        return (step::DIRECTORY, errno);
+    }
+    if let Some((_, number)) = plan.extra
+        && number == plan.report
+    {
+        let args = [*report, word(libc::F_DUPFD_CLOEXEC), word(number.saturating_add(1)), 0];
+        match run(libc::SYS_fcntl, args) {
+            Ok(moved) => *report = moved,
+            Err(errno) => return (step::DESCRIPTORS, errno),
+        }
+    }
+    let moves =
+        [Some((plan.stdin, 0)), plan.stdout.map(|fd| (fd, 1)), plan.stderr.map(|fd| (fd, 2)), plan.extra];
+    for (from, to) in moves.into_iter().flatten() {
+        // dup3 refuses equal numbers; such a descriptor only has to lose its close-on-exec flag.
+        let result = if from == to {
+            run(libc::SYS_fcntl, [word(from), word(libc::F_SETFD), 0, 0])
+        } else {
+            run(libc::SYS_dup3, [word(from), word(to), 0, 0])
+        };
+        if let Err(errno) = result {
+            return (step::DESCRIPTORS, errno);
+        }
+    }
+    let empty_mask = 0_u64;
+    let _ = run(libc::SYS_rt_sigprocmask, [word(libc::SIG_SETMASK), &raw const empty_mask as usize, 0, 8]);
+    let args = [
+        plan.program.as_ptr() as usize,
+        plan.argv_pointers.as_ptr() as usize,
+        plan.environment.pointers.as_ptr() as usize,
+        0,
+    ];
+    match run(libc::SYS_execve, args) {
+        Err(errno) => (step::EXEC, errno),
+        Ok(_) => (step::EXEC, 0),
+    }
+}
+
+/// Replaces this process by `path`; returns only the reason why it could not.
+pub(crate) fn execve(path: &CStr, argv: &[CString], envp: &[CString]) -> Errno {
+    let argv = null_terminated(argv);
+    let envp = null_terminated(envp);
+    // JUSTIFICATION: std's `CommandExt::exec` resets signal masks and needs a `Command`; rustix has no stable exec.
+    // SAFETY: both arrays end with a null pointer and point to strings that outlive the call.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    last_errno()
+}
+
+/// Forks; returns 0 in the child.
+pub(crate) fn fork() -> Result<i32, Errno> {
+    // JUSTIFICATION: neither std nor rustix's stable API offers fork.
+    // SAFETY: callers are single-threaded (documented on the public function), so the child may run
+    // ordinary code.
+    let pid = unsafe { libc::fork() };
+    if pid < 0 { Err(last_errno()) } else { Ok(pid) }
+}
+
+/// Ends this process at once, without running destructors.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // JUSTIFICATION: std::process::exit would flush and run handlers that belong to the parent.
+    // SAFETY: `_exit` has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// Takes the ownership of descriptor `number`, which must be open.
+pub(crate) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
+    // JUSTIFICATION: a descriptor inherited through exec has no owner in std's eyes.
+    // SAFETY: F_GETFD only reads; when it succeeds the descriptor is open, and the caller promises
+    // to adopt it once.
+    unsafe {
+        if libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(OwnedFd::from_raw_fd(number))
+    }
+}
+
+/// Sets the close-on-exec flag of every descriptor from `first` on. A kernel before 5.11 does nothing.
+pub(crate) fn close_on_exec_from(first: u32) {
+    // JUSTIFICATION: neither std nor rustix offers close_range, and both refuse descriptors without an owner.
+    // SAFETY: with this flag nothing is closed, so no owner loses its descriptor.
+    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+}
+
+fn signal_set(signals: &[i32]) -> libc::sigset_t {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // JUSTIFICATION: sigset_t is opaque and only libc fills it.
+    // SAFETY: sigemptyset initialises the whole set before it is read.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for &signal in signals {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        }
+        set.assume_init()
+    }
+}
+
+/// Blocks every signal in this thread, and puts those in `defaults` back to their default action.
+pub(crate) fn block_all(defaults: &[i32]) -> Result<(), Errno> {
+    // JUSTIFICATION: rustix offers no sigprocmask in its stable API.
+    // SAFETY: the set is initialised by sigfillset; SIG_DFL is a valid disposition for each signal.
+    unsafe {
+        let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigfillset(set.as_mut_ptr());
+        if libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut()) < 0 {
+            return Err(last_errno());
+        }
+        for &signal in defaults {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+    }
+    Ok(())
+}
+
+/// Empties this thread's signal mask.
+pub(crate) fn unblock_all() {
+    let set = signal_set(&[]);
+    // JUSTIFICATION: as above.
+    // SAFETY: the set is initialised.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()) };
+}
+
+/// Sets the action of `signal` to ignore or default.
+pub(crate) fn set_ignored(signal: i32, ignored: bool) {
+    let action = if ignored { libc::SIG_IGN } else { libc::SIG_DFL };
+    // JUSTIFICATION: std and rustix cannot change a disposition.
+    // SAFETY: both actions are valid for every catchable signal; no handler is installed.
+    unsafe { libc::signal(signal, action) };
+}
+
+/// Blocks `signals` and returns a descriptor that delivers them.
+pub(crate) fn signalfd(signals: &[i32]) -> Result<OwnedFd, Errno> {
+    let set = signal_set(signals);
+    // JUSTIFICATION: rustix has no signalfd.
+    // SAFETY: the set is initialised; the returned descriptor is fresh and owned by nobody else.
+    unsafe {
+        if libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) < 0 {
+            return Err(last_errno());
+        }
+        let fd = libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        if fd < 0 { Err(last_errno()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
+    }
+}
+
+/// Reads one signal number from a signalfd, if one is pending.
+pub(crate) fn read_signal(fd: &OwnedFd) -> Result<Option<i32>, Errno> {
+    let mut info = std::mem::MaybeUninit::<libc::signalfd_siginfo>::uninit();
+    let size = size_of::<libc::signalfd_siginfo>();
+    // JUSTIFICATION: the record's layout is known to libc only.
+    // SAFETY: the buffer has the record's size; it is read only after a full record was written.
+    unsafe {
+        let n = libc::read(fd.as_raw_fd(), info.as_mut_ptr().cast(), size);
+        if n < 0 {
+            let errno = last_errno();
+            return if errno == Errno::AGAIN || errno == Errno::INTR { Ok(None) } else { Err(errno) };
+        }
+        if n.unsigned_abs() != size {
+            return Ok(None);
+        }
+        Ok(i32::try_from(info.assume_init().ssi_signo).ok())
+    }
+}
+
+/// Replaces the supplementary groups, the group and the user of the whole process.
+pub(crate) fn assume(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
+    // JUSTIFICATION: rustix changes the calling thread only; libc changes every thread.
+    // SAFETY: `groups` is a valid array of its length; the calls have no other preconditions.
+    unsafe {
+        if libc::setgroups(groups.len(), groups.as_ptr()) < 0
+            || libc::setgid(gid) < 0
+            || libc::setuid(uid) < 0
+        {
+            return Err(last_errno());
+        }
+    }
+    Ok(())
+}

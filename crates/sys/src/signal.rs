@@ -1,0 +1,58 @@
+//! Signals as a descriptor, and the masks around it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use crate::raw;
+
+pub use libc::{
+    SIGABRT, SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGPWR, SIGQUIT, SIGSTOP, SIGTERM,
+    SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH,
+};
+
+/// A set of blocked signals that are read one by one.
+///
+/// **Source:** signalfd(2).
+#[derive(Debug)]
+pub struct SignalFd(OwnedFd);
+
+impl SignalFd {
+    /// Blocks `signals` in this thread and returns the descriptor that delivers them.
+    pub fn new(signals: &[i32]) -> Result<Self, Errno> {
+        raw::signalfd(signals).map(Self)
+    }
+
+    /// Returns the next pending signal, or `None`.
+    pub fn next(&self) -> Result<Option<i32>, Errno> {
+        raw::read_signal(&self.0)
+    }
+}
+
+impl AsFd for SignalFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Blocks every signal in this thread and puts those listed back to their default action.
+///
+/// With all signals blocked `SIGPIPE` need not be ignored, so children inherit clean dispositions.
+pub fn block_all(defaults: &[i32]) -> Result<(), Errno> {
+    raw::block_all(defaults)
+}
+
+/// Unblocks every signal in this thread.
+pub fn unblock_all() {
+    raw::unblock_all();
+}
+
+/// Makes this process ignore `signal`.
+pub fn ignore(signal: i32) {
+    raw::set_ignored(signal, true);
+}
+
+/// Puts `signal` back to its default action.
+pub fn restore(signal: i32) {
+    raw::set_ignored(signal, false);
+}

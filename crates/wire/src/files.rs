@@ -1,0 +1,58 @@
+//! *Lives here:* names of the entries of service directories and scandirs.
+//!
+//! *Does not live here:* opening them.
+//!
+//! **Source:** <https://skarnet.org/software/s6/servicedir.html>, <https://skarnet.org/software/s6/scandir.html>
+
+/// The program of the service.
+pub const RUN: &str = "run";
+/// The program that is run after each death.
+pub const FINISH: &str = "finish";
+/// Present where the service is down by default.
+pub const DOWN: &str = "down";
+/// The service directory of the logger.
+pub const LOG: &str = "log";
+/// Number of the descriptor on which the service says that it is ready.
+pub const NOTIFICATION_FD: &str = "notification-fd";
+/// Milliseconds from wanting down to SIGKILL.
+pub const TIMEOUT_KILL: &str = "timeout-kill";
+/// Milliseconds until the finish script is killed.
+pub const TIMEOUT_FINISH: &str = "timeout-finish";
+/// The signal that brings the service down.
+pub const DOWN_SIGNAL: &str = "down-signal";
+/// The signal that makes the service read its configuration again.
+pub const RELOAD_SIGNAL: &str = "reload-signal";
+/// How many deaths are remembered.
+pub const MAX_DEATH_TALLY: &str = "max-death-tally";
+/// Present where SIGKILL at `timeout-kill` goes to the process group.
+pub const FLAG_TIMEOUT_KILLPG: &str = "flag-timeout-killpg";
+/// Present where the service asks for a pid namespace of its own.
+pub const FLAG_NEWPIDNS: &str = "flag-newpidns";
+/// Number of the descriptor that is locked against a second instance.
+pub const LOCK_FD: &str = "lock-fd";
+/// The event fifodir.
+pub const EVENT: &str = "event";
+/// Mode of the event fifodir: its group may make listeners, nobody else may list them.
+pub const EVENT_MODE: u32 = 0o3730;
+/// Directory of the supervisor's own files.
+pub const SUPERVISE: &str = "supervise";
+/// The control FIFO of a service.
+pub const CONTROL: &str = "supervise/control";
+/// The lock that a supervisor of the service holds.
+pub const LOCK: &str = "supervise/lock";
+/// The status file.
+pub const STATUS: &str = "supervise/status";
+/// The death tally.
+pub const DEATH_TALLY: &str = "supervise/death_tally";
+/// What the restart policy is doing; ours alone.
+pub const POLICY: &str = "supervise/policy";
+/// Files that no supervisor touches.
+pub const DATA: &str = "data";
+/// Why the last start failed before the service's command was reached; ours alone.
+pub const START_ERROR: &str = "data/start-error";
+/// Directory of the files of a scandir's supervisor.
+pub const SVSCAN: &str = ".s6-svscan";
+/// The control FIFO of a scandir.
+pub const SVSCAN_CONTROL: &str = ".s6-svscan/control";
+/// The lock that a supervisor of the scandir holds.
+pub const SVSCAN_LOCK: &str = ".s6-svscan/lock";

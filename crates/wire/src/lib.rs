@@ -1,0 +1,29 @@
+//! Bytes and types of the s6 contract on disk.
+//!
+//! *Lives here:* every format that a supervisor and its clients exchange through the file system, as types that
+//! cannot be wrong, with the functions that turn them into bytes and back: the status file, control bytes, event
+//! letters, the death tally, `TAI64N` stamps, names, signals, numbers in small files, scandir commands, and our
+//! own `supervise/policy` file. One enum stands for each alphabet; bytes, tables and help are derived from it.
+//!
+//! *Does not live here:* any I/O, any clock, any decision. Nothing of ours is linked into this crate, and every
+//! decoder is total: whatever bytes it is given, it returns a value or an error, and never panics.
+//!
+//! Differences between versions of s6 are known in this crate only.
+#![forbid(unsafe_code)]
+
+mod bytes;
+pub mod control;
+pub mod event;
+pub mod files;
+pub mod name;
+pub mod number;
+mod pid;
+pub mod policy;
+pub mod scan;
+pub mod signal;
+pub mod status;
+pub mod tai;
+pub mod tally;
+pub mod wait;
+
+pub use pid::Pid;

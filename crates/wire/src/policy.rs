@@ -1,0 +1,290 @@
+//! *Lives here:* `supervise/policy`, our own text file beside `status`: what the supervisor is waiting for, and why.
+//!
+//! *Does not live here:* the restart policy itself, which is `core`'s.
+//!
+//! s6's tools never read the file, and s6 never writes it. Where it is absent, nothing is waited for and nothing was
+//! restarted. It is replaced atomically. Each line is `key value`; unknown keys are ignored, so that older clients
+//! understand newer supervisors.
+
+use crate::{name::is_plain, tai::Tai64n};
+use std::fmt::{self, Write};
+
+/// Length of the longest policy file in bytes.
+pub const MAX: usize = 512;
+/// Length of the longest reason in bytes.
+pub const REASON_MAX: usize = 200;
+
+/// What the restart policy is doing about a service.
+///
+/// While the status file holds a pid, `Backoff` is of the past and means `Running`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Phase {
+    /// Nothing out of the ordinary.
+    #[default]
+    Running,
+    /// The service died, and its next start is due at `until`.
+    Backoff,
+    /// The service failed for good; only a new wish starts it.
+    Failed,
+    /// The service's `run` could not be executed; the next start is due at `until`.
+    FailedToStart,
+    /// The service directory is not acceptable, and nothing in it is executed.
+    Refused,
+}
+
+impl Phase {
+    /// Every phase.
+    pub const ALL: [Self; 5] =
+        [Self::Running, Self::Backoff, Self::Failed, Self::FailedToStart, Self::Refused];
+
+    /// Returns the word that stands for the phase in the file.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Backoff => "backoff",
+            Self::Failed => "failed",
+            Self::FailedToStart => "failed-to-start",
+            Self::Refused => "refused",
+        }
+    }
+
+    /// Returns the phase that a word stands for.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|phase| phase.word() == word)
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// Holds what the policy file says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Policy {
+    /// What is being done.
+    pub phase: Phase,
+    /// Starts after the first since supervision began.
+    pub restarts: u64,
+    /// Deaths in a row without a healthy run between them.
+    pub failures: u32,
+    /// When the next start is due.
+    pub until: Option<Tai64n>,
+    /// Why, on one line of at most 200 bytes.
+    pub reason: Option<String>,
+}
+
+/// Why bytes are no policy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The file is longer than 512 bytes.
+    #[error("a policy file has at most 512 bytes, and this one has {0}")]
+    TooLong(usize),
+    /// The file is not UTF-8.
+    #[error("a policy file is UTF-8 text, and this one is not")]
+    NotText,
+    /// A line with a known key has a value that the key cannot have.
+    #[error("a policy file gives `{0}` a value that it cannot have")]
+    Value(&'static str),
+}
+
+impl Policy {
+    /// Returns the bytes of the policy file, at most 512, ending with a newline.
+    ///
+    /// The reason is written as `one_line` makes it.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = String::with_capacity(MAX);
+        let mut line = |key: Key, value: &dyn fmt::Display| {
+            // Writing to a string cannot fail.
+            let _ = writeln!(out, "{} {value}", key.word());
+        };
+        line(Key::Phase, &self.phase);
+        line(Key::Restarts, &self.restarts);
+        line(Key::Failures, &self.failures);
+        if let Some(until) = self.until {
+            line(Key::Until, &until);
+        }
+        if let Some(reason) = &self.reason {
+            line(Key::Reason, &one_line(reason));
+        }
+        out.into_bytes()
+    }
+
+    /// Returns the policy that a file holds.
+    ///
+    /// A key that is missing has the value that it has where the file is absent; of a key given twice, the last counts.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        if bytes.len() > MAX {
+            return Err(DecodeError::TooLong(bytes.len()));
+        }
+        let text = str::from_utf8(bytes).map_err(|_| DecodeError::NotText)?;
+        let mut policy = Self::default();
+        for line in text.split('\n') {
+            let (word, value) = line.split_once(' ').unwrap_or((line, ""));
+            let Some(key) = Key::from_word(word) else { continue };
+            let bad = DecodeError::Value(key.word());
+            match key {
+                Key::Phase => policy.phase = Phase::from_word(value).ok_or(bad)?,
+                Key::Restarts => policy.restarts = decimal(value).ok_or(bad)?,
+                Key::Failures => {
+                    policy.failures = decimal(value).and_then(|n| u32::try_from(n).ok()).ok_or(bad)?;
+                }
+                Key::Until => policy.until = Some(Tai64n::parse_hex(value.as_bytes()).ok_or(bad)?),
+                Key::Reason => policy.reason = Some(one_line(value)),
+            }
+        }
+        Ok(policy)
+    }
+}
+
+/// Returns `text` on one line of at most 200 bytes: control characters escaped, the rest cut off between characters.
+///
+/// What it returns it does not change again.
+pub fn one_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len().min(REASON_MAX));
+    for c in text.chars() {
+        let before = out.len();
+        if is_plain(c) {
+            out.push(c);
+        } else {
+            out.extend(c.escape_default());
+        }
+        if out.len() > REASON_MAX {
+            out.truncate(before);
+            break;
+        }
+    }
+    out
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Key {
+    Phase,
+    Restarts,
+    Failures,
+    Until,
+    Reason,
+}
+
+impl Key {
+    const ALL: [Self; 5] = [Self::Phase, Self::Restarts, Self::Failures, Self::Until, Self::Reason];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Phase => "phase",
+            Self::Restarts => "restarts",
+            Self::Failures => "failures",
+            Self::Until => "until",
+            Self::Reason => "reason",
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|key| key.word() == word)
+    }
+}
+
+/// Returns the number that digits alone spell; `str::parse` would take a `+` too.
+fn decimal(text: &str) -> Option<u64> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DecodeError, MAX, Phase, Policy, REASON_MAX, one_line};
+    use crate::tai::Tai64n;
+
+    #[test]
+    fn every_phase_has_a_word_of_its_own() {
+        for phase in Phase::ALL {
+            assert_eq!(Phase::from_word(phase.word()), Some(phase));
+        }
+        assert_eq!(Phase::from_word("Running"), None);
+    }
+
+    #[test]
+    fn a_policy_is_lines_of_key_and_value() {
+        let policy = Policy {
+            phase: Phase::Backoff,
+            restarts: 7,
+            failures: 3,
+            until: Some(Tai64n::from_unix(1_795_218_439, 5)),
+            reason: Some("exitcode 3".into()),
+        };
+        let text =
+            "phase backoff\nrestarts 7\nfailures 3\nuntil @400000006b00dc2c00000005\nreason exitcode 3\n";
+        assert_eq!(String::from_utf8(policy.encode()).unwrap(), text);
+        assert_eq!(Policy::decode(text.as_bytes()), Ok(policy));
+    }
+
+    #[test]
+    fn what_is_absent_is_as_if_nothing_happened_and_unknown_keys_are_ignored() {
+        for text in
+            ["", "\n", "phase running", "colour blue\n\nphase running\nx\n", "phase failed\nphase running\n"]
+        {
+            assert_eq!(Policy::decode(text.as_bytes()), Ok(Policy::default()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_known_key_with_an_impossible_value_is_refused() {
+        for (text, error) in [
+            (&b"phase"[..], DecodeError::Value("phase")),
+            (b"phase  running", DecodeError::Value("phase")),
+            (b"restarts -1", DecodeError::Value("restarts")),
+            (b"restarts +1", DecodeError::Value("restarts")),
+            (b"restarts ", DecodeError::Value("restarts")),
+            (b"restarts 18446744073709551616", DecodeError::Value("restarts")),
+            (b"failures 4294967296", DecodeError::Value("failures")),
+            (b"until soon", DecodeError::Value("until")),
+            (b"reason \xff", DecodeError::NotText),
+            (&[b'\n'; MAX + 1], DecodeError::TooLong(513)),
+        ] {
+            assert_eq!(Policy::decode(text), Err(error), "{}", text.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_reason_is_one_short_line_whatever_it_was() {
+        let long = "ä".repeat(200);
+        for (given, kept) in [
+            ("plain", "plain"),
+            ("two\nlines\tand \u{1b}[31m", r"two\nlines\tand \u{1b}[31m"),
+            (r"C:\new", r"C:\new"),
+            (&long, &long[..REASON_MAX]),
+        ] {
+            assert_eq!(one_line(given), kept);
+            assert_eq!(one_line(kept), kept);
+        }
+        // An escape is kept whole or not at all.
+        assert_eq!(one_line(&("x".repeat(199) + "\n")), "x".repeat(199));
+    }
+
+    #[test]
+    fn the_longest_policy_fits_its_bound() {
+        let policy = Policy {
+            phase: Phase::FailedToStart,
+            restarts: u64::MAX,
+            failures: u32::MAX,
+            until: Tai64n::new(u64::MAX, 999_999_999),
+            reason: Some("x".repeat(1000)),
+        };
+        let bytes = policy.encode();
+        assert!(bytes.len() <= MAX, "{}", bytes.len());
+        assert_eq!(Policy::decode(&bytes).unwrap().until, policy.until);
+    }
+
+    #[test]
+    fn refusals_say_what_was_wrong() {
+        let errors = [DecodeError::TooLong(513), DecodeError::NotText, DecodeError::Value("phase")];
+        assert_eq!(
+            errors.map(|e| e.to_string()),
+            [
+                "a policy file has at most 512 bytes, and this one has 513",
+                "a policy file is UTF-8 text, and this one is not",
+                "a policy file gives `phase` a value that it cannot have",
+            ]
+        );
+    }
+}
