@@ -1,0 +1,90 @@
+# Every chore, listed by `make help`. The work is done by scripts/, which can be run by hand as well.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+# Settings, given on the command line or in the environment:
+#   PYTHON=/path/to/python3.12    the Python that the demo takes
+#   GATEVISOR_DEMO_HOME=/path     another place for the demo than .demo/home
+
+##@ First steps
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: up
+up: ## Build, and run a demo with two real Hermes gateways; Ctrl-C ends it
+	@exec scripts/up.sh
+
+.PHONY: test
+test: ## Run everything that CI runs
+	@exec scripts/test.sh
+
+##@ Building
+
+.PHONY: setup
+setup: ## Install what is missing on this machine for all of the below
+	@exec scripts/setup.sh test
+
+.PHONY: build
+build: ## Build the static release binary, target/gatevisor
+	@scripts/setup.sh build
+	@exec scripts/build.sh
+
+.PHONY: fmt
+fmt: ## Format the source
+	cargo fmt --all
+
+.PHONY: doc
+doc: ## Write the documentation of the crates, target/doc/gatevisor
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
+
+.PHONY: clean
+clean: ## Remove what was built (the demo stays)
+	cargo clean
+
+##@ Parts of make test
+
+.PHONY: lint
+lint: ## Check the format, clippy and the documents
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	@scripts/check-docs.sh
+
+.PHONY: unit
+unit: ## Run all tests that need no Hermes
+	cargo nextest run --workspace --filterset 'not test(real_hermes)'
+
+.PHONY: e2e
+e2e: build ## Run the tests with the real Hermes
+	HERMES_BIN="$$(scripts/hermes-venv.sh)/bin/hermes" GATEVISOR_BIN="$$PWD/target/gatevisor" \
+		cargo nextest run --workspace --filterset 'test(real_hermes)'
+
+.PHONY: deny
+deny: ## Check licences, advisories and sources of the dependencies
+	cargo deny --all-features check
+
+.PHONY: docs-check
+docs-check: ## Check what a machine can check about the documents
+	@exec scripts/check-docs.sh
+
+##@ The demo
+
+.PHONY: hermes
+hermes: ## Make the Python environment with the real Hermes, and print its path
+	@scripts/setup.sh demo
+	@exec scripts/hermes-venv.sh
+
+.PHONY: demo-home
+demo-home: build ## Make the demo home without starting anything, and print its path
+	@scripts/setup.sh demo
+	@exec scripts/demo-home.sh
+
+.PHONY: demo-clean
+demo-clean: ## Remove the demo home, with its keys and logs
+	@exec scripts/demo-clean.sh

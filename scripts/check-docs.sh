@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# Checks what a machine can check about the documents. Names every deviation, then ends with 1 if there was one.
+# shellcheck source=scripts/common.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+
+cd "$root"
+failures=0
+wrong() {
+    say "error: $*"
+    failures=$((failures + 1))
+}
+
+# Prints the lines between <!-- NAME:begin --> and <!-- NAME:end -->.
+block() { sed -n "/<!-- $2:begin -->/,/<!-- $2:end -->/{/<!--/d;p}" -- "$1"; }
+
+# The files that are the project's own text: what git would commit, without what tools write.
+project_files() {
+    # Whoever owns the clone: CI may have made it as another user.
+    git -c safe.directory='*' ls-files --cached --others --exclude-standard -- . ':!Cargo.lock'
+}
+
+# The crate map of ARCHITECTURE.md lists crates/ and nothing else: `crates/NAME` anywhere, or NAME/ in a tree below a
+# line that is just crates/.
+check_crates() {
+    [[ -f ARCHITECTURE.md ]] || {
+        wrong 'ARCHITECTURE.md is missing'
+        return 0
+    }
+    local listed real
+    listed=$(
+        {
+            grep -oE 'crates/[a-z0-9_-]+' ARCHITECTURE.md | sed 's,crates/,,' || true
+            awk '
+                /^crates\/[[:space:]]*$/ { inside = 1; next }
+                inside && match($0, /^[ │├└─]+[a-z0-9_-]+\//) {
+                    name = substr($0, RSTART, RLENGTH); gsub(/[ │├└─\/]/, "", name); print name; next
+                }
+                inside && !/^[ │├└─]/ { inside = 0 }' ARCHITECTURE.md
+        } | sort -u
+    )
+    real=$(for manifest in crates/*/Cargo.toml; do basename "$(dirname "$manifest")"; done | sort -u)
+    local name
+    for name in $(comm -13 <(echo "$listed") <(echo "$real")); do
+        wrong "ARCHITECTURE.md does not list crates/$name"
+    done
+    for name in $(comm -23 <(echo "$listed") <(echo "$real")); do
+        wrong "ARCHITECTURE.md lists crates/$name, which does not exist"
+    done
+}
+
+# Documents name packages, never the host that they come from: that is each machine's own configuration.
+# (The patterns are written so that this file does not match itself.)
+check_hosts() {
+    local hits
+    hits=$(project_files | xargs -r -d '\n' grep -InE \
+        'pypi[.]org|pythonhoste[d][.]|crates[.]io|registry[.]npmj[s]|(deb|security)[.]debian[.]org|(archive|ports|security)[.]ubuntu[.]com|proxy[.]golang[.]org|registry[-.][a-z0-9]*[.]?docker[.]' \
+        -- 2>/dev/null || true)
+    [[ -z $hits ]] || wrong "a package host is named:
+$hits"
+}
+
+# Every relative link of a document leads to a file.
+check_links() {
+    local document target
+    while read -r document; do
+        while read -r target; do
+            target=${target%%#*}
+            [[ -n $target && ! $target =~ ^[a-z]+: ]] || continue
+            [[ -e $(dirname -- "$document")/$target ]] || wrong "$document links to $target, which does not exist"
+        done < <(grep -oE '\]\([^) ]+\)' -- "$document" | sed -E 's/^\]\(|\)$//g')
+    done < <(project_files | grep '[.]md$')
+}
+
+# The table of exit codes in the README has exactly the codes of the one documented enum.
+check_exit_codes() {
+    local source=crates/gatevisor/src/exit.rs documented real
+    documented=$(block README.md exit-codes | sed -nE 's/^\| *`?([0-9]+)`? *\|.*/\1/p' | sort -n)
+    [[ -n $documented ]] || {
+        wrong 'README.md has no table of exit codes'
+        return 0
+    }
+    # `Name = 1,` of an enum, or `pub const NAME: u8 = 1;`.
+    [[ -f $source ]] || return 0
+    real=$(sed -nE -e 's/^ *[A-Z][A-Za-z]+ = ([0-9]+),.*/\1/p' \
+        -e 's/^ *pub(\([a-z]+\))? const [A-Z_]+: u8 = ([0-9]+);.*/\2/p' "$source" | sort -nu)
+    [[ $documented == "$real" ]] ||
+        wrong "exit codes of README.md ($(xargs <<<"$documented")) and $source ($(xargs <<<"$real")) differ"
+}
+
+# Every command that the binary's help lists is in the README.
+check_help() {
+    [[ -x target/gatevisor ]] || return 0
+    local command
+    for command in $(target/gatevisor --help 2>/dev/null | sed -nE '/^Commands:/,/^$/s/^  ([a-z][a-z0-9-]*) .*/\1/p'); do
+        [[ $command == help ]] && continue
+        grep -q "gatevisor.* $command\b" README.md || wrong "README.md does not mention the command $command"
+    done
+}
+
+# The README shows what `make up` really prints.
+check_table() {
+    block README.md table | grep -q 'coder' || wrong 'README.md has no table of make up between its table marks'
+}
+
+project_files | grep -qx Makefile || wrong 'git cannot list the files of this project'
+check_crates
+check_table
+check_hosts
+check_links
+check_exit_codes
+check_help
+
+((failures == 0)) || die "documents: $failures findings, see above"
+say 'documents: fine'

@@ -1,0 +1,43 @@
+# shellcheck shell=bash
+# What every script here shares. Sourced, never run.
+#
+# stdout carries data (a path), stderr carries talk.
+
+set -euo pipefail
+
+# shellcheck disable=SC2034
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+# shellcheck disable=SC2034
+cache=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/gatevisor
+
+# Prints one line of progress.
+say() { printf '%s\n' "$*" >&2; }
+
+# Prints what is wrong and what to do about it, then ends with 1.
+die() {
+    printf 'error: %s\n' "$1" >&2
+    shift
+    local line
+    for line in "$@"; do printf '       %s\n' "$line" >&2; done
+    exit 1
+}
+
+have() { command -v -- "$1" >/dev/null 2>&1; }
+
+# Prints the first usable Python: 3.11 to 3.13 (what hermes-agent 0.19.0 accepts) that can make virtual environments.
+# The system's own comes first: other users can execute it, which is not true of one below somebody's home.
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:+"$PYTHON"} /usr/bin/python3 python3 \
+        /usr/bin/python3.{13,12,11} python3.13 python3.12 python3.11; do
+        have "$candidate" || continue
+        if "$candidate" -c '
+import sys
+import ensurepip, venv
+sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1 </dev/null; then
+            command -v -- "$candidate"
+            return 0
+        fi
+    done
+    return 1
+}

@@ -1,0 +1,151 @@
+#!/usr/bin/env bash
+# Installs what is missing on this machine, and nothing else. Quick when nothing is.
+#
+#   scripts/setup.sh build    what `make build` needs: Rust, a linker, the static target
+#   scripts/setup.sh demo     what `make up` needs besides: Python
+#   scripts/setup.sh test     what `make test` needs besides: s6, cargo-nextest, cargo-deny
+#
+# Each step includes the ones above it. As root on Debian and Ubuntu the packages are installed; otherwise the
+# script says what to install and ends with 1. No question is ever asked.
+# shellcheck source=scripts/common.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+
+packages=() # Debian packages to install
+reasons=()  # why, one line each
+
+# Asks for Debian packages, with the reason.
+want() {
+    reasons+=("$1")
+    shift
+    packages+=("$@")
+}
+
+# --- checks -------------------------------------------------------------------------------------------------------
+
+# A linker and the C library's start files: even a pure Rust program is linked by cc.
+links_programs() { have cc && printf 'int main(void){return 0;}' | cc -x c - -o /dev/null >/dev/null 2>&1; }
+
+check_linker() { links_programs || want 'a C compiler, which Rust links with (cc)' gcc libc6-dev; }
+
+check_python() {
+    find_python >/dev/null && return 0
+    # Ubuntu 22.04 has 3.10 by default and 3.11 beside it.
+    if have python3 && python3 -c 'import sys; sys.exit(sys.version_info >= (3, 11))' 2>/dev/null; then
+        want 'Python 3.11 to 3.13 with venv' python3.11 python3.11-venv
+    else
+        want 'Python 3.11 to 3.13 with venv' python3 python3-venv
+    fi
+}
+
+check_s6() {
+    local tool
+    for tool in s6-svscan s6-supervise s6-svc s6-svstat s6-log; do
+        have "$tool" && continue
+        want "the reference implementation, which the tests compare with ($tool)" s6
+        return 0
+    done
+}
+
+check_tools() {
+    have flock || want 'flock' util-linux
+    have ps || want 'ps' procps
+    have git || want 'git' git
+}
+
+# --- acts ---------------------------------------------------------------------------------------------------------
+
+install_packages() {
+    ((${#packages[@]})) || return 0
+    say 'missing on this machine:'
+    printf '  - %s\n' "${reasons[@]}" >&2
+    if ! have apt-get; then
+        die 'cannot install them: this is neither Debian nor Ubuntu' \
+            "install your distribution's counterparts of: ${packages[*]}"
+    fi
+    if (($(id -u) != 0)); then
+        die 'cannot install them: not root' \
+            "run: sudo apt-get update && sudo apt-get install --yes ${packages[*]}"
+    fi
+    say "installing: ${packages[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -q </dev/null >&2 || say 'warning: apt-get update failed, going on with the lists that are here'
+    apt-get install -q --yes --no-install-recommends "${packages[@]}" </dev/null >&2 ||
+        die 'apt-get install failed, see above' "by hand: apt-get install ${packages[*]}"
+}
+
+check_rust() {
+    have cargo || die 'cargo is not installed' 'install Rust: https://rustup.rs, then open a new shell'
+    local want have_version
+    want=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")
+    have_version=$(cd "$root" && rustc --version | cut -d' ' -f2)
+    if [[ $(printf '%s\n' "$want" "${have_version%%-*}" | sort -V | head -n 1) != "$want" ]]; then
+        die "Rust $have_version is too old, $want or newer is needed" 'run: rustup update stable'
+    fi
+}
+
+add_target() {
+    local target
+    target=$("$root/scripts/build.sh" --wanted-target)
+    "$root/scripts/build.sh" --has-target "$target" && return 0
+    if have rustup; then
+        say "adding the Rust target $target"
+        rustup target add "$target" </dev/null >&2 && return 0
+    fi
+    say "warning: the Rust target $target is not here and cannot be added; building for the host with a static C library"
+}
+
+add_components() {
+    cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 && return 0
+    have rustup || die 'rustfmt or clippy is missing' "install your distribution's packages for them"
+    say 'adding rustfmt and clippy'
+    rustup component add rustfmt clippy </dev/null >&2 || die 'rustup cannot add rustfmt and clippy, see above'
+}
+
+# Installs a cargo subcommand; failure is a warning, scripts/test.sh knows what to do without it.
+add_cargo_tool() {
+    local tool=$1
+    cargo "${tool#cargo-}" --version >/dev/null 2>&1 && return 0
+    say "installing $tool (some minutes, once)"
+    # Outside the project, so that its .cargo/config.toml and a CARGO_TARGET_DIR of the caller do not matter.
+    (cd / && env -u CARGO_TARGET_DIR -u RUSTFLAGS cargo install --quiet --locked "$tool" </dev/null >&2) ||
+        say "warning: $tool cannot be installed here, going on without it"
+}
+
+# --- steps --------------------------------------------------------------------------------------------------------
+
+step=${1:-}
+case $step in
+build | demo | test) ;;
+*) die "usage: scripts/setup.sh build|demo|test" ;;
+esac
+
+[[ $(uname -s) == Linux ]] || die "this is $(uname -s), and a supervisor of Linux processes needs Linux"
+
+check_linker
+if [[ $step != build ]]; then
+    check_python
+    check_tools
+fi
+if [[ $step == test ]]; then check_s6; fi
+install_packages
+if [[ $step != build ]]; then
+    # A second look: the python3 that was just installed may be too old, and a newer one be there beside it.
+    packages=() reasons=()
+    check_python
+    install_packages
+fi
+
+# Believe the checks, not the package manager.
+links_programs || die 'cc still cannot link a program'
+if [[ $step != build ]]; then
+    find_python >/dev/null || die 'no Python 3.11 to 3.13 with venv' \
+        'install one and name it: make up PYTHON=/path/to/python3.12'
+fi
+
+check_rust
+add_target
+if [[ $step == test ]]; then
+    add_components
+    add_cargo_tool cargo-nextest
+    add_cargo_tool cargo-deny
+fi

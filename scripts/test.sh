@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Everything that CI checks, in order, cheapest first; stops at the first step that fails.
+# shellcheck source=scripts/common.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+
+cd "$root"
+exec </dev/null
+
+warnings=()
+step=nothing
+began=$SECONDS
+
+finish() {
+    local code=$? minutes=$(((SECONDS - began) / 60)) seconds=$(((SECONDS - began) % 60))
+    say
+    ((${#warnings[@]} == 0)) || printf 'warning: %s\n' "${warnings[@]}" >&2
+    if ((code == 0)); then
+        say "make test: everything passed (${minutes} min ${seconds} s)"
+    else
+        say "make test: FAILED at: $step (${minutes} min ${seconds} s)"
+    fi
+    exit "$code"
+}
+trap finish EXIT
+
+run() {
+    step=$1
+    shift
+    say
+    say "=== $step: $*"
+    "$@"
+}
+
+# --- what cargo-deny is asked -------------------------------------------------------------------------------------
+
+dependencies() {
+    if ! cargo deny --version >/dev/null 2>&1; then
+        warnings+=('DEPENDENCIES WERE NOT CHECKED: cargo-deny is not installed and cannot be')
+        say "${warnings[-1]}"
+        return 0
+    fi
+    cargo deny --log-level error --all-features check bans licenses sources
+    # The advisory database is fetched from the net. Where that is impossible the rest of the tests still says a lot.
+    if timeout 180 cargo deny --log-level error fetch db; then
+        cargo deny --log-level error check advisories
+    else
+        warnings+=('ADVISORIES WERE NOT CHECKED: the advisory database cannot be fetched from here')
+        say "${warnings[-1]}"
+    fi
+}
+
+workspace_tests() {
+    if cargo nextest --version >/dev/null 2>&1; then
+        local profile=default
+        [[ ${CI:-} != true ]] || profile=ci
+        cargo nextest run --workspace --profile "$profile"
+    else
+        warnings+=('cargo-nextest is not installed and cannot be: the tests ran under cargo test, without time limits')
+        cargo test --workspace --lib --bins --tests
+    fi
+}
+
+# --- the steps ----------------------------------------------------------------------------------------------------
+
+[[ ${CI:-} != true ]] || export CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0
+
+run 'tools' scripts/setup.sh test
+run 'lock file' cargo metadata --quiet --locked --format-version 1 >/dev/null
+run 'format' cargo fmt --all --check
+run 'lints' cargo clippy --workspace --all-targets -- -D warnings
+run 'release build' scripts/build.sh
+run 'documents' scripts/check-docs.sh
+run 'Hermes' scripts/hermes-venv.sh
+# The tests take the real Hermes and the static binary from here.
+HERMES_BIN=$(scripts/hermes-venv.sh)/bin/hermes
+GATEVISOR_BIN=$root/target/gatevisor
+export HERMES_BIN GATEVISOR_BIN
+run 'tests' workspace_tests
+run 'documentation tests' cargo test --doc --workspace
+run 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
+run 'dependencies' dependencies
