@@ -65,6 +65,14 @@ e2e: build ## Run the tests with the real Hermes
 	HERMES_BIN="$$(scripts/hermes-venv.sh)/bin/hermes" GATEVISOR_BIN="$$PWD/target/gatevisor" \
 		cargo nextest run --workspace --filterset 'test(real_hermes)'
 
+.PHONY: conformance
+conformance: ## Run the conformance cases on s6 and on us, and write docs/conformance.md
+	@exec scripts/conformance.sh
+
+.PHONY: differential
+differential: ## Give N=2000 random sequences to s6 and to us, and compare what is seen
+	GATEVISOR_DIFFERENTIAL_SEQUENCES="$${N:-2000}" cargo test -p gatevisor --test conformance differential -- --nocapture
+
 .PHONY: deny
 deny: ## Check licences, advisories and sources of the dependencies
 	cargo deny --all-features check

@@ -57,6 +57,9 @@ pub enum Event {
     Shutdown,
     /// The service directory is gone: bring the service down, kill it after so many milliseconds, end.
     Withdraw(u64),
+    /// Nothing more will be written for it to read: let it come to the end of its input by itself, bring it
+    /// down after so many milliseconds if it does not, then end.
+    Drain(u64),
     /// Patience is over: kill what runs.
     KillNow,
 }
@@ -105,13 +108,13 @@ impl Machine {
     ///
     /// `want_up` is false where a `down` file is present; `seed` spreads the delays of many services.
     pub fn new(now: Moment, rules: Rules, want_up: bool, seed: u64, out: &mut Effects) -> Self {
-        // Paused without a process reads as "not started yet" to s6 2.13 and newer.
+        // Paused without a process reads as "not started yet" to s6 2.13 and newer; 2.11 does not write it.
         let status = Status {
             changed: now.wall,
             ready_at: now.wall,
             pid: None,
             last: WaitStatus::from_raw(0),
-            paused: true,
+            paused: rules == Rules::Native,
             finishing: false,
             want_up,
             ready: true,
@@ -139,10 +142,11 @@ impl Machine {
     pub fn deadline(&self) -> Option<Tick> {
         match self.phase {
             Phase::Down { start_at } => start_at,
-            Phase::Starting { kill_at, .. }
+            Phase::Starting { pid: Some(_), kill_at }
             | Phase::Up { kill_at, .. }
-            | Phase::Finishing { kill_at, .. } => kill_at,
-            Phase::Ended => None,
+            | Phase::Finishing { pid: Some(_), kill_at } => kill_at,
+            // What was forked is about to be told.
+            Phase::Starting { pid: None, .. } | Phase::Finishing { pid: None, .. } | Phase::Ended => None,
         }
     }
 
@@ -188,6 +192,7 @@ impl Machine {
             Event::Deadline => self.due(now, out),
             Event::Shutdown => self.shut_down(out),
             Event::Withdraw(ms) => self.withdraw(now, ms, out),
+            Event::Drain(ms) => self.drain(now, ms, out),
             Event::KillNow => match self.phase {
                 Phase::Up { pid, .. } | Phase::Starting { pid: Some(pid), .. } => {
                     out.add(Effect::KillOverdue(pid));
@@ -463,6 +468,8 @@ impl Machine {
         match self.phase {
             Phase::Down { .. } if self.status.want_up => self.start(out),
             Phase::Down { .. } => self.phase = Phase::Down { start_at: None },
+            // Nobody has asked it to go yet: it was given time to read the rest of its input.
+            Phase::Up { .. } if self.last && self.status.want_up => self.want_down(out),
             Phase::Up { pid, since, .. } => {
                 out.add(Effect::KillOverdue(pid));
                 self.phase = Phase::Up { pid, since, kill_at: Some(now.tick.after(KILL_AGAIN_MS)) };
@@ -489,6 +496,21 @@ impl Machine {
             *kill_at = Some(kill_at.map_or(cap, |at| at.min(cap)));
         }
         self.shut_down(out);
+    }
+
+    fn drain(&mut self, now: Moment, ms: u64, out: &mut Effects) {
+        self.kill_within_ms = Some(ms);
+        match &mut self.phase {
+            Phase::Up { kill_at, .. }
+            | Phase::Starting { kill_at, .. }
+            | Phase::Finishing { kill_at, .. } => {
+                let cap = now.tick.after(ms);
+                *kill_at = Some(kill_at.map_or(cap, |at| at.min(cap)));
+                self.last = true;
+            }
+            Phase::Down { .. } => self.end(out),
+            Phase::Ended => {}
+        }
     }
 
     fn shut_down(&mut self, out: &mut Effects) {

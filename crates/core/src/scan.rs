@@ -4,7 +4,7 @@
 //! *Does not live here:* reading the directory.
 
 /// A directory as it is now: the identity tells a slot from its successor under the same name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// The device of the file system.
     pub device: u64,

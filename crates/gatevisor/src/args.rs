@@ -71,6 +71,17 @@ pub enum Command {
     },
     /// Wait until a gateway is as asked
     Wait(Wait),
+    /// Give this program the names of s6's tools
+    #[command(subcommand)]
+    Applets(Applets),
+    /// Be one of s6's tools
+    S6 {
+        /// Its name; `gatevisor applets list` lists them
+        applet: OsString,
+        /// Its own arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -191,6 +202,24 @@ pub struct Logs {
     /// Print so many last lines of each, or `all`
     #[arg(short = 'n', long, value_name = "N", default_value = "10")]
     pub lines: String,
+}
+
+/// What can be done with the names of s6's tools.
+#[derive(Debug, Subcommand)]
+pub enum Applets {
+    /// List the names, and what each does; `s6-log` is not among them yet
+    List,
+    /// Make a link to this program for every name
+    Install {
+        /// Where, such as /command; made if it is missing
+        dir: PathBuf,
+        /// Make links that lead from DIR to this program, instead of absolute ones
+        #[arg(long)]
+        relative: bool,
+        /// Replace what is in the way
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 /// What to wait for.

@@ -14,6 +14,8 @@ pub enum Exit {
     TimedOut = 99,
     /// The command line is wrong.
     Usage = 100,
+    /// This program is wrong.
+    Bug = 101,
     /// No supervisor answers.
     NotSupervised = 102,
     /// The system refused something.

@@ -20,22 +20,25 @@ const UP_WITHIN: Duration = Duration::from_secs(30);
 const READY_GRACE: Duration = Duration::from_secs(5);
 
 /// Waits for the wanted gateways and shows how it went; returns an exit code.
-pub fn run(context: &Context, wanted: &[ProfileName]) -> i32 {
+///
+/// `others` are those that have a slot and stay down.
+pub fn run(context: &Context, wanted: &[ProfileName], others: &[ProfileName]) -> i32 {
     // The greeting is over when the supervisor is.
     let _ = rustix::process::set_parent_process_death_signal(rustix::process::Signal::from_named_raw(
         signal::SIGTERM,
     ));
-    match greet(context, wanted) {
+    match greet(context, wanted, others) {
         Ok(()) => 0,
         Err(failure) => i32::from(out::fail(&failure)),
     }
 }
 
-fn greet(context: &Context, wanted: &[ProfileName]) -> Result<(), Failure> {
+fn greet(context: &Context, wanted: &[ProfileName], others: &[ProfileName]) -> Result<(), Failure> {
     let dirs: Vec<ServiceDir> = wanted.iter().map(|name| context.manager.slot(name)).collect();
     let deadline = Instant::now().checked_add(SUPERVISED_WITHIN);
-    for (name, dir) in wanted.iter().zip(&dirs) {
-        let reached = Waiter::subscribe(dir)
+    // The table is of a scandir that is supervised, even where nothing is wanted.
+    for name in wanted.iter().chain(others) {
+        let reached = Waiter::subscribe(&context.manager.slot(name))
             .and_then(|mut waiter| waiter.supervised(deadline))
             .map_err(|error| Failure::of(Exit::System as u8, &error))?;
         if reached != Waited::Reached {

@@ -4,6 +4,7 @@
 //! *Does not live here:* everything that is done; each verb is a call into a crate.
 #![forbid(unsafe_code)]
 
+mod applets;
 mod args;
 mod context;
 mod ears;
@@ -31,6 +32,9 @@ use exit::{Exit, Outcome};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    if let Some(code) = applets::called(&arguments) {
+        return code;
+    }
     let rest = || arguments.get(2..).unwrap_or_default().iter().cloned();
     // What the kernel, the supervisor and slots call; neither needs a command-line parser.
     match arguments.get(1).and_then(|verb| verb.to_str()) {
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
         Some("logd") => return gatevisor_logd::daemon::main(),
         _ => {}
     }
+    report_bugs();
     let code = match Cli::try_parse_from(arguments) {
         Ok(cli) => run(cli).unwrap_or_else(|failure| out::fail(&failure)),
         Err(error) => {
@@ -52,12 +57,26 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Makes a panic of the command line say that it is ours, and end with the code for that.
+fn report_bugs() {
+    std::panic::set_hook(Box::new(|panic| {
+        out::say(format_args!("bug: {panic}; please report it with the command that led to it"));
+        #[expect(clippy::disallowed_methods, reason = "a panic cannot return through main")]
+        std::process::exit(i32::from(Exit::Bug as u8));
+    }));
+}
+
 fn run(cli: Cli) -> Outcome {
     if let Command::Completions { shell } = cli.command {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "gatevisor", &mut script);
         out::write(&script)?;
         return exit::DONE;
+    }
+    match &cli.command {
+        Command::Applets(verb) => return applets::run(verb),
+        Command::S6 { applet, arguments } => return applets::named(applet, arguments),
+        _ => {}
     }
     let context = Context::new(&cli.common)?;
     match cli.command {
@@ -69,6 +88,6 @@ fn run(cli: Cli) -> Outcome {
         Command::Logs(options) => logs::run(&context, &options),
         Command::Events { names } => events::run(&context, &names),
         Command::Wait(options) => wait::run(&context, &options),
-        Command::Completions { .. } => exit::DONE,
+        Command::Completions { .. } | Command::Applets(_) | Command::S6 { .. } => exit::DONE,
     }
 }

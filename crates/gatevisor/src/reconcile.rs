@@ -1,15 +1,30 @@
 //! `gatevisor reconcile`: the slots as the profiles and their wishes say.
 
-use gatevisor_gateways::reconcile::{Report, Settings, reconcile};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+
+use gatevisor_gateways::reconcile::{ReconcileError, Report, Settings, reconcile};
+use gatevisor_sys::file;
+use gatevisor_wire::files;
 use jiff::Zoned;
+use rustix::fs::CWD;
+use rustix::io::Errno;
 
 use crate::context::{Context, variable};
-use crate::exit::{DONE, Failure, Outcome};
+use crate::exit::{DONE, Exit, Failure, Outcome};
 use crate::out;
 
 /// Reconciles, or says what that would do.
 pub fn run(context: &Context, dry_run: bool) -> Outcome {
+    let claim = if dry_run { Claim::Ours(None) } else { claim(context)? };
+    if matches!(claim, Claim::Taken) {
+        let error = ReconcileError::Supervised { scandir: context.manager.scandir().to_owned() };
+        return Err(Failure::of(error.exit_code(), &error));
+    }
     let report = perform(context, dry_run)?;
+    drop(claim);
     if context.json {
         for action in &report.actions {
             out::json(action)?;
@@ -20,6 +35,38 @@ pub fn run(context: &Context, dry_run: bool) -> Outcome {
         }
     }
     DONE
+}
+
+/// Whose scandir it is.
+pub enum Claim {
+    /// Ours as long as this is kept; a scandir that root prepared has no lock for us.
+    Ours(#[expect(dead_code, reason = "kept, not used")] Option<OwnedFd>),
+    /// Somebody else's: a supervisor's, or that of one who is about to become it.
+    Taken,
+}
+
+/// Takes the lock of a supervisor, so that none begins, and nobody else reconciles, on the same scandir.
+///
+/// It is lost at exec, and the supervisor that is executed takes it again first of all: whoever comes between the two
+/// makes the slots anew before he supervises them, and the other one ends.
+pub fn claim(context: &Context) -> Result<Claim, Failure> {
+    let scandir = context.manager.scandir();
+    let failed = |error: io::Error| {
+        Failure::new(Exit::System, format!("cannot prepare the scandir `{}`: {error}", scandir.display()))
+    };
+    let directory = scandir.join(files::SVSCAN);
+    fs::create_dir_all(scandir).map_err(failed)?;
+    match DirBuilder::new().mode(0o700).create(&directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+        _ => {}
+    }
+    let taken = file::open_directory(CWD, &directory).and_then(|directory| file::lock(&directory, "lock"));
+    match taken {
+        Ok(Some(lock)) => Ok(Claim::Ours(Some(lock))),
+        Ok(None) => Ok(Claim::Taken),
+        Err(Errno::ACCESS) => Ok(Claim::Ours(None)),
+        Err(errno) => Err(failed(errno.into())),
+    }
 }
 
 /// Reconciles and returns what came of it.

@@ -4,10 +4,12 @@
 //! neither a TOML parser nor a profile.
 
 use std::ffi::{CString, OsString};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use gatevisor_applets::svscan::Svscan;
 use gatevisor_core::restart::Rules;
 use gatevisor_init::Config;
 
@@ -15,6 +17,9 @@ use crate::out;
 
 /// Milliseconds that an orderly shutdown may take where nothing else is said.
 const GRACE_MS: u64 = 30_000;
+
+/// A grace that no shutdown outlives: some weeks.
+const NEVER_MS: u64 = u32::MAX as u64;
 
 const USAGE: &str = "usage: gatevisor supervise [--grace-ms N] [--s6-timing] SCANDIR";
 
@@ -46,13 +51,68 @@ fn parse(arguments: &[OsString]) -> Option<Config> {
             _ => return None,
         }
     }
-    let environment = std::env::vars_os()
+    Some(Config {
+        scandir: scandir?,
+        rules,
+        grace_ms,
+        environment: environment(),
+        program: std::env::current_exe().ok()?,
+    })
+}
+
+/// Supervises a scandir as `s6-svscan` was asked to, and returns the exit code.
+///
+/// A shutdown is never cut short here, as under s6: services set their own `timeout-kill`.
+pub fn svscan(asked: &Svscan) -> u8 {
+    let (notify, program) = match prepare(asked) {
+        Ok(prepared) => prepared,
+        Err((code, message)) => {
+            out::say(format_args!("{}: fatal: {message}", gatevisor_applets::svscan::NAME));
+            return code;
+        }
+    };
+    let config = Config {
+        scandir: asked.scandir.clone(),
+        rules: Rules::S6,
+        grace_ms: NEVER_MS,
+        environment: environment(),
+        program,
+    };
+    let ready = || {
+        if let Some(notify) = notify {
+            // Whoever asked may have lost interest, which is no reason not to supervise.
+            let _ = rustix::io::write(&notify, b"\n");
+        }
+    };
+    match gatevisor_init::run_then(config, ready) {
+        Ok(()) => 0,
+        Err(error) => {
+            out::say(format_args!("{}: fatal: {error}", gatevisor_applets::svscan::NAME));
+            error.exit_code()
+        }
+    }
+}
+
+/// Returns the descriptor to notify and the path of this program, or an exit code and why not.
+fn prepare(asked: &Svscan) -> Result<(Option<OwnedFd>, PathBuf), (u8, String)> {
+    let notify = asked.notify.map(gatevisor_sys::process::adopt_fd).transpose();
+    let notify = notify.map_err(|error| (100, format!("invalid notification fd: {error}")))?;
+    if !asked.scandir.is_dir() {
+        return Err((111, format!("there is no scandir `{}`", asked.scandir.display())));
+    }
+    let program = std::env::current_exe();
+    let program =
+        program.map_err(|error| (111, format!("cannot find out where this program is: {error}")))?;
+    Ok((notify, program))
+}
+
+fn environment() -> Vec<CString> {
+    std::env::vars_os()
         .filter_map(|(name, value)| {
             let mut pair = name.as_bytes().to_vec();
             pair.push(b'=');
             pair.extend_from_slice(value.as_bytes());
             CString::new(pair).ok()
         })
-        .collect();
-    Some(Config { scandir: scandir?, rules, grace_ms, environment, program: std::env::current_exe().ok()? })
+        .collect()
 }

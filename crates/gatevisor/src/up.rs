@@ -11,6 +11,7 @@ use gatevisor_sys::{process, signal};
 use crate::args;
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
+use crate::reconcile::Claim;
 use crate::{greet, out, reconcile};
 
 /// Makes the slots, forks the one who greets, and becomes the supervisor.
@@ -23,7 +24,8 @@ pub fn run(context: &Context, options: &args::Up) -> Outcome {
             format!("cannot make the home `{}`: {error}; name another with --home", home.display()),
         )
     })?;
-    if manager.supervisor_running() {
+    let claim = if manager.supervisor_running() { Claim::Taken } else { reconcile::claim(context)? };
+    if matches!(claim, Claim::Taken) {
         return Err(Failure::new(
             Exit::Usage,
             format!(
@@ -36,18 +38,17 @@ pub fn run(context: &Context, options: &args::Up) -> Outcome {
     for line in report.lines() {
         out::line(format_args!("{line}"))?;
     }
-    let wanted: Vec<ProfileName> = report
-        .actions
-        .iter()
-        .filter(|action| action.action == Verdict::Started)
-        .filter_map(|action| action.name.clone())
-        .collect();
+    let named = |verdict: Verdict| {
+        let actions = report.actions.iter().filter(move |action| action.action == verdict);
+        actions.filter_map(|action| action.name.clone()).collect::<Vec<ProfileName>>()
+    };
+    let (wanted, others) = (named(Verdict::Started), named(Verdict::Registered));
     // A shell starts background jobs with these ignored; a supervisor that cannot be told to stop is no use.
     for number in [signal::SIGINT, signal::SIGTERM, signal::SIGQUIT, signal::SIGHUP] {
         signal::restore(number);
     }
     if !options.quiet {
-        process::fork_child(|| greet::run(context, &wanted))
+        process::fork_child(|| greet::run(context, &wanted, &others))
             .map_err(|errno| Failure::new(Exit::System, format!("cannot fork: {errno}")))?;
     }
     Err(become_supervisor(context, options))

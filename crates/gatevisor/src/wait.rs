@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gatevisor_gateways::manager::{Condition, ServiceManager, WaitOutcome};
+use gatevisor_gateways::manager::{Condition, ServiceManager, WaitError, WaitOutcome};
 
 use crate::args;
 use crate::context::Context;
@@ -19,10 +19,20 @@ pub fn run(context: &Context, options: &args::Wait) -> Outcome {
         Condition::Up
     };
     let timeout = options.timeout.map(|seconds| Duration::from_secs(u64::from(seconds)));
-    let outcome = context
-        .manager
-        .wait(&name, condition, timeout)
-        .map_err(|error| Failure::of(error.exit_code(), &error))?;
+    let outcome = match context.manager.wait(&name, condition, timeout) {
+        Ok(outcome) => outcome,
+        // Without a supervisor it matters little whether there is a slot.
+        Err(WaitError::NotRegistered { .. }) if !context.manager.supervisor_running() => {
+            return Err(Failure::new(
+                Exit::NotSupervised,
+                format!(
+                    "no supervisor is running on `{}`; `gatevisor up` starts one",
+                    context.manager.scandir().display()
+                ),
+            ));
+        }
+        Err(error) => return Err(Failure::of(error.exit_code(), &error)),
+    };
     match outcome {
         WaitOutcome::Reached => DONE,
         WaitOutcome::Failed => Err(Failure::new(

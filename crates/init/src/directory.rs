@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
+use gatevisor_core::scan::Identity;
 use gatevisor_sys::user::{self, User};
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::files;
@@ -31,6 +32,8 @@ pub(crate) enum Refusal {
     WrongType(&'static str),
     #[error("its lock is held: another supervisor serves it")]
     Locked,
+    #[error("it is the directory of `{0}`, which is supervised already")]
+    Taken(String),
     #[error("{0}")]
     Owner(#[from] user::LookupError),
 }
@@ -42,6 +45,7 @@ fn at(step: &'static str) -> impl Fn(Errno) -> Refusal {
 /// A service directory, opened and ours alone.
 #[derive(Debug)]
 pub(crate) struct Opened {
+    pub(crate) identity: Identity,
     pub(crate) dir: OwnedFd,
     pub(crate) supervise: OwnedFd,
     pub(crate) control: OwnedFd,
@@ -86,11 +90,16 @@ fn authority(stat: &Stat, owners: &mut Owners) -> Result<Option<Rc<User>>, Refus
     } else {
         return Err(Refusal::ForeignOwner { owner, ours });
     };
-    let own_group = user.as_ref().map_or_else(|| rustix::process::getegid().as_raw(), |u| u.gid);
-    if mode & 0o002 != 0 || (mode & 0o020 != 0 && stat.st_gid != own_group) {
+    if writable_by_others(stat, user.as_deref()) {
         return Err(Refusal::WritableByOthers { mode });
     }
     Ok(user)
+}
+
+/// Returns whether others than the owner, ours where that is `None`, and the owner's own group may write.
+pub(crate) fn writable_by_others(stat: &Stat, owner: Option<&User>) -> bool {
+    let own_group = owner.map_or_else(|| rustix::process::getegid().as_raw(), |owner| owner.gid);
+    stat.st_mode & 0o002 != 0 || (stat.st_mode & 0o020 != 0 && stat.st_gid != own_group)
 }
 
 /// Opens the directory `name` of the scandir, following a link only where its owner may decide so.
@@ -110,7 +119,8 @@ pub(crate) fn open_slot(scandir: impl AsFd, name: &[u8]) -> Result<OwnedFd, Refu
 
 /// Prepares an opened directory for supervision and locks it.
 ///
-/// What exists already keeps its owner and mode; what is made belongs to the directory's owner.
+/// It must not be supervised by this process already: the lock holds against others only, and is lost when
+/// one of its descriptors is closed. What exists already keeps its owner and mode; what is made belongs to the directory's owner.
 pub(crate) fn prepare(dir: OwnedFd, owners: &mut Owners) -> Result<Opened, Refusal> {
     let stat = fstat(&dir).map_err(at("looking at it"))?;
     let owner = authority(&stat, owners)?;
@@ -125,7 +135,12 @@ pub(crate) fn prepare(dir: OwnedFd, owners: &mut Owners) -> Result<Opened, Refus
         Ok(_) => false,
         Err(errno) => return Err(Refusal::Step { step: "looking for `down`", errno }),
     };
-    Ok(Opened { dir, supervise, control, lock, owner, normally_up })
+    Ok(Opened { identity: identity(&stat), dir, supervise, control, lock, owner, normally_up })
+}
+
+/// Returns what tells a directory from every other one.
+pub(crate) fn identity(stat: &Stat) -> Identity {
+    Identity { device: stat.st_dev, inode: stat.st_ino }
 }
 
 /// Gives what we have just made to its owner.

@@ -14,6 +14,7 @@ mod logging;
 mod perform;
 mod reap;
 mod scandir;
+mod scripts;
 mod service;
 mod settings;
 mod shutdown;
@@ -69,11 +70,19 @@ impl StartError {
     }
 }
 
-/// Supervises the scandir until told to stop; returns when the last process is gone.
+/// Supervises the scandir until told to stop; returns when the last process is gone, unless the scandir has a
+/// `.s6-svscan/finish`: then this process becomes that.
 ///
 /// The calling process must have one thread. It becomes the reaper of everything below it.
 pub fn run(config: Config) -> Result<(), StartError> {
+    run_then(config, || ())
+}
+
+/// Does what [`run`] does, and calls `ready` once the scandir is locked and commands are obeyed.
+pub fn run_then(config: Config, ready: impl FnOnce()) -> Result<(), StartError> {
     let mut supervisor = supervisor::Supervisor::new(config)?;
+    ready();
     supervisor.run();
+    supervisor.become_finish();
     Ok(())
 }

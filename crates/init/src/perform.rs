@@ -16,7 +16,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, kill_process, kill_process_group};
 
 use crate::broadcast::broadcast;
-use crate::service::{Id, OnItsWay, Role};
+use crate::directory;
+use crate::service::{Id, OnItsWay, Role, Service};
 use crate::settings;
 use crate::supervisor::{Source, Supervisor};
 use crate::talk::say;
@@ -146,10 +147,7 @@ impl Supervisor {
         let forking = |errno| explain("run", StartFailure { step: spawn::Step::Fork, errno });
         let service = self.services.get_mut(id).ok_or_else(|| forking(Errno::SRCH))?;
         let name = service.name();
-        trusted(&service.dir, files::RUN).map_err(|distrust| match distrust {
-            Distrust::Errno(errno) => explain("run", StartFailure { step: spawn::Step::Exec, errno }),
-            Distrust::Stranger(_) => format!("executing ./run: {distrust}"),
-        })?;
+        trusted(service, files::RUN).map_err(|distrust| format!("executing ./run: {distrust}"))?;
         let notification = settings::number(&service.dir, &name, files::NOTIFICATION_FD)
             .and_then(|number| i32::try_from(number).ok());
         let mut pipe = None;
@@ -245,7 +243,7 @@ impl Supervisor {
 
     fn spawn_finish(&mut self, id: Id, pid: Pid, how: WaitStatus) -> Event {
         let Some(service) = self.services.get(id) else { return Event::FinishAbsent };
-        match trusted(&service.dir, files::FINISH) {
+        match trusted(service, files::FINISH) {
             Ok(()) => {}
             Err(Distrust::Errno(Errno::NOENT)) => return Event::FinishAbsent,
             Err(distrust) => {
@@ -314,6 +312,8 @@ enum Distrust {
     Errno(Errno),
     #[error("it belongs to uid {0}, neither root nor the owner of its directory")]
     Stranger(u32),
+    #[error("others than its owner may write to it (mode {0:04o}); remove that permission")]
+    WritableByOthers(u32),
 }
 
 impl From<Errno> for Distrust {
@@ -322,17 +322,27 @@ impl From<Errno> for Distrust {
     }
 }
 
-/// Returns an error unless `script` is a regular file of root, of us or of the directory's owner.
-fn trusted(dir: impl AsFd, script: &str) -> Result<(), Distrust> {
-    let dir = dir.as_fd();
-    let stat = statat(dir, script, AtFlags::SYMLINK_NOFOLLOW)?;
-    let owner = rustix::fs::fstat(dir)?.st_uid;
+/// Returns an error unless `script` is a regular file of root, of us or of the directory's owner, and nobody
+/// else may write to it.
+fn trusted(service: &Service, script: &str) -> Result<(), Distrust> {
+    let stat = statat(&service.dir, script, AtFlags::SYMLINK_NOFOLLOW)?;
+    let owner = rustix::fs::fstat(&service.dir)?.st_uid;
     let ours = rustix::process::geteuid().as_raw();
     if stat.st_uid != 0 && stat.st_uid != owner && stat.st_uid != ours {
         return Err(Distrust::Stranger(stat.st_uid));
     }
     let kind = FileType::from_raw_mode(stat.st_mode);
-    if kind.is_file() || kind.is_symlink() { Ok(()) } else { Err(Errno::ACCESS.into()) }
+    if kind.is_symlink() {
+        // Whose link it is decides; what it points to is that user's choice.
+        return Ok(());
+    }
+    if !kind.is_file() {
+        return Err(Errno::ACCESS.into());
+    }
+    if directory::writable_by_others(&stat, service.owner.as_deref()) {
+        return Err(Distrust::WritableByOthers(stat.st_mode & 0o7777));
+    }
+    Ok(())
 }
 
 fn explain(script: &str, failure: StartFailure) -> String {

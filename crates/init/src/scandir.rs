@@ -3,7 +3,7 @@
 //! A watch on the directory names what changed, so a rescan costs as much as what changed and not as
 //! much as what is there. Where no watch is to be had, a rescan reads the whole directory.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -14,7 +14,7 @@ use gatevisor_core::{Effects, Event, Machine};
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::files;
 use gatevisor_wire::name::ServiceName;
-use rustix::fs::{AtFlags, FileType, RawDir, inotify, statat};
+use rustix::fs::{AtFlags, FileType, RawDir, fstat, inotify, statat};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::directory;
@@ -25,6 +25,9 @@ use crate::talk::say;
 
 /// Milliseconds that a service whose directory is gone has until it is killed, where it names none.
 const WITHDRAWN_KILL_MS: u64 = 5000;
+
+/// Names of changed entries that are remembered; with more, the next scan reads the whole directory.
+const MAX_CHANGED: usize = 4096;
 
 /// Names looked at before other events get their turn.
 const NAMES_A_TURN: usize = 8;
@@ -45,19 +48,24 @@ pub(crate) struct Slot {
 
 /// All slots by name.
 #[derive(Debug, Default)]
-pub(crate) struct Slots(HashMap<Rc<[u8]>, Slot>);
+pub(crate) struct Slots {
+    by_name: HashMap<Rc<[u8]>, Slot>,
+    /// The slot of each supervised directory. One directory may be there under two names, for an instant when it
+    /// is renamed and for good through links; it is supervised once.
+    by_directory: HashMap<Identity, Rc<[u8]>>,
+}
 
 impl Slots {
     pub(crate) fn get_mut(&mut self, name: &[u8]) -> Option<&mut Slot> {
-        self.0.get_mut(name)
+        self.by_name.get_mut(name)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_name.is_empty()
     }
 
     fn names(&self) -> Vec<Rc<[u8]>> {
-        self.0.keys().cloned().collect()
+        self.by_name.keys().cloned().collect()
     }
 }
 
@@ -74,7 +82,7 @@ pub(crate) struct Watch {
     /// The next scan must read the whole directory.
     blind: bool,
     /// Names that the present scan has not looked at yet.
-    pending: VecDeque<Vec<u8>>,
+    pending: BTreeSet<Vec<u8>>,
 }
 
 impl Watch {
@@ -99,7 +107,7 @@ impl Watch {
             unsure: BTreeSet::new(),
             complaints: HashMap::new(),
             blind: true,
-            pending: VecDeque::new(),
+            pending: BTreeSet::new(),
         }
     }
 
@@ -107,15 +115,17 @@ impl Watch {
         self.inotify.as_ref().map(AsFd::as_fd)
     }
 
-    /// Takes in what the kernel has to tell, and returns the names that something left.
-    fn drain(&mut self) -> Vec<Vec<u8>> {
-        let Some(fd) = &self.inotify else { return Vec::new() };
+    /// Takes in what the kernel has to tell, and returns the names that something left; `None` stands for any.
+    fn drain(&mut self) -> Option<Vec<Vec<u8>>> {
+        let Some(fd) = &self.inotify else { return Some(Vec::new()) };
         let mut space = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(fd, &mut space);
         let mut left = Vec::new();
+        let mut lost_count = false;
         while let Ok(event) = reader.next() {
             let flags = event.events();
             if flags.contains(inotify::ReadFlags::QUEUE_OVERFLOW) {
+                lost_count = true;
                 self.blind = true;
             }
             let Some(name) = event.file_name() else { continue };
@@ -126,17 +136,27 @@ impl Watch {
             if flags.intersects(inotify::ReadFlags::DELETE | inotify::ReadFlags::MOVED_FROM) {
                 left.push(name.to_vec());
             }
-            self.changed.insert(name.to_vec());
+            if self.changed.len() < MAX_CHANGED {
+                self.changed.insert(name.to_vec());
+            } else {
+                self.blind = true;
+            }
         }
-        left
+        (!lost_count).then_some(left)
     }
+}
+
+fn is_file(dir: impl AsFd, name: &str) -> bool {
+    statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file())
 }
 
 impl Supervisor {
     /// Hears of changes in the scandir: what left is let go at once, what came waits for a rescan.
     pub(crate) fn take_watch_events(&mut self) {
-        for name in self.watch.drain() {
-            self.look_for_loss(&name);
+        match self.watch.drain() {
+            Some(left) => left.iter().for_each(|name| self.look_for_loss(name)),
+            None => self.slots.names().iter().for_each(|name| self.look_for_loss(name)),
         }
     }
 
@@ -157,7 +177,7 @@ impl Supervisor {
     /// A large scandir is taken in turns, so that starts already go on and no command has to wait.
     pub(crate) fn pump_scan(&mut self) -> bool {
         for _ in 0..NAMES_A_TURN {
-            let Some(name) = self.watch.pending.pop_front() else { return false };
+            let Some(name) = self.watch.pending.pop_first() else { return false };
             self.look_at(&name);
         }
         !self.watch.pending.is_empty()
@@ -203,9 +223,16 @@ impl Supervisor {
 
     fn identity(&self, name: &[u8]) -> Option<Identity> {
         let stat = statat(&self.scandir, name, AtFlags::empty()).ok()?;
-        FileType::from_raw_mode(stat.st_mode)
-            .is_dir()
-            .then_some(Identity { device: stat.st_dev, inode: stat.st_ino })
+        FileType::from_raw_mode(stat.st_mode).is_dir().then(|| directory::identity(&stat))
+    }
+
+    /// Prepares a directory for supervision unless it is supervised already.
+    fn prepare(&mut self, dir: OwnedFd) -> Result<directory::Opened, directory::Refusal> {
+        let stat = fstat(&dir).map_err(|errno| directory::Refusal::Step { step: "looking at it", errno })?;
+        match self.slots.by_directory.get(&directory::identity(&stat)) {
+            Some(name) => Err(directory::Refusal::Taken(String::from_utf8_lossy(name).into_owned())),
+            None => directory::prepare(dir, &mut self.owners),
+        }
     }
 
     fn is_link(&self, name: &[u8]) -> bool {
@@ -227,11 +254,7 @@ impl Supervisor {
         match compare(slot.map(|slot| slot.identity), there) {
             Change::Nothing if there.is_none() => drop(self.watch.complaints.remove(name)),
             Change::Nothing => self.try_lost_logger(name),
-            Change::Adopt => {
-                if let Some(identity) = there {
-                    self.adopt(name, identity);
-                }
-            }
+            Change::Adopt => self.adopt(name),
             Change::Withdraw | Change::Replace => self.withdraw(name),
         }
     }
@@ -246,7 +269,7 @@ impl Supervisor {
         }
     }
 
-    fn adopt(&mut self, name: &[u8], identity: Identity) {
+    fn adopt(&mut self, name: &[u8]) {
         if self.stage != Stage::Running {
             return;
         }
@@ -255,7 +278,7 @@ impl Supervisor {
             say!("warning: `{shown}` is not supervised: {error}");
             return;
         }
-        match self.adopt_checked(name, identity) {
+        match self.adopt_checked(name) {
             Ok(()) => drop(self.watch.complaints.remove(name)),
             Err(refusal) => {
                 let complaint = refusal.to_string();
@@ -268,13 +291,16 @@ impl Supervisor {
         }
     }
 
-    fn adopt_checked(&mut self, name: &[u8], identity: Identity) -> Result<(), directory::Refusal> {
+    fn adopt_checked(&mut self, name: &[u8]) -> Result<(), directory::Refusal> {
         let dir = directory::open_slot(&self.scandir, name)?;
-        let opened = directory::prepare(dir, &mut self.owners)?;
+        let opened = self.prepare(dir)?;
+        let identity = opened.identity;
         let name: Rc<[u8]> = name.into();
         let logger_dir = match file::open_directory(&opened.dir, files::LOG) {
             Ok(dir) => Some(dir),
             Err(Errno::NOENT) => None,
+            // A file of that name is nothing to s6, nor to us.
+            Err(Errno::NOTDIR) if is_file(&opened.dir, files::LOG) => None,
             Err(errno) => return Err(directory::Refusal::Step { step: "opening log", errno }),
         };
         let by_daemon = logger_dir.as_ref().is_some_and(|dir| self.is_ours(dir, files::RUN, "log"));
@@ -291,7 +317,7 @@ impl Supervisor {
                 let owner = opened.owner.clone();
                 self.take_on_log(&name, owner, reader, slot_dir);
             } else {
-                logger = Some((directory::prepare(logger_dir, &mut self.owners)?, reader));
+                logger = Some((self.prepare(logger_dir)?, reader));
             }
             pipe = Some(writer);
         }
@@ -299,7 +325,7 @@ impl Supervisor {
             logger.and_then(|(opened, reader)| self.supervise(&name, Role::Logger, opened, Some(reader)));
         let main = self.supervise(&name, Role::Main, opened, pipe);
         self.slots
-            .0
+            .by_name
             .insert(name, Slot { identity, main, logger, reader: None, logged: by_daemon, leaving: false });
         for id in [logger, main].into_iter().flatten() {
             self.step(id, Event::Deadline);
@@ -317,9 +343,11 @@ impl Supervisor {
         let mut effects = Effects::new();
         let seed = self.next_seed();
         let machine = Machine::new(self.now, self.config.rules, opened.normally_up, seed, &mut effects);
+        self.slots.by_directory.insert(opened.identity, Rc::clone(slot));
         let id = self.services.insert(|_| Service {
             slot: Rc::clone(slot),
             role,
+            identity: opened.identity,
             machine,
             dir: opened.dir,
             supervise: opened.supervise,
@@ -362,6 +390,7 @@ impl Supervisor {
         let name = Rc::clone(&service.slot);
         let role = service.role;
         let pipe = service.pipe.take();
+        self.slots.by_directory.remove(&service.identity);
         // Closes the descriptors; the lock is free.
         drop(service);
         let Some(slot) = self.slots.get_mut(&name) else { return };
@@ -401,11 +430,11 @@ impl Supervisor {
             return false;
         }
         let opened = directory::open_slot(&self.scandir, name).and_then(|dir| match role {
-            Role::Main => directory::prepare(dir, &mut self.owners),
+            Role::Main => self.prepare(dir),
             Role::Logger => {
                 let log = file::open_directory(&dir, files::LOG)
                     .map_err(|errno| directory::Refusal::Step { step: "opening log", errno })?;
-                directory::prepare(log, &mut self.owners)
+                self.prepare(log)
             }
         });
         let opened = match opened {
@@ -431,7 +460,7 @@ impl Supervisor {
 
     /// Tries again to supervise a logger that was refused when it ended.
     fn try_lost_logger(&mut self, name: &[u8]) {
-        let Some((name, _)) = self.slots.0.get_key_value(name) else { return };
+        let Some((name, _)) = self.slots.by_name.get_key_value(name) else { return };
         let name = Rc::clone(name);
         let Some(reader) = self.slots.get_mut(&name).and_then(|slot| slot.reader.take()) else { return };
         if !self.revive(&name, Role::Logger, Some(&reader)) {
@@ -447,7 +476,12 @@ impl Supervisor {
         let Some(slot) = self.slots.get_mut(name) else { return };
         let logged = slot.logged;
         if let Some(logger) = slot.logger {
-            self.step(logger, Event::Control(gatevisor_wire::control::Control::Exit));
+            // At the end of everything what holds the pipe is ended first; otherwise somebody may hold it for ever.
+            let last = match self.stage {
+                Stage::Running => Event::Drain(WITHDRAWN_KILL_MS),
+                _ => Event::Control(gatevisor_wire::control::Control::Exit),
+            };
+            self.step(logger, last);
         }
         if logged {
             self.give_up_log(name);
@@ -470,10 +504,11 @@ impl Supervisor {
             return;
         }
         let leaving = slot.leaving;
-        self.slots.0.remove(name);
+        self.slots.by_name.remove(name);
         if leaving && self.stage == Stage::Running {
-            // Something may have taken the name meanwhile.
+            // Something may have taken the name meanwhile, or the directory may be waiting under another one.
             self.look_at(name);
+            self.watch.pending.extend(std::mem::take(&mut self.watch.unsure));
         }
     }
 }

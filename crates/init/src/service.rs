@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use gatevisor_core::scan::Identity;
 use gatevisor_core::{Machine, Tick};
 use gatevisor_sys::spawn::Starting;
 use gatevisor_sys::user::User;
@@ -60,6 +61,8 @@ pub(crate) struct Service {
     /// The name of its slot.
     pub(crate) slot: Rc<[u8]>,
     pub(crate) role: Role,
+    /// Its directory.
+    pub(crate) identity: Identity,
     pub(crate) machine: Machine,
     pub(crate) dir: OwnedFd,
     pub(crate) supervise: OwnedFd,

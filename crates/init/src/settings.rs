@@ -11,19 +11,26 @@ use gatevisor_wire::{files, number, signal, tally};
 
 use crate::talk::say;
 
-/// Bytes read of a file that holds one number or signal name.
-const NUMBER_BYTES: usize = 64;
+/// Bytes that the first line of a small file may have.
+const LINE_BYTES: usize = 64;
 
 /// Milliseconds a finish script may take where nothing else is said.
 const TIMEOUT_FINISH_MS: u32 = 5000;
 
 /// Returns the first line of a small file, or `None` when it is missing or cannot be read.
-fn first_line<'a>(dir: impl AsFd, name: &str, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+///
+/// A line that is too long is one byte longer than allowed, so that what was cut off cannot change its meaning.
+fn first_line<'a>(
+    dir: impl AsFd,
+    service: &str,
+    name: &str,
+    buffer: &'a mut [u8; LINE_BYTES + 1],
+) -> Option<&'a [u8]> {
     match file::read_small(dir, name, buffer) {
         Ok(bytes) => bytes.split(|&b| b == b'\n').next(),
         Err(Errno::NOENT | Errno::NOTDIR) => None,
         Err(errno) => {
-            say!("warning: cannot read `{name}`: {errno}; it is ignored");
+            say!("warning: {service}: cannot read `{name}`: {errno}; it is ignored");
             None
         }
     }
@@ -31,8 +38,8 @@ fn first_line<'a>(dir: impl AsFd, name: &str, buffer: &'a mut [u8]) -> Option<&'
 
 /// Returns the number in a small file; an invalid one counts as missing.
 pub(crate) fn number(dir: impl AsFd, service: &str, name: &str) -> Option<u32> {
-    let mut buffer = [0; NUMBER_BYTES];
-    let line = first_line(dir, name, &mut buffer)?;
+    let mut buffer = [0; LINE_BYTES + 1];
+    let line = first_line(dir, service, name, &mut buffer)?;
     let parsed = number::parse(line);
     if parsed.is_none() {
         say!("warning: {service}: invalid `{name}`: not a number; it is ignored");
@@ -41,8 +48,8 @@ pub(crate) fn number(dir: impl AsFd, service: &str, name: &str) -> Option<u32> {
 }
 
 fn signal_or(dir: impl AsFd, service: &str, name: &str, default: u8) -> u8 {
-    let mut buffer = [0; NUMBER_BYTES];
-    let Some(line) = first_line(dir, name, &mut buffer) else { return default };
+    let mut buffer = [0; LINE_BYTES + 1];
+    let Some(line) = first_line(dir, service, name, &mut buffer) else { return default };
     signal::parse(line).unwrap_or_else(|| {
         say!("warning: {service}: invalid `{name}`: not a signal; the default is used");
         default
@@ -106,17 +113,20 @@ pub(crate) fn policy_numbers(dir: impl AsFd, service: &str) -> Numbers {
 
 /// Returns the exit codes in a file of blank-separated numbers; an empty file names none.
 fn codes(data: impl AsFd, service: &str, name: &str) -> Option<Vec<u8>> {
-    let mut buffer = [0; NUMBER_BYTES];
-    let line = first_line(data, name, &mut buffer)?;
+    let mut buffer = [0; LINE_BYTES + 1];
+    let line = first_line(data, service, name, &mut buffer)?;
     let parsed: Option<Vec<u8>> = line
         .split(u8::is_ascii_whitespace)
         .filter(|word| !word.is_empty())
         .map(|word| number::parse(word).and_then(|n| u8::try_from(n).ok()))
         .collect();
     match parsed {
-        Some(codes) if codes.len() <= MAX_CODES => Some(codes),
+        Some(codes) if codes.len() <= MAX_CODES && line.len() <= LINE_BYTES => Some(codes),
         Some(_) | None => {
-            say!("warning: {service}: invalid `data/{name}`: exit codes 0 to 255 expected; it is ignored");
+            say!(
+                "warning: {service}: invalid `data/{name}`: at most {MAX_CODES} exit codes from 0 to 255 expected; it \
+                 is ignored"
+            );
             None
         }
     }

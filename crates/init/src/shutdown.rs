@@ -52,6 +52,19 @@ impl Supervisor {
         }
     }
 
+    /// Begins the shutdown, in which loggers end at once instead of reading to the end of their pipes.
+    pub(crate) fn quit(&mut self) {
+        let begins = self.stage == Stage::Running;
+        self.begin_shutdown();
+        if begins {
+            for id in self.services.ids() {
+                if self.services.get(id).is_some_and(|s| s.role == Role::Logger) {
+                    self.step(id, Event::Shutdown);
+                }
+            }
+        }
+    }
+
     /// Leaves everything as it is and ends.
     pub(crate) fn abandon(&mut self) {
         self.stage = Stage::Over;
@@ -127,7 +140,9 @@ impl Supervisor {
             let (Some(pid), Some(known)) = (Pid::from_raw(number), gatevisor_wire::Pid::new(number)) else {
                 continue;
             };
-            let is_known = self.pids.contains_key(&known) || self.is_log_daemon(known);
+            // A script may be what asked for the end; it has until everything else is down.
+            let is_script = self.stage != Stage::Strays && self.doomed.contains_key(&known);
+            let is_known = is_script || self.pids.contains_key(&known) || self.is_log_daemon(known);
             if !is_known && parent_of(pid) == Some(ours) {
                 let _ = kill_process(pid, signal);
             }

@@ -104,7 +104,7 @@ pub(crate) struct Supervisor {
     pub(crate) timers: BTreeSet<(Tick, Timer)>,
     /// Services whose `run` shall be forked as soon as enough earlier ones have reached their program.
     pub(crate) start_queue: VecDeque<Id>,
-    /// Processes that failed to reach their program and are not reaped yet.
+    /// Processes that failed to reach their program, and scripts of signals, until they are reaped.
     pub(crate) doomed: HashMap<Pid, Starting>,
     /// Processes between fork and exec.
     pub(crate) on_their_way: usize,
@@ -132,8 +132,12 @@ impl Supervisor {
             signal::SIGINT,
             signal::SIGTERM,
             signal::SIGQUIT,
+            signal::SIGALRM,
+            signal::SIGABRT,
             signal::SIGUSR1,
             signal::SIGUSR2,
+            signal::SIGPWR,
+            signal::SIGWINCH,
             signal::SIGCHLD,
         ])
         .map_err(failed("blocking signals"))?;
@@ -144,6 +148,12 @@ impl Supervisor {
             signal::SIGINT,
             signal::SIGQUIT,
             signal::SIGHUP,
+            signal::SIGALRM,
+            signal::SIGABRT,
+            signal::SIGUSR1,
+            signal::SIGUSR2,
+            signal::SIGPWR,
+            signal::SIGWINCH,
         ])
         .map_err(failed("listening for signals"))?;
         rustix::process::umask(Mode::from_raw_mode(0o022));
@@ -156,7 +166,7 @@ impl Supervisor {
             Err(errno) => return Err(failed("making .s6-svscan")(errno)),
         }
         let svscan = file::open_directory(&scandir, files::SVSCAN).map_err(failed("opening .s6-svscan"))?;
-        let scan_lock = file::lock(&svscan, "lock")
+        let scan_lock = file::lock_with_mode(&svscan, "lock", Mode::from_raw_mode(0o600))
             .map_err(failed("locking"))?
             .ok_or_else(|| StartError::AlreadyRunning(config.scandir.clone()))?;
         match rustix::fs::mknodat(
@@ -351,8 +361,13 @@ impl Supervisor {
         while let Ok(Some(signal)) = self.signals.next() {
             match signal {
                 signal::SIGCHLD => {}
+                other if self.divert(other) => {}
                 signal::SIGHUP => self.scan_all(),
-                signal::SIGTERM | signal::SIGINT | signal::SIGQUIT => self.begin_shutdown(),
+                signal::SIGTERM | signal::SIGINT => self.begin_shutdown(),
+                signal::SIGQUIT => self.quit(),
+                signal::SIGALRM => self.scan(),
+                signal::SIGABRT => self.abandon(),
+                signal::SIGUSR1 | signal::SIGUSR2 | signal::SIGPWR | signal::SIGWINCH => {}
                 other => say!("warning: signal {other} is not one that was asked for"),
             }
         }
@@ -367,7 +382,8 @@ impl Supervisor {
                 ScanCommand::Rescan | ScanCommand::NukeGone | ScanCommand::NukeGoneAndLoggers => self.scan(),
                 ScanCommand::Hangup => self.scan_all(),
                 ScanCommand::Reap => self.reap(),
-                ScanCommand::Terminate | ScanCommand::Interrupt | ScanCommand::Quit => self.begin_shutdown(),
+                ScanCommand::Terminate | ScanCommand::Interrupt => self.begin_shutdown(),
+                ScanCommand::Quit => self.quit(),
                 ScanCommand::Abort => self.abandon(),
             }
         }

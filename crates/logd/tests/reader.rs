@@ -228,6 +228,12 @@ fn a_directory_that_does_not_exist_yet_is_waited_for() {
     fs::rename(&path, temp.path().join("elsewhere")).unwrap();
     writer(&path, 1000, 1).write(b"four\n", now()).unwrap();
     follower.expect(&["coder:four"]);
+    // A directory that is removed while its writer has files open in it is not reported as removed.
+    let held = fs::File::open(path.join("current")).unwrap();
+    fs::remove_dir_all(temp.path().join("a")).unwrap();
+    writer(&path, 1000, 1).write(b"five\n", now()).unwrap();
+    follower.expect(&["coder:five"]);
+    drop(held);
     dir.write(b"still\n", now()).unwrap();
     follower.expect(&["other:still"]);
     assert_eq!(follower.end(), [""; 0]);

@@ -92,8 +92,13 @@ pub fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
 ///
 /// **Source:** fcntl(2), advisory record locks.
 pub fn lock(parent: impl AsFd, name: &str) -> Result<Option<OwnedFd>, Errno> {
+    lock_with_mode(parent, name, Mode::from_raw_mode(0o644))
+}
+
+/// Does what [`lock`] does, and gives a file that it makes this mode.
+pub fn lock_with_mode(parent: impl AsFd, name: &str, mode: Mode) -> Result<Option<OwnedFd>, Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let fd = openat(parent, name, flags, Mode::from_raw_mode(0o644))?;
+    let fd = openat(parent, name, flags, mode)?;
     match rustix::fs::fcntl_lock(&fd, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(fd)),
         Err(Errno::AGAIN | Errno::ACCESS) => Ok(None),

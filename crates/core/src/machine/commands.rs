@@ -57,9 +57,10 @@ impl Machine {
         }
     }
 
-    /// Records the wish and publishes it, unless supervision is ending and the wish comes too late.
+    /// Records the wish and publishes it, unless supervision is ending and the wish comes too late; s6 2.11 records
+    /// it even then.
     pub(super) fn set_want(&mut self, up: bool, out: &mut Effects) {
-        if self.last && (up || matches!(self.phase, Phase::Finishing { .. })) {
+        if self.rules == Rules::Native && self.last && (up || matches!(self.phase, Phase::Finishing { .. })) {
             return;
         }
         self.status.want_up = up;

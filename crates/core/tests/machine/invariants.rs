@@ -145,6 +145,7 @@ impl World {
             }
             Action::Shutdown => self.step(Event::Shutdown, 1),
             Action::Withdraw => self.step(Event::Withdraw(5000), 1),
+            Action::Drain => self.step(Event::Drain(5000), 1),
             Action::KillNow => self.step(Event::KillNow, 1),
         }
     }
@@ -160,6 +161,7 @@ enum Action {
     UntilDeadline(u8),
     Shutdown,
     Withdraw,
+    Drain,
     KillNow,
 }
 
@@ -180,6 +182,7 @@ fn action() -> impl Strategy<Value = Action> {
         4 => any::<u8>().prop_map(Action::UntilDeadline),
         1 => Just(Action::Shutdown),
         1 => Just(Action::Withdraw),
+        1 => Just(Action::Drain),
         1 => Just(Action::KillNow),
     ]
 }
@@ -260,6 +263,7 @@ fn every_event_has_a_meaning_in_every_phase() {
         Event::Deadline,
         Event::Shutdown,
         Event::Withdraw(1),
+        Event::Drain(1),
         Event::KillNow,
         Event::Forked(pid),
         Event::FinishForked(pid, 1),

@@ -413,6 +413,32 @@ fn the_finish_script_of_a_withdrawn_service_is_killed_within_the_time_given_too(
 }
 
 #[test]
+fn a_logger_may_read_to_its_end_and_is_brought_down_when_that_never_comes() {
+    check_down("0 drain 5000 => x, end");
+    check(
+        "
+        0 deadline        => spawn-run
+        0 drain 5000      => until never
+        0 forked 70       => until 5000
+        1 spawned         => status-up, u, until 5000
+        9 exited 0        => close-readiness, record-death, spawn-finish 70 (exitcode 0)
+        9 finish-absent   => status-down+!, dD, x, end
+        ",
+    );
+    check(
+        "
+        0 deadline        => spawn-run
+        0 forked 70       => nothing
+        1 spawned         => status-up, u
+        5 drain 5000      => until 5005
+        5005 deadline     => terminate 70, status-up!
+        5005 terminating 0 => until 10005
+        10005 deadline    => kill 70
+        ",
+    );
+}
+
+#[test]
 fn exit_ends_supervision_when_the_service_is_down() {
     check_down("0 control x => x, end");
     check(

@@ -91,6 +91,7 @@ fn parse(event: &str) -> Event {
         ["deadline"] => Event::Deadline,
         ["shutdown"] => Event::Shutdown,
         ["withdraw", ms] => Event::Withdraw(ms.parse().expect("a number")),
+        ["drain", ms] => Event::Drain(ms.parse().expect("a number")),
         ["kill-now"] => Event::KillNow,
         _ => panic!("no event `{event}`"),
     }

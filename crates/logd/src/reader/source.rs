@@ -38,7 +38,7 @@ enum Next {
 struct Opened {
     file: OwnedFd,
     inode: Inode,
-    /// It was opened by its archive's name, which it keeps.
+    /// It will not be met under another name: it was opened by its archive's, or has left the directory.
     is_archive: bool,
 }
 
@@ -201,6 +201,11 @@ impl Source {
             // Another directory under the same name: nothing in it was read.
             self.directory = Some(look.inode);
             self.known.clear();
+            // What was read of the other one will not turn up here.
+            self.done.clear();
+            if let Some(reading) = &mut self.reading {
+                reading.is_archive = true;
+            }
         }
         let fresh: Vec<Archive> = look.archives.difference(&self.known).copied().collect();
         self.known = look.archives;
@@ -304,15 +309,24 @@ impl Source {
             looks += 1;
             let current = open(&directory, "current")?;
             let previous = open(&directory, "previous")?;
-            let archives: BTreeSet<Archive> = match archives(&directory) {
-                Err(Errno::NOENT) => BTreeSet::new(),
-                other => other?.into_iter().collect(),
-            };
+            let archives = list(&directory)?;
             let still = open(&directory, "current")?.map(|opened| opened.inode);
-            if still == current.as_ref().map(|opened| opened.inode) || looks >= LOOKS {
+            let same = still == current.as_ref().map(|opened| opened.inode);
+            // Without a `current` nothing tells one moment between two files from the next, and a list that was made
+            // across both may have a later archive and lack an earlier one. Two equal lists have neither.
+            let stable = same && (still.is_some() || list(&directory)? == archives);
+            if stable || looks >= LOOKS {
                 return Ok(Some(Look { directory, inode, archives, previous, current }));
             }
         }
+    }
+}
+
+fn list(directory: &OwnedFd) -> Result<BTreeSet<Archive>, Errno> {
+    match archives(directory) {
+        // The directory was removed; what we hold is empty.
+        Err(Errno::NOENT) => Ok(BTreeSet::new()),
+        other => Ok(other?.into_iter().collect()),
     }
 }
 

@@ -1,11 +1,16 @@
 //! Waiting for changes of directories, those included that do not exist yet.
 //!
-//! *Lives here:* inotify. A directory that is missing is waited for at its nearest ancestor.
-//! *Does not live here:* what a change means; every event only says that a directory is worth a look.
+//! *Lives here:* inotify. *Does not live here:* what a change means; every event only says that a directory is worth
+//! a look.
+//!
+//! The directories above are watched, too, for the one name in each that leads to the directory: it may not exist
+//! yet, and a watch on a directory that was removed is silent for as long as any process has a file open in it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -16,6 +21,9 @@ use rustix::io::Errno;
 const EVENTS: usize = 16 << 10;
 /// How often a path is walked again because it changed under us.
 const WALKS: usize = 100;
+/// How many of the directories above are watched, the nearest first. Those further up are not replaced while somebody
+/// follows a log, and have much going on in them.
+const ABOVE: usize = 4;
 
 /// Why a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +39,7 @@ pub(crate) enum Wake {
 pub(crate) struct Change {
     /// Its number.
     pub index: usize,
-    /// It must be attached again: it, or what stood for it, is gone, or it may have appeared.
+    /// It must be attached again: it is gone, or another one has its name.
     pub lost: bool,
 }
 
@@ -39,14 +47,16 @@ pub(crate) struct Change {
 #[derive(Debug)]
 pub(crate) struct Watcher {
     inotify: OwnedFd,
-    /// By watch: whom it is for, and whether it is the directory itself or an ancestor.
-    watches: BTreeMap<i32, Vec<(usize, Role)>>,
+    /// By watch: whom it is for.
+    watches: BTreeMap<i32, Vec<User>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
-    Directory,
-    Ancestor,
+/// Whom a watch is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct User {
+    index: usize,
+    /// The name in the watched directory that leads to the one that is meant; `None` if it is that one itself.
+    next: Option<Box<OsStr>>,
 }
 
 impl Watcher {
@@ -56,29 +66,31 @@ impl Watcher {
         Ok(Self { inotify, watches: BTreeMap::new() })
     }
 
-    /// Watches the directory `path` as number `index`, or what it will appear in.
+    /// Watches the directory `path`, which need not exist, as number `index`.
     pub fn attach(&mut self, index: usize, path: &Path) -> Result<(), Errno> {
-        self.detach(index);
         for _ in 0..WALKS {
-            if self.add(path, index, Role::Directory)? {
-                return Ok(());
-            }
-            let mut child = path;
-            let mut watched = false;
-            for ancestor in path.ancestors().skip(1) {
-                // A relative path's last ancestor is the empty one.
-                let here = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
-                if self.add(here, index, Role::Ancestor)? {
-                    watched = true;
-                    break;
-                }
-                child = ancestor;
-            }
-            // What appeared before the watch did gives no event.
-            if watched && !child.is_dir() {
-                return Ok(());
-            }
             self.detach(index);
+            // The nearest ones that exist, each with the name to watch for in it.
+            let steps: Vec<(&Path, Option<&OsStr>)> = path
+                .ancestors()
+                .zip(path.ancestors().skip(1))
+                .map(|(child, parent)| (or_here(parent), child.file_name()))
+                .filter(|(parent, _)| parent.is_dir())
+                .take(ABOVE)
+                .collect();
+            // From above, so that whatever is replaced while we walk is replaced below a watch.
+            for (directory, next) in steps.iter().rev() {
+                self.add(directory, User { index, next: next.map(Into::into) })?;
+            }
+            if self.add(path, User { index, next: None })? {
+                return Ok(());
+            }
+            // What appeared before the watch above it did gave no event.
+            let appeared =
+                |(parent, next): &(&Path, Option<&OsStr>)| next.is_none_or(|next| parent.join(next).is_dir());
+            if !steps.first().is_none_or(appeared) {
+                return Ok(());
+            }
         }
         Err(Errno::LOOP)
     }
@@ -123,16 +135,21 @@ impl Watcher {
             let flags = event.events();
             if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
                 // Something happened to somebody.
-                for (index, _) in self.watches.values().flatten() {
-                    note(&mut changes, *index, true);
+                for user in self.watches.values().flatten() {
+                    note(&mut changes, user.index, true);
                 }
                 continue;
             }
             let gone = flags.intersects(
                 ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::IGNORED | ReadFlags::UNMOUNT,
             );
-            for (index, role) in self.watches.get(&event.wd()).map(Vec::as_slice).unwrap_or_default() {
-                note(&mut changes, *index, gone || *role == Role::Ancestor);
+            let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
+            for user in self.watches.get(&event.wd()).map(Vec::as_slice).unwrap_or_default() {
+                match &user.next {
+                    None if gone || name.is_none_or(is_log) => note(&mut changes, user.index, gone),
+                    Some(next) if gone || name == Some(next) => note(&mut changes, user.index, true),
+                    None | Some(_) => {}
+                }
             }
             if flags.contains(ReadFlags::IGNORED) {
                 self.watches.remove(&event.wd());
@@ -141,7 +158,7 @@ impl Watcher {
     }
 
     /// Adds a watch; returns whether there is such a directory.
-    fn add(&mut self, path: &Path, index: usize, role: Role) -> Result<bool, Errno> {
+    fn add(&mut self, path: &Path, user: User) -> Result<bool, Errno> {
         let mut flags = WatchFlags::CREATE
             | WatchFlags::MOVED_TO
             | WatchFlags::DELETE_SELF
@@ -149,18 +166,20 @@ impl Watcher {
             | WatchFlags::ONLYDIR
             // The same directory may be watched for several reasons.
             | WatchFlags::MASK_ADD;
-        if role == Role::Directory {
+        if user.next.is_none() {
             flags |= WatchFlags::MODIFY | WatchFlags::DELETE | WatchFlags::MOVED_FROM;
         }
         match inotify::add_watch(&self.inotify, path, flags) {
             Ok(watch) => {
                 let users = self.watches.entry(watch).or_default();
-                if !users.contains(&(index, role)) {
-                    users.push((index, role));
+                if !users.contains(&user) {
+                    users.push(user);
                 }
                 Ok(true)
             }
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+            // What may not be read above is not ours to watch, and will hardly be replaced.
+            Err(Errno::ACCESS) if user.next.is_some() => Ok(false),
             Err(errno) => Err(errno),
         }
     }
@@ -168,7 +187,7 @@ impl Watcher {
     fn detach(&mut self, index: usize) {
         let inotify = &self.inotify;
         self.watches.retain(|watch, users| {
-            users.retain(|(user, _)| *user != index);
+            users.retain(|user| user.index != index);
             if users.is_empty() {
                 // Gone already when the directory is.
                 let _ = inotify::remove_watch(inotify, *watch);
@@ -176,6 +195,16 @@ impl Watcher {
             !users.is_empty()
         });
     }
+}
+
+/// Returns whether a file of a log directory has lines in it.
+fn is_log(name: &OsStr) -> bool {
+    name != "lock" && name != "state"
+}
+
+/// Returns the path, or `.` for the empty path that a relative one begins with.
+fn or_here(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
 fn note(changes: &mut Vec<Change>, index: usize, lost: bool) {

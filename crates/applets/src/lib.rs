@@ -1,0 +1,133 @@
+//! What s6's own tools do, under their own names: `s6-svc`, `s6-svstat`, `with-contenv` and the others.
+//!
+//! *Lives here:* the command lines, output and exit codes of the tools, and the links that give them their names.
+//!
+//! *Does not live here:* the protocol (`wire`), sending and waiting (`client`), and the supervisor itself: of
+//! `s6-svscan` there is only the command line here, and the binary runs what it asks for. `s6-log` is not among the
+//! applets yet.
+//!
+//! **Deliberately absent:** a command-line parser with opinions. Scripts call these tools with clustered letters, and
+//! 3 a.m. is no time to learn that ours reads them otherwise.
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod become_program;
+mod contenv;
+mod exec_line;
+pub mod links;
+mod listen;
+mod recorded;
+mod setuidgid;
+mod sleep;
+mod supervised;
+mod svc;
+mod svdt;
+mod svok;
+pub mod svscan;
+mod svscanctl;
+mod svstat;
+mod svwait;
+mod talk;
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+pub use talk::{Fatal, Outcome};
+
+/// What an applet is.
+#[derive(Debug, Clone, Copy)]
+pub struct Applet {
+    /// The name it is called by.
+    pub name: &'static str,
+    /// One line of help, imperative and without a full stop.
+    pub summary: &'static str,
+    /// What is said to a wrong command line, after the name.
+    pub usage: &'static str,
+    run: Run,
+}
+
+/// Who does the work.
+#[derive(Debug, Clone, Copy)]
+enum Run {
+    Here(fn(&[OsString]) -> Outcome),
+    /// The binary, which alone knows the supervisor.
+    Supervisor,
+}
+
+const fn applet(
+    name: &'static str,
+    summary: &'static str,
+    usage: &'static str,
+    run: fn(&[OsString]) -> Outcome,
+) -> Applet {
+    Applet { name, summary, usage, run: Run::Here(run) }
+}
+
+/// Every applet, by name.
+pub const APPLETS: [Applet; 11] = [
+    applet("execlineb", "become the one command of a script", exec_line::USAGE, exec_line::run),
+    applet("s6-setuidgid", "become a program as another user", setuidgid::USAGE, setuidgid::run),
+    applet("s6-sleep", "wait", sleep::USAGE, sleep::run),
+    applet("s6-svc", "send commands to a service", svc::USAGE, svc::run),
+    applet("s6-svdt", "list the deaths of a service", svdt::USAGE, svdt::run),
+    applet("s6-svok", "tell whether a service is supervised", svok::USAGE, svok::run),
+    Applet {
+        name: svscan::NAME,
+        summary: "supervise every service of a scandir, with the restart delays of s6",
+        usage: svscan::USAGE,
+        run: Run::Supervisor,
+    },
+    applet("s6-svscanctl", "send commands to the supervisor of a scandir", svscanctl::USAGE, svscanctl::run),
+    applet("s6-svstat", "tell the state of a service", svstat::USAGE, svstat::run),
+    applet("s6-svwait", "wait until services are up or down", svwait::USAGE, svwait::run),
+    applet("with-contenv", "become a program in the container's environment", contenv::USAGE, contenv::run),
+];
+
+/// Returns the applet that a program called by this name or path is.
+pub fn find(called_as: &OsStr) -> Option<&'static Applet> {
+    let name = Path::new(called_as).file_name()?;
+    APPLETS.iter().find(|applet| name == applet.name)
+}
+
+impl Applet {
+    /// Does what the arguments say, which do not include the name, and returns the exit code.
+    ///
+    /// What is to be said is said: data on standard output, talk on standard error. `supervise` is called for
+    /// `s6-svscan`, with what its command line asks for, and returns the exit code.
+    pub fn run(&self, arguments: &[OsString], supervise: impl FnOnce(svscan::Svscan) -> u8) -> u8 {
+        let outcome = match self.run {
+            Run::Here(run) => run(arguments),
+            Run::Supervisor => svscan::parse(arguments).map(supervise),
+        };
+        outcome.unwrap_or_else(|fatal| talk::last_words(self, &fatal))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{APPLETS, find};
+    use std::ffi::OsStr;
+
+    #[test]
+    fn an_applet_is_found_by_its_name_wherever_it_is_installed() {
+        for applet in APPLETS {
+            for path in
+                [applet.name.to_owned(), format!("/command/{}", applet.name), format!("./{}", applet.name)]
+            {
+                assert_eq!(find(OsStr::new(&path)).map(|found| found.name), Some(applet.name), "{path}");
+            }
+        }
+        for other in ["", "/", "gatevisor", "s6-svcx", "S6-SVC", "s6-log", "/s6-svc/x"] {
+            assert!(find(OsStr::new(other)).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn applets_are_listed_by_name_and_each_says_what_it_does() {
+        assert!(APPLETS.is_sorted_by_key(|applet| applet.name));
+        for applet in APPLETS {
+            assert!(!applet.summary.ends_with('.') && applet.summary.starts_with(char::is_lowercase));
+            assert!(applet.usage.starts_with(applet.name), "{}", applet.name);
+        }
+    }
+}

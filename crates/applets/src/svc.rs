@@ -1,0 +1,147 @@
+//! `s6-svc`: sends commands to a service.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::time::{Duration, Instant};
+
+use gatevisor_client::{Condition, SendError, ServiceDir, WaitError, Waited};
+use gatevisor_wire::control::{Control, ControlSignal};
+use gatevisor_wire::signal;
+
+use crate::arguments::{Arguments, number};
+use crate::listen::{self, Goal};
+use crate::recorded;
+use crate::talk::{NO, NOT_SUPERVISED, SYSTEM, TIMED_OUT, USAGE as USAGE_CODE, warn};
+use crate::{Fatal, Outcome};
+
+pub(crate) const USAGE: &str = "s6-svc [ -wu | -wU | -wd | -wD | -wr | -wR ] [ -T timeout ] \
+                                [ -s signal | -abqhkti12pcy ] [ -roduDUxOQlPCK ] servicedir";
+
+const NAME: &str = "s6-svc";
+/// The most commands in one call, as s6 has it.
+const MAX_COMMANDS: usize = 62;
+/// How long a wish may take to show in the status. The callers we know give up after 5 s.
+const RECORDED_WITHIN: Duration = Duration::from_secs(4);
+
+/// Sends the commands, and waits for what they bring about or until they are recorded.
+///
+/// **Source:** <https://skarnet.org/software/s6/s6-svc.html>
+pub(crate) fn run(words: &[OsString]) -> Outcome {
+    let flags = Control::ALL.map(Control::byte);
+    let arguments = Arguments::parse(words, &flags, b"sTw")?;
+    let mut commands = Vec::new();
+    let mut timeout_ms = 0;
+    let mut goal = None;
+    for (letter, value) in &arguments.options {
+        match (letter, value) {
+            (b's', Some(name)) => commands.push(by_signal(name)?),
+            (b'T', value) => timeout_ms = number(*value)?,
+            (_, Some(what)) => goal = Some(Goal::named(what).ok_or(Fatal::Usage)?),
+            (letter, None) => commands.extend(Control::from_byte(*letter)),
+        }
+    }
+    let path = arguments.first()?;
+    if commands.len() > MAX_COMMANDS {
+        return Err(Fatal::new(USAGE_CODE, "too many commands"));
+    }
+    if arguments.operands.len() > 1 {
+        warn(NAME, "ignoring extra arguments");
+    }
+    if path.is_empty() {
+        return Err(Fatal::new(USAGE_CODE, "invalid service path"));
+    }
+    let dir = ServiceDir::new(path);
+    let deadline = listen::deadline(timeout_ms);
+    match goal {
+        None => send(&dir, &commands),
+        Some(goal) => {
+            let goal = possible(&dir, goal);
+            if commands.is_empty() {
+                listen::until(&[dir], goal, false, deadline)
+            } else {
+                act(&dir, &commands, goal, deadline)
+            }
+        }
+    }
+}
+
+/// Returns the command that sends a signal.
+fn by_signal(name: &OsStr) -> Result<Control, Fatal> {
+    let Some(number) = signal::parse(name.as_bytes()) else {
+        return Err(Fatal::new(USAGE_CODE, format!("invalid signal: {}", name.display())));
+    };
+    let known = ControlSignal::ALL.into_iter().find(|signal| signal.number() == number);
+    known.map(Control::Signal).ok_or_else(|| {
+        let message =
+            format!("no command sends the signal {}: only -abqhkti12pcy are commands", name.display());
+        Fatal::new(USAGE_CODE, message)
+    })
+}
+
+/// Leaves readiness out where the service never says that it is ready, and warns.
+fn possible(dir: &ServiceDir, goal: Goal) -> Goal {
+    if !goal.up || !goal.ready || dir.has_readiness() {
+        return goal;
+    }
+    let message = format!(
+        "`{}` has no notification-fd: waiting until it is up, not until it is ready",
+        dir.path().display()
+    );
+    warn(NAME, &message);
+    Goal { ready: false, ..goal }
+}
+
+/// Sends the commands and returns when a wish among them is recorded, so that whoever looks next sees it.
+fn send(dir: &ServiceDir, commands: &[Control]) -> Outcome {
+    let within = Instant::now().checked_add(RECORDED_WITHIN);
+    if recorded::send(dir, commands, within).map_err(|error| not_sent(&error))? {
+        return Ok(0);
+    }
+    let message = format!(
+        "the command was sent, but the supervisor of `{}` has not recorded it within {} s; is it stopped?",
+        dir.path().display(),
+        RECORDED_WITHIN.as_secs()
+    );
+    Err(Fatal::new(TIMED_OUT, message))
+}
+
+fn not_sent(error: &SendError) -> Fatal {
+    let code = match error {
+        SendError::NotSupervised { .. } => NOT_SUPERVISED,
+        SendError::Missing { .. } | SendError::Write { .. } => SYSTEM,
+    };
+    Fatal::of(code, error, error.hint())
+}
+
+/// Sends the commands and waits for what is to come of them.
+fn act(dir: &ServiceDir, commands: &[Control], goal: Goal, deadline: Option<Instant>) -> Outcome {
+    let condition = match (goal.up, goal.ready) {
+        (true, false) => Condition::Up,
+        (true, true) => Condition::Ready,
+        (false, false) => Condition::Down,
+        (false, true) => Condition::Finished,
+    };
+    // What is down already need not die first.
+    let again = goal.again && dir.status().map_or(true, |status| status.pid.is_some());
+    let waited = if again {
+        gatevisor_client::restart(dir, commands, condition, deadline)
+    } else {
+        gatevisor_client::act(dir, commands, condition, deadline)
+    };
+    match waited {
+        Ok(Waited::Reached) => Ok(0),
+        Ok(Waited::Failed) => Err(Fatal::new(
+            NO,
+            format!("`{}` failed for good and will not come up by itself", dir.path().display()),
+        )),
+        Ok(Waited::SupervisorGone) => Err(Fatal::new(
+            NOT_SUPERVISED,
+            format!("the supervisor of `{}` has gone; the command may have been lost", dir.path().display()),
+        )),
+        Ok(Waited::TimedOut) => {
+            Err(Fatal::new(TIMED_OUT, format!("timed out waiting for `{}`", dir.path().display())))
+        }
+        Err(WaitError::Send(error)) => Err(not_sent(&error)),
+        Err(error) => Err(Fatal::of(SYSTEM, &error, error.hint())),
+    }
+}

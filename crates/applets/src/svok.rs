@@ -1,0 +1,26 @@
+//! `s6-svok`: tells whether a service is supervised.
+
+use std::ffi::OsString;
+
+use gatevisor_client::ServiceDir;
+
+use crate::talk::{NO, SYSTEM};
+use crate::{Fatal, Outcome};
+
+pub(crate) const USAGE: &str = "s6-svok servicedir";
+
+/// Says nothing; the exit code is the answer. There are no options, as under s6.
+///
+/// **Source:** <https://skarnet.org/software/s6/s6-svok.html>
+pub(crate) fn run(words: &[OsString]) -> Outcome {
+    let dir = ServiceDir::new(words.first().ok_or(Fatal::Usage)?);
+    match dir.supervised() {
+        Ok(supervised) => Ok(if supervised { 0 } else { NO }),
+        Err(error) => Err(unknown(&dir, &error)),
+    }
+}
+
+/// Returns the failure of an applet that cannot tell whether a service is supervised.
+pub(crate) fn unknown(dir: &ServiceDir, error: &std::io::Error) -> Fatal {
+    Fatal::new(SYSTEM, format!("cannot open control FIFO `{}`: {error}", dir.control_path().display()))
+}

@@ -1,0 +1,84 @@
+//! `s6-svscanctl`: sends commands to the supervisor of a scandir.
+
+use std::ffi::OsString;
+use std::time::{Duration, Instant};
+
+use gatevisor_client::{ScanDir, ScanSendError, ServiceDir};
+use gatevisor_wire::scan::ScanCommand;
+
+use crate::arguments::Arguments;
+use crate::supervised;
+use crate::talk::{SYSTEM, USAGE as USAGE_CODE};
+use crate::{Fatal, Outcome};
+
+pub(crate) const USAGE: &str = "s6-svscanctl [ -zabhitqnN ] svscandir";
+
+/// No supervisor reads the scandir's FIFO.
+const NOT_RUNNING: u8 = 100;
+/// The most commands in one call, as s6 has it.
+const MAX_COMMANDS: usize = 62;
+/// How long a rescan may take. The callers we know give up after 5 s, and should hear why.
+const SUPERVISED_WITHIN: Duration = Duration::from_secs(4);
+
+/// Sends the commands; after a rescan, returns when every service that was there is supervised.
+///
+/// **Source:** <https://skarnet.org/software/s6/s6-svscanctl.html>
+pub(crate) fn run(words: &[OsString]) -> Outcome {
+    let arguments = Arguments::parse(words, &ScanCommand::ALL.map(ScanCommand::byte), b"")?;
+    let letters = arguments.options.iter().map(|(letter, _)| *letter);
+    let commands: Vec<ScanCommand> = letters.filter_map(ScanCommand::from_byte).collect();
+    if commands.len() > MAX_COMMANDS {
+        return Err(Fatal::new(USAGE_CODE, "too many commands"));
+    }
+    let scandir = ScanDir::new(arguments.first()?);
+    let deadline = Instant::now().checked_add(SUPERVISED_WITHIN);
+    // Those that are there when we are called; whatever appears later is another call's.
+    let services = if rescans(&commands) { services(&scandir) } else { Ok(Vec::new()) };
+    scandir.send(&commands).map_err(|error| not_sent(&error))?;
+    let left = supervised::wait(services?, deadline)
+        .map_err(|errno| Fatal::new(SYSTEM, format!("cannot wait for the rescan: {errno}")))?;
+    if left.is_empty() {
+        return Ok(0);
+    }
+    let names: Vec<String> = left.iter().map(|dir| format!("`{}`", dir.path().display())).collect();
+    Err(Fatal::new(
+        SYSTEM,
+        format!(
+            "the rescan was asked for, but not supervised after {} s: {}; the supervisor's own messages say why",
+            SUPERVISED_WITHIN.as_secs(),
+            names.join(", ")
+        ),
+    ))
+}
+
+/// Returns whether the commands have the scandir looked at again, and not brought down as well.
+fn rescans(commands: &[ScanCommand]) -> bool {
+    let (mut rescans, mut ends) = (false, false);
+    for command in commands {
+        match command {
+            ScanCommand::Rescan | ScanCommand::Hangup => rescans = true,
+            ScanCommand::Abort | ScanCommand::Terminate | ScanCommand::Interrupt | ScanCommand::Quit => {
+                ends = true;
+            }
+            ScanCommand::Reap | ScanCommand::NukeGone | ScanCommand::NukeGoneAndLoggers => {}
+        }
+    }
+    rescans && !ends
+}
+
+fn services(scandir: &ScanDir) -> Result<Vec<ServiceDir>, Fatal> {
+    match scandir.services() {
+        Ok(services) => Ok(services.into_iter().map(|(_, path)| ServiceDir::new(path)).collect()),
+        Err(error) => {
+            Err(Fatal::new(SYSTEM, format!("cannot read scandir `{}`: {error}", scandir.path().display())))
+        }
+    }
+}
+
+fn not_sent(error: &ScanSendError) -> Fatal {
+    let code = match error {
+        ScanSendError::NotRunning { .. } => NOT_RUNNING,
+        ScanSendError::Missing { .. } | ScanSendError::Write { .. } => SYSTEM,
+    };
+    Fatal::of(code, error, error.hint())
+}

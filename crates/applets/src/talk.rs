@@ -1,0 +1,92 @@
+//! *Lives here:* how an applet fails, and saying so; writing data.
+//!
+//! *Does not live here:* the messages.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+
+use crate::Applet;
+
+/// The answer is no.
+pub(crate) const NO: u8 = 1;
+/// What was waited for did not happen in time.
+pub(crate) const TIMED_OUT: u8 = 99;
+/// The command line is wrong.
+pub(crate) const USAGE: u8 = 100;
+/// No supervisor holds the service.
+pub(crate) const NOT_SUPERVISED: u8 = 102;
+/// The system refused something.
+pub(crate) const SYSTEM: u8 = 111;
+
+/// Why an applet failed, and the exit code that says so.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fatal {
+    /// The command line is not one of this applet; its usage is said.
+    #[error("the command line is wrong")]
+    Usage,
+    /// Something else, in one line.
+    #[error("{message}")]
+    Said {
+        /// The exit code.
+        code: u8,
+        /// What was tried, why it failed, what to do.
+        message: String,
+    },
+}
+
+/// The exit code, or why there is none.
+pub type Outcome = Result<u8, Fatal>;
+
+impl Fatal {
+    pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
+        Self::Said { code, message: message.into() }
+    }
+
+    /// Returns the failure that `error` is, with the whole chain of its causes and then the hint.
+    pub(crate) fn of(code: u8, error: &dyn Error, hint: Option<&str>) -> Self {
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let _ = write!(message, ": {error}");
+            cause = error.source();
+        }
+        if let Some(hint) = hint {
+            let _ = write!(message, "; {hint}");
+        }
+        Self::new(code, message)
+    }
+}
+
+/// Says why an applet failed and returns its exit code.
+pub(crate) fn last_words(applet: &Applet, fatal: &Fatal) -> u8 {
+    match fatal {
+        Fatal::Usage => {
+            say(applet.name, "usage", applet.usage);
+            USAGE
+        }
+        Fatal::Said { code, message } => {
+            say(applet.name, "fatal", message);
+            *code
+        }
+    }
+}
+
+/// Warns, and goes on.
+pub(crate) fn warn(applet: &str, message: &str) {
+    say(applet, "warning", message);
+}
+
+fn say(applet: &str, kind: &str, message: &str) {
+    let _ = io::stderr().lock().write_all(format!("{applet}: {kind}: {message}\n").as_bytes());
+}
+
+/// Writes data to standard output; a reader that has gone is no error.
+pub(crate) fn print(bytes: &[u8]) -> Outcome {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(0),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
+        Err(error) => Err(Fatal::new(SYSTEM, format!("cannot write to standard output: {error}"))),
+    }
+}

@@ -1,0 +1,67 @@
+//! Being one of s6's tools, and the links that make us so.
+//!
+//! *Lives here:* finding out that we are called as an applet, and `gatevisor applets`.
+//! *Does not live here:* the applets.
+
+use std::ffi::{OsStr, OsString};
+use std::process::ExitCode;
+
+use gatevisor_applets::links::{self, Installed};
+use gatevisor_applets::{APPLETS, Applet};
+
+use crate::args::Applets;
+use crate::exit::{DONE, Exit, Failure, Outcome};
+use crate::{out, supervise};
+
+/// Runs the applet that this program is called as, or that `gatevisor s6 NAME` names.
+///
+/// `None` where it is neither, which leaves everything to the command line.
+pub fn called(arguments: &[OsString]) -> Option<ExitCode> {
+    let (applet, arguments) = match arguments {
+        [program, arguments @ ..] if let Some(applet) = gatevisor_applets::find(program) => {
+            (applet, arguments)
+        }
+        [_, verb, name, arguments @ ..] if verb == "s6" => (gatevisor_applets::find(name)?, arguments),
+        _ => return None,
+    };
+    Some(ExitCode::from(be(applet, arguments)))
+}
+
+/// Runs the applet of this name, with its own arguments.
+pub fn named(name: &OsStr, arguments: &[OsString]) -> Outcome {
+    let Some(applet) = gatevisor_applets::find(name) else {
+        let message = format!("there is no applet `{}`; `gatevisor applets list` lists them", name.display());
+        return Err(Failure::new(Exit::Usage, message));
+    };
+    Ok(be(applet, arguments))
+}
+
+fn be(applet: &Applet, arguments: &[OsString]) -> u8 {
+    applet.run(arguments, |asked| supervise::svscan(&asked))
+}
+
+/// `gatevisor applets`.
+pub fn run(verb: &Applets) -> Outcome {
+    match verb {
+        Applets::List => {
+            for applet in APPLETS {
+                out::line(format_args!("{:<14} {}", applet.name, applet.summary))?;
+            }
+        }
+        Applets::Install { dir, relative, force } => {
+            let program = std::env::current_exe().map_err(|error| {
+                Failure::new(Exit::System, format!("cannot find out where this program is: {error}"))
+            })?;
+            let done = links::install(dir, &program, *relative, *force).map_err(|error| {
+                let code = match error {
+                    links::LinkError::InTheWay { .. } => Exit::No,
+                    links::LinkError::Directory { .. } | links::LinkError::Make { .. } => Exit::System,
+                };
+                Failure::of(code as u8, &error)
+            })?;
+            let made = done.iter().filter(|(_, what)| *what == Installed::Made).count();
+            out::say(format_args!("{made} of {} links made in `{}`", done.len(), dir.display()));
+        }
+    }
+    DONE
+}

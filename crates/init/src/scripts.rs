@@ -1,0 +1,109 @@
+//! The scripts of a scandir: what is run on a signal instead of what the signal does, and what is executed at the end.
+//!
+//! **Source:** s6-svscan(8), <https://skarnet.org/software/s6/s6-svscan.html>
+
+use std::ffi::CStr;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+use gatevisor_sys::spawn::{self, Command};
+use gatevisor_sys::{Errno, process, signal};
+use gatevisor_wire::{Pid, files};
+use rustix::fs::{Access, AtFlags, accessat, statat};
+use rustix::process::{Resource, Rlimit, fchdir, setrlimit};
+
+use crate::supervisor::Supervisor;
+use crate::talk::say;
+
+/// What is executed when everything has ended.
+const FINISH: &CStr = c".s6-svscan/finish";
+
+/// The signals that can have a script.
+const SCRIPTS: [(i32, &CStr); 8] = [
+    (signal::SIGTERM, c".s6-svscan/SIGTERM"),
+    (signal::SIGINT, c".s6-svscan/SIGINT"),
+    (signal::SIGQUIT, c".s6-svscan/SIGQUIT"),
+    (signal::SIGHUP, c".s6-svscan/SIGHUP"),
+    (signal::SIGUSR1, c".s6-svscan/SIGUSR1"),
+    (signal::SIGUSR2, c".s6-svscan/SIGUSR2"),
+    (signal::SIGPWR, c".s6-svscan/SIGPWR"),
+    (signal::SIGWINCH, c".s6-svscan/SIGWINCH"),
+];
+
+/// Returns whether the scandir has this script and we may run it; says so where it has and we may not.
+///
+/// It runs as the supervisor's user, so neither it nor its directory may belong to anybody but that user and root.
+fn may_run(scandir: impl AsFd, script: &CStr) -> bool {
+    let scandir = scandir.as_fd();
+    let refused = match accessat(scandir, script, Access::EXEC_OK, AtFlags::empty()) {
+        Ok(()) => {
+            let ours = rustix::process::geteuid().as_raw();
+            let safe = |stat: rustix::fs::Stat| {
+                (stat.st_uid == 0 || stat.st_uid == ours) && stat.st_mode & 0o022 == 0
+            };
+            let both = statat(scandir, files::SVSCAN, AtFlags::empty())
+                .and_then(|dir| statat(scandir, script, AtFlags::empty()).map(|it| safe(dir) && safe(it)));
+            match both {
+                Ok(true) => return true,
+                Ok(false) => "others than its owner, who must be root or us, may change it".to_owned(),
+                Err(errno) => errno.to_string(),
+            }
+        }
+        Err(Errno::NOENT | Errno::NOTDIR) => return false,
+        Err(errno) => errno.to_string(),
+    };
+    say!("warning: `{}` is not run: {refused}", script.to_string_lossy());
+    false
+}
+
+impl Supervisor {
+    /// Runs the script of a signal as a child that nobody waits for; returns false where the scandir has none.
+    pub(crate) fn divert(&mut self, signal: i32) -> bool {
+        let Some((_, script)) = SCRIPTS.iter().find(|(number, _)| *number == signal) else { return false };
+        if !may_run(&self.scandir, script) {
+            return false;
+        }
+        let started = spawn::start(Command {
+            directory: self.scandir.as_fd(),
+            program: script,
+            argv: vec![(*script).to_owned()],
+            environment: Rc::clone(&self.environment),
+            stdin: self.null.as_fd(),
+            stdout: None,
+            stderr: None,
+            extra: None,
+            user: None,
+            open_files: self.open_files,
+        });
+        match started {
+            Ok(starting) => {
+                if let Some(pid) = Pid::new(starting.pid()) {
+                    self.doomed.insert(pid, starting);
+                }
+                true
+            }
+            Err(failure) => {
+                say!("warning: cannot run `{}`: {}", script.to_string_lossy(), failure.errno);
+                false
+            }
+        }
+    }
+
+    /// Replaces this process by the scandir's `finish`, in the scandir and without arguments, if there is one.
+    ///
+    /// Returns where there is none, or where it cannot be executed, which is said.
+    pub(crate) fn become_finish(&self) {
+        if !may_run(&self.scandir, FINISH) {
+            return;
+        }
+        if let Some((current, maximum)) = self.open_files {
+            let before = Rlimit { current: Some(current), maximum: Some(maximum) };
+            let _ = setrlimit(Resource::Nofile, before);
+        }
+        let errno = fchdir(&self.scandir).err().unwrap_or_else(|| {
+            signal::unblock_all();
+            process::exec(FINISH, &[FINISH.to_owned()], &self.config.environment)
+        });
+        say!("warning: cannot execute `{}`: {errno}", FINISH.to_string_lossy());
+    }
+}

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Runs the conformance cases on the four pairings of supervisor and tools, and writes docs/conformance.md.
+# shellcheck source=scripts/common.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+
+cd "$root"
+exec </dev/null
+
+pairings=("s6 with s6's tools" "ours with s6's tools" "s6 with our tools" "ours with our tools")
+record=$(mktemp)
+trap 'rm -f "$record"' EXIT
+export GATEVISOR_CONFORMANCE_RECORD=$record
+
+code=0
+if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run -p gatevisor --test conformance --status-level fail || code=$?
+else
+    cargo test -p gatevisor --test conformance || code=$?
+fi
+
+# Lines of the record: pairing, case, what (begun, passed, skipped), reason; separated by tabs.
+count() { # PAIRING WHAT
+    awk -F '\t' -v pairing="$1" -v what="$2" '$1 == pairing && $3 == what' "$record" | sort -u | wc -l
+}
+
+skips() {
+    awk -F '\t' '
+        $3 == "skipped" { where[$2 "\t" $4] = where[$2 "\t" $4] (where[$2 "\t" $4] ? ", " : "") $1 }
+        END { for (key in where) print key "\t" where[key] }
+    ' <(sort -u "$record") | sort | awk -F '\t' '{ printf "| %s | %s | %s |\n", $1, $3, $2 }'
+}
+
+table() {
+    local pairing begun passed skipped
+    printf '| supervisor and tools | passed | failed | skipped |\n|---|---:|---:|---:|\n'
+    for pairing in "${pairings[@]}"; do
+        begun=$(count "$pairing" begun) passed=$(count "$pairing" passed) skipped=$(count "$pairing" skipped)
+        printf '| %s | %d | %d | %d |\n' "$pairing" "$passed" $((begun - passed - skipped)) "$skipped"
+    done
+}
+
+version=$(dpkg-query --show --showformat='${Version}' s6 2>/dev/null || echo unknown)
+{
+    cat <<END
+# Conformance
+
+Written by \`make conformance\`; do not edit. The same cases ([\`tests/conformance\`](../tests/conformance)) run on
+four pairings of a supervisor and the tools that speak to it. s6 is Debian's $version and the reference: a case that
+fails there is wrong. Ours is \`gatevisor supervise --s6-timing\`, our tools are \`gatevisor s6 NAME\`.
+
+END
+    table
+    printf '\n## What is skipped, and why\n\n| case | skipped in | because |\n|---|---|---|\n'
+    skips
+} >docs/conformance.md
+
+table
+exit "$code"

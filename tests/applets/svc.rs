@@ -1,0 +1,210 @@
+//! `s6-svc`: every letter arrives, and when it returns the wish is recorded.
+
+use std::fs;
+
+use gatevisor_wire::control::Control;
+use gatevisor_wire::{Pid, status::Status, tai::Tai64n, wait::WaitStatus};
+use tempfile::tempdir;
+
+use crate::both::{Fake, Supervisor, agree, our_code, our_command, ours, theirs, words};
+use crate::support::World;
+
+/// The commands of s6 2.11.
+const DEBIAN: &str = "abqhkti12pcyroduDUxOQ";
+
+fn status(want_up: bool) -> Vec<u8> {
+    let status = Status {
+        changed: Tai64n::EPOCH,
+        ready_at: Tai64n::EPOCH,
+        pid: Pid::new(4711),
+        last: WaitStatus::default(),
+        paused: false,
+        finishing: false,
+        want_up,
+        ready: false,
+    };
+    status.encode().to_vec()
+}
+
+/// Runs our s6-svc against a test that records the wish, and returns the bytes that arrived and the exit code.
+fn sent(fake: &Fake, options: &str, want_up: bool) -> (String, i32) {
+    let mut child = our_command("s6-svc").args(words(options, &fake.dir)).spawn().unwrap();
+    let received = fake.received();
+    fake.publish(&status(want_up));
+    (received, child.wait().unwrap().code().unwrap())
+}
+
+#[test]
+fn every_command_arrives_as_its_byte() {
+    let root = tempdir().unwrap();
+    let fake = Fake::service(root.path().join("web"));
+    fake.publish(&status(true));
+    for command in Control::ALL {
+        let letter = char::from(command.byte());
+        let want_up = matches!(command, Control::Up | Control::UpAndEnable);
+        assert_eq!(sent(&fake, &format!("-{letter}"), want_up), (letter.to_string(), 0), "-{letter}");
+        if DEBIAN.contains(letter) {
+            assert_eq!(theirs("s6-svc", &words(&format!("-{letter}"), &fake.dir)).code, Some(0));
+            assert_eq!(fake.received(), letter.to_string());
+        }
+    }
+    for (options, bytes) in [("-dx", "dx"), ("-a -h -1", "ah1"), ("-s HUP", "h"), ("-s SIGUSR1 -s 9", "1k")] {
+        assert_eq!(sent(&fake, options, false), (bytes.to_owned(), 0), "{options}");
+    }
+}
+
+#[test]
+fn a_wish_that_nobody_records_is_not_acknowledged() {
+    let root = tempdir().unwrap();
+    let fake = Fake::service(root.path().join("web"));
+    fake.publish(&status(false));
+    let (ran, said) = ours("s6-svc", &words("-u", &fake.dir));
+    assert_eq!(ran.code, Some(99), "{said}");
+    assert!(said.starts_with("s6-svc: fatal: the command was sent, but"), "{said}");
+}
+
+#[test]
+fn wrong_command_lines_are_refused_as_s6_refuses_them() {
+    let root = tempdir().unwrap();
+    let fake = Fake::service(root.path().join("web"));
+    fake.publish(&status(true));
+    let many = format!("-{}", "h".repeat(63));
+    for options in ["-wZ -u", "-w", "-T x", "-T", "-z", "--up", many.as_str()] {
+        assert_eq!(agree("s6-svc", &words(options, &fake.dir)).code, Some(100), "{options}");
+    }
+    assert_eq!(agree("s6-svc", &["-u".into(), String::new()]).code, Some(100));
+    assert_eq!(our_code("s6-svc", &words("-s FOO", &fake.dir)), 100);
+    assert_eq!(our_code("s6-svc", &words("-s CHLD", &fake.dir)), 100);
+    // No command at all asks only whether somebody listens; what follows the directory is ignored.
+    assert_eq!(agree("s6-svc", &words("", &fake.dir)).code, Some(0));
+    assert_eq!(agree("s6-svc", &words("--", &fake.dir)).code, Some(0));
+    let mut extra = words("-h", &fake.dir);
+    extra.push("-d".into());
+    assert_eq!(agree("s6-svc", &extra).code, Some(0));
+    assert_eq!(fake.received(), "hh");
+}
+
+#[test]
+fn nobody_to_tell_is_told_apart_from_nothing_there() {
+    let root = tempdir().unwrap();
+    let dir = root.path().join("web");
+    fs::create_dir(&dir).unwrap();
+    // s6 2.11 says 100; since 2.14, and ours, 102.
+    for options in ["-u", "-wu -u", "-wd -T 1000 -d", ""] {
+        assert_eq!(our_code("s6-svc", &words(options, &dir)), 102, "{options}");
+    }
+    assert_eq!(theirs("s6-svc", &words("-u", &dir)).code, Some(100));
+    for options in ["-u", "-wu -u", "-wD -T 1000 -d"] {
+        assert_eq!(agree("s6-svc", &words(options, &root.path().join("none"))).code, Some(111), "{options}");
+    }
+    let (_, said) = ours("s6-svc", &words("-u", &dir));
+    assert!(said.starts_with("s6-svc: fatal: no supervisor is reading `"), "{said}");
+    fs::create_dir(dir.join("supervise")).unwrap();
+    fs::write(dir.join("supervise/control"), "").unwrap();
+    assert_eq!(our_code("s6-svc", &words("-u", &dir)), 111, "a file is no FIFO");
+    assert_eq!(fs::read(dir.join("supervise/control")).unwrap(), b"");
+}
+
+/// Sends every wish in every lasting state, and looks as soon as each is acknowledged.
+fn every_wish_shows_at_once(world: &World, start: impl FnOnce(&World) -> Supervisor) {
+    let mut service =
+        world.service("web").run("trap '' TERM; echo >&3; read line < go").file("notification-fd", "3\n");
+    service = service.gate("go");
+    let mut service = service.down().place();
+    let _supervisor = start(world);
+    service.hear("s");
+    let shows = |letter: char, wanted: &str| {
+        assert_eq!(our_code("s6-svc", &words(&format!("-{letter}"), service.dir.path())), 0, "-{letter}");
+        let told = theirs("s6-svstat", &words("-w", service.dir.path()));
+        assert_eq!(told.stdout, format!("{wanted}\n"), "after -{letter}");
+    };
+    for letter in "dDOQ".chars() {
+        shows(letter, "false");
+    }
+    shows('U', "true");
+    service.hear("uU");
+    let shows = |letter: char, wanted: &str| {
+        assert_eq!(our_code("s6-svc", &words(&format!("-{letter}"), service.dir.path())), 0, "-{letter}");
+        let told = theirs("s6-svstat", &words("-w", service.dir.path()));
+        assert_eq!(told.stdout, format!("{wanted}\n"), "after -{letter}");
+    };
+    for (letter, wanted) in [
+        ('d', "false"),
+        ('d', "false"),
+        ('u', "true"),
+        ('u', "true"),
+        ('o', "false"),
+        ('D', "false"),
+        ('U', "true"),
+        ('O', "false"),
+        ('Q', "false"),
+    ] {
+        shows(letter, wanted);
+    }
+    assert_eq!(our_code("s6-svc", &words("-wD -T 20000 -dk", service.dir.path())), 0);
+    service.hear("dD");
+}
+
+#[test]
+fn every_wish_shows_at_once_under_a_genuine_s6_svscan() {
+    every_wish_shows_at_once(&World::new(), Supervisor::genuine);
+}
+
+#[test]
+fn every_wish_shows_at_once_under_our_s6_svscan() {
+    every_wish_shows_at_once(&World::new(), Supervisor::ours);
+}
+
+/// Waits for each thing that can be waited for.
+fn waits(world: &World, start: impl FnOnce(&World) -> Supervisor) {
+    let mut service = world
+        .service("web")
+        .run("echo >&3; exec sleep 3600")
+        .finish("exit 0")
+        .file("notification-fd", "3\n")
+        .down()
+        .place();
+    let mut mute = world.service("mute").stays().down().place();
+    let _supervisor = start(world);
+    service.hear("s");
+    mute.hear("s");
+    for (options, letters) in [
+        ("-wU -T 20000 -u", "uU"),
+        ("-wu -T 20000 -u", ""),
+        ("-wd -T 20000 -d", "dD"),
+        ("-wD -T 20000 -d", ""),
+        ("-wr -T 20000 -u", "uU"),
+        ("-wr -T 20000 -r", "dDuU"),
+        ("-wR -T20000 -t", "dDuU"),
+        ("-wR -T 20000 -k", "dDuU"),
+        ("-wD -T 20000 -d", "dD"),
+        ("-T 20000 -wU -o", "uU"),
+        ("-wD -T 20000", "dD"),
+    ] {
+        if options == "-wD -T 20000" {
+            service.send("d");
+        }
+        let (ran, said) = ours("s6-svc", &words(options, service.dir.path()));
+        assert_eq!((ran.code, said.as_str()), (Some(0), ""), "{options}");
+        service.hear(letters);
+    }
+    // What never comes is waited for as long as was said, by both.
+    assert_eq!(agree("s6-svc", &words("-wu -T 100 -d", service.dir.path())).code, Some(99));
+    // Readiness that a service never tells is not waited for.
+    let (ran, said) = ours("s6-svc", &words("-wU -T 20000 -u", mute.dir.path()));
+    assert_eq!(ran.code, Some(0));
+    assert!(said.starts_with("s6-svc: warning: ") && said.contains("notification-fd"), "{said}");
+    mute.hear("u");
+    let said_to_live = agree("s6-svc", &words("-wd -T 100 -u", mute.dir.path()));
+    assert_eq!(said_to_live.code, Some(99));
+}
+
+#[test]
+fn s6_svc_waits_under_a_genuine_s6_svscan() {
+    waits(&World::new(), Supervisor::genuine);
+}
+
+#[test]
+fn s6_svc_waits_under_our_s6_svscan() {
+    waits(&World::new(), Supervisor::ours);
+}

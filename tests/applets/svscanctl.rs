@@ -1,0 +1,115 @@
+//! `s6-svscanctl`: every letter arrives, and a rescan is over when it returns.
+
+use std::fs;
+use std::path::Path;
+
+use gatevisor_client::ServiceDir;
+use gatevisor_wire::{files, scan::ScanCommand};
+use tempfile::tempdir;
+
+use crate::both::{Fake, Supervisor, agree, our_code, ours, theirs, words};
+use crate::support::{World, script};
+
+#[test]
+fn every_scandir_command_arrives_as_its_byte() {
+    let root = tempdir().unwrap();
+    let fake = Fake::at(root.path().join("scan"), files::SVSCAN_CONTROL);
+    for command in ScanCommand::ALL {
+        let letter = char::from(command.byte());
+        assert_eq!(our_code("s6-svscanctl", &words(&format!("-{letter}"), &fake.dir)), 0, "-{letter}");
+        assert_eq!(theirs("s6-svscanctl", &words(&format!("-{letter}"), &fake.dir)).code, Some(0));
+        assert_eq!(fake.received(), format!("{letter}{letter}"));
+    }
+    assert_eq!(agree("s6-svscanctl", &words("-an", &fake.dir)).code, Some(0));
+    assert_eq!(fake.received(), "anan");
+    assert_eq!(agree("s6-svscanctl", &words("", &fake.dir)).code, Some(0));
+    assert_eq!(agree("s6-svscanctl", &words("-x", &fake.dir)).code, Some(100));
+}
+
+#[test]
+fn no_supervisor_is_100_and_no_directory_is_111() {
+    let root = tempdir().unwrap();
+    let scandir = root.path().join("scan");
+    for options in ["-a", "-an", "-t"] {
+        assert_eq!(agree("s6-svscanctl", &words(options, &scandir)).code, Some(111), "{options}");
+    }
+    fs::create_dir(&scandir).unwrap();
+    assert_eq!(agree("s6-svscanctl", &words("-a", &scandir)).code, Some(100));
+    fs::create_dir(scandir.join(".s6-svscan")).unwrap();
+    assert_eq!(agree("s6-svscanctl", &words("-a", &scandir)).code, Some(100));
+    drop(Fake::at(scandir.clone(), files::SVSCAN_CONTROL));
+    assert_eq!(agree("s6-svscanctl", &words("-a", &scandir)).code, Some(100));
+    let (_, said) = ours("s6-svscanctl", &words("-a", &scandir));
+    assert!(said.starts_with("s6-svscanctl: fatal: no supervisor is reading `"), "{said}");
+}
+
+#[test]
+fn a_rescan_that_leaves_a_slot_alone_is_a_failure_that_names_it() {
+    let root = tempdir().unwrap();
+    let fake = Fake::at(root.path().join("scan"), files::SVSCAN_CONTROL);
+    for name in ["web", ".hidden"] {
+        fs::create_dir(fake.dir.join(name)).unwrap();
+    }
+    fs::write(fake.dir.join("a-file"), "").unwrap();
+    let (ran, said) = ours("s6-svscanctl", &words("-a", &fake.dir));
+    assert_eq!(ran.code, Some(111), "{said}");
+    assert!(said.contains("/web`") && !said.contains("hidden") && !said.contains("a-file"), "{said}");
+    // What brings everything down waits for nothing.
+    assert_eq!(our_code("s6-svscanctl", &words("-at", &fake.dir)), 0);
+}
+
+fn slot(scandir: &Path, name: &str) -> ServiceDir {
+    let staged = scandir.join(format!(".{name}"));
+    fs::create_dir(&staged).unwrap();
+    script(&staged.join("run"), "exec sleep 3600");
+    fs::write(staged.join("down"), "").unwrap();
+    fs::rename(&staged, scandir.join(name)).unwrap();
+    ServiceDir::new(scandir.join(name))
+}
+
+/// Registers slots one by one and in a heap; each must be supervised when the rescan returns.
+fn supervised_on_return(world: &World, start: impl FnOnce(&World) -> Supervisor) {
+    let _supervisor = start(world);
+    let scandir = world.scandir();
+    for round in 0..8 {
+        let heap: Vec<ServiceDir> =
+            (0..=round).map(|n| slot(&scandir, &format!("web-{round}-{n}"))).collect();
+        let options = ["-a", "-an", "-h"].into_iter().cycle().nth(round).unwrap();
+        let (ran, said) = ours("s6-svscanctl", &words(options, &scandir));
+        assert_eq!(ran.code, Some(0), "{said}");
+        for dir in heap {
+            assert!(dir.supervised().unwrap() && dir.status().is_ok(), "{}", dir.path().display());
+            assert_eq!(theirs("s6-svstat", &words("", dir.path())).code, Some(0));
+            assert_eq!(our_code("s6-svc", &words("-d", dir.path())), 0);
+        }
+    }
+    // With nothing new it returns at once, and a slot that is there and wished down is left as it is.
+    assert_eq!(our_code("s6-svscanctl", &words("-an", &scandir)), 0);
+}
+
+#[test]
+fn a_rescan_is_over_when_it_returns_under_a_genuine_s6_svscan() {
+    supervised_on_return(&World::new(), Supervisor::genuine);
+}
+
+#[test]
+fn a_rescan_is_over_when_it_returns_under_our_s6_svscan() {
+    supervised_on_return(&World::new(), Supervisor::ours);
+}
+
+#[test]
+fn a_skeleton_that_was_made_beforehand_is_waited_for_too() {
+    let world = World::new();
+    let _supervisor = Supervisor::genuine(&world);
+    let mut service = world.service("web").stays().down().prepare(|dir| {
+        fs::create_dir(dir.join("supervise")).unwrap();
+        drop(crate::support::waiting::fifo(&dir.join(files::CONTROL)));
+        // An old status, which says nothing of a supervisor.
+        fs::write(dir.join(files::STATUS), [0; 35]).unwrap();
+    });
+    service = service.file("data/x", "");
+    let service = service.place();
+    assert_eq!(our_code("s6-svscanctl", &words("-a", &world.scandir())), 0);
+    assert!(service.dir.supervised().unwrap());
+    assert_eq!(theirs("s6-svstat", &words("", service.dir.path())).code, Some(0));
+}

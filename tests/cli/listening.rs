@@ -1,0 +1,192 @@
+//! Following what happens: `status --watch`, `events`, `wait`.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::home::{Home, Running};
+use crate::support::{PATIENCE, processes, waiting};
+
+const SLEEPER: &str = "exec sleep 1000";
+
+fn sleeping(names: &[&str]) -> Home {
+    let mut home = Home::with_script(SLEEPER, &[]);
+    for name in names {
+        home.profile(name);
+        home.wish(name);
+    }
+    home.up();
+    home
+}
+
+/// Waits until something listens to a gateway besides us.
+fn until_heard(home: &Home, profile: &str) {
+    let events = home.slot(profile).event_path();
+    waiting::until(&events, "a listener", || {
+        let entries = std::fs::read_dir(&events).unwrap().flatten();
+        entries
+            .map(|entry| entry.file_name())
+            .any(|name| name.to_string_lossy().starts_with("ftrig1"))
+            .then_some(())
+    });
+}
+
+#[track_caller]
+fn objects(text: &str) -> Vec<Value> {
+    let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    whole.map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))).collect()
+}
+
+fn until_event(running: &Running, profile: &str, event: &str) -> Value {
+    running.until_out(event, |out| {
+        objects(out).into_iter().find(|object| object["profile"] == profile && object["event"] == event)
+    })
+}
+
+#[test]
+fn a_watched_table_shows_a_change_when_it_happens() {
+    let home = sleeping(&["coder"]);
+    let watching = home.start(["status", "--watch"]);
+    let pid = home.pid("coder").to_string();
+    watching.until_out("the first table", |out| out.contains(&pid).then_some(()));
+    until_heard(&home, "coder");
+    home.says("gateway stop coder").ok();
+    watching.until_out("the change", |out| {
+        let last = out.rsplit("\x1b[H").next()?;
+        last.lines().find(|line| line.starts_with("coder") && line.contains(" down ")).map(drop)
+    });
+    watching.signal(Signal::INT);
+    watching.ended(PATIENCE);
+}
+
+#[test]
+fn a_watched_table_of_objects_has_one_a_line_and_no_escape_codes() {
+    let home = sleeping(&["coder"]);
+    let watching = home.start(["status", "--watch", "--json", "coder"]);
+    watching.until_out("the first object", |out| (!objects(out).is_empty()).then_some(()));
+    until_heard(&home, "coder");
+    home.says("gateway stop coder").ok();
+    let out = watching.until_out("the change", |out| {
+        objects(out).iter().any(|object| object["state"] == "down").then(|| out.to_owned())
+    });
+    assert!(!out.contains('\x1b'), "{out}");
+}
+
+#[test]
+fn events_name_each_death_and_each_start() {
+    let home = sleeping(&["coder", "writer"]);
+    let all = home.start(["events", "--json"]);
+    let writer = home.start(["events", "writer"]);
+    until_heard(&home, "writer");
+    until_heard(&home, "coder");
+    // Both have to listen: a stop and a start of writer shows in each.
+    waiting::polled("both listen", || {
+        let names = std::fs::read_dir(home.slot("writer").event_path()).unwrap().flatten();
+        (names.filter(|name| name.file_name().to_string_lossy().starts_with("ftrig1")).count() == 2)
+            .then_some(())
+    });
+    processes::signal(home.pid("coder"), Signal::KILL);
+    let died = until_event(&all, "coder", "died");
+    assert_eq!((&died["service"], &died["letter"]), (&"gateway-coder".into(), &"d".into()), "{died}");
+    died["time"].as_str().unwrap().parse::<jiff::Timestamp>().expect("the time is RFC 3339");
+    let up = until_event(&all, "coder", "up");
+    assert_eq!(up["letter"], "u", "{up}");
+    home.says("gateway stop writer").ok();
+    let said = writer.until_says(" writer down\n");
+    assert!(said.contains(" writer died\n") && !said.contains("coder"), "{said}");
+    until_event(&all, "writer", "down");
+}
+
+#[test]
+fn events_hear_of_gateways_that_come_later() {
+    let home = sleeping(&[]);
+    let all = home.start(["events", "--json"]);
+    waiting::polled("it listens", || {
+        let events = home.slot("default").event_path();
+        (std::fs::read_dir(events).unwrap().flatten().next().is_some()).then_some(())
+    });
+    home.run(["profile", "create", "late"]).ok();
+    waiting::polled("it listens to the new one", || {
+        let entries = std::fs::read_dir(home.slot("late").event_path()).unwrap().flatten();
+        entries
+            .map(|entry| entry.file_name())
+            .any(|name| name.to_string_lossy().starts_with("ftrig1"))
+            .then_some(())
+    });
+    home.says("gateway start late").ok();
+    until_event(&all, "late", "up");
+    home.says("profile delete --yes late").ok();
+    until_event(&all, "late", "down");
+}
+
+#[test]
+fn wait_ends_with_0_once_it_is_so() {
+    let home = sleeping(&["coder"]);
+    home.says("wait --up coder").ok();
+    home.says("-p coder wait --up").ok();
+    let down = home.start(["wait", "--down", "coder"]);
+    until_heard(&home, "coder");
+    home.says("gateway stop coder").ok();
+    assert_eq!(down.ended(PATIENCE).code, Some(0));
+    let up = home.start(["wait", "--up", "coder", "--timeout", "20"]);
+    until_heard(&home, "coder");
+    home.says("gateway start coder").ok();
+    assert_eq!(up.ended(PATIENCE).code, Some(0));
+}
+
+#[test]
+fn wait_for_ready_takes_until_the_gateway_answers() {
+    let mut home = Home::new();
+    let port = home.profile("coder");
+    home.wish("coder");
+    home.up_quietly();
+    home.until_supervised("coder");
+    home.says("wait --ready coder").ok();
+    assert!(port.healthy());
+}
+
+#[test]
+fn wait_ends_with_1_when_the_gateway_failed_for_good() {
+    let mut home = Home::with_script("exit 78", &[]);
+    home.profile("coder");
+    home.wish("coder");
+    home.up_quietly();
+    home.until_state("coder", "failed");
+    let said = home.says("wait --up coder").refused(1);
+    insta::assert_snapshot!(said, @"gatevisor: error: the gateway of coder failed for good; `gatevisor gateway status coder` says why");
+}
+
+#[test]
+fn wait_ends_with_99_when_the_time_is_over() {
+    let home = sleeping(&["coder"]);
+    let said = home.says("wait --down coder --timeout 0").refused(99);
+    insta::assert_snapshot!(said, @"gatevisor: error: the gateway of coder did not get there in time");
+    let began = std::time::Instant::now();
+    home.says("wait --down coder --timeout 1").refused(99);
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[test]
+fn wait_ends_with_102_when_the_supervisor_goes() {
+    let mut home = sleeping(&["coder"]);
+    home.says("gateway stop coder").ok();
+    let up = home.start(["wait", "--up", "coder"]);
+    until_heard(&home, "coder");
+    home.down();
+    let said = home.redact(&up.ended(PATIENCE).refused(102));
+    insta::assert_snapshot!(said, @"gatevisor: error: no supervisor is running for `coder` (`HOME/run/service`); `gatevisor up` starts one");
+    home.says("wait --up coder").refused(102);
+}
+
+#[test]
+fn events_say_that_a_supervisor_that_goes_releases_its_gateways() {
+    let mut home = sleeping(&["coder"]);
+    let all = home.start(["events", "--json"]);
+    until_heard(&home, "coder");
+    home.running().signal(Signal::INT);
+    until_event(&all, "coder", "died");
+    until_event(&all, "coder", "released");
+    drop(all);
+    home.ended();
+}

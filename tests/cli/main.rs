@@ -1,0 +1,25 @@
+//! The command line as a black box: the real binary, each test with a home of its own.
+//!
+//! Each module is a chapter. Every test ends with nothing left: no process, and no file that nobody asked for.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a panic in a test says what is wrong")]
+
+#[path = "../support/home.rs"]
+mod home;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod disk;
+mod failing;
+mod full_disk;
+mod lifecycle;
+mod listening;
+mod logs;
+mod names;
+mod reconcile;
+mod refusals;
+mod state_files;
+mod states;
+mod status;
+mod up;
+mod usage;
+mod wishes;

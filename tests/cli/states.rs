@@ -1,0 +1,208 @@
+//! Every state that `status` can name, each in a situation that makes it.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use crate::home::Home;
+use crate::support::{executable, processes};
+
+const SLEEPER: &str = "exec sleep 1000";
+const READY: &str =
+    "ready = { http = \"http://127.0.0.1:${PORT:-8700}/health\", interval-ms = 50, timeout-ms = 20000 }\n";
+/// Wait as long as can be between two attempts.
+const PATIENT: (&str, &str) =
+    ("[gateway.exit-meanings]", "[gateway.restart]\nbackoff-first-ms = 60000\n\n[gateway.exit-meanings]");
+
+/// Returns a home whose profile coder is wanted, with the supervisor up.
+fn wanted(mut home: Home) -> Home {
+    home.profile("coder");
+    home.wish("coder");
+    home.up_quietly();
+    home
+}
+
+/// Returns the cell of the table that says the state of coder.
+#[track_caller]
+fn shown(home: &Home) -> String {
+    let table = home.says("status").ok();
+    let line = table
+        .lines()
+        .find(|line| line.starts_with("coder "))
+        .unwrap_or_else(|| panic!("no coder in {table}"));
+    line["coder".len()..].trim_start().to_owned()
+}
+
+#[test]
+fn up_is_a_gateway_that_says_nothing_of_being_ready() {
+    let home = wanted(Home::with_script(SLEEPER, &[]));
+    let report = home.until_state("coder", "up");
+    assert_eq!((&report["up"], &report["ready"]), (&true.into(), &false.into()), "{report}");
+    assert!(shown(&home).starts_with("up "), "{}", shown(&home));
+}
+
+#[test]
+fn ready_is_a_gateway_that_answered_its_probe() {
+    let mut home = Home::new();
+    let port = home.profile("coder");
+    home.wish("coder");
+    home.up();
+    let report = home.until_state("coder", "ready");
+    assert_eq!((&report["up"], &report["ready"]), (&true.into(), &true.into()), "{report}");
+    assert!(shown(&home).starts_with("ready "), "{}", shown(&home));
+    assert!(port.healthy());
+}
+
+#[test]
+fn starting_is_a_gateway_that_is_up_and_does_not_answer_yet() {
+    let changes = [("stop-timeout-ms", &*format!("{READY}stop-timeout-ms"))];
+    let home = wanted(Home::with_script(SLEEPER, &changes));
+    let report = home.until_state("coder", "starting");
+    assert_eq!((&report["up"], &report["ready"]), (&true.into(), &false.into()), "{report}");
+    assert!(shown(&home).starts_with("starting "), "{}", shown(&home));
+}
+
+#[test]
+fn backing_off_is_a_gateway_that_keeps_dying_and_shows_the_time_left() {
+    let home = wanted(Home::with_script("exit 3", &[PATIENT]));
+    // The first restart is at once, so the state shows for a moment without any time left.
+    let report = home.until_report("coder", "a pause", |report| {
+        report["state"] == "backing-off"
+            && report["next_start_in_ms"].as_u64().is_some_and(|left| left > 30_000)
+    });
+    assert!(report["next_start_in_ms"].as_u64().unwrap() <= 66_000, "{report}");
+    assert_eq!((&report["exitcode"], &report["pid"]), (&3.into(), &(-1).into()), "{report}");
+    let row = shown(&home);
+    let (words, _) = row.split_once(" s ").unwrap();
+    let seconds: u64 = words.strip_prefix("backing off, ").unwrap().parse().unwrap();
+    assert!((30..=67).contains(&seconds), "{row}");
+    let details = home.says("gateway status coder").ok();
+    assert!(details.contains("\nwaiting  for its next start, in "), "{details}");
+    assert!(details.contains(" exit 3\n"), "{details}");
+}
+
+#[test]
+fn stopping_is_a_gateway_that_was_told_to_end_and_has_not() {
+    let script = "trap '' TERM\necho ignores\nexec sleep 1000";
+    let home = wanted(Home::with_script(script, &[("stop-timeout-ms = 5000", "stop-timeout-ms = 60000")]));
+    home.until_logged("coder", "ignores");
+    let said = home.says("gateway stop coder --no-wait").ok();
+    assert_eq!(said, "coder: stopping\n");
+    let report = home.until_state("coder", "stopping");
+    assert_eq!((&report["up"], &report["wantedup"]), (&true.into(), &false.into()), "{report}");
+    assert!(shown(&home).starts_with("stopping "), "{}", shown(&home));
+    processes::signal(home.pid("coder"), rustix::process::Signal::KILL);
+    home.until_state("coder", "down");
+}
+
+#[test]
+fn finishing_is_a_gateway_whose_finish_script_runs() {
+    let mut home = Home::with_script("exit 0", &[]);
+    home.profile("coder");
+    home.up();
+    executable(&home.slot("coder").path().join("finish"), "#!/bin/sh\nexec sleep 1000\n");
+    home.says("gateway start coder --no-wait").ok();
+    let report = home.until_state("coder", "finishing");
+    assert_eq!(report["up"], false, "{report}");
+    assert!(shown(&home).starts_with("finishing "), "{}", shown(&home));
+}
+
+#[test]
+fn down_is_a_gateway_that_nobody_wants() {
+    let mut home = Home::with_script(SLEEPER, &[]);
+    home.profile("coder");
+    home.up();
+    let report = home.until_state("coder", "down");
+    assert_eq!(
+        (&report["wantedup"], &report["desired_state"]),
+        (&false.into(), &None::<&str>.into()),
+        "{report}"
+    );
+    assert!(shown(&home).starts_with("down "), "{}", shown(&home));
+}
+
+#[test]
+fn failed_is_a_gateway_that_said_that_another_attempt_is_useless_and_why() {
+    let mut home = Home::new();
+    home.profile("coder");
+    std::fs::write(home.profile_dir("coder").join(".env"), "# no port\n").unwrap();
+    home.wish("coder");
+    home.up_quietly();
+    let report = home.until_state("coder", "failed");
+    assert_eq!(report["reason"], "exit 78: no valid PORT in its .env, will not be retried", "{report}");
+    assert!(
+        shown(&home).starts_with("failed: exit 78: no valid PORT in its .env, will not be retried "),
+        "{}",
+        shown(&home)
+    );
+    let ran = home.says("gateway start coder --ready");
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(
+        ran.err
+            .contains("failed for good: exit 78: no valid PORT in its .env, will not be retried; mend that"),
+        "{ran:?}"
+    );
+    let ran = home.says("wait --ready coder");
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+}
+
+#[test]
+fn failed_is_a_gateway_that_died_as_often_as_it_may() {
+    let changes = [(
+        PATIENT.0,
+        "[gateway.restart]\nbackoff-first-ms = 1\ngive-up-after = 3\n\n[gateway.exit-meanings]",
+    )];
+    let home = wanted(Home::with_script("exit 3", &changes));
+    let report = home.until_state("coder", "failed");
+    assert!(report["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{report}");
+    assert_eq!(report["deaths"].as_array().unwrap().len(), 3, "{report}");
+}
+
+#[test]
+fn not_supervised_is_a_gateway_without_a_supervisor() {
+    let mut home = Home::with_script(SLEEPER, &[]);
+    home.profile("coder");
+    assert!(shown(&home).starts_with("not supervised "), "{}", shown(&home));
+    home.wish("coder");
+    home.up();
+    home.down();
+    let report = home.report("coder");
+    assert_eq!(report["state"], "not-supervised");
+    assert_eq!(
+        (&report["up"], &report["pid"]),
+        (&false.into(), &(-1).into()),
+        "what was is not so any more: {report}"
+    );
+    home.up();
+    home.says("gateway unregister coder").ok();
+    assert!(shown(&home).starts_with("not supervised "), "{}", shown(&home));
+}
+
+#[test]
+fn paused_is_a_gateway_that_was_stopped_in_its_tracks() {
+    let home = wanted(Home::with_script(SLEEPER, &[]));
+    home.until_state("coder", "up");
+    let slot = home.slot("coder");
+    let svc =
+        |option| assert!(Command::new("s6-svc").arg(option).arg(slot.path()).status().unwrap().success());
+    svc("-p");
+    home.until_state("coder", "paused");
+    assert!(shown(&home).starts_with("paused "), "{}", shown(&home));
+    svc("-c");
+    home.until_state("coder", "up");
+}
+
+#[test]
+fn a_slot_that_others_may_write_is_refused_with_the_reason() {
+    let mut home = Home::with_script(SLEEPER, &[]);
+    home.profile("coder");
+    home.up();
+    let open = home.scandir().join(".open");
+    std::fs::create_dir(&open).unwrap();
+    executable(&open.join("run"), "#!/bin/sh\nexec sleep 1000\n");
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
+    std::fs::rename(open, home.scandir().join("gateway-open")).unwrap();
+    home.rescan();
+    home.running().until_warns("gateway-open");
+    let report = home.report("open");
+    assert_eq!(report["up"], false, "{report}");
+}

@@ -1,0 +1,161 @@
+//! Help, completions, and command lines that mean nothing.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use insta::assert_snapshot;
+
+use crate::home::Home;
+
+const VERBS: [&str; 21] = [
+    "",
+    "up",
+    "reconcile",
+    "profile",
+    "profile create",
+    "profile delete",
+    "profile list",
+    "profile show",
+    "gateway",
+    "gateway start",
+    "gateway stop",
+    "gateway restart",
+    "gateway status",
+    "gateway register",
+    "gateway unregister",
+    "status",
+    "logs",
+    "events",
+    "wait",
+    "completions",
+    "status --json",
+];
+
+#[test]
+fn every_verb_explains_itself() {
+    let home = Home::new();
+    for verb in VERBS {
+        let ran = home.says(&format!("{verb} --help"));
+        assert_eq!((ran.code, &*ran.err), (Some(0), ""), "{verb}");
+        assert!(ran.out.contains("Usage: gatevisor"), "{verb}: {}", ran.out);
+        for line in ran.out.lines().filter(|line| line.starts_with("      ") || line.starts_with("  -")) {
+            assert!(!line.ends_with('.'), "a help line ends with a full stop: {line}");
+        }
+    }
+    let version = home.says("--version").ok();
+    assert!(version.starts_with("gatevisor 0."), "{version}");
+    assert!(!home.path().exists(), "asking for help made a home");
+}
+
+#[test]
+fn a_command_line_that_means_nothing_exits_100_and_does_nothing() {
+    let home = Home::new();
+    for line in [
+        "",
+        "fly",
+        "profile",
+        "profile create",
+        "profile create a b",
+        "gateway",
+        "gateway fly",
+        "gateway start --all coder",
+        "gateway start --ready --no-wait",
+        "gateway start --timeout soon",
+        "gateway start --timeout -1",
+        "wait coder",
+        "wait coder --up --down",
+        "logs -n",
+        "completions klingon",
+        "up --grace never",
+        "--no-such-option status",
+    ] {
+        let ran = home.says(line);
+        assert_eq!((ran.code, &*ran.out), (Some(100), ""), "{line}: {ran:?}");
+        assert!(!ran.err.is_empty(), "{line}");
+    }
+    assert!(!home.path().exists(), "a wrong command line made a home");
+}
+
+#[test]
+fn an_agent_definition_that_cannot_be_used_is_refused() {
+    let home = Home::new();
+    let definition = |text: &[u8]| std::fs::write(home.beside("agent.toml"), text).unwrap();
+    let run = |agent: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gatevisor"));
+        command.arg("--home").arg(home.path()).arg("--agent").arg(home.beside(agent)).arg("up");
+        let ran = home.spawn(command).ended(crate::support::PATIENCE).refused(100);
+        home.redact(&ran)
+    };
+    let mut said = vec![run("missing.toml"), run(".")];
+    for text in [&b"name = "[..], b"\xff", b"name = \"x\"\ncolour = \"blue\"\n"] {
+        definition(text);
+        said.push(run("agent.toml"));
+    }
+    assert_snapshot!(said.join("\n"), @"
+    gatevisor: error: there is no agent definition `TMP/missing.toml`; check the path given with --agent
+    gatevisor: error: cannot read the agent definition `TMP/.`: it is a directory, not a file
+    gatevisor: error: the agent definition `TMP/agent.toml` is not valid: line 1: string values must be quoted, expected literal string
+    gatevisor: error: the agent definition `TMP/agent.toml` is not UTF-8
+    gatevisor: error: the agent definition `TMP/agent.toml` is not valid: line 2: unknown field `colour`, expected one of `name`, `user`, `home-variable`, `default-profile`, `profile`, `gateway`, `container`
+    ");
+    assert!(!home.path().exists());
+}
+
+#[test]
+fn completions_are_scripts_of_their_shells() {
+    let home = Home::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = home.says(&format!("completions {shell}")).ok();
+        for verb in ["unregister", "completions", "reconcile"] {
+            assert!(script.contains(verb), "no `{verb}` for {shell}");
+        }
+        // Where the shell itself is not installed, there is nobody to ask.
+        let option = if shell == "fish" { "--no-execute" } else { "-n" };
+        if !["bash", "zsh", "fish"].contains(&shell) {
+            continue;
+        }
+        let Ok(mut parser) =
+            Command::new(shell).arg(option).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()
+        else {
+            assert_ne!(shell, "bash", "bash is on every machine that this is tested on");
+            continue;
+        };
+        parser.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+        let output = parser.wait_with_output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{shell}: {output:?}");
+    }
+    assert!(!home.path().exists());
+}
+
+#[test]
+fn bash_completes_verbs_and_their_verbs() {
+    let home = Home::new();
+    let script = home.says("completions bash").ok();
+    let ask = "COMP_WORDS=(gatevisor gateway un); COMP_CWORD=2; _gatevisor gatevisor un gateway; echo \"${COMPREPLY[*]}\"";
+    let output = Command::new("bash").arg("-c").arg(format!("{script}\n{ask}")).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "unregister\n", "{output:?}");
+}
+
+#[test]
+fn the_home_is_the_agents_variable_where_no_option_names_it() {
+    let home = Home::new();
+    home.profile("coder");
+    let list = |variable: &str, value: &std::path::Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gatevisor"));
+        command.env_remove("HERMES_HOME").env(variable, value);
+        command.args([
+            "--agent",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/http-agent.toml"),
+            "profile",
+            "list",
+        ]);
+        home.spawn(command).ended(crate::support::PATIENCE)
+    };
+    assert_eq!(list("HTTP_AGENT_HOME", home.path()).ok(), "coder\n");
+    assert_eq!(
+        list("HTTP_AGENT_HOME", &home.profile_dir("coder")).ok(),
+        "coder\n",
+        "a profile's home is in its home"
+    );
+    assert_eq!(list("HERMES_HOME", home.path()).ok(), "", "that is another agent's variable");
+}

@@ -1,0 +1,162 @@
+//! Wishes: durable, with their provenance, and never made by going down.
+
+use std::fs;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::home::{Home, Port, Ran};
+use crate::support::PATIENCE;
+
+const SLEEPER: &str = "exec sleep 1000";
+
+#[test]
+fn keys_of_others_are_kept_with_their_order_and_spelling() {
+    let home = Home::new();
+    home.plant_state(
+        "coder",
+        r#"{"zeta": [1, {"b": 1.50, "a": 12345678901234567890123}], "desired_state": "stopped", "gateway_state": "running", "alpha": null}"#,
+    );
+    home.wish("coder");
+    let text = fs::read_to_string(home.state_file("coder")).unwrap();
+    let begins = r#"{"zeta":[1,{"b":1.50,"a":12345678901234567890123}],"desired_state":"running","gateway_state":"running","alpha":null,"#;
+    assert!(text.starts_with(begins), "{text}");
+    assert!(text.ends_with("}\n"), "{text}");
+}
+
+#[test]
+fn status_tells_who_wished_what_with_which_command_why_and_when() {
+    let mut home = Home::with_script(SLEEPER, &[]);
+    home.profile("coder");
+    home.up();
+    home.run(["gateway", "start", "coder", "--reason", "the pager said so"]).ok();
+    let report = home.report("coder");
+    let uid = rustix::process::getuid().as_raw();
+    assert_eq!(report["desired_state"], "running", "{report}");
+    assert_eq!(report["desired_by"]["uid"], uid, "{report}");
+    assert_eq!(report["desired_by"]["command"], "gateway start", "{report}");
+    assert_eq!(report["desired_reason"], "the pager said so", "{report}");
+    let at: jiff::Timestamp = report["desired_at"].as_str().unwrap().parse().expect("it is RFC 3339");
+    let age = jiff::Timestamp::now().duration_since(at);
+    assert!((0..60).contains(&age.as_secs()), "{age:?}");
+    let details = home.says("gateway status coder").ok();
+    let wish = details.lines().find(|line| line.starts_with("wish")).unwrap();
+    for part in
+        ["running", &format!("(uid {uid})"), "`gateway start`", "the pager said so", &at.to_string()[..19]]
+    {
+        assert!(wish.contains(part), "no `{part}` in: {wish}");
+    }
+    home.says("gateway stop --all").ok();
+    let report = home.report("coder");
+    assert_eq!(report["desired_by"]["command"], "gateway stop --all", "{report}");
+    assert_eq!(report["desired_reason"], Value::Null, "an old reason is not the new one: {report}");
+}
+
+#[test]
+fn going_down_writes_no_wish() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut home = Home::with_script(SLEEPER, &[]);
+        for (name, state) in
+            [("one", r#"{"desired_state":"running"}"#), ("two", r#"{"gateway_state":"running"}"#)]
+        {
+            home.plant_state(name, state);
+        }
+        home.plant("three");
+        home.up();
+        home.says("gateway start three").ok();
+        home.says("gateway stop one").ok();
+        let files = ["default", "one", "two", "three"].map(|name| home.state_file(name));
+        let read = || files.each_ref().map(|file| fs::read(file).ok());
+        let before = read();
+        home.running().signal(signal);
+        assert_eq!(home.ended().code, Some(0));
+        assert_eq!(read(), before, "after {signal:?}");
+    }
+}
+
+#[test]
+fn the_next_start_brings_back_exactly_the_wanted_ones() {
+    let mut home = Home::new();
+    let ports = ["one", "two", "three"].map(|name| home.profile(name));
+    home.wish("one");
+    home.wish("two");
+    home.up();
+    home.says("gateway stop two").ok();
+    home.says("gateway start three --ready").ok();
+    assert_eq!(home.down().code, Some(0));
+    assert!(ports.iter().all(|port| !port.healthy()), "something goes on answering");
+
+    let said = home.up();
+    assert!(said.contains("profile=two prior_state=stopped action=registered"), "{said}");
+    assert_eq!(ports.each_ref().map(Port::healthy), [true, false, true]);
+    assert_eq!(home.report("two")["state"], "down");
+}
+
+#[test]
+fn a_wish_that_was_acknowledged_survives_the_death_of_everything() {
+    let mut home = Home::with_script(SLEEPER, &[]);
+    home.profile("coder");
+    home.profile("writer");
+    home.wish("writer");
+    home.up();
+    home.says("gateway start coder").ok();
+    home.kill_everything();
+    assert_eq!(home.state("coder")["desired_state"], "running");
+    home.up();
+    assert_eq!(home.report("coder")["state"], "up");
+
+    home.says("gateway stop writer").ok();
+    home.kill_everything();
+    home.up();
+    assert_eq!(
+        (&home.report("coder")["state"], &home.report("writer")["state"]),
+        (&"up".into(), &"down".into())
+    );
+}
+
+#[test]
+fn twenty_writers_at_once_leave_one_whole_wish_of_theirs() {
+    let home = Home::new();
+    home.plant_state("coder", r#"{"mine":[1,2,3]}"#);
+    for round in 0..3 {
+        let verb = |number: usize| if number.is_multiple_of(2) { "start" } else { "stop" };
+        let all: Vec<_> = (0..20)
+            .map(|number| {
+                home.start(["gateway", verb(number), "coder", "--reason", &format!("{round}.{number}")])
+            })
+            .collect();
+        // Readers at the same time find a whole file, each time.
+        let mut seen = 0;
+        while seen < 20 {
+            assert_eq!(home.state("coder")["mine"], serde_json::json!([1, 2, 3]));
+            seen += 1;
+        }
+        let all: Vec<Ran> = all.into_iter().map(|one| one.ended(PATIENCE)).collect();
+        assert!(all.iter().all(|ran| ran.code == Some(102)), "{all:#?}");
+        let state = home.state("coder");
+        let reason = state["desired_reason"].as_str().unwrap();
+        let number: usize = reason.strip_prefix(&format!("{round}.")).unwrap().parse().unwrap();
+        let wish = if number.is_multiple_of(2) { "running" } else { "stopped" };
+        assert_eq!(state["desired_state"], wish, "parts of two wishes: {state}");
+        assert_eq!(state["desired_by"]["command"], format!("gateway {}", verb(number)), "{state}");
+        assert_eq!(state["mine"], serde_json::json!([1, 2, 3]));
+    }
+    let left: Vec<_> = fs::read_dir(home.profile_dir("coder"))
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .filter(|name| name.contains("gateway_state.json") && name != "gateway_state.json")
+        .collect();
+    assert_eq!(left, [".gateway_state.json.lock"], "temporary files are left");
+}
+
+#[test]
+fn a_wish_is_recorded_before_its_effect_begins() {
+    let script = "cat \"$2/gateway_state.json\"\necho \"; that is all\"\nexec sleep 1000";
+    let mut home = Home::with_script(script, &[]);
+    home.profile("coder");
+    home.up();
+    home.says("gateway start coder").ok();
+    let log = home.until_logged("coder", "that is all");
+    assert!(log.contains(r#""desired_state":"running""#), "{log}");
+}

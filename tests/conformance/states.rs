@@ -1,0 +1,286 @@
+//! Each control byte in each state: what is heard, and what the status says when nothing more happens.
+
+use crate::bed::{Bed, cases, state, until_state};
+use crate::support::service::Service;
+
+/// The bytes that stand for signals and are nothing where there is no process.
+const SIGNALS: &str = "-abqhkti12pcyr";
+
+/// A command, the letters that follow, and the state in the end.
+type Row = (&'static str, &'static str, &'static str);
+
+/// Sends each command to a service of its own in the same state, and returns them all.
+fn check(make: impl Fn(&str) -> Service, send: impl Fn(&Service, &str), rows: &[Row]) -> Vec<Service> {
+    let mut services: Vec<Service> = (0..rows.len()).map(|n| make(&format!("web{n}"))).collect();
+    for (service, (command, letters, wanted)) in services.iter_mut().zip(rows) {
+        send(service, command);
+        service.hear(letters);
+        until_state(service, wanted);
+        assert_eq!(service.unheard(), "", "after {command}");
+    }
+    services
+}
+
+fn never_started(bed: &Bed, name: &str) -> Service {
+    let mut service = bed.service(name).stays().down().place();
+    service.hear("s");
+    service
+}
+
+fn up(bed: &Bed, name: &str) -> Service {
+    let mut service = bed.service(name).stays().place();
+    service.hear("su");
+    service
+}
+
+fn ready(bed: &Bed, name: &str) -> Service {
+    let run = "echo >&3; exec sleep 3600";
+    let mut service = bed.service(name).run(run).file("notification-fd", "3\n").place();
+    service.hear("suU");
+    service
+}
+
+fn paused(bed: &Bed, name: &str) -> Service {
+    let service = up(bed, name);
+    assert_eq!(bed.svc_and_see(&service, "-p"), "up, paused, wanted");
+    service
+}
+
+/// Its finish script waits at the gate `end`.
+fn finishing(bed: &Bed, name: &str) -> Service {
+    let mut service = bed
+        .service(name)
+        .run("read code < go; exit $code")
+        .finish("[ -p end ] && read code < end; exit $code")
+        .file("timeout-finish", "0\n")
+        .gate("go")
+        .gate("end")
+        .place();
+    service.hear("su");
+    service.pass("go", "3");
+    service.hear("d");
+    assert_eq!(state(&service), "finishing after 3, wanted");
+    service
+}
+
+/// Lets its finish script end, and every later one.
+fn release(bed: &Bed, service: &mut Service) {
+    bed.svc(service, "-d");
+    service.pass("end", "0");
+    service.hear_until('D');
+    std::fs::remove_file(service.path("end")).unwrap();
+}
+
+/// Its `run` cannot be executed, so that it rests for ten seconds.
+fn resting(bed: &Bed, name: &str) -> Service {
+    let mut service = bed.service(name).file("run", "#!/bin/sh\nexec sleep 3600\n").place();
+    service.hear("s");
+    bed.until_said(&format!("{name}"));
+    assert_eq!(state(&service), "down, wanted, ready");
+    service
+}
+
+cases! {
+    fn commands_to_a_service_that_was_never_started(pairing) {
+        let bed = pairing.started();
+        check(|name| never_started(&bed, name), |service, command| bed.svc(service, command), &[
+            ("-u", "u", "up, wanted"),
+            ("-U", "u", "up, wanted"),
+            ("-o", "u", "up"),
+            ("-O", "", "down, ready"),
+            ("-d", "", "down, ready"),
+            ("-D", "", "down, ready"),
+            ("-Q", "", "down, ready"),
+        ]);
+        let mut service = never_started(&bed, "signals");
+        bed.svc(&service, SIGNALS);
+        assert_eq!(bed.svc_and_see(&service, "-d"), "down, ready");
+        assert_eq!(service.unheard(), "");
+    }
+
+    fn commands_to_a_service_that_is_up(pairing) {
+        let bed = pairing.started();
+        check(|name| up(&bed, name), |service, command| bed.svc(service, command), &[
+            ("-u", "", "up, wanted"),
+            ("-U", "", "up, wanted"),
+            ("-o", "", "up"),
+            ("-O", "", "up"),
+            ("-Q", "", "up"),
+            ("-d", "dD", "down after signal f, ready"),
+            ("-D", "dD", "down after signal f, ready"),
+            ("-p", "", "up, paused, wanted"),
+            ("-c", "", "up, wanted"),
+            ("-y", "", "up, wanted"),
+            ("-Ox", "", "up"),
+            ("-Ok", "dD", "down after signal 9, ready"),
+            ("-Ot", "dD", "down after signal f, ready"),
+            ("-Oi", "dD", "down after signal 2, ready"),
+            ("-Oa", "dD", "down after signal e, ready"),
+            ("-Oh", "dD", "down after signal 1, ready"),
+            ("-O1", "dD", "down after signal a, ready"),
+            ("-O2", "dD", "down after signal c, ready"),
+            ("-Or", "dD", "down after signal f, ready"),
+        ]);
+    }
+
+    fn commands_to_a_service_that_is_ready(pairing) {
+        let bed = pairing.started();
+        check(|name| ready(&bed, name), |service, command| bed.svc(service, command), &[
+            ("-u", "", "up, wanted, ready"),
+            ("-o", "", "up, ready"),
+            ("-O", "", "up, ready"),
+            ("-d", "dD", "down after signal f, ready"),
+            ("-p", "", "up, paused, wanted, ready"),
+            ("-Op", "", "up, paused, ready"),
+            ("-x", "", "up, wanted, ready"),
+            ("-xD", "dDxs", "down, ready"),
+        ]);
+    }
+
+    fn commands_to_a_service_that_is_paused(pairing) {
+        let bed = pairing.started();
+        check(|name| paused(&bed, name), |service, command| bed.svc(service, command), &[
+            ("-u", "", "up, paused, wanted"),
+            ("-o", "", "up, paused"),
+            ("-O", "", "up, paused"),
+            ("-c", "", "up, wanted"),
+            ("-p", "", "up, paused, wanted"),
+            ("-d", "dD", "down after signal f, ready"),
+            ("-Ok", "dD", "down after signal 9, ready"),
+            ("-Otc", "dD", "down after signal f, ready"),
+        ]);
+    }
+
+    fn commands_while_the_finish_script_runs(pairing) {
+        let bed = pairing.started();
+        let mut services = check(|name| finishing(&bed, name), |service, command| bed.svc(service, command), &[
+            ("-u", "", "finishing after 3, wanted"),
+            ("-U", "", "finishing after 3, wanted"),
+            ("-o", "", "finishing after 3"),
+            ("-O", "", "finishing after 3"),
+            ("-Q", "", "finishing after 3"),
+            ("-d", "", "finishing after 3"),
+            ("-D", "", "finishing after 3"),
+            ("-du", "", "finishing after 3, wanted"),
+            ("-ud", "", "finishing after 3"),
+            ("-x", "", "finishing after 3, wanted"),
+            (SIGNALS, "", "finishing after 3, wanted"),
+        ]);
+        for service in &mut services {
+            release(&bed, service);
+        }
+    }
+
+    fn what_was_wanted_while_the_finish_script_ran_is_obeyed_after_it(pairing) {
+        let bed = pairing.started();
+        for (n, (command, letters, wanted)) in [
+            ("-d", "D", "down after 3, ready"),
+            ("-o", "D", "down after 3, ready"),
+            ("-O", "D", "down after 3, ready"),
+            ("-u", "Du", "up after 3, wanted"),
+            ("-dx", "Dx", "down after 3, ready"),
+        ].into_iter().enumerate() {
+            let mut service = finishing(&bed, &format!("web{n}"));
+            // What is supervised anew says something else.
+            let _ = std::fs::write(service.path("down"), "");
+            bed.svc(&service, command);
+            if command.contains('x') {
+                bed.svc_and_see(&service, "-d");
+            }
+            service.pass("end", "0");
+            if letters == "Dx" {
+                service.hear("Dxs");
+                assert_eq!(state(&service), "down, ready");
+                continue;
+            }
+            service.hear(letters);
+            assert_eq!(state(&service), wanted, "after {command}");
+            if letters == "Du" {
+                bed.svc(&service, "-d");
+                service.hear("d");
+                service.pass("end", "0");
+                service.hear("D");
+            }
+        }
+    }
+
+    fn commands_to_a_service_whose_run_cannot_be_executed(pairing) {
+        let bed = pairing.started();
+        check(|name| resting(&bed, name), |service, command| bed.svc(service, command), &[
+            ("-d", "", "down, ready"),
+            ("-D", "", "down, ready"),
+            ("-O", "", "down, ready"),
+            ("-Q", "", "down, ready"),
+            ("-o", "", "down, ready"),
+            ("-u", "", "down, wanted, ready"),
+            (SIGNALS, "", "down, wanted, ready"),
+            ("-x", "xs", "down, wanted, ready"),
+        ]);
+    }
+
+    fn a_run_that_was_mended_is_executed_at_once_when_it_is_asked_for(pairing) {
+        let bed = pairing.started();
+        for (command, wanted) in [("-u", "up, wanted"), ("-o", "up")] {
+            let mut service = resting(&bed, &format!("web{command}"));
+            service.rewrite_run("exec sleep 3600");
+            bed.svc(&service, command);
+            service.hear("u");
+            assert_eq!(state(&service), wanted);
+        }
+    }
+
+    fn commands_to_a_service_that_rests_after_its_death(pairing) {
+        let bed = pairing.started();
+        for command in ["-d", "-O"] {
+            // Where the machine is so slow that the second is over, it is up again and another one has to do.
+            let rested = (0..5).any(|n| {
+                let mut service = up(&bed, &format!("web{command}{n}"));
+                bed.svc(&service, "-k");
+                service.hear("dD");
+                let after = bed.svc_and_see(&service, command);
+                service.unheard().is_empty() && after == "down after signal 9, ready"
+            });
+            assert!(rested, "{command}");
+        }
+    }
+
+    fn commands_to_a_service_that_is_up_and_whose_supervision_ends_with_it(pairing) {
+        let bed = pairing.started();
+        let last = |name: &str| {
+            let service = up(&bed, name);
+            bed.svc(&service, "-x");
+            assert_eq!(bed.svc_and_see(&service, "-c"), "up, wanted");
+            service
+        };
+        check(last, |service, command| bed.svc(service, command), &[
+            ("-u", "", "up, wanted"),
+            ("-o", "", "up"),
+            ("-O", "", "up"),
+            ("-Ou", "", "up, wanted"),
+            ("-x", "", "up, wanted"),
+            ("-p", "", "up, paused, wanted"),
+            ("-D", "dDxs", "down, ready"),
+            ("-k", "dDxsu", "up, wanted"),
+        ]);
+    }
+
+    fn commands_while_the_last_finish_script_runs(pairing) {
+        let bed = pairing.started();
+        let last = |name: &str| {
+            let service = finishing(&bed, name);
+            bed.svc(&service, "-x");
+            service
+        };
+        let mut services = check(last, |service, command| bed.svc(service, command), &[
+            ("-u", "", "finishing after 3, wanted"),
+            ("-d", "", "finishing after 3"),
+            ("-o", "", "finishing after 3"),
+            ("-O", "", "finishing after 3"),
+            ("-du", "", "finishing after 3, wanted"),
+            (SIGNALS, "", "finishing after 3, wanted"),
+        ]);
+        for service in &mut services {
+            release(&bed, service);
+        }
+    }
+}

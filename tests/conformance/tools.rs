@@ -1,0 +1,225 @@
+//! What the tools print, answer and wait for.
+
+use crate::bed::{Bed, cases};
+use crate::support::service::Service;
+use crate::support::waiting;
+
+fn ready_on_request(bed: &Bed) -> Service {
+    let mut service = bed
+        .service("web")
+        .run("read line < go; echo >&3; exec sleep 3600")
+        .finish("read line < end")
+        .file("notification-fd", "3\n")
+        .file("timeout-finish", "0\n")
+        .gate("go")
+        .gate("end")
+        .place();
+    service.hear("su");
+    service
+}
+
+/// Makes a service ready and waits for the letters that follow a command with these options.
+fn waits_for(bed: &Bed, service: &mut Service, options: &str, letters: &str) {
+    bed.tool("s6-svc", &format!("-T 20000 {options}"), service.dir.path()).ok();
+    service.hear(letters);
+}
+
+cases! {
+    fn svstat_tells_the_life_of_a_service(pairing) {
+        let bed = pairing.started();
+        let mut service = ready_on_request(&bed);
+        let line = bed.tool("s6-svstat", "", service.dir.path()).ok();
+        assert!(line.starts_with(&format!("up (pid {}) ", service.pid())), "{line}");
+        assert_eq!(bed.svstat(&service, ""), "up (pid N) N seconds");
+        service.pass("go", "go");
+        service.hear("U");
+        assert_eq!(bed.svstat(&service, ""), "up (pid N) N seconds, ready N seconds");
+        bed.svc_and_see(&service, "-p");
+        assert_eq!(bed.svstat(&service, ""), "up (pid N) N seconds, paused, ready N seconds");
+        bed.svc_and_see(&service, "-c");
+        bed.svc_and_see(&service, "-Q");
+        assert_eq!(bed.svstat(&service, ""), "up (pid N) N seconds, normally down, want down, ready N seconds");
+        bed.svc(&service, "-k");
+        service.hear("d");
+        assert_eq!(bed.svstat(&service, ""), "down (signal SIGKILL) N seconds");
+        service.pass("end", "end");
+        service.hear("D");
+        assert_eq!(bed.svstat(&service, ""), "down (signal SIGKILL) N seconds, ready N seconds");
+    }
+
+    fn svstat_tells_of_a_service_that_was_never_started(pairing) {
+        let bed = pairing.started();
+        let mut service = bed.service("web").stays().down().place();
+        service.hear("s");
+        // s6 2.11 has no words for it.
+        assert_eq!(bed.svstat(&service, ""), "down (exitcode N) N seconds, ready N seconds");
+    }
+
+    fn svstat_tells_an_exit_code_and_what_is_wanted(pairing) {
+        let bed = pairing.started();
+        let mut service = bed.service("web").run("exit 3").finish("read line < end").gate("end").file("timeout-finish", "0\n").place();
+        service.hear("sud");
+        assert_eq!(bed.tool("s6-svstat", "-o exitcode,signal,signum", service.dir.path()).ok(), "3 NA -1");
+        assert_eq!(bed.svstat(&service, ""), "down (exitcode N) N seconds, normally up, want up");
+        bed.svc(&service, "-d");
+        service.pass("end", "end");
+        service.hear("D");
+        assert_eq!(bed.svstat(&service, ""), "down (exitcode N) N seconds, normally up, ready N seconds");
+    }
+
+    fn svstat_prints_single_fields(pairing) {
+        let bed = pairing.started();
+        let mut service = bed.service("web").stays().place();
+        service.hear("su");
+        let pid = service.pid();
+        let all = "up,wantedup,normallyup,ready,paused,pid,exitcode,signal,signum";
+        let fields = |service: &Service| bed.tool("s6-svstat", &format!("-o {all}"), service.dir.path()).ok();
+        assert_eq!(fields(&service), format!("true true true false false {pid} -1 NA -1"));
+        for (option, expected) in [("-u", "true"), ("-w", "true"), ("-N", "true"), ("-r", "false"), ("-p", &*pid.to_string()), ("-e", "-1"), ("-s", "NA")] {
+            assert_eq!(bed.tool("s6-svstat", option, service.dir.path()).ok(), expected, "{option}");
+        }
+        let age: u64 = bed.tool("s6-svstat", "-t", service.dir.path()).ok().parse().unwrap();
+        assert!(age < 600, "the stamps are TAI with the offset that s6 was built with");
+        bed.svc(&service, "-d");
+        service.hear("dD");
+        assert_eq!(fields(&service), "false false true false false -1 -1 SIGTERM 15");
+    }
+
+    fn tools_say_that_nothing_is_supervised(pairing) {
+        let mut bed = pairing.started();
+        let mut service = bed.service("web").stays().place();
+        service.hear("su");
+        assert_eq!(bed.tool("s6-svok", "", service.dir.path()).code, Some(0));
+        assert_eq!(bed.stop(), Some(0));
+        for (name, options, code) in [("s6-svok", "", 1), ("s6-svstat", "", 1), ("s6-svscanctl", "-a", 100)] {
+            let dir = if name == "s6-svscanctl" { bed.scandir() } else { service.dir.path().to_owned() };
+            let ran = bed.tool(name, options, &dir);
+            assert_eq!(ran.code, Some(code), "{name}: {ran:?}");
+        }
+    }
+
+    #[skip(with_our_tools, "s6-svc said 100 up to 2.13; ours says 102, as newer ones do")]
+    fn svc_says_100_where_nothing_is_supervised(pairing) {
+        let mut bed = pairing.started();
+        let mut service = bed.service("web").stays().place();
+        service.hear("su");
+        assert_eq!(bed.stop(), Some(0));
+        let ran = bed.tool("s6-svc", "-u", service.dir.path());
+        assert_eq!(ran.code, Some(100), "{ran:?}");
+    }
+
+    fn tools_say_that_there_is_no_such_directory(pairing) {
+        let bed = pairing.started();
+        let nowhere = bed.scandir().join("nowhere");
+        for (name, options) in [("s6-svc", "-u"), ("s6-svwait", "-u"), ("s6-svdt", "")] {
+            let ran = bed.tool(name, options, &nowhere);
+            assert_eq!(ran.code, Some(111), "{name}: {ran:?}");
+        }
+    }
+
+    #[skip(with_our_tools, "s6-svstat 2.11 says 1, as where nothing is supervised; newer ones say 111, and so does ours")]
+    fn svstat_says_1_where_there_is_no_such_directory(pairing) {
+        let bed = pairing.started();
+        assert_eq!(bed.tool("s6-svstat", "", &bed.scandir().join("nowhere")).code, Some(1));
+    }
+
+    fn tools_say_how_they_are_used(pairing) {
+        let bed = pairing.started();
+        let mut service = bed.service("web").stays().place();
+        service.hear("su");
+        for name in ["s6-svc", "s6-svstat", "s6-svwait", "s6-svscanctl"] {
+            let ran = bed.tool(name, "-=", service.dir.path());
+            assert_eq!(ran.code, Some(100), "{name}: {ran:?}");
+        }
+    }
+
+    fn svc_waits_for_what_it_is_told_to(pairing) {
+        let bed = pairing.started();
+        let mut service = bed.service("web").run("echo >&3; exec sleep 3600").finish("exit 0").file("notification-fd", "3\n").down().place();
+        service.hear("s");
+        for (options, letters) in [("-wu -u", "uU"), ("-wd -d", "dD"), ("-wU -u", "uU"), ("-wD -d", "dD"), ("-wU -o", "uU"), ("-wD -k", "dD")] {
+            waits_for(&bed, &mut service, options, letters);
+        }
+        waits_for(&bed, &mut service, "-wU -u", "uU");
+        waits_for(&bed, &mut service, "-wR -r", "dDuU");
+    }
+
+    fn svc_says_99_when_its_time_is_over(pairing) {
+        let bed = pairing.started();
+        let mut service = bed.service("web").stays().down().place();
+        service.hear("s");
+        let ran = bed.tool("s6-svc", "-wU -T 50 -d", service.dir.path());
+        assert_eq!(ran.code, Some(99), "{ran:?}");
+    }
+
+    fn svwait_returns_at_once_where_nothing_has_to_happen(pairing) {
+        let bed = pairing.started();
+        let mut up = bed.service("up").run("echo >&3; exec sleep 3600").file("notification-fd", "3\n").place();
+        up.hear("suU");
+        let mut down = bed.service("down").stays().down().place();
+        down.hear("s");
+        for (service, options) in [(&up, "-u"), (&up, "-U"), (&down, "-d"), (&down, "-D")] {
+            bed.tool("s6-svwait", &format!("{options} -t 20000"), service.dir.path()).ok();
+        }
+        for (service, options) in [(&up, "-d"), (&up, "-D"), (&down, "-u"), (&down, "-U")] {
+            assert_eq!(bed.tool("s6-svwait", &format!("{options} -t 30"), service.dir.path()).code, Some(99));
+        }
+    }
+
+    fn svwait_waits_for_all_or_for_any(pairing) {
+        let bed = pairing.started();
+        let mut one = bed.service("one").stays().place();
+        let mut two = bed.service("two").stays().down().place();
+        one.hear("su");
+        two.hear("s");
+        let any = bed.command_of("s6-svwait", "-o -u -t 20000").args([one.dir.path(), two.dir.path()]).status();
+        assert!(any.unwrap().success());
+        let event = two.path("event");
+        let mut all = bed.command_of("s6-svwait", "-a -u -t 20000").args([one.dir.path(), two.dir.path()]).spawn().unwrap();
+        // Told once it listens: its FIFO is the second one beside ours.
+        waiting::until(&event, "a second listener", || (std::fs::read_dir(&event).unwrap().count() >= 2).then_some(()));
+        bed.svc(&two, "-u");
+        assert!(all.wait().unwrap().success());
+        two.hear("u");
+    }
+
+    fn svc_learns_that_a_failure_is_permanent(pairing) {
+        let bed = pairing.started();
+        let mut service = bed.service("web").run("exit 1").finish("exit 125").file("notification-fd", "3\n").down().place();
+        service.hear("s");
+        let ran = bed.tool("s6-svc", "-wU -T 20000 -u", service.dir.path());
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        service.hear("udOD");
+    }
+
+    fn svdt_lists_deaths(pairing) {
+        let bed = pairing.started();
+        let mut service = bed.service("web").run("read code < go; exit $code").gate("go").down().place();
+        service.hear("s");
+        for code in ["1", "2"] {
+            bed.svc(&service, "-o");
+            service.hear("u");
+            service.pass("go", code);
+            service.hear("dD");
+        }
+        bed.svc(&service, "-o");
+        service.hear("u");
+        bed.svc(&service, "-k");
+        service.hear("dD");
+        let listed = bed.tool("s6-svdt", "", service.dir.path()).ok();
+        let deaths: Vec<&str> = listed.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+        assert_eq!(deaths, ["exitcode 1", "exitcode 2", "signal SIGKILL"]);
+        assert_eq!(bed.tool("s6-svdt", "-n 1", service.dir.path()).ok().lines().count(), 1);
+    }
+
+    #[skip(with_our_tools, "s6-svdt-clear is not among our applets: nothing in the protocol's use by others calls it")]
+    fn svdt_clear_forgets_deaths(pairing) {
+        let bed = pairing.started();
+        let mut service = bed.service("web").run("exit 1").down().place();
+        service.hear("s");
+        bed.svc(&service, "-o");
+        service.hear("udD");
+        bed.tool("s6-svdt-clear", "", service.dir.path()).ok();
+        assert_eq!(bed.tool("s6-svdt", "", service.dir.path()).ok(), "");
+    }
+}

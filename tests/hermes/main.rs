@@ -1,0 +1,262 @@
+//! The whole way with the real Hermes from PyPI: what the README promises, with the program that it is promised for.
+//!
+//! The Hermes is `HERMES_BIN`, else the one that `scripts/hermes-venv.sh` makes and keeps; the binary is
+//! `GATEVISOR_BIN`, else the one built with the tests. Each profile is started five times at the most: from the sixth
+//! start within two minutes Hermes waits by itself.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic in a test says what is wrong")]
+
+#[path = "../support/home.rs"]
+mod home;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use home::{Home, Port, Ran, until_file};
+use support::processes::{self, Held};
+use support::waiting;
+
+/// The product's promise: so soon after a kill the gateway answers again.
+const BACK_WITHIN: Duration = Duration::from_secs(15);
+/// As long as a start of Hermes may take on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+fn hermes() -> PathBuf {
+    if let Some(program) = std::env::var_os("HERMES_BIN").filter(|program| !program.is_empty()) {
+        return program.into();
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/hermes-venv.sh");
+    let output = Command::new(script).stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "there is no Hermes to test with: {output:?}");
+    Path::new(String::from_utf8(output.stdout).unwrap().trim_end()).join("bin/hermes")
+}
+
+fn with_hermes() -> Home {
+    let mut home = Home::built_in();
+    home.set("HERMES_BIN", hermes());
+    // It would ask the net for a helper program; nothing here needs it.
+    home.set("TIRITH_ENABLED", "false");
+    if let Some(program) = std::env::var_os("GATEVISOR_BIN").filter(|program| !program.is_empty()) {
+        home.use_program(program.into());
+    }
+    home
+}
+
+/// Gives a profile what Hermes needs to answer over HTTP.
+fn configure(home: &Home, profile: &str) -> Port {
+    use std::io::{Read, Write};
+    let port = Port::free();
+    let mut key = [0; 16];
+    fs::File::open("/dev/urandom").unwrap().read_exact(&mut key).unwrap();
+    let key = format!("{:032x}", u128::from_ne_bytes(key));
+    let file = home.profile_dir(profile).join(".env");
+    let _ = fs::remove_file(&file);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).unwrap();
+    let number = port.number;
+    write!(
+        file,
+        "API_SERVER_ENABLED=true\nAPI_SERVER_HOST=127.0.0.1\nAPI_SERVER_PORT={number}\nAPI_SERVER_KEY={key}\n"
+    )
+    .unwrap();
+    port
+}
+
+fn profile(home: &Home, name: &str) -> Port {
+    home.run(["profile", "create", name]).ok();
+    configure(home, name)
+}
+
+/// Runs a command that waits for Hermes.
+#[track_caller]
+fn patient(home: &Home, line: &str) -> Ran {
+    home.start(line.split(' ')).ended(PATIENCE + PATIENCE)
+}
+
+/// Ends the supervisor with Ctrl-C. Hermes leaves a short diagnosis of its own behind, which may take a moment.
+#[track_caller]
+fn stopped(home: &mut Home) {
+    let ran = home.down();
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+}
+
+#[test]
+fn real_hermes_goes_the_whole_way() {
+    let mut home = with_hermes();
+    home.up_quietly();
+
+    // create → start → /health answers
+    let coder = profile(&home, "coder");
+    let writer = profile(&home, "writer");
+    let said = patient(&home, "gateway start coder --ready --timeout 60").ok();
+    assert!(said.starts_with("coder: ready (pid "), "{said}");
+    assert!(coder.healthy(), "it is ready and does not answer");
+    patient(&home, "gateway start writer --ready --timeout 60").ok();
+    assert!(writer.healthy());
+    patient(&home, "gateway stop writer").ok();
+    assert!(!writer.healthy(), "it is stopped and answers");
+
+    // kill -9 → new pid and /health again within 15 s
+    let old = home.pid("coder");
+    let killed = Instant::now();
+    processes::signal(old, Signal::KILL);
+    let report = home.until_report("coder", "another process that is ready", |report| {
+        report["state"] == "ready" && report["pid"] != old
+    });
+    assert!(coder.healthy(), "{report}");
+    let took = killed.elapsed();
+    assert!(took <= BACK_WITHIN, "it answered again after {took:?} only");
+    assert_eq!(report["deaths"][0]["signal"], "SIGKILL", "{report}");
+
+    // supervisor stopped and started → the running one is back, the stopped one is not
+    let held = Held::of(home.pid("coder")).unwrap();
+    stopped(&mut home);
+    assert!(held.is_gone() && !coder.healthy());
+    let out = up(&mut home);
+    assert!(out.contains("profile=coder prior_state=running action=started"), "{out}");
+    assert!(out.contains("profile=writer prior_state=stopped action=registered"), "{out}");
+    assert!(coder.healthy() && !writer.healthy());
+    assert_eq!(
+        (&home.report("coder")["state"], &home.report("writer")["state"]),
+        (&"ready".into(), &"down".into())
+    );
+
+    // delete → slot and process gone
+    let held = Held::of(home.pid("coder")).unwrap();
+    patient(&home, "profile delete --yes coder").ok();
+    assert!(held.is_gone(), "the process is still there");
+    assert!(!home.slot("coder").path().exists() && !home.profile_dir("coder").exists());
+    assert!(!coder.healthy());
+    assert_eq!(home.report("writer")["state"], "down", "the other one is as it was");
+    stopped(&mut home);
+}
+
+/// Starts the supervisor, and returns what it printed once everything wanted is ready.
+#[track_caller]
+fn up(home: &mut Home) -> String {
+    home.up_with(["up"]);
+    // As long as Hermes takes, in pieces of what the suites wait for.
+    waiting::polled("the reconciliation", || home.running().out().contains("reconcile:").then_some(()));
+    for profile in ["coder", "writer"] {
+        if home.state_file(profile).exists() && home.state(profile)["desired_state"] == "running" {
+            home.until_supervised(profile);
+            patient(home, &format!("wait --ready --timeout 60 {profile}")).ok();
+        }
+    }
+    home.running().until_says("Here: Ctrl-C")
+}
+
+#[test]
+fn real_hermes_knows_that_a_stop_is_meant() {
+    let mut home = with_hermes();
+    home.up_quietly();
+    let coder = profile(&home, "coder");
+    patient(&home, "gateway start coder --ready --timeout 60").ok();
+    assert!(coder.healthy());
+    // Its handlers are complete a moment after its first answer; it says so in its own state.
+    until_file(&home.state_file("coder"), "gateway_state running", |text| {
+        serde_json::from_str::<Value>(text).is_ok_and(|state| state["gateway_state"] == "running")
+    });
+    patient(&home, "gateway stop coder").ok();
+    let report = home.report("coder");
+    assert_eq!((&report["exitcode"], &report["state"]), (&0.into(), &"down".into()), "{report}");
+    let state = home.state("coder");
+    assert_eq!(state["gateway_state"], "stopped", "{state}");
+    assert_eq!(state["desired_state"], "stopped", "{state}");
+    assert!(
+        !home.profile_dir("coder").join(".gateway-planned-stop.json").exists(),
+        "the announcement is left"
+    );
+    stopped(&mut home);
+}
+
+#[test]
+fn real_hermes_keeps_its_wish_when_the_supervisor_ends() {
+    let mut home = with_hermes();
+    profile(&home, "coder");
+    home.wish("coder");
+    let coder = configure(&home, "coder");
+    up(&mut home);
+    assert!(coder.healthy());
+    until_file(&home.state_file("coder"), "gateway_state running", |text| {
+        serde_json::from_str::<Value>(text).is_ok_and(|state| state["gateway_state"] == "running")
+    });
+    let wish = |state: &Value| {
+        ["desired_state", "desired_by", "desired_at", "desired_reason"].map(|key| state[key].clone())
+    };
+    let before = wish(&home.state("coder"));
+    home.running().signal(Signal::TERM);
+    let ran = home.ended();
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let state = home.state("coder");
+    assert_eq!(wish(&state), before, "going down changed the wish: {state}");
+    assert_eq!(
+        (&state["desired_state"], &state["gateway_state"]),
+        (&"running".into(), &"running".into()),
+        "{state}"
+    );
+    let said = home.says("reconcile --dry-run").ok();
+    assert!(said.contains("profile=coder prior_state=running action=started"), "{said}");
+}
+
+#[test]
+fn real_hermes_greets_in_its_log_and_two_do_not_disturb_each_other() {
+    let mut home = with_hermes();
+    let ports = ["coder", "writer"].map(|name| profile(&home, name));
+    home.wish("coder");
+    home.wish("writer");
+    home.set("PYTHONUNBUFFERED", "1");
+    let out = up(&mut home);
+    assert!(ports.iter().all(Port::healthy), "{out}");
+    for name in ["coder", "writer"] {
+        let log = home.until_logged(name, "Hermes Gateway Starting");
+        assert!(log.contains('⚕'), "{log}");
+        home.running().until_out("the banner", |out| {
+            let label = format!("{name} | ");
+            out.lines()
+                .any(|line| line.starts_with(&label) && line.contains("Hermes Gateway Starting"))
+                .then_some(())
+        });
+    }
+    // One dies, and the other one does not notice.
+    let (coder, writer) = (home.pid("coder"), home.pid("writer"));
+    processes::signal(coder, Signal::KILL);
+    assert!(ports[1].healthy());
+    home.until_report("coder", "its restart", |report| report["state"] == "ready" && report["pid"] != coder);
+    assert_eq!(home.pid("writer"), writer);
+    assert!(ports.iter().all(Port::healthy));
+    let said = patient(&home, "gateway restart coder --ready").ok();
+    assert!(said.starts_with("coder: restarted, ready (pid "), "{said}");
+    let report = home.report("coder");
+    assert_eq!(report["deaths"][0]["exitcode"], 75, "{report}");
+    assert!(ports.iter().all(Port::healthy));
+    stopped(&mut home);
+}
+
+#[test]
+fn real_hermes_whose_port_is_taken_failed_for_good_and_says_why() {
+    let mut home = with_hermes();
+    home.up_quietly();
+    let coder = profile(&home, "coder");
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let env = home.profile_dir("coder").join(".env");
+    let text = fs::read_to_string(&env).unwrap();
+    let number = taken.local_addr().unwrap().port();
+    fs::write(env, text.replace(&format!("PORT={}", coder.number), &format!("PORT={number}"))).unwrap();
+    let ran = patient(&home, "gateway start coder --ready --timeout 60");
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.err.contains("failed for good: exit 78: configuration error"), "{ran:?}");
+    let report = home.report("coder");
+    assert_eq!(
+        (&report["state"], &report["desired_state"]),
+        (&"failed".into(), &"running".into()),
+        "{report}"
+    );
+    stopped(&mut home);
+}

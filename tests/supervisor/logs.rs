@@ -1,0 +1,291 @@
+//! The pipe between a service and its logger, which outlives both.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::support::World;
+use crate::support::service::Service;
+
+/// Writes each line before it reads the next one, so it never holds more than one.
+const LINE_BY_LINE: &str = "while IFS= read -r line; do echo \"$line\" >> lines; done; echo end >> lines";
+
+/// Writes the lines `PID 1`, `PID 2`, … and notes each one that it has written in `written`.
+const COUNTS: &str = "n=0; while :; do n=$((n + 1)); echo \"$$ $n\"; echo \"$$ $n\" > written; done";
+
+/// Returns the numbers of each life, in the order of the file, and checks that no life's lines are mixed up.
+fn lives(text: &str) -> Vec<(String, Vec<u64>)> {
+    let mut lives: Vec<(String, Vec<u64>)> = Vec::new();
+    for line in text.lines().filter(|line| *line != "end") {
+        let (life, number) = line.split_once(' ').unwrap_or_else(|| panic!("a torn line `{line}`"));
+        let number = number.parse().unwrap_or_else(|_| panic!("a torn line `{line}`"));
+        match lives.last_mut() {
+            Some((last, numbers)) if last == life => numbers.push(number),
+            _ => {
+                assert!(!lives.iter().any(|(earlier, _)| earlier == life), "{life} appears again");
+                lives.push((life.to_owned(), vec![number]));
+            }
+        }
+    }
+    lives
+}
+
+fn is_gapless((_, numbers): &(String, Vec<u64>)) -> bool {
+    (1..).zip(numbers).all(|(expected, &number)| expected == number)
+}
+
+/// Waits until the present life of the service has written so many lines.
+fn until_it_counts(service: &Service, at_least: u64) {
+    let life = service.pid().to_string();
+    service.until_file("written", "a few more lines", |text| {
+        let noted = text.trim().split_once(' ');
+        noted.is_some_and(|(of, n)| of == life && n.parse::<u64>().is_ok_and(|n| n >= at_least))
+    });
+}
+
+#[test]
+fn what_a_service_writes_comes_to_its_logger() {
+    let world = World::started();
+    let mut service =
+        world.service("web").run("echo hello; echo there; exec sleep 3600").log("exec cat >> lines").place();
+    service.hear("su");
+    service.logger().hear("su");
+    assert_eq!(service.logger().until_lines("lines", 2), ["hello", "there"]);
+    assert!(!world.said().contains("hello"), "{}", world.said());
+}
+
+#[test]
+fn what_the_finish_script_writes_comes_to_the_logger_as_well() {
+    let world = World::started();
+    let mut service = world
+        .service("web")
+        .run("echo run; exit 1")
+        .finish("echo finish $1; exit 125")
+        .log("exec cat >> lines")
+        .place();
+    service.hear("sudOD");
+    assert_eq!(service.logger().until_lines("lines", 2), ["run", "finish 1"]);
+}
+
+#[test]
+fn no_line_is_lost_or_doubled_however_often_the_service_is_killed() {
+    let world = World::started();
+    let mut service = world.service("web").run(COUNTS).log(LINE_BY_LINE).data("backoff-max", 1).place();
+    service.hear("su");
+    for _ in 0..15 {
+        until_it_counts(&service, 20);
+        service.send("k");
+        service.hear("dDu");
+    }
+    service.send("d");
+    service.hear("dD");
+    // What it has written is in the pipe at least, and the logger ends only when it has read all of that.
+    let written = fs::read_to_string(service.path("written")).unwrap();
+    let mut world = world;
+    assert!(world.stop().success());
+    let text = fs::read_to_string(service.path("log/lines")).unwrap();
+    assert!(text.ends_with("end\n"), "the logger was told by the end of its input");
+    let lives = lives(&text);
+    assert!(lives.len() >= 15, "{} lives", lives.len());
+    for life in &lives {
+        assert!(is_gapless(life), "{life:?}");
+    }
+    assert!(written.is_empty() || text.contains(&format!("\n{written}")), "{written}");
+}
+
+#[test]
+fn a_killed_logger_costs_at_most_the_line_in_its_hands_and_the_service_does_not_notice() {
+    let world = World::started();
+    let mut service = world.service("web").run(COUNTS).log(LINE_BY_LINE).place();
+    service.logger().set("backoff-max", 1);
+    service.hear("su");
+    service.logger().hear("su");
+    let pid = service.pid();
+    let mut reached = 0;
+    for _ in 0..10 {
+        reached += 200;
+        until_it_counts(&service, reached);
+        service.logger().send("k");
+        service.logger().hear("dDu");
+    }
+    until_it_counts(&service, reached + 200);
+    assert_eq!((service.pid(), service.unheard().as_str()), (pid, ""), "the service ran on");
+    let mut world = world;
+    assert!(world.stop().success());
+    let text = fs::read_to_string(service.path("log/lines")).unwrap();
+    // A line in the hands of a logger that is killed is lost, or its head is: then the tail comes as a line.
+    let life = format!("{pid} ");
+    let numbers: Vec<u64> = text.lines().filter_map(|line| line.strip_prefix(&life)?.parse().ok()).collect();
+    let last = *numbers.last().unwrap();
+    assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "in order and none twice");
+    let missing = last - u64::try_from(numbers.len()).unwrap();
+    assert!(missing <= 10, "{missing} lines of {last} are lost");
+    assert!(last >= reached, "{last}");
+}
+
+#[test]
+fn no_line_is_lost_when_s6_log_and_its_service_are_restarted_again_and_again() {
+    let world = World::started();
+    // On SIGTERM s6-log writes what it has read, up to the end of the line, and ends.
+    let mut service = world
+        .service("web")
+        .run(COUNTS)
+        .log("exec s6-log -b n1 s100000000 ./dir")
+        .data("backoff-max", 1)
+        .place();
+    service.hear("su");
+    service.logger().hear("su");
+    for n in 0..12 {
+        until_it_counts(&service, 50);
+        if n % 3 == 0 {
+            service.send("k");
+            service.hear("dDu");
+        } else {
+            service.logger().send("t");
+            service.logger().hear("dDu");
+        }
+    }
+    let mut world = world;
+    assert!(world.stop().success());
+    let text = fs::read_to_string(service.path("log/dir/current")).unwrap();
+    let lives = lives(&text);
+    assert!(lives.len() >= 4, "{} lives", lives.len());
+    for life in &lives {
+        assert!(is_gapless(life), "{} of {}", life.0, life.1.len());
+    }
+}
+
+#[test]
+fn the_last_words_of_a_service_are_on_file_after_the_end() {
+    let mut world = World::started();
+    let mut services: Vec<Service> = (0..10)
+        .map(|n| {
+            world
+                .service(format!("s{n}"))
+                .run("trap 'echo last words; exit 0' TERM; : > ready; sleep 3600 & wait")
+                .finish("echo very last words")
+                .log("while IFS= read -r line; do echo \"$line\" >> lines; done; echo end >> lines")
+                .place()
+        })
+        .collect();
+    for service in &mut services {
+        service.hear("su");
+        service.until_file("ready", "the trap", |_| true);
+    }
+    assert!(world.stop().success());
+    for service in &mut services {
+        assert_eq!(
+            fs::read_to_string(service.path("log/lines")).unwrap(),
+            "last words\nvery last words\nend\n"
+        );
+        service.hear("dDx");
+        service.logger().hear("sudDx");
+        assert_eq!(service.logger().status().last.exit_code(), Some(0), "it ended by itself");
+    }
+}
+
+#[test]
+fn lines_written_while_the_logger_is_down_wait_for_it() {
+    let world = World::started();
+    let mut service = world
+        .service("web")
+        .run("echo one; echo two; : > written; exec sleep 3600")
+        .log(LINE_BY_LINE)
+        .prepare(|dir| fs::write(dir.join("log/down"), "").unwrap())
+        .place();
+    service.hear("su");
+    service.logger().hear("s");
+    service.until_file("written", "two lines", |_| true);
+    service.send("k");
+    service.hear("dDu");
+    service.logger().send("u");
+    service.logger().hear("u");
+    assert_eq!(service.logger().until_lines("lines", 4), ["one", "two", "one", "two"]);
+}
+
+#[test]
+fn a_logger_is_supervised_like_any_service() {
+    let world = World::started();
+    let mut service = world.service("web").stays().log("exec cat >> lines").place();
+    service.hear("su");
+    let logger = service.logger();
+    logger.hear("su");
+    let pid = logger.pid();
+    logger.send("k");
+    logger.hear("dDu");
+    assert_ne!(logger.pid(), pid);
+    logger.send("d");
+    logger.hear("dD");
+    logger.send("u");
+    logger.hear("u");
+}
+
+#[test]
+fn an_x_for_the_service_or_its_logger_keeps_the_pipe() {
+    let world = World::started();
+    let body = "while read line < go; do echo \"$line\"; done";
+    let mut service = world.service("web").run(body).log(LINE_BY_LINE).gate("go").place();
+    service.hear("su");
+    service.logger().hear("su");
+    service.pass("go", "one");
+    service.logger().until_lines("lines", 1);
+    service.send("xk");
+    service.hear("dDxsu");
+    service.pass("go", "two");
+    service.logger().until_lines("lines", 2);
+    service.logger().send("xk");
+    service.logger().hear("dDxsu");
+    service.pass("go", "three");
+    assert_eq!(service.logger().until_lines("lines", 3), ["one", "two", "three"]);
+    assert_eq!(service.unheard(), "");
+}
+
+#[test]
+fn a_log_that_is_no_directory_is_no_logger() {
+    let world = World::started();
+    let mut service =
+        world.service("web").run("echo hello; exec sleep 3600").file("log", "old lines").place();
+    service.hear("su");
+    world.until_said("hello");
+}
+
+#[test]
+fn a_service_whose_logger_became_unacceptable_writes_on_until_it_is_mended() {
+    let world = World::started();
+    let body = "while read line < go; do echo \"$line\"; done";
+    let mut service = world.service("web").run(body).log(LINE_BY_LINE).gate("go").place();
+    service.hear("su");
+    service.logger().hear("su");
+    let log = service.path("log");
+    let permit = |mode| fs::set_permissions(&log, fs::Permissions::from_mode(mode)).unwrap();
+    permit(0o777);
+    service.logger().send("xk");
+    service.logger().hear("dDx");
+    world.until_said("no longer supervised");
+    service.pass("go", "one");
+    service.send_and_see("c");
+    world.rescan();
+    permit(0o755);
+    service.pass("go", "two");
+    world.rescan();
+    service.logger().hear("su");
+    assert_eq!(service.logger().until_lines("lines", 2), ["one", "two"]);
+    assert_eq!(service.unheard(), "", "its pipe was never closed");
+}
+
+#[test]
+fn a_service_whose_logger_cannot_be_started_runs_and_its_lines_wait() {
+    let world = World::started();
+    let mut service = world
+        .service("web")
+        .run("echo one; exec sleep 3600")
+        .log("")
+        .prepare(|dir| fs::remove_file(dir.join("log/run")).unwrap())
+        .place();
+    service.hear("su");
+    service.logger().hear("s");
+    service.logger().until_policy("a failed start", |policy| policy.reason.is_some());
+    service.logger().rewrite_run(LINE_BY_LINE);
+    service.logger().send("u");
+    service.logger().hear("u");
+    assert_eq!(service.logger().until_lines("lines", 1), ["one"]);
+}

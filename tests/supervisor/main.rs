@@ -1,0 +1,29 @@
+//! The supervisor as a black box: the real binary on a scandir of its own, watched through what it promises.
+//!
+//! Each module is a chapter. Every test ends with the supervisor told to stop, which must succeed and leave no process.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a panic in a test says what is wrong"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod backoff;
+mod birth;
+mod commands;
+mod deaths;
+mod failed_starts;
+mod hostile;
+mod logs;
+mod many;
+mod numbers;
+mod owners;
+mod readiness;
+mod s6_tools;
+mod scandir;
+mod shutdown;
+mod stopping;
+mod withdrawal;

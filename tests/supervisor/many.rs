@@ -1,0 +1,208 @@
+//! Many services, many cycles, and nothing to do.
+
+use std::fs;
+
+use gatevisor_wire::scan::ScanCommand;
+use rustix::event::{Timespec, poll};
+
+use crate::support::processes::{self, children};
+use crate::support::service::Service;
+use crate::support::{World, waiting};
+
+#[test]
+fn two_hundred_services_are_all_up_at_once_and_all_gone_after_the_end() {
+    let mut world = World::new();
+    let mut services: Vec<Service> = (0..200)
+        .map(|n| {
+            let builder = world.service(format!("s{n}")).stays();
+            if n % 10 == 0 { builder.log("exec cat > lines").place() } else { builder.place() }
+        })
+        .collect();
+    world.start();
+    for service in &mut services {
+        service.hear("su");
+        assert!(service.status().is_up());
+    }
+    let pids: std::collections::HashSet<i32> = services.iter().map(Service::pid).collect();
+    assert_eq!(pids.len(), 200);
+    assert!(world.stop().success());
+    for service in &mut services {
+        service.hear("dDx");
+        assert_eq!((service.status().pid, service.dir.supervised().unwrap()), (None, false));
+        assert!(service.try_send("u").is_err());
+    }
+}
+
+#[test]
+fn two_hundred_services_killed_at_once_are_all_up_again() {
+    let mut world = World::new();
+    let mut services: Vec<Service> =
+        (0..200).map(|n| world.service(format!("s{n}")).stays().place()).collect();
+    world.start();
+    for service in &mut services {
+        service.hear("su");
+    }
+    for service in &services {
+        processes::signal(service.pid(), rustix::process::Signal::KILL);
+    }
+    for service in &mut services {
+        service.hear("dDu");
+    }
+    let mut running: Vec<i32> = services.iter().map(Service::pid).collect();
+    running.sort_unstable();
+    let mut children = children(world.pid());
+    children.sort_unstable();
+    assert_eq!(children, running, "no zombie, and nothing runs twice");
+}
+
+#[test]
+fn fifty_lives_of_a_service_leave_no_descriptor_behind() {
+    let world = World::started();
+    let mut service = world
+        .service("web")
+        .run("echo >&3; exec sleep 3600")
+        .finish("exit 0")
+        .log("exec cat > lines")
+        .file("notification-fd", "3\n")
+        .place();
+    service.hear("suU");
+    service.logger().hear("su");
+    service.send_and_see("c");
+    service.logger().send_and_see("c");
+    let before = processes::descriptors(world.pid());
+    for n in 0..50 {
+        if n % 5 == 0 {
+            service.logger().send("k");
+            service.logger().hear("dDu");
+        }
+        service.send("k");
+        service.hear("dDuU");
+    }
+    service.send_and_see("c");
+    service.logger().send_and_see("c");
+    let after = processes::descriptors(world.pid());
+    assert_eq!(before.len(), after.len(), "{before:#?} {after:#?}");
+}
+
+#[test]
+fn fifty_failed_starts_leave_no_descriptor_behind() {
+    let world = World::started();
+    let mut service =
+        world.service("web").stays().file("notification-fd", "3\n").data("backoff-max", 1).place();
+    service.hear("su");
+    service.send_and_see("c");
+    let before = processes::descriptors(world.pid());
+    fs::rename(service.path("run"), service.path("not-run")).unwrap();
+    service.send("k");
+    service.hear("dD");
+    service.until_policy("many failed starts", |policy| policy.failures > 50);
+    fs::rename(service.path("not-run"), service.path("run")).unwrap();
+    service.hear("u");
+    service.send_and_see("c");
+    let after = processes::descriptors(world.pid());
+    assert_eq!(before.len(), after.len(), "{before:#?} {after:#?}");
+}
+
+#[test]
+fn fifty_slots_that_came_and_went_leave_no_descriptor_behind() {
+    let world = World::started();
+    let mut other = world.service("other").stays().place();
+    other.hear("su");
+    other.send_and_see("c");
+    let before = processes::descriptors(world.pid());
+    for n in 0..50 {
+        let builder = world.service("web").stays().file("notification-fd", "3\n");
+        let mut service = if n % 2 == 0 { builder.place() } else { builder.log("exec cat > lines").place() };
+        service.hear("su");
+        if n % 2 == 1 {
+            service.logger().hear("su");
+        }
+        let hidden = service.hide();
+        service.hear("dDx");
+        if n % 2 == 1 {
+            service.logger().hear("dDx");
+        }
+        fs::remove_dir_all(hidden).unwrap();
+    }
+    other.send_and_see("c");
+    let after = processes::descriptors(world.pid());
+    assert_eq!(before.len(), after.len(), "{before:#?} {after:#?}");
+}
+
+#[test]
+fn fifty_refused_slots_leave_no_descriptor_behind() {
+    let world = World::started();
+    let mut other = world.service("other").stays().place();
+    other.hear("su");
+    other.send_and_see("c");
+    let before = processes::descriptors(world.pid());
+    let mut services = Vec::new();
+    for n in 0..50 {
+        let builder = world.service(format!("s{n}")).stays();
+        services.push(match n % 3 {
+            0 => builder.file("supervise", "a file").place(),
+            1 => builder.file("supervise/control", "a file").place(),
+            _ => builder.log("").file("log/supervise", "a file").place(),
+        });
+    }
+    world.until_said("s49 is not supervised");
+    other.send_and_see("c");
+    let after = processes::descriptors(world.pid());
+    assert_eq!(before.len(), after.len(), "{before:#?} {after:#?}");
+}
+
+#[test]
+fn a_supervisor_with_nothing_to_do_does_nothing() {
+    let mut world = World::new();
+    let mut services: Vec<Service> = (0..100)
+        .map(|n| {
+            let builder = world.service(format!("s{n}")).stays();
+            match n % 4 {
+                0 => builder.down().place(),
+                1 => builder.log("exec cat > lines").place(),
+                2 => builder.file("notification-fd", "3\n").file("timeout-kill", "1000\n").place(),
+                _ => builder.place(),
+            }
+        })
+        .collect();
+    world.start();
+    for (n, service) in services.iter_mut().enumerate() {
+        service.hear(if n % 4 == 0 { "s" } else { "su" });
+        if n % 4 == 1 {
+            service.logger().hear("su");
+        }
+    }
+    world.scan_command(ScanCommand::Reap);
+    services[1].send_and_see("c");
+    // It has done what it was asked for when it sleeps.
+    let pid = world.pid();
+    waiting::polled("the supervisor asleep", || processes::stat(pid).filter(|stat| stat.state == 'S'));
+    let switches = |pid| {
+        (
+            processes::status_line(pid, "voluntary_ctxt_switches"),
+            processes::status_line(pid, "nonvoluntary_ctxt_switches"),
+        )
+    };
+    // A process that waits for nothing but events cannot be seen to do so by an event: this one pause is the
+    // measurement itself. Twice, for it may have slept on its way to rest the first time.
+    let pause = Timespec { tv_sec: 1, tv_nsec: 0 };
+    let _ = poll(&mut [], Some(&pause));
+    let before = switches(pid);
+    let _ = poll(&mut [], Some(&pause));
+    assert_eq!(switches(pid), before, "it was woken by nobody and ran all the same");
+}
+
+#[test]
+fn a_busy_neighbour_does_not_keep_others_from_being_heard() {
+    let world = World::started();
+    let mut busy =
+        world.service("busy").run("exit 75").data("backoff-max", 1).file("data/restart-codes", "").place();
+    let mut calm = world.service("calm").stays().place();
+    busy.hear("sudDudD");
+    calm.hear("su");
+    for _ in 0..20 {
+        calm.send("k");
+        calm.hear("dDu");
+    }
+    busy.send("d");
+}

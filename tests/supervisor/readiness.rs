@@ -1,0 +1,151 @@
+//! Services that say themselves when they are ready.
+
+use std::fs;
+
+use crate::support::World;
+use crate::support::processes;
+use crate::support::service::STAY;
+
+#[test]
+fn a_service_is_ready_when_it_writes_a_newline_to_its_descriptor_whatever_number_that_has() {
+    let world = World::started();
+    for fd in [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 100] {
+        let run = format!("#!/bin/bash\nread line < go\necho ready >&{fd}\nexec sleep 3600\n");
+        let mut service = world
+            .service(format!("s{fd}"))
+            .executable("run", &run)
+            .file("notification-fd", &format!("{fd}\n"))
+            .gate("go")
+            .place();
+        service.hear("su");
+        assert!(!service.status().ready, "{fd}");
+        service.pass("go", "go");
+        service.hear("U");
+        let status = service.status();
+        assert!(status.ready && status.is_up() && status.ready_at >= status.changed, "{fd}: {status:?}");
+    }
+}
+
+#[test]
+fn only_the_newline_counts() {
+    let world = World::started();
+    let mut service = world
+        .service("web")
+        .run("printf 'not yet' >&3; : > begun; read line < go; printf ' but now\\n and more' >&3; exec sleep 3600")
+        .file("notification-fd", "3\n")
+        .gate("go")
+        .place();
+    service.hear("su");
+    service.until_file("begun", "the first write", |_| true);
+    assert!(!service.send_and_see("c").ready);
+    assert_eq!(service.unheard(), "");
+    service.pass("go", "go");
+    service.hear("U");
+    assert!(service.send_and_see("c").ready);
+    assert_eq!(service.unheard(), "");
+}
+
+#[test]
+fn a_service_that_never_says_so_is_never_ready() {
+    let world = World::started();
+    let mut service = world.service("web").stays().file("notification-fd", "3\n").place();
+    service.hear("su");
+    assert!(!service.send_and_see("c").ready);
+    service.send("k");
+    service.hear("dDu");
+}
+
+#[test]
+fn a_service_that_closes_its_descriptor_without_a_word_is_never_ready_and_costs_nothing() {
+    let world = World::started();
+    let mut other = world.service("other").stays().place();
+    other.hear("su");
+    other.send_and_see("c");
+    let pipes = || {
+        let descriptors = processes::descriptors(world.pid());
+        descriptors.into_iter().filter(|line| line.contains("pipe:")).collect::<Vec<_>>()
+    };
+    let before = pipes();
+    let mut service = world
+        .service("web")
+        .run("exec 3>&-; : > closed; exec sleep 3600")
+        .file("notification-fd", "3\n")
+        .place();
+    service.hear("su");
+    service.until_file("closed", "the end of the descriptor", |_| true);
+    assert!(!service.send_and_see("c").ready);
+    // The pipe is gone from the supervisor as well: it does not look at it again and again.
+    other.send_and_see("c");
+    assert_eq!(pipes(), before);
+}
+
+#[test]
+fn a_service_without_a_number_is_not_heard() {
+    let world = World::started();
+    let mut service = world.service("web").run(&format!("echo ready >&3\n{STAY}")).place();
+    // Its shell complains that there is no such descriptor, and it runs on.
+    service.hear("su");
+    assert!(!service.send_and_see("c").ready);
+    assert_eq!(service.unheard(), "");
+}
+
+#[test]
+fn readiness_is_of_one_life() {
+    let world = World::started();
+    let mut service = world
+        .service("web")
+        .run("read line < go; echo >&3; exec sleep 3600")
+        .file("notification-fd", "3\n")
+        .gate("go")
+        .place();
+    service.hear("su");
+    for _ in 0..10 {
+        service.pass("go", "go");
+        service.hear("U");
+        service.send("k");
+        service.hear("dDu");
+        assert!(!service.status().ready);
+    }
+    service.pass("go", "go");
+    service.hear("U");
+}
+
+#[test]
+fn a_service_that_is_ready_and_dies_at_once_is_heard_in_order() {
+    let world = World::started();
+    let mut service =
+        world.service("web").run("echo >&3; exit 75").finish("exit 0").file("notification-fd", "3\n").place();
+    service.hear("s");
+    for _ in 0..5 {
+        service.hear("uU");
+        service.hear("dD");
+    }
+    service.send("d");
+}
+
+#[test]
+fn the_number_is_read_at_each_start() {
+    let world = World::started();
+    let mut service =
+        world.service("web").run("echo >&5; exec sleep 3600").file("notification-fd", "4\n").place();
+    service.hear("su");
+    assert!(!service.send_and_see("c").ready);
+    fs::write(service.path("notification-fd"), "5\n").unwrap();
+    service.send("k");
+    service.hear("dDuU");
+}
+
+#[test]
+fn what_a_service_writes_after_it_is_ready_hurts_nobody() {
+    let world = World::started();
+    let mut service = world
+        .service("web")
+        .run("echo >&3; yes >&3 2>/dev/null; echo $? > yes; exec sleep 3600")
+        .file("notification-fd", "3\n")
+        .place();
+    service.hear("suU");
+    // Its pipe is closed at our end: the writer is told so by a signal and ends.
+    service.until_lines("yes", 1);
+    assert!(service.send_and_see("c").ready);
+    assert_eq!(service.unheard(), "");
+}

@@ -1,0 +1,339 @@
+//! Which entries of the scandir are supervised, and when.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Stdio;
+
+use gatevisor_wire::scan::ScanCommand;
+use rustix::process::Signal;
+
+use crate::support::service::Service;
+use crate::support::{World, waiting};
+
+/// A way to ask the supervisor for something.
+type Ask = fn(&World);
+
+#[test]
+fn services_that_are_there_at_the_start_and_those_that_come_later_are_supervised() {
+    let mut world = World::new();
+    let mut early = world.service("early").stays().place();
+    world.start();
+    early.hear("su");
+    let mut late = world.service("late").stays().place();
+    late.hear("su");
+    assert_eq!(early.unheard(), "", "a rescan does nothing to what is there already");
+}
+
+#[test]
+fn a_service_that_came_without_a_word_is_found_by_the_next_rescan_whichever_way_it_is_asked_for() {
+    let world = World::started();
+    let asks: [(&str, Ask); 5] = [
+        ("hangup", |world| world.signal(Signal::HUP)),
+        ("a", |world| world.scan_command(ScanCommand::Rescan)),
+        ("h", |world| world.scan_command(ScanCommand::Hangup)),
+        ("hangup-again", |world| world.signal(Signal::HUP)),
+        ("a-again", |world| world.scan_command(ScanCommand::Rescan)),
+    ];
+    for (name, ask) in asks {
+        // Placed under a name that is skipped, then renamed without telling anybody.
+        let mut service = world.service(format!(".{name}")).stays().place();
+        fs::rename(service.dir.path(), world.scandir().join(name)).unwrap();
+        ask(&world);
+        service.hear("su");
+    }
+}
+
+#[test]
+fn entries_with_a_dot_and_entries_that_are_no_directories_are_skipped() {
+    let mut world = World::new();
+    let mut hidden = world.service(".hidden").stays().place();
+    fs::write(world.scandir().join("a-file"), "").unwrap();
+    symlink("/nonexistent", world.scandir().join("dangling")).unwrap();
+    drop(waiting::fifo(&world.scandir().join("a-fifo")));
+    let mut seen = world.service("seen").stays().place();
+    world.start();
+    seen.hear("su");
+    world.signal(Signal::HUP);
+    seen.send("k");
+    seen.hear("dDu");
+    assert_eq!(hidden.unheard(), "");
+    assert!(!hidden.path("supervise").exists());
+}
+
+#[test]
+fn a_slot_may_be_a_symbolic_link() {
+    let mut world = World::new();
+    let mut service = world.service(".real").run("pwd -P > at; exec sleep 3600").place();
+    let elsewhere = world.root().join("elsewhere");
+    fs::rename(service.dir.path(), &elsewhere).unwrap();
+    symlink("../elsewhere", world.scandir().join("linked")).unwrap();
+    world.start();
+    service.hear("su");
+    let at = waiting::until(&elsewhere, "the place", || {
+        fs::read_to_string(elsewhere.join("at")).ok().filter(|text| text.ends_with('\n'))
+    });
+    assert_eq!(at.trim_end(), fs::canonicalize(&elsewhere).unwrap().to_str().unwrap());
+    // Without the link it is let go, and its directory is left as it is.
+    fs::remove_file(world.scandir().join("linked")).unwrap();
+    service.hear("dDx");
+    assert!(elsewhere.join("run").exists());
+}
+
+#[test]
+fn a_link_that_was_dangling_is_supervised_when_its_target_is_there_at_the_next_rescan() {
+    let world = World::started();
+    symlink("../elsewhere", world.scandir().join("linked")).unwrap();
+    world.rescan();
+    let mut other = world.service("other").stays().place();
+    other.hear("su");
+    let mut service = world.service(".real").stays().place();
+    fs::rename(service.dir.path(), world.root().join("elsewhere")).unwrap();
+    world.rescan();
+    service.hear("su");
+}
+
+#[test]
+fn a_linked_slot_whose_target_is_gone_is_let_go_at_the_next_rescan() {
+    let world = World::started();
+    let mut service = world.service(".real").stays().place();
+    let elsewhere = world.root().join("elsewhere");
+    fs::rename(service.dir.path(), &elsewhere).unwrap();
+    symlink("../elsewhere", world.scandir().join("linked")).unwrap();
+    world.rescan();
+    service.hear("su");
+    fs::rename(&elsewhere, world.root().join("moved")).unwrap();
+    world.rescan();
+    service.hear("dDx");
+}
+
+#[test]
+fn a_link_that_points_elsewhere_now_is_another_service() {
+    let world = World::started();
+    let mut slots: Vec<Service> = ["one", "two"]
+        .map(|name| {
+            let service = world.service(format!(".{name}")).stays().place();
+            fs::rename(service.dir.path(), world.root().join(name)).unwrap();
+            service
+        })
+        .into_iter()
+        .collect();
+    let point_at = |name: &str| {
+        symlink(format!("../{name}"), world.scandir().join(".link")).unwrap();
+        fs::rename(world.scandir().join(".link"), world.scandir().join("linked")).unwrap();
+        world.rescan();
+    };
+    point_at("one");
+    slots[0].hear("su");
+    point_at("two");
+    slots[0].hear("dDx");
+    slots[1].hear("su");
+}
+
+#[test]
+fn a_directory_that_is_there_under_two_names_is_supervised_once() {
+    let world = World::started();
+    let mut service = world.service(".real").run("echo \"$1\" >> lives; exec sleep 3600").place();
+    fs::rename(service.dir.path(), world.root().join("elsewhere")).unwrap();
+    symlink("../elsewhere", world.scandir().join("one")).unwrap();
+    world.rescan();
+    service.hear("su");
+    symlink("../elsewhere", world.scandir().join("two")).unwrap();
+    world.rescan();
+    let said = world.until_said("two is not supervised");
+    assert!(said.contains("directory of `one`"), "{said}");
+    world.signal(Signal::HUP);
+    // When the first name goes, the second one's turn has come.
+    fs::remove_file(world.scandir().join("one")).unwrap();
+    service.hear("dDxsu");
+    let lives = waiting::until(&world.root().join("elsewhere"), "two lives", || {
+        fs::read_to_string(world.root().join("elsewhere/lives"))
+            .ok()
+            .filter(|lives| lives.lines().count() == 2)
+    });
+    assert_eq!(lives, "one\ntwo\n");
+}
+
+#[test]
+fn the_directory_of_a_logger_is_no_service_of_its_own() {
+    let world = World::started();
+    let mut service = world.service("web").stays().log("exec cat > lines").place();
+    service.hear("su");
+    service.logger().hear("su");
+    symlink("web/log", world.scandir().join("logger")).unwrap();
+    world.rescan();
+    world.until_said("logger is not supervised");
+    service.logger().send("k");
+    service.logger().hear("dDu");
+}
+
+#[test]
+fn a_slot_that_became_unacceptable_is_let_go_with_its_logger_after_an_x_and_taken_again_when_it_is_mended() {
+    let world = World::started();
+    let mut service = world.service("web").stays().log("exec cat > lines").place();
+    service.hear("su");
+    service.logger().hear("su");
+    fs::set_permissions(service.dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    service.send("xk");
+    service.hear("dDx");
+    service.logger().hear("dDx");
+    world.until_said("web is not supervised");
+    assert_eq!(service.logger().unheard(), "");
+    fs::set_permissions(service.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    world.rescan();
+    service.hear("su");
+    service.logger().hear("su");
+}
+
+#[test]
+fn names_of_251_bytes_work_and_longer_ones_are_skipped_with_a_warning() {
+    let mut world = World::new();
+    let longest = "n".repeat(251);
+    let mut service = world.service(&longest).stays().log("echo \"$1\" > name; exec cat").place();
+    // Its dotted name in the making would be too long for some file systems, so it is made under a shorter one.
+    let too_long = "m".repeat(252);
+    let mut refused = world.service(".refused").stays().place();
+    fs::rename(refused.dir.path(), world.scandir().join(&too_long)).unwrap();
+    world.start();
+    service.hear("su");
+    service.logger().hear("su");
+    assert_eq!(service.logger().until_lines("name", 1), [format!("{longest}/log")]);
+    let said = world.until_said("at most 251 bytes");
+    assert!(said.contains(&too_long), "{said}");
+    assert_eq!(refused.unheard(), "");
+    assert!(!world.scandir().join(too_long).join("supervise").exists());
+}
+
+#[test]
+fn a_name_that_is_no_text_is_a_name_all_the_same() {
+    use std::os::unix::ffi::OsStrExt;
+    let world = World::started();
+    let mut service = world
+        .service(std::ffi::OsStr::from_bytes(b"a\xff\n\x1b[31m"))
+        .run("echo \"$1\" > name; exec sleep 3600")
+        .place();
+    service.hear("su");
+    waiting::until(service.dir.path(), "the name", || {
+        fs::read(service.path("name")).ok().filter(|name| name == b"a\xff\n\x1b[31m\n")
+    });
+    fs::remove_file(service.path("run")).unwrap();
+    service.send("k");
+    service.hear("dD");
+    // What the supervisor says of it stays on one line and does not change a terminal's colour.
+    let said = world.until_said("cannot start");
+    assert!(!said.contains('\u{1b}'), "{said:?}");
+    assert!(said.lines().all(|line| line.starts_with("gatevisor: ")), "{said:?}");
+}
+
+#[test]
+fn the_files_that_clients_need_are_made_with_the_modes_of_s6() {
+    let world = World::started();
+    let service = world.service("web").stays().place_unheard();
+    waiting::polled("a status", || service.dir.status().ok());
+    let mode = |entry: &str| fs::metadata(service.path(entry)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode("event"), 0o3730);
+    assert_eq!(mode("supervise"), 0o700);
+    assert_eq!(mode("supervise/control"), 0o600);
+    assert_eq!(mode("supervise/status"), 0o644);
+    assert_eq!(mode("supervise/death_tally"), 0o644);
+}
+
+#[test]
+fn what_is_there_already_keeps_its_mode() {
+    let world = World::started();
+    let mut service = world
+        .service("web")
+        .stays()
+        .prepare(|dir| {
+            fs::create_dir(dir.join("supervise")).unwrap();
+            fs::set_permissions(dir.join("supervise"), fs::Permissions::from_mode(0o711)).unwrap();
+            drop(waiting::fifo(&dir.join("supervise/control")));
+            fs::set_permissions(dir.join("supervise/control"), fs::Permissions::from_mode(0o660)).unwrap();
+            fs::set_permissions(dir.join("event"), fs::Permissions::from_mode(0o1733)).unwrap();
+        })
+        .place();
+    service.hear("su");
+    let mode = |entry: &str| fs::metadata(service.path(entry)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!([mode("supervise"), mode("supervise/control"), mode("event")], [0o711, 0o660, 0o1733]);
+}
+
+#[test]
+fn a_second_supervisor_on_the_same_scandir_says_so_and_exits_100() {
+    let world = World::started();
+    let mut service = world.service("web").stays().place();
+    service.hear("su");
+    let output = world.command().stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(100));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("another supervisor") && said.contains(world.scandir().to_str().unwrap()),
+        "{said}"
+    );
+    service.send("k");
+    service.hear("dDu");
+}
+
+#[test]
+fn a_service_of_another_supervisor_is_not_taken_from_it() {
+    let world = World::started();
+    let mut service = world.service("web").stays().place();
+    service.hear("su");
+    // A second scandir that links to the first one's service.
+    let mut second = World::new();
+    symlink(service.dir.path(), second.scandir().join("web")).unwrap();
+    second.start();
+    let said = second.until_said("web is not supervised");
+    assert!(said.contains("lock"), "{said}");
+    service.send("k");
+    service.hear("dDu");
+    assert!(second.stop().success());
+}
+
+#[test]
+fn a_scandir_that_is_missing_is_made() {
+    let mut world = World::new();
+    let scandir = world.scandir();
+    fs::remove_dir_all(&scandir).unwrap();
+    // Not through `start`, which makes the control FIFO beforehand.
+    let made = waiting::watch(world.root(), rustix::fs::inotify::WatchFlags::CREATE);
+    let mut child = world.command().stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    assert!(waiting::readable(&made, crate::support::soon()));
+    waiting::polled("the supervisor", || gatevisor_client::ScanDir::new(&scandir).running().then_some(()));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    world.start();
+}
+
+#[test]
+fn a_slot_that_was_refused_is_looked_at_again_at_the_next_rescan() {
+    let world = World::started();
+    let mut service = world
+        .service("web")
+        .stays()
+        .prepare(|dir| fs::set_permissions(dir, fs::Permissions::from_mode(0o777)).unwrap())
+        .place();
+    world.until_said("web is not supervised");
+    fs::set_permissions(service.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    world.rescan();
+    service.hear("su");
+}
+
+#[test]
+fn a_supervisor_that_was_killed_leaves_a_tree_that_the_next_one_can_take() {
+    let mut world = World::started();
+    let mut service = world.service("web").run("exec sleep 3600").log("exec cat >> lines").place();
+    service.hear("su");
+    service.logger().hear("su");
+    world.kill();
+    assert!(!service.dir.supervised().unwrap());
+    // Nobody supervises what it left; an operator would end it.
+    for pid in world.processes() {
+        if let Some(held) = crate::support::processes::Held::of(pid) {
+            held.kill();
+        }
+    }
+    world.start();
+    service.hear("su");
+    service.logger().hear("su");
+    assert!(service.status().is_up());
+}

@@ -1,0 +1,318 @@
+//! Slots that go away while they are supervised, and names that are used again.
+
+use std::fs;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::process::Signal;
+
+use crate::support::processes::Held;
+use crate::support::service::Service;
+use crate::support::{World, waiting};
+
+/// Deletes a directory into which the supervisor may still write.
+fn remove(path: &std::path::Path) {
+    while let Err(error) = fs::remove_dir_all(path) {
+        assert_eq!(error.kind(), std::io::ErrorKind::DirectoryNotEmpty, "{}", path.display());
+    }
+}
+
+fn up(world: &World) -> Service {
+    let mut service = world.service("web").stays().place();
+    service.hear("su");
+    service
+}
+
+#[test]
+fn a_service_whose_directory_is_renamed_away_is_brought_down_without_a_command() {
+    let world = World::started();
+    let mut service = up(&world);
+    let held = Held::of(service.pid()).unwrap();
+    let hidden = service.hide();
+    service.hear("dDx");
+    assert!(held.is_gone());
+    // What it was last is on record where it went.
+    let moved = gatevisor_client::ServiceDir::new(hidden);
+    assert_eq!(moved.status().unwrap().last.signal(), Some(15));
+    // The letter comes an instant before the supervisor lets go.
+    waiting::polled("the end of supervision", || (!moved.supervised().unwrap()).then_some(()));
+}
+
+#[test]
+fn a_service_whose_directory_is_deleted_is_brought_down_without_a_command() {
+    let world = World::started();
+    let service = up(&world);
+    let held = Held::of(service.pid()).unwrap();
+    remove(service.dir.path());
+    held.until_gone("the service");
+    let mut next = up(&world);
+    next.send("k");
+    next.hear("dDu");
+}
+
+#[test]
+fn a_service_that_ignores_the_down_signal_is_killed_when_its_directory_is_gone() {
+    let world = World::started();
+    let mut service = world.service("web").run("trap '' TERM; : > stubborn; exec sleep 3600").place();
+    service.hear("su");
+    service.until_file("stubborn", "the trap", |_| true);
+    // There is no time to kill in it: the supervisor has one of its own for this.
+    service.hide();
+    service.hear("dDx");
+}
+
+#[test]
+fn a_finish_script_that_never_ends_does_not_keep_the_name_of_a_slot_that_is_gone() {
+    let world = World::started();
+    let mut service = world
+        .service("web")
+        .stays()
+        .finish("read line < never")
+        .file("timeout-finish", "0\n")
+        .gate("never")
+        .place();
+    service.hear("su");
+    service.send("k");
+    service.hear("d");
+    service.hide();
+    service.hear("Dx");
+    up(&world);
+}
+
+#[test]
+fn a_finish_script_that_begins_after_the_slot_is_gone_has_no_more_time_than_the_service() {
+    let world = World::started();
+    let mut service = world
+        .service("web")
+        .stays()
+        .finish("read line < never")
+        .file("timeout-finish", "0\n")
+        .gate("never")
+        .place();
+    service.hear("su");
+    service.hide();
+    service.hear("dDx");
+}
+
+#[test]
+fn a_slot_that_waits_for_its_next_start_is_gone_at_once() {
+    let world = World::started();
+    let mut service = world
+        .service("web")
+        .run("exit 1")
+        .data("backoff-first", 1_000_000)
+        .data("backoff-max", 1_000_000)
+        .place();
+    service.hear("sudDudD");
+    service.hide();
+    service.hear("x");
+    up(&world);
+}
+
+#[test]
+fn a_name_is_taken_again_only_when_the_old_process_is_gone() {
+    let world = World::started();
+    // Ends only when the test says so.
+    let mut old = world
+        .service("web")
+        .run("trap '' TERM; : > stubborn; read line < go")
+        .file("timeout-kill", "15000\n")
+        .gate("go")
+        .place();
+    old.hear("su");
+    old.until_file("stubborn", "the trap", |_| true);
+    let held = Held::of(old.pid()).unwrap();
+    old.hide();
+    let mut new = world.service("web").stays().place();
+    let mut other = world.service("other").stays().place();
+    other.hear("su");
+    assert!(!held.is_gone());
+    assert_eq!(new.unheard(), "");
+    old.pass("go", "go");
+    old.hear("dDx");
+    new.hear("su");
+    assert!(held.is_gone());
+    assert_eq!(new.policy().restarts, 0);
+}
+
+#[test]
+fn a_logger_that_takes_its_time_keeps_the_name_too() {
+    let world = World::started();
+    let mut old = world.service("web").stays().log("cat > /dev/null; read line < go").place();
+    old.hear("su");
+    old.logger().hear("su");
+    // Made where the logger stands.
+    let mut go = waiting::fifo(&old.path("log/go"));
+    let hidden = old.hide();
+    old.hear("dDx");
+    let mut new = world.service("web").stays().place();
+    let mut other = world.service("other").stays().place();
+    other.hear("su");
+    assert_eq!(new.unheard(), "");
+    std::io::Write::write_all(&mut go, b"go\n").unwrap();
+    old.logger().hear("dDx");
+    new.hear("su");
+    drop(hidden);
+}
+
+#[test]
+fn an_orphan_that_holds_the_log_pipe_does_not_keep_the_name_for_ever() {
+    let world = World::started();
+    let mut old = world
+        .service("web")
+        .run("setsid sh -c 'sleep 3600 & echo $! > orphan.new; mv orphan.new orphan' & wait; exec sleep 3600")
+        .log("exec cat > lines")
+        .place();
+    old.hear("su");
+    old.logger().hear("su");
+    let orphan = Held::of(old.until_lines("orphan", 1)[0].parse().unwrap()).unwrap();
+    old.hide();
+    old.hear("dDx");
+    // It is given a while to read what comes, and is then told to go.
+    old.logger().hear("dDx");
+    up(&world);
+    assert!(!orphan.is_gone());
+}
+
+#[test]
+fn a_slot_that_was_exchanged_for_another_is_replaced_by_it() {
+    let world = World::started();
+    let mut old = up(&world);
+    let mut new = world.service(".next").stays().place();
+    renameat_with(CWD, old.dir.path(), CWD, new.dir.path(), RenameFlags::EXCHANGE).unwrap();
+    world.rescan();
+    old.hear("dDx");
+    new.hear("su");
+}
+
+#[test]
+fn a_name_can_be_given_up_and_taken_again_many_times() {
+    let world = World::started();
+    let mut before = None;
+    for _ in 0..30 {
+        let mut service = world.service("web").run("echo \"$1\" >&2; exec sleep 3600").place();
+        service.hear("su");
+        let pid = service.pid();
+        assert_ne!(before, Some(pid));
+        before = Some(pid);
+        remove(&service.hide());
+        // No waiting in between: the next one of the name may come while the last one goes.
+    }
+}
+
+#[test]
+fn deleting_and_making_a_slot_in_the_same_breath_leaves_exactly_the_new_one() {
+    let world = World::started();
+    let mut service = up(&world);
+    for _ in 0..20 {
+        let held = Held::of(service.pid()).unwrap();
+        remove(service.dir.path());
+        service = world.service("web").stays().place();
+        service.hear("su");
+        assert!(held.is_gone(), "two of one name at the same time");
+    }
+}
+
+#[test]
+fn a_slot_that_is_renamed_is_a_new_service_under_its_new_name() {
+    let world = World::started();
+    let mut service = up(&world);
+    fs::rename(service.dir.path(), world.scandir().join("renamed")).unwrap();
+    world.rescan();
+    // Its new name waits for its old one: a directory is supervised once at a time.
+    service.hear("dDxsu");
+    assert_eq!(service.unheard(), "");
+}
+
+#[test]
+fn a_slot_renamed_away_and_back_is_supervised_again() {
+    let world = World::started();
+    let mut service = up(&world);
+    for _ in 0..20 {
+        let hidden = service.hide();
+        fs::rename(hidden, service.dir.path()).unwrap();
+        world.rescan();
+    }
+    // It may have been away too shortly to be missed, or be let go and taken again.
+    world.signal(Signal::HUP);
+    let mut other = world.service("other").stays().place();
+    other.hear("su");
+    waiting::polled("it is up again", || {
+        service.try_send("c").ok()?;
+        service.dir.status().ok().filter(|status| status.is_up() && status.want_up)
+    });
+    let _ = service.unheard();
+    service.send("k");
+    service.hear_until('u');
+}
+
+#[test]
+fn a_scandir_that_is_deleted_with_everything_in_it_takes_the_services_with_it_and_not_the_supervisor() {
+    let mut world = World::started();
+    let services: Vec<Service> = (0..20)
+        .map(|n| {
+            let mut service = world.service(format!("s{n}")).stays().place();
+            service.hear("su");
+            service
+        })
+        .collect();
+    let held: Vec<Held> = services.iter().map(|service| Held::of(service.pid()).unwrap()).collect();
+    remove(&world.scandir());
+    for held in held {
+        held.until_gone("a service");
+    }
+    world.signal(Signal::HUP);
+    assert_eq!(world.stop().code(), Some(0));
+}
+
+#[test]
+fn a_slot_that_goes_in_the_midst_of_more_changes_than_the_kernel_counts_is_missed_all_the_same() {
+    let world = World::started();
+    let mut service = up(&world);
+    let mut other = world.service("other").stays().place();
+    other.hear("su");
+    let counted: usize =
+        fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
+    // Nothing is taken in meanwhile, so the kernel loses count, and the loss is not among what it counted.
+    world.signal(Signal::STOP);
+    for n in 0..=counted / 2 {
+        let file = world.scandir().join(format!("file{n}"));
+        fs::write(&file, "").unwrap();
+        fs::remove_file(&file).unwrap();
+    }
+    service.hide();
+    world.signal(Signal::CONT);
+    service.hear("dDx");
+    other.send_and_see("c");
+    assert_eq!(other.unheard(), "");
+}
+
+#[test]
+fn others_are_not_disturbed_when_a_slot_goes() {
+    let world = World::started();
+    let mut service = up(&world);
+    let mut other = world.service("other").stays().place();
+    other.hear("su");
+    let pid = other.pid();
+    service.hide();
+    service.hear("dDx");
+    world.signal(Signal::HUP);
+    other.send_and_see("c");
+    assert_eq!((other.pid(), other.unheard().as_str()), (pid, ""));
+}
+
+#[test]
+fn a_slot_that_goes_while_it_is_being_started_is_gone() {
+    let world = World::started();
+    for n in 0..40 {
+        let mut service = world.service(format!("s{n}")).run("trap '' TERM; exec sleep 3600").place();
+        // Not waited for: it may be nowhere, on its way or up.
+        let hidden = service.hide();
+        world.rescan();
+        let held = service.dir.status().ok().and_then(|status| Held::of(status.pid?.get()));
+        drop(held);
+        remove(&hidden);
+        let _ = service.unheard();
+    }
+    // Every one of them has ended when the world does, which checks that nothing is left.
+    up(&world);
+}

@@ -1,0 +1,588 @@
+//! What black-box tests of the command line share: a home of their own, and `gatevisor` run on it.
+//!
+//! *Lives here:* [`Home`], one tempdir with one home and at most one supervisor; everything in it is gone when it is
+//! dropped. *Does not live here:* any expectation about what a command answers.
+#![allow(dead_code, reason = "each suite uses its own part of this")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a panic in a test says what is wrong")]
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use gatevisor_client::{Condition, ScanDir, ServiceDir, Waited, Waiter};
+use gatevisor_wire::scan::ScanCommand;
+use rustix::fs::inotify::WatchFlags;
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket, sockopt};
+use rustix::process::{Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::processes::{self, Held};
+use crate::support::{PATIENCE, soon, waiting};
+
+/// The variable that marks every process of a home.
+const MARK: &str = "GATEVISOR_TEST_HOME";
+/// What `up` prints last of all.
+const GREETED: &str = "Here: Ctrl-C";
+
+/// How a command ended, and what it printed.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ran {
+    /// Returns its output if it ended with 0.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "it failed: {self:?}");
+        self.out
+    }
+
+    /// Returns what it said if it ended with this code and said it in one line, without any output.
+    #[track_caller]
+    pub fn refused(self, code: i32) -> String {
+        assert_eq!((self.code, &*self.out), (Some(code), ""), "another end was expected: {self:?}");
+        let one_line = self.err.ends_with('\n') && self.err.matches('\n').count() == 1;
+        assert!(one_line, "one line was expected: {self:?}");
+        self.err.trim_end().to_owned()
+    }
+}
+
+/// A command that runs.
+pub struct Running {
+    child: Child,
+    out: PathBuf,
+    err: PathBuf,
+}
+
+impl Running {
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    pub fn out(&self) -> String {
+        text(&self.out)
+    }
+
+    pub fn err(&self) -> String {
+        text(&self.err)
+    }
+
+    /// Waits until its output is as wished.
+    #[track_caller]
+    pub fn until_out<T>(&self, what: &str, mut wished: impl FnMut(&str) -> Option<T>) -> T {
+        waiting::until(&self.out, what, || wished(&self.out()))
+    }
+
+    /// Waits until what it says contains these words.
+    #[track_caller]
+    pub fn until_warns(&self, words: &str) -> String {
+        waiting::until(&self.err, words, || Some(self.err()).filter(|err| err.contains(words)))
+    }
+
+    /// Waits until its output contains these words.
+    #[track_caller]
+    pub fn until_says(&self, words: &str) -> String {
+        self.until_out(words, |out| out.contains(words).then(|| out.to_owned()))
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        processes::signal(self.pid(), signal);
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn ended(mut self, within: Duration) -> Ran {
+        let held = Held::of(self.pid()).expect("it is our child");
+        let in_time = held.gone_by(Instant::now() + within);
+        if !in_time {
+            held.kill();
+        }
+        let status = self.child.wait().unwrap();
+        let ran = Ran { code: status.code(), out: self.out(), err: self.err() };
+        assert!(in_time, "it did not end within {within:?}: {ran:?}");
+        ran
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// A port of the loopback that nobody else gets while this lives.
+///
+/// It is bound and not listened to, so a server that lets addresses be reused, as all of ours do, can take it.
+pub struct Port {
+    pub number: u16,
+    _held: OwnedFd,
+}
+
+impl Port {
+    pub fn free() -> Self {
+        let held = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        sockopt::set_socket_reuseaddr(&held, true).unwrap();
+        bind(&held, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = SocketAddrV4::try_from(getsockname(&held).unwrap()).unwrap();
+        Self { number: address.port(), _held: held }
+    }
+
+    /// Asks for a path and returns the answer; none if nobody answers.
+    pub fn get(&self, path: &str) -> Option<String> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.number)).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    }
+
+    /// Returns whether the service on it says that it is well.
+    pub fn healthy(&self) -> bool {
+        self.get("/health").is_some_and(|answer| answer.split(' ').nth(1) == Some("200"))
+    }
+}
+
+/// A tempdir with a home and its supervisor.
+pub struct Home {
+    root: TempDir,
+    path: PathBuf,
+    agent: Option<PathBuf>,
+    marker: &'static str,
+    variables: Vec<(OsString, OsString)>,
+    program: PathBuf,
+    up: Option<Running>,
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+fn text(path: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+}
+
+impl Home {
+    /// Returns a home, which does not exist yet, for the plain HTTP agent of the examples.
+    pub fn new() -> Self {
+        let mut home = Self::with_definition(None);
+        home.agent = Some(repository().join("examples/http-agent.toml"));
+        home.set("HTTP_AGENT_PROGRAM", repository().join("examples/http-agent.py"));
+        home
+    }
+
+    /// As `new`, with the agent's definition changed: each first text is replaced by the second.
+    pub fn with_agent(changes: &[(&str, &str)]) -> Self {
+        let mut home = Self::new();
+        let mut definition = text(home.agent.as_deref().unwrap());
+        for (old, new) in changes {
+            assert!(definition.contains(old), "the definition has no `{old}`");
+            definition = definition.replace(old, new);
+        }
+        let file = home.root.path().join("agent.toml");
+        fs::write(&file, definition).unwrap();
+        home.agent = Some(file);
+        home
+    }
+
+    /// As `new`, with an agent whose gateways run this shell script: `$1` is the profile, `$2` its home.
+    ///
+    /// It says nothing about being ready.
+    pub fn with_script(body: &str, changes: &[(&str, &str)]) -> Self {
+        let python = |who: &str| {
+            format!(
+                "[\"python3\", \"-u\", \"${{HTTP_AGENT_PROGRAM:-/usr/local/bin/http-agent.py}}\", \"{who}\", \"{{profile-home}}\"]"
+            )
+        };
+        let shell =
+            |who: &str| format!("[\"/bin/sh\", \"${{AGENT_SCRIPT}}\", \"{who}\", \"{{profile-home}}\"]");
+        let (old, new) = (["default", "{profile}"].map(python), ["default", "{profile}"].map(shell));
+        let ready = "ready = { http = \"http://127.0.0.1:${PORT:-8700}/health\", interval-ms = 50, timeout-ms = 20000 }";
+        let mut all = vec![(&*old[0], &*new[0]), (&*old[1], &*new[1]), (ready, "")];
+        all.extend_from_slice(changes);
+        let mut home = Self::with_agent(&all);
+        let script = home.root.path().join("agent.sh");
+        fs::write(&script, body).unwrap();
+        home.set("AGENT_SCRIPT", script);
+        home
+    }
+
+    /// Returns a home for the built-in agent.
+    pub fn built_in() -> Self {
+        let mut home = Self::with_definition(None);
+        home.marker = "SOUL.md";
+        home
+    }
+
+    fn with_definition(agent: Option<PathBuf>) -> Self {
+        let root = TempDir::new().unwrap();
+        let path = root.path().join("home");
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_gatevisor"));
+        Self { root, path, agent, marker: "agent.conf", variables: Vec::new(), program, up: None }
+    }
+
+    /// Sets a variable for all commands, and so for the supervisor and its gateways.
+    pub fn set(&mut self, name: impl Into<OsString>, value: impl Into<OsString>) {
+        self.variables.push((name.into(), value.into()));
+    }
+
+    /// Takes another program than the one that was built with the tests.
+    pub fn use_program(&mut self, program: PathBuf) {
+        self.program = program;
+    }
+
+    /// Moves the home somewhere else.
+    pub fn move_to(&mut self, path: PathBuf) {
+        self.path = path;
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns a place beside the home.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    pub fn scandir(&self) -> PathBuf {
+        self.path.join("run/service")
+    }
+
+    pub fn slot(&self, profile: &str) -> ServiceDir {
+        ServiceDir::new(self.scandir().join(format!("gateway-{profile}")))
+    }
+
+    pub fn profile_dir(&self, profile: &str) -> PathBuf {
+        if profile == "default" { self.path.clone() } else { self.path.join("profiles").join(profile) }
+    }
+
+    pub fn state_file(&self, profile: &str) -> PathBuf {
+        self.profile_dir(profile).join("gateway_state.json")
+    }
+
+    pub fn state(&self, profile: &str) -> Value {
+        serde_json::from_slice(&fs::read(self.state_file(profile)).unwrap()).unwrap()
+    }
+
+    pub fn log_file(&self, profile: &str) -> PathBuf {
+        self.path.join("logs/gateways").join(profile).join("current")
+    }
+
+    pub fn boot_log(&self) -> String {
+        text(&self.path.join("logs/boot.log"))
+    }
+
+    /// Returns a command line on this home.
+    pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(&self.program);
+        for name in ["HERMES_HOME", "HTTP_AGENT_HOME", "NO_COLOR", "S6_PROFILE_GATEWAY_SCANDIR"] {
+            command.env_remove(name);
+        }
+        // The system's interpreter, without a version manager's scripts in front of it.
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut first = OsString::from("/usr/bin:/bin:");
+        first.push(path);
+        command.env("PATH", first).env(MARK, self.root.path());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command.arg("--home").arg(&self.path);
+        if let Some(agent) = &self.agent {
+            command.arg("--agent").arg(agent);
+        }
+        command.args(arguments);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Starts a command whose output goes to files.
+    pub fn spawn(&self, mut command: Command) -> Running {
+        let file = || tempfile::Builder::new().prefix("out-").tempfile_in(self.root.path()).unwrap();
+        let ((out, out_path), (err, err_path)) = (file().keep().unwrap(), file().keep().unwrap());
+        command.stdout(out).stderr(err);
+        let child = command.spawn().expect("the program starts");
+        Running { child, out: out_path, err: err_path }
+    }
+
+    pub fn start<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Running {
+        self.spawn(self.command(arguments))
+    }
+
+    /// Runs a command to its end.
+    #[track_caller]
+    pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Ran {
+        self.start(arguments).ended(PATIENCE + PATIENCE)
+    }
+
+    /// Runs a command line of plain words to its end.
+    #[track_caller]
+    pub fn says(&self, line: &str) -> Ran {
+        self.run(line.split_whitespace())
+    }
+
+    /// Returns a text without what differs from one run to the next: paths, process ids, the user.
+    pub fn redact(&self, text: &str) -> String {
+        let program = self.program.display().to_string();
+        let home = self.path.display().to_string();
+        let root = self.root.path().display().to_string();
+        let repository = repository().display().to_string();
+        let text = text.replace(&home, "HOME").replace(&root, "TMP").replace(&program, "GATEVISOR");
+        text.replace(&repository, "REPOSITORY")
+    }
+
+    /// Returns everything below the tempdir but the output of commands.
+    pub fn listing(&self) -> BTreeSet<PathBuf> {
+        let mut found = BTreeSet::new();
+        list(self.root.path(), &mut found);
+        found.retain(|path| {
+            let name = path.strip_prefix(self.root.path()).unwrap().to_string_lossy().into_owned();
+            !name.starts_with("out-")
+        });
+        found
+    }
+
+    /// Makes a profile that listens on a port of its own.
+    pub fn profile(&self, name: &str) -> Port {
+        self.run(["profile", "create", name]).ok();
+        self.give_port(name)
+    }
+
+    pub fn give_port(&self, name: &str) -> Port {
+        let port = Port::free();
+        fs::write(self.profile_dir(name).join(".env"), format!("PORT={}\n", port.number)).unwrap();
+        port
+    }
+
+    /// Makes a profile by hand, as another program would: no command is involved.
+    pub fn plant(&self, name: impl AsRef<OsStr>) -> PathBuf {
+        let dir = self.path.join("profiles").join(name.as_ref());
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join(self.marker), "").unwrap();
+        dir
+    }
+
+    /// Makes a profile by hand whose state file holds this.
+    pub fn plant_state(&self, name: &str, state: impl AsRef<[u8]>) {
+        let dir = if name == "default" { self.path.clone() } else { self.plant(name) };
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("gateway_state.json"), state).unwrap();
+    }
+
+    /// Wishes that a gateway runs, before there is a supervisor.
+    #[track_caller]
+    pub fn wish(&self, name: &str) {
+        let ran = self.run(["gateway", "start", name]);
+        assert_eq!(ran.code, Some(102), "{ran:?}");
+    }
+
+    /// Starts the supervisor and returns when the greeting is over: everything wanted is ready then.
+    pub fn up(&mut self) -> String {
+        self.up_with(["up"]);
+        self.running().until_says(GREETED)
+    }
+
+    /// Starts the supervisor and returns when it takes commands.
+    pub fn up_quietly(&mut self) {
+        self.up_with(["up", "--quiet"]);
+        let scandir = ScanDir::new(self.scandir());
+        // Its own directory appears in the scandir, and in that its FIFO, and then it opens that.
+        waiting::polled("the supervisor", || scandir.running().then_some(()));
+    }
+
+    pub fn up_with<S: AsRef<OsStr>>(&mut self, arguments: impl IntoIterator<Item = S>) {
+        assert!(self.up.is_none(), "it is running already");
+        self.up = Some(self.start(arguments));
+    }
+
+    pub fn adopt(&mut self, supervisor: Running) {
+        assert!(self.up.is_none(), "it is running already");
+        self.up = Some(supervisor);
+    }
+
+    /// Returns the supervisor.
+    pub fn running(&self) -> &Running {
+        self.up.as_ref().expect("the supervisor was started")
+    }
+
+    /// Presses Ctrl-C and returns how the supervisor ended; nothing may be left of it.
+    #[track_caller]
+    pub fn down(&mut self) -> Ran {
+        self.running().signal(Signal::INT);
+        self.ended()
+    }
+
+    #[track_caller]
+    pub fn ended(&mut self) -> Ran {
+        let ran = self.up.take().expect("the supervisor was started").ended(PATIENCE + PATIENCE);
+        let left = self.left(PATIENCE);
+        assert!(left.is_empty(), "processes are left: {left:#?}; it said: {ran:?}");
+        ran
+    }
+
+    /// Kills every process of this home at once.
+    pub fn kill_everything(&mut self) {
+        let pids = self.processes();
+        let all: Vec<Held> = pids.iter().copied().filter_map(Held::of).collect();
+        for pid in pids {
+            let _ = kill_process(processes::process_id(pid), Signal::KILL);
+        }
+        drop(self.up.take());
+        for held in &all {
+            held.until_gone("a killed process");
+        }
+        let left = self.left(PATIENCE);
+        assert!(left.is_empty(), "processes are left: {left:#?}");
+    }
+
+    /// Returns the processes of this home that run now.
+    pub fn processes(&self) -> Vec<i32> {
+        processes::marked(MARK, self.root.path())
+    }
+
+    /// Returns the processes of this home that have not ended after a while.
+    fn left(&self, patience: Duration) -> Vec<String> {
+        let deadline = Instant::now() + patience;
+        for held in self.processes().into_iter().filter_map(Held::of) {
+            held.gone_by(deadline);
+        }
+        self.processes().into_iter().map(processes::describe).collect()
+    }
+
+    /// Has the supervisor look at the scandir, as whoever puts something there by hand must.
+    pub fn rescan(&self) {
+        ScanDir::new(self.scandir()).send(&[ScanCommand::Rescan]).unwrap();
+    }
+
+    /// Waits until a slot is supervised.
+    #[track_caller]
+    pub fn until_supervised(&self, profile: &str) {
+        let event = self.slot(profile).event_path();
+        waiting::polled("the slot", || event.is_dir().then_some(()));
+        let waited =
+            Waiter::subscribe(&self.slot(profile)).and_then(|mut waiter| waiter.supervised(Some(soon())));
+        assert_eq!(waited.unwrap(), Waited::Reached, "{profile} is not supervised");
+    }
+
+    /// Waits until a gateway is so.
+    #[track_caller]
+    pub fn until(&self, profile: &str, condition: Condition) {
+        self.until_supervised(profile);
+        let waited = gatevisor_client::wait(&self.slot(profile), condition, Some(soon())).unwrap();
+        assert_eq!(waited, Waited::Reached, "{profile} is not {condition}: {}", self.report(profile));
+    }
+
+    /// Returns what `status --json` says of a profile.
+    #[track_caller]
+    pub fn report(&self, profile: &str) -> Value {
+        let out = self.run(["--json", "status", profile]).ok();
+        assert_eq!(out.matches('\n').count(), 1, "one object was expected: {out}");
+        serde_json::from_str(&out).expect("it is JSON")
+    }
+
+    /// Waits until `status --json` is as wished, looking again when the supervisor writes anything about it.
+    #[track_caller]
+    pub fn until_report(&self, profile: &str, what: &str, wished: impl Fn(&Value) -> bool) -> Value {
+        self.until_supervised(profile);
+        // Whoever looks opens and closes the control FIFO; only what the supervisor does counts.
+        let supervise = self.slot(profile).path().join("supervise");
+        let watch =
+            waiting::watch(&supervise, WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE);
+        let deadline = soon();
+        loop {
+            let report = self.report(profile);
+            if wished(&report) {
+                return report;
+            }
+            assert!(waiting::readable(&watch, deadline), "waited {PATIENCE:?} for {what}: {report}");
+            waiting::drain(&watch);
+        }
+    }
+
+    #[track_caller]
+    pub fn until_state(&self, profile: &str, state: &str) -> Value {
+        self.until_report(profile, state, |report| report["state"] == state)
+    }
+
+    /// Returns the process of a gateway that is up.
+    #[track_caller]
+    pub fn pid(&self, profile: &str) -> i32 {
+        let status = self.slot(profile).status().expect("it has a status");
+        status.pid.expect("it is up").get()
+    }
+
+    /// Waits until a gateway's log holds these words.
+    #[track_caller]
+    pub fn until_logged(&self, profile: &str, words: &str) -> String {
+        until_file(&self.log_file(profile), words, |text| text.contains(words))
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let mut ended_well = true;
+        if let Some(running) = self.up.take() {
+            let held = Held::of(running.pid());
+            let patience = if std::thread::panicking() { Duration::from_secs(2) } else { PATIENCE };
+            let _ = kill_process(processes::process_id(running.pid()), Signal::TERM);
+            ended_well = held.is_none_or(|held| held.gone_by(Instant::now() + patience));
+            #[expect(clippy::print_stderr, reason = "it goes with the failure")]
+            if std::thread::panicking() {
+                eprintln!("the supervisor printed:\n{}\nand said:\n{}", running.out(), running.err());
+            }
+        }
+        let left = if std::thread::panicking() { Vec::new() } else { self.left(Duration::from_secs(5)) };
+        for held in self.processes().into_iter().filter_map(Held::of) {
+            held.kill();
+        }
+        if !std::thread::panicking() {
+            assert!(ended_well, "the supervisor did not end as told");
+            assert!(left.is_empty(), "processes are left: {left:#?}");
+        }
+    }
+}
+
+fn list(directory: &Path, found: &mut BTreeSet<PathBuf>) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            list(&entry.path(), found);
+        }
+        found.insert(entry.path());
+    }
+}
+
+/// Waits until something appears in or goes from a directory that satisfies.
+pub fn until_entries(
+    directory: &Path,
+    what: &str,
+    wished: impl Fn(&BTreeSet<String>) -> bool,
+) -> BTreeSet<String> {
+    waiting::until(directory, what, || {
+        let entries = fs::read_dir(directory).unwrap();
+        let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        Some(names).filter(&wished)
+    })
+}
+
+/// Waits until a file is as wished, wherever on its way it appears.
+#[track_caller]
+pub fn until_file(path: &Path, what: &str, wished: impl Fn(&str) -> bool) -> String {
+    let parent = path.parent().unwrap();
+    while !parent.is_dir() {
+        let there = path.ancestors().find(|part| part.is_dir()).unwrap();
+        let next = there.join(path.strip_prefix(there).unwrap().components().next().unwrap());
+        waiting::until(there, what, || next.exists().then_some(()));
+    }
+    waiting::until(parent, what, || Some(text(path)).filter(|text| wished(text)))
+}

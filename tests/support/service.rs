@@ -1,0 +1,352 @@
+//! Services: making one, placing it in the scandir, telling it, hearing from it.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use gatevisor_client::{Listener, ServiceDir};
+use gatevisor_wire::files;
+use gatevisor_wire::policy::Policy;
+use gatevisor_wire::status::Status;
+use rustix::fs::OFlags;
+use rustix::fs::inotify::WatchFlags;
+
+use super::{World, executable, script, soon, waiting};
+
+/// What a service runs that only has to be there.
+pub const STAY: &str = "exec sleep 3600";
+
+/// A service directory in the making, under a dotted name.
+pub struct Builder<'a> {
+    world: &'a World,
+    name: OsString,
+    path: PathBuf,
+    owner: Option<u32>,
+    logged: bool,
+    gates: HashMap<&'static str, File>,
+}
+
+fn make_service_directory(path: &Path) {
+    fs::create_dir(path).unwrap();
+    let event = path.join(files::EVENT);
+    fs::create_dir(&event).unwrap();
+    fs::set_permissions(&event, fs::Permissions::from_mode(files::EVENT_MODE)).unwrap();
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(world: &'a World, name: &OsStr) -> Self {
+        let mut dotted = OsString::from(".");
+        dotted.push(name);
+        let path = world.scandir().join(dotted);
+        make_service_directory(&path);
+        Self { world, name: name.to_owned(), path, owner: None, logged: false, gates: HashMap::new() }
+    }
+
+    /// Returns where it is being made.
+    pub fn path(&self, entry: &str) -> PathBuf {
+        self.path.join(entry)
+    }
+
+    /// Gives it a `run` that is a shell script.
+    pub fn run(self, body: &str) -> Self {
+        script(&self.path(files::RUN), body);
+        self
+    }
+
+    /// Gives it a `run` that only has to be there.
+    pub fn stays(self) -> Self {
+        self.run(STAY)
+    }
+
+    /// Gives it a `run` with any content.
+    pub fn executable(self, entry: &str, content: &str) -> Self {
+        executable(&self.path(entry), content);
+        self
+    }
+
+    /// Gives it a `finish` that is a shell script.
+    pub fn finish(self, body: &str) -> Self {
+        script(&self.path(files::FINISH), body);
+        self
+    }
+
+    /// Gives it a logger whose `run` is a shell script.
+    pub fn log(mut self, body: &str) -> Self {
+        make_service_directory(&self.path(files::LOG));
+        script(&self.path("log/run"), body);
+        self.logged = true;
+        self
+    }
+
+    /// Gives it a file; directories above it are made.
+    pub fn file(self, entry: &str, content: &str) -> Self {
+        let path = self.path(entry);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+        self
+    }
+
+    /// Gives it a FIFO, held open, on which a script waits (`read line < go`) until the test lets it `pass`.
+    pub fn gate(mut self, entry: &'static str) -> Self {
+        let fifo = waiting::fifo(&self.path(entry));
+        fs::set_permissions(self.path(entry), fs::Permissions::from_mode(0o666)).unwrap();
+        self.gates.insert(entry, fifo);
+        self
+    }
+
+    pub fn down(self) -> Self {
+        self.file(files::DOWN, "")
+    }
+
+    /// Sets a number of the restart policy.
+    pub fn data(self, entry: &str, number: u32) -> Self {
+        let entry = format!("data/{entry}");
+        self.file(&entry, &format!("{number}\n"))
+    }
+
+    /// Gives everything in it to a user and the group of the same number.
+    pub fn owned_by(mut self, uid: u32) -> Self {
+        self.owner = Some(uid);
+        self
+    }
+
+    /// Does something else to the directory.
+    pub fn prepare(self, change: impl FnOnce(&Path)) -> Self {
+        change(&self.path);
+        self
+    }
+
+    /// Puts it into the scandir, whole, and asks a running supervisor to look.
+    ///
+    /// The listeners are there before any supervisor knows of it, so every letter is heard.
+    pub fn place(self) -> Service {
+        self.place_after(|_| ())
+    }
+
+    /// Puts it into the scandir without its `event`, so that the supervisor makes one and nobody hears it.
+    pub fn place_unheard(self) -> Service {
+        self.place_after(|dir| fs::remove_dir_all(dir.join(files::EVENT)).unwrap())
+    }
+
+    /// As `place`, with a last change to the directory when it has its owner and its listeners.
+    pub fn place_after(self, change: impl FnOnce(&Path)) -> Service {
+        if let Some(uid) = self.owner {
+            give(&self.path, uid);
+        }
+        let at = self.world.scandir().join(&self.name);
+        let listener = |entry: &str| {
+            Listener::subscribe(&self.path.join(entry).join(files::EVENT)).expect("events can be listened to")
+        };
+        let mut logger_name = self.name.clone();
+        logger_name.push("/log");
+        let said = self.world.stderr_path();
+        let logger = self
+            .logged
+            .then(|| Box::new(Service::new(&logger_name, at.join(files::LOG), listener(files::LOG), &said)));
+        let mut service = Service::new(&self.name, at.clone(), listener(""), &said);
+        service.logger = logger;
+        service.gates = self.gates;
+        change(&self.path);
+        fs::rename(&self.path, &at).unwrap();
+        if self.world.is_running() {
+            self.world.rescan();
+        }
+        service
+    }
+}
+
+/// Gives a directory and everything below it to a user.
+pub fn give(path: &Path, uid: u32) {
+    std::os::unix::fs::lchown(path, Some(uid), Some(uid)).unwrap();
+    if path.is_dir() && !path.is_symlink() {
+        // The change of owner takes the set-group-id bit away.
+        if path.ends_with(files::EVENT) {
+            fs::set_permissions(path, fs::Permissions::from_mode(files::EVENT_MODE)).unwrap();
+        }
+        for entry in fs::read_dir(path).unwrap() {
+            give(&entry.unwrap().path(), uid);
+        }
+    }
+}
+
+/// A service in a scandir, and its listener.
+pub struct Service {
+    name: OsString,
+    pub dir: ServiceDir,
+    listener: Listener,
+    /// Everything heard so far, for messages.
+    heard: String,
+    said: PathBuf,
+    gates: HashMap<&'static str, File>,
+    pub logger: Option<Box<Service>>,
+}
+
+impl Service {
+    fn new(name: &OsStr, path: PathBuf, listener: Listener, said: &Path) -> Self {
+        Self {
+            name: name.to_owned(),
+            dir: ServiceDir::new(path),
+            listener,
+            heard: String::new(),
+            said: said.to_owned(),
+            gates: HashMap::new(),
+            logger: None,
+        }
+    }
+
+    pub fn path(&self, entry: &str) -> PathBuf {
+        self.dir.path().join(entry)
+    }
+
+    pub fn logger(&mut self) -> &mut Self {
+        self.logger.as_mut().expect("it was made with a logger")
+    }
+
+    fn excuse(&self) -> String {
+        let said = fs::read(&self.said).unwrap_or_default();
+        format!(
+            "{} heard `{}`; status {:?}; policy {:?}; the supervisor said: {}",
+            self.name.display(),
+            self.heard,
+            self.dir.status(),
+            self.dir.policy(),
+            String::from_utf8_lossy(&said)
+        )
+    }
+
+    /// Waits for the next letter.
+    pub fn next(&mut self) -> char {
+        match self.listener.next(Some(soon())).expect("the listener can be read") {
+            Some(letter) => {
+                let letter = char::from(letter.byte());
+                self.heard.push(letter);
+                letter
+            }
+            None => panic!("no letter came; {}", self.excuse()),
+        }
+    }
+
+    /// Waits for exactly these letters.
+    pub fn hear(&mut self, letters: &str) {
+        let mut got = String::new();
+        for expected in letters.chars() {
+            let letter = self.next();
+            got.push(letter);
+            assert_eq!(letter, expected, "expected `{letters}`, got `{got}`; {}", self.excuse());
+        }
+    }
+
+    /// Waits for this letter, whatever comes before it.
+    pub fn hear_until(&mut self, last: char) {
+        while self.next() != last {}
+    }
+
+    /// Returns the letters that have arrived and were not heard yet.
+    pub fn unheard(&mut self) -> String {
+        let mut letters = String::new();
+        while let Some(letter) = self.listener.try_next().expect("the listener can be read") {
+            letters.push(char::from(letter.byte()));
+        }
+        self.heard.push_str(&letters);
+        letters
+    }
+
+    /// Writes bytes to the control FIFO, in one piece.
+    pub fn send(&self, bytes: &str) {
+        self.try_send(bytes)
+            .unwrap_or_else(|error| panic!("cannot send `{bytes}`: {error}; {}", self.excuse()));
+    }
+
+    pub fn try_send(&self, bytes: &str) -> std::io::Result<()> {
+        let nonblock = OFlags::NONBLOCK.bits().cast_signed();
+        fs::OpenOptions::new()
+            .write(true)
+            .custom_flags(nonblock)
+            .open(self.dir.control_path())?
+            .write_all(bytes.as_bytes())
+    }
+
+    /// Sends bytes and waits until the status has been written anew on account of them.
+    ///
+    /// Only for commands that change or confirm the status, while nothing else happens to the service.
+    pub fn send_and_see(&self, bytes: &str) -> Status {
+        let watch = waiting::watch(&self.path(files::SUPERVISE), WatchFlags::MOVED_TO);
+        self.send(bytes);
+        let deadline = soon();
+        loop {
+            assert!(waiting::readable(&watch, deadline), "no status after `{bytes}`; {}", self.excuse());
+            if waiting::drain(&watch).iter().any(|name| name == "status") {
+                return self.status();
+            }
+        }
+    }
+
+    /// Lets a script that waits at a gate go on, with a word to read.
+    pub fn pass(&self, gate: &str, word: &str) {
+        let mut fifo = self.gates.get(gate).unwrap_or_else(|| panic!("there is no gate `{gate}`"));
+        fifo.write_all(format!("{word}\n").as_bytes()).unwrap();
+    }
+
+    pub fn status(&self) -> Status {
+        self.dir.status().unwrap_or_else(|error| panic!("no status: {error}; {}", self.excuse()))
+    }
+
+    /// Returns the process that runs now.
+    pub fn pid(&self) -> i32 {
+        self.status().pid.unwrap_or_else(|| panic!("no process; {}", self.excuse())).get()
+    }
+
+    /// Returns what the policy file says; what its absence says if it is absent.
+    pub fn policy(&self) -> Policy {
+        self.dir.policy().unwrap_or_default()
+    }
+
+    /// Waits until the policy file is as wished.
+    pub fn until_policy(&self, what: &str, wished: impl Fn(&Policy) -> bool) -> Policy {
+        waiting::until(&self.path(files::SUPERVISE), what, || self.dir.policy().filter(&wished))
+    }
+
+    /// Waits until the status file is as wished.
+    pub fn until_status(&self, what: &str, wished: impl Fn(&Status) -> bool) -> Status {
+        waiting::until(&self.path(files::SUPERVISE), what, || self.dir.status().ok().filter(&wished))
+    }
+
+    /// Waits until a file that the service writes is as wished, and returns its text.
+    pub fn until_file(&self, entry: &str, what: &str, wished: impl Fn(&str) -> bool) -> String {
+        let path = self.path(entry);
+        waiting::until(path.parent().unwrap(), what, || {
+            let text = String::from_utf8_lossy(&fs::read(&path).ok()?).into_owned();
+            wished(&text).then_some(text)
+        })
+    }
+
+    /// Waits until a file that the service writes has so many whole lines, and returns them.
+    pub fn until_lines(&self, entry: &str, count: usize) -> Vec<String> {
+        let enough = |text: &str| text.bytes().filter(|&byte| byte == b'\n').count() >= count;
+        self.until_file(entry, "enough lines", enough).lines().map(str::to_owned).collect()
+    }
+
+    /// Replaces its `run`.
+    pub fn rewrite_run(&self, body: &str) {
+        script(&self.path(files::RUN), body);
+    }
+
+    /// Sets a number of the restart policy.
+    pub fn set(&self, entry: &str, number: u32) {
+        fs::create_dir_all(self.path(files::DATA)).unwrap();
+        fs::write(self.path(files::DATA).join(entry), format!("{number}\n")).unwrap();
+    }
+
+    /// Moves it out of the scandir's sight.
+    pub fn hide(&self) -> PathBuf {
+        static HIDDEN: AtomicU32 = AtomicU32::new(0);
+        let number = HIDDEN.fetch_add(1, Ordering::Relaxed);
+        let hidden = self.dir.path().with_file_name(format!(".gone-{number}"));
+        fs::rename(self.dir.path(), &hidden).unwrap();
+        hidden
+    }
+}

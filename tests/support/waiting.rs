@@ -1,0 +1,87 @@
+//! Waiting for events: inotify, pollable descriptors, deadlines.
+
+use std::fs::File;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
+use rustix::io::Errno;
+
+use super::{PATIENCE, soon};
+
+/// Returns a descriptor that can be read when something of `what` happens to `path`.
+pub fn watch(path: &Path, what: WatchFlags) -> OwnedFd {
+    let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).unwrap();
+    inotify::add_watch(&watch, path, what)
+        .unwrap_or_else(|errno| panic!("cannot watch {}: {errno}", path.display()));
+    watch
+}
+
+/// Takes in every event there is and returns the names that they are about.
+pub fn drain(watch: &OwnedFd) -> Vec<String> {
+    let mut space = [MaybeUninit::uninit(); 4096];
+    let mut reader = Reader::new(watch, &mut space);
+    let mut names = Vec::new();
+    while let Ok(event) = reader.next() {
+        names.extend(event.file_name().map(|name| name.to_string_lossy().into_owned()));
+    }
+    names
+}
+
+/// Waits until the descriptor can be read, or hangs up; returns false when the deadline passed.
+pub fn readable(fd: impl AsFd, deadline: Instant) -> bool {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).unwrap();
+        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)) {
+            Ok(count) => return count > 0,
+            Err(Errno::INTR) => {}
+            Err(errno) => panic!("cannot poll: {errno}"),
+        }
+    }
+}
+
+/// Waits until `look` finds something, looking again whenever an entry of `watched` (or the file itself) changes.
+pub fn until<T>(watched: &Path, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let events = WatchFlags::CREATE
+        | WatchFlags::MODIFY
+        | WatchFlags::CLOSE_WRITE
+        | WatchFlags::MOVED_TO
+        | WatchFlags::MOVED_FROM
+        | WatchFlags::DELETE
+        | WatchFlags::DELETE_SELF;
+    let watch = watch(watched, events);
+    let deadline = soon();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(readable(&watch, deadline), "waited {PATIENCE:?} for {what} in {}", watched.display());
+        drain(&watch);
+    }
+}
+
+/// Waits for what no event announces, such as the state of somebody else's process.
+///
+/// It looks again a hundred times a second; use it where nothing can be waited for.
+pub fn polled<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = soon();
+    let soon_again = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
+        let _ = poll(&mut [], Some(&soon_again));
+    }
+}
+
+/// Makes a FIFO and returns its ends in one descriptor, which never blocks.
+pub fn fifo(path: &Path) -> File {
+    use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
+    mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o666), 0).unwrap();
+    open(path, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).unwrap().into()
+}
