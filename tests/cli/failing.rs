@@ -139,3 +139,27 @@ fn a_program_whose_interpreter_is_missing_is_named() {
     home.up();
     assert_snapshot!(home.redact(&home.says("gateway start coder --ready").refused(1)), @"gatevisor: error: the gateway of `coder` failed to start: executing: `TMP/agent`: No such file or directory; is the path right, and the interpreter in its first line there? (errno 2); it is tried again with growing pauses");
 }
+
+#[test]
+fn a_start_that_waits_for_up_only_may_not_notice_that_the_command_is_missing() {
+    let mut home = with_command("/nonexistent/agent", &[PATIENT]);
+    home.profile("coder");
+    home.up();
+    // FIXME: it should always be the second. `u` tells that `run` is executed, and our interpreter has yet to look for
+    // the command then; nothing tells the client when it has become it.
+    let ran = home.says("gateway start coder");
+    match ran.code {
+        Some(0) => assert!(ran.out.starts_with("coder: up (pid "), "{ran:?}"),
+        _ => assert!(ran.refused(1).contains("failed to start: executing: ")),
+    }
+    home.until_state("coder", "failed-to-start");
+}
+
+#[test]
+fn a_probe_whose_address_cannot_be_meant_is_named() {
+    let mut home = Home::with_agent(&[PATIENT]);
+    home.profile("coder");
+    fs::write(home.profile_dir("coder").join(".env"), "PORT=none\n").unwrap();
+    home.up();
+    assert_snapshot!(home.says("gateway start coder --ready").refused(1), @"gatevisor: error: the gateway of `coder` failed to start: expanding ready.http: `http://127.0.0.1:none/health` has no valid port; it is tried again with growing pauses");
+}

@@ -280,7 +280,7 @@ fn words(bytes: &[u8]) -> String {
     });
     match u16::from_be_bytes([bytes[32], bytes[33]]) {
         0 => {}
-        raw if raw & 0x7f == 0 => write!(words, " after {}", raw >> 8).unwrap(),
+        raw if raw % 128 == 0 => write!(words, " after {}", raw >> 8).unwrap(),
         raw => write!(words, " after signal {raw:x}").unwrap(),
     }
     for (bit, word) in [(1, "paused"), (4, "wanted"), (8, "ready"), (0xf0, "and bits of no meaning")] {

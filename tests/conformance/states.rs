@@ -75,7 +75,7 @@ fn release(bed: &Bed, service: &mut Service) {
 fn resting(bed: &Bed, name: &str) -> Service {
     let mut service = bed.service(name).file("run", "#!/bin/sh\nexec sleep 3600\n").place();
     service.hear("s");
-    bed.until_said(&format!("{name}"));
+    bed.until_said(name);
     assert_eq!(state(&service), "down, wanted, ready");
     service
 }

@@ -71,24 +71,22 @@ impl Watcher {
         for _ in 0..WALKS {
             self.detach(index);
             // The nearest ones that exist, each with the name to watch for in it.
-            let steps: Vec<(&Path, Option<&OsStr>)> = path
+            let steps: Vec<(&Path, &OsStr)> = path
                 .ancestors()
                 .zip(path.ancestors().skip(1))
-                .map(|(child, parent)| (or_here(parent), child.file_name()))
+                .filter_map(|(child, parent)| Some((or_here(parent), child.file_name()?)))
                 .filter(|(parent, _)| parent.is_dir())
                 .take(ABOVE)
                 .collect();
             // From above, so that whatever is replaced while we walk is replaced below a watch.
             for (directory, next) in steps.iter().rev() {
-                self.add(directory, User { index, next: next.map(Into::into) })?;
+                self.add(directory, User { index, next: Some((*next).into()) })?;
             }
             if self.add(path, User { index, next: None })? {
                 return Ok(());
             }
             // What appeared before the watch above it did gave no event.
-            let appeared =
-                |(parent, next): &(&Path, Option<&OsStr>)| next.is_none_or(|next| parent.join(next).is_dir());
-            if !steps.first().is_none_or(appeared) {
+            if steps.first().is_some_and(|(parent, next)| !parent.join(next).is_dir()) {
                 return Ok(());
             }
         }
