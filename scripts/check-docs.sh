@@ -99,10 +99,11 @@ check_help() {
 
 # The README shows what `make up` really prints.
 check_table() {
-    block README.md table | grep -q 'coder' || wrong 'README.md has no table of make up between its table marks'
+    [[ $(block README.md table) == *coder* ]] || wrong 'README.md has no table of make up between its table marks'
 }
 
-project_files | grep -qx Makefile || wrong 'git cannot list the files of this project'
+# (Not `grep -q`, which stops reading and has git die of it.)
+[[ -n $(project_files | sed -n '/^Makefile$/p') ]] || wrong 'git cannot list the files of this project'
 check_crates
 check_table
 check_hosts

@@ -38,9 +38,6 @@ fn reason(report: &Value) -> &str {
 }
 
 /// Waits until the long pause has begun.
-///
-/// FIXME: the first failed start is answered at once like any first death, which `docs/slot.md` denies: the
-/// supervisor does not tell our interpreter's exit codes from the command's.
 fn until_resting(home: &Home) -> Value {
     home.until_report("coder", "a long pause", |report| {
         report["state"] == "failed-to-start"

@@ -10,9 +10,20 @@ use crate::home::Home;
 /// Bytes of the longest name.
 const LONGEST: usize = 243;
 
-/// Tries a name with each command that takes one, and returns what `profile create` said.
+/// Returns what `profile create` said to a name.
 #[track_caller]
 fn refused(name: &[u8]) -> String {
+    let home = Home::new();
+    let before = home.listing();
+    let arguments = ["profile", "create", "--"].map(OsStr::new).into_iter().chain([OsStr::from_bytes(name)]);
+    let said = home.run(arguments).refused(100);
+    assert_eq!(home.listing(), before, "something is left behind");
+    said
+}
+
+/// Tries a name with each command that takes one; all must say the same.
+#[track_caller]
+fn refused_by_all(name: &[u8]) {
     let home = Home::new();
     let before = home.listing();
     let name = OsStr::from_bytes(name);
@@ -37,11 +48,17 @@ fn refused(name: &[u8]) -> String {
         assert_eq!(home.run(words(line)).refused(100), said, "{line}");
     }
     assert_eq!(home.listing(), before, "something is left behind");
-    said
 }
 
 #[test]
-fn a_bad_name_is_refused_by_every_command_in_one_line_and_leaves_nothing_behind() {
+fn every_command_that_takes_a_name_refuses_a_bad_one_in_the_same_words() {
+    for name in [&b""[..], b"../../x", b"coder\n", b"caf\xe9", &[b'a'; LONGEST + 1]] {
+        refused_by_all(name);
+    }
+}
+
+#[test]
+fn each_bad_name_is_refused_in_one_line_and_leaves_nothing_behind() {
     let long = [b'a'; 300];
     let names: [&[u8]; 15] = [
         b"",

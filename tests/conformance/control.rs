@@ -38,9 +38,9 @@ cases! {
             assert_eq!(service.until_lines("heard", n + 1)[n], names[n], "`{byte}`");
         }
         assert_eq!(state(&service), "up, wanted");
-        bed.svc(&service, "-k");
+        bed.svc(&service, "-Ok");
         service.hear("dD");
-        assert_eq!(state(&service), "down after signal 9, wanted, ready");
+        assert_eq!(state(&service), "down after signal 9, ready");
     }
 
     fn r_sends_the_down_signal_and_the_service_stays_wanted(pairing) {
@@ -220,9 +220,9 @@ cases! {
         service.until_lines("heard", 1);
         assert_eq!(bed.svc_and_see(&service, "-p"), "up, paused, wanted");
         assert_eq!(bed.svc_and_see(&service, "-c"), "up, wanted");
-        assert_eq!(bed.svc_and_see(&service, "-O"), "up");
+        assert_eq!(bed.svc_and_see(&service, "-Q"), "up");
         bed.svc(&service, "-k");
-        service.hear("dDx");
+        service.hear("dDxs");
     }
 
     fn down_and_exit_in_one_command_end_both(pairing) {
@@ -238,7 +238,8 @@ cases! {
         let bed = pairing.started();
         let mut service = bed.service("web").stays().place();
         service.hear("su");
-        assert_eq!(bed.svc_and_see(&service, "-Op"), "up, paused");
+        bed.svc(&service, "-Op");
+        until_state(&service, "up, paused");
         bed.svc(&service, "-kd");
         service.hear("dD");
         assert_eq!(state(&service), "down after signal 9, ready");

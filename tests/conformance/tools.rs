@@ -148,7 +148,7 @@ cases! {
         let bed = pairing.started();
         let mut service = bed.service("web").stays().down().place();
         service.hear("s");
-        let ran = bed.tool("s6-svc", "-wU -T 50 -d", service.dir.path());
+        let ran = bed.tool("s6-svc", "-wU -T 2000 -d", service.dir.path());
         assert_eq!(ran.code, Some(99), "{ran:?}");
     }
 
@@ -161,8 +161,13 @@ cases! {
         for (service, options) in [(&up, "-u"), (&up, "-U"), (&down, "-d"), (&down, "-D")] {
             bed.tool("s6-svwait", &format!("{options} -t 20000"), service.dir.path()).ok();
         }
-        for (service, options) in [(&up, "-d"), (&up, "-D"), (&down, "-u"), (&down, "-U")] {
-            assert_eq!(bed.tool("s6-svwait", &format!("{options} -t 30"), service.dir.path()).code, Some(99));
+        // Long enough for them to have begun to wait; all at the same time.
+        let wait = |service: &Service, options: &str| {
+            bed.command_of("s6-svwait", &format!("{options} -t 2000")).arg(service.dir.path()).spawn().unwrap()
+        };
+        let waiters = [wait(&up, "-d"), wait(&up, "-D"), wait(&down, "-u"), wait(&down, "-U")];
+        for mut waiter in waiters {
+            assert_eq!(waiter.wait().unwrap().code(), Some(99));
         }
     }
 

@@ -9,7 +9,7 @@ use gatevisor_wire::policy::Phase;
 
 use crate::support::processes::Held;
 use crate::support::service::{STAY, Service, give};
-use crate::support::{World, need_root, script};
+use crate::support::{World, need_root, output, script, spawn};
 
 /// Users that no system has.
 const OWNER: u32 = 12_345;
@@ -89,12 +89,12 @@ fn the_owner_may_command_its_service_and_others_may_not() {
     let mut service = world.service("web").stays().owned_by(OWNER).place();
     service.hear("su");
     let tell = |uid: u32, byte: &str| {
-        Command::new("setpriv")
+        let mut command = Command::new("setpriv");
+        command
             .args([format!("--reuid={uid}"), format!("--regid={uid}"), "--clear-groups".into()])
             .args(["sh", "-c", &format!("printf {byte} > supervise/control")])
-            .current_dir(service.dir.path())
-            .output()
-            .unwrap()
+            .current_dir(service.dir.path());
+        output(&mut command).unwrap()
     };
     assert!(!tell(THIRD, "k").status.success());
     assert!(tell(OWNER, "k").status.success());
@@ -273,12 +273,10 @@ fn a_link_of_root_or_of_the_targets_owner_is_followed() {
 
 /// A world whose supervisor is an ordinary user.
 fn ordinary() -> World {
+    // Where the binary was built may be closed to that user, so it is opened by us.
     let world = World::new().prelude(
-        "exec setpriv --reuid=12345 --regid=12345 --clear-groups \"$GATEVISOR_TEST_WORLD/gatevisor\" \"$@\"",
+        "exec 9< \"$0\"; exec setpriv --reuid=12345 --regid=12345 --clear-groups /proc/self/fd/9 \"$@\"",
     );
-    // Where the binary was built may be closed to that user.
-    fs::copy(env!("CARGO_BIN_EXE_gatevisor"), world.root().join("gatevisor")).unwrap();
-    mode(&world.root().join("gatevisor"), 0o755);
     give(&world.scandir(), OWNER);
     world
 }
@@ -338,13 +336,13 @@ fn an_owner_who_keeps_changing_its_slot_while_it_is_taken_gains_nothing() {
     for n in 0..30 {
         let name = format!("s{n}");
         let service = world.service(format!(".{name}")).stays().owned_by(OWNER).place_unheard();
-        let mut attacker = Command::new("setpriv")
+        let mut attack = Command::new("setpriv");
+        attack
             .args([format!("--reuid={OWNER}"), format!("--regid={OWNER}"), "--clear-groups".into()])
             .arg(world.root().join("attack"))
             .arg(service.dir.path())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
+            .stderr(std::process::Stdio::null());
+        let mut attacker = spawn(&mut attack).unwrap();
         let at = world.scandir().join(&name);
         fs::rename(service.dir.path(), &at).unwrap();
         for _ in 0..10 {

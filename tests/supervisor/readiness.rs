@@ -2,9 +2,10 @@
 
 use std::fs;
 
-use crate::support::World;
-use crate::support::processes;
+use rustix::process::Signal;
+
 use crate::support::service::STAY;
+use crate::support::{World, processes, waiting};
 
 #[test]
 fn a_service_is_ready_when_it_writes_a_newline_to_its_descriptor_whatever_number_that_has() {
@@ -121,6 +122,34 @@ fn a_service_that_is_ready_and_dies_at_once_is_heard_in_order() {
         service.hear("dD");
     }
     service.send("d");
+}
+
+/// Waits until a process is dead; its parent has not heard of it yet.
+fn until_dead(pid: i32) {
+    waiting::polled("its death", || processes::stat(pid).filter(|stat| stat.state == 'Z'));
+}
+
+#[test]
+fn readiness_is_heard_before_the_death_however_late_the_supervisor_hears_of_both() {
+    let world = World::started();
+    let mut other = world.service("other").stays().place();
+    let mut service = world
+        .service("web")
+        .run("read line < go; echo >&3; exit 75")
+        .file("notification-fd", "3\n")
+        .gate("go")
+        .place();
+    other.hear("su");
+    service.hear("su");
+    let (pid, other_pid) = (service.pid(), other.pid());
+    world.signal(Signal::STOP);
+    // A death comes first, so that the supervisor begins with the dead when it goes on.
+    processes::signal(other_pid, Signal::KILL);
+    until_dead(other_pid);
+    service.pass("go", "go");
+    until_dead(pid);
+    world.signal(Signal::CONT);
+    service.hear("UdDu");
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! Debian's own s6 tools on a scandir of ours.
 
+use std::fs;
 use std::process::{Command, Output};
 
-use crate::support::World;
+use rustix::process::Signal;
+
 use crate::support::service::Service;
+use crate::support::{World, output, processes, spawn};
 
 fn tool(name: &str, arguments: &[&str], dir: &std::path::Path) -> Output {
-    Command::new(name).args(arguments).arg(dir).output().unwrap_or_else(|error| {
+    output(Command::new(name).args(arguments).arg(dir)).unwrap_or_else(|error| {
         panic!("cannot run {name}: {error}; these tests need s6 (Debian's package `s6`)")
     })
 }
@@ -132,7 +135,7 @@ fn s6_svok_says_whether_the_service_is_supervised() {
 }
 
 #[test]
-fn s6_svc_waits_for_up_ready_down_finished_and_restarted() {
+fn s6_svc_waits_for_up_ready_down_and_finished() {
     let world = World::started();
     let mut service = world
         .service("web")
@@ -146,16 +149,35 @@ fn s6_svc_waits_for_up_ready_down_finished_and_restarted() {
         ("-wu -T 20000 -u", "uU"),
         ("-wd -T 20000 -d", "dD"),
         ("-wU -T 20000 -u", "uU"),
-        ("-wr -T 20000 -r", "dDuU"),
-        ("-wR -T 20000 -t", "dDuU"),
-        ("-wR -T 20000 -k", "dDuU"),
         ("-wD -T 20000 -d", "dD"),
-        ("-wD -T 20000 -o -wU", "uU"),
+        ("-wU -T 20000 -o", "uU"),
     ] {
         succeeds("s6-svc", &arguments.split(' ').collect::<Vec<_>>(), &service);
         service.hear(letters);
     }
-    service.send("d");
+}
+
+#[test]
+fn s6_svc_waits_for_a_restart() {
+    let world = World::started();
+    // s6 starts nothing within a second of its end, and its tool counts on that: what it reads together with the
+    // end it forgets. So the pause here is one that the policy makes, or the service's own before it is ready.
+    let mut service = world
+        .service("web")
+        .run("[ ! -e slow ] || { rm slow; sleep 3; }; echo >&3; exec sleep 3600")
+        .file("notification-fd", "3\n")
+        .data("backoff-first", 3000)
+        .data("backoff-jitter", 0)
+        .place();
+    service.hear("suU");
+    processes::signal(service.pid(), Signal::KILL);
+    service.hear("dDuU");
+    // A signal that does not ask for the end: a failure, the second one.
+    succeeds("s6-svc", &["-wr", "-T", "20000", "-h"], &service);
+    service.hear("dDuU");
+    fs::write(service.path("slow"), "").unwrap();
+    succeeds("s6-svc", &["-wR", "-T", "20000", "-t"], &service);
+    service.hear("dDuU");
 }
 
 #[test]
@@ -165,21 +187,18 @@ fn s6_svwait_waits_for_several_services() {
     let mut two = world.service("two").stays().down().place();
     one.hear("su");
     two.hear("s");
+    let svwait = |how: &str| {
+        let mut command = Command::new("s6-svwait");
+        command.args([how, "-u", "-t", "20000"]).args([one.dir.path(), two.dir.path()]);
+        command
+    };
     // Any of them: the first is up already.
-    let status = Command::new("s6-svwait")
-        .args(["-o", "-u", "-t", "20000"])
-        .args([one.dir.path(), two.dir.path()])
-        .status()
-        .unwrap();
-    assert!(status.success());
-    // All of them: started when the waiter listens, as its FIFO shows.
-    let mut waiter = Command::new("s6-svwait")
-        .args(["-a", "-u", "-t", "20000"])
-        .args([one.dir.path(), two.dir.path()])
-        .spawn()
-        .unwrap();
+    let any = output(&mut svwait("-o")).unwrap();
+    assert!(any.status.success(), "{any:?}");
+    // All of them: whether it listens before or after the command, it is told.
+    let mut all = spawn(&mut svwait("-a")).unwrap();
     two.send("u");
-    assert!(waiter.wait().unwrap().success());
+    assert!(all.wait().unwrap().success());
     two.hear("u");
 }
 
@@ -201,7 +220,7 @@ fn s6_svscanctl_asks_for_a_rescan_and_for_the_end() {
     service.hear("su");
     let hidden = service.hide();
     service.hear("dDx");
-    std::fs::rename(hidden, service.dir.path()).unwrap();
+    fs::rename(hidden, service.dir.path()).unwrap();
     assert!(tool("s6-svscanctl", &["-a"], &world.scandir()).status.success());
     service.hear("su");
     assert!(tool("s6-svscanctl", &["-t"], &world.scandir()).status.success());
@@ -220,19 +239,14 @@ fn s6_svc_says_so_where_no_supervisor_listens() {
 }
 
 #[test]
-fn s6_svlisten_style_listeners_hear_every_letter() {
+fn a_listener_that_s6_makes_hears_every_letter() {
     let world = World::started();
     let mut service = world.service("web").stays().place();
     service.hear("su");
-    // s6-ftrig-wait is a listener that s6 makes itself.
-    let listener = Command::new("s6-ftrig-listen1")
-        .args(["-t", "20000"])
-        .arg(service.path("event"))
-        .arg(".*d.*D.*u")
-        .args(["s6-svc", "-k"])
-        .arg(service.dir.path())
-        .output()
-        .unwrap();
+    let mut command = Command::new("s6-ftrig-listen1");
+    command.args(["-t", "20000"]).arg(service.path("event")).arg(".*d.*D.*u");
+    command.args(["s6-svc", "-k"]).arg(service.dir.path());
+    let listener = output(&mut command).unwrap();
     assert!(listener.status.success(), "{listener:?}");
     service.hear("dDu");
 }

@@ -8,7 +8,7 @@ use gatevisor_wire::scan::ScanCommand;
 use rustix::process::Signal;
 
 use crate::support::service::Service;
-use crate::support::{World, waiting};
+use crate::support::{World, output, spawn, waiting};
 
 /// A way to ask the supervisor for something.
 type Ask = fn(&World);
@@ -133,10 +133,17 @@ fn a_link_that_points_elsewhere_now_is_another_service() {
 fn a_directory_that_is_there_under_two_names_is_supervised_once() {
     let world = World::started();
     let mut service = world.service(".real").run("echo \"$1\" >> lives; exec sleep 3600").place();
-    fs::rename(service.dir.path(), world.root().join("elsewhere")).unwrap();
+    let elsewhere = world.root().join("elsewhere");
+    fs::rename(service.dir.path(), &elsewhere).unwrap();
+    let lives = |wanted: &str| {
+        waiting::until(&elsewhere, wanted, || {
+            fs::read_to_string(elsewhere.join("lives")).ok().filter(|lives| lives == wanted)
+        });
+    };
     symlink("../elsewhere", world.scandir().join("one")).unwrap();
     world.rescan();
     service.hear("su");
+    lives("one\n");
     symlink("../elsewhere", world.scandir().join("two")).unwrap();
     world.rescan();
     let said = world.until_said("two is not supervised");
@@ -145,12 +152,7 @@ fn a_directory_that_is_there_under_two_names_is_supervised_once() {
     // When the first name goes, the second one's turn has come.
     fs::remove_file(world.scandir().join("one")).unwrap();
     service.hear("dDxsu");
-    let lives = waiting::until(&world.root().join("elsewhere"), "two lives", || {
-        fs::read_to_string(world.root().join("elsewhere/lives"))
-            .ok()
-            .filter(|lives| lives.lines().count() == 2)
-    });
-    assert_eq!(lives, "one\ntwo\n");
+    lives("one\ntwo\n");
 }
 
 #[test]
@@ -261,9 +263,9 @@ fn a_second_supervisor_on_the_same_scandir_says_so_and_exits_100() {
     let world = World::started();
     let mut service = world.service("web").stays().place();
     service.hear("su");
-    let output = world.command().stdin(Stdio::null()).output().unwrap();
-    assert_eq!(output.status.code(), Some(100));
-    let said = String::from_utf8_lossy(&output.stderr);
+    let second = output(&mut world.command()).unwrap();
+    assert_eq!(second.status.code(), Some(100));
+    let said = String::from_utf8_lossy(&second.stderr);
     assert!(
         said.contains("another supervisor") && said.contains(world.scandir().to_str().unwrap()),
         "{said}"
@@ -295,7 +297,7 @@ fn a_scandir_that_is_missing_is_made() {
     fs::remove_dir_all(&scandir).unwrap();
     // Not through `start`, which makes the control FIFO beforehand.
     let made = waiting::watch(world.root(), rustix::fs::inotify::WatchFlags::CREATE);
-    let mut child = world.command().stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = spawn(world.command().stdin(Stdio::null()).stderr(Stdio::null())).unwrap();
     assert!(waiting::readable(&made, crate::support::soon()));
     waiting::polled("the supervisor", || gatevisor_client::ScanDir::new(&scandir).running().then_some(()));
     let pid = rustix::process::Pid::from_child(&child);

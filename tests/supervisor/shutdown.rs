@@ -306,15 +306,20 @@ fn an_orphan_that_ignores_the_signal_is_killed() {
 }
 
 #[test]
-fn an_orphan_that_holds_the_log_pipe_does_not_keep_the_end_waiting_for_the_whole_grace() {
+fn an_orphan_that_holds_the_log_pipe_is_told_to_end_and_its_last_words_are_on_file() {
     let mut world = World::started();
-    let mut service = world.service("web").run(DAEMONIZES).log("exec cat > lines").place();
+    let body = "setsid sh -c 'trap \"echo last words; exit\" TERM; echo $$ > orphan; sleep 3600 & wait' &
+        until [ -s orphan ]; do :; done
+        exec sleep 3600";
+    let mut service = world.service("web").run(body).log("cat > lines; echo end >> lines").place();
     service.hear("su");
+    service.logger().hear("su");
     let held = Held::of(orphan(&service)).unwrap();
     // The grace is longer than our patience.
     assert_eq!(world.stop().code(), Some(0));
     assert!(held.is_gone());
     service.hear("dDx");
+    assert_eq!(fs::read_to_string(service.path("log/lines")).unwrap(), "last words\nend\n");
 }
 
 #[test]

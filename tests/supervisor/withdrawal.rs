@@ -135,6 +135,32 @@ fn a_name_is_taken_again_only_when_the_old_process_is_gone() {
 }
 
 #[test]
+fn a_service_on_its_way_out_is_told_once_however_often_the_scandir_is_looked_at() {
+    let world = World::started();
+    let body = "trap 'echo told >> told' TERM; : > ready; sleep 3600 & until read line < go; do :; done";
+    let mut old = world.service("web").run(body).file("timeout-kill", "15000\n").gate("go").place();
+    old.hear("su");
+    old.until_file("ready", "the trap", |_| true);
+    let hidden = old.hide();
+    waiting::until(&hidden, "the signal", || {
+        fs::read_to_string(hidden.join("told")).ok().filter(|t| !t.is_empty())
+    });
+    let mut new = world.service("web").stays().place();
+    let mut other = world.service("other").stays().place();
+    other.hear("su");
+    for _ in 0..5 {
+        world.signal(Signal::HUP);
+        world.rescan();
+        other.send("k");
+        other.hear("dDu");
+    }
+    old.pass("go", "go");
+    old.hear("dDx");
+    new.hear("su");
+    assert_eq!(fs::read_to_string(hidden.join("told")).unwrap(), "told\n");
+}
+
+#[test]
 fn a_logger_that_takes_its_time_keeps_the_name_too() {
     let world = World::started();
     let mut old = world.service("web").stays().log("cat > /dev/null; read line < go").place();

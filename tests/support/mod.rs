@@ -13,9 +13,11 @@ pub mod waiting;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use gatevisor_client::ScanDir;
@@ -42,8 +44,26 @@ pub fn script(path: &Path, body: &str) {
     executable(path, &format!("#!/bin/sh\n{body}\n"));
 }
 
+/// Held alone while a process is forked, and shared while a program is written.
+///
+/// A process that is forked meanwhile would hold the program open for writing until it has become its own, and
+/// nothing that is open for writing can be executed.
+static FORKING: RwLock<()> = RwLock::new(());
+
+/// Starts a process. Tests that write programs start every process so.
+pub fn spawn(command: &mut Command) -> io::Result<Child> {
+    let _alone = FORKING.write().unwrap_or_else(PoisonError::into_inner);
+    command.spawn()
+}
+
+/// Starts a process and waits for its end and its output.
+pub fn output(command: &mut Command) -> io::Result<Output> {
+    spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))?.wait_with_output()
+}
+
 /// Makes a file that can be executed. It appears complete: a running supervisor never finds half of it.
 pub fn executable(path: &Path, content: &str) {
+    let _shared = FORKING.read().unwrap_or_else(PoisonError::into_inner);
     let unfinished = path.with_extension("unfinished");
     fs::write(&unfinished, content).unwrap();
     fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o755)).unwrap();
@@ -158,7 +178,7 @@ impl World {
         let mut command = self.command();
         // A pipe, so that a service that inherits it would show.
         command.stdin(Stdio::piped()).stdout(said.try_clone().unwrap()).stderr(said);
-        self.supervisor = Some(command.spawn().expect("the shell starts"));
+        self.supervisor = Some(spawn(&mut command).expect("the shell starts"));
         let scandir = ScanDir::new(self.scandir());
         let deadline = soon();
         while !scandir.running() {

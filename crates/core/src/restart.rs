@@ -10,6 +10,10 @@ use crate::time::Tick;
 /// Codes of one class that a slot can name.
 pub const MAX_CODES: usize = 16;
 
+/// Exit codes by which an interpreter of `run` says that it did not reach the command.
+///
+/// **Source:** POSIX `sh` for 126 and 127; s6 and our own interpreter for 111.
+const NEVER_RAN: [u8; 3] = [111, 126, 127];
 /// Starts that a service may wish for in quick succession before a wish has to wait.
 const QUICK_WISHES: u32 = 5;
 /// Milliseconds: a run shorter than this is quick, and the wait of a wish made too often.
@@ -113,6 +117,9 @@ impl History {
             }
             _ => {}
         }
+        if how.exit_code().is_some_and(|code| NEVER_RAN.contains(&code)) {
+            return self.after_failed_start(numbers);
+        }
         let delay_ms = self.jittered(numbers, ladder_ms(numbers, self.failures));
         self.failed(numbers, delay_ms)
     }
@@ -195,6 +202,16 @@ mod tests {
         assert_eq!(history.failures(), 0);
         let calm = history.after_death(&numbers, Tick(0), Tick(1000), WaitStatus::exited(75));
         assert_eq!(calm, Verdict::After(0));
+    }
+
+    #[test]
+    fn a_command_that_was_never_reached_is_never_tried_again_at_once() {
+        for code in [111, 126, 127] {
+            let mut history = History::new(7);
+            let verdict =
+                history.after_death(&Numbers::default(), Tick(0), Tick(9), WaitStatus::exited(code));
+            assert!(matches!(verdict, Verdict::After(225..=275)), "{verdict:?}");
+        }
     }
 
     #[test]
