@@ -81,6 +81,12 @@ deny: ## Check licences, advisories and sources of the dependencies
 docs-check: ## Check what a machine can check about the documents
 	@exec scripts/check-docs.sh
 
+##@ Measuring
+
+.PHONY: bench
+bench: build ## Measure supervision beside s6, runit, supervisord and plain fork+exec, where they are installed
+	@bench/supervision.py
+
 ##@ The demo
 
 .PHONY: hermes

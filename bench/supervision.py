@@ -5,7 +5,7 @@
 
 What is measured, each as the median of R rounds:
   start     from executing the supervisor to the last service's first instruction, every service with a rotated log
-  memory    proportional set size of everything that supervises or logs, per service (total / N)
+  memory    proportional set size of everything that supervises or logs: in all, and for each service beyond the first
   crash     from SIGKILL of a healthy service to the first instruction of its successor
   register  from publishing one more service directory to its first instruction, beside N others
   idle      context switches of the supervisor in two seconds of nothing
@@ -231,7 +231,7 @@ def measure(kind, services, payload):
             select.select([], [], [], 2)
             members = family(process.pid)
             supervising = {pid: comm for pid, comm in members.items() if comm != "run" and comm != payload.name[:15]}
-            figures["memory_kb_per_service"] = sum(pss_kb(pid) for pid in supervising) / services
+            figures["memory_kb"] = sum(pss_kb(pid) for pid in supervising)
             before = switches(process.pid)
             select.select([], [], [], 2)
             figures["idle_switches"] = switches(process.pid) - before
@@ -311,14 +311,17 @@ def main():
     subprocess.run(["cc", "-O2", "-static", "-o", payload, ROOT / "bench" / "payload.c"], check=True)
     rounds = {"fork+exec": []} | {kind.name: [] for kind in peers}
     try:
+        alone = {kind.name: measure(kind, 1, payload)["memory_kb"] for kind in peers}
         for number in range(options.rounds):
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
             rounds["fork+exec"].append(floor(options.services, payload))
             for kind in peers:
-                rounds[kind.name].append(measure(kind, options.services, payload))
+                figures = measure(kind, options.services, payload)
+                figures["kb_a_service"] = (figures["memory_kb"] - alone[kind.name]) / (options.services - 1)
+                rounds[kind.name].append(figures)
     finally:
         shutil.rmtree(build)
-    columns = ["start_ms", "memory_kb_per_service", "crash_ms", "register_ms", "idle_switches", "stop_ms", "left_behind"]
+    columns = ["start_ms", "memory_kb", "kb_a_service", "crash_ms", "register_ms", "idle_switches", "stop_ms", "left_behind"]
     print(f"{options.services} services, each with a rotated log; medians of {options.rounds} rounds on {os.cpu_count()} processors\n")
     print("| | " + " | ".join(columns) + " |\n|---" * 1 + "|---" * len(columns) + "|")
     result = {}

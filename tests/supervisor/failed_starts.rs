@@ -147,6 +147,22 @@ fn a_descriptor_number_beyond_the_limit_is_a_failed_start_and_says_at_which_step
 }
 
 #[test]
+fn a_failed_start_is_told_from_a_death_whatever_number_the_readiness_descriptor_has() {
+    let world = World::started();
+    let mut service = patient(world.service("web").executable("run", "#!/nonexistent/interpreter\n"));
+    let mut until = failed(&mut service).until;
+    // One of them is the number of the descriptor on which the supervisor hears of the failure.
+    for fd in 3..60 {
+        fs::write(service.path("notification-fd"), format!("{fd}\n")).unwrap();
+        service.send("u");
+        let policy = service.until_policy("the next failed start", |policy| policy.until != until);
+        assert_eq!(policy.phase, Phase::FailedToStart, "{fd}");
+        until = policy.until;
+    }
+    assert_eq!(service.unheard(), "");
+}
+
+#[test]
 fn a_run_that_is_a_link_to_a_program_is_executed() {
     let world = World::started();
     executable(&world.root().join("program"), "#!/bin/sh\nexec sleep 3600\n");

@@ -4,6 +4,7 @@ use std::fs;
 
 use gatevisor_wire::scan::ScanCommand;
 use rustix::event::{Timespec, poll};
+use rustix::process::Signal;
 
 use crate::support::processes::{self, children};
 use crate::support::service::Service;
@@ -43,7 +44,7 @@ fn two_hundred_services_killed_at_once_are_all_up_again() {
         service.hear("su");
     }
     for service in &services {
-        processes::signal(service.pid(), rustix::process::Signal::KILL);
+        processes::signal(service.pid(), Signal::KILL);
     }
     for service in &mut services {
         service.hear("dDu");
@@ -149,6 +150,37 @@ fn fifty_refused_slots_leave_no_descriptor_behind() {
     other.send_and_see("c");
     let after = processes::descriptors(world.pid());
     assert_eq!(before.len(), after.len(), "{before:#?} {after:#?}");
+}
+
+#[test]
+fn with_too_few_descriptors_for_all_services_it_serves_as_many_as_it_can() {
+    let mut world = World::new().prelude("ulimit -n 160");
+    let mut services: Vec<Service> = (0..60)
+        .map(|n| world.service(format!("s{n}")).stays().file("notification-fd", "3\n").place())
+        .collect();
+    world.start();
+    world.until_said("is not supervised");
+    // Whoever is served is served well.
+    let mut served: Vec<&mut Service> = Vec::new();
+    for service in &mut services {
+        if service.dir.supervised().unwrap() {
+            service.hear("su");
+            service.send("k");
+            service.hear("dDu");
+            served.push(service);
+        }
+    }
+    assert!((5..60).contains(&served.len()), "{}", served.len());
+    // Where some go, others find their place.
+    let (before, places) = (served.len(), served.iter().map(|service| service.hide()).collect::<Vec<_>>());
+    for service in served {
+        service.hear("dDx");
+    }
+    waiting::polled("as many others", || {
+        let is_served = |service: &&Service| service.dir.supervised().unwrap();
+        (services.iter().filter(is_served).count() >= before).then_some(())
+    });
+    drop(places);
 }
 
 #[test]

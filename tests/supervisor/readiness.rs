@@ -10,20 +10,20 @@ use crate::support::{World, processes, waiting};
 #[test]
 fn a_service_is_ready_when_it_writes_a_newline_to_its_descriptor_whatever_number_that_has() {
     let world = World::started();
-    for fd in [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 100] {
-        let run = format!("#!/bin/bash\nread line < go\necho ready >&{fd}\nexec sleep 3600\n");
-        let mut service = world
-            .service(format!("s{fd}"))
-            .executable("run", &run)
-            .file("notification-fd", &format!("{fd}\n"))
-            .gate("go")
-            .place();
-        service.hear("su");
+    // This shell takes numbers of more than one digit.
+    let run = "#!/bin/bash\nread fd < notification-fd\nread line < go\necho ready >&$fd\nexec sleep 3600\n";
+    let mut service =
+        world.service("web").executable("run", run).file("notification-fd", "3\n").gate("go").place();
+    service.hear("su");
+    for fd in (4..40).chain([100, 255]) {
         assert!(!service.status().ready, "{fd}");
         service.pass("go", "go");
         service.hear("U");
         let status = service.status();
         assert!(status.ready && status.is_up() && status.ready_at >= status.changed, "{fd}: {status:?}");
+        fs::write(service.path("notification-fd"), format!("{fd}\n")).unwrap();
+        service.send("k");
+        service.hear("dDu");
     }
 }
 

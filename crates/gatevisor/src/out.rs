@@ -51,7 +51,7 @@ pub fn line(text: Arguments<'_>) -> Result<(), Failure> {
     write(format!("{text}\n").as_bytes())
 }
 
-/// Writes bytes of data, as [`line`] does.
+/// Writes bytes of data, as [`line()`] does.
 pub fn write(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {

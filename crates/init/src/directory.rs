@@ -32,6 +32,8 @@ pub(crate) enum Refusal {
     WrongType(&'static str),
     #[error("its lock is held: another supervisor serves it")]
     Locked,
+    #[error("too few descriptors are left; raise the limit of open files")]
+    NoDescriptors,
     #[error("it is the directory of `{0}`, which is supervised already")]
     Taken(String),
     #[error("{0}")]

@@ -231,7 +231,13 @@ impl Supervisor {
         let stat = fstat(&dir).map_err(|errno| directory::Refusal::Step { step: "looking at it", errno })?;
         match self.slots.by_directory.get(&directory::identity(&stat)) {
             Some(name) => Err(directory::Refusal::Taken(String::from_utf8_lossy(name).into_owned())),
-            None => directory::prepare(dir, &mut self.owners),
+            None => directory::prepare(dir, &mut self.owners).and_then(|opened| {
+                if self.can_spare(&opened.control) {
+                    Ok(opened)
+                } else {
+                    Err(directory::Refusal::NoDescriptors)
+                }
+            }),
         }
     }
 

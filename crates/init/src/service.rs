@@ -148,6 +148,11 @@ impl Table {
         entry.take()
     }
 
+    /// Returns the number of services.
+    pub(crate) fn count(&self) -> usize {
+        self.entries.len().saturating_sub(self.free.len())
+    }
+
     /// Returns whether any service of this role is supervised.
     pub(crate) fn has(&self, role: Role) -> bool {
         self.entries.iter().any(|(_, entry)| entry.as_ref().is_some_and(|service| service.role == role))

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use gatevisor_core::restart::Numbers;
@@ -28,6 +28,8 @@ use crate::{Config, StartError};
 
 /// Control bytes taken from one FIFO before the others get their turn.
 const CONTROL_BYTES_A_TURN: usize = 64;
+/// Descriptors kept for what passes: processes on their way, files being replaced, listeners being told.
+const SPARE_DESCRIPTORS: u64 = 48;
 /// Events taken from the kernel at once.
 const EVENTS_A_TURN: usize = 64;
 
@@ -97,6 +99,8 @@ pub(crate) struct Supervisor {
     pub(crate) environment: Rc<Environment>,
     /// The limit of open files that we had, for children.
     pub(crate) open_files: Option<(u64, u64)>,
+    /// The number that every descriptor is below; none if there is no limit.
+    max_descriptors: Option<u64>,
     pub(crate) services: Table,
     pub(crate) slots: Slots,
     pub(crate) owners: Owners,
@@ -197,6 +201,7 @@ impl Supervisor {
             null,
             environment: Rc::new(Environment::new(config.environment.clone())),
             open_files,
+            max_descriptors: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
             services: Table::default(),
             slots: Slots::default(),
             owners: Owners::default(),
@@ -231,6 +236,18 @@ impl Supervisor {
     /// Asks for events of `fd` when it can be read.
     pub(crate) fn listen(&self, fd: impl AsFd, source: Source) -> Result<(), Errno> {
         epoll::add(&self.epoll, fd, source.token(), epoll::EventFlags::IN)
+    }
+
+    /// Returns whether enough descriptors are left to serve all services if `newest` is one that was opened last.
+    ///
+    /// What is short of descriptors can neither start a service nor write its status nor tell anybody, so one
+    /// service too many would be every service's trouble.
+    pub(crate) fn can_spare(&self, newest: impl AsFd) -> bool {
+        // The lowest free number is taken, so this is about how many are in use. Each service may need one more.
+        let used = u64::try_from(newest.as_fd().as_raw_fd()).unwrap_or(u64::MAX);
+        let needed =
+            u64::try_from(self.services.count()).unwrap_or(u64::MAX).saturating_add(SPARE_DESCRIPTORS);
+        self.max_descriptors.is_none_or(|most| used.saturating_add(needed) < most)
     }
 
     /// Returns a number that differs between services, for their jitter.
