@@ -63,6 +63,9 @@ fn session_and_pages(stat: &[u8]) -> Option<(i32, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     #[test]
@@ -73,11 +76,23 @@ mod tests {
     }
 
     #[test]
-    fn our_own_session_uses_something() {
-        let leader = rustix::process::getsid(None).unwrap().as_raw_nonzero().get();
-        let leader = Pid::new(leader).unwrap();
+    fn a_session_uses_something() {
+        // The session of the test itself may be led from outside of its PID namespace, where it has no number.
+        let mut child = Command::new("setsid")
+            .args(["sh", "-c", "echo up; exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut first = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+        assert_eq!(first, "up\n");
+        let leader = Pid::new(i32::try_from(child.id()).unwrap()).unwrap();
         let usage = resident_by_session(&[leader]);
+        drop(child.stdin.take());
+        child.wait().unwrap();
         assert!(usage[&leader].memory_bytes > 100_000, "{usage:?}");
+        assert_eq!(usage[&leader].processes, 1);
         assert!(resident_by_session(&[]).is_empty());
     }
 }
