@@ -1,6 +1,7 @@
 //! `s6-svscanctl`: every letter arrives, and a rescan is over when it returns.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use gatevisor_client::ServiceDir;
@@ -112,4 +113,30 @@ fn a_skeleton_that_was_made_beforehand_is_waited_for_too() {
     assert_eq!(our_code("s6-svscanctl", &words("-a", &world.scandir())), 0);
     assert!(service.dir.supervised().unwrap());
     assert_eq!(theirs("s6-svstat", &words("", service.dir.path())).code, Some(0));
+}
+
+#[test]
+fn a_slot_that_is_refused_is_warned_of_and_keeps_nobody_waiting() {
+    let world = World::new();
+    let _supervisor = Supervisor::ours(&world);
+    let scandir = world.scandir();
+    let open = slot(&scandir, "open");
+    fs::set_permissions(open.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let web = slot(&scandir, "web");
+    let path = open.path().display();
+    let warning =
+        format!("s6-svscanctl: warning: `{path}` is not supervised: others than its owner may write");
+    // The second time it is no news to the supervisor, but it is to us.
+    for _ in 0..2 {
+        let (ran, said) = ours("s6-svscanctl", &words("-a", &scandir));
+        assert_eq!(ran.code, Some(0), "{said}");
+        assert!(said.starts_with(&warning), "{said}");
+        assert!(web.supervised().unwrap());
+        assert!(!open.supervised().unwrap());
+    }
+    // What is mended is waited for, though its refusal is still published when we begin.
+    fs::set_permissions(open.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(ours("s6-svscanctl", &words("-a", &scandir)).1, "");
+    assert!(open.supervised().unwrap());
+    assert!(!scandir.join(files::SVSCAN_REFUSED).join("open").exists());
 }

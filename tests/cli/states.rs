@@ -205,4 +205,10 @@ fn a_slot_that_others_may_write_is_refused_with_the_reason() {
     home.running().until_warns("gateway-open");
     let report = home.report("open");
     assert_eq!(report["up"], false, "{report}");
+    let problem = report["problem"].as_str().unwrap();
+    assert!(problem.starts_with("others than its owner may write to it (mode 0777)"), "{problem}");
+    // A start says the same, and does not wait for what will not come.
+    home.profile("open");
+    let said = home.says("gateway start open").refused(111);
+    assert!(said.contains("refuses the slot of `open`: others than its owner may write"), "{said}");
 }

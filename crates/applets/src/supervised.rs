@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use gatevisor_client::ServiceDir;
+use gatevisor_client::{Refusals, ScanDir, ServiceDir};
 use gatevisor_wire::files;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
@@ -18,14 +18,29 @@ use crate::listen::remaining;
 /// Room for some dozens of events.
 const ROOM: usize = 4096;
 
-/// Waits until a supervisor holds each service and has published its status, or the service has gone.
+/// How waiting for services to be supervised ended, of those that are not.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    /// The supervisor refuses them, and why.
+    pub(crate) refused: Vec<(ServiceDir, String)>,
+    /// Nothing was heard of them in time.
+    pub(crate) late: Vec<ServiceDir>,
+}
+
+/// Waits until a supervisor holds each service and has published its status or refuses it, or the service has gone.
 ///
-/// Returns those of which that is not so when `deadline` passes.
-pub(crate) fn wait(dirs: Vec<ServiceDir>, deadline: Option<Instant>) -> Result<Vec<ServiceDir>, Errno> {
+/// `refusals` has been listening since before the scan was asked for.
+pub(crate) fn wait(
+    scandir: &ScanDir,
+    dirs: Vec<ServiceDir>,
+    refusals: Option<&Refusals>,
+    deadline: Option<Instant>,
+) -> Result<Left, Errno> {
     let mut waiting: Vec<Birth> =
         dirs.into_iter().map(|dir| Birth { dir, held: false }).filter_map(Birth::unfinished).collect();
+    let mut left = Left::default();
     if waiting.is_empty() {
-        return Ok(Vec::new());
+        return Ok(left);
     }
     let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
     loop {
@@ -35,11 +50,23 @@ pub(crate) fn wait(dirs: Vec<ServiceDir>, deadline: Option<Instant>) -> Result<V
             birth.watch(&inotify);
         }
         waiting = waiting.into_iter().filter_map(Birth::unfinished).collect();
-        if waiting.is_empty() {
-            return Ok(Vec::new());
+        for name in refusals.map(Refusals::fresh).unwrap_or_default() {
+            let Some(reason) = scandir.refusal(&name) else { continue };
+            let path = scandir.path().join(&name);
+            if let Some(at) = waiting.iter().position(|birth| birth.dir.path() == path) {
+                left.refused.push((waiting.swap_remove(at).dir, reason));
+            }
         }
-        match poll(&mut [PollFd::new(&inotify, PollFlags::IN)], remaining(deadline).as_ref()) {
-            Ok(0) => return Ok(waiting.into_iter().map(|birth| birth.dir).collect()),
+        if waiting.is_empty() {
+            return Ok(left);
+        }
+        let mut fds = vec![PollFd::new(&inotify, PollFlags::IN)];
+        fds.extend(refusals.map(|refusals| PollFd::new(refusals, PollFlags::IN)));
+        match poll(&mut fds, remaining(deadline).as_ref()) {
+            Ok(0) => {
+                left.late = waiting.into_iter().map(|birth| birth.dir).collect();
+                return Ok(left);
+            }
             Ok(_) | Err(Errno::INTR) => drain(&inotify),
             Err(errno) => return Err(errno),
         }

@@ -3,12 +3,12 @@
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
-use gatevisor_client::{ScanDir, ScanSendError, ServiceDir};
+use gatevisor_client::{Refusals, ScanDir, ScanSendError, ServiceDir};
 use gatevisor_wire::scan::ScanCommand;
 
 use crate::arguments::Arguments;
 use crate::supervised;
-use crate::talk::{SYSTEM, USAGE as USAGE_CODE};
+use crate::talk::{SYSTEM, USAGE as USAGE_CODE, warn};
 use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str = "s6-svscanctl [ -zabhitqnN ] svscandir";
@@ -20,7 +20,7 @@ const MAX_COMMANDS: usize = 62;
 /// How long a rescan may take. The callers we know give up after 5 s, and should hear why.
 const SUPERVISED_WITHIN: Duration = Duration::from_secs(4);
 
-/// Sends the commands; after a rescan, returns when every service that was there is supervised.
+/// Sends the commands; after a rescan, returns when every service that was there is supervised or refused.
 ///
 /// **Source:** <https://skarnet.org/software/s6/s6-svscanctl.html>
 pub(crate) fn run(words: &[OsString]) -> Outcome {
@@ -34,13 +34,18 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     let deadline = Instant::now().checked_add(SUPERVISED_WITHIN);
     // Those that are there when we are called; whatever appears later is another call's.
     let services = if rescans(&commands) { services(&scandir) } else { Ok(Vec::new()) };
+    let refusals = Refusals::listen(&scandir).ok();
     scandir.send(&commands).map_err(|error| not_sent(&error))?;
-    let left = supervised::wait(services?, deadline)
+    let left = supervised::wait(&scandir, services?, refusals.as_ref(), deadline)
         .map_err(|errno| Fatal::new(SYSTEM, format!("cannot wait for the rescan: {errno}")))?;
-    if left.is_empty() {
+    for (dir, reason) in &left.refused {
+        // The rescan that was asked for is done, so this is no failure, as it is none with s6-svscan.
+        warn("s6-svscanctl", &format!("`{}` is not supervised: {reason}", dir.path().display()));
+    }
+    if left.late.is_empty() {
         return Ok(0);
     }
-    let names: Vec<String> = left.iter().map(|dir| format!("`{}`", dir.path().display())).collect();
+    let names: Vec<String> = left.late.iter().map(|dir| format!("`{}`", dir.path().display())).collect();
     Err(Fatal::new(
         SYSTEM,
         format!(

@@ -15,11 +15,13 @@ mod changes;
 mod dir;
 mod listener;
 mod open;
+mod refusals;
 mod scandir;
 pub mod status_view;
 mod waiting;
 
 pub use dir::{SendError, ServiceDir, StatusError};
 pub use listener::Listener;
+pub use refusals::Refusals;
 pub use scandir::{ScanDir, ScanSendError};
 pub use waiting::{Condition, WaitError, Waited, Waiter, act, act_all, restart, restart_all, wait, wait_all};

@@ -17,6 +17,9 @@ use std::{
 /// Room for the name of a program, of which the kernel keeps 15 bytes.
 const COMM_ROOM: usize = 64;
 
+/// Room for the reason of a refusal.
+const REASON_ROOM: usize = 1024;
+
 /// Holds the path of a scandir; the directory need not exist.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ScanDir {
@@ -121,6 +124,17 @@ impl ScanDir {
         let comm = PathBuf::from(format!("/proc/{}/comm", self.holder()?));
         let bytes = open::small::<COMM_ROOM>(&comm).ok().flatten()?;
         Some(String::from_utf8_lossy(&bytes).trim_end().into())
+    }
+
+    /// Returns the path of the directory in which our supervisor publishes whom it refuses.
+    pub fn refused_path(&self) -> PathBuf {
+        self.path.join(files::SVSCAN_REFUSED)
+    }
+
+    /// Returns why the supervisor refuses to supervise an entry, where it says so; s6-svscan never does.
+    pub fn refusal(&self, name: &ServiceName) -> Option<String> {
+        let bytes = open::small::<REASON_ROOM>(&self.refused_path().join(name)).ok().flatten()?;
+        Some(String::from_utf8_lossy(&bytes).trim_end().escape_debug().to_string())
     }
 
     /// Returns the services of the scandir and their directories, by name in the order of bytes.

@@ -79,6 +79,7 @@ fn orders_that_fail_say_what_why_and_what_to_do() {
             reason: "executing: `hermes`: not found (errno 2)".to_owned(),
         },
         ControlError::Failed { name: name.clone(), reason: "exit 78: configuration error".to_owned() },
+        ControlError::Refused { name: name.clone(), reason: "others may write to it".into() },
         ControlError::SupervisorGone { name },
     ];
     assert_snapshot!(all.iter().map(|e| show(e.exit_code(), e)).collect::<Vec<_>>().join("\n"), @r#"
@@ -97,6 +98,7 @@ fn orders_that_fail_say_what_why_and_what_to_do() {
         99 gave up waiting for the restart of `coder` after 40 s; it is stopping, and the supervisor goes on trying
         1 the gateway of `coder` failed to start: executing: `hermes`: not found (errno 2); it is tried again with growing pauses
         1 the gateway of `coder` failed for good: exit 78: configuration error; mend that, then start it again
+        111 the supervisor refuses the slot of `coder`: others may write to it; the wish is recorded
         102 the supervisor of `coder` went away; the wish is recorded and takes effect at the next `gatevisor up`
         "#);
 }
@@ -122,6 +124,11 @@ fn registrations_that_fail_say_what_remains() {
         },
         RegisterError::Follow { name: name.clone(), source: denied() },
         RegisterError::NotTaken { name: name.clone(), scandir: scandir(), after: Duration::from_secs(10) },
+        RegisterError::Refused {
+            name: name.clone(),
+            scandir: scandir(),
+            reason: "others may write to it".into(),
+        },
         RegisterError::Start { name, source: Box::new(timed_out(Verb::Start)) },
     ];
     assert_snapshot!(all.iter().map(|e| show(e.exit_code(), e)).collect::<Vec<_>>().join("\n"), @r#"
@@ -143,6 +150,7 @@ fn registrations_that_fail_say_what_remains() {
         111 the gateway of `coder` is registered, but cannot be followed
             Permission denied (os error 13)
         99 the supervisor of `/run/service` did not take the slot of `coder` within 10 s, so it is withdrawn
+        111 the supervisor of `/run/service` refuses the slot of `coder`, so it is withdrawn: others may write to it
         99 the gateway of `coder` is registered, but did not come up
             gave up waiting for the start of `coder` after 40 s; it is stopping, and the supervisor goes on trying
         "#);

@@ -13,6 +13,7 @@ mod directory;
 mod logging;
 mod perform;
 mod reap;
+mod refusals;
 mod scandir;
 mod scripts;
 mod service;

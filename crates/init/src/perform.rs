@@ -1,5 +1,6 @@
 //! Performing effects: each is one small thing, and its failure comes back as the next event.
 
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -17,7 +18,7 @@ use rustix::process::{Signal, kill_process, kill_process_group};
 
 use crate::broadcast::broadcast;
 use crate::directory;
-use crate::service::{Id, OnItsWay, Role, Service};
+use crate::service::{Id, OnItsWay, ReadinessPipe, Role, Service};
 use crate::settings;
 use crate::supervisor::{Source, Supervisor};
 use crate::talk::say;
@@ -27,7 +28,11 @@ const MAX_ON_THEIR_WAY: usize = 32;
 /// Bytes of a script that are enough to know its interpreter.
 const SHEBANG_BYTES: usize = 256;
 
-fn send(pid: Pid, number: u8, group: bool) {
+/// Sends a signal to a process of ours, unless it has been reaped: its number may be somebody else's by now.
+fn send(ours: &HashMap<Pid, Id>, pid: Pid, number: u8, group: bool) {
+    if !ours.contains_key(&pid) {
+        return;
+    }
     let (Some(pid), Some(signal)) =
         (rustix::process::Pid::from_raw(pid.get()), Signal::from_named_raw(i32::from(number)))
     else {
@@ -60,22 +65,24 @@ impl Supervisor {
         match effect {
             Effect::SpawnRun => self.start_queue.push_back(id),
             Effect::SpawnFinish(pid, how) => answers.push(self.spawn_finish(id, pid, how)),
-            Effect::Signal(pid, number) => send(pid, number, false),
-            Effect::SignalGroup(pid, number) => send(pid, number, true),
+            Effect::Signal(pid, number) => send(&self.pids, pid, number, false),
+            Effect::SignalGroup(pid, number) => send(&self.pids, pid, number, true),
             Effect::Terminate(pid) => {
                 let name = service.name();
-                send(pid, settings::down_signal(&service.dir, &name), false);
-                send(pid, signal::CONT, false);
+                send(&self.pids, pid, settings::down_signal(&service.dir, &name), false);
+                send(&self.pids, pid, signal::CONT, false);
                 answers.push(Event::Terminating(settings::timeout_kill_ms(&service.dir, &name)));
             }
-            Effect::DownSignal(pid) => send(pid, settings::down_signal(&service.dir, &service.name()), false),
+            Effect::DownSignal(pid) => {
+                send(&self.pids, pid, settings::down_signal(&service.dir, &service.name()), false);
+            }
             Effect::ReloadSignal(pid) => {
-                send(pid, settings::reload_signal(&service.dir, &service.name()), false);
+                send(&self.pids, pid, settings::reload_signal(&service.dir, &service.name()), false);
             }
             Effect::KillOverdue(pid) => {
                 let group =
                     statat(&service.dir, files::FLAG_TIMEOUT_KILLPG, AtFlags::SYMLINK_NOFOLLOW).is_ok();
-                send(pid, signal::KILL, group);
+                send(&self.pids, pid, signal::KILL, group);
             }
             Effect::CloseReadiness => service.readiness = None,
             Effect::RecordDeath(death) => {
@@ -179,8 +186,9 @@ impl Supervisor {
             if let Err(errno) = self.listen(&reader, Source::Readiness(id)) {
                 say!("warning: {name}: its readiness cannot be heard: {errno}");
             }
+            let pipe = ReadinessPipe::new(reader, &self.readiness_pipes);
             if let Some(service) = self.services.get_mut(id) {
-                service.readiness = Some(reader);
+                service.readiness = Some(pipe);
             }
         }
         Ok(pid)
@@ -190,13 +198,14 @@ impl Supervisor {
     fn accompany(&mut self, id: Id, process: OnItsWay) -> Result<Pid, StartFailure> {
         let fail = |errno| StartFailure { step: spawn::Step::Fork, errno };
         let pid = Pid::new(process.starting().pid()).ok_or(fail(Errno::INVAL))?;
+        self.pids.insert(pid, id);
         if let Err(errno) = self.listen(process.starting(), Source::Start(id)) {
             // Without the report nobody would learn of the exec; the memory it runs on must stay.
-            send(pid, signal::KILL, false);
+            send(&self.pids, pid, signal::KILL, false);
+            self.pids.remove(&pid);
             std::mem::forget(process);
             return Err(fail(errno));
         }
-        self.pids.insert(pid, id);
         self.on_their_way = self.on_their_way.saturating_add(1);
         if let Some(service) = self.services.get_mut(id) {
             service.on_its_way = Some(process);
@@ -214,6 +223,9 @@ impl Supervisor {
         }
         let Some(process) = service.on_its_way.take() else { return };
         self.on_their_way = self.on_their_way.saturating_sub(1);
+        if self.on_their_way == 0 {
+            self.feed_the_starved();
+        }
         match (process, report) {
             (_, Report::Pending) | (OnItsWay::Finish(_), Report::Executed) => {}
             (OnItsWay::Run(_), Report::Executed) => self.step(id, Event::Spawned),

@@ -18,6 +18,7 @@ use rustix::fs::{AtFlags, FileType, RawDir, fstat, inotify, statat};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::directory;
+use crate::refusals::Refusals;
 use crate::service::{Id, Role, Service};
 use crate::shutdown::Stage;
 use crate::supervisor::{Source, Supervisor};
@@ -77,8 +78,9 @@ pub(crate) struct Watch {
     /// Names about which the kernel does not tell everything that matters: links, whose targets may come and
     /// go elsewhere, and slots that were refused, which may be mended inside. Each scan looks at them.
     unsure: BTreeSet<Vec<u8>>,
-    /// What was said about refused slots, which is said once and not at each scan.
-    complaints: HashMap<Vec<u8>, String>,
+    refusals: Refusals,
+    /// A slot was refused for want of descriptors, some of which starting processes use for an instant.
+    starved: bool,
     /// The next scan must read the whole directory.
     blind: bool,
     /// Names that the present scan has not looked at yet.
@@ -86,7 +88,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn new(scandir: &Path) -> Self {
+    pub(crate) fn new(scandir: &Path, svscan: &OwnedFd) -> Self {
         let flags = inotify::WatchFlags::CREATE
             | inotify::WatchFlags::DELETE
             | inotify::WatchFlags::MOVED_FROM
@@ -105,7 +107,8 @@ impl Watch {
             inotify,
             changed: BTreeSet::new(),
             unsure: BTreeSet::new(),
-            complaints: HashMap::new(),
+            refusals: Refusals::new(svscan),
+            starved: false,
             blind: true,
             pending: BTreeSet::new(),
         }
@@ -183,6 +186,13 @@ impl Supervisor {
         !self.watch.pending.is_empty()
     }
 
+    /// Looks again at the slots that were refused for want of descriptors, now that no process is starting.
+    pub(crate) fn feed_the_starved(&mut self) {
+        if std::mem::take(&mut self.watch.starved) {
+            self.watch.pending.extend(std::mem::take(&mut self.watch.unsure));
+        }
+    }
+
     /// Drops the names that nobody shall look at any more.
     pub(crate) fn forget_pending_scan(&mut self) {
         self.watch.pending.clear();
@@ -193,10 +203,10 @@ impl Supervisor {
         self.take_watch_events();
         self.watch.changed.clear();
         self.watch.unsure.clear();
-        self.watch.complaints.clear();
         self.watch.blind = false;
         self.owners.clear();
         let mut names: BTreeSet<Vec<u8>> = self.slots.names().iter().map(|name| name.to_vec()).collect();
+        names.extend(self.watch.refusals.names().cloned());
         let Ok(dir) = file::open_directory(&self.scandir, ".") else {
             say!("warning: cannot read the scandir");
             return;
@@ -231,13 +241,9 @@ impl Supervisor {
         let stat = fstat(&dir).map_err(|errno| directory::Refusal::Step { step: "looking at it", errno })?;
         match self.slots.by_directory.get(&directory::identity(&stat)) {
             Some(name) => Err(directory::Refusal::Taken(String::from_utf8_lossy(name).into_owned())),
-            None => directory::prepare(dir, &mut self.owners).and_then(|opened| {
-                if self.can_spare(&opened.control) {
-                    Ok(opened)
-                } else {
-                    Err(directory::Refusal::NoDescriptors)
-                }
-            }),
+            // Before anything in it is touched: with its FIFO open it would look supervised for an instant.
+            None if !self.can_spare(&dir) => Err(directory::Refusal::NoDescriptors),
+            None => directory::prepare(dir, &mut self.owners),
         }
     }
 
@@ -258,7 +264,7 @@ impl Supervisor {
             return;
         }
         match compare(slot.map(|slot| slot.identity), there) {
-            Change::Nothing if there.is_none() => drop(self.watch.complaints.remove(name)),
+            Change::Nothing if there.is_none() => self.watch.refusals.forget(name),
             Change::Nothing => self.try_lost_logger(name),
             Change::Adopt => self.adopt(name),
             Change::Withdraw | Change::Replace => self.withdraw(name),
@@ -279,19 +285,15 @@ impl Supervisor {
         if self.stage != Stage::Running {
             return;
         }
-        let shown = String::from_utf8_lossy(name).escape_debug().to_string();
         if let Err(error) = ServiceName::new(name) {
-            say!("warning: `{shown}` is not supervised: {error}");
+            self.watch.refusals.refuse(name, error.to_string());
             return;
         }
         match self.adopt_checked(name) {
-            Ok(()) => drop(self.watch.complaints.remove(name)),
+            Ok(()) => self.watch.refusals.forget(name),
             Err(refusal) => {
-                let complaint = refusal.to_string();
-                if self.watch.complaints.get(name) != Some(&complaint) {
-                    say!("warning: {shown} is not supervised: {complaint}");
-                    self.watch.complaints.insert(name.to_vec(), complaint);
-                }
+                self.watch.starved |= matches!(refusal, directory::Refusal::NoDescriptors);
+                self.watch.refusals.refuse(name, refusal.to_string());
                 self.watch.unsure.insert(name.to_vec());
             }
         }

@@ -1,7 +1,8 @@
 //! One supervised service as the shell holds it, and the table of all of them.
 
+use std::cell::Cell;
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use gatevisor_core::scan::Identity;
@@ -73,9 +74,35 @@ pub(crate) struct Service {
     /// The end of the log pipe that it writes to (main) or reads from (logger).
     pub(crate) pipe: Option<OwnedFd>,
     pub(crate) on_its_way: Option<OnItsWay>,
-    pub(crate) readiness: Option<OwnedFd>,
+    pub(crate) readiness: Option<ReadinessPipe>,
     /// The timer that is set for it.
     pub(crate) timer: Option<Tick>,
+}
+
+/// What a service says its readiness into, counted while it is open.
+#[derive(Debug)]
+pub(crate) struct ReadinessPipe {
+    reader: OwnedFd,
+    open: Rc<Cell<usize>>,
+}
+
+impl ReadinessPipe {
+    pub(crate) fn new(reader: OwnedFd, open: &Rc<Cell<usize>>) -> Self {
+        open.set(open.get().saturating_add(1));
+        Self { reader, open: Rc::clone(open) }
+    }
+}
+
+impl AsFd for ReadinessPipe {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+}
+
+impl Drop for ReadinessPipe {
+    fn drop(&mut self) {
+        self.open.set(self.open.get().saturating_sub(1));
+    }
 }
 
 impl Service {

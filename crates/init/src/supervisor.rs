@@ -1,5 +1,6 @@
 //! The loop: wait for an event, let the machine decide, perform what it says.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -28,6 +29,8 @@ use crate::{Config, StartError};
 
 /// Control bytes taken from one FIFO before the others get their turn.
 const CONTROL_BYTES_A_TURN: usize = 64;
+/// Descriptors that the preparation of a service directory adds to that of the directory.
+const PREPARED_DESCRIPTORS: u64 = 3;
 /// Descriptors kept for what passes: processes on their way, files being replaced, listeners being told.
 const SPARE_DESCRIPTORS: u64 = 48;
 /// Events taken from the kernel at once.
@@ -112,6 +115,8 @@ pub(crate) struct Supervisor {
     pub(crate) doomed: HashMap<Pid, Starting>,
     /// Processes between fork and exec.
     pub(crate) on_their_way: usize,
+    /// How many readiness pipes are open.
+    pub(crate) readiness_pipes: Rc<Cell<usize>>,
     pub(crate) logging: Logging,
     pub(crate) stage: Stage,
     pub(crate) now: Moment,
@@ -189,7 +194,7 @@ impl Supervisor {
         let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .map_err(failed("opening /dev/null"))?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed("making the event queue"))?;
-        let watch = Watch::new(&config.scandir);
+        let watch = Watch::new(&config.scandir, &svscan);
         let now = moment();
         let supervisor = Self {
             epoll,
@@ -210,6 +215,7 @@ impl Supervisor {
             start_queue: VecDeque::new(),
             doomed: HashMap::new(),
             on_their_way: 0,
+            readiness_pipes: Rc::default(),
             logging: Logging::default(),
             stage: Stage::Running,
             now,
@@ -238,15 +244,19 @@ impl Supervisor {
         epoll::add(&self.epoll, fd, source.token(), epoll::EventFlags::IN)
     }
 
-    /// Returns whether enough descriptors are left to serve all services if `newest` is one that was opened last.
+    /// Returns whether enough descriptors are left to serve all services and the one whose directory is `newest`, the
+    /// descriptor that was opened last.
     ///
     /// What is short of descriptors can neither start a service nor write its status nor tell anybody, so one
     /// service too many would be every service's trouble.
     pub(crate) fn can_spare(&self, newest: impl AsFd) -> bool {
-        // The lowest free number is taken, so this is about how many are in use. Each service may need one more.
-        let used = u64::try_from(newest.as_fd().as_raw_fd()).unwrap_or(u64::MAX);
-        let needed =
-            u64::try_from(self.services.count()).unwrap_or(u64::MAX).saturating_add(SPARE_DESCRIPTORS);
+        // The lowest free number is taken, so this is about how many are in use. Each service may need one more for
+        // its readiness, unless it has it already.
+        let used = u64::try_from(newest.as_fd().as_raw_fd())
+            .unwrap_or(u64::MAX)
+            .saturating_add(PREPARED_DESCRIPTORS);
+        let without_readiness = self.services.count().saturating_sub(self.readiness_pipes.get());
+        let needed = u64::try_from(without_readiness).unwrap_or(u64::MAX).saturating_add(SPARE_DESCRIPTORS);
         self.max_descriptors.is_none_or(|most| used.saturating_add(needed) < most)
     }
 
@@ -406,7 +416,7 @@ impl Supervisor {
         }
     }
 
-    fn take_control(&mut self, id: Id) {
+    pub(crate) fn take_control(&mut self, id: Id) {
         let Some(service) = self.services.get(id) else { return };
         let mut bytes = [0; CONTROL_BYTES_A_TURN];
         let Ok(count) = rustix::io::read(&service.control, &mut bytes) else { return };

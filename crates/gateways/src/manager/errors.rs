@@ -132,6 +132,14 @@ pub enum ControlError {
         /// Why.
         reason: String,
     },
+    /// The supervisor refuses to hold its slot; the wish is recorded all the same.
+    #[error("the supervisor refuses the slot of `{name}`: {reason}; the wish is recorded")]
+    Refused {
+        /// The profile.
+        name: ProfileName,
+        /// Why, in the supervisor's words.
+        reason: String,
+    },
     /// The supervisor went away meanwhile.
     #[error(
         "the supervisor of `{name}` went away; the wish is recorded and takes effect at the next `gatevisor up`"
@@ -154,7 +162,7 @@ impl ControlError {
             Self::NoSupervisor { .. } | Self::SupervisorGone { .. } => exit::NOT_SUPERVISED,
             Self::Record { source, .. } => source.exit_code(),
             Self::Register { source, .. } => source.exit_code(),
-            Self::System { .. } => exit::SYSTEM,
+            Self::System { .. } | Self::Refused { .. } => exit::SYSTEM,
             Self::TimedOut { .. } => exit::TIMED_OUT,
         }
     }
@@ -248,6 +256,16 @@ pub enum RegisterError {
         /// How long was waited.
         after: Duration,
     },
+    /// The supervisor refuses to hold the slot; no slot remains.
+    #[error("the supervisor of `{}` refuses the slot of `{name}`, so it is withdrawn: {reason}", scandir.display())]
+    Refused {
+        /// The profile.
+        name: ProfileName,
+        /// The scandir.
+        scandir: PathBuf,
+        /// Why, in the supervisor's words.
+        reason: String,
+    },
     /// It is registered, but its gateway did not come up.
     #[error("the gateway of `{name}` is registered, but did not come up")]
     Start {
@@ -267,7 +285,9 @@ impl RegisterError {
             Self::NoSupervisor { .. } => exit::NOT_SUPERVISED,
             Self::Record { source, .. } => source.exit_code(),
             Self::Render { source, .. } => source.exit_code(),
-            Self::Publish { .. } | Self::Tell { .. } | Self::Follow { .. } => exit::SYSTEM,
+            Self::Publish { .. } | Self::Tell { .. } | Self::Follow { .. } | Self::Refused { .. } => {
+                exit::SYSTEM
+            }
             Self::NotTaken { .. } => exit::TIMED_OUT,
             Self::Start { source, .. } => source.exit_code(),
         }

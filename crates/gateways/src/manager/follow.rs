@@ -10,10 +10,13 @@ use std::io;
 use std::time::Instant;
 
 use gatevisor_client::status_view::{self, StateName};
-use gatevisor_client::{Listener, ServiceDir};
+use gatevisor_client::{Listener, Refusals, ScanDir, ServiceDir};
 use gatevisor_wire::Pid;
 use gatevisor_wire::event::Letter;
+use gatevisor_wire::name::ServiceName;
 use gatevisor_wire::status::Status;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 /// What a gateway is followed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub(super) enum Followed {
     FailedToStart(Option<String>),
     /// It failed for good.
     Failed(Option<String>),
+    /// Its supervisor refuses to hold it, for this reason.
+    Refused(String),
     /// Its supervisor went away.
     Gone,
     /// The deadline passed, and this is its state then.
@@ -52,6 +57,21 @@ pub(super) struct Follower {
     before: Option<Status>,
     again: bool,
     died: bool,
+    scan: Option<Scan>,
+}
+
+/// A scan that was asked for.
+struct Scan {
+    scandir: ScanDir,
+    name: ServiceName,
+    refusals: Refusals,
+}
+
+/// What was heard.
+enum Heard {
+    Letter(Letter),
+    Refused(String),
+    Nothing,
 }
 
 impl Follower {
@@ -59,12 +79,19 @@ impl Follower {
     pub(super) fn new(dir: ServiceDir) -> io::Result<Self> {
         let listener = Listener::subscribe(&dir.event_path())?;
         let before = dir.status().ok();
-        Ok(Self { dir, listener, before, again: false, died: false })
+        Ok(Self { dir, listener, before, again: false, died: false, scan: None })
     }
 
     /// Takes over an ear that has been there since before the slot was.
     pub(super) const fn with(dir: ServiceDir, listener: Listener) -> Self {
-        Self { dir, listener, before: None, again: false, died: false }
+        Self { dir, listener, before: None, again: false, died: false, scan: None }
+    }
+
+    /// Listens for a refusal as well; to be called before a scan is asked for.
+    pub(super) fn expect_scan(&mut self, scandir: ScanDir, service: &str) {
+        // Where none are published there is nothing to listen to.
+        let listening = Refusals::listen(&scandir).ok().zip(ServiceName::new(service.as_bytes()).ok());
+        self.scan = listening.map(|(refusals, name)| Scan { scandir, name, refusals });
     }
 
     /// Returns the status at the beginning.
@@ -91,12 +118,13 @@ impl Follower {
             if let Some(end) = self.look(aim, heard_up) {
                 return Ok(end);
             }
-            match self.listener.next(Some(deadline))? {
-                Some(Letter::SupervisionEnded) => return Ok(Followed::Gone),
-                Some(Letter::PermanentFailure) if aim != Aim::Supervised => {
+            match self.hear(deadline)? {
+                Heard::Refused(reason) => return Ok(Followed::Refused(reason)),
+                Heard::Letter(Letter::SupervisionEnded) => return Ok(Followed::Gone),
+                Heard::Letter(Letter::PermanentFailure) if aim != Aim::Supervised => {
                     return Ok(Followed::Failed(self.reason()));
                 }
-                Some(Letter::Died | Letter::Finished) => {
+                Heard::Letter(Letter::Died | Letter::Finished) => {
                     self.died = true;
                     heard_up = false;
                     if aim != Aim::Supervised
@@ -106,9 +134,32 @@ impl Follower {
                     }
                 }
                 // The letter of a process that was up already may come late; it is not the one that is meant.
-                Some(Letter::Up | Letter::Ready) => heard_up = self.died || !self.again,
-                Some(Letter::SupervisionStarted | Letter::PermanentFailure) => {}
-                None => return Ok(self.late(aim)),
+                Heard::Letter(Letter::Up | Letter::Ready) => heard_up = self.died || !self.again,
+                Heard::Letter(Letter::SupervisionStarted | Letter::PermanentFailure) => {}
+                Heard::Nothing => return Ok(self.late(aim)),
+            }
+        }
+    }
+
+    /// Returns the next letter, or that the supervisor refused, or nothing when the deadline has passed.
+    fn hear(&mut self, deadline: Instant) -> io::Result<Heard> {
+        let Some(Scan { scandir, name, refusals }) = &self.scan else {
+            return Ok(self.listener.next(Some(deadline))?.map_or(Heard::Nothing, Heard::Letter));
+        };
+        loop {
+            if let Some(letter) = self.listener.try_next()? {
+                return Ok(Heard::Letter(letter));
+            }
+            if refusals.fresh().contains(name) {
+                let unknown = || "it does not say why".to_owned();
+                return Ok(Heard::Refused(scandir.refusal(name).unwrap_or_else(unknown)));
+            }
+            let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now())).ok();
+            let mut fds = [PollFd::new(&self.listener, PollFlags::IN), PollFd::new(refusals, PollFlags::IN)];
+            match poll(&mut fds, left.as_ref()) {
+                Ok(0) => return Ok(Heard::Nothing),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
             }
         }
     }

@@ -9,7 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use gatevisor_client::status_view::StateName;
 use gatevisor_client::{ScanDir, ServiceDir, Waited, status_view};
+use gatevisor_wire::name::ServiceName;
 
 use super::errors::{ControlError, ListError, RegisterError, UnregisterError, Verb, WaitError};
 use super::up::restarted;
@@ -74,7 +76,8 @@ impl ScandirManager {
             Err(source) => return Err(ListError { scandir: self.scandir.clone(), source }),
         };
         let observed = services.into_iter().map(|(name, path)| {
-            observed(&ServiceDir::new(path), name.to_string(), ProfileName::of_service(name.as_bytes()))
+            let profile = ProfileName::of_service(name.as_bytes());
+            observed(&ServiceDir::new(path), name.to_string(), profile, || self.scan().refusal(&name))
         });
         Ok(observed.collect())
     }
@@ -96,8 +99,15 @@ pub(super) fn after(patience: Duration) -> Instant {
 }
 
 /// Returns what can be seen of one service directory.
-fn observed(dir: &ServiceDir, service: String, profile: Option<ProfileName>) -> Observed {
+fn observed(
+    dir: &ServiceDir,
+    service: String,
+    profile: Option<ProfileName>,
+    refusal: impl FnOnce() -> Option<String>,
+) -> Observed {
     let view = status_view::observe(dir);
+    // Why nobody holds it is worth more than what could not be read for that reason.
+    let refused = if view.state == StateName::NotSupervised { refusal() } else { None };
     let codes = |file: &str| {
         let bytes = read_bounded(&dir.path().join(file), CODES_BYTES).ok().flatten().unwrap_or_default();
         let words = bytes.split(u8::is_ascii_whitespace);
@@ -112,7 +122,7 @@ fn observed(dir: &ServiceDir, service: String, profile: Option<ProfileName>) -> 
         normally_up: view.normally_up,
         deaths: dir.deaths(),
         start_error: view.start_error,
-        problem: view.problem,
+        problem: refused.or(view.problem),
         fail_codes: codes(DATA_FAIL_CODES),
         restart_codes: codes(DATA_RESTART_CODES),
     }
@@ -171,7 +181,8 @@ impl ServiceManager for ScandirManager {
 
     fn observe(&self, name: &ProfileName) -> Option<Observed> {
         let dir = self.slot(name);
-        dir.path().is_dir().then(|| observed(&dir, name.service_entry(), Some(name.clone())))
+        let refusal = || self.scan().refusal(&ServiceName::new(name.service_entry().as_bytes()).ok()?);
+        dir.path().is_dir().then(|| observed(&dir, name.service_entry(), Some(name.clone()), refusal))
     }
 
     fn list(&self) -> Result<Vec<ProfileName>, ListError> {

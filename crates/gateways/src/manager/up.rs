@@ -3,11 +3,14 @@
 //! *Does not live here:* the wish (see `wishes`), and bringing them down (see `down`).
 
 use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::Duration;
 
 use gatevisor_client::{ScanSendError, SendError, ServiceDir};
 use gatevisor_wire::Pid;
 use gatevisor_wire::control::{Control, ControlSignal};
+use gatevisor_wire::files::{EVENT, EVENT_MODE};
 use gatevisor_wire::scan::ScanCommand;
 
 use super::errors::{ControlError, RegisterError, Verb};
@@ -18,6 +21,7 @@ use super::{
     WaitFor, restart_control, withdraw,
 };
 use crate::desired::{Desired, Wish};
+use crate::files;
 use crate::inspect::meaning;
 use crate::profile::ProfileName;
 use crate::slots::{self, PublishError};
@@ -99,20 +103,24 @@ impl ScandirManager {
     ) -> Result<Follower, ControlError> {
         let system = |source| ControlError::System { verb, name: name.clone(), source };
         let supervised = dir.supervised().map_err(system)?;
-        let mut follower = match Follower::new(dir.clone()) {
-            Ok(follower) => follower,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !supervised => {
-                return Err(ControlError::SupervisorGone { name: name.clone() });
-            }
-            Err(error) => return Err(system(error)),
-        };
         if !supervised {
+            // One that no supervisor ever held has nothing to listen in.
+            make_event_directory(&dir).map_err(system)?;
+        }
+        let mut follower = Follower::new(dir.clone()).map_err(system)?;
+        if !supervised {
+            follower.expect_scan(self.scan(), &name.service_entry());
             let told = self.scan().send(&[ScanCommand::Rescan]).is_ok();
-            let taken = told
-                && follower.follow(Aim::Supervised, after(ANSWER_TIMEOUT)).map_err(system)?
-                    == Followed::Supervised;
-            if !taken {
-                return Err(ControlError::SupervisorGone { name: name.clone() });
+            let gone = || ControlError::SupervisorGone { name: name.clone() };
+            if !told {
+                return Err(gone());
+            }
+            match follower.follow(Aim::Supervised, after(ANSWER_TIMEOUT)).map_err(system)? {
+                Followed::Supervised => {}
+                Followed::Refused(reason) => {
+                    return Err(ControlError::Refused { name: name.clone(), reason });
+                }
+                _ => return Err(gone()),
             }
             follower = Follower::new(dir).map_err(system)?;
         }
@@ -178,6 +186,7 @@ impl ScandirManager {
                 let reason = self.last_exit(&name).or(reason).unwrap_or_else(unknown);
                 Err(ControlError::Failed { name, reason })
             }
+            Followed::Refused(reason) => Err(ControlError::Refused { name, reason }),
             Followed::Gone => Err(ControlError::SupervisorGone { name }),
             Followed::TimedOut(state) => {
                 Err(ControlError::TimedOut { verb, name, after, state: state.to_string() })
@@ -213,6 +222,8 @@ impl ScandirManager {
             }
             Err(source) => return Err(RegisterError::Publish { name: name.clone(), source }),
         };
+        let mut follower = Follower::with(ServiceDir::new(published.path), published.listener);
+        follower.expect_scan(self.scan(), &name.service_entry());
         if let Err(source) = self.scan().send(&[ScanCommand::Rescan]) {
             withdraw::undo(self, name);
             return Err(match source {
@@ -220,13 +231,15 @@ impl ScandirManager {
                 ScanSendError::Write { .. } => RegisterError::Tell { name: name.clone(), source },
             });
         }
-        let mut follower = Follower::with(ServiceDir::new(published.path), published.listener);
         let follow = |source| RegisterError::Follow { name: name.clone(), source };
         let taken = follower.follow(Aim::Supervised, after(ANSWER_TIMEOUT)).map_err(follow)?;
         if taken != Followed::Supervised {
             withdraw::undo(self, name);
-            let (name, after) = (name.clone(), ANSWER_TIMEOUT);
-            return Err(RegisterError::NotTaken { name, scandir: scandir(), after });
+            let (name, after, scandir) = (name.clone(), ANSWER_TIMEOUT, scandir());
+            return Err(match taken {
+                Followed::Refused(reason) => RegisterError::Refused { name, scandir, reason },
+                _ => RegisterError::NotTaken { name, scandir, after },
+            });
         }
         let aim = match order.wait {
             _ if !up => return Ok(Registered::Down),
@@ -257,6 +270,14 @@ impl ScandirManager {
             Ok(Done { outcome: outcome(was, started), warnings })
         };
         names.iter().zip(begun).map(finish).collect()
+    }
+}
+
+fn make_event_directory(slot: &ServiceDir) -> io::Result<()> {
+    let slot = files::open_directory(slot.path())?;
+    match files::make_directory(slot.as_fd(), Path::new(EVENT), EVENT_MODE) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

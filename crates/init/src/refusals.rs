@@ -1,0 +1,130 @@
+//! Why entries of the scandir are not supervised: said once, and published for whoever asks.
+//!
+//! *Lives here:* `.s6-svscan/refused/`, one file a refused name with the reason in it. A client that asked for a
+//! rescan learns there that waiting is in vain: each scan that refuses a name again touches its file.
+//! *Does not live here:* the reasons.
+
+use std::collections::HashMap;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+
+use gatevisor_sys::{Errno, file};
+use gatevisor_wire::files;
+use rustix::fs::{
+    AtFlags, Mode, OFlags, RawDir, Timespec, Timestamps, UTIME_NOW, fstat, mkdirat, openat, renameat,
+    unlinkat, utimensat,
+};
+use rustix::io::write;
+
+use crate::talk::say;
+
+/// The directory, in `.s6-svscan`.
+const REFUSED: &str = "refused";
+/// Reasons that are published; those of more names are only in the supervisor's messages.
+const MAX_PUBLISHED: usize = 1024;
+/// What a reason is called until it is whole. No entry that is looked at begins with a dot.
+const UNFINISHED: &str = ".new";
+/// Everybody who may look into `.s6-svscan` may know.
+const DIRECTORY_MODE: u32 = 0o755;
+const FILE_MODE: u32 = 0o644;
+
+/// The refused names and their reasons.
+#[derive(Debug)]
+pub(crate) struct Refusals {
+    /// Where they are published; only we may write there, so nobody can have a name in it lead elsewhere.
+    directory: Option<OwnedFd>,
+    reasons: HashMap<Vec<u8>, String>,
+}
+
+impl Refusals {
+    /// Returns none, and removes what an earlier supervisor published in this `.s6-svscan`.
+    pub(crate) fn new(svscan: &OwnedFd) -> Self {
+        let directory = match open(svscan) {
+            Ok(directory) => Some(directory),
+            Err(errno) => {
+                say!(
+                    "warning: cannot use `{}`: {errno}; why a slot is refused is only said here",
+                    files::SVSCAN_REFUSED
+                );
+                None
+            }
+        };
+        Self { directory, reasons: HashMap::new() }
+    }
+
+    /// Takes in that a name is refused; says so unless it was for the same reason.
+    pub(crate) fn refuse(&mut self, name: &[u8], reason: String) {
+        let is_known = self.reasons.get(name) == Some(&reason);
+        if !is_known {
+            let shown = String::from_utf8_lossy(name).escape_debug().to_string();
+            say!("warning: {shown} is not supervised: {reason}");
+        }
+        // Somebody may wait for the answer to a rescan, so the same reason is news, too.
+        let published = match &self.directory {
+            Some(directory) if is_known => touch(directory, name),
+            Some(directory) if self.reasons.len() < MAX_PUBLISHED => publish(directory, name, &reason),
+            Some(_) | None => Ok(()),
+        };
+        if let Err(errno) = published
+            && !is_known
+        {
+            say!("warning: cannot publish that: {errno}");
+        }
+        self.reasons.insert(name.to_vec(), reason);
+    }
+
+    /// Takes in that a name is supervised, or is no more.
+    pub(crate) fn forget(&mut self, name: &[u8]) {
+        if self.reasons.remove(name).is_some()
+            && let Some(directory) = &self.directory
+        {
+            let _ = unlinkat(directory, name, AtFlags::empty());
+        }
+    }
+
+    /// Returns all refused names.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.reasons.keys()
+    }
+}
+
+fn open(svscan: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let mode = Mode::from_raw_mode(DIRECTORY_MODE);
+    match mkdirat(svscan, REFUSED, mode) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    let directory = file::open_directory(svscan, REFUSED)?;
+    let stat = fstat(&directory)?;
+    if stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_mode & 0o022 != 0 {
+        return Err(Errno::PERM);
+    }
+    empty(&directory)?;
+    Ok(directory)
+}
+
+fn empty(directory: &OwnedFd) -> Result<(), Errno> {
+    let mut space = [MaybeUninit::uninit(); 4096];
+    let mut entries = RawDir::new(directory, &mut space);
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if !matches!(name.to_bytes(), b"." | b"..") {
+            let _ = unlinkat(directory, name, AtFlags::empty());
+        }
+    }
+    Ok(())
+}
+
+fn publish(directory: &OwnedFd, name: &[u8], reason: &str) -> Result<(), Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let unfinished = openat(directory, UNFINISHED, flags, Mode::from_raw_mode(FILE_MODE))?;
+    write(&unfinished, format!("{reason}\n").as_bytes())?;
+    renameat(directory, UNFINISHED, directory, name)
+}
+
+fn touch(directory: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let times = Timestamps { last_access: now, last_modification: now };
+    utimensat(directory, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+}
