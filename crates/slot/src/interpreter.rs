@@ -15,7 +15,9 @@ use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
 
 use crate::expand::{expand, is_truthy};
-use crate::failure::{EXIT_BAD_FILE, EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_SYSTEM, Failure, START_ERROR};
+use crate::failure::{
+    EXIT_BAD_FILE, EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_SYSTEM, Failure, START_ERROR, STARTED,
+};
 use crate::file::{MAX_BYTES, ParseError, Ready, ServiceFile, Stderr, parse_service};
 use crate::identity::{Identity, decide};
 use crate::probe::Probe;
@@ -35,7 +37,8 @@ const FIRST_NOTIFICATION_FD: i32 = 3;
 ///
 /// On failure one line goes to standard error and to `data/start-error`: `<stage>: <message> (errno N)`. The exit
 /// code is 127 if the command does not exist, 126 if it cannot be executed, 100 if the file is bad, and 111 if
-/// anything else went wrong before it. On success `data/start-error` is removed.
+/// anything else went wrong before it. On success `data/start-error` is removed. `data/started` bears our process number
+/// from just before, and is locked until either is so.
 pub fn run_service(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut args = args.into_iter();
     let Some(script) = args.next() else {
@@ -47,8 +50,12 @@ pub fn run_service(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let name = args.next().unwrap_or_else(|| "service".into());
     // Kept open, because the place for `start-error` must be found again after the directory changes.
     let directory = os::here().ok();
-    let failure = become_command(Path::new(&script), directory.as_ref());
-    failure.report(&name.to_string_lossy(), directory)
+    let mut started = None;
+    let failure = become_command(Path::new(&script), directory.as_ref(), &mut started);
+    let code = failure.report(&name.to_string_lossy(), directory);
+    // Not before: whoever waits for the lock looks for the reason next.
+    drop(started);
+    code
 }
 
 /// Everything the command is started with.
@@ -71,9 +78,9 @@ enum Readiness {
 }
 
 /// Replaces this process by the command; returns why that failed.
-fn become_command(script: &Path, directory: Option<&OwnedFd>) -> Failure {
+fn become_command(script: &Path, directory: Option<&OwnedFd>, started: &mut Option<OwnedFd>) -> Failure {
     match prepare(script) {
-        Ok((file, start)) => launch(&file, start, directory),
+        Ok((file, start)) => launch(&file, start, directory, started),
         Err(failure) => failure,
     }
 }
@@ -232,7 +239,12 @@ fn notification_fd() -> Option<OwnedFd> {
 }
 
 /// Takes the last steps, in which this process changes, and executes the command.
-fn launch(file: &ServiceFile, start: Start, service_directory: Option<&OwnedFd>) -> Failure {
+fn launch(
+    file: &ServiceFile,
+    start: Start,
+    service_directory: Option<&OwnedFd>,
+    started: &mut Option<OwnedFd>,
+) -> Failure {
     if let Err(failure) = settle(file, start.directory.as_deref()) {
         return failure;
     }
@@ -240,6 +252,9 @@ fn launch(file: &ServiceFile, start: Start, service_directory: Option<&OwnedFd>)
         return failure;
     }
     if let Some(directory) = service_directory {
+        // After the prober was forked, which would keep it open. Of a failure before this, and where there is no `data/`,
+        // whoever waits learns by the death.
+        *started = os::mark_in_data(directory, STARTED).ok().flatten();
         let _ = os::remove_in_data(directory.as_fd(), START_ERROR);
     }
     let errno = os::exec_search(&start.argv, &start.envp, &start.path);

@@ -61,6 +61,17 @@ pub fn replace_in_data(directory: impl AsFd, name: &str, bytes: &[u8]) -> Result
     gatevisor_sys::file::replace(&data, name, &temporary, bytes, Mode::from_raw_mode(0o644))
 }
 
+/// Returns `data/<name>` below `directory`, locked, with our process number in it.
+///
+/// The lock ends with this process or when it executes another program. Nothing is returned while somebody else holds it.
+pub fn mark_in_data(directory: impl AsFd, name: &str) -> Result<Option<OwnedFd>, Errno> {
+    let data = gatevisor_sys::file::open_directory(&directory, c"data")?;
+    let Some(marked) = gatevisor_sys::file::lock(data, name)? else { return Ok(None) };
+    // One write, so that a reader finds the old number or the new one; what is left of an old one follows the newline.
+    rustix::io::write(&marked, format!("{}\n", getpid().as_raw_nonzero()).as_bytes())?;
+    Ok(Some(marked))
+}
+
 /// Removes `data/<name>` below `directory`; a missing one is success.
 pub fn remove_in_data(directory: impl AsFd, name: &str) -> Result<(), Errno> {
     let removed = gatevisor_sys::file::open_directory(&directory, c"data")

@@ -50,6 +50,9 @@ pub const POLICY: &str = "supervise/policy";
 pub const DATA: &str = "data";
 /// Why the last start failed before the service's command was reached; ours alone.
 pub const START_ERROR: &str = "data/start-error";
+/// File in which our interpreter of `run` writes its process number when it is about to become the command, and which
+/// it keeps locked until it has, or has said in `data/start-error` why not.
+pub const STARTED: &str = "data/started";
 /// Directory of the files of a scandir's supervisor.
 pub const SVSCAN: &str = ".s6-svscan";
 /// The control FIFO of a scandir.

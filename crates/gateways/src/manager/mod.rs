@@ -2,6 +2,7 @@
 //!
 //! *Does not live here:* a manager (see [`ScandirManager`]); output.
 
+mod become_command;
 mod down;
 mod errors;
 mod follow;
