@@ -1,6 +1,9 @@
 //! Each control byte in each state: what is heard, and what the status says when nothing more happens.
 
+use rustix::process::Signal;
+
 use crate::bed::{Bed, cases, state, until_state};
+use crate::support::processes::{self, Held};
 use crate::support::service::Service;
 
 /// The bytes that stand for signals and are nothing where there is no process.
@@ -46,8 +49,8 @@ fn paused(bed: &Bed, name: &str) -> Service {
     service
 }
 
-/// Its finish script waits at the gate `end`.
-fn finishing(bed: &Bed, name: &str) -> Service {
+/// It waits at the gate `go`, and its finish script at the gate `end`.
+fn gated(bed: &Bed, name: &str) -> Service {
     let mut service = bed
         .service(name)
         .run("read code < go; exit $code")
@@ -57,6 +60,12 @@ fn finishing(bed: &Bed, name: &str) -> Service {
         .gate("end")
         .place();
     service.hear("su");
+    service
+}
+
+/// Its finish script waits at the gate `end`.
+fn finishing(bed: &Bed, name: &str) -> Service {
+    let mut service = gated(bed, name);
     service.pass("go", "3");
     service.hear("d");
     assert_eq!(state(&service), "finishing after 3, wanted");
@@ -183,7 +192,7 @@ cases! {
             let mut service = finishing(&bed, &format!("web{n}"));
             // What is supervised anew says something else.
             let _ = std::fs::write(service.path("down"), "");
-            bed.svc(&service, command);
+            bed.svc_and_see(&service, command);
             if command.contains('x') {
                 bed.svc_and_see(&service, "-d");
             }
@@ -201,6 +210,41 @@ cases! {
                 service.pass("end", "0");
                 service.hear("D");
             }
+        }
+    }
+
+    #[skip(with_s6_as_supervisor, "s6-supervise looks for the dead first, and hears a command only then, however long it was there")]
+    fn a_command_that_was_there_before_a_death_is_obeyed_before_it(pairing) {
+        let bed = pairing.started();
+        for (n, (gate, command, letters, wanted)) in [
+            ("end", "o", "D", "down after 3, ready"),
+            ("end", "d", "D", "down after 3, ready"),
+            ("go", "o", "dD", "down after 3, ready"),
+            ("go", "O", "dD", "down after 3, ready"),
+            // It is not sent to what is dead, and had it been it would be no other death.
+            ("go", "dk", "dD", "down after 3, ready"),
+        ].into_iter().enumerate() {
+            let mut service = gated(&bed, &format!("web{n}"));
+            if gate == "end" {
+                service.pass("go", "3");
+                service.hear("d");
+            } else {
+                std::fs::remove_file(service.path("end")).unwrap();
+            }
+            let dying = Held::of(service.pid()).unwrap();
+            let other = up(&bed, &format!("other{n}"));
+            let other_dying = Held::of(other.pid()).unwrap();
+            // All of it is there when the supervisor looks, and the other's death is what it sees first.
+            bed.signal(Signal::STOP);
+            other.send("O");
+            processes::signal(other.pid(), Signal::KILL);
+            other_dying.until_gone("the other service");
+            service.send(command);
+            service.pass(gate, "3");
+            dying.until_gone(gate);
+            bed.signal(Signal::CONT);
+            service.hear(letters);
+            assert_eq!(state(&service), wanted, "after {command} at {gate}");
         }
     }
 

@@ -43,6 +43,9 @@ impl Supervisor {
         }
         // The report may have said that it never did; then its death says nothing more.
         if let Some(id) = self.pids.remove(&pid) {
+            // What somebody asked for before we knew of the death was not meant for what comes after it. No signal
+            // goes out any more: the number is no longer ours.
+            self.take_control(id);
             let numbers =
                 self.services.get(id).map(|service| settings::policy_numbers(&service.dir, &service.name()));
             self.step_with(id, Event::Exited(how), &numbers.unwrap_or_default());
