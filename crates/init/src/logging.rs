@@ -172,6 +172,7 @@ impl Supervisor {
             extra: Some((theirs.as_fd(), DAEMON_FD)),
             user: daemon.owner.as_deref(),
             open_files: None,
+            berths: None,
         })
         .map_err(|failure| failure.errno)?;
         daemon.process = Pid::new(starting.pid());

@@ -177,6 +177,7 @@ impl Supervisor {
             extra: notification.and_then(|number| pipe.as_ref().map(|(_, writer)| (writer.as_fd(), number))),
             user: service.owner.as_deref(),
             open_files: self.open_files,
+            berths: self.berths.as_ref(),
         })
         .map_err(|failure| explain("run", failure))?;
         service.readiness = None;
@@ -216,8 +217,8 @@ impl Supervisor {
     /// Hears whether a process has reached its program.
     pub(crate) fn take_start_report(&mut self, id: Id) {
         let Some(service) = self.services.get_mut(id) else { return };
-        let Some(process) = &service.on_its_way else { return };
-        let report = process.starting().report();
+        let Some(process) = &mut service.on_its_way else { return };
+        let report = process.starting_mut().report();
         if report == Report::Pending {
             return;
         }
@@ -291,6 +292,7 @@ impl Supervisor {
             extra: None,
             user: service.owner.as_deref(),
             open_files: self.open_files,
+            berths: self.berths.as_ref(),
         });
         let forked = started.and_then(|starting| self.accompany(id, OnItsWay::Finish(starting)));
         match forked {

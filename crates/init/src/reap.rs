@@ -38,6 +38,9 @@ impl Supervisor {
     fn buried(&mut self, pid: Pid, how: WaitStatus) {
         if let Some(&id) = self.pids.get(&pid) {
             // Whether it reached its program, and said that it is ready, comes before its death.
+            if let Some(process) = self.services.get_mut(id).and_then(|service| service.on_its_way.as_mut()) {
+                process.starting_mut().ended();
+            }
             self.take_start_report(id);
             self.take_readiness(id);
         }

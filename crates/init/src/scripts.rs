@@ -74,6 +74,7 @@ impl Supervisor {
             extra: None,
             user: None,
             open_files: self.open_files,
+            berths: None,
         });
         match started {
             Ok(starting) => {

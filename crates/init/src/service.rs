@@ -54,6 +54,12 @@ impl OnItsWay {
             Self::Run(starting) | Self::Finish(starting) => starting,
         }
     }
+
+    pub(crate) fn starting_mut(&mut self) -> &mut Starting {
+        match self {
+            Self::Run(starting) | Self::Finish(starting) => starting,
+        }
+    }
 }
 
 /// A supervised service.

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use gatevisor_core::restart::Numbers;
 use gatevisor_core::{Effects, Event, Moment, Tick};
+use gatevisor_sys::berth::Berths;
 use gatevisor_sys::signal::{self, SignalFd};
 use gatevisor_sys::spawn::{Environment, Starting};
 use gatevisor_sys::{Errno, clock, file};
@@ -29,6 +30,8 @@ use crate::{Config, StartError};
 
 /// Control bytes taken from one FIFO before the others get their turn.
 const CONTROL_BYTES_A_TURN: usize = 64;
+/// Processes that start from low descriptors at a time; the others get a copy of all.
+const BERTHS: usize = 8;
 /// Descriptors that the preparation of a service directory adds to that of the directory.
 const PREPARED_DESCRIPTORS: u64 = 3;
 /// Descriptors kept for what passes: processes on their way, files being replaced, listeners being told.
@@ -99,6 +102,8 @@ pub(crate) struct Supervisor {
     _scan_lock: OwnedFd,
     pub(crate) watch: Watch,
     pub(crate) null: OwnedFd,
+    /// Where processes are started from; none on an old kernel.
+    pub(crate) berths: Option<Berths>,
     pub(crate) environment: Rc<Environment>,
     /// The limit of open files that we had, for children.
     pub(crate) open_files: Option<(u64, u64)>,
@@ -194,6 +199,7 @@ impl Supervisor {
         let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .map_err(failed("opening /dev/null"))?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed("making the event queue"))?;
+        let berths = Berths::new(&null, BERTHS).ok();
         let watch = Watch::new(&config.scandir, &svscan);
         let now = moment();
         let supervisor = Self {
@@ -204,6 +210,7 @@ impl Supervisor {
             _scan_lock: scan_lock,
             watch,
             null,
+            berths,
             environment: Rc::new(Environment::new(config.environment.clone())),
             open_files,
             max_descriptors: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,

@@ -7,6 +7,7 @@
 //! contract (see `gatevisor-wire`).
 #![deny(unsafe_code)]
 
+pub mod berth;
 pub mod clock;
 pub mod file;
 pub mod process;

@@ -61,6 +61,9 @@ fn bare_syscall(number: libc::c_long, args: [usize; 4]) -> isize {
     result
 }
 
+/// What a child writes when it has its own table of descriptors.
+pub(crate) const UNSHARED: u8 = b'U';
+
 /// One step between clone and exec that failed: which, and the errno.
 pub(crate) const REPORT_LEN: usize = 8;
 
@@ -69,6 +72,9 @@ pub(crate) const REPORT_LEN: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) new_session: bool,
+    /// Everything needed besides the standard descriptors is from the first of these to the second: the child shares its
+    /// parent's table until it has copied what is up to there.
+    pub(crate) berth: Option<(RawFd, RawFd)>,
     pub(crate) credentials: Option<(u32, u32, Vec<u32>)>,
     pub(crate) directory: RawFd,
     pub(crate) stdin: RawFd,
@@ -145,7 +151,13 @@ impl Stage {
             let plan = unsafe { &*argument.cast::<Plan>() };
             become_program(plan)
         }
-        let flags = libc::SIGCHLD | if share_memory { libc::CLONE_VM } else { 0 };
+        let mut flags = libc::SIGCHLD;
+        if share_memory {
+            flags |= libc::CLONE_VM;
+        }
+        if self.plan.berth.is_some() {
+            flags |= libc::CLONE_FILES;
+        }
         let top = self.stack.as_mut_ptr_range().end.cast::<c_void>();
         let argument = (&raw mut self.plan).cast::<c_void>();
         // JUSTIFICATION: no safe wrapper exists for clone(2).
@@ -187,6 +199,20 @@ fn run(call: libc::c_long, args: [usize; 4]) -> Result<usize, u32> {
 ///
 /// `report` is where failures are written; it moves away from the number that the extra descriptor takes.
 fn attempt(plan: &Plan, report: &mut usize) -> (u32, u32) {
+    if let Some((lowest, highest)) = plan.berth {
+        // Before anything else: until then every descriptor that changes here changes in the parent.
+        let above = word(highest.saturating_add(1));
+        let args = [above, u32::MAX as usize, libc::CLOSE_RANGE_UNSHARE as usize, 0];
+        if let Err(errno) = run(libc::SYS_close_range, args) {
+            return (step::DESCRIPTORS, errno);
+        }
+        let first = libc::STDERR_FILENO + 1;
+        if first < lowest {
+            let _ = run(libc::SYS_close_range, [word(first), word(lowest - 1), 0, 0]);
+        }
+        let unshared = [UNSHARED];
+        let _ = run(libc::SYS_write, [*report, unshared.as_ptr() as usize, unshared.len(), 0]);
+    }
     if plan.new_session {
         // Cannot fail: a fresh child leads no group.
         let _ = run(libc::SYS_setsid, [0; 4]);
@@ -293,6 +319,17 @@ pub(crate) fn close_on_exec_from(first: u32) {
     // JUSTIFICATION: neither std nor rustix offers close_range, and both refuse descriptors without an owner.
     // SAFETY: with this flag nothing is closed, so no owner loses its descriptor.
     unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+}
+
+/// Finds out whether a process can take a copy of the low part of a shared table of descriptors.
+///
+/// In a process that shares its table with nobody this changes nothing.
+pub(crate) fn try_unsharing() -> Result<(), Errno> {
+    // JUSTIFICATION: as above.
+    // SAFETY: the range holds the one number that no descriptor can have.
+    let result =
+        unsafe { libc::syscall(libc::SYS_close_range, u32::MAX, u32::MAX, libc::CLOSE_RANGE_UNSHARE) };
+    if result < 0 { Err(last_errno()) } else { Ok(()) }
 }
 
 fn signal_set(signals: &[i32]) -> libc::sigset_t {

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use rustix::io::{Errno, read};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use crate::berth::{Berth, Berths};
 use crate::raw::{self, Plan, Stage, step};
 use crate::user::User;
 
@@ -40,6 +41,8 @@ pub struct Command<'a> {
     pub user: Option<&'a User>,
     /// Limit of open files (soft, hard) to give back.
     pub open_files: Option<(u64, u64)>,
+    /// Where it may start from. [`Starting::report`] has to be asked for it to be free again.
+    pub berths: Option<&'a Berths>,
 }
 
 /// Which step before the program's first instruction failed.
@@ -97,6 +100,9 @@ pub struct StartFailure {
 pub struct Starting {
     pid: i32,
     report: OwnedFd,
+    /// Held until the child has a table of its own.
+    berth: Option<Berth>,
+    ended: bool,
     /// The memory the child uses; freed only when the report says that it no longer does.
     _stage: Box<Stage>,
 }
@@ -119,18 +125,39 @@ impl Starting {
     }
 
     /// Returns what is known now, without waiting. After anything but `Pending` drop this value.
-    pub fn report(&self) -> Report {
-        let mut record = [0_u8; raw::REPORT_LEN];
-        match read(&self.report, &mut record) {
-            Err(Errno::AGAIN | Errno::INTR) => Report::Pending,
-            Ok(length) if length == record.len() => {
-                let record = u64::from_le_bytes(record);
-                let step = Step::from_number(u32::try_from(record & 0xffff_ffff).unwrap_or(0));
-                let errno = Errno::from_raw_os_error(i32::try_from(record >> 32).unwrap_or(libc::EIO));
-                Report::Failed(StartFailure { step, errno })
-            }
-            Ok(_) | Err(_) => Report::Executed,
+    pub fn report(&mut self) -> Report {
+        let mut bytes = [0_u8; raw::REPORT_LEN + 1];
+        loop {
+            let said: &[u8] = match read(&self.report, &mut bytes) {
+                // What has ended can say nothing more, even where another child has its end of the pipe for an instant.
+                Err(Errno::AGAIN | Errno::INTR) if self.ended => return Report::Executed,
+                Err(Errno::AGAIN | Errno::INTR) => return Report::Pending,
+                Ok(length) => bytes.get(..length).unwrap_or_default(),
+                Err(_) => &[],
+            };
+            let record = match said.split_first() {
+                Some((&raw::UNSHARED, record)) => {
+                    // Our own number for its end of the pipe goes with the berth, and then its exec can be seen.
+                    self.berth = None;
+                    if record.is_empty() {
+                        continue;
+                    }
+                    record
+                }
+                _ => said,
+            };
+            let Ok(record) = <[u8; raw::REPORT_LEN]>::try_from(record) else { return Report::Executed };
+            let record = u64::from_le_bytes(record);
+            let step = Step::from_number(u32::try_from(record & 0xffff_ffff).unwrap_or(0));
+            let errno = Errno::from_raw_os_error(i32::try_from(record >> 32).unwrap_or(libc::EIO));
+            return Report::Failed(StartFailure { step, errno });
         }
+    }
+
+    /// Takes in that the process has ended, after which [`Starting::report`] is never `Pending`.
+    pub fn ended(&mut self) {
+        self.ended = true;
+        self.berth = None;
     }
 }
 
@@ -142,9 +169,8 @@ impl AsFd for Starting {
 
 /// Starts `command` in a new session, with an empty signal mask, and returns at once.
 ///
-/// The caller must have blocked all signals (see [`crate::signal::block_all`]) and must keep the
-/// descriptors named in `command` open until the next call into this module at least: the child has
-/// its own table of descriptors from the start.
+/// The caller must have blocked all signals (see [`crate::signal::block_all`]). The descriptors named in `command` are
+/// needed until this returns: the child has its own table of descriptors, or finds them in its berth.
 ///
 /// # Errors
 /// The `Fork` step only; everything later comes through [`Starting::report`].
@@ -153,15 +179,31 @@ pub fn start(command: Command<'_>) -> Result<Starting, StartFailure> {
     let (report, report_writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(fork_failed)?;
     let share_memory = command.user.is_none();
     let argv_pointers = raw::null_terminated(&command.argv);
+    // Without a free one the child gets a copy of all descriptors, which takes longer and is as good.
+    let mut berth = command.berths.and_then(Berths::take);
+    let mut place = |fd: BorrowedFd<'_>| match &mut berth {
+        Some(berth) => berth.hold(fd).map_err(fork_failed),
+        None => Ok(fd.as_raw_fd()),
+    };
+    let report_number = place(report_writer.as_fd())?;
+    let directory = place(command.directory)?;
+    let stdin = place(command.stdin)?;
+    let stdout = command.stdout.map(&mut place).transpose()?;
+    let stderr = command.stderr.map(&mut place).transpose()?;
+    let extra = match command.extra {
+        Some((fd, number)) => Some((place(fd)?, number)),
+        None => None,
+    };
     let plan = Plan {
         new_session: true,
+        berth: berth.as_ref().map(Berth::bounds),
         credentials: command.user.map(|u| (u.uid, u.gid, u.groups.clone())),
-        directory: command.directory.as_raw_fd(),
-        stdin: command.stdin.as_raw_fd(),
-        stdout: command.stdout.map(|fd| fd.as_raw_fd()),
-        stderr: command.stderr.map(|fd| fd.as_raw_fd()),
-        extra: command.extra.map(|(fd, number)| (fd.as_raw_fd(), number)),
-        report: report_writer.as_raw_fd(),
+        directory,
+        stdin,
+        stdout,
+        stderr,
+        extra,
+        report: report_number,
         open_files: command.open_files,
         program: command.program.to_owned(),
         argv: command.argv,
@@ -170,5 +212,5 @@ pub fn start(command: Command<'_>) -> Result<Starting, StartFailure> {
     };
     let mut stage = Box::new(Stage::new(plan));
     let pid = stage.launch(share_memory).map_err(fork_failed)?;
-    Ok(Starting { pid, report, _stage: stage })
+    Ok(Starting { pid, report, berth, ended: false, _stage: stage })
 }

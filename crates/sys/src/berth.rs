@@ -1,0 +1,125 @@
+//! Low descriptors from which a process is started.
+//!
+//! A cloned child gets a copy of its parent's table of descriptors and closes nearly all of it at exec, both of which
+//! take a time that grows with the number of services. With everything that it needs below a ceiling, a child can
+//! share the table first and then take a copy of the part below the ceiling only. What it has of other berths it closes
+//! at once, or the end of another start would be seen only when this one has ended.
+//!
+//! *Lives here:* the descriptors kept for that. *Does not live here:* the child's side (`raw`).
+//!
+//! **Source:** `close_range(2)`, `CLOSE_RANGE_UNSHARE`, Linux 5.9. Where it is missing there are no berths, and children
+//! get a copy of everything.
+
+use std::cell::RefCell;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::rc::Rc;
+
+use rustix::io::{DupFlags, Errno, dup3, fcntl_dupfd_cloexec};
+
+use crate::raw;
+
+/// Descriptors that one start needs at the most: directory, the three standard ones, one more, the report.
+const SLOTS: usize = 6;
+
+/// Berths for several starts at a time.
+#[derive(Debug, Clone)]
+pub struct Berths(Rc<Pool>);
+
+#[derive(Debug)]
+struct Pool {
+    /// What a slot holds while it is not used, so that its number stays ours.
+    null: OwnedFd,
+    free: RefCell<Vec<[OwnedFd; SLOTS]>>,
+}
+
+impl Berths {
+    /// Returns `count` berths made of the lowest free descriptors, each a second name of `null`.
+    ///
+    /// Call it before much else is open, from a process with one thread.
+    ///
+    /// # Errors
+    /// `ENOSYS` and others where the kernel does not offer what is needed; `EMFILE`.
+    pub fn new(null: impl AsFd, count: usize) -> Result<Self, Errno> {
+        raw::try_unsharing()?;
+        let another = || fcntl_dupfd_cloexec(&null, 0);
+        let kept = another()?;
+        let mut free = Vec::with_capacity(count);
+        for _ in 0..count {
+            free.push([another()?, another()?, another()?, another()?, another()?, another()?]);
+        }
+        // The lowest is taken first.
+        free.reverse();
+        Ok(Self(Rc::new(Pool { null: kept, free: RefCell::new(free) })))
+    }
+
+    /// Returns a free berth, if there is one.
+    pub(crate) fn take(&self) -> Option<Berth> {
+        let slots = self.0.free.borrow_mut().pop()?;
+        Some(Berth { slots: Some(slots), used: 0, pool: Rc::clone(&self.0) })
+    }
+}
+
+/// A berth in use; dropping it frees it.
+#[derive(Debug)]
+pub(crate) struct Berth {
+    slots: Option<[OwnedFd; SLOTS]>,
+    used: usize,
+    pool: Rc<Pool>,
+}
+
+impl Berth {
+    /// Returns the lowest and the highest number of what the child needs besides the standard descriptors.
+    pub(crate) fn bounds(&self) -> (RawFd, RawFd) {
+        let numbers = || self.slots.iter().flatten().map(AsRawFd::as_raw_fd);
+        (numbers().min().unwrap_or_default(), numbers().max().unwrap_or_default())
+    }
+
+    /// Gives `fd` a second number, within the bounds.
+    pub(crate) fn hold(&mut self, fd: BorrowedFd<'_>) -> Result<RawFd, Errno> {
+        let slot = self.slots.as_mut().and_then(|slots| slots.get_mut(self.used)).ok_or(Errno::MFILE)?;
+        dup3(fd, slot, DupFlags::CLOEXEC)?;
+        self.used = self.used.saturating_add(1);
+        Ok(slot.as_raw_fd())
+    }
+}
+
+impl Drop for Berth {
+    fn drop(&mut self) {
+        let Some(mut slots) = self.slots.take() else { return };
+        for slot in slots.iter_mut().take(self.used) {
+            // With a valid descriptor and a number of ours this cannot fail.
+            let _ = dup3(&self.pool.null, slot, DupFlags::CLOEXEC);
+        }
+        self.pool.free.borrow_mut().push(slots);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::pipe::pipe;
+
+    #[test]
+    fn a_berth_holds_what_it_is_given_until_it_is_free_again() {
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let berths = match Berths::new(&null, 1) {
+            Ok(berths) => berths,
+            // An older kernel; the starts are tested without berths there.
+            Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => return,
+            Err(errno) => panic!("{errno}"),
+        };
+        let (reader, writer) = pipe().unwrap();
+        let mut berth = berths.take().unwrap();
+        assert!(berths.take().is_none());
+        let (lowest, highest) = berth.bounds();
+        for _ in 0..SLOTS {
+            assert!((lowest..=highest).contains(&berth.hold(writer.as_fd()).unwrap()));
+        }
+        assert_eq!(berth.hold(writer.as_fd()), Err(Errno::MFILE));
+        drop(writer);
+        drop(berth);
+        // Nobody holds the other end any more.
+        assert_eq!(rustix::io::read(&reader, &mut [0; 1]), Ok(0));
+        assert!(berths.take().is_some());
+    }
+}
