@@ -70,8 +70,14 @@ conformance: ## Run the conformance cases on s6 and on us, and write docs/confor
 	@exec scripts/conformance.sh
 
 .PHONY: differential
-differential: ## Give N=2000 random sequences to s6 and to us, and compare what is seen
-	GATEVISOR_DIFFERENTIAL_SEQUENCES="$${N:-2000}" cargo test -p gatevisor --test conformance differential -- --nocapture
+differential: ## Give N=2000 random sequences (of SEED=…) to s6 and to us, and compare what is seen
+	GATEVISOR_DIFFERENTIAL_SEQUENCES="$${N:-2000}" GATEVISOR_DIFFERENTIAL_SEED="$${SEED:-$$RANDOM}" \
+		cargo test -p gatevisor --test conformance -- --nocapture --exact \
+		differential::random_lives_of_this_day_look_the_same_on_s6_and_on_us
+
+.PHONY: fuzz
+fuzz: ## Fuzz every decoder for TIME=60 seconds each, or one: TARGET=name
+	@exec scripts/fuzz.sh
 
 .PHONY: deny
 deny: ## Check licences, advisories and sources of the dependencies
@@ -86,6 +92,11 @@ docs-check: ## Check what a machine can check about the documents
 .PHONY: bench
 bench: build ## Measure supervision beside s6, runit, supervisord and plain fork+exec, where they are installed
 	@bench/supervision.py
+
+.PHONY: bench-logs
+bench-logs: build ## Measure logging beside s6-log, svlogd, multilog and cat
+	@scripts/setup.sh bench
+	@bench/logs.py
 
 ##@ The demo
 

@@ -39,6 +39,10 @@ table() {
     done
 }
 
+entries() {
+    sed -nE '/^#/!{s/_/ /g; s/^(.*) \| ([a-z ]+): (.*)$/| \1 | \2: \3 |/p}' tests/conformance/entries.txt
+}
+
 version=$(dpkg-query --show --showformat='${Version}' s6 2>/dev/null || echo unknown)
 {
     cat <<END
@@ -52,6 +56,8 @@ END
     table
     printf '\n## What is skipped, and why\n\n| case | skipped in | because |\n|---|---|---|\n'
     skips
+    printf '\n## Which cases are about what\n\n| entry of the protocol | cases |\n|---|---|\n'
+    entries
 } >docs/conformance.md
 
 table

@@ -3,10 +3,11 @@
 #
 #   scripts/setup.sh build    what `make build` needs: Rust, a linker, the static target
 #   scripts/setup.sh demo     what `make up` needs besides: Python
-#   scripts/setup.sh test     what `make test` needs besides: s6, cargo-nextest, cargo-deny
+#   scripts/setup.sh bench    what `make bench-logs` needs besides `build`: Python, s6, runit, daemontools
+#   scripts/setup.sh test     what `make test` needs besides: s6, cargo-nextest, cargo-deny, cargo-fuzz and C++
 #
-# Each step includes the ones above it. As root on Debian and Ubuntu the packages are installed; otherwise the
-# script says what to install and ends with 1. No question is ever asked.
+# Each step includes the ones above it, except that `test` needs nothing of `bench`. As root on Debian and Ubuntu the
+# packages are installed; otherwise the script says what to install and ends with 1. No question is ever asked.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
@@ -46,11 +47,19 @@ check_s6() {
     done
 }
 
+check_peers() {
+    have svlogd || want "runit's logger, which ours is compared with (svlogd)" runit
+    have multilog || want "daemontools' logger, which ours is compared with (multilog)" daemontools
+}
+
 check_tools() {
     have flock || want 'flock' util-linux
     have ps || want 'ps' procps
     have git || want 'git' git
 }
+
+# libFuzzer is written in C++.
+check_fuzzer() { have c++ || want 'a C++ compiler, for the fuzzer (c++)' g++; }
 
 # --- acts ---------------------------------------------------------------------------------------------------------
 
@@ -115,8 +124,8 @@ add_cargo_tool() {
 
 step=${1:-}
 case $step in
-build | demo | test) ;;
-*) die "usage: scripts/setup.sh build|demo|test" ;;
+build | demo | bench | test) ;;
+*) die "usage: scripts/setup.sh build|demo|bench|test" ;;
 esac
 
 [[ $(uname -s) == Linux ]] || die "this is $(uname -s), and a supervisor of Linux processes needs Linux"
@@ -126,7 +135,9 @@ if [[ $step != build ]]; then
     check_python
     check_tools
 fi
-if [[ $step == test ]]; then check_s6; fi
+if [[ $step == test || $step == bench ]]; then check_s6; fi
+if [[ $step == bench ]]; then check_peers; fi
+if [[ $step == test ]]; then check_fuzzer; fi
 install_packages
 if [[ $step != build ]]; then
     # A second look: the python3 that was just installed may be too old, and a newer one be there beside it.
@@ -148,4 +159,5 @@ if [[ $step == test ]]; then
     add_components
     add_cargo_tool cargo-nextest
     add_cargo_tool cargo-deny
+    add_cargo_tool cargo-fuzz
 fi

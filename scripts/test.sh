@@ -60,6 +60,15 @@ workspace_tests() {
     fi
 }
 
+fuzzing() {
+    if ! cargo fuzz --version >/dev/null 2>&1 || ! have c++; then
+        warnings+=('NOTHING WAS FUZZED: cargo-fuzz or a C++ compiler is not installed and cannot be')
+        say "${warnings[-1]}"
+        return 0
+    fi
+    TIME=3 scripts/fuzz.sh
+}
+
 # --- the steps ----------------------------------------------------------------------------------------------------
 
 [[ ${CI:-} != true ]] || export CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0
@@ -78,4 +87,5 @@ export HERMES_BIN GATEVISOR_BIN
 run 'tests' workspace_tests
 run 'documentation tests' cargo test --doc --workspace
 run 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
+run 'fuzzing' fuzzing
 run 'dependencies' dependencies

@@ -9,6 +9,7 @@ mod support;
 mod become_program;
 mod both;
 mod install;
+mod log;
 mod svc;
 mod svscan;
 mod svscanctl;

@@ -107,8 +107,14 @@ fn logs_prints_as_many_last_lines_as_asked_for() {
     assert_eq!(bare(&home.says("logs -n 1000000 coder").ok()).len(), 31);
     let object = home.says("logs -n 1 --json coder").ok();
     let object: serde_json::Value = serde_json::from_str(&object).unwrap();
-    assert_eq!(object["profile"], "coder");
-    assert!(object["line"].as_str().unwrap().ends_with("  line 30"), "{object}");
+    let keys: Vec<&String> = object.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["time", "profile", "service", "stream", "text"]);
+    assert_eq!((&object["profile"], &object["service"]), (&"coder".into(), &"gateway-coder".into()));
+    assert_eq!((&object["stream"], &object["text"]), (&"stdout".into(), &"line 30".into()));
+    let time = object["time"].as_str().unwrap();
+    assert_eq!((time.len(), &time[29..]), (30, "Z"));
+    let line = home.says("logs -n 1 coder").ok();
+    assert_eq!(line[..29], time[..29].replace('T', " "));
 }
 
 #[test]

@@ -155,7 +155,7 @@ fn the_wish_decides_and_without_one_the_last_state() {
     }
     home.plant("n");
     home.plant_state("default", r#"{"gateway_state":"running"}"#);
-    assert_snapshot!(reconciled(&home), @r"
+    assert_snapshot!(reconciled(&home), @r#"
     reconcile: profile=default prior_state=running action=started
     reconcile: profile=a prior_state=running action=started
     reconcile: profile=b prior_state=stopped action=registered
@@ -169,9 +169,9 @@ fn the_wish_decides_and_without_one_the_last_state() {
     reconcile: profile=j prior_state=Running action=registered
     reconcile: profile=k prior_state=None action=registered
     reconcile: profile=l prior_state=None action=registered reason=gateway_state.json is not JSON: expected ident at line 1 column 2
-    reconcile: profile=m prior_state=running\nprofile=evil action=started action=registered
+    reconcile: profile=m prior_state="running\nprofile=evil action=started" action=registered
     reconcile: profile=n prior_state=None action=registered
-    ");
+    "#);
     let up: Vec<_> =
         slots(&home).into_iter().filter(|slot| !home.scandir().join(slot).join("down").exists()).collect();
     assert_eq!(up, ["gateway-a", "gateway-c", "gateway-d", "gateway-default", "gateway-e"]);

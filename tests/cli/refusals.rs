@@ -67,7 +67,7 @@ fn a_profile_that_does_not_exist_is_refused_by_every_command() {
     ");
     home.up();
     assert_eq!(refused(&home, 1, &lines), said);
-    assert_snapshot!(refused(&home, 1, &["wait --up ghost"]), @"wait --up ghost: gatevisor: error: the gateway of `ghost` is not registered in `HOME/run/service`; `gatevisor -p ghost gateway start` registers and starts it");
+    assert_snapshot!(refused(&home, 1, &["wait --up ghost"]), @"wait --up ghost: gatevisor: error: there is no profile `ghost` in `HOME/profiles`; `gatevisor profile list` shows those that exist");
 }
 
 #[test]

@@ -294,10 +294,24 @@ fn words(bytes: &[u8]) -> String {
 /// Waits until the status says this.
 #[track_caller]
 pub fn until_state(service: &Service, wanted: &str) {
-    waiting::until(&service.path("supervise"), wanted, || {
-        // It is replaced whole, so it is there at any time.
-        (state(service) == wanted).then_some(())
-    });
+    // It is replaced whole, so it is there at any time.
+    if state(service) == wanted {
+        return;
+    }
+    let watch = waiting::watch(&service.path("supervise"), WatchFlags::MOVED_TO);
+    let deadline = soon();
+    loop {
+        let now = state(service);
+        if now == wanted {
+            return;
+        }
+        assert!(
+            waiting::readable(&watch, deadline),
+            "waited for `{wanted}`, but it is `{now}`; {}",
+            service.excuse()
+        );
+        waiting::drain(&watch);
+    }
 }
 
 /// Replaces every number by `N`, for pids and ages are of no interest.

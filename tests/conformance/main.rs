@@ -19,6 +19,7 @@ mod bed;
 mod control;
 mod deaths;
 mod differential;
+mod entries;
 mod locks;
 mod loggers;
 mod readiness;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rustix::process::Signal;
 
-use crate::bed::{Bed, cases};
+use crate::bed::{Bed, Pairing, cases};
 use crate::support::processes::Held;
 use crate::support::service::Service;
 use crate::support::{script, waiting};
@@ -23,6 +23,13 @@ fn until_told(bed: &Bed, lines: usize) -> Vec<String> {
         let found: Vec<String> = text.lines().map(str::to_owned).collect();
         (found.len() >= lines && text.ends_with('\n')).then_some(found)
     })
+}
+
+/// Starts it, and returns when signals do no harm any more: s6-svscan opens its FIFO before it is ready for them.
+fn ready_for_signals(pairing: Pairing) -> Bed {
+    let bed = pairing.started();
+    bed.service("first").stays().place().hear("su");
+    bed
 }
 
 fn up(bed: &Bed) -> Service {
@@ -99,7 +106,7 @@ cases! {
     }
 
     fn alrm_rescans(pairing) {
-        let bed = pairing.started();
+        let bed = ready_for_signals(pairing);
         let path = bed.scandir().join("web");
         fs::create_dir(&path).unwrap();
         script(&path.join("run"), ": > ran; exec sleep 3600");
@@ -143,7 +150,7 @@ cases! {
     }
 
     fn a_script_is_not_waited_for(pairing) {
-        let bed = pairing.started();
+        let bed = ready_for_signals(pairing);
         let path = bed.scandir().join(".s6-svscan/SIGUSR1");
         script(&path, "echo waits >> told; exec sleep 3600");
         bed.signal(Signal::USR1);
@@ -154,7 +161,7 @@ cases! {
     }
 
     fn a_script_that_cannot_be_executed_changes_nothing(pairing) {
-        let bed = pairing.started();
+        let bed = ready_for_signals(pairing);
         fs::write(bed.scandir().join(".s6-svscan/SIGUSR1"), "no program").unwrap();
         bed.signal(Signal::USR1);
         let mut service = up(&bed);
@@ -190,6 +197,16 @@ cases! {
         bed.svscanctl("-b");
         assert_eq!(bed.ended(), Some(0));
         assert_eq!(until_told(&bed, 1), [".s6-svscan/finish 0 "]);
+    }
+
+    fn a_finish_that_cannot_be_executed_makes_way_for_crash(pairing) {
+        let mut bed = pairing.started();
+        let finish = bed.scandir().join(".s6-svscan/finish");
+        fs::create_dir(&finish).unwrap();
+        script(&bed.scandir().join(".s6-svscan/crash"), &format!("{TELLS}; exit 43"));
+        bed.svscanctl("-t");
+        assert_eq!(bed.ended(), Some(43));
+        assert_eq!(until_told(&bed, 1), [".s6-svscan/crash 0 "]);
     }
 
     fn abrt_ends_the_supervisor_alone(pairing) {

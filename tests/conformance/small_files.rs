@@ -159,6 +159,55 @@ cases! {
         }
     }
 
+    #[skip(with_s6_as_supervisor, "s6 2.11 does not know the reload-signal file: it came with l in 2.12")]
+    #[skip(with_s6_tools, "s6-svc 2.11 has no -l: it came with 2.12")]
+    fn an_invalid_reload_signal_counts_as_hup(pairing) {
+        let bed = pairing.started();
+        for (n, content) in ["SIGNONE", "", "0", "99999999999999999999", &"1".repeat(5000)].into_iter().enumerate() {
+            let mut service = bed.service(format!("web{n}")).stays().file("reload-signal", content).place();
+            service.hear("su");
+            bed.svc(&service, "-O");
+            bed.svc(&service, "-l");
+            service.hear("dD");
+            assert_eq!(state(&service), "down after signal 1, ready", "{content:.10}");
+        }
+    }
+
+    fn an_invalid_max_death_tally_counts_as_missing(pairing) {
+        let bed = pairing.started();
+        for (n, content) in ["many", "-1", "99999999999999999999", &"x".repeat(5000)].into_iter().enumerate() {
+            let mut service =
+                bed.service(format!("web{n}")).run("exit 1").down().file("max-death-tally", content).place();
+            service.hear("s");
+            for _ in 0..2 {
+                bed.svc(&service, "-o");
+                service.hear("udD");
+            }
+            assert_eq!(std::fs::read(service.path("supervise/death_tally")).unwrap().len(), 28, "{content:.10}");
+        }
+    }
+
+    #[skip(with_our_supervisor, "one supervisor holds every service and is the reaper of what they leave, so the lock would only matter after it was killed; lock-fd is not read")]
+    fn lock_fd_is_a_descriptor_that_the_service_holds(pairing) {
+        let bed = pairing.started();
+        let run = "readlink /proc/$$/fd/7 > told; exec sleep 3600";
+        // 2.11.3.2 does not make the file itself.
+        let service = bed.service("web").run(run).file("lock-fd", "7\n").file("supervise/service-lock", "");
+        let mut service = service.place();
+        service.hear("su");
+        assert!(service.until_lines("told", 1)[0].ends_with("supervise/service-lock"));
+    }
+
+    #[skip(with_s6_as_supervisor, "s6 2.11 does not know flag-newpidns: it came with 2.12, and where namespaces cannot be made it fails")]
+    fn flag_newpidns_does_not_keep_a_service_from_being_up(pairing) {
+        let bed = pairing.started();
+        let mut service = bed.service("web").stays().file("flag-newpidns", "").place();
+        service.hear("su");
+        bed.svc(&service, "-d");
+        service.hear("dD");
+        assert_eq!(state(&service), "down after signal f, ready");
+    }
+
     #[skip(with_s6_as_supervisor, "s6 2.11 does not know flag-timeout-killpg: it came with 2.12")]
     fn flag_timeout_killpg_has_the_whole_group_killed(pairing) {
         let bed = pairing.started();

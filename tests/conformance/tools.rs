@@ -217,7 +217,6 @@ cases! {
         assert_eq!(bed.tool("s6-svdt", "-n 1", service.dir.path()).ok().lines().count(), 1);
     }
 
-    #[skip(with_our_tools, "s6-svdt-clear is not among our applets: nothing in the protocol's use by others calls it")]
     fn svdt_clear_forgets_deaths(pairing) {
         let bed = pairing.started();
         let mut service = bed.service("web").run("exit 1").down().place();

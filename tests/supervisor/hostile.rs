@@ -22,23 +22,24 @@ fn still_served(service: &mut Service) {
     service.hear("dDu");
 }
 
-#[test]
-fn a_megabyte_of_random_commands_hurts_neither_the_supervisor_nor_other_services() {
-    const SEED: u64 = 0x5eed_0006;
-    let world = World::started();
-    let mut neighbour = neighbour(&world);
-    let mut service = world.service("victim").stays().data("backoff-max", 1).place();
-    service.hear("su");
-    let mut state = SEED;
-    let mut bytes: Vec<u8> = std::iter::from_fn(|| {
+/// The same ones every time.
+fn random_bytes() -> impl Iterator<Item = u8> {
+    let mut state: u64 = 0x5eed_0006;
+    std::iter::from_fn(move || {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
         Some(u8::try_from(state >> 56).unwrap())
     })
-    .filter(|byte| *byte != b'x')
-    .take(1_000_000)
-    .collect();
+}
+
+#[test]
+fn a_megabyte_of_random_commands_hurts_neither_the_supervisor_nor_other_services() {
+    let world = World::started();
+    let mut neighbour = neighbour(&world);
+    let mut service = world.service("victim").stays().data("backoff-max", 1).place();
+    service.hear("su");
+    let mut bytes: Vec<u8> = random_bytes().filter(|byte| *byte != b'x').take(1_000_000).collect();
     let nonblock = OFlags::NONBLOCK.bits().cast_signed();
     let mut fifo = fs::OpenOptions::new()
         .read(true)
@@ -89,6 +90,22 @@ fn a_flood_of_x_hurts_nobody() {
         let _ = service.unheard();
         service.dir.status().ok().filter(Status::is_up)
     });
+}
+
+#[test]
+fn what_was_told_to_a_supervision_that_has_ended_is_not_obeyed_by_the_next() {
+    let world = World::started();
+    let mut service = world.service("web").stays().down().place();
+    service.hear("s");
+    // Whoever holds the FIFO keeps what is in it.
+    let mut control = waiting::open_fifo(&service.dir.control_path());
+    let mut bytes = b"x".to_vec();
+    bytes.resize(5000, b'?');
+    bytes.push(b'u');
+    control.write_all(&bytes).unwrap();
+    service.hear("xs");
+    assert!(!service.send_and_see("d").is_up());
+    assert_eq!(service.unheard(), "");
 }
 
 #[test]
@@ -316,4 +333,69 @@ fn a_standard_error_that_nobody_reads_does_not_stop_supervision() {
     }
     let mut good = world.service("good").stays().place();
     good.hear("su");
+}
+
+#[test]
+fn ten_thousand_stale_listeners_are_removed_and_the_living_hear() {
+    let world = World::started();
+    let mut neighbour = neighbour(&world);
+    let mut service = world.service("web").stays().place();
+    service.hear("su");
+    let event = service.path("event");
+    for n in 10_000..20_000 {
+        waiting::stale_fifo(&event.join(format!("ftrig1:@4000000000000025000{n}:stale1")));
+    }
+    service.send("k");
+    service.hear("dDu");
+    still_served(&mut neighbour);
+    let stale = |name: &str| name.contains("stale");
+    let left = fs::read_dir(&event)
+        .unwrap()
+        .filter(|entry| stale(&entry.as_ref().unwrap().file_name().to_string_lossy()));
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn a_hundred_listeners_that_never_read_cost_nobody_anything() {
+    let world = World::started();
+    let mut neighbour = neighbour(&world);
+    let mut service = world.service("web").stays().place();
+    service.hear("su");
+    let deaf: Vec<fs::File> = (100..200)
+        .map(|n| {
+            let mut deaf =
+                waiting::fifo(&service.path(&format!("event/ftrig1:@400000000000002500000{n}:deaf01")));
+            while deaf.write(&[b'.'; 4096]).is_ok() {}
+            deaf
+        })
+        .collect();
+    for _ in 0..3 {
+        service.send("k");
+        service.hear("dDu");
+    }
+    still_served(&mut neighbour);
+    assert_eq!(deaf.len(), 100);
+}
+
+#[test]
+fn a_megabyte_of_random_commands_for_the_scandir_hurts_nobody_until_one_ends_it() {
+    let mut world = World::started();
+    let mut neighbour = neighbour(&world);
+    let mut control = waiting::open_fifo(&world.scandir().join(".s6-svscan/control"));
+    let ends = |byte: &u8| b"biqt".contains(byte);
+    let bytes: Vec<u8> = random_bytes().filter(|byte| !ends(byte)).take(1_000_000).collect();
+    for (n, chunk) in bytes.chunks(4096).enumerate() {
+        while control.write(chunk).is_err() {
+            assert!(waiting::writable(&control, crate::support::soon()), "the flood is not taken in");
+        }
+        if n % 50 == 0 {
+            still_served(&mut neighbour);
+        }
+    }
+    still_served(&mut neighbour);
+    // With those that end it, it ends as it should.
+    let bytes: Vec<u8> = random_bytes().filter(|byte| *byte != b'b').take(4096).chain(*b"t").collect();
+    control.write_all(&bytes).unwrap();
+    neighbour.hear_until('x');
+    assert_eq!(world.ended().code(), Some(0));
 }

@@ -17,6 +17,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -30,13 +31,22 @@ use processes::Held;
 use service::Builder;
 
 /// As late as any event may come. Only a failing test waits that long.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_millis(PATIENCE_MS);
+const PATIENCE_MS: u64 = 20_000;
 
 /// The variable that marks every process below a supervisor of ours.
 const MARK: &str = "GATEVISOR_TEST_WORLD";
 
+/// The bound in milliseconds that this process has now.
+static PATIENCE_NOW_MS: AtomicU64 = AtomicU64::new(PATIENCE_MS);
+
 pub fn soon() -> Instant {
-    Instant::now() + PATIENCE
+    Instant::now() + Duration::from_millis(PATIENCE_NOW_MS.load(Ordering::Relaxed))
+}
+
+/// Changes the bound of every wait in this process, while it looks for what is left of a failure.
+pub fn be_patient(patience: Duration) {
+    PATIENCE_NOW_MS.store(u64::try_from(patience.as_millis()).unwrap(), Ordering::Relaxed);
 }
 
 /// Makes a shell script that can be executed.

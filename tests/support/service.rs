@@ -206,7 +206,8 @@ impl Service {
         self.logger.as_mut().expect("it was made with a logger")
     }
 
-    fn excuse(&self) -> String {
+    /// Returns all there is to know about it, for a message.
+    pub fn excuse(&self) -> String {
         let said = fs::read(&self.said).unwrap_or_default();
         format!(
             "{} heard `{}`; status {:?}; policy {:?}; the supervisor said: {}",

@@ -14,7 +14,14 @@ use super::{PATIENCE, soon};
 
 /// Returns a descriptor that can be read when something of `what` happens to `path`.
 pub fn watch(path: &Path, what: WatchFlags) -> OwnedFd {
-    let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).unwrap();
+    // A user has 128 of these by default, and many tests run at one time. Nothing tells when one is free again.
+    let watch = polled("a free inotify instance", || {
+        match inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC) {
+            Ok(watch) => Some(watch),
+            Err(Errno::MFILE) => None,
+            Err(errno) => panic!("cannot watch anything: {errno}"),
+        }
+    });
     inotify::add_watch(&watch, path, what)
         .unwrap_or_else(|errno| panic!("cannot watch {}: {errno}", path.display()));
     watch
@@ -33,10 +40,19 @@ pub fn drain(watch: &OwnedFd) -> Vec<String> {
 
 /// Waits until the descriptor can be read, or hangs up; returns false when the deadline passed.
 pub fn readable(fd: impl AsFd, deadline: Instant) -> bool {
+    polled_for(fd, PollFlags::IN, deadline)
+}
+
+/// Waits until the descriptor can be written to; returns false when the deadline passed.
+pub fn writable(fd: impl AsFd, deadline: Instant) -> bool {
+    polled_for(fd, PollFlags::OUT, deadline)
+}
+
+fn polled_for(fd: impl AsFd, what: PollFlags, deadline: Instant) -> bool {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec::try_from(left).unwrap();
-        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)) {
+        match poll(&mut [PollFd::new(&fd, what)], Some(&timeout)) {
             Ok(count) => return count > 0,
             Err(Errno::INTR) => {}
             Err(errno) => panic!("cannot poll: {errno}"),
@@ -53,6 +69,9 @@ pub fn until<T>(watched: &Path, what: &str, mut look: impl FnMut() -> Option<T>)
         | WatchFlags::MOVED_FROM
         | WatchFlags::DELETE
         | WatchFlags::DELETE_SELF;
+    if let Some(found) = look() {
+        return found;
+    }
     let watch = watch(watched, events);
     let deadline = soon();
     loop {
@@ -81,7 +100,18 @@ pub fn polled<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 /// Makes a FIFO and returns its ends in one descriptor, which never blocks.
 pub fn fifo(path: &Path) -> File {
-    use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
+    stale_fifo(path);
+    open_fifo(path)
+}
+
+/// Makes a FIFO that nobody holds.
+pub fn stale_fifo(path: &Path) {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
     mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o666), 0).unwrap();
+}
+
+/// Returns both ends of a FIFO that is there in one descriptor, which never blocks.
+pub fn open_fifo(path: &Path) -> File {
+    use rustix::fs::{Mode, OFlags, open};
     open(path, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).unwrap().into()
 }

@@ -3,8 +3,8 @@
 //! *Lives here:* the command lines, output and exit codes of the tools, and the links that give them their names.
 //!
 //! *Does not live here:* the protocol (`wire`), sending and waiting (`client`), and the supervisor itself: of
-//! `s6-svscan` there is only the command line here, and the binary runs what it asks for. `s6-log` is not among the
-//! applets yet.
+//! `s6-svscan` there is only the command line here, and the binary runs what it asks for; the script of `s6-log` is
+//! understood and run by `logd`.
 //!
 //! **Deliberately absent:** a command-line parser with opinions. Scripts call these tools with clustered letters, and
 //! 3 a.m. is no time to learn that ours reads them otherwise.
@@ -16,12 +16,14 @@ mod contenv;
 mod exec_line;
 pub mod links;
 mod listen;
+mod log;
 mod recorded;
 mod setuidgid;
 mod sleep;
 mod supervised;
 mod svc;
 mod svdt;
+mod svdt_clear;
 mod svok;
 pub mod svscan;
 mod svscanctl;
@@ -64,12 +66,14 @@ const fn applet(
 }
 
 /// Every applet, by name.
-pub const APPLETS: [Applet; 11] = [
+pub const APPLETS: [Applet; 13] = [
     applet("execlineb", "become the one command of a script", exec_line::USAGE, exec_line::run),
+    applet("s6-log", "log standard input as a script says", log::USAGE, log::run),
     applet("s6-setuidgid", "become a program as another user", setuidgid::USAGE, setuidgid::run),
     applet("s6-sleep", "wait", sleep::USAGE, sleep::run),
     applet("s6-svc", "send commands to a service", svc::USAGE, svc::run),
     applet("s6-svdt", "list the deaths of a service", svdt::USAGE, svdt::run),
+    applet("s6-svdt-clear", "forget the deaths of a service", svdt_clear::USAGE, svdt_clear::run),
     applet("s6-svok", "tell whether a service is supervised", svok::USAGE, svok::run),
     Applet {
         name: svscan::NAME,
@@ -117,7 +121,7 @@ mod tests {
                 assert_eq!(find(OsStr::new(&path)).map(|found| found.name), Some(applet.name), "{path}");
             }
         }
-        for other in ["", "/", "gatevisor", "s6-svcx", "S6-SVC", "s6-log", "/s6-svc/x"] {
+        for other in ["", "/", "gatevisor", "s6-svcx", "S6-SVC", "s6-logger", "/s6-svc/x"] {
             assert!(find(OsStr::new(other)).is_none(), "{other}");
         }
     }

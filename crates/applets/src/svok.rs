@@ -1,6 +1,7 @@
 //! `s6-svok`: tells whether a service is supervised.
 
 use std::ffi::OsString;
+use std::os::unix::fs::FileTypeExt;
 
 use gatevisor_client::ServiceDir;
 
@@ -16,6 +17,8 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     let dir = ServiceDir::new(words.first().ok_or(Fatal::Usage)?);
     match dir.supervised() {
         Ok(supervised) => Ok(if supervised { 0 } else { NO }),
+        // Something else of that name is nothing that a supervisor reads.
+        Err(_) if dir.control_path().metadata().is_ok_and(|found| !found.file_type().is_fifo()) => Ok(NO),
         Err(error) => Err(unknown(&dir, &error)),
     }
 }

@@ -199,9 +199,24 @@ pub struct Logs {
     /// Go on printing what is written, across rotation and restarts
     #[arg(short, long)]
     pub follow: bool,
-    /// Print so many last lines of each, or `all`
-    #[arg(short = 'n', long, value_name = "N", default_value = "10")]
-    pub lines: String,
+    /// Print so many last lines of each, or `all`; 10 by default, all with --since or --until
+    #[arg(short = 'n', long, value_name = "N")]
+    pub lines: Option<String>,
+    /// Leave out what was written before; such as `10m`, `2h30m`, `10:00`, `2026-11-20 10:00`, RFC 3339
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Leave out what was written after
+    #[arg(long, value_name = "TIME", conflicts_with = "follow")]
+    pub until: Option<String>,
+    /// Print only lines whose text matches; upper and lower case differ
+    #[arg(short, long, value_name = "REGEX")]
+    pub grep: Option<String>,
+    /// Let upper and lower case be the same in --grep
+    #[arg(short, long, requires = "grep")]
+    pub ignore_case: bool,
+    /// On a terminal, print control characters as they are
+    #[arg(long)]
+    pub raw: bool,
 }
 
 /// What can be done with the names of s6's tools.

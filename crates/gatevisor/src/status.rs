@@ -21,6 +21,14 @@ const WATCH_EVERY: Duration = Duration::from_secs(2);
 pub fn run(context: &Context, names: &[OsString], watch: bool) -> Outcome {
     let only: Vec<ProfileName> =
         names.iter().map(|name| context.named(Some(name))).collect::<Result<_, _>>()?;
+    // That it is ours goes without saying.
+    let is_ours = |program: &String| context.program.file_name().is_some_and(|own| own == program.as_str());
+    if !context.json
+        && let Some(program) = context.manager.supervisor_program().filter(|program| !is_ours(program))
+    {
+        let scandir = context.manager.scandir().display();
+        out::say(format_args!("{program} supervises `{scandir}`"));
+    }
     show(context, &only)?;
     if !watch {
         return DONE;
@@ -78,7 +86,7 @@ fn cells(report: &Report, paint: Paint) -> [String; 8] {
     let none = || "-".to_owned();
     [
         name,
-        paint.colour(state_colour(report.state), &state_words(report)),
+        state_cell(report, paint),
         if report.pid > 0 { report.pid.to_string() } else { none() },
         if report.up { span(report.updownfor) } else { none() },
         report.restarts.map_or_else(none, |count| count.to_string()),
@@ -98,6 +106,16 @@ fn state_words(report: &Report) -> String {
         (State::Failed | State::FailedToStart, _, Some(reason)) => format!("{word}: {reason}"),
         _ => word.to_owned(),
     }
+}
+
+/// Returns the state for a table, which has no line for what is wrong with the log.
+fn state_cell(report: &Report, paint: Paint) -> String {
+    let mut words = paint.colour(state_colour(report.state), &state_words(report));
+    if let (Some(problem), Some(since)) = (&report.log_problem, &report.log_problem_since) {
+        let problem = format!("not logged since {since}: {problem}");
+        let _ = write!(words, "; {}", paint.colour(AnsiColor::Red, &problem));
+    }
+    words
 }
 
 fn state_colour(state: State) -> AnsiColor {
@@ -162,10 +180,18 @@ pub fn print_details(context: &Context, report: &Report) -> Result<(), Failure> 
         item("memory", &format!("{} in {} processes", size(bytes), report.processes.unwrap_or(1)))?;
     }
     item("wish", &wish(report))?;
+    if let Some(problem) = &report.log_problem {
+        let since = report.log_problem_since.as_deref().unwrap_or("an unknown time");
+        item("log", &paint.colour(AnsiColor::Red, &format!("since {since}: {problem}")))?;
+    }
     if let Some(problem) = &report.problem {
         item("problem", &paint.colour(AnsiColor::Red, problem))?;
     }
-    item("slot", &context.manager.scandir().join(&report.service).display().to_string())?;
+    let mut slot = context.manager.scandir().join(&report.service).display().to_string();
+    if let Some(supervisor) = &report.supervisor {
+        let _ = write!(slot, ", under {supervisor}");
+    }
+    item("slot", &slot)?;
     for (index, death) in report.deaths.iter().enumerate() {
         item(if index == 0 { "deaths" } else { "" }, &long_exit(death))?;
     }

@@ -31,7 +31,13 @@ pub fn run(context: &Context, options: &args::Wait) -> Outcome {
                 ),
             ));
         }
-        Err(error) => return Err(Failure::of(error.exit_code(), &error)),
+        Err(error) => {
+            if matches!(error, WaitError::NotRegistered { .. }) {
+                // To start a profile that does not exist would be bad advice.
+                crate::status::row(context, &name)?;
+            }
+            return Err(Failure::of(error.exit_code(), &error));
+        }
     };
     match outcome {
         WaitOutcome::Reached => DONE,

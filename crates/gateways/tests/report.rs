@@ -94,6 +94,7 @@ fn a_ready_gateway_reads_like_this() {
           "signal": "NA",
           "state": "ready",
           "reason": null,
+          "supervisor": null,
           "restarts": 3,
           "next_start_in_ms": null,
           "memory_bytes": 52428800,
@@ -127,7 +128,9 @@ fn a_ready_gateway_reads_like_this() {
           },
           "desired_reason": "why",
           "desired_at": "2026-05-28T20:00:00.000Z",
-          "problem": null
+          "problem": null,
+          "log_problem": null,
+          "log_problem_since": null
         }
         "#);
 }
@@ -183,10 +186,10 @@ fn a_broken_state_file_is_a_problem_and_not_a_wish() {
 }
 
 #[test]
-fn one_that_was_never_started_has_no_age_and_no_exit() {
+fn one_that_was_never_started_has_no_age_and_the_exit_code_that_s6_svstat_gives_it() {
     let never = Status { paused: true, ..status(0, false, WaitStatus::default()) };
     let report = report(&observed(StateName::Down, Some(never)), "stopped");
-    assert_eq!((report.updownfor, report.exitcode, report.signal.as_str()), (0, -1, "NA"));
+    assert_eq!((report.updownfor, report.exitcode, report.signal.as_str()), (0, 0, "NA"));
 }
 
 #[test]

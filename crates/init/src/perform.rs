@@ -9,6 +9,7 @@ use gatevisor_core::restart::Rules;
 use gatevisor_core::{Effect, Effects, Event};
 use gatevisor_sys::spawn::{self, Command, Report, StartFailure};
 use gatevisor_sys::{Errno, file};
+use gatevisor_wire::log_script::LogScript;
 use gatevisor_wire::tally::{self, Death};
 use gatevisor_wire::wait::WaitStatus;
 use gatevisor_wire::{Pid, files, signal};
@@ -304,6 +305,15 @@ impl Supervisor {
                 Event::FinishAbsent
             }
         }
+    }
+
+    /// Returns whether the log daemon does the work of this `log/run`: its interpreter is this very program, or s6-log
+    /// with directives that the daemon can express.
+    pub(crate) fn is_logged_by_daemon(&self, log: impl AsFd) -> bool {
+        let mut head = [0; SHEBANG_BYTES];
+        let is_script = file::read_small(&log, files::RUN, &mut head)
+            .is_ok_and(|head| LogScript::from_file(head).is_some());
+        is_script || self.is_ours(log, files::RUN, "log")
     }
 
     /// Returns whether the script's interpreter is this very program, called with `verb`.

@@ -24,6 +24,9 @@ use crate::shutdown::Stage;
 use crate::supervisor::{Source, Supervisor};
 use crate::talk::say;
 
+/// Reads of 4096 bytes after which a control FIFO is empty, unless somebody goes on writing.
+const UNHEARD_READS: usize = 256;
+
 /// Milliseconds that a service whose directory is gone has until it is killed, where it names none.
 const WITHDRAWN_KILL_MS: u64 = 5000;
 
@@ -311,7 +314,7 @@ impl Supervisor {
             Err(Errno::NOTDIR) if is_file(&opened.dir, files::LOG) => None,
             Err(errno) => return Err(directory::Refusal::Step { step: "opening log", errno }),
         };
-        let by_daemon = logger_dir.as_ref().is_some_and(|dir| self.is_ours(dir, files::RUN, "log"));
+        let by_daemon = logger_dir.as_ref().is_some_and(|dir| self.is_logged_by_daemon(dir));
         let mut pipe = None;
         let mut logger = None;
         if let Some(logger_dir) = logger_dir {
@@ -399,6 +402,14 @@ impl Supervisor {
         let role = service.role;
         let pipe = service.pipe.take();
         self.slots.by_directory.remove(&service.identity);
+        // What it was told and has not heard ends with it. A process between fork and exec may hold the FIFO open a little
+        // longer, and the next supervision would find it there.
+        let mut unheard = [0; 4096];
+        for _ in 0..UNHEARD_READS {
+            if !matches!(rustix::io::read(&service.control, &mut unheard), Ok(1..)) {
+                break;
+            }
+        }
         // Closes the descriptors; the lock is free.
         drop(service);
         let Some(slot) = self.slots.get_mut(&name) else { return };

@@ -18,6 +18,9 @@ use crate::talk::say;
 /// What is executed when everything has ended.
 const FINISH: &CStr = c".s6-svscan/finish";
 
+/// What is executed when that cannot be.
+const CRASH: &CStr = c".s6-svscan/crash";
+
 /// The signals that can have a script.
 const SCRIPTS: [(i32, &CStr); 8] = [
     (signal::SIGTERM, c".s6-svscan/SIGTERM"),
@@ -92,9 +95,16 @@ impl Supervisor {
 
     /// Replaces this process by the scandir's `finish`, in the scandir and without arguments, if there is one.
     ///
-    /// Returns where there is none, or where it cannot be executed, which is said.
+    /// Where it cannot be executed, which is said, `crash` takes its place. Returns where there is neither.
     pub(crate) fn become_finish(&self) {
-        if !may_run(&self.scandir, FINISH) {
+        if accessat(&self.scandir, FINISH, Access::EXISTS, AtFlags::empty()).is_ok() {
+            self.become_script(FINISH);
+            self.become_script(CRASH);
+        }
+    }
+
+    fn become_script(&self, script: &CStr) {
+        if !may_run(&self.scandir, script) {
             return;
         }
         if let Some((current, maximum)) = self.open_files {
@@ -103,8 +113,8 @@ impl Supervisor {
         }
         let errno = fchdir(&self.scandir).err().unwrap_or_else(|| {
             signal::unblock_all();
-            process::exec(FINISH, &[FINISH.to_owned()], &self.config.environment)
+            process::exec(script, &[script.to_owned()], &self.config.environment)
         });
-        say!("warning: cannot execute `{}`: {errno}", FINISH.to_string_lossy());
+        say!("warning: cannot execute `{}`: {errno}", script.to_string_lossy());
     }
 }

@@ -8,7 +8,7 @@
 //! 1. **taken**: bytes have left the pipe ([`Batch::take`]);
 //! 2. **composed**: they bear their stamps, and it is settled what the file will hold ([`Batch::compose`]);
 //! 3. **filed**: they are in the file, or held by the sink until they are ([`Batch::composed`] goes to the sink);
-//! 4. **shown**: they are on the way to standard output ([`Batch::taken`] goes to the console).
+//! 4. **shown**: they are on the way to standard output ([`Batch::shown`] goes to the console).
 //!
 //! Nothing of stage 3 depends on what happens in stage 4. A journal that survives the daemon belongs between 2 and
 //! 3: what is composed is then a function of the journal's entry (stream, moment, whether a line was under way) and
@@ -18,13 +18,12 @@ use std::os::fd::AsFd;
 
 use rustix::io::{Errno, read};
 
-use crate::lines::Stamping;
+use crate::compose::{Composed, Composer, DECIDED_BY};
+use crate::moment::Moment;
 use crate::stamp::Stamp;
 
 /// Bytes that one batch takes at the most: what a pipe holds.
 pub const TAKE: usize = 64 << 10;
-/// Memory for composed bytes that is kept between batches; a batch of empty lines needs far more.
-const KEPT_CAPACITY: usize = 4 * TAKE;
 
 /// What taking brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,25 +40,27 @@ pub enum Taken {
 #[derive(Debug)]
 pub struct Batch {
     input: Box<[u8]>,
-    taken: usize,
-    composed: Vec<u8>,
+    /// Bytes of the input: what an earlier batch left of a line, and what was taken.
+    filled: usize,
+    consumed: usize,
+    composed: Composed,
 }
 
 impl Batch {
     /// Returns empty buffers.
     pub fn new() -> Self {
-        Self { input: vec![0; TAKE].into_boxed_slice(), taken: 0, composed: Vec::new() }
+        let input = vec![0; TAKE.saturating_add(DECIDED_BY)].into_boxed_slice();
+        Self { input, filled: 0, consumed: 0, composed: Composed::default() }
     }
 
-    /// Stage 1: takes what a pipe has, at most `limit` bytes.
+    /// Stage 1: takes what a pipe has, at most `limit` bytes, behind what is left of an unfinished line.
     ///
     /// # Errors
     /// Those of read(2), except that a pipe with nothing in it is no error.
-    pub fn take(&mut self, pipe: impl AsFd, limit: usize) -> Result<Taken, Errno> {
-        self.taken = 0;
-        self.composed.clear();
-        self.composed.shrink_to(KEPT_CAPACITY);
-        let room = self.input.get_mut(..limit.min(TAKE)).unwrap_or_default();
+    pub fn take(&mut self, pipe: impl AsFd, limit: usize, left: &[u8]) -> Result<Taken, Errno> {
+        self.resume(left);
+        let end = self.filled.saturating_add(limit.min(TAKE));
+        let room = self.input.get_mut(self.filled..end).unwrap_or_default();
         if room.is_empty() {
             return Ok(Taken::Empty);
         }
@@ -67,7 +68,7 @@ impl Batch {
             match read(&pipe, &mut *room) {
                 Ok(0) => return Ok(Taken::End),
                 Ok(n) => {
-                    self.taken = n;
+                    self.filled = self.filled.saturating_add(n);
                     return Ok(Taken::Some(n));
                 }
                 Err(Errno::AGAIN) => return Ok(Taken::Empty),
@@ -77,20 +78,34 @@ impl Batch {
         }
     }
 
-    /// Stage 2: settles what the file will hold.
-    pub fn compose(&mut self, stamping: &mut Stamping, stamp: &Stamp) {
-        let taken = self.input.get(..self.taken).unwrap_or_default();
-        stamping.compose(taken, stamp.as_bytes(), &mut self.composed);
+    /// Takes nothing but what is left of an unfinished line.
+    pub fn resume(&mut self, left: &[u8]) {
+        self.consumed = 0;
+        self.filled = left.len();
+        if let Some(room) = self.input.get_mut(..left.len()) {
+            room.copy_from_slice(left);
+        }
+    }
+
+    /// Stage 2: settles what the file will hold; nothing follows if this is the `last` of the stream.
+    pub fn compose(&mut self, composer: &mut Composer, last: bool, now: Moment, stamp: &Stamp) {
+        let input = self.input.get(..self.filled).unwrap_or_default();
+        self.consumed = composer.compose(input, last, now, stamp, &mut self.composed);
     }
 
     /// Returns what the file shall hold.
     pub fn composed(&self) -> &[u8] {
-        &self.composed
+        &self.composed.filed
     }
 
-    /// Returns what the pipe held.
-    pub fn taken(&self) -> &[u8] {
-        self.input.get(..self.taken).unwrap_or_default()
+    /// Returns what shall be shown.
+    pub fn shown(&self) -> &[u8] {
+        self.composed.shown(self.input.get(..self.consumed).unwrap_or_default())
+    }
+
+    /// Returns what is left of a line that is not decided on yet.
+    pub fn left(&self) -> &[u8] {
+        self.input.get(self.consumed..self.filled).unwrap_or_default()
     }
 }
 

@@ -1,13 +1,15 @@
-//! What is shown: the copy of lines on standard output, and our own words on standard error.
+//! What is shown: the copy of lines on standard output.
 //!
 //! *Lives here:* a bounded queue and the one thread that empties it, because a write to a terminal or to a pipe that
 //! nobody reads may last for ever, and nothing else may wait for it. Standard output is never made non-blocking: its
 //! description may be shared with a terminal and with every service.
-//! *Does not live here:* the files.
+//! *Does not live here:* the files; what a line looks like (`forward`); our own words on standard error, which have a
+//! thread of their own (`warnings`).
 //!
 //! When the queue is full, lines are left out whole and counted, and the count takes their place once there is room:
 //! everything in the queue was put there before the gap, so the thread appends the count to what it takes.
 
+use std::io::IsTerminal as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,24 +18,26 @@ use gatevisor_slot::Forward;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, write};
 
+use crate::forward::{Format, Setting, size_bound};
 use crate::lines::{Piece, Showing};
+use crate::moment::Moment;
+use crate::warnings::Warnings;
 
 /// Bytes that wait for standard output at the most, those in the thread's hands included.
 const QUEUE: usize = 1 << 20;
 /// Bytes that the thread gives to the kernel at once; what is written makes room in the queue.
 const SLICE: usize = 64 << 10;
-/// Bytes of warnings that wait for standard error at the most.
-const WARNINGS: usize = 64 << 10;
 /// Memory that an empty queue keeps for the next lines: a batch with its labels fits, so a steady flow allocates
 /// nothing.
 const KEPT_CAPACITY: usize = 256 << 10;
-const CONTINUES: &[u8] = b" [gatevisor: line continues]";
-const CONTINUED: &[u8] = b"[gatevisor: line continued] ";
 
 /// The way to standard output and standard error.
 #[derive(Debug)]
 pub(crate) struct Console {
     shared: Arc<Shared>,
+    warnings: Warnings,
+    /// Standard output is a terminal.
+    terminal: bool,
 }
 
 #[derive(Debug)]
@@ -50,7 +54,6 @@ struct Queue {
     out: Vec<u8>,
     /// Bytes that the thread has taken and not written yet.
     in_flight: usize,
-    warnings: Vec<u8>,
     gaps: Vec<Gap>,
     /// How many times the thread has taken everything; a stream's gap is the one of its generation.
     generation: u64,
@@ -63,7 +66,7 @@ struct Queue {
 
 #[derive(Debug)]
 struct Gap {
-    label: Box<[u8]>,
+    format: Format,
     lines: u64,
 }
 
@@ -84,50 +87,58 @@ impl Console {
             idle: Condvar::new(),
         });
         let for_thread = Arc::clone(&shared);
+        let terminal = stdout.is_terminal();
+        let warnings = Warnings::start(stderr)?;
         std::thread::Builder::new()
             .name("console".to_owned())
             .stack_size(128 << 10)
-            .spawn(move || work(&for_thread, &stdout, &stderr))?;
-        Ok(Self { shared })
+            .spawn(move || work(&for_thread, &stdout))?;
+        Ok(Self { shared, warnings, terminal })
     }
 
     /// Shows the next bytes of a stream.
     pub fn show(&self, shown: &mut Shown, bytes: &[u8]) {
-        if shown.forward != Forward::Off {
-            self.with(|queue| shown.feed(bytes, queue));
+        if shown.format.forward != Forward::Off {
+            let setting = self.setting(shown);
+            self.with(|queue| shown.feed(bytes, setting, queue));
         }
     }
 
     /// Shows what is left of a stream's last line.
     pub fn finish(&self, shown: &mut Shown) {
-        if shown.forward != Forward::Off {
-            self.with(|queue| shown.end(queue));
+        if shown.format.forward != Forward::Off {
+            let setting = self.setting(shown);
+            self.with(|queue| shown.end(setting, queue));
         }
     }
 
     /// Says something on standard error, as a line of its own.
     pub fn warn(&self, line: &str) {
-        self.with(|queue| {
-            if queue.warnings.len().saturating_add(line.len()) < WARNINGS {
-                queue.warnings.extend_from_slice(line.as_bytes());
-                queue.warnings.push(b'\n');
-            }
-        });
+        self.warnings.say(line);
     }
 
     /// Waits until everything is shown, at most for `patience`; returns whether it is.
     pub fn flush(&self, patience: Duration) -> bool {
-        let deadline = Instant::now().checked_add(patience);
+        let now = Instant::now();
+        let deadline = now.checked_add(patience).unwrap_or(now);
         let mut queue = self.shared.lock();
         while !queue.is_idle() {
-            let left = deadline.map_or(patience, |d| d.saturating_duration_since(Instant::now()));
+            let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
             let waited = self.shared.idle.wait_timeout(queue, left);
             queue = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        true
+        drop(queue);
+        self.warnings.flush(deadline)
+    }
+
+    fn setting(&self, shown: &Shown) -> Setting {
+        // Only JSON tells the time.
+        let json = shown.format.forward == Forward::Json;
+        let now = if json { Moment::now() } else { Moment { seconds: 0, nanos: 0, tick_ms: 0 } };
+        Setting { now, terminal: self.terminal }
     }
 
     fn with(&self, act: impl FnOnce(&mut Queue)) {
@@ -152,22 +163,21 @@ impl Drop for Console {
 
 impl Queue {
     fn has_work(&self) -> bool {
-        !self.out.is_empty() || !self.warnings.is_empty() || !self.gaps.is_empty()
+        !self.out.is_empty() || !self.gaps.is_empty()
     }
 
     fn is_idle(&self) -> bool {
         self.thread_waits && !self.has_work()
     }
 
-    /// Takes everything: lines with the counts of those that did not fit, and warnings.
-    fn take(&mut self, out: &mut Vec<u8>, warnings: &mut Vec<u8>) {
+    /// Takes everything: lines, with the counts of those that did not fit.
+    fn take(&mut self, out: &mut Vec<u8>) {
         std::mem::swap(&mut self.out, out);
-        std::mem::swap(&mut self.warnings, warnings);
-        for Gap { label, lines } in self.gaps.drain(..) {
-            let s = if lines == 1 { "" } else { "s" };
-            out.extend_from_slice(format!("[gatevisor: {lines} line{s} of ").as_bytes());
-            out.extend_from_slice(&label);
-            out.extend_from_slice(b" not shown: output was stalled]\n");
+        if !self.gaps.is_empty() {
+            let now = Moment::now();
+            for Gap { format, lines } in self.gaps.drain(..) {
+                format.append_gap(lines, now, out);
+            }
         }
         self.in_flight = out.len();
         self.generation = self.generation.wrapping_add(1);
@@ -177,8 +187,7 @@ impl Queue {
 /// How the lines of one stream are shown.
 #[derive(Debug)]
 pub(crate) struct Shown {
-    label: Box<[u8]>,
-    forward: Forward,
+    format: Format,
     showing: Showing,
     /// The generation and the place of this stream's gap, while it has one.
     gap: Option<(u64, usize)>,
@@ -186,29 +195,35 @@ pub(crate) struct Shown {
 
 impl Shown {
     /// Returns how to show a stream whose lines bear `label`.
-    pub fn new(label: &[u8], forward: Forward) -> Self {
-        Self { label: label.into(), forward, showing: Showing::new(), gap: None }
+    pub fn new(label: &str, forward: Forward, stderr: bool) -> Self {
+        let format = Format { label: label.into(), forward, stderr };
+        Self { format, showing: Showing::new(), gap: None }
     }
 
-    fn feed(&mut self, bytes: &[u8], queue: &mut Queue) {
-        let Self { label, forward, showing, gap } = self;
-        showing.feed(bytes, &mut |piece| put(piece, label, *forward, gap, queue));
+    fn feed(&mut self, bytes: &[u8], setting: Setting, queue: &mut Queue) {
+        let Self { format, showing, gap } = self;
+        showing.feed(bytes, &mut |piece| put(piece, format, setting, gap, queue));
     }
 
-    fn end(&mut self, queue: &mut Queue) {
-        let Self { label, forward, showing, gap } = self;
-        showing.finish(&mut |piece| put(piece, label, *forward, gap, queue));
+    fn end(&mut self, setting: Setting, queue: &mut Queue) {
+        let Self { format, showing, gap } = self;
+        showing.finish(&mut |piece| put(piece, format, setting, gap, queue));
     }
 }
 
-fn put(piece: Piece<'_>, label: &[u8], forward: Forward, gap: &mut Option<(u64, usize)>, queue: &mut Queue) {
+fn put(
+    piece: Piece<'_>,
+    format: &Format,
+    setting: Setting,
+    gap: &mut Option<(u64, usize)>,
+    queue: &mut Queue,
+) {
     if queue.closed {
         return;
     }
     let in_gap = gap.filter(|(generation, _)| *generation == queue.generation);
-    let size = [label, piece.kept, piece.fresh, CONTINUED, CONTINUES]
-        .iter()
-        .fold(4, |sum: usize, part| sum.saturating_add(part.len()));
+    let len = piece.kept.len().saturating_add(piece.fresh.len());
+    let size = size_bound(format, len, setting.terminal);
     if let Some((_, place)) = in_gap {
         if let Some(gap) = queue.gaps.get_mut(place) {
             // The parts of a long line count as one.
@@ -216,46 +231,29 @@ fn put(piece: Piece<'_>, label: &[u8], forward: Forward, gap: &mut Option<(u64, 
         }
     } else if queue.out.len().saturating_add(queue.in_flight).saturating_add(size) > QUEUE {
         *gap = Some((queue.generation, queue.gaps.len()));
-        queue.gaps.push(Gap { label: label.into(), lines: 1 });
+        queue.gaps.push(Gap { format: format.clone(), lines: 1 });
     } else {
-        let out = &mut queue.out;
-        if forward == Forward::Label {
-            out.extend_from_slice(label);
-            out.extend_from_slice(b" | ");
-        }
-        if piece.continued {
-            out.extend_from_slice(CONTINUED);
-        }
-        out.extend_from_slice(piece.kept);
-        out.extend_from_slice(piece.fresh);
-        if piece.continues {
-            out.extend_from_slice(CONTINUES);
-        }
-        out.push(b'\n');
+        format.append(piece, setting, &mut queue.out);
     }
 }
 
 /// The thread: takes what there is and writes it, until there is nothing and there will be nothing.
-fn work(shared: &Shared, stdout: &OwnedFd, stderr: &OwnedFd) {
+fn work(shared: &Shared, stdout: &OwnedFd) {
     let mut out = Vec::new();
-    let mut warnings = Vec::new();
     let mut queue = shared.lock();
     loop {
         if queue.has_work() {
             queue.thread_waits = false;
-            queue.take(&mut out, &mut warnings);
+            queue.take(&mut out);
             drop(queue);
-            let _ = write_all(stderr, &warnings);
             let mut broken = false;
             for slice in out.chunks(SLICE) {
                 broken = broken || write_all(stdout, slice).is_err();
                 let mut queue = shared.lock();
                 queue.in_flight = queue.in_flight.saturating_sub(slice.len());
             }
-            for buffer in [&mut out, &mut warnings] {
-                buffer.clear();
-                buffer.shrink_to(KEPT_CAPACITY);
-            }
+            out.clear();
+            out.shrink_to(KEPT_CAPACITY);
             queue = shared.lock();
             queue.in_flight = 0;
             if broken {
@@ -276,7 +274,7 @@ fn work(shared: &Shared, stdout: &OwnedFd, stderr: &OwnedFd) {
 }
 
 /// Writes everything, waiting as long as it takes.
-fn write_all(fd: &OwnedFd, mut bytes: &[u8]) -> Result<(), Errno> {
+pub(crate) fn write_all(fd: &OwnedFd, mut bytes: &[u8]) -> Result<(), Errno> {
     while !bytes.is_empty() {
         match write(fd, bytes) {
             Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
@@ -316,9 +314,9 @@ mod tests {
     fn lines_of_several_streams_are_whole_and_labelled() {
         let (read_end, stdout) = pipe();
         let console = Console::start(stdout, null()).unwrap();
-        let mut coder = Shown::new(b"coder", Forward::Label);
-        let mut raw = Shown::new(b"raw", Forward::Raw);
-        let mut off = Shown::new(b"off", Forward::Off);
+        let mut coder = Shown::new("coder", Forward::Label, false);
+        let mut raw = Shown::new("raw", Forward::Raw, false);
+        let mut off = Shown::new("off", Forward::Off, false);
         console.show(&mut coder, b"one\ntw");
         console.show(&mut raw, b"plain\n");
         console.show(&mut off, b"never\n");
@@ -338,7 +336,7 @@ mod tests {
     fn a_long_line_is_marked_where_it_is_cut() {
         let (read_end, stdout) = pipe();
         let console = Console::start(stdout, null()).unwrap();
-        let mut coder = Shown::new(b"c", Forward::Label);
+        let mut coder = Shown::new("c", Forward::Label, false);
         console.show(&mut coder, &vec![b'x'; crate::lines::SHOWN + 1]);
         console.finish(&mut coder);
         let mut lines = BufReader::new(File::from(read_end)).lines();
@@ -353,8 +351,8 @@ mod tests {
         // The pipe is full from the beginning, so the thread gets nowhere.
         write_all(&stdout, &b"full...\n".repeat(8 << 10)).unwrap();
         let console = Console::start(stdout, null()).unwrap();
-        let mut coder = Shown::new(b"coder", Forward::Label);
-        let mut writer = Shown::new(b"writer", Forward::Label);
+        let mut coder = Shown::new("coder", Forward::Label, false);
+        let mut writer = Shown::new("writer", Forward::Label, false);
         let total = 40_000;
         for number in 0..total {
             console.show(&mut coder, format!("{number:090}\n").as_bytes());
@@ -387,22 +385,30 @@ mod tests {
     }
 
     #[test]
+    fn a_warning_does_not_wait_for_a_stalled_output() {
+        let (_read_end, stdout) = pipe();
+        let (warned, stderr) = pipe();
+        write_all(&stdout, &b"full...\n".repeat(8 << 10)).unwrap();
+        let console = Console::start(stdout, stderr).unwrap();
+        let mut coder = Shown::new("coder", Forward::Label, false);
+        console.show(&mut coder, b"nobody reads this\n");
+        console.warn("the disk is full");
+        let mut line = String::new();
+        BufReader::new(File::from(warned)).read_line(&mut line).unwrap();
+        assert_eq!(line, "the disk is full\n");
+        assert!(!console.flush(Duration::ZERO));
+    }
+
+    #[test]
     fn the_queue_has_a_bound() {
         let (_read_end, stdout) = pipe();
         let console = Console::start(stdout, null()).unwrap();
-        let mut coder = Shown::new(b"coder", Forward::Label);
+        let mut coder = Shown::new("coder", Forward::Label, false);
         for _ in 0..64 {
             console.show(&mut coder, &b"x\n".repeat(32 << 10));
         }
-        for _ in 0..10_000 {
-            console.warn(&"w".repeat(100));
-        }
         let queue = console.shared.lock();
-        assert!(
-            queue.out.len() + queue.in_flight <= QUEUE
-                && queue.warnings.len() <= WARNINGS
-                && queue.gaps.len() <= 1
-        );
+        assert!(queue.out.len() + queue.in_flight <= QUEUE && queue.gaps.len() <= 1);
     }
 
     #[test]
@@ -411,7 +417,7 @@ mod tests {
         let (warned, stderr) = pipe();
         drop(read_end);
         let console = Console::start(stdout, stderr).unwrap();
-        let mut coder = Shown::new(b"coder", Forward::Label);
+        let mut coder = Shown::new("coder", Forward::Label, false);
         console.show(&mut coder, b"into the void\n");
         assert!(console.flush(PATIENCE));
         console.show(&mut coder, b"more\n");
@@ -427,7 +433,7 @@ mod tests {
         let (read_end, stdout) = pipe();
         rustix::fs::fcntl_setfl(&stdout, OFlags::NONBLOCK).unwrap();
         let console = Console::start(stdout, null()).unwrap();
-        let mut coder = Shown::new(b"c", Forward::Raw);
+        let mut coder = Shown::new("c", Forward::Raw, false);
         let text = b"0123456789abcde\n".repeat(16 << 10);
         console.show(&mut coder, &text);
         let mut found = vec![0; text.len()];

@@ -13,19 +13,26 @@
 #![forbid(unsafe_code)]
 
 pub mod batch;
+pub mod compose;
+mod compress;
 mod console;
 pub mod daemon;
+mod forward;
 pub mod lines;
 mod logdir;
 mod moment;
+mod notice;
 mod protocol;
 pub mod reader;
 pub mod rotation;
+pub mod script;
 mod settings;
 mod sink;
 pub mod stamp;
 pub mod standalone;
 mod stream;
+mod warnings;
 mod words;
 
 pub use logdir::{DirError, Limits, LogDir};
+pub use moment::Moment;

@@ -23,6 +23,11 @@ impl Stamping {
         Self { mid_line: false }
     }
 
+    /// Returns the state in the middle of a line, or at the beginning of one.
+    pub const fn at(mid_line: bool) -> Self {
+        Self { mid_line }
+    }
+
     /// Returns whether the stream stopped in the middle of a line.
     pub const fn is_mid_line(self) -> bool {
         self.mid_line

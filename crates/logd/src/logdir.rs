@@ -9,18 +9,21 @@
 //! `previous`; a crash in between leaves either a `current` that was closed cleanly, or none, and both are what
 //! every reader of such directories expects. A `previous` or `processed` that s6-log left is put away as it would.
 
-use std::collections::BTreeSet;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+mod leftovers;
+mod lock;
 
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use gatevisor_slot::Compress;
 use gatevisor_wire::tai::Tai64n;
-use rustix::fs::{
-    AtFlags, Dir, Mode, OFlags, SeekFrom, fchmod, fstat, fsync, mkdirat, openat, statat, unlinkat,
-};
+use rustix::fs::{AtFlags, Mode, OFlags, SeekFrom, StatxFlags, fchmod, fstat, fsync, mkdirat, openat, statx};
 use rustix::io::{Errno, read, write};
 
-use crate::rotation::{Archive, Fill, Step, next_step, surplus};
+use self::leftovers::{next_archive, recover, stored, trim};
+use self::lock::Lock;
+use crate::compress::{Compression, hold_names};
+use crate::rotation::{Fill, Step, is_due, next_step};
 
 const CURRENT: &str = "current";
 /// Mode of a `current` that is being written.
@@ -91,6 +94,25 @@ pub struct Limits {
     pub size: u64,
     /// Archives kept beside `current`.
     pub keep: u32,
+    /// Bytes of all archives together.
+    pub total: u64,
+    /// Seconds after which `current` is put away when the next line comes.
+    pub period_s: Option<u64>,
+    /// How archives are compressed.
+    pub compress: Compress,
+}
+
+impl Default for Limits {
+    /// Returns the limits that count where `log/run` names none.
+    fn default() -> Self {
+        Self {
+            size: gatevisor_slot::log::DEFAULT_SIZE,
+            keep: gatevisor_slot::log::DEFAULT_KEEP,
+            total: u64::MAX,
+            period_s: None,
+            compress: Compress::None,
+        }
+    }
 }
 
 /// A log directory that this process writes.
@@ -100,7 +122,10 @@ pub struct LogDir {
     current: Option<OwnedFd>,
     directory: OwnedFd,
     fill: Fill,
+    /// When the first byte of `current` was written, in seconds since 1970.
+    begun: i64,
     limits: Limits,
+    compression: Option<Compression>,
     _lock: Lock,
 }
 
@@ -114,10 +139,22 @@ impl LogDir {
         let directory = openat(base, path, flags, Mode::empty())
             .map_err(DirError::system("cannot open the directory"))?;
         let lock = Lock::take(&directory)?;
+        let held = hold_names();
         recover(&directory, limits, now).map_err(DirError::system("cannot put away what a crash left"))?;
-        let mut opened =
-            Self { current: None, directory, fill: Fill { len: 0, mid_line: false }, limits, _lock: lock };
+        drop(held);
+        let compression = (limits.compress == Compress::Zstd).then(Compression::new);
+        let mut opened = Self {
+            current: None,
+            directory,
+            fill: Fill { len: 0, mid_line: false },
+            begun: now.to_unix().0,
+            limits,
+            compression,
+            _lock: lock,
+        };
         opened.open_current()?;
+        // Archives that were put away before a crash, or before compression was asked for.
+        opened.compress();
         if opened.fill.mid_line {
             // Somebody closed it cleanly within a line; ours does not continue theirs.
             opened.write(b"\n", now).map_err(|unfiled| unfiled.error)?;
@@ -131,6 +168,15 @@ impl LogDir {
     /// Says how many bytes are in the file all the same; the rest can be tried again.
     pub fn write(&mut self, bytes: &[u8], now: Tai64n) -> Result<(), Unfiled> {
         let mut filed: usize = 0;
+        if let Some(period_s) = self.limits.period_s {
+            let seconds = now.to_unix().0;
+            if self.fill.len == 0 {
+                self.begun = seconds;
+            } else if !bytes.is_empty() && is_due(self.fill, self.begun, seconds, period_s) {
+                self.rotate(now).map_err(|error| Unfiled { filed, error })?;
+                self.begun = seconds;
+            }
+        }
         while let Some(step) = next_step(self.fill, self.limits.size, bytes.get(filed..).unwrap_or_default())
         {
             let done = match step {
@@ -162,6 +208,17 @@ impl LogDir {
     /// Returns whether somebody removed `current`, so that what is written now would be lost.
     pub fn is_gone(&self) -> bool {
         self.current.as_ref().is_some_and(|fd| fstat(fd).is_ok_and(|stat| stat.st_nlink == 0))
+    }
+
+    /// Returns what went wrong when archives were compressed, once.
+    pub fn complaint(&self) -> Option<String> {
+        self.compression.as_ref().and_then(Compression::complaint)
+    }
+
+    fn compress(&self) {
+        if let Some(compression) = &self.compression {
+            compression.request(&self.directory);
+        }
     }
 
     fn write_some(&mut self, bytes: &[u8]) -> Result<usize, DirError> {
@@ -198,6 +255,9 @@ impl LogDir {
         fchmod(&current, OPEN_MODE).map_err(&failed)?;
         let len = u64::try_from(stat.st_size).unwrap_or(0);
         self.fill = Fill { len, mid_line: len > 0 && !ends_with_newline(&current) };
+        if len > 0 && self.limits.period_s.is_some() {
+            self.begun = birth(&current).unwrap_or(stat.st_mtime);
+        }
         self.current = Some(current);
         Ok(())
     }
@@ -205,23 +265,24 @@ impl LogDir {
     fn rotate(&mut self, now: Tai64n) -> Result<(), DirError> {
         if let Some(current) = &self.current {
             seal(current)?;
-            let put_away = archives(&self.directory).and_then(|mut present| {
-                let archive = Archive::next(now, &present, true);
-                rustix::fs::renameat(&self.directory, CURRENT, &self.directory, archive.name())?;
-                present.push(archive);
-                Ok(present)
+            let _held = hold_names();
+            let put_away = next_archive(&self.directory, now, true).and_then(|archive| {
+                rustix::fs::renameat(&self.directory, CURRENT, &self.directory, archive.name())
             });
-            let mut present = match put_away {
-                Ok(present) => present,
+            match put_away {
+                Ok(()) => {}
                 Err(Errno::NOENT) => return Err(DirError::Gone),
                 Err(errno) => {
                     // It is written on, so it is not closed.
                     let _ = fchmod(current, OPEN_MODE);
                     return Err(DirError::system("cannot rename `current` to an archive")(errno));
                 }
-            };
+            }
             self.current = None;
-            trim(&self.directory, &mut present, self.limits.keep);
+            if let Ok(mut present) = stored(&self.directory) {
+                trim(&self.directory, &mut present, self.limits);
+            }
+            self.compress();
         }
         self.open_current()
     }
@@ -241,6 +302,12 @@ fn ends_with_newline(file: &OwnedFd) -> bool {
     let mut last = [0];
     let found = rustix::fs::seek(file, SeekFrom::End(-1)).and_then(|_| read(file, &mut last));
     found == Ok(1) && last == *b"\n"
+}
+
+/// Returns when a file was made, in seconds since 1970, where the file system knows.
+fn birth(file: &OwnedFd) -> Option<i64> {
+    let found = statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok()?;
+    StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::BTIME).then_some(found.stx_btime.tv_sec)
 }
 
 fn is_regular(stat: &rustix::fs::Stat) -> bool {
@@ -264,128 +331,6 @@ fn make_directories(base: BorrowedFd<'_>, path: &Path) -> Result<(), Errno> {
     }
 }
 
-/// Returns the archives in a directory, in no order.
-pub(crate) fn archives(directory: impl AsFd) -> Result<Vec<Archive>, Errno> {
-    let mut found = Vec::new();
-    for entry in Dir::read_from(directory)? {
-        found.extend(Archive::parse(entry?.file_name().to_bytes()));
-    }
-    Ok(found)
-}
-
-/// Deletes the oldest archives; one that cannot be deleted is tried again at the next rotation.
-fn trim(directory: &OwnedFd, present: &mut [Archive], keep: u32) {
-    for archive in surplus(present, keep) {
-        let _ = unlinkat(directory, archive.name(), AtFlags::empty());
-    }
-}
-
-/// Puts away what a writer left that did not close cleanly.
-fn recover(directory: &OwnedFd, limits: Limits, now: Tai64n) -> Result<(), Errno> {
-    if look(directory, CURRENT)?.is_some_and(|found| found.closed) {
-        return Ok(());
-    }
-    forget(directory, "newstate")?;
-    if look(directory, "processed")?.is_some_and(|found| found.closed) {
-        // A processor had finished, so its output stands for `previous`.
-        forget(directory, "previous")?;
-        put_away(directory, "processed", true, now)?;
-    } else {
-        forget(directory, "processed")?;
-        put_away(directory, "previous", false, now)?;
-    }
-    put_away(directory, CURRENT, false, now)?;
-    let flags = OFlags::WRONLY
-        | OFlags::CREATE
-        | OFlags::TRUNC
-        | OFlags::NOFOLLOW
-        | OFlags::NONBLOCK
-        | OFlags::CLOEXEC;
-    drop(openat(directory, "state", flags, OPEN_MODE)?);
-    trim(directory, &mut archives(directory)?, limits.keep);
-    Ok(())
-}
-
-struct Found {
-    closed: bool,
-    empty: bool,
-    linked_elsewhere: bool,
-}
-
-fn look(directory: &OwnedFd, name: &str) -> Result<Option<Found>, Errno> {
-    match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(Some(Found {
-            closed: is_regular(&stat) && Mode::from_raw_mode(stat.st_mode).contains(Mode::XUSR),
-            empty: stat.st_size == 0,
-            linked_elsewhere: stat.st_nlink > 1,
-        })),
-        Err(Errno::NOENT) => Ok(None),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// Renames a leftover to an archive, or removes it if it is empty or already has an archive's name.
-fn put_away(directory: &OwnedFd, name: &str, safe: bool, now: Tai64n) -> Result<(), Errno> {
-    match look(directory, name)? {
-        None => Ok(()),
-        // s6-log links before it unlinks, so a second link is the archive.
-        Some(found) if found.empty || found.linked_elsewhere => forget(directory, name),
-        Some(_) => {
-            let archive = Archive::next(now, &archives(directory)?, safe);
-            rustix::fs::renameat(directory, name, directory, archive.name())
-        }
-    }
-}
-
-fn forget(directory: &OwnedFd, name: &str) -> Result<(), Errno> {
-    match unlinkat(directory, name, AtFlags::empty()) {
-        Err(Errno::NOENT) => Ok(()),
-        other => other,
-    }
-}
-
-/// The directories that this process writes, by device and inode.
-///
-/// An fcntl lock does not hold against its own process, and is lost when any descriptor of the file is closed; so
-/// two services that name one directory must be told apart before the second opens the lock file.
-static OURS: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
-
-fn ours() -> MutexGuard<'static, BTreeSet<(u64, u64)>> {
-    OURS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The right to write a directory, until dropped.
-#[derive(Debug)]
-struct Lock {
-    // Closing it releases the lock.
-    file: Option<OwnedFd>,
-    key: (u64, u64),
-}
-
-impl Lock {
-    fn take(directory: &OwnedFd) -> Result<Self, DirError> {
-        let failed = DirError::system("cannot lock the directory");
-        let stat = fstat(directory).map_err(&failed)?;
-        let mut ours = ours();
-        let key = (stat.st_dev, stat.st_ino);
-        if ours.contains(&key) {
-            return Err(DirError::Locked);
-        }
-        let file = gatevisor_sys::file::lock(directory, "lock").map_err(&failed)?;
-        let file = file.ok_or(DirError::Locked)?;
-        ours.insert(key);
-        Ok(Self { file: Some(file), key })
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        let mut ours = ours();
-        drop(self.file.take());
-        ours.remove(&self.key);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -393,7 +338,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
-    const LIMITS: Limits = Limits { size: 20, keep: 3 };
+    const LIMITS: Limits =
+        Limits { size: 20, keep: 3, total: u64::MAX, period_s: None, compress: Compress::None };
 
     fn at(seconds: i64) -> Tai64n {
         Tai64n::from_unix(seconds, 0)

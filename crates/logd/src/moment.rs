@@ -8,7 +8,7 @@ use rustix::event::Timespec;
 
 /// One reading of both clocks.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment {
+pub struct Moment {
     /// Seconds since 1970.
     pub seconds: i64,
     /// Nanoseconds within the second.

@@ -52,6 +52,17 @@ pub fn next_step(fill: Fill, limit: u64, waiting: &[u8]) -> Option<Step> {
     Some(Step::Write(end))
 }
 
+/// What the name of a compressed archive ends with, after the name that the archive had.
+pub const COMPRESSED: &str = ".zst";
+
+/// Returns whether a file that was begun at `begun` is old enough to be put away at `now`, both in seconds.
+///
+/// An empty file is not, and a line under way is finished first. A clock that was set back counts as no time.
+pub fn is_due(fill: Fill, begun: i64, now: i64, period_s: u64) -> bool {
+    let age = u64::try_from(now.saturating_sub(begun)).unwrap_or(0);
+    fill.len > 0 && !fill.mid_line && age >= period_s
+}
+
 /// A file that `current` became.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Archive {
@@ -76,7 +87,15 @@ impl Archive {
         Some(Self { stamp, safe })
     }
 
-    /// Returns the file name.
+    /// Returns the archive that a file name stands for, and whether it is the name of its compressed form.
+    pub fn parse_file(name: &[u8]) -> Option<(Self, bool)> {
+        match name.strip_suffix(COMPRESSED.as_bytes()) {
+            Some(plain) => Some((Self::parse(plain)?, true)),
+            None => Some((Self::parse(name)?, false)),
+        }
+    }
+
+    /// Returns the file name of the plain form.
     pub fn name(self) -> String {
         format!("{}.{}", self.stamp, if self.safe { 's' } else { 'u' })
     }
@@ -92,11 +111,26 @@ impl Archive {
     }
 }
 
-/// Returns the archives that must go so that `keep` remain, oldest first.
-pub fn surplus(present: &mut [Archive], keep: u32) -> &[Archive] {
+/// An archive and the room that it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stored {
+    /// Which it is.
+    pub archive: Archive,
+    /// Its size on the disk in bytes, in whichever form it is there.
+    pub size: u64,
+}
+
+/// Returns the archives that must go so that at most `keep` remain, and at most `total` bytes; oldest first.
+pub fn surplus(present: &mut [Stored], keep: u32, total: u64) -> &[Stored] {
     present.sort_unstable();
     let keep = usize::try_from(keep).unwrap_or(usize::MAX);
-    present.get(..present.len().saturating_sub(keep)).unwrap_or_default()
+    let mut sum: u64 = 0;
+    let fitting = present.iter().rev().take(keep).take_while(|stored| {
+        sum = sum.saturating_add(stored.size);
+        sum <= total
+    });
+    let remain = fitting.count();
+    present.get(..present.len().saturating_sub(remain)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -153,8 +187,8 @@ mod tests {
 
     #[test]
     fn a_new_archive_is_newer_than_the_others_even_if_the_clock_is_not() {
-        let at = |secs| Archive { stamp: Tai64n::from_unix(secs, 0), safe: true };
         let now = Tai64n::from_unix(100, 0);
+        let at = |secs| Archive { stamp: Tai64n::from_unix(secs, 0), safe: true };
         assert_eq!(Archive::next(now, &[], true).stamp, now);
         assert_eq!(Archive::next(now, &[at(50), at(99)], true).stamp, now);
         let after = Archive::next(now, &[at(500), at(99)], false);
@@ -162,16 +196,67 @@ mod tests {
     }
 
     #[test]
+    fn a_compressed_archive_is_the_same_archive() {
+        let plain = Archive::parse(b"@400000006b00d4d2075bcd15.s").unwrap();
+        assert_eq!(Archive::parse_file(b"@400000006b00d4d2075bcd15.s"), Some((plain, false)));
+        assert_eq!(Archive::parse_file(b"@400000006b00d4d2075bcd15.s.zst"), Some((plain, true)));
+        assert_eq!(Archive::parse_file(b".@400000006b00d4d2075bcd15.s.zst"), None);
+        assert_eq!(Archive::parse_file(b"current.zst"), None);
+    }
+
+    fn stored(seconds: i64, size: u64) -> Stored {
+        Stored { archive: Archive { stamp: Tai64n::from_unix(seconds, 0), safe: true }, size }
+    }
+
+    #[test]
     fn the_oldest_archives_go_first() {
-        let at = |secs| Archive { stamp: Tai64n::from_unix(secs, 0), safe: true };
-        let mut present = [at(3), at(1), at(2)];
-        assert_eq!(surplus(&mut present, 2), [at(1)]);
-        assert_eq!(surplus(&mut present, 3), []);
-        assert_eq!(surplus(&mut present, 0), [at(1), at(2), at(3)]);
-        assert_eq!(surplus(&mut [], 0), []);
+        let mut present = [stored(3, 10), stored(1, 10), stored(2, 10)];
+        assert_eq!(surplus(&mut present, 2, u64::MAX), [stored(1, 10)]);
+        assert_eq!(surplus(&mut present, 3, u64::MAX), []);
+        assert_eq!(
+            surplus(&mut present, 0, u64::MAX),
+            [stored(1, 10), stored(2, 10)].iter().copied().chain([stored(3, 10)]).collect::<Vec<_>>()
+        );
+        assert_eq!(surplus(&mut present, 3, 30), []);
+        assert_eq!(surplus(&mut present, 3, 29), [stored(1, 10)]);
+        assert_eq!(surplus(&mut present, 1, 29), [stored(1, 10), stored(2, 10)]);
+        assert_eq!(
+            surplus(&mut [stored(1, 10), stored(2, 99)], 9, 50).len(),
+            2,
+            "the newest alone is too large"
+        );
+        assert_eq!(surplus(&mut [], 0, 0), []);
+    }
+
+    #[test]
+    fn a_file_is_put_away_when_it_is_old_and_not_empty_and_no_line_is_under_way() {
+        let file = |len, mid_line| Fill { len, mid_line };
+        assert!(!is_due(file(5, false), 100, 159, 60));
+        assert!(is_due(file(5, false), 100, 160, 60));
+        assert!(!is_due(file(0, false), 100, 160, 60));
+        assert!(!is_due(file(5, true), 100, 160, 60));
+        assert!(!is_due(file(5, false), 100, -5, 60), "the clock was set back");
+        assert!(!is_due(file(5, false), i64::MAX, i64::MIN, 1));
     }
 
     proptest! {
+        #[test]
+        fn what_remains_is_the_newest_that_fit(
+            sizes in proptest::collection::vec(0..50u64, 0..12),
+            keep in 0..12u32,
+            total in 0..300u64,
+        ) {
+            let mut present: Vec<Stored> = (0..).zip(&sizes).map(|(at, size)| stored(at, *size)).collect();
+            let gone = surplus(&mut present, keep, total).len();
+            let sum = |from: usize| sizes[from..].iter().sum::<u64>();
+            prop_assert!(sizes.len() - gone <= keep as usize);
+            prop_assert!(sum(gone) <= total);
+            // One more would have been too many.
+            prop_assert!(
+                gone == 0 || sizes.len() - gone == keep as usize || sum(gone - 1) > total
+            );
+        }
+
         #[test]
         fn no_byte_is_lost_and_no_file_is_too_large(
             chunks in proptest::collection::vec("[a\n]{0,30}", 0..40),

@@ -7,11 +7,15 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use gatevisor_slot::{Forward, LogFile, Timestamp, expand, file::default_label, parse_log};
+use gatevisor_slot::{Forward, LogFile, Timestamp, expand, log::default_label, parse_log};
+use gatevisor_wire::log_script::{LogScript, LogStamp};
 use gatevisor_wire::name::ServiceName;
 use rustix::io::Errno;
 
+use crate::compose::Spec;
 use crate::logdir::Limits;
+use crate::moment::Moment;
+use crate::notice;
 use crate::sink::{Place, Sink};
 use crate::words::chain;
 
@@ -23,6 +27,8 @@ pub(crate) struct Settings {
     pub label: String,
     pub forward: Forward,
     pub timestamp: Timestamp,
+    /// Which lines are kept and shown.
+    pub spec: Spec,
     /// Where the lines are kept; `None` when that is not known.
     pub sink: Option<Sink>,
 }
@@ -46,35 +52,62 @@ impl Settings {
     /// A `log/run` that cannot be used is no reason to lose lines: they are shown then, and a warning says why they
     /// are not kept.
     pub fn of_service(directory: Option<OwnedFd>, name: &ServiceName, warn: &mut dyn FnMut(String)) -> Self {
-        let found = directory.ok_or(SettingsError::Read(Errno::BADF)).and_then(|directory| {
-            let file = read(&directory)?;
-            Self::new(&file, label_of(name), Some(&directory))
+        let log = directory.as_ref().and_then(|dir| gatevisor_sys::file::open_directory(dir, c"log").ok());
+        if let Some(log) = &log {
+            // Of a daemon that is no more; if the trouble lasts, it is noted again.
+            notice::remove(log);
+        }
+        let found = match &directory {
+            Some(directory) => read(directory),
+            None => Err(SettingsError::Read(Errno::BADF)),
+        };
+        drop(directory);
+        let found = found.and_then(|file| {
+            let log = log.as_ref().and_then(|log| log.try_clone().ok());
+            Self::new(&file, label_of(name), log)
         });
         found.unwrap_or_else(|error| {
             let label = label_of(name);
+            if let Some(log) = &log {
+                notice::put(
+                    log,
+                    Moment::now().tai(),
+                    format!("{}; lines are shown and not kept", chain(&error)),
+                );
+            }
             warn(format!("gatevisor: {label}: {}; lines are shown and not kept", chain(&error)));
-            Self { label, forward: Forward::Label, timestamp: Timestamp::IsoUtc, sink: None }
+            Self {
+                label,
+                forward: Forward::Label,
+                timestamp: Timestamp::IsoUtc,
+                sink: None,
+                spec: Spec::default(),
+            }
         })
     }
 
     /// Returns the settings that a `log/run` file gives to a service.
     ///
-    /// `label` counts where the file names none. A relative directory lies below `log/` of `service`, where it would
-    /// lie were `log/run` a process of its own, or below the working directory.
-    pub fn new(file: &LogFile, label: String, service: Option<&OwnedFd>) -> Result<Self, SettingsError> {
+    /// `label` counts where the file names none. A relative directory lies below `log`, the service's `log/`, where it
+    /// would lie were `log/run` a process of its own, or below the working directory.
+    pub fn new(file: &LogFile, label: String, log: Option<OwnedFd>) -> Result<Self, SettingsError> {
         let path: OsString = expand(&file.directory, &|name| std::env::var_os(name))?;
         if path.is_empty() {
             return Err(SettingsError::Empty);
         }
         let label = file.label.clone().unwrap_or(label);
         let path = PathBuf::from(path);
-        // Descriptors are scarce in a process that has four a service already.
-        let relative_to = service.filter(|_| path.is_relative());
-        let base = relative_to.and_then(|service| gatevisor_sys::file::open_directory(service, c"log").ok());
-        let place = Place { base, path };
-        let limits = Limits { size: file.size, keep: file.keep };
+        let place = Place { base: log, path };
+        let limits = Limits {
+            size: file.size,
+            keep: file.keep,
+            total: file.total.unwrap_or(u64::MAX),
+            period_s: file.period_s,
+            compress: file.compress,
+        };
+        let spec = Spec { patterns: file.patterns()?, rate: file.rate, ..Spec::default() };
         let sink = Sink::new(label.clone(), place, limits, file.forward != Forward::Off);
-        Ok(Self { label, forward: file.forward, timestamp: file.timestamp, sink: Some(sink) })
+        Ok(Self { label, forward: file.forward, timestamp: file.timestamp, sink: Some(sink), spec })
     }
 }
 
@@ -89,7 +122,26 @@ pub(crate) fn read_file(path: &Path) -> Result<(LogFile, u32), SettingsError> {
 fn read(directory: impl AsFd) -> Result<LogFile, SettingsError> {
     let mut buffer = vec![0; gatevisor_slot::file::MAX_BYTES.saturating_add(1)];
     let text = gatevisor_sys::file::read_small(directory, FILE, &mut buffer).map_err(SettingsError::Read)?;
-    Ok(parse_log(text)?)
+    match LogScript::from_file(text) {
+        Some(script) => Ok(of_script(&script)),
+        None => Ok(parse_log(text)?),
+    }
+}
+
+/// Returns the settings that say what a script of s6-log says.
+fn of_script(script: &LogScript<'_>) -> LogFile {
+    LogFile {
+        size: u64::from(script.size),
+        keep: script.keep,
+        total: script.total,
+        timestamp: match script.stamp {
+            LogStamp::None => Timestamp::None,
+            LogStamp::Tai64n => Timestamp::Tai64n,
+            LogStamp::IsoLocal => Timestamp::IsoLocal,
+        },
+        forward: if script.forward { Forward::Raw } else { Forward::Off },
+        ..LogFile::new(script.directory)
+    }
 }
 
 /// Returns the label of a service whose settings name none.

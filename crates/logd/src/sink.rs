@@ -13,11 +13,13 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
+use gatevisor_wire::tai::Tai64n;
 use memchr::{memchr, memchr_iter};
 
 use crate::batch::TAKE;
 use crate::logdir::{DirError, Limits, LogDir, Unfiled};
 use crate::moment::Moment;
+use crate::notice;
 use crate::stamp::Stamp;
 use crate::words::chain;
 
@@ -31,7 +33,8 @@ const QUIET_MS: u64 = 60_000;
 /// Where a log directory is.
 #[derive(Debug)]
 pub(crate) struct Place {
-    /// What a relative path is relative to; without it, the working directory.
+    /// The `log` directory of the service: what a relative path is relative to, and where trouble is noted. Without
+    /// it, the working directory, and no note.
     pub base: Option<OwnedFd>,
     /// The directory.
     pub path: PathBuf,
@@ -65,6 +68,8 @@ pub(crate) struct Sink {
     held: Vec<u8>,
     retry_at_ms: u64,
     trouble: Option<DirError>,
+    /// What the notice in the service directory says, and since when.
+    noted: Option<(DirError, Tai64n)>,
     spoken: Option<(DirError, u64)>,
     skipped: Skipped,
     /// The second in which `current` was last seen to be there.
@@ -111,6 +116,7 @@ impl Sink {
             held: Vec::new(),
             retry_at_ms: 0,
             trouble: None,
+            noted: None,
             spoken: None,
             skipped: Skipped::default(),
             seen_at: i64::MIN,
@@ -169,6 +175,8 @@ impl Sink {
             let lines = lost.lines.saturating_add(u64::from(lost.mid_line));
             self.say(context, &format!("{} lost: {}", lines_are(lines), self.reason()));
         }
+        // Nothing waits any more, whatever became of it.
+        self.forget_note();
         if let Some(directory) = self.open.take()
             && let Err(error) = directory.close(context.now.tai())
         {
@@ -252,6 +260,7 @@ impl Sink {
             self.held = rest.to_vec();
         }
         self.trouble = Some(error);
+        self.note(context.now);
         let quiet = |(spoken, at): (DirError, u64)| {
             spoken == error && context.now.tick_ms < at.saturating_add(QUIET_MS)
         };
@@ -271,6 +280,26 @@ impl Sink {
     fn recovered(&mut self, context: &mut Context<'_>) {
         if self.trouble.take().is_some() {
             self.say(context, "is written again");
+            self.forget_note();
+        }
+        if let Some(complaint) = self.open.as_ref().and_then(LogDir::complaint) {
+            self.say(context, &complaint);
+        }
+    }
+
+    /// Makes the service directory say what is wrong.
+    fn note(&mut self, now: Moment) {
+        let (Some(error), Some(log)) = (self.trouble, &self.place.base) else { return };
+        if self.noted.is_none_or(|(noted, _)| noted != error) {
+            let since = self.noted.map_or_else(|| now.tai(), |(_, since)| since);
+            self.noted = Some((error, since));
+            notice::put(log, since, format!("`{}`: {}", self.place.path.display(), chain(&error)));
+        }
+    }
+
+    fn forget_note(&mut self) {
+        if let (Some(_), Some(log)) = (self.noted.take(), &self.place.base) {
+            notice::remove(log);
         }
     }
 
@@ -303,7 +332,12 @@ mod tests {
     impl Bench {
         fn new(path: &Path, may_skip: bool) -> Self {
             let place = Place { base: None, path: path.to_owned() };
-            let sink = Sink::new("coder".into(), place, Limits { size: 1000, keep: 2 }, may_skip);
+            let sink = Sink::new(
+                "coder".into(),
+                place,
+                Limits { size: 1000, keep: 2, ..Limits::default() },
+                may_skip,
+            );
             Self { sink, said: Vec::new(), tick_ms: 5000 }
         }
 

@@ -8,8 +8,8 @@ use gatevisor_slot::Timestamp;
 use rustix::io::Errno;
 
 use crate::batch::{Batch, Taken};
+use crate::compose::Composer;
 use crate::console::{Console, Shown};
-use crate::lines::Stamping;
 use crate::moment::Moment;
 use crate::settings::Settings;
 use crate::sink::{Context, Sink};
@@ -37,7 +37,9 @@ pub(crate) struct Stream {
     pipe: OwnedFd,
     label: String,
     timestamp: Timestamp,
-    stamping: Stamping,
+    composer: Composer,
+    /// Of a line that is not decided on yet.
+    left: Vec<u8>,
     sink: Option<Sink>,
     shown: Shown,
 }
@@ -45,9 +47,9 @@ pub(crate) struct Stream {
 impl Stream {
     /// Returns the stream that comes out of `pipe`.
     pub fn new(pipe: OwnedFd, settings: Settings) -> Self {
-        let Settings { label, forward, timestamp, sink } = settings;
-        let shown = Shown::new(label.as_bytes(), forward);
-        Self { pipe, label, timestamp, stamping: Stamping::new(), sink, shown }
+        let Settings { label, forward, timestamp, sink, spec } = settings;
+        let shown = Shown::new(&label, forward, spec.stderr);
+        Self { pipe, label, timestamp, composer: Composer::new(spec), left: Vec::new(), sink, shown }
     }
 
     /// Returns the pipe, to wait on.
@@ -68,7 +70,7 @@ impl Stream {
     /// Takes what the pipe has, at most `limit` bytes, and brings it through all stages.
     pub fn pump(&mut self, limit: usize, desk: &mut Desk) -> Taken {
         let limit = limit.min(self.room());
-        let taken = match desk.batch.take(&self.pipe, limit) {
+        let taken = match desk.batch.take(&self.pipe, limit, &self.left) {
             Ok(taken) => taken,
             Err(errno) => {
                 let text = chain(&errno);
@@ -77,17 +79,24 @@ impl Stream {
             }
         };
         if let Taken::Some(_) = taken {
-            let now = Moment::now();
-            let stamp = desk.stamper.stamp(self.timestamp, now.seconds, now.nanos);
-            desk.batch.compose(&mut self.stamping, &stamp);
-            if let Some(sink) = &mut self.sink {
-                let console = &desk.console;
-                let mut warn = |line: String| console.warn(&line);
-                sink.file(desk.batch.composed(), &mut Context { now, stamp: &stamp, warn: &mut warn });
-            }
-            desk.console.show(&mut self.shown, desk.batch.taken());
+            self.bring_through(false, desk);
         }
         taken
+    }
+
+    /// Composes, files and shows what the batch holds.
+    fn bring_through(&mut self, last: bool, desk: &mut Desk) {
+        let now = Moment::now();
+        let stamp = desk.stamper.stamp(self.timestamp, now.seconds, now.nanos);
+        desk.batch.compose(&mut self.composer, last, now, &stamp);
+        if let Some(sink) = &mut self.sink {
+            let console = &desk.console;
+            let mut warn = |line: String| console.warn(&line);
+            sink.file(desk.batch.composed(), &mut Context { now, stamp: &stamp, warn: &mut warn });
+        }
+        desk.console.show(&mut self.shown, desk.batch.shown());
+        self.left.clear();
+        self.left.extend_from_slice(desk.batch.left());
     }
 
     /// Tries again to file what is held back, if that is due.
@@ -97,6 +106,9 @@ impl Stream {
 
     /// Files and shows what is left, closes the directory, and forgets it.
     pub fn close(&mut self, desk: &mut Desk) {
+        // The last line may lack its newline, or lines that were left out may still be to be announced.
+        desk.batch.resume(&self.left);
+        self.bring_through(true, desk);
         desk.console.finish(&mut self.shown);
         if let Some(sink) = self.sink.take() {
             let mut sink = Some(sink);

@@ -376,7 +376,7 @@ fn a_very_long_line_is_whole_in_the_file_and_in_pieces_on_the_screen() {
 fn a_locked_directory_is_taken_once_it_is_free() {
     let (daemon, mut shown, mut warned) = Daemon::start();
     let logs = daemon.logs("coder");
-    let limits = Limits { size: 1000, keep: 1 };
+    let limits = Limits { size: 1000, keep: 1, ..Limits::default() };
     let other = LogDir::open(rustix::fs::CWD, &logs, limits, Tai64n::EPOCH).unwrap();
     let service = daemon.service("coder", "");
     let mut pipe = daemon.hand_over(1, "coder", &service);

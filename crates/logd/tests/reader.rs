@@ -13,32 +13,51 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use common::DEADLINE;
-use gatevisor_logd::reader::{Options, ReadError, run, run_until};
+use gatevisor_logd::reader::{Clock, Directory, Event, Options, Pick, ReadError, Time, run, run_until};
 use gatevisor_logd::{Limits, LogDir};
 use gatevisor_wire::tai::Tai64n;
+use proptest::prelude::*;
+use regex::bytes::Regex;
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 fn now() -> Tai64n {
     Tai64n::now_from(std::time::SystemTime::now())
 }
 
 fn writer(path: &Path, size: u64, keep: u32) -> LogDir {
-    LogDir::open(rustix::fs::CWD, path, Limits { size, keep }, now()).unwrap()
+    LogDir::open(rustix::fs::CWD, path, Limits { size, keep, ..Limits::default() }, now()).unwrap()
 }
 
 fn options(dirs: &[&Path], lines: Option<usize>, follow: bool) -> Options {
-    let label = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
-    Options { dirs: dirs.iter().map(|path| (label(path), path.to_path_buf())).collect(), lines, follow }
+    let directory = |path: &&Path| Directory {
+        label: path.file_name().unwrap().to_str().unwrap().to_owned(),
+        path: path.to_path_buf(),
+        clock: Clock::Utc,
+    };
+    Options { dirs: dirs.iter().map(directory).collect(), pick: Pick::default(), lines, follow }
 }
 
-/// The lines that a reader that does not follow gives, as `label:line`.
-fn read(dirs: &[&Path], lines: Option<usize>) -> Vec<String> {
+/// What a reader that does not follow gives, lines as `label:line`.
+fn read_with(options: &Options) -> Vec<String> {
     let mut found = Vec::new();
-    run(&options(dirs, lines, false), &mut |label, line| {
-        found.push(format!("{label}:{}", String::from_utf8_lossy(line)));
+    run(options, &mut |event| {
+        found.extend(shown(event));
         ControlFlow::Continue(())
     })
     .unwrap();
     found
+}
+
+fn shown(event: Event<'_>) -> Option<String> {
+    match event {
+        Event::Line(line) => Some(format!("{}:{}", line.label, String::from_utf8_lossy(line.bytes))),
+        Event::Damaged { label, archive, why } => Some(format!("{label}: damaged {archive}: {why}")),
+        Event::Idle => None,
+    }
+}
+
+fn read(dirs: &[&Path], lines: Option<usize>) -> Vec<String> {
+    read_with(&options(dirs, lines, false))
 }
 
 struct Follower {
@@ -52,8 +71,8 @@ impl Follower {
         let (sender, lines): (Sender<String>, _) = channel();
         let (watched, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
         let thread = std::thread::spawn(move || {
-            run_until(&options, Some(watched.as_fd()), &mut |label, line| match sender
-                .send(format!("{label}:{}", String::from_utf8_lossy(line)))
+            run_until(&options, Some(watched.as_fd()), &mut |event| match shown(event)
+                .map_or(Ok(()), |line| sender.send(line))
             {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(_) => ControlFlow::Break(()),
@@ -298,11 +317,209 @@ fn whoever_has_enough_gets_no_more() {
     writer(temp.path(), 1000, 1).write(b"one\ntwo\n", now()).unwrap();
     let mut count = 0;
     for follow in [false, true] {
-        run(&options(&[temp.path()], None, follow), &mut |_, _| {
-            count += 1;
+        run(&options(&[temp.path()], None, follow), &mut |event| {
+            count += usize::from(matches!(event, Event::Line(_)));
             ControlFlow::Break(())
         })
         .unwrap();
     }
     assert_eq!(count, 2);
+}
+
+/// Compresses an archive as the log daemon does: the new file is in place before the old one goes.
+fn compress(path: &Path) {
+    let packed = compress_to_vec(fs::read(path).unwrap().as_slice(), CompressionLevel::Fastest);
+    let temporary = path.with_file_name("being-compressed");
+    fs::write(&temporary, packed).unwrap();
+    fs::rename(&temporary, path.with_extension("s.zst")).unwrap();
+    fs::remove_file(path).unwrap();
+}
+
+fn archives_in(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+    let mut archives: Vec<PathBuf> =
+        entries.filter(|path| path.extension().is_some_and(|extension| extension == "s")).collect();
+    archives.sort();
+    archives
+}
+
+#[test]
+fn compressed_archives_are_read_like_any_others() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("coder");
+    let mut dir = writer(&path, 200, 100);
+    for number in 0..100 {
+        dir.write(format!("line {number:04}\n").as_bytes(), now()).unwrap();
+    }
+    let all: Vec<String> = (0..100).map(|number| format!("coder:line {number:04}")).collect();
+    for archive in archives_in(&path).iter().step_by(2) {
+        compress(archive);
+        for wanted in [0, 1, 15, 30, 31, 57, 99, 500] {
+            assert_eq!(read(&[&path], Some(wanted)), all[all.len().saturating_sub(wanted)..]);
+        }
+        assert_eq!(read(&[&path], None), all);
+    }
+}
+
+#[test]
+fn every_kind_of_frame_that_zstd_writes_is_read() {
+    let temp = tempfile::tempdir().unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/frames.zst");
+    fs::copy(golden, temp.path().join("@400000006b00d912075bcd15.u.zst")).unwrap();
+    fs::write(temp.path().join("current"), "last\n").unwrap();
+    let line = |n: u64| {
+        let words = "word ".repeat(usize::try_from(n % 9).unwrap());
+        let nanos = n * 7919 % 1_000_000_000;
+        format!("2026-11-20 10:{:02}:{:02}.{nanos:09}  line {n} {words}", n / 60 % 60, n % 60)
+    };
+    let found = read(&[temp.path()], None);
+    assert_eq!(found.len(), 2001);
+    for (number, found) in (0..2000).zip(&found) {
+        assert!(found.ends_with(&line(number)), "{found}");
+    }
+    assert_eq!(read(&[temp.path()], Some(1234)), found[2001 - 1234..]);
+}
+
+#[test]
+fn a_damaged_archive_is_reported_and_hides_no_other() {
+    let temp = tempfile::tempdir().unwrap();
+    let name = |seconds| temp.path().join(format!("{}.s.zst", Tai64n::from_unix(seconds, 0)));
+    let packed = compress_to_vec(&b"one\n"[..], CompressionLevel::Fastest);
+    fs::write(name(1), &packed).unwrap();
+    fs::write(name(2), &packed[..packed.len() - 3]).unwrap();
+    fs::write(name(3), b"no frame at all").unwrap();
+    fs::write(name(4), b"").unwrap();
+    fs::write(temp.path().join("current"), "two\n").unwrap();
+    let found = read(&[temp.path()], None);
+    let label = temp.path().file_name().unwrap().to_str().unwrap();
+    let lines: Vec<&String> = found.iter().filter(|line| !line.contains("damaged")).collect();
+    assert_eq!(**lines.last().unwrap(), format!("{label}:two"));
+    let damaged: Vec<&String> = found.iter().filter(|line| line.contains("damaged")).collect();
+    assert_eq!(damaged.len(), 2, "{found:?}");
+    assert!(damaged[1].contains(&format!("damaged {}.s", Tai64n::from_unix(3, 0))), "{found:?}");
+}
+
+#[test]
+fn archives_that_are_compressed_while_they_are_followed_are_given_once() {
+    const LINES: usize = 6000;
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("coder");
+    let follower = Follower::start(options(&[&path], None, true));
+    let thread = std::thread::spawn({
+        let path = path.clone();
+        move || {
+            let mut dir = writer(&path, 400, 100_000);
+            for number in 0..LINES {
+                // Not all of them differ from their neighbours.
+                dir.write(format!("number {}\n", number / 64).as_bytes(), now()).unwrap();
+                if number % 40 == 0 {
+                    for archive in archives_in(&path) {
+                        compress(&archive);
+                    }
+                }
+            }
+        }
+    });
+    for number in 0..LINES {
+        assert_eq!(follower.next(), format!("coder:number {}", number / 64), "line {number}");
+    }
+    thread.join().unwrap();
+    assert_eq!(follower.end(), [""; 0]);
+    assert_eq!(read(&[&path], None).len(), LINES);
+}
+
+/// A line, when it was written, and how its stamp is written.
+#[derive(Debug, Clone)]
+struct Written {
+    at: u32,
+    stamp: u8,
+    text: String,
+}
+
+/// Returns the moments of a model in the middle of a second.
+fn moment(at: u32) -> Time {
+    Time { seconds: 1_795_168_800 + i64::from(at), nanos: 500_000_000 }
+}
+
+fn line_of(written: &Written) -> String {
+    let Time { seconds, nanos } = moment(written.at);
+    match written.stamp {
+        0 => written.text.clone(),
+        1 => format!("{} {}", Tai64n::from_unix(seconds, nanos), written.text),
+        _ => {
+            let at = jiff::Timestamp::new(seconds, i32::try_from(nanos).unwrap()).unwrap();
+            format!("{}  {}", at.strftime("%Y-%m-%d %H:%M:%S.%9f"), written.text)
+        }
+    }
+}
+
+fn written() -> impl Strategy<Value = Written> {
+    (0..4u32, 0..4u8, "[a-d]{0,3}").prop_map(|(at, stamp, text)| Written { at, stamp, text })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn what_is_picked_is_what_a_look_at_every_line_would_pick(
+        files in prop::collection::vec((prop::collection::vec(written(), 0..8), any::<bool>()), 1..6),
+        since in prop::option::of(0..60u32),
+        until in prop::option::of(0..60u32),
+        grep in prop::option::of("[a-d]"),
+        lines in prop::option::of(0..12usize),
+    ) {
+        let temp = tempfile::tempdir().unwrap();
+        let label = temp.path().file_name().unwrap().to_str().unwrap().to_owned();
+        let pick = Pick {
+            since: since.map(moment),
+            until: until.map(moment),
+            grep: grep.map(|grep| Regex::new(&grep).unwrap()),
+        };
+        let mut clock = 0;
+        let mut expected = Vec::new();
+        let mut put_away: Option<Time> = None;
+        let count = files.len();
+        for (index, (mut file, is_compressed)) in files.into_iter().enumerate() {
+            let mut text = String::new();
+            let mut time = None;
+            let mut found = Vec::new();
+            for written in &mut file {
+                clock += written.at;
+                written.at = clock;
+                let line = line_of(written);
+                text.push_str(&line);
+                text.push('\n');
+                if written.stamp > 0 {
+                    time = Some(moment(clock));
+                }
+                let in_time = time.is_none_or(|time| {
+                    pick.since.is_none_or(|since| time >= since) && pick.until.is_none_or(|until| time <= until)
+                });
+                if in_time && pick.grep.as_ref().is_none_or(|grep| grep.is_match(written.text.as_bytes())) {
+                    found.push(format!("{label}:{line}"));
+                }
+            }
+            let too_late = pick.until.zip(put_away).is_some_and(|(until, before)| before > until);
+            if index + 1 == count {
+                fs::write(temp.path().join("current"), text).unwrap();
+            } else {
+                let stamp = Time { nanos: 600_000_000 + u32::try_from(index).unwrap(), ..moment(clock) };
+                let name = Tai64n::from_unix(stamp.seconds, stamp.nanos);
+                let path = temp.path().join(format!("{name}.s"));
+                fs::write(&path, text).unwrap();
+                if is_compressed {
+                    compress(&path);
+                }
+                put_away = Some(stamp);
+                if pick.since.is_some_and(|since| stamp < since) {
+                    found.clear();
+                }
+            }
+            if !too_late {
+                expected.extend(found);
+            }
+        }
+        let last = lines.unwrap_or(usize::MAX).min(expected.len());
+        let options = Options { pick, ..options(&[temp.path()], lines, false) };
+        prop_assert_eq!(read_with(&options), expected[expected.len() - last..].to_vec());
+    }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use common::{Lines, has_s6, lines_of, program, unstamped};
-use gatevisor_logd::reader::{Options, run};
+use gatevisor_logd::reader::{Clock, Directory, Event, Options, Pick, run};
 use gatevisor_logd::{DirError, Limits, LogDir};
 use gatevisor_wire::tai::Tai64n;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
@@ -236,7 +236,7 @@ fn s6_log_and_we_respect_each_others_lock() {
         return;
     }
     let temp = tempfile::tempdir().unwrap();
-    let limits = Limits { size: 100_000, keep: 3 };
+    let limits = Limits { size: 100_000, keep: 3, ..Limits::default() };
     let open = || LogDir::open(rustix::fs::CWD, temp.path(), limits, now());
     let mut ours = open().unwrap();
     ours.write(b"ours\n", now()).unwrap();
@@ -287,10 +287,12 @@ fn it_is_a_logger_under_a_genuine_s6_svscan() {
     assert!(first.starts_with("coder | started as"), "{first}");
     // A restart of the service goes on in the same file.
     assert!(Command::new("s6-svc").arg("-t").arg(&service).status().unwrap().success());
-    let options = Options { dirs: vec![("x".into(), temp.path().join("kept"))], lines: None, follow: true };
+    let directory = Directory { label: "x".into(), path: temp.path().join("kept"), clock: Clock::Utc };
+    let options = Options { dirs: vec![directory], pick: Pick::default(), lines: None, follow: true };
     let mut seen = 0;
-    run(&options, &mut |_, line| {
-        assert!(unstamped(&String::from_utf8_lossy(line)).starts_with("started as"));
+    run(&options, &mut |event| {
+        let Event::Line(line) = event else { return ControlFlow::Continue(()) };
+        assert!(unstamped(&String::from_utf8_lossy(line.bytes)).starts_with("started as"));
         seen += 1;
         if seen == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })

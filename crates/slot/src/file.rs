@@ -1,12 +1,15 @@
-//! The settings in `run` and `log/run`, and the reader that accepts nothing it does not know.
+//! The settings in `run`, and the reader of it and of `log/run` that accepts nothing it does not know.
 //!
 //! *Lives here:* the types, their defaults, and the checks that need no environment.
-//! *Does not live here:* expansion of `${VAR}`, which happens at every start and not when a file is read.
+//! *Does not live here:* what `log/run` may say (`log`); expansion of `${VAR}`, which happens at every start and not
+//! when a file is read.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+use crate::log::{LogFile, check_log};
 
 /// Largest `run` or `log/run` that is read, in bytes.
 pub const MAX_BYTES: usize = 64 << 10;
@@ -14,14 +17,6 @@ pub const MAX_BYTES: usize = 64 << 10;
 pub const DEFAULT_INTERVAL_MS: u64 = 250;
 /// Milliseconds after which readiness is given up unless the file says otherwise.
 pub const DEFAULT_TIMEOUT_MS: u64 = 120_000;
-/// Size in bytes at which a log file is rotated unless the file says otherwise.
-pub const DEFAULT_SIZE: u64 = 1_000_000;
-/// Archives kept beside `current` unless the file says otherwise.
-pub const DEFAULT_KEEP: u32 = 10;
-/// Smallest size in bytes at which a log file may be rotated, as in s6-log.
-pub const MIN_SIZE: u64 = 4096;
-/// What a service's name begins with when it is a gateway; labels leave it out.
-pub const GATEWAY_PREFIX: &[u8] = b"gateway-";
 
 /// What `run` says: how to become the service.
 ///
@@ -119,87 +114,6 @@ impl Ready {
     }
 }
 
-/// What `log/run` says: where lines are kept and how they are shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct LogFile {
-    /// Directory of `current` and its archives; may hold `${VAR}`. A relative one lies below `log/`.
-    pub directory: String,
-    /// Name shown before forwarded lines; without it, the service's name without `gateway-`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub label: Option<String>,
-    /// Size in bytes that `current` does not exceed, except by one line.
-    #[serde(default = "default_size", skip_serializing_if = "is_default_size")]
-    pub size: u64,
-    /// Archives kept beside `current`.
-    #[serde(default = "default_keep", skip_serializing_if = "is_default_keep")]
-    pub keep: u32,
-    /// What each line in the file begins with.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub timestamp: Timestamp,
-    /// How lines are copied to standard output.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub forward: Forward,
-}
-
-impl LogFile {
-    /// Returns the settings that keep lines in `directory` and say nothing else.
-    pub fn new(directory: impl Into<String>) -> Self {
-        Self {
-            directory: directory.into(),
-            label: None,
-            size: DEFAULT_SIZE,
-            keep: DEFAULT_KEEP,
-            timestamp: Timestamp::IsoUtc,
-            forward: Forward::Label,
-        }
-    }
-
-    /// Returns the label of the lines of `service`, a service's name in bytes.
-    pub fn label_for<'a>(&'a self, service: &'a [u8]) -> Cow<'a, [u8]> {
-        match &self.label {
-            Some(label) => Cow::Borrowed(label.as_bytes()),
-            None => Cow::Borrowed(default_label(service)),
-        }
-    }
-}
-
-/// Returns the name of a service without `gateway-`.
-pub fn default_label(service: &[u8]) -> &[u8] {
-    match service.strip_prefix(GATEWAY_PREFIX) {
-        Some(rest) if !rest.is_empty() => rest,
-        _ => service,
-    }
-}
-
-/// What a line in a log file begins with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Timestamp {
-    /// `2026-11-20 23:34:05.123456789` and two blanks, in UTC.
-    #[default]
-    IsoUtc,
-    /// The same in the system's time zone.
-    IsoLocal,
-    /// `@`, 24 hexadecimal digits and one blank.
-    Tai64n,
-    /// Nothing.
-    None,
-}
-
-/// How lines are copied to standard output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Forward {
-    /// As `coder | line`.
-    #[default]
-    Label,
-    /// As they are.
-    Raw,
-    /// Not at all.
-    Off,
-}
-
 /// Why a `run` or `log/run` file cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
@@ -226,7 +140,7 @@ pub enum ParseError {
         /// The key.
         key: String,
         /// What is wrong, and what would be right.
-        reason: &'static str,
+        reason: Cow<'static, str>,
     },
 }
 
@@ -258,25 +172,12 @@ pub(crate) fn check_service(file: &ServiceFile) -> Result<(), ParseError> {
         if name.is_empty() || name.contains(['=', '\0']) {
             return Err(ParseError::Invalid {
                 key: format!("environment.{}", name.escape_debug()),
-                reason: "is no name of a variable",
+                reason: "is no name of a variable".into(),
             });
         }
     }
     if file.ready.as_ref().is_some_and(|ready| ready.interval_ms == 0) {
         return Err(invalid("ready.interval-ms", "must be at least 1"));
-    }
-    Ok(())
-}
-
-pub(crate) fn check_log(file: &LogFile) -> Result<(), ParseError> {
-    if file.directory.is_empty() {
-        return Err(invalid("directory", "must name a directory"));
-    }
-    if file.size < MIN_SIZE {
-        return Err(invalid("size", "must be at least 4096 bytes"));
-    }
-    if file.label.as_deref().is_some_and(|label| label.contains(char::is_control)) {
-        return Err(invalid("label", "must not hold control characters"));
     }
     Ok(())
 }
@@ -305,8 +206,8 @@ fn parse<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, ParseError> {
     })
 }
 
-fn invalid(key: &str, reason: &'static str) -> ParseError {
-    ParseError::Invalid { key: key.to_owned(), reason }
+pub(crate) fn invalid(key: &str, reason: impl Into<Cow<'static, str>>) -> ParseError {
+    ParseError::Invalid { key: key.to_owned(), reason: reason.into() }
 }
 
 fn parse_umask(text: &str) -> Option<u32> {
@@ -315,7 +216,7 @@ fn parse_umask(text: &str) -> Option<u32> {
     (bits <= 0o777).then_some(bits)
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
@@ -330,30 +231,12 @@ fn is_default_timeout(value: &u64) -> bool {
     *value == DEFAULT_TIMEOUT_MS
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
-fn is_default_size(value: &u64) -> bool {
-    *value == DEFAULT_SIZE
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
-fn is_default_keep(value: &u32) -> bool {
-    *value == DEFAULT_KEEP
-}
-
 fn default_interval() -> u64 {
     DEFAULT_INTERVAL_MS
 }
 
 fn default_timeout() -> u64 {
     DEFAULT_TIMEOUT_MS
-}
-
-fn default_size() -> u64 {
-    DEFAULT_SIZE
-}
-
-fn default_keep() -> u32 {
-    DEFAULT_KEEP
 }
 
 #[cfg(test)]
@@ -427,43 +310,5 @@ timeout-ms = 5000
     fn the_shebang_line_need_not_be_text() {
         let file = parse_service(b"#!/opt/\xff/gatevisor service\ncommand = [\"true\"]\n").unwrap();
         assert_eq!(file.command, ["true"]);
-    }
-
-    #[test]
-    fn a_log_file_needs_only_a_directory() {
-        let file = parse_log(b"#!x log\ndirectory = \"/var/log/x\"\n").unwrap();
-        assert_eq!(file, LogFile::new("/var/log/x"));
-        assert_eq!((file.size, file.keep), (1_000_000, 10));
-    }
-
-    #[test]
-    fn a_bad_log_file_says_why() {
-        let table: [(&str, &str); 5] = [
-            ("directory = \"\"", "`directory`: must name a directory"),
-            ("directory = \"x\"\nsize = 4095", "`size`: must be at least 4096 bytes"),
-            ("directory = \"x\"\nlabel = \"a\\nb\"", "`label`: must not hold control characters"),
-            ("directory = \"x\"\nforward = \"on\"", "line 2: unknown variant `on`"),
-            ("directory = \"x\"\ntimestamp = 3", "line 2: "),
-        ];
-        for (text, start) in table {
-            let message = parse_log(text.as_bytes()).unwrap_err().to_string();
-            assert!(message.starts_with(start), "{message:?} should begin with {start:?}");
-        }
-    }
-
-    #[test]
-    fn the_label_is_the_services_name_without_gateway() {
-        let file = LogFile::new("x");
-        let table: [(&[u8], &[u8]); 4] = [
-            (b"gateway-coder", b"coder"),
-            (b"dashboard", b"dashboard"),
-            (b"gateway-", b"gateway-"),
-            (b"gateway-a-b", b"a-b"),
-        ];
-        for (service, label) in table {
-            assert_eq!(&*file.label_for(service), label);
-        }
-        let named = LogFile { label: Some("front".into()), ..file };
-        assert_eq!(&*named.label_for(b"gateway-coder"), b"front");
     }
 }

@@ -19,17 +19,19 @@ mod finish;
 pub mod http;
 mod identity;
 mod interpreter;
+pub mod log;
 mod os;
+pub mod patterns;
 mod probe;
 pub mod render;
 
 pub use expand::{ExpandError, expand};
 pub use failure::START_ERROR;
-pub use file::{
-    Forward, LogFile, ParseError, Ready, ServiceFile, Stderr, Timestamp, parse_log, parse_service,
-};
+pub use file::{ParseError, Ready, ServiceFile, Stderr, parse_log, parse_service};
 pub use finish::run_finish;
 pub use identity::{Identity, IdentityError, decide as decide_identity};
 pub use interpreter::run_service;
+pub use log::{Compress, Forward, LogFile, Rate, Timestamp};
 pub use os::{ReadFile, read_file};
+pub use patterns::{PatternError, Patterns};
 pub use render::{RenderError, render_finish, render_log, render_service};

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::file::{LogFile, ParseError, ServiceFile, check_log, check_service};
+use crate::file::{ParseError, ServiceFile, check_service};
+use crate::log::{LogFile, check_log};
 
 /// Longest `#!` line in bytes; the kernel reads 255.
 ///
@@ -126,7 +127,8 @@ fn push_comment(out: &mut Vec<u8>, comment: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::file::{Forward, Ready, Stderr, Timestamp, parse_log, parse_service};
+    use crate::file::{Ready, Stderr, parse_log, parse_service};
+    use crate::log::{Compress, Forward, Rate, Timestamp};
     use proptest::collection::{btree_map, vec};
     use proptest::option::of;
     use proptest::prelude::*;
@@ -230,9 +232,18 @@ http = "http://127.0.0.1:8642/health"
             size in 4096..u64::from(u32::MAX),
             keep in any::<u32>(),
             timestamp in prop_oneof![Just(Timestamp::IsoUtc), Just(Timestamp::IsoLocal), Just(Timestamp::Tai64n), Just(Timestamp::None)],
-            forward in prop_oneof![Just(Forward::Label), Just(Forward::Raw), Just(Forward::Off)],
+            forward in prop_oneof![Just(Forward::Label), Just(Forward::Raw), Just(Forward::Json), Just(Forward::Off)],
+            more in of((0..u64::from(u32::MAX), 1..u64::from(u32::MAX), any::<bool>())),
+            (include, exclude) in (vec("[a-z.^ü\"]{0,9}", 0..3), vec("[a-z.^ü\"]{0,9}", 0..3)),
+            rate in of((1..u64::from(u32::MAX), 1..u64::from(u32::MAX))),
         ) -> LogFile {
-            LogFile { directory, label, size, keep, timestamp, forward }
+            let total = more.map(|(more, ..)| size + more);
+            let period_s = more.map(|(_, period, _)| period);
+            let compress = if more.is_some_and(|(.., zstd)| zstd) { Compress::Zstd } else { Compress::None };
+            let rate = rate.map(|(lines, per_ms)| Rate { lines, per_ms });
+            LogFile {
+                directory, label, size, keep, total, period_s, compress, timestamp, forward, include, exclude, rate,
+            }
         }
     }
 

@@ -15,6 +15,7 @@ mod bytes;
 pub mod control;
 pub mod event;
 pub mod files;
+pub mod log_script;
 pub mod name;
 pub mod number;
 mod pid;
@@ -24,6 +25,7 @@ pub mod signal;
 pub mod status;
 pub mod tai;
 pub mod tally;
+pub mod trouble;
 pub mod wait;
 
 pub use pid::Pid;

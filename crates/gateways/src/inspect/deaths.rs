@@ -3,6 +3,7 @@
 //! *Does not live here:* the tally itself.
 
 use gatevisor_wire::signal;
+use gatevisor_wire::tai::Tai64n;
 use gatevisor_wire::tally::Death;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -64,6 +65,11 @@ pub(super) fn signal_name(number: u8) -> String {
 }
 
 fn stamp(death: &Death) -> String {
-    let at = Timestamp::from_millisecond(death.at.to_unix_ms()).unwrap_or(Timestamp::UNIX_EPOCH);
+    moment(death.at)
+}
+
+/// Returns a time as RFC 3339 in UTC.
+pub(super) fn moment(at: Tai64n) -> String {
+    let at = Timestamp::from_millisecond(at.to_unix_ms()).unwrap_or(Timestamp::UNIX_EPOCH);
     at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }

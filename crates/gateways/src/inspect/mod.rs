@@ -7,6 +7,7 @@
 //! **Source:** DESIGN.md, *Command line*.
 
 mod deaths;
+mod keeping;
 mod memory;
 mod report;
 
@@ -84,12 +85,12 @@ pub fn inspect(manager: &ScandirManager, name: &ProfileName) -> Result<Report, I
         absent(name)
     };
     let usage = usage_of(std::slice::from_ref(&observed));
-    Ok(report(manager, &observed, &usage, now()))
+    Ok(report(manager, &observed, &usage, now()).under(manager.supervisor_program().as_ref()))
 }
 
 fn reports(manager: &ScandirManager, all: &[Observed]) -> Vec<Report> {
-    let (usage, now) = (usage_of(all), now());
-    all.iter().map(|observed| report(manager, observed, &usage, now)).collect()
+    let (usage, now, supervisor) = (usage_of(all), now(), manager.supervisor_program());
+    all.iter().map(|observed| report(manager, observed, &usage, now).under(supervisor.as_ref())).collect()
 }
 
 /// Returns what all services use, in one pass: the cost of a table is not the number of services times that of
@@ -103,7 +104,8 @@ fn report(manager: &ScandirManager, observed: &Observed, usage: &HashMap<Pid, Us
     let pid = observed.status.and_then(|status| status.pid);
     let memory = pid.and_then(|pid| usage.get(&pid).copied());
     let wish = observed.profile.as_ref().map(|name| wish(manager, name));
-    Report::new(manager.agent(), observed, wish, memory, now)
+    let kept = keeping::trouble(&manager.scandir().join(&observed.service));
+    Report::new(manager.agent(), observed, wish, memory, now).keeping(kept.as_ref())
 }
 
 fn now() -> Tai64n {

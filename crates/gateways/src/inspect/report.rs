@@ -6,9 +6,10 @@ use gatevisor_client::status_view::StateName;
 use gatevisor_wire::policy::Policy;
 use gatevisor_wire::status::Status;
 use gatevisor_wire::tai::Tai64n;
+use gatevisor_wire::trouble::Trouble;
 use serde::Serialize;
 
-use super::deaths::{DeathReport, deaths, meaning, signal_name};
+use super::deaths::{DeathReport, deaths, meaning, moment, signal_name};
 use super::memory::Usage;
 use crate::agent::AgentDefinition;
 use crate::desired::{Provenance, Recorded};
@@ -113,6 +114,9 @@ pub struct Report {
     pub state: State,
     /// Why it is in that state, where that is known.
     pub reason: Option<String>,
+    /// The program that supervises its scandir, such as `s6-svscan`; `None` where nobody supervises it, or where the
+    /// program cannot be told.
+    pub supervisor: Option<String>,
     /// Starts after the first one; `None` where nobody supervises it.
     pub restarts: Option<u64>,
     /// Milliseconds until it is started again, where that is due.
@@ -133,12 +137,32 @@ pub struct Report {
     pub desired_at: Option<String>,
     /// What could not be found out, and why.
     pub problem: Option<String>,
+    /// Why its lines are not kept, as long as they are not.
+    pub log_problem: Option<String>,
+    /// Since when, in RFC 3339.
+    pub log_problem_since: Option<String>,
 }
 
 impl Report {
+    /// Returns the report of a service of this supervisor's scandir.
+    pub(super) fn under(mut self, supervisor: Option<&String>) -> Self {
+        self.supervisor = supervisor.filter(|_| self.state != State::NotSupervised).cloned();
+        self
+    }
+
+    /// Returns the report of a service whose log daemon notes this trouble.
+    #[must_use]
+    pub(super) fn keeping(mut self, trouble: Option<&Trouble>) -> Self {
+        // What nobody supervises, nobody logs; the note is of one who did.
+        let trouble = trouble.filter(|_| self.state != State::NotSupervised);
+        self.log_problem = trouble.map(|trouble| trouble.reason.clone());
+        self.log_problem_since = trouble.map(|trouble| moment(trouble.since));
+        self
+    }
+
     /// Returns the report that these facts make.
     ///
-    /// `wish` is what the profile's state file says, or what is wrong with it.
+    /// `wish` is what the profile's state file says, or what is wrong with it. The supervisor is not among the facts.
     pub fn new(
         agent: &AgentDefinition,
         observed: &Observed,
@@ -173,6 +197,7 @@ impl Report {
             signal: last_signal(status.as_ref()),
             state,
             reason,
+            supervisor: None,
             restarts: status.map(|status| restarts(&status, policy, observed)),
             next_start_in_ms: left,
             memory_bytes: memory.filter(|_| supervised).map(|usage| usage.memory_bytes),
@@ -183,6 +208,8 @@ impl Report {
             desired_reason: wish.desired_reason,
             desired_at: wish.desired_at,
             problem: observed.problem.clone().or(broken),
+            log_problem: None,
+            log_problem_since: None,
         }
     }
 }
@@ -232,7 +259,8 @@ fn updown_for(status: &Status, now: Tai64n) -> u64 {
 }
 
 fn last_exit(status: Option<&Status>) -> i32 {
-    let down = status.filter(|status| !status.is_up() && !status.never_started());
+    // One that was never started has ended with 0, as s6-svstat has it.
+    let down = status.filter(|status| !status.is_up());
     down.and_then(|status| status.last.exit_code()).map_or(-1, i32::from)
 }
 

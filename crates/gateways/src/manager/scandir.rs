@@ -63,6 +63,11 @@ impl ScandirManager {
         self.scan().running()
     }
 
+    /// Returns the name of the program that supervises the scandir, such as `s6-svscan`, where it can be told.
+    pub fn supervisor_program(&self) -> Option<String> {
+        self.scan().program()
+    }
+
     /// Returns the slot's directory of a profile's gateway, whether it exists or not.
     pub fn slot(&self, name: &ProfileName) -> ServiceDir {
         ServiceDir::new(self.scandir.join(name.service_entry()))

@@ -91,10 +91,24 @@ impl fmt::Display for Action {
     /// **Source:** REC-14.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let prior = self.prior_state.as_deref().unwrap_or("None");
-        write!(f, "profile={} prior_state={} action={}", self.profile, OneLine(prior), self.action.word())?;
+        write!(f, "profile={} prior_state={} action={}", self.profile, Word(prior), self.action.word())?;
         match &self.reason {
             Some(reason) => write!(f, " reason={}", OneLine(reason)),
             None => Ok(()),
+        }
+    }
+}
+
+/// A text from a file as one word of a line: in quotes where it has blanks or quotes itself, or is nothing.
+struct Word<'a>(&'a str);
+
+impl fmt::Display for Word<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = gatevisor_wire::policy::one_line(self.0);
+        if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c == '"') {
+            write!(f, "\"{}\"", text.replace('"', "\\\""))
+        } else {
+            f.write_str(&text)
         }
     }
 }
@@ -204,13 +218,16 @@ mod tests {
 
     #[test]
     fn a_line_is_one_line_whatever_the_state_file_said() {
-        let action = Action {
+        let action = |prior: &str| Action {
             profile: "coder".to_owned(),
             name: None,
-            prior_state: Some("run\nprofile=x".to_owned()),
+            prior_state: Some(prior.to_owned()),
             action: Verdict::Registered,
             reason: None,
         };
-        assert_snapshot!(action, @r"profile=coder prior_state=run\nprofile=x action=registered");
+        assert_snapshot!(action("run\nprofile=x"), @r"profile=coder prior_state=run\nprofile=x action=registered");
+        assert_snapshot!(action("on a walk action=started"), @r#"profile=coder prior_state="on a walk action=started" action=registered"#);
+        assert_snapshot!(action(r#"a"b"#), @r#"profile=coder prior_state="a\"b" action=registered"#);
+        assert_snapshot!(action(""), @r#"profile=coder prior_state="" action=registered"#);
     }
 }

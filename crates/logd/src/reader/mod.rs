@@ -4,11 +4,16 @@
 //! takes no lock and needs no writer. *Does not live here:* colours, labels on a terminal, choosing directories.
 //!
 //! Lines that were written are ordered by their stamps; lines that come are given as they come. A line is given once
-//! it is whole. Following waits for the kernel's events, and never looks by the clock.
+//! it is whole. Following waits for the kernel's events, and never looks by the clock. No file is in memory as a
+//! whole, however large.
 
+mod entry;
+mod input;
 mod lines;
-mod order;
+mod names;
+mod pick;
 mod source;
+mod tail;
 mod watch;
 
 use std::cmp::Reverse;
@@ -19,19 +24,77 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
-use order::Key;
 use source::Source;
 use watch::{Wake, Watcher};
 
-/// What to read.
+pub use entry::{Clock, Entry, Stream, Time};
+pub use pick::Pick;
+
+/// A log directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    /// What its lines are given with.
+    pub label: String,
+    /// Where it is; it need not exist.
+    pub path: PathBuf,
+    /// What stamps without a zone mean in it.
+    pub clock: Clock,
+}
+
+/// What to read.
+#[derive(Debug, Clone)]
 pub struct Options {
-    /// The directories, each with the label that its lines are given with.
-    pub dirs: Vec<(String, PathBuf)>,
-    /// How many of the last lines of each directory; `None` means all.
+    /// The directories.
+    pub dirs: Vec<Directory>,
+    /// Which lines.
+    pub pick: Pick,
+    /// How many of the last of these lines of each directory; `None` means all.
     pub lines: Option<usize>,
     /// Go on with the lines that come, and wait for directories that do not exist yet.
     pub follow: bool,
+}
+
+/// A line of a log.
+#[derive(Debug, Clone, Copy)]
+pub struct Line<'a> {
+    /// The number of its directory in the options.
+    pub index: usize,
+    /// The label of its directory.
+    pub label: &'a str,
+    /// All of it, as it is in the file, without its newline.
+    pub bytes: &'a [u8],
+    /// Its parts.
+    pub entry: Entry,
+}
+
+impl<'a> Line<'a> {
+    /// Returns the stamp and the mark that it begins with.
+    pub fn head(&self) -> &'a [u8] {
+        self.bytes.get(..self.entry.text).unwrap_or_default()
+    }
+
+    /// Returns what the service wrote.
+    pub fn text(&self) -> &'a [u8] {
+        self.bytes.get(self.entry.text..).unwrap_or_default()
+    }
+}
+
+/// What a reader gives.
+#[derive(Debug, Clone, Copy)]
+pub enum Event<'a> {
+    /// A line.
+    Line(Line<'a>),
+    /// Not everything in a compressed archive can be read; what follows it can.
+    Damaged {
+        /// The label of its directory.
+        label: &'a str,
+        /// Its name, or nothing if that is not known.
+        archive: &'a str,
+        /// Why.
+        why: &'a str,
+    },
+    /// There is nothing more for now; whoever collects lines may show them.
+    Idle,
 }
 
 /// Why logs cannot be read.
@@ -53,15 +116,15 @@ pub enum ReadError {
     Watch(#[source] std::io::Error),
 }
 
-/// Takes a label and a line without its newline, and says whether to go on.
-pub type OnLine<'a> = dyn FnMut(&str, &[u8]) -> ControlFlow<()> + 'a;
+/// Takes what a reader gives, and says whether to go on.
+pub type OnEvent<'a> = dyn FnMut(Event<'_>) -> ControlFlow<()> + 'a;
 
-/// Gives the last lines of the directories to `on_line` and, when following, those that come.
+/// Gives the last lines of the directories to `on_event` and, when following, those that come.
 ///
 /// A directory that does not exist has no lines. Lines above 1 MiB are given in pieces. Returns when there are no
-/// more lines, or when `on_line` breaks.
-pub fn run(options: &Options, on_line: &mut OnLine<'_>) -> Result<(), ReadError> {
-    run_until(options, None, on_line)
+/// more lines, or when `on_event` breaks.
+pub fn run(options: &Options, on_event: &mut OnEvent<'_>) -> Result<(), ReadError> {
+    run_until(options, None, on_event)
 }
 
 /// Does what [`run`] does, and when following also returns once `stop` is broken or hung up.
@@ -70,10 +133,10 @@ pub fn run(options: &Options, on_line: &mut OnLine<'_>) -> Result<(), ReadError>
 pub fn run_until(
     options: &Options,
     stop: Option<BorrowedFd<'_>>,
-    on_line: &mut OnLine<'_>,
+    on_event: &mut OnEvent<'_>,
 ) -> Result<(), ReadError> {
     let mut sources: Vec<Source> =
-        options.dirs.iter().map(|(label, path)| Source::new(label.clone(), path.clone())).collect();
+        options.dirs.iter().map(|directory| Source::new(directory, options.pick.clone())).collect();
     let mut watcher = None;
     if options.follow {
         // Watched before they are read, so that nothing falls between reading and following.
@@ -86,47 +149,69 @@ pub fn run_until(
     for source in &mut sources {
         source.begin(options.lines, options.follow).map_err(|errno| source.error(errno))?;
     }
-    if give_tail(&mut sources, on_line)?.is_break() {
+    if give_tail(&mut sources, on_event)?.is_break() {
         return Ok(());
     }
     match watcher {
-        Some(watcher) => follow(&mut sources, watcher, stop, on_line),
+        Some(watcher) => follow(&mut sources, watcher, stop, on_event),
         None => Ok(()),
     }
 }
 
 /// Gives what is there, by stamp over all directories, and in its own order within each.
-fn give_tail(sources: &mut [Source], on_line: &mut OnLine<'_>) -> Result<ControlFlow<()>, ReadError> {
+fn give_tail(sources: &mut [Source], on_event: &mut OnEvent<'_>) -> Result<ControlFlow<()>, ReadError> {
     let mut heads = BinaryHeap::with_capacity(sources.len());
     for (index, source) in sources.iter_mut().enumerate() {
-        advance(index, source, Key::FIRST, &mut heads)?;
-    }
-    while let Some(Reverse((key, index))) = heads.pop() {
-        let Some(source) = sources.get_mut(index) else { continue };
-        if on_line(source.label(), source.line()).is_break() {
+        if advance(index, source, Time::FIRST, &mut heads, on_event)?.is_break() {
             return Ok(ControlFlow::Break(()));
         }
-        advance(index, source, key, &mut heads)?;
     }
-    Ok(ControlFlow::Continue(()))
+    while let Some(Reverse((time, index))) = heads.pop() {
+        let Some(source) = sources.get_mut(index) else { continue };
+        if give(index, source, on_event).is_break()
+            || advance(index, source, time, &mut heads, on_event)?.is_break()
+        {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    Ok(on_event(Event::Idle))
 }
 
-type Heads = BinaryHeap<Reverse<(Key, usize)>>;
+type Heads = BinaryHeap<Reverse<(Time, usize)>>;
 
-fn advance(index: usize, source: &mut Source, before: Key, heads: &mut Heads) -> Result<(), ReadError> {
-    if source.next_line().map_err(|errno| source.error(errno))? {
+fn advance(
+    index: usize,
+    source: &mut Source,
+    before: Time,
+    heads: &mut Heads,
+    on_event: &mut OnEvent<'_>,
+) -> Result<ControlFlow<()>, ReadError> {
+    let is_there = source.next_line().map_err(|errno| source.error(errno))?;
+    if is_there {
         // A line without a stamp belongs to the one before; a clock that was set back reorders nothing.
-        let key = Key::of(source.line()).map_or(before, |key| key.max(before));
-        heads.push(Reverse((key, index)));
+        let time = source.entry().time.map_or(before, |time| time.max(before));
+        heads.push(Reverse((time, index)));
     }
-    Ok(())
+    Ok(give_damaged(source, on_event))
+}
+
+fn give(index: usize, source: &Source, on_event: &mut OnEvent<'_>) -> ControlFlow<()> {
+    let line = Line { index, label: source.label(), bytes: source.line(), entry: source.entry() };
+    on_event(Event::Line(line))
+}
+
+fn give_damaged(source: &mut Source, on_event: &mut OnEvent<'_>) -> ControlFlow<()> {
+    for (archive, why) in source.take_damaged() {
+        on_event(Event::Damaged { label: source.label(), archive: &archive, why: &why })?;
+    }
+    ControlFlow::Continue(())
 }
 
 fn follow(
     sources: &mut [Source],
     mut watcher: Watcher,
     stop: Option<BorrowedFd<'_>>,
-    on_line: &mut OnLine<'_>,
+    on_event: &mut OnEvent<'_>,
 ) -> Result<(), ReadError> {
     // What happened between watching and now is in the events; no directory needs a look without one, except those
     // that appeared before their watch did.
@@ -134,11 +219,14 @@ fn follow(
     loop {
         for &index in &changed {
             let Some(source) = sources.get_mut(index) else { continue };
-            if give_new(source, on_line)?.is_break() {
+            if give_new(index, source, on_event)?.is_break() {
                 return Ok(());
             }
         }
         changed.clear();
+        if on_event(Event::Idle).is_break() {
+            return Ok(());
+        }
         match watcher.wait(stop).map_err(watch_error)? {
             Wake::Stopped => return Ok(()),
             Wake::Changed => {}
@@ -154,12 +242,19 @@ fn follow(
     }
 }
 
-fn give_new(source: &mut Source, on_line: &mut OnLine<'_>) -> Result<ControlFlow<()>, ReadError> {
+fn give_new(
+    index: usize,
+    source: &mut Source,
+    on_event: &mut OnEvent<'_>,
+) -> Result<ControlFlow<()>, ReadError> {
     loop {
         while source.next_line().map_err(|errno| source.error(errno))? {
-            if on_line(source.label(), source.line()).is_break() {
+            if give(index, source, on_event).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
+        }
+        if give_damaged(source, on_event).is_break() {
+            return Ok(ControlFlow::Break(()));
         }
         if !source.look_for_more().map_err(|errno| source.error(errno))? {
             return Ok(ControlFlow::Continue(()));

@@ -4,42 +4,44 @@
 //! middle of looking neither hides nor repeats one. *Does not live here:* when to look.
 //!
 //! A file that was read as `current` gets an archive's name later. Its descriptor is kept until that name is seen:
-//! as long as it is open, no other file can have its inode.
+//! as long as it is open, no other file can have its inode. If the archive was compressed before its name was seen,
+//! it is known by its contents.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, statat};
+use rustix::fs::{AtFlags, Mode, OFlags, fstat, statat};
 use rustix::io::Errno;
 
-use super::ReadError;
-use super::lines::{LineReader, tail};
-use crate::logdir::archives;
+use super::entry::{Entry, Parser, Time};
+use super::input::{Input, InputError};
+use super::lines::LineReader;
+use super::names::{Archives, Form, Inode, Opened, found, list, open, open_archive};
+use super::pick::{Judge, Pick};
+use super::tail::{Tail, tail};
+use super::{Directory, ReadError};
 use crate::rotation::Archive;
 
 /// How often a directory is looked at again because it was rotated meanwhile, before its present state is taken.
 const LOOKS: usize = 100;
 
-type Inode = (u64, u64);
-
 /// A file that is to be read.
 #[derive(Debug)]
 enum Next {
     /// It is open.
-    Open(Opened, u64),
+    Open(Opened, Place),
     /// It is opened when its turn comes; it may be gone by then.
-    Archive(Archive, u64),
+    Archive(Archive, Place),
 }
 
-/// A file of the directory.
-#[derive(Debug)]
-struct Opened {
-    file: OwnedFd,
-    inode: Inode,
-    /// It will not be met under another name: it was opened by its archive's, or has left the directory.
-    is_archive: bool,
+/// Where in a file reading begins.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    offset: u64,
+    /// The time of the line before.
+    before: Option<Time>,
 }
 
 /// One log directory.
@@ -58,12 +60,18 @@ pub(crate) struct Source {
     /// The last file ends where it ends; nobody waits for more.
     is_final: bool,
     line: Range<usize>,
+    entry: Entry,
+    judge: Judge,
+    /// Files of which not everything could be read, and why.
+    damaged: Vec<(String, String)>,
 }
 
 #[derive(Debug)]
 struct Reading {
     lines: LineReader,
     inode: Inode,
+    /// What it is called in a report of damage.
+    name: String,
     is_archive: bool,
     /// It was removed, so nobody else will find more in it.
     is_removed: bool,
@@ -73,17 +81,17 @@ struct Reading {
 struct Look {
     directory: OwnedFd,
     inode: Inode,
-    archives: BTreeSet<Archive>,
+    archives: Archives,
     previous: Option<Opened>,
     current: Option<Opened>,
 }
 
 impl Source {
-    /// Returns the source that reads the directory `path`.
-    pub fn new(label: String, path: PathBuf) -> Self {
+    /// Returns the source that reads a directory.
+    pub fn new(directory: &Directory, pick: Pick) -> Self {
         Self {
-            label,
-            path,
+            label: directory.label.clone(),
+            path: directory.path.clone(),
             directory: None,
             known: BTreeSet::new(),
             queue: VecDeque::new(),
@@ -91,6 +99,9 @@ impl Source {
             done: Vec::new(),
             is_final: false,
             line: 0..0,
+            entry: Entry::NOTHING,
+            judge: Judge::new(pick, Parser::new(directory.clock)),
+            damaged: Vec::new(),
         }
     }
 
@@ -109,48 +120,75 @@ impl Source {
         ReadError::Read { label: self.label.clone(), path: self.path.clone(), source: errno.into() }
     }
 
-    /// Places the source before the last `wanted` lines (`None`: before all).
+    /// Places the source before the last `wanted` lines (`None`: before all) of those that are picked.
     ///
     /// When following, a last line without a newline is not given before it has one.
     pub fn begin(&mut self, wanted: Option<usize>, follow: bool) -> Result<(), Errno> {
         self.is_final = !follow;
         let Some(look) = self.look()? else { return Ok(()) };
         self.directory = Some(look.inode);
-        self.known.clone_from(&look.archives);
-        let mut missing = wanted.unwrap_or(usize::MAX);
-        // Backwards, until there are enough lines.
-        if let Some(current) = look.current {
-            self.prepend(current, &mut missing, !follow)?;
+        self.known = look.archives.keys().copied().collect();
+        let newest = look.archives.keys().next_back().map(|archive| archive.stamp.into());
+        let mut missing = wanted;
+        // Backwards, until there are enough lines. What follows an archive was written after its name's moment.
+        if let Some(current) = look.current
+            && (follow || !self.is_too_late(newest))
+        {
+            let place = self.place(&current, &mut missing, !follow)?;
+            self.queue.push_front(Next::Open(current, place));
         }
         let previous = look.previous.as_ref().map(|opened| opened.inode);
-        if let Some(previous) = look.previous {
-            self.prepend(previous, &mut missing, true)?;
+        if let Some(previous) = look.previous
+            && !self.is_too_late(newest)
+        {
+            let place = self.place(&previous, &mut missing, true)?;
+            self.queue.push_front(Next::Open(previous, place));
         }
-        for archive in look.archives.iter().rev() {
-            if missing == 0 {
+        let mut archives = look.archives.keys().rev().copied().peekable();
+        while let Some(archive) = archives.next() {
+            // It was put away at the moment that its name says; no line in it is from later.
+            let too_early = self.judge.pick().since.is_some_and(|since| Time::from(archive.stamp) < since);
+            if missing == Some(0) || too_early {
                 break;
             }
-            let Some(file) = open(&look.directory, archive.name())? else { continue };
+            if self.is_too_late(archives.peek().map(|older| older.stamp.into())) {
+                continue;
+            }
+            let Some(file) = open_archive(&look.directory, archive)? else { continue };
             if Some(file.inode) == previous {
                 // s6-log links before it unlinks.
                 continue;
             }
-            let found =
-                if wanted.is_none() { 0 } else { tail(&file.file, missing, true)?.take(&mut missing) };
+            let place = self.place(&file, &mut missing, true)?;
             // Closed again: a long history has more files than a process may have open.
-            self.queue.push_front(Next::Archive(*archive, found));
+            self.queue.push_front(Next::Archive(archive, place));
         }
+        self.judge.before = None;
         Ok(())
     }
 
-    fn prepend(&mut self, file: Opened, missing: &mut usize, counts_rest: bool) -> Result<(), Errno> {
-        let offset =
-            if *missing == usize::MAX { 0 } else { tail(&file.file, *missing, counts_rest)?.take(missing) };
-        self.queue.push_front(Next::Open(file, offset));
-        Ok(())
+    /// Returns whether what was written after this moment is too late to be wanted.
+    fn is_too_late(&self, after: Option<Time>) -> bool {
+        self.judge.pick().until.zip(after).is_some_and(|(until, after)| after > until)
     }
 
-    /// Finds the next line; returns whether there is one. It is then [`Source::line`].
+    /// Returns where reading a file begins, and takes what it has off those that are missing.
+    fn place(
+        &mut self,
+        file: &Opened,
+        missing: &mut Option<usize>,
+        counts_rest: bool,
+    ) -> Result<Place, Errno> {
+        let Tail { offset, lines, before, is_beginning } =
+            tail(file, *missing, &mut self.judge, counts_rest)?;
+        *missing = missing.map(|missing| missing.saturating_sub(lines));
+        if is_beginning {
+            *missing = Some(0);
+        }
+        Ok(Place { offset, before })
+    }
+
+    /// Finds the next line that is picked; returns whether there is one. It is then [`Source::line`].
     pub fn next_line(&mut self) -> Result<bool, Errno> {
         loop {
             let Some(reading) = &mut self.reading else {
@@ -162,13 +200,20 @@ impl Source {
             let mut found = reading.lines.next()?;
             // Once another file follows, nothing more is written to this one.
             let followed = !self.queue.is_empty() || reading.is_removed;
-            if found.is_none() && (followed || self.is_final) {
+            if found.is_none() && (followed || self.is_final || reading.lines.file().is_none()) {
                 found = reading.lines.rest();
+            }
+            if let Some(why) = reading.lines.take_damage() {
+                self.damaged.push((reading.name.clone(), why));
             }
             match found {
                 Some(line) => {
-                    self.line = line;
-                    return Ok(true);
+                    let (entry, is_wanted) = self.judge.judge(reading.lines.line(line.clone()));
+                    if is_wanted {
+                        self.line = line;
+                        self.entry = entry;
+                        return Ok(true);
+                    }
                 }
                 None if followed => self.retire(),
                 None => return Ok(false),
@@ -181,6 +226,16 @@ impl Source {
         self.reading.as_ref().map_or(&[], |reading| reading.lines.line(self.line.clone()))
     }
 
+    /// Returns the parts of the line that was found last.
+    pub const fn entry(&self) -> Entry {
+        self.entry
+    }
+
+    /// Returns each once the files of which not everything could be read, and why.
+    pub fn take_damaged(&mut self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.damaged)
+    }
+
     /// Looks whether `current` is another file than the one that was read to its end; returns whether there is more
     /// to read.
     pub fn look_for_more(&mut self) -> Result<bool, Errno> {
@@ -189,10 +244,12 @@ impl Source {
         {
             return Ok(false);
         }
+        // Found out before looking: what was removed by now has its other name, if it got one, in what is seen next.
+        let removed_by_now = self.removed();
         if let Some(look) = self.look()? {
             self.append_fresh(look)?;
         }
-        let removed = self.note_removed();
+        let removed = self.note_removed(&removed_by_now);
         Ok(removed || !self.queue.is_empty())
     }
 
@@ -207,12 +264,20 @@ impl Source {
                 reading.is_archive = true;
             }
         }
-        let fresh: Vec<Archive> = look.archives.difference(&self.known).copied().collect();
-        self.known = look.archives;
+        let seen: BTreeSet<Archive> = look.archives.keys().copied().collect();
+        let fresh: Vec<Archive> = seen.difference(&self.known).copied().collect();
+        self.known = seen;
         for archive in fresh {
             // Opened at once: a writer that is faster than we are may delete it before its turn comes.
-            if let Some(opened) = open(&look.directory, archive.name())? {
-                self.append(Opened { is_archive: true, ..opened });
+            match open_archive(&look.directory, archive)? {
+                Some(opened) if opened.form == Form::Compressed => {
+                    let again = || open_archive(&look.directory, archive);
+                    if !self.recognise(again)? {
+                        self.append(opened);
+                    }
+                }
+                Some(opened) => self.append(opened),
+                None => {}
             }
         }
         for opened in [look.previous, look.current].into_iter().flatten() {
@@ -242,18 +307,57 @@ impl Source {
                 return;
             }
         }
-        self.queue.push_back(Next::Open(opened, 0));
+        self.queue.push_back(Next::Open(opened, Place::default()));
+    }
+
+    /// Finds the file among those in our hands that became this compressed archive, and notes that it has its name;
+    /// returns whether there is one.
+    fn recognise(&mut self, open: impl Fn() -> Result<Option<Opened>, Errno>) -> Result<bool, Errno> {
+        let is_it = |file: &OwnedFd| match open()? {
+            // What is not removed has a name of its own.
+            Some(archive) if is_removed(file) => same_contents(file, archive),
+            _ => Ok(false),
+        };
+        for (index, done) in self.done.iter().enumerate() {
+            if is_it(&done.file)? {
+                self.done.remove(index);
+                return Ok(true);
+            }
+        }
+        if let Some(reading) = self.reading.as_mut().filter(|reading| !reading.is_archive)
+            && let Some(file) = reading.lines.file()
+            && is_it(file)?
+        {
+            reading.is_archive = true;
+            return Ok(true);
+        }
+        for next in &mut self.queue {
+            if let Next::Open(queued, _) = next
+                && !queued.is_archive
+                && is_it(&queued.file)?
+            {
+                queued.is_archive = true;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Returns the files in our hands that have no name any more.
+    fn removed(&self) -> Vec<Inode> {
+        let done = self.done.iter().filter(|done| is_removed(&done.file)).map(|done| done.inode);
+        let reading = self.reading.iter().filter(|reading| reading.lines.file().is_some_and(is_removed));
+        done.chain(reading.map(|reading| reading.inode)).collect()
     }
 
     /// Lets go of files that were removed, which also lets their directory go.
     ///
-    /// Returns whether the file that is being read was found to be one: it is read to its end once more.
-    fn note_removed(&mut self) -> bool {
-        let is_removed = |file: &OwnedFd| fstat(file).is_ok_and(|stat| stat.st_nlink == 0);
-        self.done.retain(|done| !is_removed(&done.file));
+    /// Returns whether the file that is being read is one of them: it is read to its end once more.
+    fn note_removed(&mut self, removed: &[Inode]) -> bool {
+        self.done.retain(|done| !removed.contains(&done.inode));
         match &mut self.reading {
             Some(reading) if !reading.is_removed => {
-                reading.is_removed = is_removed(reading.lines.file());
+                reading.is_removed = removed.contains(&reading.inode);
                 reading.is_removed
             }
             _ => false,
@@ -262,30 +366,35 @@ impl Source {
 
     fn open_next(&mut self) -> Result<bool, Errno> {
         let Some(next) = self.queue.pop_front() else { return Ok(false) };
-        let (opened, offset) = match next {
-            Next::Open(opened, offset) => (opened, offset),
-            Next::Archive(archive, offset) => {
+        let (opened, place, name) = match next {
+            Next::Open(opened, place) => (opened, place, String::new()),
+            Next::Archive(archive, place) => {
                 let found = match self.open_directory()? {
-                    Some(directory) => open(&directory, archive.name())?,
+                    Some(directory) => open_archive(&directory, archive)?,
                     None => None,
                 };
                 match found {
-                    Some(opened) => (Opened { is_archive: true, ..opened }, offset),
+                    Some(opened) => (opened, place, archive.name()),
                     // Deleted since; the next one, then.
                     None => return Ok(!self.queue.is_empty()),
                 }
             }
         };
-        let Opened { file, inode, is_archive } = opened;
-        let lines = LineReader::new(file, offset);
-        self.reading = Some(Reading { lines, inode, is_archive, is_removed: false });
+        let Opened { file, inode, form, is_archive } = opened;
+        let Place { offset, before } = place;
+        // A line without a stamp belongs to the one before it in the same file.
+        self.judge.before = before;
+        let lines = LineReader::new(Input::new(file, form, offset), offset);
+        self.reading = Some(Reading { lines, inode, name, is_archive, is_removed: false });
         Ok(true)
     }
 
     /// Puts away the file that was read to its end.
     fn retire(&mut self) {
-        if let Some(Reading { lines, inode, is_archive: false, is_removed: false }) = self.reading.take() {
-            self.done.push(Opened { file: lines.into_file(), inode, is_archive: false });
+        if let Some(Reading { lines, inode, is_archive: false, is_removed: false, .. }) = self.reading.take()
+            && let Some(file) = lines.into_file()
+        {
+            self.done.push(Opened { file, inode, form: Form::Plain, is_archive: false });
         }
     }
 
@@ -312,9 +421,9 @@ impl Source {
             let archives = list(&directory)?;
             let still = open(&directory, "current")?.map(|opened| opened.inode);
             let same = still == current.as_ref().map(|opened| opened.inode);
-            // Without a `current` nothing tells one moment between two files from the next, and a list that was made
-            // across both may have a later archive and lack an earlier one. Two equal lists have neither.
-            let stable = same && (still.is_some() || list(&directory)? == archives);
+            // A list that was made while a file got another name may have both, or neither. Two equal ones have
+            // every file once.
+            let stable = same && list(&directory)? == archives;
             if stable || looks >= LOOKS {
                 return Ok(Some(Look { directory, inode, archives, previous, current }));
             }
@@ -322,35 +431,34 @@ impl Source {
     }
 }
 
-fn list(directory: &OwnedFd) -> Result<BTreeSet<Archive>, Errno> {
-    match archives(directory) {
-        // The directory was removed; what we hold is empty.
-        Err(Errno::NOENT) => Ok(BTreeSet::new()),
-        other => Ok(other?.into_iter().collect()),
-    }
+/// Returns whether a file has no name any more.
+fn is_removed(file: &OwnedFd) -> bool {
+    fstat(file).is_ok_and(|stat| stat.st_nlink == 0)
 }
 
-impl super::lines::Tail {
-    /// Takes the lines that were found off those that are missing, and returns the offset.
-    fn take(self, missing: &mut usize) -> u64 {
-        *missing = missing.saturating_sub(self.lines);
-        self.offset
-    }
-}
-
-fn open(directory: impl AsFd, name: impl rustix::path::Arg) -> Result<Option<Opened>, Errno> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let Some(file) = found(openat(directory, name, flags, Mode::empty()))? else { return Ok(None) };
-    let stat = fstat(&file)?;
-    let regular = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
-    Ok(regular.then_some(Opened { file, inode: (stat.st_dev, stat.st_ino), is_archive: false }))
-}
-
-/// Turns "there is none" into `None`; a symbolic link where a file belongs is none, either.
-fn found<T>(result: Result<T, Errno>) -> Result<Option<T>, Errno> {
-    match result {
-        Ok(found) => Ok(Some(found)),
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
-        Err(errno) => Err(errno),
+/// Returns whether a compressed archive holds what a file does.
+fn same_contents(file: &OwnedFd, archive: Opened) -> Result<bool, Errno> {
+    let mut plain = Input::Plain { file: rustix::io::fcntl_dupfd_cloexec(file, 0)?, offset: 0 };
+    let mut packed = Input::new(archive.file, archive.form, 0);
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    loop {
+        for (input, bytes) in [(&mut plain, &mut ours), (&mut packed, &mut theirs)] {
+            if bytes.is_empty() {
+                match input.read_into(bytes) {
+                    Ok(_) => {}
+                    Err(InputError::System(errno)) => return Err(errno),
+                    Err(InputError::Damaged(_)) => return Ok(false),
+                }
+            }
+        }
+        let common = ours.len().min(theirs.len());
+        if common == 0 {
+            return Ok(ours.len() == theirs.len());
+        }
+        if ours.get(..common) != theirs.get(..common) {
+            return Ok(false);
+        }
+        ours.drain(..common);
+        theirs.drain(..common);
     }
 }

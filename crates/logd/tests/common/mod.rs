@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use gatevisor_logd::reader::{Options, run};
+use gatevisor_logd::reader::{Clock, Directory, Event, Options, Pick, run};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// How long anything may take before a test gives up.
@@ -47,9 +47,14 @@ pub fn pipe() -> (OwnedFd, OwnedFd) {
 /// Returns all lines of a log directory, archives included.
 pub fn lines_of(directory: &Path) -> Vec<String> {
     let mut lines = Vec::new();
-    let options = Options { dirs: vec![(String::new(), directory.to_owned())], lines: None, follow: false };
-    run(&options, &mut |_, line| {
-        lines.push(String::from_utf8_lossy(line).into_owned());
+    let directory = Directory { label: String::new(), path: directory.to_owned(), clock: Clock::Utc };
+    let options = Options { dirs: vec![directory], pick: Pick::default(), lines: None, follow: false };
+    run(&options, &mut |event| {
+        match event {
+            Event::Line(line) => lines.push(String::from_utf8_lossy(line.bytes).into_owned()),
+            Event::Damaged { archive, why, .. } => panic!("{archive}: {why}"),
+            Event::Idle => {}
+        }
         std::ops::ControlFlow::Continue(())
     })
     .unwrap();

@@ -1,0 +1,80 @@
+//! `s6-log`: logs standard input as a script says.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use gatevisor_logd::script::{self, Options};
+
+use crate::arguments::{Arguments, number};
+use crate::talk::{SYSTEM, USAGE as USAGE_CODE};
+use crate::{Fatal, Outcome};
+
+pub(crate) const USAGE: &str =
+    "s6-log [ -d notif ] [ -q | -v ] [ -b ] [ -p ] [ -l linelimit ] [ -- ] logging_script";
+
+/// Bytes of a line after which it is cut, where nothing else is said.
+const LINE_LIMIT: usize = 8192;
+/// The least that may be said.
+const LEAST_LINE_LIMIT: usize = 48;
+
+/// Runs until standard input ends or a signal says to stop.
+///
+/// **Source:** <https://skarnet.org/software/s6/s6-log.html>
+pub(crate) fn run(words: &[OsString]) -> Outcome {
+    let split = split_if_interpreter(words);
+    let arguments = Arguments::parse(split.as_deref().unwrap_or(words), b"qvbp", b"ld")?;
+    let mut options = Options { block: false, protect: false, verbosity: 1, line_limit: LINE_LIMIT };
+    let mut notify = None;
+    for (letter, value) in &arguments.options {
+        match letter {
+            b'q' => options.verbosity = options.verbosity.saturating_sub(1),
+            b'v' => options.verbosity = options.verbosity.saturating_add(1),
+            b'b' => options.block = true,
+            b'p' => options.protect = true,
+            b'l' => {
+                options.line_limit = match usize::try_from(number(*value)?).unwrap_or(usize::MAX) {
+                    0 => usize::MAX,
+                    limit => limit.max(LEAST_LINE_LIMIT),
+                }
+            }
+            _ => notify = Some(notification(number(*value)?)?),
+        }
+    }
+    let directives: Vec<&[u8]> = arguments.operands.iter().map(|word| word.as_bytes()).collect();
+    if directives.is_empty() {
+        return Err(Fatal::Usage);
+    }
+    let script = script::parse(&directives).map_err(|error| Fatal::of(USAGE_CODE, &error, None))?;
+    let ready = || {
+        if let Some(mut file) = notify {
+            // Whoever asked may have gone; that is no reason not to log.
+            let _ = file.write_all(b"\n");
+        }
+    };
+    script::run(&script, &options, ready).map_err(|error| Fatal::of(SYSTEM, &error, None))?;
+    Ok(0)
+}
+
+/// Splits the one word of a `#!` line into the words that it means, where this is the interpreter of a `run`.
+///
+/// The kernel adds the script's name, and the supervisor the service's; neither is a directive. A directive `./run`
+/// that is no directory could not be obeyed anyway.
+fn split_if_interpreter(words: &[OsString]) -> Option<Vec<OsString>> {
+    let (line, script) = (words.first()?, words.get(1)?);
+    if script != "./run" || !Path::new(script).is_file() {
+        return None;
+    }
+    let split = line.as_bytes().split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    Some(split.map(|word| OsStr::from_bytes(word).to_owned()).collect())
+}
+
+/// Returns the inherited descriptor that is to be told of readiness.
+fn notification(number: u32) -> Result<std::fs::File, Fatal> {
+    let number = i32::try_from(number).ok().filter(|number| *number >= 3);
+    let number = number.ok_or_else(|| Fatal::new(USAGE_CODE, "notification fd must be 3 or more"))?;
+    let invalid = |error| Fatal::new(USAGE_CODE, format!("invalid notification fd {number}: {error}"));
+    let fd = gatevisor_sys::process::adopt_fd(number).map_err(invalid)?;
+    Ok(fd.into())
+}

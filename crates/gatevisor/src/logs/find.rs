@@ -1,0 +1,79 @@
+//! Whose logs, and where they are.
+//!
+//! *Lives here:* choosing profiles and finding their log directories. *Does not live here:* reading them.
+
+use std::path::PathBuf;
+
+use gatevisor_gateways::agent::{Blanks, fill};
+use gatevisor_gateways::manager::ServiceManager;
+use gatevisor_gateways::profile::{self, ProfileName};
+use gatevisor_logd::reader::{Clock, Directory};
+use gatevisor_slot::{LogFile, Timestamp};
+
+use crate::args;
+use crate::context::{Context, variable};
+use crate::exit::{Exit, Failure};
+
+/// Most bytes of a `log/run` that are read.
+const LOG_RUN: u64 = 64 << 10;
+
+/// Returns the log directory of a profile's gateway.
+///
+/// A slot says it in its `log/run`; without one, it is where the agent definition would have a slot say it is.
+pub fn directory(context: &Context, name: &ProfileName) -> Result<Directory, Failure> {
+    let manager = &context.manager;
+    let variable_of_home = manager.agent().home_variable();
+    let lookup = |wanted: &str| {
+        if wanted == variable_of_home { Some(manager.home().root().into()) } else { variable(wanted) }
+    };
+    let label = name.as_str().to_owned();
+    let log = manager.scandir().join(name.service_entry()).join("log");
+    if let Some(file) = log_file(&log)
+        && let Ok(path) = gatevisor_slot::expand(&file.directory, &lookup)
+    {
+        let clock = if file.timestamp == Timestamp::IsoLocal { Clock::Local } else { Clock::Utc };
+        return Ok(Directory { label, path: log.join(path), clock });
+    }
+    let usage = |error: &dyn std::error::Error| Failure::of(Exit::Usage as u8, error);
+    let template = fill(&manager.agent().gateway.log_directory, &Blanks::new(name, &variable_of_home))
+        .map_err(|error| usage(&error))?;
+    let path = gatevisor_slot::expand(&template, &lookup).map_err(|error| usage(&error))?;
+    Ok(Directory { label, path: PathBuf::from(path), clock: Clock::Utc })
+}
+
+/// Returns what a slot's `log/run` says, if it is one of ours.
+fn log_file(log: &std::path::Path) -> Option<LogFile> {
+    let read = gatevisor_slot::read_file(&log.join("run"), LOG_RUN).ok()?;
+    gatevisor_slot::parse_log(&read.bytes).ok()
+}
+
+/// Returns the named profiles, else the selected one, else all that have a slot or a log.
+pub fn chosen(context: &Context, options: &args::Logs) -> Result<Vec<ProfileName>, Failure> {
+    if !options.names.is_empty() {
+        let mut names = Vec::new();
+        for name in &options.names {
+            let name = context.named(Some(name))?;
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        return Ok(names);
+    }
+    if context.is_selected {
+        return Ok(vec![context.selected.clone()]);
+    }
+    let manager = &context.manager;
+    let mut names = manager.list().unwrap_or_default();
+    for found in profile::list(manager.home(), manager.agent()).unwrap_or_default() {
+        if !names.contains(&found.name) {
+            names.push(found.name);
+        }
+    }
+    if !options.follow {
+        names.retain(|name| directory(context, name).is_ok_and(|directory| directory.path.exists()));
+    }
+    if names.is_empty() {
+        return Err(Failure::new(Exit::No, "no gateway has written anything yet"));
+    }
+    Ok(names)
+}

@@ -1,0 +1,121 @@
+//! `gatevisor logs`: what gateways wrote.
+//!
+//! *Lives here:* the options, and printing. *Does not live here:* reading log directories (`gatevisor-logd`).
+
+mod find;
+mod show;
+mod when;
+
+use std::io::IsTerminal;
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
+
+use gatevisor_logd::reader::{self, Event, Options, Pick, Time};
+use regex::bytes::{Regex, RegexBuilder};
+
+use crate::args;
+use crate::context::Context;
+use crate::exit::{DONE, Exit, Failure, Outcome};
+use crate::out::{self, Paint};
+
+/// Lines of each gateway that are printed when nobody says how many.
+const LINES: usize = 10;
+/// Bytes of output that are collected at the most.
+const COLLECTED: usize = 64 << 10;
+
+/// Prints the last lines, and with `-f` those to come.
+pub fn run(context: &Context, options: &args::Logs) -> Outcome {
+    let lines = number_of_lines(options)?;
+    let pick = pick(options)?;
+    let names = find::chosen(context, options)?;
+    let dirs: Vec<_> = names.iter().map(|name| find::directory(context, name)).collect::<Result<_, _>>()?;
+    if !options.follow
+        && let [directory] = dirs.as_slice()
+        && !directory.path.exists()
+    {
+        let (name, path) = (&directory.label, directory.path.display());
+        return Err(Failure::new(Exit::No, format!("{name} has no log yet; it would be in `{path}`")));
+    }
+    let look = if context.json {
+        show::Look::Json
+    } else {
+        let visible = !options.raw && std::io::stdout().is_terminal();
+        show::Look::Text { paint: Paint::stdout(), visible }
+    };
+    let printer = show::Printer::new(look, &names);
+    let mut collected = Vec::new();
+    let mut failure = None;
+    let stdout = std::io::stdout();
+    let reading = Options { dirs, pick, lines, follow: options.follow };
+    let result = reader::run_until(&reading, Some(stdout.as_fd()), &mut |event| {
+        match event {
+            Event::Line(line) => {
+                printer.print(&line, &mut collected);
+                if collected.len() < COLLECTED {
+                    return ControlFlow::Continue(());
+                }
+            }
+            Event::Damaged { label, archive, why } => {
+                out::warn(&format!("{label}: not everything in the archive `{archive}` can be read: {why}"));
+                return ControlFlow::Continue(());
+            }
+            Event::Idle => {}
+        }
+        let written = if collected.is_empty() { Ok(()) } else { out::write(&collected) };
+        collected.clear();
+        match written {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failure = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    });
+    match (failure, result) {
+        (Some(failure), _) => Err(failure),
+        (None, Err(error)) => Err(Failure::of(Exit::System as u8, &error)),
+        (None, Ok(())) => DONE,
+    }
+}
+
+fn number_of_lines(options: &args::Logs) -> Result<Option<usize>, Failure> {
+    match options.lines.as_deref() {
+        None if options.since.is_some() || options.until.is_some() => Ok(None),
+        None => Ok(Some(LINES)),
+        Some("all") => Ok(None),
+        Some(number) => number.parse().map(Some).map_err(|_| {
+            Failure::new(Exit::Usage, format!("-n takes a number of lines or `all`, not `{number}`"))
+        }),
+    }
+}
+
+fn pick(options: &args::Logs) -> Result<Pick, Failure> {
+    let now = jiff::Zoned::now();
+    let moment = |option: &str, text: &Option<String>| -> Result<Option<Time>, Failure> {
+        let Some(text) = text else { return Ok(None) };
+        when::moment(text, &now).map(Some).ok_or_else(|| {
+            Failure::new(Exit::Usage, format!("{option} takes {}, not `{text}`", when::EXAMPLES))
+        })
+    };
+    let since = moment("--since", &options.since)?;
+    let until = moment("--until", &options.until)?;
+    if since.zip(until).is_some_and(|(since, until)| since > until) {
+        return Err(Failure::new(Exit::Usage, "--since is later than --until, so there is nothing between"));
+    }
+    let grep = options.grep.as_deref().map(|text| regex(text, options.ignore_case)).transpose()?;
+    Ok(Pick { since, until, grep })
+}
+
+fn regex(text: &str, ignore_case: bool) -> Result<Regex, Failure> {
+    RegexBuilder::new(text).case_insensitive(ignore_case).build().map_err(|error| {
+        let why = match error {
+            regex::Error::CompiledTooBig(limit) => format!("compiled it has more than {limit} bytes"),
+            // The last line says what is wrong; those above show where, in letters of one width.
+            other => {
+                let words = other.to_string();
+                words.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+            }
+        };
+        Failure::new(Exit::Usage, format!("--grep takes a regular expression, and `{text}` is none: {why}"))
+    })
+}

@@ -1,0 +1,156 @@
+//! How a line of a log is printed.
+//!
+//! *Lives here:* labels, colours, JSON, and control characters made visible. *Does not live here:* which lines.
+
+use std::io::Write as _;
+
+use anstyle::AnsiColor;
+use gatevisor_gateways::profile::ProfileName;
+use gatevisor_logd::reader::{Line, Time};
+use serde_json::json;
+
+use crate::out::Paint;
+
+/// For the labels of gateways; red is for errors.
+const COLOURS: [AnsiColor; 10] = [
+    AnsiColor::Cyan,
+    AnsiColor::Green,
+    AnsiColor::Magenta,
+    AnsiColor::Blue,
+    AnsiColor::Yellow,
+    AnsiColor::BrightCyan,
+    AnsiColor::BrightGreen,
+    AnsiColor::BrightMagenta,
+    AnsiColor::BrightBlue,
+    AnsiColor::BrightYellow,
+];
+
+/// What lines look like.
+#[derive(Debug, Clone, Copy)]
+pub enum Look {
+    /// One object a line.
+    Json,
+    /// As they are in the file.
+    Text {
+        /// Whether in colours.
+        paint: Paint,
+        /// Whether control characters are made visible.
+        visible: bool,
+    },
+}
+
+/// Prints lines of some profiles.
+#[derive(Debug)]
+pub struct Printer {
+    look: Look,
+    /// By number: the services, and what their lines begin with.
+    profiles: Vec<(String, String)>,
+}
+
+impl Printer {
+    /// Returns a printer for the lines of these profiles, which are numbered in this order.
+    pub fn new(look: Look, names: &[ProfileName]) -> Self {
+        let width = names.iter().map(|name| name.as_str().len()).max().unwrap_or(0);
+        let label = |name: &ProfileName| match look {
+            Look::Text { paint, .. } if names.len() > 1 => {
+                let padded = format!("{:width$}", name.as_str());
+                format!("{} | ", paint.colour(colour_of(name.as_str()), &padded))
+            }
+            Look::Text { .. } | Look::Json => String::new(),
+        };
+        Self { look, profiles: names.iter().map(|name| (name.service_entry(), label(name))).collect() }
+    }
+
+    /// Appends a line to `out`.
+    pub fn print(&self, line: &Line<'_>, out: &mut Vec<u8>) {
+        let (service, label) =
+            self.profiles.get(line.index).map_or(("", ""), |(service, label)| (service, label));
+        match self.look {
+            Look::Json => {
+                let object = json!({
+                    "time": line.entry.time.and_then(rfc_3339),
+                    "profile": line.label,
+                    "service": service,
+                    "stream": line.entry.stream.name(),
+                    "text": String::from_utf8_lossy(line.text()),
+                });
+                let _ = write!(out, "{object}");
+            }
+            Look::Text { paint, visible } => {
+                out.extend_from_slice(label.as_bytes());
+                let head = String::from_utf8_lossy(line.head());
+                out.extend_from_slice(
+                    if head.is_empty() { head.into_owned() } else { paint.dim(&head) }.as_bytes(),
+                );
+                if visible {
+                    push_visible(line.text(), out);
+                } else {
+                    out.extend_from_slice(line.text());
+                }
+            }
+        }
+        out.push(b'\n');
+    }
+}
+
+/// Returns the same colour for the same name every time, whoever else is shown.
+fn colour_of(name: &str) -> AnsiColor {
+    // FNV-1a.
+    let hash = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let number = usize::try_from(hash >> 32).unwrap_or(0) % COLOURS.len();
+    COLOURS.get(number).copied().unwrap_or(AnsiColor::Cyan)
+}
+
+/// Returns a moment in UTC with all its nanoseconds.
+fn rfc_3339(time: Time) -> Option<String> {
+    let at = jiff::Timestamp::new(time.seconds, i32::try_from(time.nanos).ok()?).ok()?;
+    Some(at.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string())
+}
+
+/// Appends text for a terminal: it gets no character that commands it, and sees what is none at all.
+fn push_visible(text: &[u8], out: &mut Vec<u8>) {
+    for chunk in text.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\0'..='\x08' | '\x0a'..='\x1f' | '\x7f' => {
+                    // As terminals and cat -v have it: control and a letter.
+                    out.extend([b'^', u8::try_from(u32::from(character) ^ 0x40).unwrap_or(b'?')]);
+                }
+                '\u{80}'..='\u{9f}' => {
+                    let _ = write!(out, "\\u{{{:x}}}", u32::from(character));
+                }
+                other => out.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_a_line_commands_a_terminal() {
+        let visible = |text: &[u8]| {
+            let mut out = Vec::new();
+            push_visible(text, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(visible(b"a\tb \x1b[31mred\x1b[0m\r"), "a\tb ^[[31mred^[[0m^M");
+        assert_eq!(visible("\0 \x7f \u{9b}5m Grüße 🦀".as_bytes()), "^@ ^? \\u{9b}5m Grüße 🦀");
+        assert_eq!(visible(b"\xff\xfe broken \xc3"), "\\xff\\xfe broken \\xc3");
+    }
+
+    #[test]
+    fn a_profile_keeps_its_colour() {
+        assert_eq!(colour_of("coder"), colour_of("coder"));
+        let names = ["default", "coder", "writer", "researcher", "ops"];
+        let some: std::collections::BTreeSet<_> = names.map(|name| format!("{:?}", colour_of(name))).into();
+        assert!(some.len() > 2, "{some:?}");
+    }
+}

@@ -1,0 +1,116 @@
+//! The other files of a log directory: its archives, and what a writer left that did not close cleanly.
+//!
+//! *Lives here:* listing, naming and deleting archives; putting leftovers away.
+//! *Does not live here:* which archives must go (`rotation`), and compressing them (`compress`).
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+
+use gatevisor_wire::tai::Tai64n;
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, statat, unlinkat};
+use rustix::io::Errno;
+
+use super::{CURRENT, Limits, OPEN_MODE, is_regular};
+use crate::rotation::{Archive, COMPRESSED, Stored, surplus};
+
+/// Returns the archives in a directory, in no order, an archive that is there in two forms as one.
+pub(super) fn stored(directory: impl AsFd) -> Result<Vec<Stored>, Errno> {
+    let directory = directory.as_fd();
+    let mut sizes: BTreeMap<Archive, u64> = BTreeMap::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let Some((archive, _)) = Archive::parse_file(entry.file_name().to_bytes()) else { continue };
+        let size = match statat(directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => u64::try_from(stat.st_size).unwrap_or(0),
+            // The compressor removes what it has done with.
+            Err(Errno::NOENT) => continue,
+            Err(errno) => return Err(errno),
+        };
+        let sum = sizes.entry(archive).or_default();
+        *sum = sum.saturating_add(size);
+    }
+    Ok(sizes.into_iter().map(|(archive, size)| Stored { archive, size }).collect())
+}
+
+/// Returns what the next archive of a directory is called.
+pub(super) fn next_archive(directory: &OwnedFd, now: Tai64n, safe: bool) -> Result<Archive, Errno> {
+    let mut present = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        present.extend(Archive::parse_file(entry?.file_name().to_bytes()).map(|(archive, _)| archive));
+    }
+    Ok(Archive::next(now, &present, safe))
+}
+
+/// Deletes the archives that are too many; one that cannot be deleted is tried again at the next rotation.
+pub(super) fn trim(directory: &OwnedFd, present: &mut [Stored], limits: Limits) {
+    for Stored { archive, .. } in surplus(present, limits.keep, limits.total) {
+        let name = archive.name();
+        // The compressed form may be made while the plain one is deleted; it goes at the next rotation then.
+        let _ = unlinkat(directory, &name, AtFlags::empty());
+        let _ = unlinkat(directory, format!("{name}{COMPRESSED}"), AtFlags::empty());
+    }
+}
+
+/// Puts away what a writer left that did not close cleanly.
+pub(super) fn recover(directory: &OwnedFd, limits: Limits, now: Tai64n) -> Result<(), Errno> {
+    if look(directory, CURRENT)?.is_some_and(|found| found.closed) {
+        return Ok(());
+    }
+    forget(directory, "newstate")?;
+    if look(directory, "processed")?.is_some_and(|found| found.closed) {
+        // A processor had finished, so its output stands for `previous`.
+        forget(directory, "previous")?;
+        put_away(directory, "processed", true, now)?;
+    } else {
+        forget(directory, "processed")?;
+        put_away(directory, "previous", false, now)?;
+    }
+    put_away(directory, CURRENT, false, now)?;
+    let flags = OFlags::WRONLY
+        | OFlags::CREATE
+        | OFlags::TRUNC
+        | OFlags::NOFOLLOW
+        | OFlags::NONBLOCK
+        | OFlags::CLOEXEC;
+    drop(openat(directory, "state", flags, OPEN_MODE)?);
+    trim(directory, &mut stored(directory)?, limits);
+    Ok(())
+}
+
+struct Found {
+    closed: bool,
+    empty: bool,
+    linked_elsewhere: bool,
+}
+
+fn look(directory: &OwnedFd, name: &str) -> Result<Option<Found>, Errno> {
+    match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(Found {
+            closed: is_regular(&stat) && Mode::from_raw_mode(stat.st_mode).contains(Mode::XUSR),
+            empty: stat.st_size == 0,
+            linked_elsewhere: stat.st_nlink > 1,
+        })),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Renames a leftover to an archive, or removes it if it is empty or already has an archive's name.
+fn put_away(directory: &OwnedFd, name: &str, safe: bool, now: Tai64n) -> Result<(), Errno> {
+    match look(directory, name)? {
+        None => Ok(()),
+        // s6-log links before it unlinks, so a second link is the archive.
+        Some(found) if found.empty || found.linked_elsewhere => forget(directory, name),
+        Some(_) => {
+            let archive = next_archive(directory, now, safe)?;
+            rustix::fs::renameat(directory, name, directory, archive.name())
+        }
+    }
+}
+
+fn forget(directory: &OwnedFd, name: &str) -> Result<(), Errno> {
+    match unlinkat(directory, name, AtFlags::empty()) {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
+}

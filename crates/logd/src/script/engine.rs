@@ -1,0 +1,399 @@
+//! Being s6-log: standard input through a script.
+//!
+//! *Lives here:* the loop, signals, stamps, and what is said. *Does not live here:* the command line.
+//!
+//! What is read is in the files before more is read, unless a file cannot be written or standard output is not read;
+//! then up to [`MOST_HELD`] bytes are held, and after that the pipe holds the rest.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use gatevisor_slot::Timestamp;
+use gatevisor_sys::clock::monotonic_ms;
+use gatevisor_sys::signal::{SIGALRM, SIGCHLD, SIGHUP, SIGTERM, SignalFd, restore};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::{Errno, read};
+
+use super::cutter::Cutter;
+use super::directory::{Directory, Trouble, path_of};
+use super::outlet::{Stdout, write_status};
+use super::parser::{Destination, Script};
+use super::selection::Standing;
+use crate::moment::{Moment, until};
+use crate::stamp::Stamper;
+use crate::words::{chain, say};
+
+/// Bytes taken from standard input at once.
+const TAKE: usize = 64 << 10;
+/// Bytes that may wait to be written before reading stops.
+const MOST_HELD: usize = 16 << 20;
+/// How long a line that has begun may take to end after a signal said to stop.
+const LAST_LINE: Duration = Duration::from_secs(2);
+
+/// What the command line says beside the script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// `-b`: nothing more is read while anything waits to be written.
+    pub block: bool,
+    /// `-p`: `SIGTERM` is no reason to stop.
+    pub protect: bool,
+    /// `-q`, `-v`: 0 is fatal errors only, 1 (the default) warnings as well.
+    pub verbosity: u32,
+    /// `-l`: bytes of a line after which it is cut; `usize::MAX` is never.
+    pub line_limit: usize,
+}
+
+/// Why logging is not possible, in s6-log's words.
+#[derive(Debug, thiserror::Error)]
+#[error("unable to {doing}: {why}")]
+pub struct Failure {
+    doing: String,
+    why: String,
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        // As text, because the system's numbers are of no use to whoever reads it.
+        Self { doing: trouble.doing, why: chain(&std::io::Error::from(trouble.errno)) }
+    }
+}
+
+fn failed(doing: &str) -> impl Fn(Errno) -> Failure {
+    move |errno| Trouble { doing: doing.to_owned(), errno }.into()
+}
+
+/// Takes standard input through a script until it ends, or a signal says to stop.
+///
+/// `ready` is called once when the script's directories are open and signals are heard. `SIGTERM` and `SIGHUP` end it
+/// after the line that has begun, `SIGALRM` rotates every directory. The process must have one thread.
+///
+/// # Errors
+/// A log directory cannot be opened or is locked; nothing has been read then.
+pub fn run(script: &Script, options: &Options, ready: impl FnOnce()) -> Result<(), Failure> {
+    let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+    if script.has_extra && options.verbosity > 0 {
+        say("s6-log: warning: ignoring extraneous non-action directives");
+    }
+    let work = Work::new(script, options, Stdout::new(stdout.as_fd()))?;
+    // A parent may have left it ignored, and then no processor's end would be heard.
+    restore(SIGCHLD);
+    let signals = SignalFd::new(&[SIGTERM, SIGHUP, SIGALRM, SIGCHLD]).map_err(failed("hear signals"))?;
+    ready();
+    Logger { work, cutter: Cutter::new(options.line_limit), options, input: Input::Open }
+        .serve(stdin.as_fd(), &signals)
+}
+
+/// What is still to come from standard input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Input {
+    Open,
+    /// The rest of a line, until this moment of the monotonic clock in milliseconds.
+    LastLine(u64),
+    Ended,
+}
+
+struct Logger<'a> {
+    work: Work<'a>,
+    cutter: Cutter,
+    options: &'a Options,
+    input: Input,
+}
+
+impl Logger<'_> {
+    fn serve(&mut self, stdin: impl AsFd, signals: &SignalFd) -> Result<(), Failure> {
+        let mut buffer = vec![0; TAKE];
+        loop {
+            self.work.advance();
+            if self.input == Input::Ended && self.work.close() {
+                return Ok(());
+            }
+            let held = self.work.held();
+            let reads =
+                self.input != Input::Ended && if self.options.block { held == 0 } else { held < MOST_HELD };
+            let (readable, signal) = self.wait(&stdin, signals, reads).map_err(failed("wait"))?;
+            if signal {
+                self.hear(signals)?;
+            }
+            if let Input::LastLine(until_ms) = self.input
+                && until_ms <= monotonic_ms()
+            {
+                self.end();
+            }
+            if readable {
+                self.take(&stdin, &mut buffer);
+            }
+        }
+    }
+
+    /// Waits for input, a signal, room in standard output, or a time; returns which of the first two are there.
+    fn wait(&self, stdin: impl AsFd, signals: &SignalFd, reads: bool) -> Result<(bool, bool), Errno> {
+        let stdout = self.work.stdout.fd();
+        let mut fds = vec![PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
+        if reads {
+            fds.push(PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN));
+        }
+        if !self.work.stdout.held.is_empty() {
+            fds.push(PollFd::from_borrowed_fd(stdout, PollFlags::OUT));
+        }
+        let last_line = if let Input::LastLine(at) = self.input { Some(at) } else { None };
+        let due = self.work.retry_at_ms().into_iter().chain(last_line).min();
+        match poll(&mut fds, due.map(until).as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+        let spoke = |at: usize| fds.get(at).is_some_and(|fd: &PollFd<'_>| !fd.revents().is_empty());
+        Ok((reads && spoke(1), spoke(0)))
+    }
+
+    fn hear(&mut self, signals: &SignalFd) -> Result<(), Failure> {
+        while let Some(signal) = signals.next().map_err(failed("read signals"))? {
+            match signal {
+                SIGALRM => self.work.rotate(),
+                SIGCHLD => self.work.reap(),
+                SIGTERM if self.options.protect => {}
+                _ if self.input != Input::Open => {}
+                _ if self.cutter.is_mid_line() => {
+                    let limit = u64::try_from(LAST_LINE.as_millis()).unwrap_or(0);
+                    self.input = Input::LastLine(monotonic_ms().saturating_add(limit));
+                }
+                _ => self.input = Input::Ended,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads once and does what the script says with each line that is complete.
+    fn take(&mut self, stdin: impl AsFd, buffer: &mut [u8]) {
+        // Of the last line no byte too many is taken: what follows is somebody else's.
+        let most = if self.input == Input::Open { buffer.len() } else { 1 };
+        let taken = match read(stdin, buffer.get_mut(..most).unwrap_or_default()) {
+            Ok(0) => return self.end(),
+            Ok(n) => buffer.get(..n).unwrap_or_default(),
+            Err(Errno::AGAIN | Errno::INTR) => return,
+            Err(errno) => {
+                self.work.warn("read from stdin", errno);
+                return self.end();
+            }
+        };
+        self.work.stamp();
+        let work = &mut self.work;
+        self.cutter.feed(taken, &mut |line| work.line(line));
+        if self.input != Input::Open && !self.cutter.is_mid_line() {
+            self.input = Input::Ended;
+        }
+    }
+
+    /// Ends the input; a line without a newline is a line.
+    fn end(&mut self) {
+        self.input = Input::Ended;
+        if self.cutter.is_mid_line() {
+            self.work.stamp();
+            let work = &mut self.work;
+            self.cutter.finish(&mut |line| work.line(line));
+        }
+    }
+}
+
+/// Where an action's lines go.
+enum Outlet {
+    Stdout,
+    Alert(usize),
+    Status(usize),
+    /// The index of the directory.
+    Directory(usize),
+}
+
+/// An action with what goes before each of its lines at the moment.
+struct Doing<'a> {
+    action: &'a super::parser::Action,
+    outlet: Outlet,
+    head: Vec<u8>,
+}
+
+struct Work<'a> {
+    script: &'a Script,
+    /// For each step its actions.
+    doing: Vec<Vec<Doing<'a>>>,
+    directories: Vec<Directory<'a>>,
+    stdout: Stdout<'a>,
+    stamper: Stamper,
+    verbosity: u32,
+    /// Memory for alerts.
+    scratch: Vec<u8>,
+}
+
+impl<'a> Work<'a> {
+    fn new(script: &'a Script, options: &Options, stdout: Stdout<'a>) -> Result<Self, Failure> {
+        let mut directories = Vec::new();
+        let mut doing = Vec::new();
+        for step in &script.steps {
+            let mut actions = Vec::new();
+            for action in &step.actions {
+                let outlet = match &action.destination {
+                    Destination::Stdout => Outlet::Stdout,
+                    Destination::Alert(limit) => Outlet::Alert(*limit),
+                    Destination::Status { size, .. } => Outlet::Status(*size),
+                    Destination::Logdir(spec) => {
+                        directories.push(Directory::open(spec)?);
+                        Outlet::Directory(directories.len().saturating_sub(1))
+                    }
+                };
+                actions.push(Doing { action, outlet, head: Vec::new() });
+            }
+            doing.push(actions);
+        }
+        let verbosity = options.verbosity;
+        Ok(Self {
+            script,
+            doing,
+            directories,
+            stdout,
+            stamper: Stamper::new(),
+            verbosity,
+            scratch: Vec::new(),
+        })
+    }
+
+    fn warn(&self, doing: &str, errno: Errno) {
+        if self.verbosity > 0 {
+            say(&format!("s6-log: warning: unable to {doing}: {}", chain(&std::io::Error::from(errno))));
+        }
+    }
+
+    /// Notes the moment that the next lines bear.
+    fn stamp(&mut self) {
+        let now = Moment::now();
+        for doing in self.doing.iter_mut().flatten() {
+            doing.head.clear();
+            for (wanted, format) in
+                [(doing.action.tai64n, Timestamp::Tai64n), (doing.action.iso, Timestamp::IsoLocal)]
+            {
+                if wanted {
+                    doing
+                        .head
+                        .extend_from_slice(self.stamper.stamp(format, now.seconds, now.nanos).as_bytes());
+                }
+            }
+            doing.head.extend_from_slice(&doing.action.prefix);
+        }
+    }
+
+    /// Does with a line what the script says.
+    fn line(&mut self, line: &[u8]) {
+        let mut standing = Standing::START;
+        for (step, actions) in self.script.steps.iter().zip(&self.doing) {
+            if !standing.enters(step, line) {
+                continue;
+            }
+            for doing in actions {
+                match doing.outlet {
+                    Outlet::Stdout => {
+                        if !self.stdout.is_gone() {
+                            put(&mut self.stdout.held, &doing.head, line);
+                        }
+                    }
+                    Outlet::Directory(index) => {
+                        if let Some(directory) = self.directories.get_mut(index) {
+                            put(&mut directory.held, &doing.head, line);
+                        }
+                    }
+                    Outlet::Alert(limit) => alert(&mut self.scratch, &doing.head, line, limit),
+                    Outlet::Status(size) => {
+                        let Destination::Status { file, .. } = &doing.action.destination else { continue };
+                        let mut text = Vec::new();
+                        put(&mut text, &doing.head, line);
+                        if let Err(errno) = write_status(path_of(file), text, size) {
+                            self.warn(&format!("write status file {}", path_of(file).display()), errno);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes and rotates as far as that is possible now.
+    fn advance(&mut self) {
+        let mut troubles = Vec::new();
+        for directory in &mut self.directories {
+            if let Err(trouble) = directory.advance() {
+                troubles.push(trouble);
+            }
+        }
+        for trouble in troubles {
+            self.warn(&trouble.doing, trouble.errno);
+        }
+        if let Err(errno) = self.stdout.flush() {
+            // Said whatever the verbosity, as s6-log does: it is said once, and it is for ever.
+            let why = std::io::Error::from(errno);
+            say(&format!(
+                "s6-log: warning: unable to write to stdout, closing the stream - error was: {}",
+                chain(&why)
+            ));
+        }
+    }
+
+    fn rotate(&mut self) {
+        self.directories.iter_mut().for_each(Directory::rotate);
+    }
+
+    fn reap(&mut self) {
+        for directory in &mut self.directories {
+            if let Some(message) = directory.reap()
+                && self.verbosity > 0
+            {
+                say(&format!("s6-log: warning: {message}"));
+            }
+        }
+    }
+
+    /// Returns how many bytes wait to be written; a rotation that is under way counts as one.
+    fn held(&self) -> usize {
+        let waiting = |directory: &Directory<'_>| {
+            directory.held.len().saturating_add(usize::from(!directory.is_settled()))
+        };
+        self.directories.iter().map(waiting).sum::<usize>().saturating_add(self.stdout.held.len())
+    }
+
+    fn retry_at_ms(&self) -> Option<u64> {
+        self.directories.iter().filter_map(Directory::retry_at_ms).min()
+    }
+
+    /// Closes each directory that is done, and returns whether nothing is left to do.
+    fn close(&mut self) -> bool {
+        if self.held() > 0 {
+            return false;
+        }
+        let mut troubles = Vec::new();
+        for directory in self.directories.iter_mut().filter(|directory| !directory.is_closed()) {
+            if let Err(trouble) = directory.close() {
+                troubles.push(trouble);
+            }
+        }
+        for trouble in troubles {
+            self.warn(&trouble.doing, trouble.errno);
+        }
+        self.directories.iter().all(Directory::is_closed)
+    }
+}
+
+fn put(out: &mut Vec<u8>, head: &[u8], line: &[u8]) {
+    out.reserve(head.len().saturating_add(line.len()).saturating_add(1));
+    out.extend_from_slice(head);
+    out.extend_from_slice(line);
+    out.push(b'\n');
+}
+
+/// Says a line on standard error, cut after `limit` bytes unless that is 0.
+fn alert(scratch: &mut Vec<u8>, head: &[u8], line: &[u8], limit: usize) {
+    scratch.clear();
+    scratch.extend_from_slice(b"s6-log: alert: ");
+    // Three bytes more are not worth the dots that would stand for them.
+    if limit > 0 && limit.saturating_add(3) < line.len() {
+        put(scratch, head, line.get(..limit).unwrap_or(line));
+        scratch.truncate(scratch.len().saturating_sub(1));
+        scratch.extend_from_slice(b"...\n");
+    } else {
+        put(scratch, head, line);
+    }
+    let _ = gatevisor_sys::file::write_all(std::io::stderr(), scratch);
+}

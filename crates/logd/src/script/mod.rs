@@ -1,0 +1,22 @@
+//! The logging script of s6-log: what its directives mean, and doing it.
+//!
+//! *Lives here:* the parser ([`parse`], pure and total), POSIX regular expressions, cutting the input into lines, the
+//! log directories as s6-log rotates them, processors, alerts, status files, and the loop ([`run`]).
+//!
+//! *Does not live here:* the command line (`gatevisor-applets`), and the log daemon, which needs none of this unless a
+//! slot's `log/run` is such a script.
+//!
+//! **Source:** <https://skarnet.org/software/s6/s6-log.html>; what differs on purpose is listed in `docs/applets.md`.
+
+mod cutter;
+mod directory;
+mod engine;
+mod ere;
+mod outlet;
+mod parser;
+mod processor;
+mod selection;
+
+pub use engine::{Failure, Options, run};
+pub use parser::{Action, Destination, LogdirSpec, Processor, Script, ScriptError, Selection, Step, parse};
+pub use selection::Pattern;

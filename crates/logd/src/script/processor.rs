@@ -1,0 +1,86 @@
+//! Running a processor.
+//!
+//! *Lives here:* its process: the files on its descriptors, its working directory. *Does not live here:* when, and
+//! what its end means.
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use gatevisor_sys::process::{adopt_fd, exec_search, fork_child};
+use gatevisor_sys::signal;
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::{Errno, FdFlags, dup2, fcntl_dupfd_cloexec, fcntl_setfd};
+use rustix::process::Pid;
+
+use super::parser::Processor;
+use crate::words::say;
+
+/// Our own descriptors on their way are kept above those that the processor gets.
+const OUT_OF_THE_WAY: i32 = 10;
+const EXIT_SYSTEM: i32 = 111;
+/// Where programs are looked for when `PATH` is not set.
+const DEFAULT_PATH: &str = "/usr/bin:/bin";
+
+/// Starts a processor: `previous` on 0, `processed` on 1, `state` on 4, `newstate` on 5, in the log directory.
+///
+/// The process must have one thread.
+pub(super) fn start(processor: &Processor, directory: BorrowedFd<'_>) -> Result<Pid, Errno> {
+    let (program, flag, line): (&[u8], &[u8], &[u8]) = match processor {
+        Processor::Execline(line) => (b"execlineb", b"-Pc", line),
+        Processor::Shell(line) => (b"/bin/sh", b"-c", line),
+    };
+    let argv: Result<Vec<CString>, _> = [program, flag, line].into_iter().map(CString::new).collect();
+    let argv = argv.map_err(|_| Errno::INVAL)?;
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok())
+        .collect::<Vec<_>>();
+    let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+    fork_child(|| {
+        let (what, errno) = if let Err((what, errno)) = prepare(directory) {
+            (what.to_owned(), errno)
+        } else {
+            signal::restore(signal::SIGPIPE);
+            signal::unblock_all();
+            let errno = exec_search(&argv, &environment, path.as_bytes());
+            (format!("exec {}", OsStr::from_bytes(program).display()), errno)
+        };
+        let why = std::io::Error::from(errno);
+        say(&format!("s6-log (processor child): fatal: unable to {what}: {}", crate::words::chain(&why)));
+        EXIT_SYSTEM
+    })
+}
+
+fn prepare(directory: BorrowedFd<'_>) -> Result<(), (&'static str, Errno)> {
+    rustix::process::fchdir(directory).map_err(|errno| ("chdir to the logdir", errno))?;
+    let write = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
+    for (what, name, flags, number) in [
+        ("open previous", "previous", OFlags::RDONLY, 0),
+        ("open processed", "processed", write, 1),
+        ("open state", "state", OFlags::RDONLY | OFlags::CREATE, 4),
+        ("open newstate", "newstate", write, 5),
+    ] {
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file =
+            openat(directory, name, flags, Mode::from_raw_mode(0o644)).map_err(|errno| (what, errno))?;
+        give(file, number).map_err(|errno| (what, errno))?;
+    }
+    Ok(())
+}
+
+/// Makes `file` the descriptor of this number, which stays open at exec.
+fn give(file: impl AsFd, number: i32) -> Result<(), Errno> {
+    let file = fcntl_dupfd_cloexec(file, OUT_OF_THE_WAY)?;
+    let taken: OwnedFd = match adopt_fd(number) {
+        Ok(mut taken) => {
+            dup2(&file, &mut taken)?;
+            taken
+        }
+        // It is free, so it is the lowest that is.
+        Err(_) => fcntl_dupfd_cloexec(&file, number)?,
+    };
+    fcntl_setfd(&taken, FdFlags::empty())?;
+    // It is the program's now.
+    let _ = taken.into_raw_fd();
+    Ok(())
+}

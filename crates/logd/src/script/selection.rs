@@ -1,0 +1,89 @@
+//! Which lines an action gets.
+//!
+//! *Lives here:* deciding, from a line alone. *Does not live here:* the actions.
+
+use regex::bytes::{Regex, RegexBuilder};
+
+use super::ere;
+use super::parser::{Selection, Step};
+
+/// Bytes that a compiled expression may take.
+const LARGEST: usize = 10 << 20;
+
+/// A POSIX extended regular expression.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    /// `None` matches everything.
+    regex: Option<Regex>,
+}
+
+impl Pattern {
+    /// Returns the pattern, or `None` where it is none that we can use.
+    pub fn new(expression: &[u8]) -> Option<Self> {
+        if expression.is_empty() {
+            return Some(Self { regex: None });
+        }
+        let translated = ere::translate(expression)?;
+        let regex = RegexBuilder::new(&translated).unicode(false).size_limit(LARGEST).build().ok()?;
+        Some(Self { regex: Some(regex) })
+    }
+
+    /// Returns whether the line matches somewhere.
+    pub fn matches(&self, line: &[u8]) -> bool {
+        self.regex.as_ref().is_none_or(|regex| regex.is_match(line))
+    }
+}
+
+/// Where a line stands in a script.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Standing {
+    selected: bool,
+    acted: bool,
+}
+
+impl Standing {
+    pub(super) const START: Self = Self { selected: true, acted: false };
+
+    /// Takes the line through the selections of a step, and returns whether its actions get it.
+    pub(super) fn enters(&mut self, step: &Step, line: &[u8]) -> bool {
+        for selection in &step.selections {
+            match selection {
+                Selection::Unacted => self.selected = !self.acted,
+                Selection::Select(pattern) => self.selected = self.selected || pattern.matches(line),
+                Selection::Deselect(pattern) => self.selected = self.selected && !pattern.matches(line),
+            }
+        }
+        self.acted |= self.selected;
+        self.selected
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Pattern, Standing};
+    use crate::script::parse;
+
+    fn steps_of(script: &str, line: &[u8]) -> Vec<usize> {
+        let words: Vec<&[u8]> = script.split(' ').map(str::as_bytes).collect();
+        let script = parse(&words).unwrap();
+        let mut standing = Standing::START;
+        let entered = script.steps.iter().enumerate().filter(|(_, step)| standing.enters(step, line));
+        entered.map(|(at, _)| at).collect()
+    }
+
+    #[test]
+    fn lines_go_where_the_selection_stands() {
+        assert_eq!(steps_of("1", b"x"), [0]);
+        assert_eq!(steps_of("- +fatal: 2 - +^STAT =s f ./d", b"fatal: x"), [0]);
+        assert_eq!(steps_of("- +fatal: 2 - +^STAT =s f ./d", b"STAT x"), [1]);
+        assert_eq!(steps_of("- +fatal: 2 - +^STAT =s f ./d", b"else"), [2]);
+        assert_eq!(steps_of("-a 1 +b 1", b"ab"), [1]);
+        assert_eq!(steps_of("-a 1 +b 1", b"a"), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn a_nul_is_a_byte_as_any_other() {
+        assert!(Pattern::new(b"^ab.cd$").unwrap().matches(b"ab\0cd"));
+        assert!(Pattern::new(b"").unwrap().matches(b"\0"));
+    }
+}

@@ -1,0 +1,100 @@
+//! What a log daemon says while it cannot keep a service's lines: the file `log/trouble` of the service directory.
+//!
+//! *Lives here:* the bytes of the file. *Does not live here:* reading and writing it.
+//!
+//! The file is ours; s6 has none. It exists while the trouble lasts, and is replaced and removed in one step. The
+//! first line is the time when the trouble began, `@` and 24 hexadecimal digits; the second is the reason.
+
+use crate::tai::Tai64n;
+
+/// Longest reason in bytes; a longer one is cut off.
+pub const MAX_REASON: usize = 300;
+/// Longest file in bytes.
+pub const MAX_BYTES: usize = 512;
+
+/// Why lines are not kept, and since when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// When it began.
+    pub since: Tai64n,
+    /// The reason, one line.
+    pub reason: String,
+}
+
+impl Trouble {
+    /// Returns the bytes of the file.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut text = format!("{}\n", self.since);
+        let mut end = text.len();
+        for c in self.reason.chars() {
+            let c = if c.is_control() { ' ' } else { c };
+            end = end.saturating_add(c.len_utf8());
+            if end > MAX_REASON {
+                break;
+            }
+            text.push(c);
+        }
+        text.push('\n');
+        text.into_bytes()
+    }
+
+    /// Returns what a file says, or `None` if it is none of ours.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let (since, rest) = text.split_once('\n')?;
+        let since = Tai64n::parse_hex(since.strip_prefix('@').map(|_| since)?.as_bytes())?;
+        let reason = rest.strip_suffix('\n')?;
+        let is_clean = !reason.is_empty() && !reason.contains(char::is_control);
+        is_clean.then(|| Self { since, reason: reason.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn trouble(reason: &str) -> Trouble {
+        Trouble { since: Tai64n::from_unix(1_795_217_645, 5), reason: reason.to_owned() }
+    }
+
+    #[test]
+    fn the_file_holds_a_time_and_a_reason() {
+        let bytes = trouble("cannot write `current`").encode();
+        assert_eq!(bytes, b"@400000006b00d91200000005\ncannot write `current`\n");
+        assert_eq!(Trouble::decode(&bytes), Some(trouble("cannot write `current`")));
+    }
+
+    #[test]
+    fn what_is_none_of_ours_is_nothing() {
+        let table: [&[u8]; 8] = [
+            b"",
+            b"@400000006b00d91200000005",
+            b"@400000006b00d91200000005\n",
+            b"@400000006b00d91200000005\n\n",
+            b"400000006b00d91200000005\nreason\n",
+            b"@400000006b00d91200000005\nreason",
+            b"@400000006b00d91200000005\nrea\x1bson\n",
+            b"@400000006b00d91200000005\nrea\xffson\n",
+        ];
+        for bytes in table {
+            assert_eq!(Trouble::decode(bytes), None, "{}", bytes.escape_ascii());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_reason_fits_and_is_one_line(reason in any::<String>()) {
+            let bytes = trouble(&reason).encode();
+            prop_assert!(bytes.len() <= MAX_BYTES);
+            if !reason.is_empty() {
+                prop_assert!(Trouble::decode(&bytes).is_some());
+            }
+        }
+
+        #[test]
+        fn no_file_is_too_strange(bytes in any::<Vec<u8>>()) {
+            let _ = Trouble::decode(&bytes);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Every fuzzing target on its seeds, and on what becomes of them when they are cut, doubled and bent a little.
+//!
+//! This runs with the ordinary tests, without a fuzzer. What a fuzzer finds becomes a seed named after what it shows.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a panic in a test says what is wrong"
+)]
+
+#[path = "src/targets/mod.rs"]
+mod targets;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+
+use targets::{TARGETS, Target, named};
+
+/// Bent copies of each seed.
+const COPIES: usize = 300;
+
+fn seeds() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds")
+}
+
+fn seeds_of(target: Target) -> Vec<Vec<u8>> {
+    let directory = seeds().join(target.name);
+    let files = fs::read_dir(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    files.map(|file| fs::read(file.unwrap().path()).unwrap()).collect()
+}
+
+fn check(target: Target, bytes: &[u8]) {
+    let holds = catch_unwind(|| (target.check)(bytes)).is_ok();
+    assert!(holds, "{} does not hold for {:?}", target.name, String::from_utf8_lossy(bytes));
+}
+
+#[test]
+fn every_target_has_seeds_and_every_seed_a_target() {
+    let there: BTreeSet<String> = fs::read_dir(seeds())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    let wanted: BTreeSet<String> = TARGETS.iter().map(|target| target.name.to_owned()).collect();
+    assert_eq!(there, wanted);
+    assert!(TARGETS.iter().all(|target| !seeds_of(*target).is_empty()));
+    assert!(wanted.iter().all(|name| named(name).is_some()));
+}
+
+#[test]
+fn every_target_holds_for_its_seeds_cut_anywhere() {
+    for &target in TARGETS {
+        for seed in seeds_of(target) {
+            for end in 0..=seed.len().min(2000) {
+                check(target, &seed[..end]);
+            }
+            check(target, &seed);
+            check(target, &seed.repeat(3));
+        }
+    }
+}
+
+#[test]
+fn every_target_holds_for_its_seeds_bent_at_random() {
+    let mut state: u64 = 0x5eed;
+    let mut dice = |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).unwrap() % bound.max(1)
+    };
+    for &target in TARGETS {
+        for mut bytes in seeds_of(target) {
+            for _ in 0..COPIES {
+                let at = dice(bytes.len());
+                match dice(4) {
+                    0 => bytes.insert(at, u8::try_from(dice(256)).unwrap()),
+                    1 if !bytes.is_empty() => drop(bytes.remove(at)),
+                    2 if !bytes.is_empty() => bytes[at] ^= 1 << dice(8),
+                    _ if !bytes.is_empty() => {
+                        let from = dice(bytes.len());
+                        bytes[at] = bytes[from];
+                    }
+                    _ => {}
+                }
+                check(target, &bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Logs: the stream on its way into a file, and the file on its way out.
+
+use std::cell::RefCell;
+use std::fs;
+use std::ops::ControlFlow;
+
+use gatevisor_logd::lines::{Showing, Stamping};
+use tempfile::TempDir;
+
+// It is private, and small: the packets are between two programs of ours.
+#[path = "../../../crates/logd/src/protocol.rs"]
+mod protocol;
+
+/// The chunks in which a stream arrives change nothing.
+pub fn log_stream(bytes: &[u8]) {
+    let (&cut, stream) = bytes.split_first().unwrap_or((&0, &[]));
+    let (head, tail) = stream.split_at(usize::from(cut).min(stream.len()));
+    let compose = |chunks: &[&[u8]], stamp: &[u8]| {
+        let (mut stamping, mut out) = (Stamping::new(), Vec::new());
+        for chunk in chunks {
+            stamping.compose(chunk, stamp, &mut out);
+        }
+        out
+    };
+    assert_eq!(compose(&[head, tail], b"now "), compose(&[stream], b"now "));
+    assert_eq!(compose(&[head, tail], b""), stream);
+    let (mut showing, mut shown) = (Showing::new(), 0);
+    let mut show = |piece: gatevisor_logd::lines::Piece<'_>| {
+        assert!(!piece.kept.contains(&b'\n') && !piece.fresh.contains(&b'\n'));
+        shown += piece.kept.len() + piece.fresh.len();
+    };
+    showing.feed(head, &mut show);
+    showing.feed(tail, &mut show);
+    showing.finish(&mut show);
+    assert_eq!(shown, stream.iter().filter(|byte| **byte != b'\n').count());
+}
+
+thread_local! {
+    static HOME: RefCell<Option<TempDir>> = const { RefCell::new(None) };
+}
+
+/// A log file may hold anything.
+pub fn log_lines(bytes: &[u8]) {
+    use gatevisor_logd::reader::{Clock, Directory, Options, Pick, run};
+    HOME.with_borrow_mut(|home| {
+        let home =
+            home.get_or_insert_with(|| TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap());
+        fs::write(home.path().join("current"), bytes).unwrap();
+        for clock in [Clock::Utc, Clock::Local] {
+            let directory = Directory { label: "coder".to_owned(), path: home.path().to_owned(), clock };
+            let options =
+                Options { dirs: vec![directory], pick: Pick::default(), lines: None, follow: false };
+            let _ = run(&options, &mut |_| ControlFlow::Continue(()));
+        }
+    });
+}
+
+pub fn log_packet(bytes: &[u8]) {
+    use protocol::Order;
+    let encoded = match Order::parse(bytes) {
+        None => return,
+        Some(Order::Take { id, name }) => [b"A", &id.to_le_bytes()[..], name].concat(),
+        Some(Order::Release { id }) => protocol::released(id).to_vec(),
+        Some(Order::Quit) => b"Q".to_vec(),
+    };
+    assert_eq!(encoded, bytes);
+    assert!(bytes.len() <= protocol::MAX_PACKET || matches!(Order::parse(bytes), Some(Order::Take { .. })));
+}

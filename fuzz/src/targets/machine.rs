@@ -1,0 +1,194 @@
+//! Control streams, given to the pure machine of a service in a world that answers as a kernel would.
+
+use std::collections::HashSet;
+
+use gatevisor_core::restart::{Numbers, Rules};
+use gatevisor_core::scan::{Change, Identity, compare};
+use gatevisor_core::{Effect, Effects, Event, Machine, Moment, Tick};
+use gatevisor_wire::Pid;
+use gatevisor_wire::control::Control;
+use gatevisor_wire::event::Letter;
+use gatevisor_wire::scan::ScanCommand;
+use gatevisor_wire::tai::Tai64n;
+use gatevisor_wire::wait::WaitStatus;
+
+fn at(ms: u64) -> Moment {
+    let seconds = i64::try_from(ms / 1000).unwrap_or(i64::MAX);
+    Moment { tick: Tick(ms), wall: Tai64n::from_unix(seconds, 0) }
+}
+
+/// What lives, and what must never happen to it.
+struct World {
+    machine: Machine,
+    alive: HashSet<Pid>,
+    current: Option<Pid>,
+    is_run: bool,
+    forked: i32,
+    now: u64,
+    ended: bool,
+    published: Option<Pid>,
+}
+
+impl World {
+    fn fork(&mut self, is_run: bool) -> Pid {
+        self.forked += 1;
+        let pid = Pid::new(self.forked).expect("a pid");
+        assert!(self.alive.insert(pid));
+        self.current = Some(pid);
+        self.is_run = is_run;
+        pid
+    }
+
+    fn step(&mut self, event: Event, luck: u8) {
+        let mut effects = Effects::new();
+        self.machine.step(at(self.now), event, &Numbers::default(), &mut effects);
+        let mut answers = Vec::new();
+        for effect in effects.drain().collect::<Vec<_>>() {
+            assert!(!self.ended, "nothing happens after the end");
+            match effect {
+                Effect::SpawnRun => {
+                    assert!(self.alive.is_empty(), "at most one runs");
+                    answers.push(match luck % 4 {
+                        0 => Event::SpawnFailed("luck".to_owned()),
+                        _ => Event::Forked(self.fork(true)),
+                    });
+                }
+                Effect::SpawnFinish(..) => answers.push(match luck % 3 {
+                    0 => Event::FinishAbsent,
+                    _ => Event::FinishForked(self.fork(false), 5000),
+                }),
+                Effect::Signal(pid, _)
+                | Effect::SignalGroup(pid, _)
+                | Effect::DownSignal(pid)
+                | Effect::ReloadSignal(pid)
+                | Effect::KillOverdue(pid) => {
+                    assert!(self.alive.contains(&pid), "no signal goes to the dead");
+                }
+                Effect::Terminate(pid) => {
+                    assert!(self.alive.contains(&pid), "no signal goes to the dead");
+                    answers.push(Event::Terminating(u64::from(luck) * 10));
+                }
+                Effect::PublishStatus(status) => self.published = status.pid,
+                Effect::Broadcast(letters) => {
+                    if letters.contains(&Letter::Up) {
+                        assert_eq!(self.published, self.current, "the status is published before the letter");
+                    }
+                    if letters.contains(&Letter::Finished) {
+                        assert_eq!(self.published, None, "the status is published before the letter");
+                    }
+                }
+                Effect::End => {
+                    assert!(self.alive.is_empty(), "supervision does not end before the process");
+                    self.ended = true;
+                }
+                Effect::CloseReadiness
+                | Effect::RecordDeath(_)
+                | Effect::PublishPolicy(_)
+                | Effect::CreateDownFile
+                | Effect::RemoveDownFile => {}
+            }
+        }
+        for answer in answers {
+            self.step(answer, luck);
+        }
+        assert_eq!(self.machine.ended(), self.ended);
+    }
+
+    fn die(&mut self, how: WaitStatus, luck: u8) {
+        if let Some(pid) = self.current.take() {
+            self.alive.remove(&pid);
+            self.step(Event::Exited(how), luck);
+        }
+    }
+
+    /// A byte of the control FIFO is a command; one that is none makes something else happen, or time pass.
+    fn act(&mut self, byte: u8, luck: u8) {
+        if let Some(control) = Control::from_byte(byte) {
+            return self.step(Event::Control(control), luck);
+        }
+        match byte % 16 {
+            0..=2 => {
+                if self.is_run && self.current.is_some() {
+                    self.step(Event::Spawned, luck);
+                }
+            }
+            3 => self.die(WaitStatus::exited(luck), luck),
+            4 => self.die(WaitStatus::exited(125), luck),
+            5 => self.die(WaitStatus::exited(75), luck),
+            6 => self.die(WaitStatus::exited(78), luck),
+            7 => self.die(WaitStatus::killed(luck % 30 + 1).expect("a signal"), luck),
+            8 => self.step(Event::Ready, luck),
+            9 => {
+                self.now += u64::from(luck) * 200;
+                self.step(Event::Deadline, luck);
+            }
+            10 => self.step(Event::Shutdown, luck),
+            11 => self.step(Event::Withdraw(5000), luck),
+            12 => self.step(Event::Drain(5000), luck),
+            13 => self.step(Event::KillNow, luck),
+            _ => {
+                if let Some(deadline) = self.machine.deadline() {
+                    self.now = self.now.max(deadline.0);
+                    self.step(Event::Deadline, luck);
+                }
+            }
+        }
+    }
+}
+
+pub fn service_control(bytes: &[u8]) {
+    let Some((&first, bytes)) = bytes.split_first() else { return };
+    let rules = if first & 1 == 0 { Rules::Native } else { Rules::S6 };
+    let machine = Machine::new(at(0), rules, first & 2 == 0, u64::from(first), &mut Effects::new());
+    let mut world = World {
+        machine,
+        alive: HashSet::new(),
+        current: None,
+        is_run: false,
+        forked: 0,
+        now: 0,
+        ended: false,
+        published: None,
+    };
+    for pair in bytes.chunks(2) {
+        let (byte, luck) = (pair[0], pair.get(1).copied().unwrap_or(1));
+        world.act(byte, luck);
+    }
+    // Whatever happened, three deaths after the word it is over.
+    world.step(Event::Shutdown, 1);
+    for _ in 0..3 {
+        world.die(WaitStatus::exited(0), 1);
+    }
+    assert!(world.ended, "a shutdown always ends");
+}
+
+/// A scandir of eight names: a byte is a command, or changes what is there.
+pub fn scandir_changes(bytes: &[u8]) {
+    let mut there = [None; 8];
+    let mut supervised = [None; 8];
+    for (inode, &byte) in (1..).zip(bytes) {
+        match ScanCommand::from_byte(byte) {
+            Some(ScanCommand::Rescan | ScanCommand::Hangup) => {
+                for (supervised, there) in supervised.iter_mut().zip(&there) {
+                    // Replacing takes two looks: one that lets go, one that adopts.
+                    for _ in 0..2 {
+                        match compare(*supervised, *there) {
+                            Change::Nothing => assert_eq!(supervised, there),
+                            Change::Adopt => {
+                                assert_eq!(*supervised, None);
+                                *supervised = *there;
+                            }
+                            Change::Withdraw | Change::Replace => *supervised = None,
+                        }
+                    }
+                    assert_eq!(supervised, there, "after a rescan what is there is supervised");
+                }
+            }
+            Some(_) => {}
+            None => {
+                let name = &mut there[usize::from(byte % 8)];
+                *name = (byte & 8 != 0).then_some(Identity { device: 1, inode });
+            }
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! What the manager reads: recorded wishes, the agent definition, names.
+
+use std::cell::RefCell;
+use std::fs;
+
+use gatevisor_gateways::desired::read;
+use gatevisor_gateways::{AgentDefinition, ProfileName};
+use tempfile::TempDir;
+
+thread_local! {
+    static HOME: RefCell<Option<TempDir>> = const { RefCell::new(None) };
+}
+
+pub fn gateway_state(bytes: &[u8]) {
+    HOME.with_borrow_mut(|home| {
+        let home =
+            home.get_or_insert_with(|| TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap());
+        fs::write(home.path().join("gateway_state.json"), bytes).unwrap();
+        match read(home.path(), "gateway_state.json") {
+            Ok(recorded) => {
+                let recorded = recorded.expect("the file is there");
+                assert!(!recorded.prior.starts() || recorded.prior.word().is_some());
+            }
+            Err(error) => assert!(!error.reason("gateway_state.json").contains('\n')),
+        }
+    });
+}
+
+pub fn agent_file(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    let Ok(agent) = AgentDefinition::parse(text, "agent.toml") else { return };
+    let _ = (agent.prefix(), agent.home_variable(), agent.exit_meaning(0));
+}
+
+pub fn profile_name(bytes: &[u8]) {
+    if let Ok(name) = ProfileName::new(bytes) {
+        assert_eq!(name.as_str().as_bytes(), bytes);
+        let entry = name.service_entry();
+        assert_eq!(ProfileName::of_service(entry.as_bytes()).as_ref(), Some(&name));
+    }
+    let _ = ProfileName::of_service(bytes);
+}

@@ -1,0 +1,62 @@
+//! What a slot is made of: what is read can be written, and reads the same again.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+use gatevisor_slot::{http, parse_log, parse_service, render_log, render_service};
+
+const INTERPRETER: &str = "/bin/gatevisor";
+
+pub fn run_file(bytes: &[u8]) {
+    let Ok(file) = parse_service(bytes) else { return };
+    assert!(!file.command.is_empty());
+    let _ = file.umask_bits();
+    if let Ok(text) = render_service(Path::new(INTERPRETER), &file, "a comment") {
+        assert_eq!(parse_service(&text).as_ref(), Ok(&file));
+    }
+}
+
+pub fn log_run_file(bytes: &[u8]) {
+    let Ok(file) = parse_log(bytes) else { return };
+    let _ = file.patterns();
+    assert!(!file.label_for(b"gateway-coder").is_empty());
+    if let Ok(text) = render_log(Path::new(INTERPRETER), &file, "a comment") {
+        assert_eq!(parse_log(&text).as_ref(), Ok(&file));
+    }
+}
+
+pub fn dotenv(bytes: &[u8]) {
+    for (name, value) in gatevisor_slot::dotenv::parse(bytes) {
+        assert!(!name.is_empty() && !name.contains('='));
+        assert!(
+            !value.as_encoded_bytes().contains(&b'\n') || bytes.contains(&b'\n') || bytes.contains(&b'\\')
+        );
+    }
+}
+
+pub fn expand(bytes: &[u8]) {
+    let Ok(template) = str::from_utf8(bytes) else { return };
+    let lookup = |name: &str| match name.len() % 3 {
+        0 => None,
+        1 => Some(OsString::new()),
+        _ => Some(OsString::from("value")),
+    };
+    if let Ok(text) = gatevisor_slot::expand(template, &lookup)
+        && !template.contains('$')
+    {
+        assert_eq!(text, template);
+    }
+    let _ = gatevisor_slot::expand::is_truthy(OsStr::new(template));
+}
+
+pub fn health_url(bytes: &[u8]) {
+    if let Ok(url) = str::from_utf8(bytes) {
+        let _ = http::parse_url(url);
+    }
+}
+
+pub fn health_answer(bytes: &[u8]) {
+    if let Some(code) = http::status(bytes) {
+        assert!(code < 1000, "{code}");
+    }
+}

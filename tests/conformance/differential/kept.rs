@@ -1,0 +1,148 @@
+//! Many lives at a time; what is done with one that failed.
+//!
+//! *Lives here:* leaving steps out of a failing sequence, and the files in `lives/` that keep the rest, each named after
+//! what it shows. *Does not live here:* a single life.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use super::life::{Both, live};
+use super::model::{ALL, FINISHES};
+use crate::support;
+
+/// Lives at one time: most of each is s6's second of rest.
+const AT_A_TIME: usize = 64;
+/// How long a failing sequence is tried with fewer steps.
+const SHRINKING: Duration = Duration::from_secs(40);
+/// How long a shrunk sequence is waited for. A failure fails by waiting for what never comes, so this is what each costs;
+/// what is left in the end must fail with all our patience.
+const IMPATIENCE: Duration = Duration::from_secs(3);
+
+type Sequence = Vec<String>;
+
+fn directory() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/conformance/differential/lives"))
+}
+
+/// Returns the sequences that once went differently. In a file `#` begins a comment.
+pub fn all() -> Vec<Sequence> {
+    let files = fs::read_dir(directory()).expect("there is a directory of lives");
+    let sequence = |path: PathBuf| -> Sequence {
+        let text = fs::read_to_string(&path).unwrap();
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let words: Sequence = lines.flat_map(str::split_whitespace).map(str::to_owned).collect();
+        for (n, word) in words.iter().enumerate() {
+            let known = if n == 0 { &FINISHES[..] } else { &ALL[..] };
+            assert!(known.contains(&word.as_str()), "`{word}` in {} means nothing", path.display());
+        }
+        words
+    };
+    let all: Vec<Sequence> = files.map(|file| sequence(file.unwrap().path())).collect();
+    assert!(!all.is_empty(), "some were kept");
+    all
+}
+
+/// Keeps a sequence in a file and returns its path.
+fn keep(sequence: &[String], why: &str) -> PathBuf {
+    let name = format!("found-{}", sequence.join("-"));
+    let path = directory().join(name);
+    let why = why.lines().next().unwrap_or_default();
+    // CI may have given us a source tree that is not ours; what was found is in the message as well.
+    let _ = fs::write(&path, format!("# {why}\n{}\n", sequence.join(" ")));
+    path
+}
+
+/// Returns the words of a panic.
+fn words_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|&words| words.to_owned())).unwrap_or_default()
+}
+
+/// Returns why a sequence fails, if it does.
+fn failure(both: &Both, sequence: &[String]) -> Option<String> {
+    catch_unwind(AssertUnwindSafe(|| live(both, sequence))).err().map(|panic| words_of(&*panic))
+}
+
+/// Returns the first of these that fails, and why; all are tried at the same time.
+fn first_failing(both: &Both, candidates: Vec<Sequence>) -> Option<(Sequence, String)> {
+    std::thread::scope(|scope| {
+        let tried: Vec<_> = candidates
+            .into_iter()
+            .map(|sequence| scope.spawn(|| failure(both, &sequence).map(|why| (sequence, why))))
+            .collect();
+        tried.into_iter().find_map(|one| one.join().expect("its panic was caught"))
+    })
+}
+
+/// Leaves steps out as long as the sequence still fails and there is time, and returns it with what it showed.
+fn shrunk(whole: Sequence, why: String) -> (Sequence, String) {
+    let both = Both::started();
+    let until = Instant::now() + SHRINKING;
+    support::be_patient(IMPATIENCE);
+    let mut least = whole.clone();
+    let mut size = least.len() / 2;
+    while size > 0 && Instant::now() < until {
+        let without = |at: usize| {
+            let mut fewer = least.clone();
+            fewer.drain(at..at + size);
+            fewer
+        };
+        let candidates = (1..=least.len() - size).map(without).collect();
+        match first_failing(&both, candidates) {
+            Some((fewer, _)) => {
+                least = fewer;
+                size = size.min(least.len() - 1);
+            }
+            None => size /= 2,
+        }
+    }
+    support::be_patient(support::PATIENCE);
+    let confirmed = failure(&both, &least);
+    both.abandon();
+    match confirmed {
+        Some(why) => (least, why),
+        None => (whole, why),
+    }
+}
+
+/// Gives all sequences to both supervisors, many at a time, and returns the first that failed.
+fn run(sequences: Vec<Sequence>) -> Option<(Sequence, String)> {
+    let both = Both::started();
+    let left = Mutex::new(sequences);
+    let failed = Mutex::new(None);
+    std::thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                while failed.lock().unwrap().is_none() {
+                    let Some(sequence) = left.lock().unwrap().pop() else { return };
+                    if let Some(why) = failure(&both, &sequence) {
+                        failed.lock().unwrap().get_or_insert((sequence, why));
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap();
+    if failed.is_some() {
+        both.abandon();
+    }
+    failed
+}
+
+/// Gives all sequences to both supervisors; one that fails is shrunk, kept, and what this panics with.
+#[expect(clippy::print_stdout, reason = "what is shown of a test that failed")]
+pub fn check(sequences: Vec<Sequence>) {
+    if let Some((sequence, why)) = run(sequences) {
+        println!("`{}` failed: {why}\nleaving out steps…", sequence.join(" "));
+        let (least, why) = shrunk(sequence, why);
+        let path = keep(&least, &why);
+        panic!(
+            "they differ: `{}`\n{why}\nthis is kept as {}; name it after what it shows",
+            least.join(" "),
+            path.display()
+        );
+    }
+}
