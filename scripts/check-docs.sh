@@ -16,7 +16,7 @@ block() { sed -n "/<!-- $2:begin -->/,/<!-- $2:end -->/{/<!--/d;p}" -- "$1"; }
 # The files that are the project's own text: what git would commit, without what tools write.
 project_files() {
     # Whoever owns the clone: CI may have made it as another user.
-    git -c safe.directory='*' ls-files --cached --others --exclude-standard -- . ':!Cargo.lock'
+    git -c safe.directory='*' ls-files --cached --others --exclude-standard -- . ':(exclude,glob)**/Cargo.lock'
 }
 
 # The crate map of ARCHITECTURE.md lists crates/ and nothing else: `crates/NAME` anywhere, or NAME/ in a tree below a
