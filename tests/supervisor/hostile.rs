@@ -384,18 +384,22 @@ fn a_megabyte_of_random_commands_for_the_scandir_hurts_nobody_until_one_ends_it(
     let mut control = waiting::open_fifo(&world.scandir().join(".s6-svscan/control"));
     let ends = |byte: &u8| b"biqt".contains(byte);
     let bytes: Vec<u8> = random_bytes().filter(|byte| !ends(byte)).take(1_000_000).collect();
-    for (n, chunk) in bytes.chunks(4096).enumerate() {
+    // Up to 4096 bytes go in whole or not at all.
+    let mut flood = |chunk: &[u8]| {
         while control.write(chunk).is_err() {
             assert!(waiting::writable(&control, crate::support::soon()), "the flood is not taken in");
         }
+    };
+    for (n, chunk) in bytes.chunks(4096).enumerate() {
+        flood(chunk);
         if n % 50 == 0 {
             still_served(&mut neighbour);
         }
     }
     still_served(&mut neighbour);
     // With those that end it, it ends as it should.
-    let bytes: Vec<u8> = random_bytes().filter(|byte| *byte != b'b').take(4096).chain(*b"t").collect();
-    control.write_all(&bytes).unwrap();
+    let bytes: Vec<u8> = random_bytes().filter(|byte| *byte != b'b').take(4095).chain(*b"t").collect();
+    flood(&bytes);
     neighbour.hear_until('x');
     assert_eq!(world.ended().code(), Some(0));
 }

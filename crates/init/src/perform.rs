@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use gatevisor_core::restart::Rules;
 use gatevisor_core::{Effect, Effects, Event};
+use gatevisor_sys::berth::Berths;
 use gatevisor_sys::spawn::{self, Command, Report, StartFailure};
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::log_script::LogScript;
@@ -126,7 +127,8 @@ impl Supervisor {
 
     /// Forks what waits to be started, as long as not too many are between fork and exec.
     pub(crate) fn pump_starts(&mut self) {
-        while self.on_their_way < MAX_ON_THEIR_WAY {
+        // With all berths taken a start would copy every descriptor; one is free as soon as its child has its own table.
+        while self.on_their_way < MAX_ON_THEIR_WAY && self.berths.as_ref().is_none_or(Berths::has_free) {
             let Some(id) = self.start_queue.pop_front() else { return };
             if self.services.get(id).is_some_and(|service| service.machine.awaits_fork()) {
                 let event = match self.fork_run(id) {

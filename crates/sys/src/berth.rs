@@ -52,6 +52,11 @@ impl Berths {
         Ok(Self(Rc::new(Pool { null: kept, free: RefCell::new(free) })))
     }
 
+    /// Returns whether one is free. One that is not soon is: no other program runs in it.
+    pub fn has_free(&self) -> bool {
+        !self.0.free.borrow().is_empty()
+    }
+
     /// Returns a free berth, if there is one.
     pub(crate) fn take(&self) -> Option<Berth> {
         let slots = self.0.free.borrow_mut().pop()?;
