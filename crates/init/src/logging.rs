@@ -169,7 +169,7 @@ impl Supervisor {
             stdin: self.null.as_fd(),
             stdout: None,
             stderr: None,
-            extra: Some((theirs.as_fd(), DAEMON_FD)),
+            extras: [Some((theirs.as_fd(), DAEMON_FD)), None, None],
             user: daemon.owner.as_deref(),
             open_files: None,
             berths: None,

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use gatevisor_core::restart::Rules;
 use gatevisor_core::{Effect, Effects, Event};
 use gatevisor_sys::berth::Berths;
-use gatevisor_sys::spawn::{self, Command, Report, StartFailure};
+use gatevisor_sys::spawn::{self, Command, EXTRAS, Report, StartFailure};
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::log_script::LogScript;
 use gatevisor_wire::tally::{self, Death};
@@ -177,7 +177,11 @@ impl Supervisor {
             stdin,
             stdout,
             stderr: None,
-            extra: notification.and_then(|number| pipe.as_ref().map(|(_, writer)| (writer.as_fd(), number))),
+            extras: [
+                notification.and_then(|number| pipe.as_ref().map(|(_, writer)| (writer.as_fd(), number))),
+                None,
+                None,
+            ],
             user: service.owner.as_deref(),
             open_files: self.open_files,
             berths: self.berths.as_ref(),
@@ -292,7 +296,7 @@ impl Supervisor {
                 Role::Logger => None,
             },
             stderr: None,
-            extra: None,
+            extras: [None; EXTRAS],
             user: service.owner.as_deref(),
             open_files: self.open_files,
             berths: self.berths.as_ref(),

@@ -6,7 +6,7 @@ use std::ffi::CStr;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
-use gatevisor_sys::spawn::{self, Command};
+use gatevisor_sys::spawn::{self, Command, EXTRAS};
 use gatevisor_sys::{Errno, process, signal};
 use gatevisor_wire::{Pid, files};
 use rustix::fs::{Access, AtFlags, accessat, statat};
@@ -74,7 +74,7 @@ impl Supervisor {
             stdin: self.null.as_fd(),
             stdout: None,
             stderr: None,
-            extra: None,
+            extras: [None; EXTRAS],
             user: None,
             open_files: self.open_files,
             berths: None,

@@ -16,10 +16,10 @@ use std::rc::Rc;
 
 use rustix::io::{DupFlags, Errno, dup3, fcntl_dupfd_cloexec};
 
-use crate::raw;
+use crate::raw::{self, EXTRAS};
 
-/// Descriptors that one start needs at the most: directory, the three standard ones, one more, the report.
-const SLOTS: usize = 6;
+/// Descriptors that one start needs at the most: directory, the three standard ones, the extra ones, the report.
+const SLOTS: usize = 5 + EXTRAS;
 
 /// Berths for several starts at a time.
 #[derive(Debug, Clone)]
@@ -45,7 +45,9 @@ impl Berths {
         let kept = another()?;
         let mut free = Vec::with_capacity(count);
         for _ in 0..count {
-            free.push([another()?, another()?, another()?, another()?, another()?, another()?]);
+            let slots: Vec<OwnedFd> = (0..SLOTS).map(|_| another()).collect::<Result<_, _>>()?;
+            // As many as were asked for.
+            free.extend(<[OwnedFd; SLOTS]>::try_from(slots));
         }
         // The lowest is taken first.
         free.reverse();

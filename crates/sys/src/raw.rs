@@ -64,6 +64,9 @@ fn bare_syscall(number: libc::c_long, args: [usize; 4]) -> isize {
 /// What a child writes when it has its own table of descriptors.
 pub(crate) const UNSHARED: u8 = b'U';
 
+/// How many descriptors besides the standard ones a child can be given.
+pub(crate) const EXTRAS: usize = 3;
+
 /// One step between clone and exec that failed: which, and the errno.
 pub(crate) const REPORT_LEN: usize = 8;
 
@@ -80,8 +83,8 @@ pub(crate) struct Plan {
     pub(crate) stdin: RawFd,
     pub(crate) stdout: Option<RawFd>,
     pub(crate) stderr: Option<RawFd>,
-    /// A descriptor of the parent and the number that it has in the child.
-    pub(crate) extra: Option<(RawFd, RawFd)>,
+    /// Descriptors of the parent and the numbers that they have in the child.
+    pub(crate) extras: [Option<(RawFd, RawFd)>; EXTRAS],
     pub(crate) report: RawFd,
     pub(crate) open_files: Option<(u64, u64)>,
     pub(crate) program: CString,
@@ -195,9 +198,19 @@ fn run(call: libc::c_long, args: [usize; 4]) -> Result<usize, u32> {
     }
 }
 
+/// Gives a descriptor the number that it has in the program.
+fn put(from: usize, to: RawFd) -> Result<usize, u32> {
+    // dup3 refuses equal numbers; such a descriptor only has to lose its close-on-exec flag.
+    if from == word(to) {
+        run(libc::SYS_fcntl, [from, word(libc::F_SETFD), 0, 0])
+    } else {
+        run(libc::SYS_dup3, [from, word(to), 0, 0])
+    }
+}
+
 /// Runs the steps in order and returns the one that failed with its errno.
 ///
-/// `report` is where failures are written; it moves away from the number that the extra descriptor takes.
+/// `report` is where failures are written; it moves away from a number that an extra descriptor takes.
 fn attempt(plan: &Plan, report: &mut usize) -> (u32, u32) {
     if let Some((lowest, highest)) = plan.berth {
         // Before anything else: until then every descriptor that changes here changes in the parent.
@@ -239,25 +252,38 @@ fn attempt(plan: &Plan, report: &mut usize) -> (u32, u32) {
     if let Err(errno) = run(libc::SYS_fchdir, [word(plan.directory), 0, 0, 0]) {
         return (step::DIRECTORY, errno);
     }
-    if let Some((_, number)) = plan.extra
-        && number == plan.report
-    {
-        let args = [*report, word(libc::F_DUPFD_CLOEXEC), word(number.saturating_add(1)), 0];
-        match run(libc::SYS_fcntl, args) {
-            Ok(moved) => *report = moved,
+    let standard = [Some((plan.stdin, 0)), plan.stdout.map(|fd| (fd, 1)), plan.stderr.map(|fd| (fd, 2))];
+    for (from, to) in standard.into_iter().flatten() {
+        if let Err(errno) = put(word(from), to) {
+            return (step::DESCRIPTORS, errno);
+        }
+    }
+    // None of the rest may be where another one goes.
+    let above = plan.extras.iter().flatten().fold(0, |above, (_, to)| above.max(to.saturating_add(1)));
+    let out_of_the_way = |from: usize, own: Option<RawFd>| {
+        let taken = |(_, to): &(RawFd, RawFd)| word(*to) == from && own != Some(*to);
+        if plan.extras.iter().flatten().any(taken) {
+            run(libc::SYS_fcntl, [from, word(libc::F_DUPFD_CLOEXEC), word(above), 0])
+        } else {
+            Ok(from)
+        }
+    };
+    match out_of_the_way(*report, None) {
+        Ok(moved) => *report = moved,
+        Err(errno) => return (step::DESCRIPTORS, errno),
+    }
+    let mut sources = [0; EXTRAS];
+    for (source, extra) in sources.iter_mut().zip(plan.extras) {
+        let Some((from, to)) = extra else { continue };
+        match out_of_the_way(word(from), Some(to)) {
+            Ok(moved) => *source = moved,
             Err(errno) => return (step::DESCRIPTORS, errno),
         }
     }
-    let moves =
-        [Some((plan.stdin, 0)), plan.stdout.map(|fd| (fd, 1)), plan.stderr.map(|fd| (fd, 2)), plan.extra];
-    for (from, to) in moves.into_iter().flatten() {
-        // dup3 refuses equal numbers; such a descriptor only has to lose its close-on-exec flag.
-        let result = if from == to {
-            run(libc::SYS_fcntl, [word(from), word(libc::F_SETFD), 0, 0])
-        } else {
-            run(libc::SYS_dup3, [word(from), word(to), 0, 0])
-        };
-        if let Err(errno) = result {
+    for (source, extra) in sources.into_iter().zip(plan.extras) {
+        if let Some((_, to)) = extra
+            && let Err(errno) = put(source, to)
+        {
             return (step::DESCRIPTORS, errno);
         }
     }

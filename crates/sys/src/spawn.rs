@@ -18,6 +18,12 @@ use crate::user::User;
 
 pub use crate::raw::Environment;
 
+/// Descriptors besides the standard ones, each with the number it has in the program.
+pub type Extras<'a> = [Option<(BorrowedFd<'a>, i32)>; EXTRAS];
+
+/// How many descriptors besides the standard ones a program can be given.
+pub const EXTRAS: usize = raw::EXTRAS;
+
 /// What to start, and with what.
 #[derive(Debug)]
 pub struct Command<'a> {
@@ -35,8 +41,8 @@ pub struct Command<'a> {
     pub stdout: Option<BorrowedFd<'a>>,
     /// Standard error; ours when `None`.
     pub stderr: Option<BorrowedFd<'a>>,
-    /// One more descriptor and the number it has in the program.
-    pub extra: Option<(BorrowedFd<'a>, i32)>,
+    /// More descriptors, each with the number it has in the program. Where two have the same the later one counts.
+    pub extras: Extras<'a>,
     /// The user to become; ours when `None`.
     pub user: Option<&'a User>,
     /// Limit of open files (soft, hard) to give back.
@@ -190,10 +196,10 @@ pub fn start(command: Command<'_>) -> Result<Starting, StartFailure> {
     let stdin = place(command.stdin)?;
     let stdout = command.stdout.map(&mut place).transpose()?;
     let stderr = command.stderr.map(&mut place).transpose()?;
-    let extra = match command.extra {
-        Some((fd, number)) => Some((place(fd)?, number)),
-        None => None,
-    };
+    let mut extras = [None; EXTRAS];
+    for (to, (fd, number)) in extras.iter_mut().zip(command.extras.into_iter().flatten()) {
+        *to = Some((place(fd)?, number));
+    }
     let plan = Plan {
         new_session: true,
         berth: berth.as_ref().map(Berth::bounds),
@@ -202,7 +208,7 @@ pub fn start(command: Command<'_>) -> Result<Starting, StartFailure> {
         stdin,
         stdout,
         stderr,
-        extra,
+        extras,
         report: report_number,
         open_files: command.open_files,
         program: command.program.to_owned(),
@@ -213,4 +219,69 @@ pub fn start(command: Command<'_>) -> Result<Starting, StartFailure> {
     let mut stage = Box::new(Stage::new(plan));
     let pid = stage.launch(share_memory).map_err(fork_failed)?;
     Ok(Starting { pid, report, berth, ended: false, _stage: stage })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{PollFd, PollFlags, poll};
+    use rustix::pipe::pipe;
+    use std::io::{Read, Write};
+
+    /// Starts a shell that says what it reads on three descriptors, one line each.
+    fn said_with(numbers: &str, extras: Extras<'_>) -> String {
+        let root = std::fs::File::open("/").unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let (said, stdout) = pipe().unwrap();
+        let script =
+            format!("for fd in {numbers}; do read -r line </proc/self/fd/$fd && echo $fd $line; done");
+        let script = CString::new(script).unwrap();
+        let mut starting = start(Command {
+            directory: root.as_fd(),
+            program: c"/bin/sh",
+            argv: [c"sh", c"-c", &script].map(CStr::to_owned).to_vec(),
+            environment: Rc::new(Environment::new(Vec::new())),
+            stdin: null.as_fd(),
+            stdout: Some(stdout.as_fd()),
+            stderr: None,
+            extras,
+            user: None,
+            open_files: None,
+            berths: None,
+        })
+        .unwrap();
+        drop(stdout);
+        let mut text = String::new();
+        std::fs::File::from(said).read_to_string(&mut text).unwrap();
+        let pid = rustix::process::Pid::from_raw(starting.pid()).unwrap();
+        let ended = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+        assert!(ended.is_ok_and(|ended| ended.is_some()));
+        poll(&mut [PollFd::new(&starting, PollFlags::IN)], None).unwrap();
+        assert_eq!(starting.report(), Report::Executed);
+        text
+    }
+
+    /// Moves what it is given to a certain number of this process.
+    fn at(number: i32, text: &str) -> OwnedFd {
+        let (reader, writer) = pipe().unwrap();
+        std::fs::File::from(writer).write_all(text.as_bytes()).unwrap();
+        let moved = rustix::io::fcntl_dupfd_cloexec(&reader, number).unwrap();
+        assert_eq!(moved.as_raw_fd(), number, "the number was free");
+        moved
+    }
+
+    #[test]
+    fn extra_descriptors_that_are_in_each_others_places_get_there() {
+        // High numbers, which no other test of this process has.
+        let [a, b, c] = [(900, "a\n"), (901, "b\n"), (902, "c\n")].map(|(number, text)| at(number, text));
+        let round = [Some((a.as_fd(), 901)), Some((b.as_fd(), 902)), Some((c.as_fd(), 900))];
+        assert_eq!(said_with("900 901 902", round), "900 c\n901 a\n902 b\n");
+    }
+
+    #[test]
+    fn extra_descriptors_may_be_in_place_already() {
+        let [a, b, c] = [(910, "a\n"), (911, "b\n"), (912, "c\n")].map(|(number, text)| at(number, text));
+        let as_they_are = [Some((a.as_fd(), 910)), Some((b.as_fd(), 911)), Some((c.as_fd(), 912))];
+        assert_eq!(said_with("910 911 912", as_they_are), "910 a\n911 b\n912 c\n");
+    }
 }
