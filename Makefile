@@ -36,6 +36,12 @@ build: ## Build the static release binary, target/gatevisor
 	@scripts/setup.sh build
 	@exec scripts/build.sh
 
+.PHONY: image
+image: build ## Build the images gatevisor:latest (with Hermes) and gatevisor:latest-minimal
+	@scripts/setup.sh image
+	@scripts/docker.sh start
+	@exec scripts/image.sh
+
 .PHONY: fmt
 fmt: ## Format the source
 	cargo fmt --all
@@ -57,8 +63,12 @@ lint: ## Check the format, clippy and the documents
 	@scripts/check-docs.sh
 
 .PHONY: unit
-unit: ## Run all tests that need no Hermes
-	cargo nextest run --workspace --filterset 'not test(real_hermes)'
+unit: ## Run all tests that need neither Hermes nor Docker
+	cargo nextest run --workspace --filterset 'not test(real_hermes) and not binary(container)'
+
+.PHONY: container
+container: image ## Build the images and run the tests of them
+	cargo nextest run -p gatevisor --test container
 
 .PHONY: e2e
 e2e: build ## Run the tests with the real Hermes
@@ -97,6 +107,10 @@ bench: build ## Measure supervision beside s6, runit, supervisord and plain fork
 bench-logs: build ## Measure logging beside s6-log, svlogd, multilog and cat
 	@scripts/setup.sh bench
 	@bench/logs.py
+
+.PHONY: bench-container
+bench-container: image ## Measure how a container starts and ends beside one without our init
+	@bench/container.py
 
 ##@ The demo
 

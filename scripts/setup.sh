@@ -4,6 +4,7 @@
 #   scripts/setup.sh build    what `make build` needs: Rust, a linker, the static target
 #   scripts/setup.sh demo     what `make up` needs besides: Python
 #   scripts/setup.sh bench    what `make bench-logs` needs besides `build`: Python, s6, runit, daemontools
+#   scripts/setup.sh image    what `make image` needs besides `build`: a Docker engine
 #   scripts/setup.sh test     what `make test` needs besides: s6, cargo-nextest, cargo-deny, cargo-fuzz and C++
 #
 # Each step includes the ones above it, except that `test` needs nothing of `bench`. As root on Debian and Ubuntu the
@@ -56,6 +57,18 @@ check_tools() {
     have flock || want 'flock' util-linux
     have ps || want 'ps' procps
     have git || want 'git' git
+}
+
+# Where an engine answers it may be on another machine, or have another name.
+check_docker() {
+    [[ ${GATEVISOR_SKIP_DOCKER:-} != 1 ]] || return 0
+    if ! have docker || ! timeout 20 docker version >/dev/null 2>&1 </dev/null; then
+        if ! have docker || ! have dockerd; then want 'a Docker engine (dockerd)' docker.io iptables; fi
+    elif (($(id -u) != 0)) || docker image inspect "$("$root/scripts/docker.sh" base)" >/dev/null 2>&1; then
+        return 0
+    fi
+    # The base image is made with it where none can be pulled.
+    have debootstrap || want 'debootstrap, to make a base image with' debootstrap debian-archive-keyring
 }
 
 # libFuzzer is written in C++.
@@ -124,8 +137,8 @@ add_cargo_tool() {
 
 step=${1:-}
 case $step in
-build | demo | bench | test) ;;
-*) die "usage: scripts/setup.sh build|demo|bench|test" ;;
+build | demo | bench | image | test) ;;
+*) die "usage: scripts/setup.sh build|demo|bench|image|test" ;;
 esac
 
 [[ $(uname -s) == Linux ]] || die "this is $(uname -s), and a supervisor of Linux processes needs Linux"
@@ -137,6 +150,7 @@ if [[ $step != build ]]; then
 fi
 if [[ $step == test || $step == bench ]]; then check_s6; fi
 if [[ $step == bench ]]; then check_peers; fi
+if [[ $step == test || $step == image ]]; then check_docker; fi
 if [[ $step == test ]]; then check_fuzzer; fi
 install_packages
 if [[ $step != build ]]; then

@@ -10,8 +10,11 @@ warnings=()
 step=nothing
 began=$SECONDS
 
+engine_started=no
 finish() {
-    local code=$? minutes=$(((SECONDS - began) / 60)) seconds=$(((SECONDS - began) % 60))
+    local code=$?
+    [[ $engine_started == no ]] || scripts/docker.sh stop || true
+    local minutes=$(((SECONDS - began) / 60)) seconds=$(((SECONDS - began) % 60))
     say
     ((${#warnings[@]} == 0)) || printf 'warning: %s\n' "${warnings[@]}" >&2
     if ((code == 0)); then
@@ -69,6 +72,18 @@ fuzzing() {
     TIME=3 scripts/fuzz.sh
 }
 
+# The images that the container tests look at, and an engine that runs them.
+images() {
+    if [[ ${GATEVISOR_SKIP_DOCKER:-} == 1 ]]; then
+        warnings+=('NO CONTAINER WAS TESTED: GATEVISOR_SKIP_DOCKER=1')
+        say "${warnings[-1]}"
+        return 0
+    fi
+    timeout 20 docker version >/dev/null 2>&1 || engine_started=yes
+    scripts/docker.sh start
+    scripts/image.sh
+}
+
 # --- the steps ----------------------------------------------------------------------------------------------------
 
 [[ ${CI:-} != true ]] || export CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0
@@ -84,6 +99,7 @@ run 'Hermes' scripts/hermes-venv.sh
 HERMES_BIN=$(scripts/hermes-venv.sh)/bin/hermes
 GATEVISOR_BIN=$root/target/gatevisor
 export HERMES_BIN GATEVISOR_BIN
+run 'images' images
 run 'tests' workspace_tests
 run 'documentation tests' cargo test --doc --workspace
 run 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items

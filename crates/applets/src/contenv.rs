@@ -41,11 +41,11 @@ fn keeps(value: Option<&OsStr>) -> bool {
     value.is_some_and(|value| value.as_bytes().iter().any(|byte| *byte != b'0'))
 }
 
-/// Returns the variables of a directory, by name.
+/// Returns the variables of a container's environment on disk, by name.
 ///
 /// A value is the file's content less one newline at its end. Skipped are names that begin with a dot or hold `=`, and
 /// empty files: a variable that is set and empty has a file with one newline.
-fn read(dir: &Path) -> Result<Vec<Variable>, Fatal> {
+pub fn read(dir: &Path) -> Result<Vec<Variable>, Fatal> {
     let failed = |path: &Path, error: &io::Error| {
         let message = format!("cannot read the container's environment `{}`: {error}", path.display());
         Fatal::new(SYSTEM, message)

@@ -34,6 +34,7 @@ mod talk;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
+pub use contenv::read as container_environment;
 pub use talk::{Fatal, Outcome};
 
 /// What an applet is.

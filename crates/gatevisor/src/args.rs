@@ -42,6 +42,13 @@ pub struct Common {
 pub enum Command {
     /// Supervise every gateway of the home in the foreground, until Ctrl-C
     Up(Up),
+    /// Boot a container and run its command: the entry point, also called `/init`
+    #[command(disable_help_flag = true)]
+    Init {
+        /// The command, and nothing of it is an option of ours
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
     /// Make every slot anew from the profiles and their wishes; `up` does it at each start
     Reconcile {
         /// Say what would be done and touch nothing

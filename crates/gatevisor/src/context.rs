@@ -1,7 +1,7 @@
 //! What a command works on: the agent, the home, the scandir, the manager.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gatevisor_gateways::agent::AgentDefinition;
 use gatevisor_gateways::manager::ScandirManager;
@@ -12,6 +12,10 @@ use crate::exit::{Exit, Failure};
 
 /// The variable that names the scandir, as upstream's reconciler reads it.
 const SCANDIR_VARIABLE: &str = "S6_PROFILE_GATEWAY_SCANDIR";
+
+/// Where the supervisor of a container has its scandir, and what tells that there is one.
+pub const CONTAINER_SCANDIR: &str = "/run/service";
+const CONTAINER_BASE: &str = "/run/s6/basedir";
 
 /// What a command works on.
 pub struct Context {
@@ -32,6 +36,13 @@ pub fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
+/// Returns the scandir of the container that we are in, if we are in one that has a supervisor.
+fn container_scandir() -> Option<PathBuf> {
+    let scandir = Path::new(CONTAINER_SCANDIR);
+    let is_there = Path::new(CONTAINER_BASE).is_dir() && scandir.join(".s6-svscan").is_dir();
+    is_there.then(|| scandir.to_owned())
+}
+
 impl Context {
     /// Finds out what the command works on.
     pub fn new(common: &Common) -> Result<Self, Failure> {
@@ -43,6 +54,7 @@ impl Context {
             .scandir
             .clone()
             .or_else(|| variable(SCANDIR_VARIABLE).filter(|dir| !dir.is_empty()).map(PathBuf::from))
+            .or_else(container_scandir)
             .map_or_else(|| Ok(home.scandir()), std::path::absolute)
             .map_err(|error| Failure::new(Exit::Usage, format!("cannot use the scandir: {error}")))?;
         let program = std::env::current_exe().map_err(|error| {

@@ -8,20 +8,24 @@ mod applets;
 mod args;
 mod context;
 mod ears;
+mod enter;
 mod events;
 mod exit;
 mod gateway;
 mod greet;
+mod init;
 mod logs;
 mod out;
 mod profile;
 mod reconcile;
 mod status;
 mod supervise;
+mod takeover;
 mod up;
 mod wait;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -35,6 +39,9 @@ fn main() -> ExitCode {
     if let Some(code) = applets::called(&arguments) {
         return code;
     }
+    if let Some(outcome) = container_name(&arguments) {
+        return ended(outcome);
+    }
     let rest = || arguments.get(2..).unwrap_or_default().iter().cloned();
     // What the kernel, the supervisor and slots call; neither needs a command-line parser.
     match arguments.get(1).and_then(|verb| verb.to_str()) {
@@ -42,19 +49,63 @@ fn main() -> ExitCode {
         Some("service") => return gatevisor_slot::run_service(rest()),
         Some("finish") => return gatevisor_slot::run_finish(rest()),
         Some("log") => return gatevisor_logd::standalone::run(rest()),
+        Some("init") => return ended(init::run(arguments.get(2..).unwrap_or_default())),
+        Some("enter") => return ended(enter::run(arguments.get(2..).unwrap_or_default())),
+        Some("idle") => return idle(),
+        Some(takeover::NAME) => {
+            return match takeover::run() {
+                Ok(_held) => idle(),
+                Err(failure) => ended(Err(failure)),
+            };
+        }
         Some("logd") => return gatevisor_logd::daemon::main(),
         _ => {}
     }
     report_bugs();
-    let code = match Cli::try_parse_from(arguments) {
-        Ok(cli) => run(cli).unwrap_or_else(|failure| out::fail(&failure)),
+    let outcome = match Cli::try_parse_from(arguments) {
+        Ok(cli) => run(cli),
         Err(error) => {
             // Help and version go to standard output and are no error.
             let _ = error.print();
-            if error.use_stderr() { Exit::Usage as u8 } else { Exit::Done as u8 }
+            Ok(if error.use_stderr() { Exit::Usage as u8 } else { Exit::Done as u8 })
         }
     };
-    ExitCode::from(code)
+    ended(outcome)
+}
+
+/// Says why it failed, where it did, and returns the exit code.
+fn ended(outcome: Outcome) -> ExitCode {
+    ExitCode::from(outcome.unwrap_or_else(|failure| out::fail(&failure)))
+}
+
+/// Does what this program does under the names that it has in a container.
+fn container_name(arguments: &[OsString]) -> Option<Outcome> {
+    let (called_as, words) = arguments.split_first()?;
+    let name = Path::new(called_as).file_name()?;
+    match name.to_str()? {
+        env!("CARGO_PKG_NAME") => None,
+        "init" => Some(init::run(words)),
+        "tini" => Some(init::run_as_tini(words)),
+        other => {
+            let agent = enter::agent().ok()?;
+            let wrapper = agent.container.wrapper.as_deref();
+            if wrapper == Some(other) {
+                Some(enter::run(words))
+            } else if agent.name == other {
+                Some(enter::call(&agent, words))
+            } else {
+                None
+            }
+        }
+    }
+}
+
+/// Waits to be ended: a service that does nothing.
+fn idle() -> ExitCode {
+    loop {
+        // Interrupted by every signal that does not end us.
+        let _ = rustix::event::poll(&mut [], None);
+    }
 }
 
 /// Makes a panic of the command line say that it is ours, and end with the code for that.
@@ -80,6 +131,7 @@ fn run(cli: Cli) -> Outcome {
     }
     let context = Context::new(&cli.common)?;
     match cli.command {
+        Command::Init { command } => init::run(&command),
         Command::Up(options) => up::run(&context, &options),
         Command::Reconcile { dry_run } => reconcile::run(&context, dry_run),
         Command::Profile(verb) => profile::run(&context, verb),

@@ -78,6 +78,7 @@ pub fn perform(context: &Context, dry_run: bool) -> Result<Report, Failure> {
         scandir: manager.scandir(),
         interpreter: &context.program,
         container_argv: &[],
+        elsewhere: false,
         variable: &variable,
         now: Zoned::now(),
     };

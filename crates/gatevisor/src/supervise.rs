@@ -4,6 +4,7 @@
 //! neither a TOML parser nor a profile.
 
 use std::ffi::{CString, OsString};
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 
 use gatevisor_applets::svscan::Svscan;
 use gatevisor_core::restart::Rules;
-use gatevisor_init::Config;
+use gatevisor_init::{Config, Container};
 
 use crate::out;
 
@@ -21,7 +22,7 @@ const GRACE_MS: u64 = 30_000;
 /// A grace that no shutdown outlives: some weeks.
 const NEVER_MS: u64 = u32::MAX as u64;
 
-const USAGE: &str = "usage: gatevisor supervise [--grace-ms N] [--s6-timing] SCANDIR";
+const USAGE: &str = "usage: gatevisor supervise [--grace-ms N] [--s6-timing] [--comm NAME] [--command-fd N [--stop-first PREFIX]] SCANDIR [-- …]";
 
 /// Runs the supervisor on the scandir named by `arguments`.
 pub fn main(arguments: &[OsString]) -> ExitCode {
@@ -29,8 +30,12 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
         out::say(format_args!("{USAGE}"));
         return ExitCode::from(100);
     };
-    match gatevisor_init::run(config) {
-        Ok(()) => ExitCode::SUCCESS,
+    let ended = match &config.container {
+        Some(_) => gatevisor_init::run_container(config),
+        None => gatevisor_init::run(config).map(|()| 0),
+    };
+    match ended {
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             out::say(format_args!("fatal: {error}"));
             ExitCode::from(error.exit_code())
@@ -42,11 +47,22 @@ fn parse(arguments: &[OsString]) -> Option<Config> {
     let mut grace_ms = GRACE_MS;
     let mut rules = Rules::Native;
     let mut scandir = None;
+    let mut command = None;
+    let mut stop_first = Vec::new();
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         match word.to_str() {
             Some("--grace-ms") => grace_ms = words.next()?.to_str()?.parse().ok()?,
             Some("--s6-timing") => rules = Rules::S6,
+            Some("--comm") => {
+                let name = CString::new(words.next()?.as_bytes()).ok()?;
+                // Whoever looks for the name sees another one; nothing else depends on it.
+                let _ = rustix::thread::set_name(&name);
+            }
+            Some("--command-fd") => command = Some(unpacked(words.next()?.to_str()?.parse().ok()?)?),
+            Some("--stop-first") => stop_first = words.next()?.as_bytes().to_vec(),
+            // What follows is for those who look at our command line.
+            Some("--") => break,
             _ if scandir.is_none() => scandir = Some(PathBuf::from(word)),
             _ => return None,
         }
@@ -57,7 +73,20 @@ fn parse(arguments: &[OsString]) -> Option<Config> {
         grace_ms,
         environment: environment(),
         program: std::env::current_exe().ok()?,
+        container: command.map(|command| Container { command, stop_first }),
     })
+}
+
+/// Returns the words of a command as they are handed to the supervisor: in a file without a name, because what stands
+/// on a command line can be seen and is taken for something else.
+pub fn packed(words: &[OsString]) -> Vec<u8> {
+    words.iter().flat_map(|word| [word.as_bytes(), b"\0"].concat()).collect()
+}
+
+fn unpacked(number: i32) -> Option<Vec<CString>> {
+    let mut bytes = Vec::new();
+    std::fs::File::from(gatevisor_sys::process::adopt_fd(number).ok()?).read_to_end(&mut bytes).ok()?;
+    bytes.split_inclusive(|&b| b == 0).map(|word| CString::from_vec_with_nul(word.to_vec()).ok()).collect()
 }
 
 /// Supervises a scandir as `s6-svscan` was asked to, and returns the exit code.
@@ -77,6 +106,7 @@ pub fn svscan(asked: &Svscan) -> u8 {
         grace_ms: NEVER_MS,
         environment: environment(),
         program,
+        container: None,
     };
     let ready = || {
         if let Some(notify) = notify {

@@ -45,6 +45,7 @@ impl<'a> Boot<'a> {
             scandir: self.world.manager.scandir(),
             interpreter: &interpreter(),
             container_argv: &self.argv,
+            elsewhere: false,
             variable: &variable,
             now: "2026-07-20T12:00:00+02:00[Europe/Berlin]".parse::<Zoned>().unwrap(),
         };
@@ -248,6 +249,7 @@ fn a_slot_that_cannot_be_made_is_a_skipped_profile() {
         scandir: world.manager.scandir(),
         interpreter: Path::new("relative/gatevisor"),
         container_argv: &[],
+        elsewhere: false,
         variable: &variable,
         now: Zoned::now(),
     };

@@ -9,8 +9,11 @@
 #![forbid(unsafe_code)]
 
 mod broadcast;
+mod command;
 mod directory;
+mod kill;
 mod logging;
+mod noexec;
 mod perform;
 mod reap;
 mod refusals;
@@ -28,6 +31,8 @@ use std::path::PathBuf;
 use gatevisor_core::restart::Rules;
 use gatevisor_sys::Errno;
 
+pub use command::Container;
+
 /// What a supervisor is told at its start.
 #[derive(Debug)]
 pub struct Config {
@@ -41,6 +46,8 @@ pub struct Config {
     pub environment: Vec<CString>,
     /// The absolute path of this program: interpreters of slots name it, and log daemons run it.
     pub program: PathBuf,
+    /// What makes this the first process of a container; none elsewhere.
+    pub container: Option<Container>,
 }
 
 /// Why supervision could not begin.
@@ -77,6 +84,17 @@ impl StartError {
 /// The calling process must have one thread. It becomes the reaper of everything below it.
 pub fn run(config: Config) -> Result<(), StartError> {
     run_then(config, || ())
+}
+
+/// Does what [`run`] does as the first process of a container, and returns the container's exit code.
+///
+/// The command that [`Config::container`] names gets the terminal, if standard input is one.
+pub fn run_container(config: Config) -> Result<u8, StartError> {
+    command::give_up_terminal();
+    let mut supervisor = supervisor::Supervisor::new(config)?;
+    supervisor.run();
+    supervisor.become_finish();
+    Ok(supervisor.exit_code())
 }
 
 /// Does what [`run`] does, and calls `ready` once the scandir is locked and commands are obeyed.

@@ -15,7 +15,7 @@ use gatevisor_sys::{Errno, socket};
 use gatevisor_wire::Pid;
 use gatevisor_wire::wait::WaitStatus;
 use rustix::event::epoll;
-use rustix::process::{Signal, kill_process};
+use rustix::process::Signal;
 
 use crate::shutdown::Stage;
 use crate::supervisor::{Source, Supervisor, Timer};
@@ -321,7 +321,7 @@ impl Supervisor {
         for daemon in &mut self.logging.daemons {
             daemon.chances_used = LAST_CHANCES;
             if let Some(pid) = daemon.process.and_then(|pid| rustix::process::Pid::from_raw(pid.get())) {
-                let _ = kill_process(pid, Signal::KILL);
+                crate::kill::kill(pid, Signal::KILL, false);
             }
         }
     }

@@ -16,10 +16,12 @@ use gatevisor_wire::wait::WaitStatus;
 use gatevisor_wire::{Pid, files, signal};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, statat, unlinkat};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Signal, kill_process, kill_process_group};
+use rustix::process::Signal;
 
 use crate::broadcast::broadcast;
 use crate::directory;
+use crate::kill::kill;
+use crate::noexec;
 use crate::service::{Id, OnItsWay, ReadinessPipe, Role, Service};
 use crate::settings;
 use crate::supervisor::{Source, Supervisor};
@@ -40,8 +42,7 @@ fn send(ours: &HashMap<Pid, Id>, pid: Pid, number: u8, group: bool) {
     else {
         return;
     };
-    // ESRCH: it is a zombie group already; the death is on its way to us.
-    let _ = if group { kill_process_group(pid, signal) } else { kill_process(pid, signal) };
+    kill(pid, signal, group);
 }
 
 impl Supervisor {
@@ -169,10 +170,11 @@ impl Supervisor {
             (Role::Logger, Some(reader)) => (reader.as_fd(), None),
             (Role::Main | Role::Logger, None) => (self.null.as_fd(), None),
         };
+        let (program, argv) = noexec::program(&service.dir, c"run", vec![service.argument()]);
         let starting = spawn::start(Command {
             directory: service.dir.as_fd(),
-            program: c"./run",
-            argv: vec![c"run".to_owned(), service.argument()],
+            program: &program,
+            argv,
             environment: Rc::clone(&self.environment),
             stdin,
             stdout,
@@ -279,16 +281,13 @@ impl Supervisor {
         let signal = how.signal().unwrap_or(0);
         let timeout_ms = settings::timeout_finish_ms(&service.dir, &service.name());
         let text = |number: String| CString::new(number).unwrap_or_default();
+        let arguments =
+            vec![text(code.to_string()), text(signal.to_string()), service.argument(), text(pid.to_string())];
+        let (program, argv) = noexec::program(&service.dir, c"finish", arguments);
         let started = spawn::start(Command {
             directory: service.dir.as_fd(),
-            program: c"./finish",
-            argv: vec![
-                c"finish".to_owned(),
-                text(code.to_string()),
-                text(signal.to_string()),
-                service.argument(),
-                text(pid.to_string()),
-            ],
+            program: &program,
+            argv,
             environment: Rc::clone(&self.environment),
             stdin: self.null.as_fd(),
             stdout: match service.role {

@@ -36,6 +36,9 @@ impl Supervisor {
     }
 
     fn buried(&mut self, pid: Pid, how: WaitStatus) {
+        if self.command_ended(pid, how) {
+            return;
+        }
         if let Some(&id) = self.pids.get(&pid) {
             // Whether it reached its program, and said that it is ready, comes before its death.
             if let Some(process) = self.services.get_mut(id).and_then(|service| service.on_its_way.as_mut()) {

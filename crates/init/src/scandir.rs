@@ -234,6 +234,11 @@ impl Supervisor {
         self.watch.pending.extend(names);
     }
 
+    /// Returns whether a scan has not looked at every name yet.
+    pub(crate) fn has_pending_scan(&self) -> bool {
+        !self.watch.pending.is_empty()
+    }
+
     fn identity(&self, name: &[u8]) -> Option<Identity> {
         let stat = statat(&self.scandir, name, AtFlags::empty()).ok()?;
         FileType::from_raw_mode(stat.st_mode).is_dir().then(|| directory::identity(&stat))

@@ -1,12 +1,13 @@
 //! Going down in order: services, then what they left behind, the logs, and whatever else is below us.
 //!
-//! Every stage ends with an event, never after a fixed pause; the grace only bounds it. No wish is
+//! Where a command is, services of a certain kind go before it and the others after it. Every stage ends with an event, never after a fixed pause; the grace only bounds it. No wish is
 //! written: a container that stops still wants what it wanted.
 
 use gatevisor_core::{Event, Tick};
-use rustix::process::{Pid, Signal, getpid, kill_process};
+use rustix::process::{Pid, Signal, getpid};
 
-use crate::service::{Role, Service};
+use crate::kill::kill;
+use crate::service::{Id, Role, Service};
 use crate::supervisor::{Supervisor, Timer};
 use crate::talk::say;
 
@@ -20,6 +21,10 @@ const AGAIN_MS: u64 = 5000;
 pub(crate) enum Stage {
     /// Not begun.
     Running,
+    /// The services that go before the command are going down.
+    First,
+    /// The command is told to end.
+    Command,
     /// The services are going down, each with its logger after it.
     Services,
     /// The services are down. Loggers read what is left, up to the end of their pipes.
@@ -39,16 +44,50 @@ impl Supervisor {
             self.lose_patience();
             return;
         }
-        self.stage = Stage::Services;
-        self.wake_at(Tick(self.now.tick.0.saturating_add(self.config.grace_ms)), Timer::Shutdown);
+        let now = self.now.tick.0;
+        self.wake_at(Tick(now.saturating_add(self.config.grace_ms)), Timer::Shutdown);
         self.forget_pending_scan();
         let running = self.pids.len();
         say!("stopping ({running} {} running)", if running == 1 { "process" } else { "processes" });
+        if self.config.container.is_none() {
+            self.stage = Stage::Services;
+            self.stop_services(|_| true);
+            return;
+        }
+        self.stage = Stage::First;
+        // What comes after them shall be asked as well before everything is killed.
+        let alone = self.config.grace_ms.saturating_sub(self.config.grace_ms / 4);
+        self.wake_at(Tick(now.saturating_add(alone)), Timer::Hurry);
+        let ids = self.first();
+        self.stop_services(|id| ids.contains(&id));
+    }
+
+    /// Returns the services that are stopped before the command.
+    fn first(&self) -> Vec<Id> {
+        let prefix = self.config.container.as_ref().map(|container| container.stop_first.as_slice());
+        let is_first = |id: &Id| {
+            let service = self.services.get(*id).filter(|service| service.role == Role::Main);
+            service.zip(prefix).is_some_and(|(service, prefix)| service.slot.starts_with(prefix))
+        };
+        self.services.ids().into_iter().filter(is_first).collect()
+    }
+
+    /// Tells the services that `which` picks to go down. A logger ends after its service, when it has read everything.
+    fn stop_services(&mut self, which: impl Fn(Id) -> bool) {
         for id in self.services.ids() {
-            // A logger ends after its service, when it has read everything.
-            if self.services.get(id).is_some_and(|s| s.role == Role::Main) {
+            if which(id) && self.services.get(id).is_some_and(|s| s.role == Role::Main) {
                 self.step(id, Event::Shutdown);
             }
+        }
+    }
+
+    /// Waits no longer for those that go first, and tells everything else to end.
+    pub(crate) fn hurry(&mut self) {
+        if matches!(self.stage, Stage::First | Stage::Command) {
+            self.stage = Stage::Services;
+            self.stop_command();
+            let told = self.first();
+            self.stop_services(|id| !told.contains(&id));
         }
     }
 
@@ -72,8 +111,10 @@ impl Supervisor {
 
     /// The grace is over, or somebody insists: kills what is in the way.
     pub(crate) fn lose_patience(&mut self) {
+        self.hurry();
+        self.impatient = true;
         match self.stage {
-            Stage::Running | Stage::Over => return,
+            Stage::Running | Stage::Over | Stage::First | Stage::Command => return,
             Stage::Services | Stage::Loggers => {
                 let names: Vec<String> = self
                     .services
@@ -85,6 +126,7 @@ impl Supervisor {
                 if !names.is_empty() {
                     say!("killing what did not stop in time: {}", names.join(", "));
                 }
+                self.kill_command();
                 for id in self.services.ids() {
                     self.step(id, Event::KillNow);
                 }
@@ -100,7 +142,15 @@ impl Supervisor {
 
     /// Moves on to the next stage when the present one is complete; returns whether all are.
     pub(crate) fn is_over(&mut self) -> bool {
-        if self.stage == Stage::Services && !self.services.has(Role::Main) {
+        if self.stage == Stage::First && self.first().is_empty() {
+            self.stage = Stage::Command;
+            self.stop_command();
+        }
+        if self.stage == Stage::Command && !self.has_command() {
+            self.stage = Stage::Services;
+            self.stop_services(|_| true);
+        }
+        if self.stage == Stage::Services && !self.services.has(Role::Main) && !self.has_command() {
             self.stage = Stage::Loggers;
             if !self.slots.is_empty() {
                 // What a service left behind may hold its log pipe, and the logger waits for the end of that.
@@ -114,7 +164,9 @@ impl Supervisor {
         }
         if self.stage == Stage::Logs && !self.has_log_daemons() {
             self.stage = Stage::Strays;
-            self.end_orphans(Signal::TERM);
+            // Where the grace is over, they have none either: the container would be killed as a whole.
+            let late = self.config.container.is_some() && self.impatient;
+            self.end_orphans(if late { Signal::KILL } else { Signal::TERM });
             self.wake_at(self.now.tick.after(STRAY_GRACE_MS), Timer::Shutdown);
             // Notices at once when there is none.
             self.reap();
@@ -142,9 +194,12 @@ impl Supervisor {
             };
             // A script may be what asked for the end; it has until everything else is down.
             let is_script = self.stage != Stage::Strays && self.doomed.contains_key(&known);
-            let is_known = is_script || self.pids.contains_key(&known) || self.is_log_daemon(known);
+            let is_known = is_script
+                || self.is_command(known)
+                || self.pids.contains_key(&known)
+                || self.is_log_daemon(known);
             if !is_known && parent_of(pid) == Some(ours) {
-                let _ = kill_process(pid, signal);
+                kill(pid, signal, false);
             }
         }
     }

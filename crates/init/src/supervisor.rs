@@ -20,6 +20,7 @@ use gatevisor_wire::tai::Tai64n;
 use rustix::event::{Timespec, epoll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
+use crate::command::Command;
 use crate::directory::{self, Owners};
 use crate::logging::Logging;
 use crate::scandir::{Slots, Watch};
@@ -87,6 +88,8 @@ pub(crate) enum Timer {
     Service(Id),
     LogDaemon(u32),
     Orphans,
+    /// The services that are stopped first have had their time alone.
+    Hurry,
     Shutdown,
 }
 
@@ -124,6 +127,9 @@ pub(crate) struct Supervisor {
     pub(crate) readiness_pipes: Rc<Cell<usize>>,
     pub(crate) logging: Logging,
     pub(crate) stage: Stage,
+    pub(crate) command: Command,
+    /// The grace of the shutdown is over, or somebody insisted.
+    pub(crate) impatient: bool,
     pub(crate) now: Moment,
     effects: Effects,
     seed: u64,
@@ -175,10 +181,8 @@ impl Supervisor {
             .map_err(failed("becoming the reaper of orphans"))?;
         let open_files = raise_open_files();
         let scandir = directory::make_scandir(&config.scandir).map_err(failed("opening the directory"))?;
-        match rustix::fs::mkdirat(&scandir, files::SVSCAN, Mode::from_raw_mode(0o700)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(failed("making .s6-svscan")(errno)),
-        }
+        or_there(rustix::fs::mkdirat(&scandir, files::SVSCAN, Mode::from_raw_mode(0o700)))
+            .map_err(failed("making .s6-svscan"))?;
         let svscan = file::open_directory(&scandir, files::SVSCAN).map_err(failed("opening .s6-svscan"))?;
         let scan_lock = file::lock_with_mode(&svscan, "lock", Mode::from_raw_mode(0o600))
             .map_err(failed("locking"))?
@@ -225,6 +229,8 @@ impl Supervisor {
             readiness_pipes: Rc::default(),
             logging: Logging::default(),
             stage: Stage::Running,
+            command: Command::default(),
+            impatient: false,
             now,
             effects: Effects::new(),
             seed: now.tick.0 ^ u64::from(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs()),
@@ -277,6 +283,10 @@ impl Supervisor {
     pub(crate) fn run(&mut self) {
         self.scan_all();
         while !self.is_over() {
+            if self.command_is_due() {
+                self.start_command();
+                continue;
+            }
             self.turn();
         }
     }
@@ -386,6 +396,7 @@ impl Supervisor {
                 }
                 Timer::LogDaemon(number) => self.start_log_daemon(number),
                 Timer::Orphans => self.kill_orphans(),
+                Timer::Hurry => self.hurry(),
                 Timer::Shutdown => self.lose_patience(),
             }
         }
@@ -395,9 +406,17 @@ impl Supervisor {
         while let Ok(Some(signal)) = self.signals.next() {
             match signal {
                 signal::SIGCHLD => {}
-                other if self.divert(other) => {}
+                other if self.divert(other) || self.forward(other) => {}
                 signal::SIGHUP => self.scan_all(),
-                signal::SIGTERM | signal::SIGINT => self.begin_shutdown(),
+                signal::SIGTERM | signal::SIGINT => {
+                    self.asked_to_stop(signal);
+                    self.begin_shutdown();
+                }
+                // What LXC and power buttons say.
+                signal::SIGPWR if self.config.container.is_some() => {
+                    self.asked_to_stop(signal::SIGTERM);
+                    self.begin_shutdown();
+                }
                 signal::SIGQUIT => self.quit(),
                 signal::SIGALRM => self.scan(),
                 signal::SIGABRT => self.abandon(),
@@ -447,6 +466,11 @@ impl Supervisor {
             Ok(_) | Err(_) => service.readiness = None,
         }
     }
+}
+
+/// Takes it as done where what should be made was there already.
+fn or_there(made: Result<(), Errno>) -> Result<(), Errno> {
+    if made == Err(Errno::EXIST) { Ok(()) } else { made }
 }
 
 /// Raises the limit of open files as far as allowed and returns what it was.

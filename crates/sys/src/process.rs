@@ -78,6 +78,13 @@ pub fn forget_inherited_fds() {
     raw::close_on_exec_from(3);
 }
 
+/// Gives up the controlling terminal of this process, if it has one.
+///
+/// Where it leads the session, the kernel hangs up on the foreground processes; none is refused.
+pub fn give_up_terminal() {
+    raw::give_up_terminal();
+}
+
 /// Takes the ownership of the inherited descriptor `number` and makes it close-on-exec.
 ///
 /// # Errors

@@ -347,6 +347,13 @@ pub(crate) fn close_on_exec_from(first: u32) {
     unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
 }
 
+/// Gives up the controlling terminal, if there is one.
+pub(crate) fn give_up_terminal() {
+    // JUSTIFICATION: rustix offers the request that takes a terminal and not the one that gives it up.
+    // SAFETY: the request has no argument; on anything else than a terminal of ours it fails.
+    unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCNOTTY) };
+}
+
 /// Finds out whether a process can take a copy of the low part of a shared table of descriptors.
 ///
 /// In a process that shares its table with nobody this changes nothing.

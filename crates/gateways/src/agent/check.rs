@@ -22,7 +22,7 @@ pub struct Fault {
     pub why: String,
 }
 
-fn fault<T>(field: &'static str, why: impl Into<String>) -> Result<T, Fault> {
+pub(super) fn fault<T>(field: &'static str, why: impl Into<String>) -> Result<T, Fault> {
     Err(Fault { field, why: why.into() })
 }
 
@@ -37,6 +37,7 @@ pub(super) fn check(agent: &AgentDefinition) -> Result<(), Fault> {
     variable("home-variable", &agent.home_variable())?;
     profile(agent)?;
     gateway(agent)?;
+    super::container::check(&agent.container)?;
     templates(agent)
 }
 
@@ -132,7 +133,7 @@ fn templates(agent: &AgentDefinition) -> Result<(), Fault> {
     Ok(())
 }
 
-fn variable(field: &'static str, name: &str) -> Result<(), Fault> {
+pub(super) fn variable(field: &'static str, name: &str) -> Result<(), Fault> {
     let ok = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if ok { Ok(()) } else { fault(field, format!("`{name}` is not the name of an environment variable")) }
@@ -153,7 +154,7 @@ fn file_name(field: &'static str, name: &str) -> Result<(), Fault> {
     }
 }
 
-fn below(field: &'static str, path: &str) -> Result<(), Fault> {
+pub(super) fn below(field: &'static str, path: &str) -> Result<(), Fault> {
     let plain = |part| matches!(part, Component::Normal(_));
     if !path.is_empty() && Path::new(path).components().all(plain) {
         Ok(())

@@ -9,6 +9,7 @@
 //! **Source:** DESIGN.md, *The agent definition*; SLOT-4.
 
 mod check;
+mod container;
 mod template;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use crate::exit;
 use crate::files::{ReadError, read_bounded};
 
 pub use check::Fault;
+pub use container::{ContainerDefinition, Seed, Stale, StaticService, Step, says_yes};
 pub use template::{Blanks, TemplateError, fill};
 
 /// The definition that is used where no other is named.
@@ -210,27 +212,6 @@ pub struct PlannedStop {
 
 const fn default_ttl() -> u32 {
     60
-}
-
-/// What the command of a container says about its role at boot.
-///
-/// **Source:** REC-2, REC-11.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct ContainerDefinition {
-    /// How the path of the image's command wrapper ends; the command proper follows it.
-    pub wrapper: Option<String>,
-    /// A first word of the command that makes this a container without gateways.
-    pub no_gateways_command: Option<String>,
-    /// The beginning of a command that asked for a gateway before there was a supervisor.
-    #[serde(default)]
-    pub legacy_command: Vec<String>,
-    /// A word in that command that declines the supervisor.
-    pub decline_flag: Option<String>,
-    /// A variable that, when true, declines the supervisor.
-    pub decline_variable: Option<String>,
-    /// What a state file made for such a command says it comes from.
-    pub migrated_from: Option<String>,
 }
 
 /// Why there is no agent definition.

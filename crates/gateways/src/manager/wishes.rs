@@ -82,8 +82,11 @@ impl ScandirManager {
         if running { Ok(recorded) } else { Err(self.no_supervisor(name, desired)) }
     }
 
-    /// Says to a gateway that the signal it is about to get is meant, where the agent knows such a thing.
-    pub(super) fn announce_stop(&self, name: &ProfileName) -> Option<String> {
+    /// Says to a gateway that the signal it is about to get is meant, where the agent knows such a thing; returns what went
+    /// wrong about it.
+    ///
+    /// **Source:** GW-5, L-2, L-3.
+    pub fn announce_stop(&self, name: &ProfileName) -> Option<String> {
         let planned = self.agent.gateway.planned_stop.as_ref()?;
         let status = self.slot(name).status().ok().filter(Status::is_up)?;
         let written = marker::write(&self.home.profile_dir(name), planned, status.pid?, Timestamp::now());

@@ -54,6 +54,20 @@ pub(super) fn execute(settings: &Settings<'_>, steps: Steps) -> Result<Report, R
     Ok(report)
 }
 
+/// Cleans up after the last life of each profile that shall run, and records it.
+pub(super) fn take_over(settings: &Settings<'_>, steps: Steps) -> Report {
+    let mut report = Report { actions: steps.actions, ..Report::default() };
+    let started = report.actions.iter().filter(|action| action.action == Verdict::Started);
+    for name in started.filter_map(|action| action.name.as_ref()) {
+        remove_stale(settings, name, &mut report.warnings);
+    }
+    if let Err(error) = boot_log::append(settings, &report.actions, &mut report.warnings) {
+        let file = &settings.agent.gateway.boot_log;
+        report.warnings.push(format!("cannot write the boot log `{file}`: {error}"));
+    }
+    report
+}
+
 fn sweep_entry(scandir: &Path, entry: &str) -> io::Result<bool> {
     let path = scandir.join(entry);
     if is_leftover(entry.as_ref()) { sweep(&path) } else { remove_tree(&path).map(|()| true) }
@@ -82,7 +96,9 @@ fn act(settings: &Settings<'_>, action: Action, warnings: &mut Vec<String>) -> A
         return action;
     };
     let up = action.action == Verdict::Started;
-    remove_stale(settings, &name, warnings);
+    if !settings.elsewhere {
+        remove_stale(settings, &name, warnings);
+    }
     let made = slots::render(settings.agent, &name, settings.interpreter, up)
         .map_err(|error| with_causes(&error))
         .and_then(|files| {

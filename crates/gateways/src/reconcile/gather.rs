@@ -53,6 +53,7 @@ pub fn gather(settings: &Settings<'_>) -> Result<(Facts, Vec<String>), Reconcile
     };
     let facts = Facts {
         role: role(agent, settings.container_argv),
+        elsewhere: settings.elsewhere,
         declined: says(&container.decline_variable, &DECLINING),
         multiplex: says(&agent.gateway.multiplex_variable, &TRUTHY),
         root_gateway: agent.default_profile.gateway,

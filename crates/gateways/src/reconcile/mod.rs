@@ -40,6 +40,8 @@ pub struct Settings<'a> {
     pub interpreter: &'a Path,
     /// The command of the container; empty outside of one.
     pub container_argv: &'a [String],
+    /// Whether the gateways of this home run elsewhere, so that none is started and nothing of theirs is touched.
+    pub elsewhere: bool,
     /// Looks up environment variables.
     pub variable: &'a dyn Fn(&str) -> Option<OsString>,
     /// The time, with the local offset that the boot log shows.
@@ -191,6 +193,19 @@ pub fn reconcile(settings: &Settings<'_>, dry_run: bool) -> Result<Report, Recon
             Report { actions: steps.actions, swept: steps.sweep, ..Report::default() }
         }
         Plan::Act(steps) => execute::execute(settings, steps)?,
+    };
+    report.warnings.splice(0..0, warnings);
+    Ok(report)
+}
+
+/// Cleans up after gateways that ran elsewhere until now, and returns which are to be started here.
+///
+/// The slots are there already, and a supervisor looks at them; nothing is sent to it.
+pub fn take_over(settings: &Settings<'_>) -> Result<Report, ReconcileError> {
+    let (facts, warnings) = gather(settings)?;
+    let mut report = match plan(&facts) {
+        Plan::NoGateways { why } => Report { skipped: Some(why), ..Report::default() },
+        Plan::Act(steps) => execute::take_over(settings, steps),
     };
     report.warnings.splice(0..0, warnings);
     Ok(report)

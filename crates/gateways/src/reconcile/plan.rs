@@ -15,6 +15,8 @@ use crate::profile::{DEFAULT, ProfileName};
 pub struct Facts {
     /// What the container is for.
     pub role: Role,
+    /// Whether the gateways of the home run in another container.
+    pub elsewhere: bool,
     /// Whether the environment declines the supervisor.
     pub declined: bool,
     /// Whether one gateway serves all profiles, so that named ones are not started at boot.
@@ -94,15 +96,31 @@ pub fn plan(facts: &Facts) -> Plan {
     let migrate = facts.root_gateway
         && facts.role == Role::LegacyGateway
         && !facts.root_state_exists
+        && !facts.elsewhere
         && !facts.declined;
     let root = facts.root_gateway.then(|| root(facts, migrate));
     let named = facts.profiles.iter().map(|profile| named(profile, facts.multiplex));
-    let actions: Vec<Action> = root.into_iter().chain(named).collect();
+    let here = |action: Action| if facts.elsewhere { left_alone(action) } else { action };
+    let actions: Vec<Action> = root.into_iter().chain(named).map(here).collect();
     let live = actions.iter().filter(|action| action.action != Verdict::Skipped);
     let kept: HashSet<String> = live.filter_map(|a| Some(a.name.as_ref()?.service_entry())).collect();
     let vanished = facts.slots.iter().filter(|slot| !kept.contains(*slot));
     let sweep = facts.leftovers.iter().chain(vanished).cloned().collect();
     Plan::Act(Steps { migrate, actions, sweep })
+}
+
+/// What would be started runs in another container, or will be started there.
+///
+/// **Source:** L-23.
+fn left_alone(action: Action) -> Action {
+    match action.action {
+        Verdict::Started => Action {
+            action: Verdict::Registered,
+            reason: Some("another container runs the gateways of this home".to_owned()),
+            ..action
+        },
+        Verdict::Registered | Verdict::Skipped => action,
+    }
 }
 
 /// The root profile always has its slot; whatever is wrong with its state file, it is down then.
@@ -180,6 +198,23 @@ mod tests {
         };
         let expected: Vec<&str> = expected.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         assert_eq!(text, expected.join("\n"));
+    }
+
+    #[test]
+    fn gateways_that_run_in_another_container_are_left_alone() {
+        let wished = Facts {
+            root: says("running"),
+            profiles: vec![profile("a", says("running")), profile("b", says("stopped"))],
+            ..facts()
+        };
+        check(
+            &Facts { elsewhere: true, ..wished },
+            "profile=default prior_state=running action=registered reason=another container runs the gateways of this home
+             profile=a prior_state=running action=registered reason=another container runs the gateways of this home
+             profile=b prior_state=stopped action=registered",
+        );
+        let legacy = Facts { role: Role::LegacyGateway, elsewhere: true, ..facts() };
+        check(&legacy, "profile=default prior_state=None action=registered");
     }
 
     #[test]

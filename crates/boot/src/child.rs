@@ -1,0 +1,98 @@
+//! Work that is done in a process of its own while this one waits, and the dead that come our way meanwhile.
+//!
+//! *Lives here:* the waiting, which a signal that asks for the end cuts short.
+//! *Does not live here:* what the process does.
+
+use std::os::fd::AsFd;
+
+use gatevisor_sys::signal::{self, SignalFd};
+use gatevisor_sys::{Errno, process};
+use gatevisor_wire::wait::WaitStatus;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
+
+/// Signals that ask for the end.
+const ENDING: [i32; 3] = [signal::SIGTERM, signal::SIGINT, signal::SIGQUIT];
+
+/// Why a piece of work has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum ChildError {
+    /// No process could be made, or waiting for it failed.
+    #[error("cannot run it in a process of its own: {0}")]
+    System(#[from] Errno),
+    /// This signal asked us to end.
+    #[error("stopped by signal {0}")]
+    Stopped(i32),
+}
+
+/// What waits for children, with all signals blocked.
+#[derive(Debug)]
+pub struct Nursery {
+    signals: SignalFd,
+    asked: Option<i32>,
+}
+
+impl Nursery {
+    /// Blocks all signals of this process, which must have one thread, and returns what hears them.
+    pub fn new() -> Result<Self, Errno> {
+        signal::block_all(&[signal::SIGCHLD])?;
+        let [a, b, c] = ENDING;
+        Ok(Self { signals: SignalFd::new(&[signal::SIGCHLD, a, b, c])?, asked: None })
+    }
+
+    /// Runs `job` in a child, with no signal blocked, and returns how that ended.
+    ///
+    /// Orphans that end meanwhile are collected too.
+    ///
+    /// # Errors
+    /// [`ChildError::Stopped`] where a signal asked for the end; the child has been told and has ended.
+    pub fn run(&mut self, job: impl FnOnce() -> i32) -> Result<WaitStatus, ChildError> {
+        self.listen();
+        if let Some(number) = self.asked {
+            return Err(ChildError::Stopped(number));
+        }
+        let child = process::fork_child(|| {
+            signal::unblock_all();
+            job()
+        })?;
+        let mut told = false;
+        loop {
+            if let Some(status) = collect(child)? {
+                return match self.asked {
+                    Some(number) => Err(ChildError::Stopped(number)),
+                    None => Ok(status),
+                };
+            }
+            poll(&mut [PollFd::new(&self.signals.as_fd(), PollFlags::IN)], None)
+                .or_else(|errno| if errno == Errno::INTR { Ok(0) } else { Err(errno) })?;
+            self.listen();
+            if self.asked.is_some() && !told {
+                told = true;
+                // Root without the capability may not; then the work ends by itself.
+                let _ = kill_process(child, Signal::TERM);
+            }
+        }
+    }
+
+    fn listen(&mut self) {
+        while let Ok(Some(number)) = self.signals.next() {
+            if ENDING.contains(&number) {
+                self.asked.get_or_insert(number);
+            }
+        }
+    }
+}
+
+/// Collects who has ended, and returns how `child` did, if it has.
+fn collect(child: Pid) -> Result<Option<WaitStatus>, Errno> {
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) if pid == child => {
+                return Ok(Some(WaitStatus::from_raw(status.as_raw())));
+            }
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Ok(None) => return Ok(None),
+            Err(errno) => return Err(errno),
+        }
+    }
+}

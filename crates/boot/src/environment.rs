@@ -1,0 +1,123 @@
+//! The container's environment on disk, one file a variable, for `with-contenv` and for hooks that add to it.
+//!
+//! *Lives here:* writing it. *Does not live here:* reading it (`with-contenv`).
+//!
+//! **Source:** ENV-1 to ENV-4, L-27.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use gatevisor_sys::file;
+use rustix::fs::{CWD, Gid, Mode, OFlags, fchmod, fchown, openat};
+
+/// One variable.
+pub type Variable = (OsString, OsString);
+
+/// Returns whether a variable can be a file.
+fn is_plain(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    !name.is_empty() && !name.starts_with(b".") && !name.contains(&b'/') && !name.contains(&b'=')
+}
+
+/// Makes the directory anew with the variables in it, readable by the group besides us.
+///
+/// What it holds are secrets as often as not, so nobody else may read it.
+pub fn dump(directory: &Path, variables: &[Variable], group: Option<u32>) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::create_dir_all(directory)?;
+    let fd = file::open_directory(CWD, directory)?;
+    share(&fd, group, if group.is_some() { 0o750 } else { 0o700 })?;
+    for (name, value) in variables.iter().filter(|(name, _)| is_plain(name)) {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = openat(&fd, name.as_os_str(), flags, Mode::from_raw_mode(0o600))?;
+        share(&made, group, if group.is_some() { 0o640 } else { 0o600 })?;
+        file::write_all(&made, &[value.as_bytes(), b"\n"].concat())?;
+    }
+    Ok(())
+}
+
+fn share(fd: impl AsFd, group: Option<u32>, mode: u32) -> io::Result<()> {
+    if let Some(gid) = group {
+        fchown(&fd, None, Some(Gid::from_raw(gid)))?;
+    }
+    Ok(fchmod(fd, Mode::from_raw_mode(mode))?)
+}
+
+/// Returns the value of a variable.
+pub fn get<'a>(variables: &'a [Variable], name: &str) -> Option<&'a OsStr> {
+    variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_os_str())
+}
+
+/// Gives a variable a value.
+pub fn set(variables: &mut Vec<Variable>, name: &str, value: impl Into<OsString>) {
+    variables.retain(|(known, _)| known != name);
+    variables.push((name.into(), value.into()));
+}
+
+/// Puts a directory at the beginning of `PATH`, unless it is there.
+pub fn prepend_path(variables: &mut Vec<Variable>, directory: &str, otherwise: &str) {
+    let path =
+        get(variables, "PATH").filter(|path| !path.is_empty()).unwrap_or(OsStr::new(otherwise)).to_owned();
+    if path.as_bytes().split(|&b| b == b':').next() != Some(directory.as_bytes()) {
+        let mut longer = OsString::from(directory);
+        longer.push(":");
+        longer.push(path);
+        set(variables, "PATH", longer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{dump, get, prepend_path, set};
+    use std::ffi::OsString;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_value_is_in_its_file_byte_for_byte_with_a_newline_after_it() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("s6/env");
+        let variables: Vec<(OsString, OsString)> =
+            [("A", "1"), ("EMPTY", ""), ("LINES", " a\nb \n"), ("../x", "no"), (".hidden", "no")]
+                .map(|(name, value)| (name.into(), value.into()))
+                .to_vec();
+        dump(&dir, &variables, None).unwrap();
+        fs::write(dir.join("OLD"), "x").unwrap();
+        dump(&dir, &variables, None).unwrap();
+        let mut names: Vec<_> = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["A", "EMPTY", "LINES"]);
+        assert_eq!(fs::read(dir.join("EMPTY")).unwrap(), b"\n");
+        assert_eq!(fs::read(dir.join("LINES")).unwrap(), b" a\nb \n\n");
+        assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(fs::metadata(dir.join("A")).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_group_may_read_it_where_there_is_one() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("env");
+        let gid = rustix::process::getegid().as_raw();
+        dump(&dir, &[("A".into(), "1".into())], Some(gid)).unwrap();
+        assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o750);
+        assert_eq!(fs::metadata(dir.join("A")).unwrap().permissions().mode() & 0o777, 0o640);
+    }
+
+    #[test]
+    fn a_directory_is_prepended_once() {
+        let mut variables = vec![("PATH".into(), "/usr/bin".into())];
+        prepend_path(&mut variables, "/command", "/bin");
+        prepend_path(&mut variables, "/command", "/bin");
+        assert_eq!(get(&variables, "PATH").unwrap(), "/command:/usr/bin");
+        set(&mut variables, "PATH", "");
+        prepend_path(&mut variables, "/command", "/bin");
+        assert_eq!(get(&variables, "PATH").unwrap(), "/command:/bin");
+    }
+}

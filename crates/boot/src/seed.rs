@@ -1,0 +1,205 @@
+//! What a home holds from its first boot on: directories, files, modes.
+//!
+//! *Lives here:* making what is missing. *Does not live here:* whose it is (`repair`).
+//!
+//! All of this is done as the agent's user, and never through a link below the home.
+//!
+//! **Source:** STG-12, STG-15 to STG-20.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use gatevisor_gateways::agent::{ContainerDefinition, Seed};
+use gatevisor_sys::file;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fchmod, mkdirat, openat, statat, unlinkat};
+use rustix::io::Errno;
+
+/// Bytes of a file that is looked at or copied, at the most.
+const MAX_BYTES: usize = 1 << 20;
+
+/// Makes what is missing in the home, and returns what was refused or failed.
+pub fn seed<'v>(
+    container: &ContainerDefinition,
+    home: &Path,
+    variable: &dyn Fn(&str) -> Option<&'v OsStr>,
+) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let root = match openat(CWD, home, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(root) => root,
+        Err(errno) => return vec![format!("cannot look into the home `{}`: {errno}", home.display())],
+    };
+    let mut tried = |path: &str, what: &str, result: Result<(), Errno>| match result {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(Errno::LOOP | Errno::NOTDIR) => complaints.push(format!(
+            "refusing to {what} `{}`: a symbolic link or a file is in the way",
+            home.join(path).display()
+        )),
+        Err(errno) => complaints.push(format!("cannot {what} `{}`: {errno}", home.join(path).display())),
+    };
+    for path in &container.directories {
+        tried(path, "make", directory(&root, path));
+    }
+    for stale in &container.stale {
+        tried(&stale.path, "remove", remove(&root, &stale.path, &stale.content));
+    }
+    for item in &container.seeds {
+        tried(&item.path, "make", plant(&root, item, variable));
+    }
+    for (path, mode) in container.mode_bits() {
+        tried(path, "set the mode of", set_mode(&root, path, mode));
+    }
+    complaints
+}
+
+/// Opens the directory that holds the last part of `path`, part by part and through no link.
+fn parent<'p>(root: &OwnedFd, path: &'p str) -> Result<(OwnedFd, &'p str), Errno> {
+    let (parents, name) = path.rsplit_once('/').map_or(("", path), |(parents, name)| (parents, name));
+    let mut at = file::open_directory(root, ".")?;
+    for part in parents.split('/').filter(|part| !part.is_empty()) {
+        at = file::open_directory(&at, part)?;
+    }
+    Ok((at, name))
+}
+
+fn directory(root: &OwnedFd, path: &str) -> Result<(), Errno> {
+    let (parent, name) = parent(root, path)?;
+    match mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
+        Err(Errno::EXIST) => file::open_directory(&parent, name).map(|_| ()),
+        other => other,
+    }
+}
+
+fn remove(root: &OwnedFd, path: &str, content: &str) -> Result<(), Errno> {
+    let (parent, name) = parent(root, path)?;
+    let mut buffer = vec![0; MAX_BYTES];
+    let found = file::read_small(&parent, name, &mut buffer)?;
+    if found.trim_ascii() == content.as_bytes() {
+        unlinkat(&parent, name, AtFlags::empty())?;
+    }
+    Ok(())
+}
+
+fn plant<'v>(root: &OwnedFd, item: &Seed, variable: &dyn Fn(&str) -> Option<&'v OsStr>) -> Result<(), Errno> {
+    let value = match &item.variable {
+        Some(name) => match variable(name).filter(|value| !value.is_empty()) {
+            Some(value) if item.equals.as_ref().is_none_or(|wanted| value == wanted.as_str()) => Some(value),
+            _ => return Ok(()),
+        },
+        None => None,
+    };
+    let bytes = match (&item.content, &item.from, value) {
+        (Some(content), _, _) => content.trim_start_matches('\n').as_bytes().to_vec(),
+        (None, Some(from), _) => match fs::read(from) {
+            Ok(bytes) if bytes.len() <= MAX_BYTES => bytes,
+            Ok(_) => return Err(Errno::FBIG),
+            Err(error) => return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+        },
+        (None, None, Some(value)) => value.as_bytes().to_vec(),
+        (None, None, None) => return Ok(()),
+    };
+    let (parent, name) = parent(root, &item.path)?;
+    match statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => {}
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_symlink() => return Err(Errno::LOOP),
+        Ok(_) => return Ok(()),
+        Err(errno) => return Err(errno),
+    }
+    let mode = Mode::from_raw_mode(item.mode_bits().unwrap_or(0o600));
+    // Whole or not at all: a file that is half there would never be made again.
+    file::replace(&parent, name, &format!(".{name}.seed"), &bytes, Mode::RUSR | Mode::WUSR)?;
+    fchmod(open_file(&parent, name)?, mode)
+}
+
+fn set_mode(root: &OwnedFd, path: &str, mode: u32) -> Result<(), Errno> {
+    let (parent, name) = parent(root, path)?;
+    fchmod(open_file(&parent, name)?, Mode::from_raw_mode(mode))
+}
+
+fn open_file(parent: impl AsFd, name: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    openat(parent, name, flags, Mode::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::seed;
+    use gatevisor_gateways::agent::{AgentDefinition, ContainerDefinition};
+    use std::ffi::OsStr;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::Path;
+
+    fn container() -> ContainerDefinition {
+        AgentDefinition::built_in().unwrap().container
+    }
+
+    fn seeded(home: &Path, set: &[(&str, &'static str)]) -> Vec<String> {
+        let lookup =
+            |name: &str| set.iter().find(|(known, _)| *known == name).map(|(_, value)| OsStr::new(*value));
+        seed(&container(), home, &lookup)
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_first_boot_makes_what_is_missing_and_a_second_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path();
+        let set =
+            [("HERMES_AUTH_JSON_BOOTSTRAP", "{\"a\":1}"), ("HERMES_GATEWAY_BOOTSTRAP_STATE", "running")];
+        assert_eq!(seeded(home, &set), [""; 0]);
+        assert!(home.join("platforms/pairing").is_dir() && home.join("logs/gateways").is_dir());
+        assert_eq!(fs::read_to_string(home.join("auth.json")).unwrap(), "{\"a\":1}");
+        assert_eq!(mode(&home.join("auth.json")), 0o600);
+        let state = home.join("gateway_state.json");
+        assert_eq!(fs::read_to_string(&state).unwrap(), "{\"gateway_state\": \"running\"}\n");
+        assert_eq!(mode(&state), 0o644);
+        fs::write(&state, "mine").unwrap();
+        assert_eq!(seeded(home, &[("HERMES_AUTH_JSON_BOOTSTRAP", "other"), set[1]]), [""; 0]);
+        assert_eq!(fs::read_to_string(&state).unwrap(), "mine");
+        assert_eq!(fs::read_to_string(home.join("auth.json")).unwrap(), "{\"a\":1}");
+    }
+
+    #[test]
+    fn a_variable_that_says_something_else_makes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let set = [("HERMES_AUTH_JSON_BOOTSTRAP", ""), ("HERMES_GATEWAY_BOOTSTRAP_STATE", "stopped")];
+        assert_eq!(seeded(dir.path(), &set), [""; 0]);
+        assert!(!dir.path().join("auth.json").exists() && !dir.path().join("gateway_state.json").exists());
+    }
+
+    #[test]
+    fn secrets_get_their_mode_and_the_old_stamp_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path();
+        for (name, content) in [(".env", "A=1"), ("config.yaml", "a: 1"), (".install_method", " docker\n")] {
+            fs::write(home.join(name), content).unwrap();
+            fs::set_permissions(home.join(name), fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        assert_eq!(seeded(home, &[]), [""; 0]);
+        assert_eq!((mode(&home.join(".env")), mode(&home.join("config.yaml"))), (0o600, 0o640));
+        assert!(!home.join(".install_method").exists());
+        fs::write(home.join(".install_method"), "docker-like").unwrap();
+        assert_eq!(seeded(home, &[]), [""; 0]);
+        assert!(home.join(".install_method").exists());
+    }
+
+    #[test]
+    fn nothing_is_made_through_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (home, outside) = (dir.path().join("home"), dir.path().join("outside"));
+        fs::create_dir(&home).unwrap();
+        fs::create_dir(&outside).unwrap();
+        symlink(&outside, home.join("platforms")).unwrap();
+        symlink(outside.join("state"), home.join("gateway_state.json")).unwrap();
+        let complaints = seeded(&home, &[("HERMES_GATEWAY_BOOTSTRAP_STATE", "running")]);
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+        let refused = complaints.iter().filter(|line| line.starts_with("refusing to make `")).count();
+        assert_eq!((refused, complaints.len()), (3, 3), "{complaints:?}");
+    }
+}

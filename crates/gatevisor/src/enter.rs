@@ -1,0 +1,190 @@
+//! The container's command, and root's calls of the agent's program: as whom, in which environment, and what it is.
+//!
+//! *Lives here:* becoming it. *Does not live here:* the rule for what arguments mean (`gatevisor_boot::route`).
+//!
+//! **Source:** BEHAVIOUR sections 15 and 16; USER-1.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use gatevisor_boot::environment::{self, Variable};
+use gatevisor_boot::{hooks, route};
+use gatevisor_gateways::agent::{AgentDefinition, says_yes};
+use gatevisor_sys::user::{self, User};
+use gatevisor_sys::{Errno, process, signal};
+use rustix::fs::{Access, access};
+
+use crate::exit::{Exit, Failure, Outcome};
+
+/// Where programs are looked for where the environment does not say.
+const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
+/// The program exists and cannot be executed.
+const NOT_EXECUTABLE: u8 = 126;
+/// The program does not exist.
+const NOT_FOUND: u8 = 127;
+
+/// Returns the agent's definition.
+pub fn agent() -> Result<AgentDefinition, Failure> {
+    AgentDefinition::load(None).map_err(|error| Failure::of(error.exit_code(), &error))
+}
+
+/// Returns the agent's home: what its variable says, else its user's.
+pub fn home(agent: &AgentDefinition, variables: &[Variable]) -> Result<PathBuf, Failure> {
+    let name = agent.home_variable();
+    if let Some(path) = environment::get(variables, &name).filter(|path| !path.is_empty()) {
+        return Ok(path.into());
+    }
+    match user::lookup(agent.user().as_bytes()) {
+        Ok(user) if user.home.starts_with(b"/") => Ok(OsString::from_vec(user.home).into()),
+        _ => Err(Failure::new(Exit::Usage, format!("no home is known; set {name}, with -e or in the image"))),
+    }
+}
+
+/// Returns the home directory of the user that services and the command run as: `user` where we are root, else ourselves.
+pub fn user_home(user: Option<&User>, home: &Path) -> OsString {
+    let found = match user {
+        Some(user) => Some(user.home.clone()),
+        None => user::lookup_uid(rustix::process::geteuid().as_raw()).ok().map(|user| user.home),
+    };
+    match found {
+        Some(path) if path.len() > 1 && path.starts_with(b"/") => OsString::from_vec(path),
+        // A user without an entry has no other place that it may write to.
+        _ => home.as_os_str().to_owned(),
+    }
+}
+
+/// Returns an error where this user, who is not root, can do nothing with the home.
+///
+/// **Source:** USER-1, USER-2.
+pub fn guard(agent: &AgentDefinition, home: &Path) -> Result<(), Failure> {
+    let ours = rustix::process::geteuid().as_raw();
+    let is_agent = user::lookup(agent.user().as_bytes()).is_ok_and(|user| user.uid == ours);
+    let writable = || match access(home, Access::WRITE_OK | Access::EXEC_OK) {
+        Err(Errno::NOENT) => std::fs::create_dir_all(home).is_ok(),
+        other => other.is_ok(),
+    };
+    if is_agent || writable() {
+        return Ok(());
+    }
+    let prefix = agent.prefix();
+    Err(Failure::new(
+        Exit::Usage,
+        format!(
+            "this container runs as uid {ours}, which may not write to the home `{}`; leave out --user and set \
+             {prefix}UID={ours} and {prefix}GID (or PUID and PGID) instead, or mount a home there that uid {ours} owns",
+            home.display()
+        ),
+    ))
+}
+
+/// `main-wrapper.sh`, which is `gatevisor enter`: becomes the container's command, as the agent's user.
+pub fn run(words: &[OsString]) -> Outcome {
+    let agent = agent()?;
+    let mut variables: Vec<Variable> = std::env::vars_os().collect();
+    let home = home(&agent, &variables)?;
+    if rustix::process::geteuid().is_root() {
+        become_agent(&agent)?;
+    } else {
+        guard(&agent, &home)?;
+    }
+    environment::set(&mut variables, "HOME", user_home(None, &home));
+    environment::set(&mut variables, &agent.home_variable(), home);
+    let path = environment::get(&variables, "PATH").map_or(DEFAULT_PATH, OsStrExt::as_bytes).to_vec();
+    let command = route::route(&agent, words, |name| is_program(name, &path));
+    Err(become_program(&command, &variables))
+}
+
+/// The agent's name as a program: becomes the agent's program, as the agent's user unless root insists on itself.
+///
+/// **Source:** SH-1, SH-2.
+pub fn call(agent: &AgentDefinition, words: &[OsString]) -> Outcome {
+    let Some(program) = &agent.container.program else {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("the definition of `{}` names no program", agent.name),
+        ));
+    };
+    let mut variables: Vec<Variable> = std::env::vars_os().collect();
+    let keep = agent.container.keep_root_variable.as_deref();
+    let keep = keep.and_then(|name| environment::get(&variables, name)?.to_str()).is_some_and(says_yes);
+    if rustix::process::geteuid().is_root() && !keep {
+        let user = become_agent(agent).map_err(|failure| Failure { code: NOT_EXECUTABLE, ..failure })?;
+        environment::set(&mut variables, "HOME", OsString::from_vec(user.home));
+    }
+    let command: Vec<OsString> =
+        std::iter::once(OsString::from(program)).chain(words.iter().cloned()).collect();
+    Err(become_program(&command, &variables))
+}
+
+fn become_agent(agent: &AgentDefinition) -> Result<User, Failure> {
+    let user =
+        user::lookup(agent.user().as_bytes()).map_err(|error| Failure::of(Exit::System as u8, &error))?;
+    user::assume(&user).map_err(|errno| {
+        let hint = "it needs the capabilities SETUID and SETGID; or start the container as that user";
+        Failure::new(Exit::System, format!("cannot become user `{}`: {errno}; {hint}", agent.user()))
+    })?;
+    Ok(user)
+}
+
+/// Returns whether a name is a program in one of the directories.
+fn is_program(name: &OsStr, path: &[u8]) -> bool {
+    path.split(|&b| b == b':').any(|directory| {
+        let candidate = Path::new(OsStr::from_bytes(directory)).join(name);
+        candidate.is_file() && access(&candidate, Access::EXEC_OK).is_ok()
+    })
+}
+
+fn become_program(command: &[OsString], variables: &[Variable]) -> Failure {
+    let Some(program) = command.first() else {
+        return Failure::new(Exit::Usage, "there is no command; name one after the image");
+    };
+    let words: Result<Vec<CString>, _> = command.iter().map(|word| CString::new(word.as_bytes())).collect();
+    let (Ok(words), Ok(block)) = (words, hooks::block(variables)) else {
+        return Failure::new(Exit::System, "an argument or a variable holds a NUL byte");
+    };
+    let path = environment::get(variables, "PATH").map_or(DEFAULT_PATH, OsStrExt::as_bytes);
+    // Rust programs ignore it, and whoever comes next does not expect that.
+    signal::restore(signal::SIGPIPE);
+    let errno = if program.is_empty() { Errno::NOENT } else { process::exec_search(&words, &block, path) };
+    let code = if errno == Errno::NOENT { NOT_FOUND } else { NOT_EXECUTABLE };
+    Failure { message: format!("cannot execute `{}`: {errno}", program.display()), code }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{guard, is_program, user_home};
+    use gatevisor_gateways::agent::AgentDefinition;
+    use gatevisor_sys::user::User;
+    use std::ffi::OsStr;
+    use std::path::Path;
+
+    #[test]
+    fn a_program_is_an_executable_file_on_the_path() {
+        assert!(is_program(OsStr::new("sh"), b"/nonexistent:/bin"));
+        assert!(!is_program(OsStr::new("sh"), b"/nonexistent"));
+        assert!(!is_program(OsStr::new("passwd"), b"/etc"), "not executable");
+        assert!(!is_program(OsStr::new("init.d"), b"/etc"), "a directory");
+    }
+
+    #[test]
+    fn a_user_without_a_home_uses_the_agents() {
+        let user =
+            |home: &str| User { uid: 7, gid: 7, name: b"u".to_vec(), home: home.into(), groups: vec![7] };
+        assert_eq!(user_home(Some(&user("/opt/data")), Path::new("/h")), "/opt/data");
+        assert_eq!(user_home(Some(&user("/")), Path::new("/h")), "/h");
+        assert_eq!(user_home(Some(&user("")), Path::new("/h")), "/h");
+    }
+
+    #[test]
+    fn whoever_may_write_to_the_home_is_let_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let agent = AgentDefinition::built_in().unwrap();
+        assert!(guard(&agent, &dir.path().join("made/here")).is_ok());
+        let refused = guard(&agent, Path::new("/proc/nothing/here")).unwrap_err();
+        for word in ["HERMES_UID=", "HERMES_GID", "PUID", "PGID", "/proc/nothing/here"] {
+            assert!(refused.message.contains(word), "{word}: {}", refused.message);
+        }
+        assert_eq!(refused.code, 100);
+    }
+}

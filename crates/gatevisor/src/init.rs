@@ -1,0 +1,558 @@
+//! `gatevisor init`, which is `/init`: the first process of a container.
+//!
+//! *Lives here:* the order of the boot; then this process becomes the supervisor, with the same process number.
+//! *Does not live here:* the steps of the boot (`gatevisor-boot`), and what happens after it (`gatevisor-init`).
+//!
+//! **Source:** BEHAVIOUR sections 2 to 4.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use gatevisor_boot::child::{ChildError, Nursery};
+use gatevisor_boot::environment::{self, Variable};
+use gatevisor_boot::places::{self, Places};
+use gatevisor_boot::repair::Repair;
+use gatevisor_boot::{accounts, hooks, route, seed, services, volume};
+use gatevisor_gateways::agent::{AgentDefinition, StaticService, Step};
+use gatevisor_gateways::profile::{Home, SERVICE_PREFIX};
+use gatevisor_gateways::reconcile::{Role, Settings, reconcile, role};
+use gatevisor_sys::signal;
+use gatevisor_sys::user::{self, User};
+use gatevisor_sys::{file, process};
+use jiff::Zoned;
+use rustix::fs::MemfdFlags;
+
+use crate::enter::{self, guard};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::{out, supervise, takeover};
+
+/// The name that the agent's command line looks for in the first process.
+///
+/// **Source:** DET-1.
+const COMM: &str = "s6-svscan";
+/// Where the tools of s6 are.
+const TOOLS: &str = "/command";
+/// Where programs are where nobody says.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Seconds from the request to stop until everything is killed.
+const GRACE_VARIABLE: &str = "GATEVISOR_GRACE";
+/// An engine kills the container ten seconds after its request, and what is left needs some of them.
+const GRACE_MS: u64 = 8000;
+/// What s6-overlay does when a hook fails; `2` is to stop.
+const FAILING_VARIABLE: &str = "S6_BEHAVIOUR_IF_STAGE2_FAILS";
+/// Where the scandir is, for clients that cannot know.
+pub const SCANDIR_VARIABLE: &str = "S6_PROFILE_GATEWAY_SCANDIR";
+/// Where run-time files are.
+const RUN: &str = "/run";
+
+/// Boots the container and becomes its supervisor; returns only why that failed.
+///
+/// `words` are the container's arguments, the entry point itself not among them.
+pub fn run(words: &[OsString]) -> Outcome {
+    let words = match words {
+        [dashes, rest @ ..] if dashes == "--" => rest,
+        all => all,
+    };
+    let stopped = |number: i32| Ok(u8::try_from(number).unwrap_or(0).saturating_add(128));
+    match Boot::new(words).and_then(Boot::perform) {
+        Ok(failure) | Err(Stop::Failed(failure)) => Err(failure),
+        Err(Stop::Signal(number)) => stopped(number),
+    }
+}
+
+/// Runs as tini would be run: its own options mean nothing here.
+///
+/// **Source:** TINI-1.
+pub fn run_as_tini(words: &[OsString]) -> Outcome {
+    match route::without_tini_options(words) {
+        [first, rest @ ..] if first == "/init" => run(rest),
+        rest => run(rest),
+    }
+}
+
+/// Why the boot ended.
+enum Stop {
+    Failed(Failure),
+    /// This signal asked for it.
+    Signal(i32),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<ChildError> for Stop {
+    fn from(error: ChildError) -> Self {
+        match error {
+            ChildError::Stopped(number) => Self::Signal(number),
+            ChildError::System(errno) => Failure::new(Exit::System, format!("cannot boot: {errno}")).into(),
+        }
+    }
+}
+
+struct Boot<'a> {
+    agent: AgentDefinition,
+    words: &'a [OsString],
+    program: PathBuf,
+    home: PathBuf,
+    variables: Vec<Variable>,
+    nursery: Nursery,
+    /// The agent's user, where this process is root.
+    user: Option<User>,
+    /// What says that the gateways of the home run here; held as long as this process lives.
+    lock: Option<OwnedFd>,
+}
+
+impl<'a> Boot<'a> {
+    fn new(words: &'a [OsString]) -> Result<Self, Stop> {
+        let system = |what: String| Failure::new(Exit::System, what);
+        let nursery =
+            Nursery::new().map_err(|errno| system(format!("cannot listen for signals: {errno}")))?;
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+        let agent = enter::agent()?;
+        let mut variables: Vec<Variable> = std::env::vars_os().collect();
+        let program = std::env::current_exe()
+            .map_err(|error| system(format!("cannot find this program's own file: {error}")))?;
+        let home = enter::home(&agent, &variables)?;
+        environment::set(&mut variables, &agent.home_variable(), home.clone());
+        environment::prepend_path(&mut variables, TOOLS, DEFAULT_PATH);
+        if environment::get(&variables, "HOME").is_none_or(OsStr::is_empty) {
+            environment::set(&mut variables, "HOME", "/root");
+        }
+        Ok(Self { agent, words, program, home, variables, nursery, user: None, lock: None })
+    }
+
+    /// Does everything in order; returns why the last step, becoming the supervisor, failed.
+    fn perform(mut self) -> Result<Failure, Stop> {
+        if !rustix::process::getpid().is_init() {
+            out::warn(
+                "not PID 1, so the agent's own command line does not see this supervisor; gateways are supervised, \
+                 and the requested command will still run",
+            );
+        }
+        if rustix::process::geteuid().is_root() {
+            self.user = Some(self.accounts()?);
+        } else {
+            guard(&self.agent, &self.home)?;
+        }
+        let places = self.places()?;
+        environment::dump(&places.environment, &self.variables, self.user.as_ref().map(|user| user.gid))
+            .map_err(|error| {
+                let path = places.environment.display();
+                Failure::new(Exit::System, format!("cannot write the environment to `{path}`: {error}"))
+            })?;
+        places::mark();
+        self.repair()?;
+        self.seed()?;
+        self.hooks(&places)?;
+        self.slots(&places)?;
+        Ok(self.become_supervisor(&places))
+    }
+
+    fn variable(&self, name: &str) -> Option<&OsStr> {
+        environment::get(&self.variables, name)
+    }
+
+    /// Gives the agent's user the ids that are asked for, and the groups of devices; returns it.
+    fn accounts(&self) -> Result<User, Stop> {
+        let name = self.agent.user();
+        let look = || {
+            user::lookup(name.as_bytes()).map_err(|error| {
+                let hint =
+                    format!("{error}; the image needs that user, or another one in its agent definition");
+                Failure::new(Exit::System, hint)
+            })
+        };
+        let before = look()?;
+        let prefix = self.agent.prefix();
+        let asked = |own: &str, alias: &str| {
+            let set = |name: &str| self.variable(name).filter(|value| !value.is_empty());
+            set(&format!("{prefix}{own}"))
+                .or_else(|| set(alias))
+                .and_then(OsStr::to_str)
+                .and_then(accounts::wanted_id)
+        };
+        let uid = asked("UID", "PUID").unwrap_or(before.uid);
+        let gid = asked("GID", "PGID").unwrap_or(before.gid);
+        edit("/etc/group", |text| accounts::with_group(text, name, gid));
+        if edit("/etc/passwd", |text| accounts::with_user(text, name, uid, gid)) {
+            out::line(format_args!(
+                "init: user {name}: changed from {}:{} to {uid}:{gid}",
+                before.uid, before.gid
+            ))?;
+        }
+        for (gid, fallback) in accounts::device_groups() {
+            edit("/etc/group", |text| accounts::with_member(text, name, gid, fallback));
+        }
+        Ok(look()?)
+    }
+
+    /// Makes the run-time directories; an unprivileged user who may not use the usual ones gets some of its own.
+    fn places(&mut self) -> Result<Places, Stop> {
+        let usual = Places::below(Path::new(RUN));
+        let error = match usual.make(self.user.as_ref()) {
+            Ok(()) => return Ok(usual),
+            Err(error) => error,
+        };
+        let failed = |error: std::io::Error| {
+            let hint = "on a read-only root file system add `--tmpfs /run --tmpfs /tmp`";
+            Failure::new(Exit::System, format!("cannot make the run-time files in `{RUN}`: {error}; {hint}"))
+        };
+        if self.user.is_some() {
+            return Err(failed(error).into());
+        }
+        let own = Places::below(&places::fallback(&std::env::temp_dir()).map_err(failed)?);
+        own.make(None).map_err(failed)?;
+        out::warn(&format!(
+            "cannot use `{RUN}`: {error}; run-time files are in `{}`, where the agent's own command line does not look",
+            own.root.display()
+        ));
+        environment::set(&mut self.variables, SCANDIR_VARIABLE, own.scandir.clone());
+        Ok(own)
+    }
+
+    /// Makes the home and gives it, and what the agent uses in it, to the agent.
+    fn repair(&mut self) -> Result<(), Stop> {
+        if let Err(error) = fs::create_dir_all(&self.home) {
+            out::warn(&format!("cannot make the home `{}`: {error}", self.home.display()));
+        }
+        let Some(user) = &self.user else { return Ok(()) };
+        let (home, container) = (&self.home, &self.agent.container);
+        self.nursery.run(|| {
+            let mut progress = |line: String| drop(out::line(format_args!("init: {line}")));
+            let mut repair = match Repair::new(home, (user.uid, user.gid), &mut progress) {
+                Ok(repair) => repair,
+                Err(refused) => {
+                    let _ = out::line(format_args!("init: warning: {refused}"));
+                    return 0;
+                }
+            };
+            if repair.home_is_foreign() {
+                repair.home();
+                container.owned_at_first.iter().for_each(|path| repair.tree(path));
+            }
+            container.owned.iter().for_each(|path| repair.tree(path));
+            container.owned_files.iter().for_each(|path| repair.file(path));
+            let outcome = repair.finish();
+            for complaint in &outcome.complaints {
+                let _ = out::line(format_args!("init: warning: {complaint}"));
+            }
+            if outcome.changed > 0 {
+                let _ = out::line(format_args!(
+                    "init: gave {} of {} entries looked at in `{}` to its user",
+                    outcome.changed,
+                    outcome.looked_at,
+                    home.display()
+                ));
+            }
+            0
+        })?;
+        Ok(())
+    }
+
+    /// Makes what a home holds from its first boot on, and runs the agent's own steps.
+    fn seed(&mut self) -> Result<(), Stop> {
+        let (agent, home, variables) = (&self.agent, &self.home, &self.variables);
+        let user = self.user.as_ref();
+        self.nursery.run(|| {
+            as_agent(user, || {
+                let lookup = |name: &str| environment::get(variables, name);
+                if let Err(errno) = volume::make(home) {
+                    out::warn(&format!("cannot make `{}` in the home: {errno}", volume::FILE));
+                }
+                for complaint in seed::seed(&agent.container, home, &lookup) {
+                    let _ = out::line(format_args!("init: warning: {complaint}"));
+                }
+                0
+            })
+        })?;
+        for step in &agent.container.steps {
+            if !is_due(step, home, variables) {
+                continue;
+            }
+            let expanded: Result<Vec<OsString>, _> = step
+                .command
+                .iter()
+                .map(|word| {
+                    gatevisor_slot::expand(word, &|name| {
+                        environment::get(variables, name).map(OsStr::to_owned)
+                    })
+                })
+                .collect();
+            let Ok(argv) = expanded else {
+                out::warn(&format!(
+                    "{} is left out: its command names a variable that is not set",
+                    step.name
+                ));
+                continue;
+            };
+            let mut own = variables.clone();
+            environment::set(&mut own, "HOME", enter::user_home(user, home));
+            let ended = self.nursery.run(|| {
+                as_agent(user, || {
+                    let errno = hooks::become_program(&argv, &own, Some(home));
+                    out::warn(&format!(
+                        "cannot execute `{}`: {errno}",
+                        argv.first().map_or("", |_| &step.name)
+                    ));
+                    127
+                })
+            })?;
+            if !ended.success() {
+                out::warn(&format!("{} failed: {ended}; the boot goes on", step.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the image's hooks, and takes over what they add to the environment.
+    fn hooks(&mut self, places: &Places) -> Result<(), Stop> {
+        let found = hooks::find(Path::new(hooks::DIRECTORY)).unwrap_or_else(|error| {
+            out::warn(&format!("cannot read `{}`: {error}", hooks::DIRECTORY));
+            Vec::new()
+        });
+        for hook in &found {
+            let argv = [hook.clone().into_os_string()];
+            let variables = &self.variables;
+            let ended = self.nursery.run(|| {
+                let errno = hooks::become_program(&argv, variables, None);
+                out::warn(&format!("cannot execute `{}`: {errno}", hook.display()));
+                126
+            })?;
+            if ended.success() {
+                continue;
+            }
+            let failed = format!("the hook `{}` failed: {ended}", hook.display());
+            if self.variable(FAILING_VARIABLE).is_some_and(|value| value == "2") {
+                return Err(
+                    Failure::new(Exit::System, format!("fatal: stopping the container: {failed}")).into()
+                );
+            }
+            out::warn(&format!("{failed}; the boot goes on"));
+        }
+        if !found.is_empty() {
+            match gatevisor_applets::container_environment(&places.environment) {
+                Ok(variables) => self.variables = variables,
+                Err(error) => out::warn(&format!("{error}; what hooks added to it is lost")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the slots of the gateways and of the other services, as the agent's user.
+    fn slots(&mut self, places: &Places) -> Result<(), Stop> {
+        let argv: Vec<String> = self.words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        let elsewhere = role(&self.agent, &argv) != Role::NoGateways && self.is_taken();
+        let (agent, variables, program) = (&self.agent, &self.variables, &self.program);
+        let mut others = agent.container.services.clone();
+        if elsewhere {
+            others.push(waiting());
+            out::line(format_args!(
+                "init: another container runs the gateways of `{}`; this one leaves them alone, and takes over when \
+                 that one is gone",
+                self.home.display()
+            ))?;
+        }
+        let home = Home::new(&self.home).map_err(|error| Failure::of(error.exit_code(), &error))?;
+        let ended = self.nursery.run(|| {
+            as_agent(self.user.as_ref(), || {
+                let lookup = |name: &str| environment::get(variables, name);
+                let settings = Settings {
+                    agent,
+                    home: &home,
+                    scandir: &places.scandir,
+                    interpreter: program,
+                    container_argv: &argv,
+                    elsewhere,
+                    variable: &|name| lookup(name).map(OsStr::to_owned),
+                    now: Zoned::now(),
+                };
+                let code = match reconcile(&settings, false) {
+                    Ok(report) => {
+                        for line in report.lines() {
+                            let _ = out::line(format_args!("{line}"));
+                        }
+                        0
+                    }
+                    Err(error) => i32::from(out::fail(&Failure::of(error.exit_code(), &error))),
+                };
+                out::warn_all(&services::publish(&others, &places.scandir, program, &lookup));
+                code
+            })
+        })?;
+        if !ended.success() {
+            out::warn("the gateways of this home are not supervised, for the reason above");
+        }
+        Ok(())
+    }
+
+    /// Returns whether another container has the gateways of the home. Where none has, this one has them from now on.
+    fn is_taken(&mut self) -> bool {
+        match volume::try_take(&self.home) {
+            Ok(lock) => {
+                let is_taken = lock.is_none();
+                self.lock = lock;
+                is_taken
+            }
+            Err(errno) => {
+                out::warn(&format!(
+                    "cannot lock the home, so its gateways may run in two containers: {errno}"
+                ));
+                false
+            }
+        }
+    }
+
+    /// Replaces this process by the supervisor; returns why that failed.
+    fn become_supervisor(mut self, places: &Places) -> Failure {
+        let failed = |what: &dyn std::fmt::Display| {
+            Failure::new(Exit::System, format!("cannot become the supervisor: {what}"))
+        };
+        let (command, shown) = self.command();
+        let passed = rustix::fs::memfd_create("command", MemfdFlags::empty()).and_then(|fd| {
+            file::write_all(&fd, &supervise::packed(&command))?;
+            rustix::fs::seek(&fd, rustix::fs::SeekFrom::Start(0))?;
+            Ok(fd)
+        });
+        let passed = match passed {
+            Ok(passed) => passed,
+            Err(errno) => return failed(&errno),
+        };
+        let home = enter::user_home(self.user.as_ref(), &self.home);
+        environment::set(&mut self.variables, "HOME", home);
+        let grace = self.grace_ms().to_string();
+        let number = passed.as_raw_fd().to_string();
+        let mut argv: Vec<&OsStr> = [
+            "gatevisor",
+            "supervise",
+            "--comm",
+            COMM,
+            "--grace-ms",
+            &grace,
+            "--stop-first",
+            SERVICE_PREFIX,
+            "--command-fd",
+            &number,
+        ]
+        .map(OsStr::new)
+        .to_vec();
+        argv.push(places.scandir.as_os_str());
+        argv.push(OsStr::new("--"));
+        argv.extend(shown.iter().map(OsString::as_os_str));
+        let argv: Result<Vec<CString>, _> =
+            argv.into_iter().map(|word| CString::new(word.as_bytes())).collect();
+        let (Ok(argv), Ok(block)) = (argv, hooks::block(&self.variables)) else {
+            return failed(&"an argument or a variable holds a NUL byte");
+        };
+        let Ok(program) = CString::new(self.program.as_os_str().as_bytes()) else {
+            return failed(&"its path holds a NUL byte");
+        };
+        // Rust programs ignore it; the supervisor puts the others back itself.
+        signal::restore(signal::SIGPIPE);
+        failed(&process::exec(&program, &argv, &block))
+    }
+
+    /// Returns what the command's process executes, and the words that tell others about it.
+    fn command(&self) -> (Vec<OsString>, Vec<OsString>) {
+        let agent = &self.agent;
+        let (wrapper, rest) = match self.words {
+            [first, rest @ ..] if route::is_wrapper(agent, first) => (Some(first), rest),
+            all => (None, all),
+        };
+        let named = agent.container.wrapper.as_deref().unwrap_or("enter");
+        let shown = route::shown(agent, wrapper.map_or(OsStr::new(named), OsString::as_os_str), rest);
+        let shown = shown.into_iter().map(OsStr::to_owned).collect();
+        let command = if wrapper.is_some() {
+            self.words.to_vec()
+        } else if rest.is_empty() && agent.container.default_command.is_empty() {
+            Vec::new()
+        } else {
+            let ourselves = [self.program.clone().into_os_string(), "enter".into()];
+            ourselves.into_iter().chain(rest.iter().cloned()).collect()
+        };
+        (command, shown)
+    }
+
+    fn grace_ms(&self) -> u64 {
+        let Some(value) = self.variable(GRACE_VARIABLE).filter(|value| !value.is_empty()) else {
+            return GRACE_MS;
+        };
+        milliseconds(&value.to_string_lossy()).unwrap_or_else(|| {
+            out::warn(&format!("{GRACE_VARIABLE} is no number of seconds, so it is {GRACE_MS} ms"));
+            GRACE_MS
+        })
+    }
+}
+
+/// Returns a number of seconds, with up to three digits after a point, in milliseconds.
+fn milliseconds(seconds: &str) -> Option<u64> {
+    let (whole, part) = seconds.split_once('.').unwrap_or((seconds, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole) || !digits(part) || part.len() > 3 {
+        return None;
+    }
+    let part: u64 = format!("{part:0<3}").parse().ok()?;
+    whole.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(part).filter(|ms| *ms > 0)
+}
+
+/// Changes an account file; says so and goes on where it cannot be. Returns whether it was changed.
+fn edit(path: &str, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> bool {
+    let result = fs::read(path).map(|text| change(&text)).and_then(|changed| match changed {
+        Some(text) => accounts::write(Path::new(path), &text).map(|()| true),
+        None => Ok(false),
+    });
+    result.unwrap_or_else(|error| {
+        out::warn(&format!("cannot change `{path}`: {error}; users and groups stay as they are"));
+        false
+    })
+}
+
+/// Does `job` as this user, where there is one, in a process that ends afterwards.
+fn as_agent(user: Option<&User>, job: impl FnOnce() -> i32) -> i32 {
+    if let Some(user) = user
+        && let Err(errno) = user::assume(user)
+    {
+        out::warn(&format!("cannot become user `{}`: {errno}", String::from_utf8_lossy(&user.name)));
+        return i32::from(Exit::System as u8);
+    }
+    job()
+}
+
+/// Returns the service that waits for the home.
+fn waiting() -> StaticService {
+    StaticService {
+        name: takeover::NAME.to_owned(),
+        command: vec!["gatevisor".to_owned(), takeover::NAME.to_owned()],
+        switch: None,
+        directory: None,
+        environment: std::collections::BTreeMap::new(),
+        flags: std::collections::BTreeMap::new(),
+    }
+}
+
+fn is_due(step: &Step, home: &Path, variables: &[Variable]) -> bool {
+    let set = |name: &String| environment::get(variables, name).is_some_and(|value| !value.is_empty());
+    step.variable.as_ref().is_none_or(set) && step.needs.iter().all(|path| home.join(path).exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::milliseconds;
+
+    #[test]
+    fn a_grace_is_a_number_of_seconds() {
+        for (text, expected) in
+            [("8", Some(8000)), ("7.5", Some(7500)), ("0.05", Some(50)), ("60", Some(60_000))]
+        {
+            assert_eq!(milliseconds(text), expected, "{text}");
+        }
+        for wrong in ["", "0", "0.0", "-1", "1.", ".5", "1.2345", "8s", "1e3", "99999999999999999999"] {
+            assert_eq!(milliseconds(wrong), None, "{wrong}");
+        }
+    }
+}

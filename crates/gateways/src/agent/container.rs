@@ -1,0 +1,211 @@
+//! *Lives here:* what an agent is in a container: what its command means, what its home holds and whose it is, and which
+//! services it has besides its gateways.
+//!
+//! *Does not live here:* acting on any of it (see `gatevisor-boot`).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::SeedFile;
+use super::check::{Fault, below, fault, variable};
+use crate::profile::SERVICE_PREFIX;
+
+/// What an agent is in a container. Paths are below the home unless they are absolute.
+///
+/// **Source:** REC-2, REC-11; BEHAVIOUR sections 4, 13, 15 and 16.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct ContainerDefinition {
+    /// How the path of the image's command wrapper ends; the command proper follows it.
+    pub wrapper: Option<String>,
+    /// A first word of the command that makes this a container without gateways.
+    pub no_gateways_command: Option<String>,
+    /// The beginning of a command that asked for a gateway before there was a supervisor.
+    pub legacy_command: Vec<String>,
+    /// A word in that command that declines the supervisor.
+    pub decline_flag: Option<String>,
+    /// A variable that, when true, declines the supervisor.
+    pub decline_variable: Option<String>,
+    /// What a state file made for such a command says it comes from.
+    pub migrated_from: Option<String>,
+    /// The command of a container that names none; words that are no program follow it.
+    pub default_command: Vec<String>,
+    /// First words that mean the agent's own command even where there is a program of that name.
+    pub subcommands: Vec<String>,
+    /// The agent's program: what becomes of root's call of the agent's name, as the agent's user.
+    pub program: Option<String>,
+    /// A variable that, when it says so, lets root call it as root.
+    pub keep_root_variable: Option<String>,
+    /// Directories that are made where they are missing.
+    pub directories: Vec<String>,
+    /// Trees that are given to the agent's user when the home itself is somebody else's.
+    pub owned_at_first: Vec<String>,
+    /// Trees in which everything is given to the agent's user at each boot.
+    pub owned: Vec<String>,
+    /// Files that are given to the agent's user at each boot.
+    pub owned_files: Vec<String>,
+    /// Modes, in octal, that files have after each boot.
+    pub modes: BTreeMap<String, String>,
+    /// Files that are made where they are missing.
+    pub seeds: Vec<Seed>,
+    /// Files that are removed.
+    pub stale: Vec<Stale>,
+    /// Programs that are run as the agent's user at each boot.
+    pub steps: Vec<Step>,
+    /// Services besides the gateways.
+    pub services: Vec<StaticService>,
+}
+
+/// A file that is made where it is missing.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Seed {
+    /// Its path.
+    pub path: String,
+    /// Its mode, in octal.
+    #[serde(default = "super::plain_mode")]
+    pub mode: String,
+    /// The file that it is a copy of; without that file it is not made.
+    pub from: Option<String>,
+    /// A variable that must be set and not empty; it is what the file holds where nothing else is.
+    pub variable: Option<String>,
+    /// What the variable must be, exactly.
+    pub equals: Option<String>,
+    /// What it holds.
+    pub content: Option<String>,
+}
+
+/// A file that is removed at boot.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Stale {
+    /// Its path.
+    pub path: String,
+    /// What it must hold, blanks around it aside.
+    pub content: String,
+}
+
+/// A program that is run at each boot, and may fail.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Step {
+    /// What it does, for people.
+    pub name: String,
+    /// The program and its arguments; `${VARIABLE}` is filled in.
+    pub command: Vec<String>,
+    /// Files that must exist.
+    #[serde(default)]
+    pub needs: Vec<String>,
+    /// A variable that must be set and not empty.
+    pub variable: Option<String>,
+}
+
+/// A service besides the gateways.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct StaticService {
+    /// Its name in the scandir.
+    pub name: String,
+    /// The program and its arguments; `gatevisor` is this very program, and `${VARIABLE}` is filled in at each start.
+    pub command: Vec<String>,
+    /// The variable that switches it on; without one it is always on.
+    pub switch: Option<String>,
+    /// The working directory.
+    pub directory: Option<String>,
+    /// Variables added to its environment.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// Arguments that are added where a variable, the key, says yes.
+    #[serde(default)]
+    pub flags: BTreeMap<String, String>,
+}
+
+/// Words that switch a service on, exactly so.
+///
+/// **Source:** DASH-1, SH-2.
+const YES: [&str; 7] = ["1", "true", "TRUE", "True", "yes", "YES", "Yes"];
+
+/// Returns whether a word switches something on.
+pub fn says_yes(word: &str) -> bool {
+    YES.contains(&word)
+}
+
+/// Returns the first value that makes no sense.
+pub(super) fn check(container: &ContainerDefinition) -> Result<(), Fault> {
+    let trees = container.directories.iter().chain(&container.owned_at_first).chain(&container.owned);
+    for path in trees.chain(&container.owned_files).chain(container.modes.keys()) {
+        below("container", path)?;
+    }
+    for seed in &container.seeds {
+        below("container.seeds.path", &seed.path)?;
+        octal("container.seeds.mode", &seed.mode)?;
+        if seed.from.is_none() && seed.variable.is_none() && seed.content.is_none() {
+            return fault(
+                "container.seeds",
+                format!("`{}` has neither from, variable nor content", seed.path),
+            );
+        }
+    }
+    for mode in container.modes.values() {
+        octal("container.modes", mode)?;
+    }
+    for stale in &container.stale {
+        below("container.stale.path", &stale.path)?;
+    }
+    for step in &container.steps {
+        if step.command.first().is_none_or(String::is_empty) {
+            return fault("container.steps.command", "a command has at least one word");
+        }
+    }
+    for service in &container.services {
+        service_ok(service)?;
+    }
+    match &container.program {
+        Some(program) if !Path::new(program).is_absolute() => {
+            fault("container.program", "it is an absolute path")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn service_ok(service: &StaticService) -> Result<(), Fault> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    let name = &service.name;
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) || name.starts_with(SERVICE_PREFIX) {
+        let why =
+            format!("use letters, digits, `-` and `_`, 64 at the most, and not `{SERVICE_PREFIX}` first");
+        return fault("container.services.name", why);
+    }
+    if service.command.first().is_none_or(String::is_empty) {
+        return fault("container.services.command", "a command has at least one word");
+    }
+    let variables = service.switch.iter().chain(service.environment.keys()).chain(service.flags.keys());
+    variables.into_iter().try_for_each(|name| variable("container.services", name))
+}
+
+fn octal(field: &'static str, mode: &str) -> Result<(), Fault> {
+    match bits(mode) {
+        Some(_) => Ok(()),
+        None => fault(field, format!("`{mode}` is not an octal mode up to 0777")),
+    }
+}
+
+fn bits(mode: &str) -> Option<u32> {
+    SeedFile { path: String::new(), mode: mode.to_owned(), content: String::new() }.mode_bits()
+}
+
+impl Seed {
+    /// Returns the mode as a number; definitions that were checked always have one.
+    pub fn mode_bits(&self) -> Option<u32> {
+        bits(&self.mode)
+    }
+}
+
+impl ContainerDefinition {
+    /// Returns the modes that files have, as numbers.
+    pub fn mode_bits(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.modes.iter().filter_map(|(path, mode)| Some((path.as_str(), bits(mode)?)))
+    }
+}

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Builds the two images, and prints their names: the one with Hermes, then the minimal one.
+#
+#   scripts/image.sh           around target/gatevisor (scripts/build.sh)
+#   scripts/image.sh BINARY    around another static binary
+#
+# GATEVISOR_IMAGE names the first image (gatevisor:latest); the second has -minimal behind its tag. A second run with
+# another binary takes seconds. The engine and the base image come from scripts/docker.sh start.
+# shellcheck source=scripts/common.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+
+cd "$root"
+binary=${1:-target/gatevisor}
+image=${GATEVISOR_IMAGE:-gatevisor:latest}
+[[ -x $binary ]] || die "$binary is not built" 'run: make build'
+
+context=$(mktemp -d)
+trap 'rm -rf -- "$context"' EXIT
+chmod 755 "$context"
+umask 022
+
+# What both images have: the program and its names. Hard links would be one file; a layer is what they become anyway.
+lay_out() {
+    mkdir -p "$1/usr/local/bin" "$1/usr/bin"
+    cp -L -- "$binary" "$1/usr/local/bin/gatevisor"
+    "$1/usr/local/bin/gatevisor" applets install --relative "$1/command" >/dev/null 2>&1 </dev/null ||
+        die "$binary cannot lay out its applets"
+    ln -s usr/local/bin/gatevisor "$1/init"
+}
+
+lay_out "$context/hermes"
+cp -a -- image/rootfs/. "$context/hermes/"
+mkdir -p "$context/hermes/opt/hermes/bin"
+ln -s ../local/bin/gatevisor "$context/hermes/usr/bin/tini"
+ln -s /usr/local/bin/gatevisor "$context/hermes/opt/hermes/bin/hermes"
+ln -s /usr/local/bin/gatevisor "$context/hermes/opt/hermes/docker/main-wrapper.sh"
+
+lay_out "$context/minimal"
+mkdir -p "$context/minimal/etc/gatevisor" "$context/minimal/tmp" "$context/minimal/run/s6" "$context/minimal/run/service"
+chmod 1777 "$context/minimal/tmp" "$context/minimal/run" "$context/minimal/run/s6" "$context/minimal/run/service"
+rmdir -- "$context/minimal/usr/bin"
+cp -- image/minimal/agent.toml "$context/minimal/etc/gatevisor/"
+cp -- image/minimal/passwd image/minimal/group "$context/minimal/etc/"
+
+cp -- image/Dockerfile image/install-hermes.py "$context/"
+mkdir "$context/certificates"
+certificates=${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}
+[[ ! -f $certificates ]] || cp -L -- "$certificates" "$context/certificates/ca.crt"
+# A layer is found again by content and mode; the day must not matter.
+chmod -R go=u-w "$context/hermes/opt" "$context/hermes/etc"
+
+arguments=(--build-arg "BASE=$(scripts/docker.sh base)")
+for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY \
+    PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST; do
+    [[ -z ${!name:-} ]] || arguments+=(--build-arg "$name")
+done
+
+# The classic builder needs no plugin. It is in every engine, and newer clients say at each call that it will not be.
+build() { # STAGE NAME
+    say "building $2"
+    local log=$context.log
+    DOCKER_BUILDKIT=0 docker build --network host --target "$1" --tag "$2" "${arguments[@]}" "$context" \
+        >"$log" 2>&1 </dev/null || die "cannot build $2, see $log" "$(tail -n 15 -- "$log")"
+    rm -f -- "$log"
+    printf '%s\n' "$2"
+}
+
+build minimal "$image-minimal"  >"$context/minimal.name"
+build hermes "$image"
+cat -- "$context/minimal.name"

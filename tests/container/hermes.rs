@@ -1,0 +1,264 @@
+//! The unmodified command of Hermes 0.19.0, and what it leaves behind.
+
+use crate::engine::{Container, ROOT, container, skipped};
+
+/// Hermes throttles itself after five starts; a test's gateways have more.
+const CALM: (&str, &str) = ("HERMES_GATEWAY_MAX_STARTS", "1000");
+
+/// What a gateway says that knows that it is stopped on purpose. Its state file may say otherwise: the command line, which
+/// records its wish there at the same moment, may put back what the gateway has just replaced (L-19).
+const PLANNED: &str = "as a planned gateway stop";
+
+fn home(profile: &str) -> String {
+    if profile == "default" { "/opt/data".into() } else { format!("/opt/data/profiles/{profile}") }
+}
+
+/// Starts a gateway as the command does, and waits until it handles signals.
+fn start(container: &Container, profile: &str) {
+    let log = home(profile) + "/logs/gateway.log";
+    let runs = container
+        .exec(&["grep", "-c", "Gateway housekeeping started", &log])
+        .out
+        .trim()
+        .parse::<usize>()
+        .unwrap_or(0);
+    container.hermes(&format!("-p {profile} gateway start")).ok();
+    container.waits("-u", &format!("gateway-{profile}"));
+    running(container, profile, runs + 1);
+}
+
+/// Waits until the gateway's own log says for the `times`th time that it runs.
+fn running(container: &Container, profile: &str, times: usize) {
+    let log = home(profile) + "/logs/gateway.log";
+    let script = "timeout 45 grep -m \"$2\" -F 'Gateway housekeeping started' < <(exec tail -n +1 -F -- \"$1\" 2>/dev/null) | tail -n 1 || exit 9";
+    let answer = container.exec(&["bash", "-o", "pipefail", "-c", script, "-", &log, &times.to_string()]);
+    assert!(answer.code == 0 && !answer.out.is_empty(), "{profile} does not run: {}", container.said());
+}
+
+/// Returns a value of a profile's state file.
+fn state(container: &Container, profile: &str, key: &str) -> String {
+    let script = "import json, sys; print(json.load(open(sys.argv[1])).get(sys.argv[2]))";
+    let file = home(profile) + "/gateway_state.json";
+    container.exec(&["python3", "-c", script, &file, key]).ok().into()
+}
+
+#[test]
+fn a_profile_s_life_from_create_to_delete() {
+    if skipped() {
+        return;
+    }
+    let container = container().env(CALM.0, CALM.1).started();
+    let made = container.hermes("profile create coder");
+    made.ok();
+    assert!(!format!("{}{}", made.out, made.err).contains("s6 gateway"), "{made:#?}");
+    assert!(container.state("gateway-coder").starts_with("down"));
+    let control = container.sh("stat -c '%a %u:%g' /run/service/gateway-coder/supervise/control");
+    assert_eq!(control, "660 10000:10000");
+
+    start(&container, "coder");
+    assert!(container.state("gateway-coder").starts_with("up (pid "));
+    assert_eq!(state(&container, "coder", "desired_state"), "running");
+    let first = container.pid("gateway-coder");
+    assert_eq!(container.sh(&format!("ps -o uid= -p {first}")).trim(), "10000");
+    container.file_says("/opt/data/logs/gateways/coder/current", "Hermes Gateway Starting");
+    container.says("Hermes Gateway Starting");
+
+    container.hermes("-p coder gateway restart").ok();
+    running(&container, "coder", 2);
+    assert_ne!(container.pid("gateway-coder"), first);
+
+    container.hermes("-p coder gateway stop").ok();
+    container.waits("-D", "gateway-coder");
+    // Stopped on purpose, and known to be.
+    assert!(
+        container.state("gateway-coder").starts_with("down (exitcode 0)"),
+        "{}",
+        container.state("gateway-coder")
+    );
+    container.file_says(&(home("coder") + "/logs/gateway.log"), PLANNED);
+    assert_eq!(state(&container, "coder", "desired_state"), "stopped");
+
+    start(&container, "coder");
+    let gone = container.hermes("profile delete coder --yes");
+    gone.ok();
+    assert!(!format!("{}{}", gone.out, gone.err).contains("s6 gateway"), "{gone:#?}");
+    container.sh("! test -e /run/service/gateway-coder && ! test -e /opt/data/profiles/coder && ! pgrep -f '[h]ermes -p coder'");
+
+    container.hermes("profile create coder").ok();
+    start(&container, "coder");
+    container.sh("test $(pgrep -fc '[s]6-log.*gateways/coder' || true) -le 1");
+}
+
+#[test]
+fn all_forms_reach_every_gateway() {
+    if skipped() {
+        return;
+    }
+    let container = container().env(CALM.0, CALM.1).started();
+    container.hermes("profile create one").ok();
+    start(&container, "one");
+    start(&container, "default");
+    let restarted = container.hermes("gateway restart --all");
+    assert!(restarted.ok().contains("Restarted 2 profile gateway(s) under s6"), "{restarted:#?}");
+    running(&container, "one", 2);
+    running(&container, "default", 2);
+    let stopped = container.hermes("gateway stop --all");
+    assert!(stopped.ok().contains("Stopped 2 profile gateway(s) under s6"), "{stopped:#?}");
+    for profile in ["one", "default"] {
+        container.waits("-D", &format!("gateway-{profile}"));
+        // Each was told in its own home that this is on purpose.
+        container.file_says(&(home(profile) + "/logs/gateway.log"), PLANNED);
+    }
+}
+
+#[test]
+fn status_and_doctor_name_the_supervisor() {
+    if skipped() {
+        return;
+    }
+    let container = container().started();
+    let status = container.hermes("status");
+    assert!(status.ok().contains("s6 (container supervisor)"), "{status:#?}");
+    let doctor = container.exec(&["hermes", "doctor"]);
+    let said = format!("{}{}", doctor.out, doctor.err);
+    assert!(said.contains("s6 Supervision") && said.contains("main-hermes"), "{said}");
+    assert!(container.state("main-hermes").starts_with("up (pid "));
+    let dashboard = container.state("dashboard");
+    assert!(dashboard.starts_with("down") && !dashboard.contains("up "), "{dashboard}");
+    assert_eq!(container.exec(&["pgrep", "-f", "hermes dashboard"]).code, 1);
+    for (words, code) in [("gateway install", 0), ("gateway uninstall", 0), ("-p ghost gateway start", 1)] {
+        assert_eq!(container.hermes(words).code, code, "{words}");
+    }
+}
+
+#[test]
+fn what_ran_comes_back_after_a_restart_and_what_was_stopped_does_not() {
+    if skipped() {
+        return;
+    }
+    let container = container().env(CALM.0, CALM.1).started();
+    for name in ["runs", "stopped"] {
+        container.hermes(&format!("profile create {name}")).ok();
+    }
+    start(&container, "runs");
+    start(&container, "stopped");
+    container.hermes("-p stopped gateway stop").ok();
+    container.waits("-D", "gateway-stopped");
+    container.restart();
+    container.waits("-u", "gateway-runs");
+    assert!(container.state("gateway-stopped").starts_with("down"));
+    container.sh("test -e /run/service/gateway-stopped/down && ! test -e /run/service/gateway-runs/down");
+    let log = container.sh("tail -n 3 /opt/data/logs/container-boot.log");
+    let lines: Vec<&str> = log.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+    let expected = [
+        "profile=default prior_state=None action=registered",
+        "profile=runs prior_state=running action=started",
+        "profile=stopped prior_state=stopped action=registered",
+    ];
+    assert_eq!(lines, expected);
+    running(&container, "runs", 2);
+}
+
+#[test]
+fn a_gateway_that_is_killed_is_there_again() {
+    if skipped() {
+        return;
+    }
+    let container = container().env(CALM.0, CALM.1).started();
+    start(&container, "default");
+    let first = container.pid("gateway-default");
+    container.sh(&format!("kill -KILL {first}"));
+    running(&container, "default", 2);
+    assert_ne!(container.pid("gateway-default"), first);
+}
+
+#[test]
+fn gateway_run_as_the_command_starts_the_supervised_one_and_stays() {
+    if skipped() {
+        return;
+    }
+    let container = container().started_as(&["gateway", "run"]);
+    container.says("s6 supervision");
+    running(&container, "default", 1);
+    assert!(container.state("gateway-default").starts_with("up (pid "));
+    let gateways = container.sh("pgrep -fc '[h]ermes gateway run --replace'");
+    assert_eq!(gateways, "1", "{}", container.sh("ps axf"));
+    // Hermes' own search for gateways finds that one and none of ours.
+    let found = container.exec(&[
+        "/opt/hermes/.venv/bin/python",
+        "-c",
+        "from hermes_cli.gateway import find_gateway_pids as f; print(*f())",
+    ]);
+    assert_eq!(found.ok(), container.pid("gateway-default").to_string(), "{}", container.sh("ps axf"));
+    assert_eq!(container.stop(), 0, "{}", container.said());
+}
+
+#[test]
+fn without_supervision_gateway_run_stays_in_the_foreground() {
+    if skipped() {
+        return;
+    }
+    let container = container().started_as(&["gateway", "run", "--no-supervise"]);
+    running(&container, "default", 1);
+    assert!(container.state("gateway-default").starts_with("down"));
+    container.stop();
+}
+
+#[test]
+fn a_renamed_profile_has_a_slot_once_it_is_asked_for_or_after_a_restart() {
+    if skipped() {
+        return;
+    }
+    let container = container().env(CALM.0, CALM.1).started();
+    container.hermes("profile create old").ok();
+    container.hermes("profile rename old new").ok();
+    container.exec(&["gatevisor", "-p", "new", "gateway", "start"]).ok();
+    container.waits("-u", "gateway-new");
+    container.restart();
+    container.sh("! test -e /run/service/gateway-old");
+    container.waits("-u", "gateway-new");
+}
+
+#[test]
+fn root_and_the_agent_may_take_turns_root() {
+    if skipped() {
+        return;
+    }
+    let container = container().env(CALM.0, CALM.1).started();
+    container.exec_as(ROOT, &["hermes", "profile", "create", "both"]).ok();
+    start(&container, "both");
+    container.exec_as(ROOT, &["hermes", "-p", "both", "gateway", "stop"]).ok();
+    container.waits("-D", "gateway-both");
+    assert_eq!(
+        container.sh(
+            "find /opt/data /run/service/gateway-both ! -user hermes -path '*both*' ! -path '*supervise*'"
+        ),
+        ""
+    );
+    container.exec_as(ROOT, &["hermes", "profile", "delete", "both", "--yes"]).ok();
+    container.sh("! test -e /run/service/gateway-both");
+}
+
+#[test]
+fn one_profile_that_cannot_be_read_does_not_stop_the_others() {
+    if skipped() {
+        return;
+    }
+    let container = container().started();
+    container.sh("mkdir -p /opt/data/profiles/{bytes,Bad.Name,list,zoo}; for p in bytes Bad.Name list zoo; do echo > /opt/data/profiles/$p/SOUL.md; done; \
+        echo '[]' > /opt/data/profiles/list/gateway_state.json; printf '\\377' > /opt/data/profiles/bytes/gateway_state.json");
+    container.restart();
+    let log = container.sh(
+        "grep -c profile=default /opt/data/logs/container-boot.log; cat /opt/data/logs/container-boot.log",
+    );
+    for words in [
+        "2\n",
+        "profile=bytes",
+        "profile=list",
+        "profile=Bad.Name",
+        "profile=zoo prior_state=None action=registered",
+    ] {
+        assert!(log.contains(words), "{words}: {log}");
+    }
+    assert!(container.state("gateway-zoo").starts_with("down"));
+}

@@ -1,0 +1,73 @@
+//! The static services, and what the container's role has to do with the gateways.
+
+use crate::engine::{container, skipped};
+
+#[test]
+fn the_dashboard_is_up_where_it_is_asked_for_and_comes_back() {
+    if skipped() {
+        return;
+    }
+    let container = container().env("HERMES_DASHBOARD", "1").env("HERMES_DASHBOARD_PORT", "9555").started();
+    container.waits("-u", "dashboard");
+    let first = container.pid("dashboard");
+    let line = container.sh(&format!(
+        "tr '\\0' ' ' < /proc/{first}/cmdline; stat -c %u /proc/{first}; readlink /proc/{first}/cwd"
+    ));
+    assert!(line.contains("dashboard --host 127.0.0.1 --port 9555 --no-open"), "{line}");
+    assert!(line.ends_with("10000\n/opt/data") && !line.contains("--insecure"), "{line}");
+    container.sh(&format!("kill -KILL {first}"));
+    let next = format!(
+        "timeout 30 bash -c 'until [ $(/command/s6-svstat -o pid /run/service/dashboard) -gt {first} ]; do read -rt 0.2 <> <(:); done' || exit 9"
+    );
+    container.sh(&next);
+}
+
+#[test]
+fn words_that_are_not_yes_leave_the_dashboard_down() {
+    if skipped() {
+        return;
+    }
+    let ask = "/command/s6-svstat /run/service/dashboard; pgrep -fc '[h]ermes dashboard'; true";
+    for no in ["0", "tRue", "on", ""] {
+        let answer = container().env("HERMES_DASHBOARD", no).run(&["sh", "-c", ask]);
+        let lines: Vec<&str> = answer.ok().lines().rev().take(2).collect();
+        assert_eq!(lines.first(), Some(&"0"), "{no}: {answer:#?}");
+        assert!(
+            lines.get(1).is_some_and(|line| line.starts_with("down") && !line.contains("up ")),
+            "{no}: {answer:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_container_for_the_dashboard_has_no_gateways() {
+    if skipped() {
+        return;
+    }
+    let container = container().started_as(&["dashboard", "--no-open", "--port", "9556"]);
+    container.says("dashboard");
+    container.waits("-u", "main-hermes");
+    container.sh("! ls -d /run/service/gateway-* 2>/dev/null; ! test -e /opt/data/logs/container-boot.log");
+    container.kill("KILL");
+}
+
+#[test]
+fn a_gateway_answers_on_a_published_port_once_it_is_ready() {
+    if skipped() {
+        return;
+    }
+    let container = container()
+        .with("--publish 127.0.0.1::8642")
+        .env("HERMES_GATEWAY_BOOTSTRAP_STATE", "running")
+        .env("API_SERVER_ENABLED", "true")
+        .env("API_SERVER_HOST", "0.0.0.0")
+        .env("API_SERVER_KEY", "0123456789abcdef0123456789abcdef")
+        .started();
+    container.waits("-U", "gateway-default");
+    let port = crate::engine::docker(["port", container.name(), "8642"]).ok().to_owned();
+    let mut stream = std::net::TcpStream::connect(port.lines().next().unwrap()).unwrap();
+    std::io::Write::write_all(&mut stream, b"GET /health HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+    assert!(answer.contains(" 200 ") && answer.contains("hermes-agent"), "{answer}");
+}

@@ -1,0 +1,175 @@
+//! Every way to start a container, and what is refused.
+
+use crate::engine::{HERMES, Start, container, docker, minimal, skipped, unique};
+
+/// Asks in one go whether the supervisor works, and who the command is.
+const LOOK: &str = "/command/s6-svstat /run/service/main-hermes >/dev/null && echo supervised; id -u; touch $HERMES_HOME/x && echo writable";
+
+fn works(start: Start, uid: &str) {
+    let answer = start.run(&["sh", "-c", LOOK]);
+    let lines: Vec<&str> = answer.ok().lines().collect();
+    assert!(lines.ends_with(&["supervised", uid, "writable"]), "{answer:#?}");
+}
+
+#[test]
+fn it_starts_as_pid_1_as_root() {
+    if skipped() {
+        return;
+    }
+    works(container(), "10000");
+}
+
+#[test]
+fn with_another_init_before_it_supervision_works_and_the_command_runs() {
+    if skipped() {
+        return;
+    }
+    let answer = container().with("--init").run(&["sh", "-c", &format!("cat /proc/1/comm; {LOOK}; exit 4")]);
+    let said = answer.fails(4);
+    for words in ["docker-init\n", "supervised\n", "writable\n", "not PID 1"] {
+        assert!(said.contains(words), "{words:?}: {answer:#?}");
+    }
+    assert!(!said.contains("can only run as pid 1"), "{answer:#?}");
+}
+
+#[test]
+fn the_agent_s_own_user_needs_no_root() {
+    if skipped() {
+        return;
+    }
+    works(container().with("--user 10000:10000"), "10000");
+}
+
+#[test]
+fn any_user_with_a_writable_home_works() {
+    if skipped() {
+        return;
+    }
+    let home =
+        "--user 4242:4242 --tmpfs /home/any:mode=1777 --env HERMES_HOME=/home/any --env HOME=/home/any";
+    works(container().with(home), "4242");
+}
+
+#[test]
+fn any_user_without_a_writable_home_is_told_what_to_do() {
+    if skipped() {
+        return;
+    }
+    let answer = container().with("--user 4242:4242").run(&["echo", "the command ran"]);
+    let said = answer.fails(100);
+    for words in ["HERMES_UID", "HERMES_GID", "PUID", "PGID"] {
+        assert!(answer.err.contains(words), "{words}: {answer:#?}");
+    }
+    assert!(!said.contains("the command ran"), "{answer:#?}");
+}
+
+#[test]
+fn a_read_only_root_needs_only_run_and_tmp() {
+    if skipped() {
+        return;
+    }
+    works(container().with("--read-only --tmpfs /run --tmpfs /tmp"), "10000");
+    works(container().with("--read-only --tmpfs /run --tmpfs /tmp --user 10000:10000"), "10000");
+}
+
+#[test]
+fn few_capabilities_and_no_new_privileges_are_enough() {
+    if skipped() {
+        return;
+    }
+    let few = "--cap-drop ALL --cap-add CHOWN --cap-add DAC_OVERRIDE --cap-add FOWNER --cap-add SETUID --cap-add SETGID";
+    works(container().with(few).with("--cap-add KILL --security-opt no-new-privileges"), "10000");
+    works(container().with("--cap-drop ALL --security-opt no-new-privileges --user 10000:10000"), "10000");
+}
+
+#[test]
+fn nothing_is_executed_from_run() {
+    if skipped() {
+        return;
+    }
+    works(container().with("--tmpfs /run:noexec,nosuid,size=64m"), "10000");
+    works(
+        container().with("--init --tmpfs /run:noexec,nosuid,size=64m --security-opt no-new-privileges"),
+        "10000",
+    );
+}
+
+#[test]
+fn earlier_entry_points_lead_to_the_same() {
+    if skipped() {
+        return;
+    }
+    let under = |entry: &str, words: &[&str]| container().with(&format!("--entrypoint {entry}")).run(words);
+    let version = "Hermes Agent v0.19.0";
+    assert!(under("/opt/hermes/docker/entrypoint.sh", &["--version"]).ok().contains(version));
+    assert!(under("/usr/bin/tini", &["-g", "--", "--version"]).ok().contains(version));
+    assert!(under("/usr/bin/tini", &["-s", "-p", "SIGTERM", "--", "sh", "-c", "exit 6"]).code == 6);
+    let twice = under("/usr/bin/tini", &["-g", "--", "/opt/hermes/docker/main-wrapper.sh", "--version"]);
+    assert!(twice.ok().contains(version));
+    let again = under("/usr/bin/tini", &["--", "/init", "/opt/hermes/docker/main-wrapper.sh", "--version"]);
+    assert!(again.ok().contains(version));
+}
+
+#[test]
+fn a_session_as_root_becomes_the_agent_unless_it_is_told_not_to_root() {
+    if skipped() {
+        return;
+    }
+    let container = container().started();
+    container.root_sh("hermes profile create shim");
+    assert_eq!(container.sh("find /opt/data ! -user hermes"), "");
+    // What the shim becomes says who it is.
+    let who = "printf '#!/bin/sh\\nid -u\\necho $HOME\\n' > /tmp/real; chmod 755 /tmp/real; cp /tmp/real /opt/hermes/.venv/bin/hermes";
+    container.root_sh(who);
+    assert_eq!(container.root_sh("HOME=/root hermes"), "10000\n/opt/data");
+    assert_eq!(container.exec_as(HERMES, &["hermes"]).ok().lines().next(), Some("10000"));
+    for yes in ["1", "true", "TRUE", "True", "yes", "YES", "Yes"] {
+        assert!(
+            container.root_sh(&format!("HERMES_DOCKER_EXEC_AS_ROOT={yes} hermes")).starts_with("0\n"),
+            "{yes}"
+        );
+    }
+    for no in ["0", "tRUE", "on", ""] {
+        assert!(
+            container.root_sh(&format!("HERMES_DOCKER_EXEC_AS_ROOT={no} hermes")).starts_with("10000\n"),
+            "{no}"
+        );
+    }
+    container.root_sh("rm /opt/hermes/.venv/bin/hermes");
+    assert_eq!(container.exec_as("0:0", &["hermes"]).code, 127);
+}
+
+#[test]
+fn the_minimal_image_supervises_without_a_shell() {
+    if skipped() {
+        return;
+    }
+    let container = minimal().started_as(&["/usr/local/bin/gatevisor", "idle"]);
+    let up = ["/command/s6-svwait", "-u", "-t", "30000", "/run/service/gateway-default"];
+    let wanted = ["/usr/local/bin/gatevisor", "gateway", "start"];
+    let until_there = ["/usr/local/bin/gatevisor", "status", "--json"];
+    let started = container.exec(&wanted);
+    assert_eq!(started.code, 0, "{started:?}; {:?}; {}", container.exec(&until_there), container.said());
+    container.exec(&up).ok();
+    assert_eq!(container.stop(), 0, "{}", container.said());
+}
+
+#[test]
+fn of_two_containers_on_one_volume_the_second_waits_for_the_first() {
+    if skipped() {
+        return;
+    }
+    let volume = unique();
+    let start = || container().with(&format!("--volume {volume}:/opt/data"));
+    let first = start().started();
+    first.hermes("profile create coder").ok();
+    first.hermes("-p coder gateway start").ok();
+    first.waits("-u", "gateway-coder");
+    let second = start().started();
+    assert!(second.said().contains("another container"), "{}", second.said());
+    assert_eq!(second.exec(&["pgrep", "-f", "gateway run"]).code, 1, "{}", second.sh("ps axf"));
+    assert_eq!(first.stop(), 0);
+    second.waits("-u", "gateway-coder");
+    drop((first, second));
+    docker(["volume", "rm", "--force", &volume]).ok();
+}

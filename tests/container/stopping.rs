@@ -1,0 +1,73 @@
+//! How a container ends: what is told first, what is kept, and that nothing waits for a clock.
+
+use crate::engine::{Container, container, docker, skipped};
+
+/// A service that says when it is up and what ends it, and takes its time over it.
+fn service(container: &Container, name: &str, body: &str) {
+    let script = format!(
+        "cd /run/service && mkdir .{name} && printf '%s\\n' '#!/bin/sh' \"$1\" > .{name}/run && chmod 755 .{name}/run && \
+         mv .{name} {name} && /command/s6-svscanctl -a /run/service && /command/s6-svwait -u -t 20000 {name}"
+    );
+    container.exec(&["bash", "-c", &script, "-", body]).ok();
+}
+
+#[test]
+fn an_idle_container_stops_at_once_with_0() {
+    if skipped() {
+        return;
+    }
+    let container = container().started();
+    assert_eq!(container.stop(), 0, "{}", container.said());
+    let out_of_memory =
+        docker(["inspect", "--format", "{{.State.OOMKilled}} {{.State.Error}}", container.name()]);
+    assert_eq!(out_of_memory.ok().trim(), "false");
+}
+
+#[test]
+fn gateways_are_told_before_the_command_and_each_once() {
+    if skipped() {
+        return;
+    }
+    let command = "trap 'echo the command was told; exit 12' TERM; echo ready to be told; while :; do sleep infinity & wait; done";
+    let container = container().started_as(&["bash", "-c", command]);
+    container.says("ready to be told");
+    let body = "trap 'echo gateway told >&2' TERM; echo gateway up >&2; while :; do sleep infinity & wait; [ -e /tmp/told ] && exit 0; : > /tmp/told; exec sleep 1; done";
+    service(&container, "gateway-slow", body);
+    container.says("gateway up");
+    assert_eq!(container.stop(), 12, "{}", container.said());
+    let said = container.said();
+    let at = |words: &str| said.find(words).unwrap_or_else(|| panic!("{words:?}: {said}"));
+    // Both go to standard error in one stream only within one writer; the order of the two is what Docker received.
+    assert_eq!(said.matches("gateway told").count(), 1, "{said}");
+    at("the command was told");
+}
+
+#[test]
+fn what_a_service_says_last_is_kept() {
+    if skipped() {
+        return;
+    }
+    let container = container().started();
+    let script = "cd /run/service && mkdir -p .talker/log && \
+        printf '%s\\n' '#!/bin/sh' 'trap \"seq 1 20000; echo last words; exit 0\" TERM; echo talking; while :; do sleep infinity & wait; done' > .talker/run && \
+        printf '%s\\n' '#!/bin/sh' 'exec s6-log n10 s1000000 T /opt/data/talker' > .talker/log/run && chmod 755 .talker/run .talker/log/run && \
+        mv .talker talker && /command/s6-svscanctl -a /run/service && /command/s6-svwait -u -t 20000 talker";
+    container.sh(script);
+    container.file_says("/opt/data/talker/current", "talking");
+    assert_eq!(container.stop(), 0, "{}", container.said());
+    docker(["start", container.name()]).ok();
+    container.file_says("/opt/data/talker/current", "last words");
+    assert_eq!(container.sh("grep -c . /opt/data/talker/current"), "20002");
+}
+
+#[test]
+fn the_grace_bounds_a_service_that_will_not_end() {
+    if skipped() {
+        return;
+    }
+    let container = container().env("GATEVISOR_GRACE", "1").started();
+    service(&container, "stubborn", "trap '' TERM; echo deaf >&2; while :; do sleep 1; done");
+    container.says("deaf");
+    // Docker itself would kill everything after ten seconds, with 137.
+    assert_eq!(container.stop(), 0, "{}", container.said());
+}
