@@ -26,4 +26,5 @@ mod s6_tools;
 mod scandir;
 mod shutdown;
 mod stopping;
+mod torture;
 mod withdrawal;

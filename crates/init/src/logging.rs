@@ -11,7 +11,7 @@ use gatevisor_core::Tick;
 use gatevisor_core::restart::{History, Numbers, Verdict};
 use gatevisor_sys::spawn::{self, Command, Starting};
 use gatevisor_sys::user::User;
-use gatevisor_sys::{Errno, socket};
+use gatevisor_sys::{Errno, memory, socket};
 use gatevisor_wire::Pid;
 use gatevisor_wire::wait::WaitStatus;
 use rustix::event::epoll;
@@ -21,8 +21,10 @@ use crate::shutdown::Stage;
 use crate::supervisor::{Source, Supervisor, Timer};
 use crate::talk::say;
 
-/// The descriptor at which a log daemon finds its socket.
-const DAEMON_FD: i32 = 3;
+/// The descriptors at which a log daemon finds its socket and its legacy.
+const SOCKET_FD: i32 = 3;
+const STAGE_FD: i32 = 4;
+const JOURNAL_FD: i32 = 5;
 /// Times that a log daemon is started again while we are going down.
 const LAST_CHANCES: u32 = 3;
 
@@ -46,6 +48,20 @@ struct LogPipe {
     releasing: bool,
 }
 
+/// Two files of memory that outlive a log daemon: bytes that have left their pipes and are not on file yet, and whose
+/// they are. What is in them is the daemon's affair.
+#[derive(Debug)]
+struct Legacy {
+    stage: OwnedFd,
+    journal: OwnedFd,
+}
+
+impl Legacy {
+    fn new() -> Result<Self, Errno> {
+        Ok(Self { stage: memory::file("gatevisor-stage")?, journal: memory::file("gatevisor-journal")? })
+    }
+}
+
 /// A log daemon, running or to be started.
 #[derive(Debug)]
 struct Daemon {
@@ -54,6 +70,8 @@ struct Daemon {
     /// Memory that the process uses until it has reached its program.
     starting: Option<Starting>,
     socket: Option<OwnedFd>,
+    /// What one process leaves to the next.
+    legacy: Option<Legacy>,
     orders: VecDeque<Order>,
     since: Tick,
     history: History,
@@ -82,6 +100,7 @@ impl Logging {
                 process: None,
                 starting: None,
                 socket: None,
+                legacy: None,
                 orders: VecDeque::new(),
                 since: Tick(0),
                 history: History::new(seed),
@@ -161,6 +180,18 @@ impl Supervisor {
             return Ok(());
         };
         daemon.since = now;
+        if daemon.legacy.is_none() {
+            match Legacy::new() {
+                Ok(legacy) => daemon.legacy = Some(legacy),
+                Err(errno) => say!("warning: no memory for what a log daemon may leave behind: {errno}"),
+            }
+        }
+        let (stage, journal) = match &daemon.legacy {
+            Some(Legacy { stage, journal }) => {
+                (Some((stage.as_fd(), STAGE_FD)), Some((journal.as_fd(), JOURNAL_FD)))
+            }
+            None => (None, None),
+        };
         let starting = spawn::start(Command {
             directory: self.scandir.as_fd(),
             program: c"/proc/self/exe",
@@ -169,7 +200,7 @@ impl Supervisor {
             stdin: self.null.as_fd(),
             stdout: None,
             stderr: None,
-            extras: [Some((theirs.as_fd(), DAEMON_FD)), None, None],
+            extras: [Some((theirs.as_fd(), SOCKET_FD)), stage, journal],
             user: daemon.owner.as_deref(),
             open_files: None,
             berths: None,
@@ -196,7 +227,8 @@ impl Supervisor {
     fn retry_log_daemon(&mut self, number: u32, died: Option<WaitStatus>) {
         let now = self.now.tick;
         let Some(daemon) = self.logging.daemon(number) else { return };
-        let numbers = Numbers::default();
+        // Its services wait as soon as their pipes are full, which may be in no time.
+        let numbers = Numbers { backoff_first_ms: 10, backoff_max_ms: 250, ..Numbers::default() };
         let verdict = match died {
             // No exit code of it is final: somebody must read what the services write.
             Some(_) => daemon.history.after_death(&numbers, daemon.since, now, WaitStatus::exited(1)),

@@ -21,11 +21,12 @@ use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
-use crate::batch::Taken;
 use crate::console::Console;
+use crate::journal::{Journal, STREAMS};
 use crate::moment::until;
 use crate::protocol::{MAX_PACKET, Order, released};
 use crate::settings::Settings;
+use crate::stage::Taken;
 use crate::stream::{Desk, Stream, make_non_blocking};
 use crate::words::{chain, say};
 
@@ -42,13 +43,38 @@ const SOCKET: u64 = u64::MAX;
 /// Exit code when the system refused something without which nothing can be done.
 const EXIT_SYSTEM: u8 = 111;
 /// The descriptor on which the supervisor passes the socket.
-const SOCKET_FD: i32 = 3;
+pub const SOCKET_FD: i32 = 3;
+/// The descriptor on which the supervisor passes the file of memory for bytes that are not on file yet.
+pub const STAGE_FD: i32 = 4;
+/// The descriptor on which the supervisor passes the file of memory that says whose they are.
+pub const JOURNAL_FD: i32 = 5;
 
-/// Runs the log daemon as the supervisor starts it: the socket is descriptor 3.
+/// The files of memory in which one daemon finds what another one has left.
+#[derive(Debug)]
+pub struct Legacy {
+    /// Bytes that are not on file yet.
+    pub stage: OwnedFd,
+    /// Whose they are, and how far.
+    pub journal: OwnedFd,
+}
+
+impl Legacy {
+    /// Returns those that the supervisor passes, if it does.
+    fn passed() -> Option<Self> {
+        let adopt = |number| {
+            gatevisor_sys::process::adopt_fd(number).ok().filter(|fd| gatevisor_sys::memory::is_file(fd))
+        };
+        Some(Self { stage: adopt(STAGE_FD)?, journal: adopt(JOURNAL_FD)? })
+    }
+}
+
+/// Runs the log daemon as the supervisor starts it: the socket is descriptor 3, its legacy 4 and 5.
 pub fn main() -> ExitCode {
+    // Before anything is opened, which would take their numbers.
+    let (socket, legacy) = (gatevisor_sys::process::adopt_fd(SOCKET_FD), Legacy::passed());
     let stdout = std::io::stdout().as_fd().try_clone_to_owned();
-    match (gatevisor_sys::process::adopt_fd(SOCKET_FD), stdout) {
-        (Ok(socket), Ok(stdout)) => run(socket, stdout),
+    match (socket, stdout) {
+        (Ok(socket), Ok(stdout)) => run(socket, stdout, legacy),
         (Err(error), _) => {
             say(&format!(
                 "gatevisor: logd: no socket on descriptor {SOCKET_FD}: {error}; the supervisor starts this"
@@ -64,11 +90,12 @@ pub fn main() -> ExitCode {
 
 /// Runs the log daemon on a socket to its supervisor until that says `Q` or is gone.
 ///
-/// Lines are shown on `stdout`; warnings go to standard error. Call it before the process has a second thread:
+/// Lines are shown on `stdout`; warnings go to standard error. Without a legacy, what this process has taken ends with
+/// it. Call it before the process has a second thread:
 /// `SIGTERM`, `SIGINT`, `SIGHUP`, `SIGQUIT`, `SIGPIPE`, `SIGTTOU` and `SIGXFSZ` are blocked for good.
-pub fn run(socket: OwnedFd, stdout: OwnedFd) -> ExitCode {
+pub fn run(socket: OwnedFd, stdout: OwnedFd, legacy: Option<Legacy>) -> ExitCode {
     match std::io::stderr().as_fd().try_clone_to_owned() {
-        Ok(stderr) => run_with(socket, stdout, stderr),
+        Ok(stderr) => run_with(socket, stdout, stderr, legacy),
         Err(error) => {
             say(&format!("gatevisor: logd: no standard error: {error}"));
             ExitCode::from(EXIT_SYSTEM)
@@ -77,19 +104,18 @@ pub fn run(socket: OwnedFd, stdout: OwnedFd) -> ExitCode {
 }
 
 /// Runs the log daemon as [`run`] does, with warnings on `stderr`.
-pub fn run_with(socket: OwnedFd, stdout: OwnedFd, stderr: OwnedFd) -> ExitCode {
-    allow_many_files();
+pub fn run_with(socket: OwnedFd, stdout: OwnedFd, stderr: OwnedFd, legacy: Option<Legacy>) -> ExitCode {
+    raise_limits();
     // Blocked, not handled: they stay pending and are nobody's business.
     let blocked = SignalFd::new(&[SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPIPE, SIGTTOU, Signal::XFSZ.as_raw()]);
-    let result = match (blocked, Console::start(stdout, stderr)) {
-        (Ok(signals), Ok(console)) => {
-            let result = Daemon::new(socket, console).and_then(Daemon::run);
-            drop(signals);
-            result
-        }
-        (Err(errno), _) => Err(errno),
-        (_, Err(error)) => Err(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)),
-    };
+    let result = blocked.and_then(|signals| {
+        let journal = journal(legacy)?;
+        let console = Console::start(stdout, stderr, journal.tally())
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))?;
+        let result = Daemon::new(socket, Desk::new(console, journal)).and_then(Daemon::run);
+        drop(signals);
+        result
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(errno) => {
@@ -99,10 +125,25 @@ pub fn run_with(socket: OwnedFd, stdout: OwnedFd, stderr: OwnedFd) -> ExitCode {
     }
 }
 
-/// Raises the limit of open files as far as it goes: a service takes four, and the usual limit is 1024.
-fn allow_many_files() {
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+fn journal(legacy: Option<Legacy>) -> Result<Journal, Errno> {
+    let Some(Legacy { stage, journal }) = legacy else { return Journal::private(STREAMS) };
+    Journal::kept(stage, journal).or_else(|errno| {
+        let why = chain(&errno);
+        say(&format!(
+            "gatevisor: logd: what the last log daemon left cannot be used, and may be lost: {why}"
+        ));
+        Journal::private(STREAMS)
+    })
+}
+
+/// Raises the limits of open files and of their size as far as they go.
+///
+/// A service takes four files, and the usual limit is 1024; the journal is large, though mostly empty.
+fn raise_limits() {
+    for resource in [Resource::Nofile, Resource::Fsize] {
+        let limit = getrlimit(resource);
+        let _ = setrlimit(resource, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    }
 }
 
 /// A pipe, and how far it is from being done with.
@@ -133,14 +174,14 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn new(socket: OwnedFd, console: Console) -> Result<Self, Errno> {
+    fn new(socket: OwnedFd, desk: Desk) -> Result<Self, Errno> {
         make_non_blocking(&socket)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &socket, epoll::EventData::new_u64(SOCKET), epoll::EventFlags::IN)?;
         Ok(Self {
             socket: Some(socket),
             epoll,
-            desk: Desk::new(console),
+            desk,
             entries: BTreeMap::new(),
             timed: BTreeSet::new(),
             answers: VecDeque::new(),
@@ -211,13 +252,14 @@ impl Daemon {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         // A service that writes without end shall not keep the others waiting.
         let live = entry.left.is_none();
-        while entry.stream.room() > 0 && entry.left != Some(0) {
+        while entry.stream.has_room() && entry.left != Some(0) {
             let limit = usize::try_from(entry.left.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
             match (entry.stream.pump(limit, &mut self.desk), &mut entry.left) {
                 (Taken::Some(n), Some(left)) => {
                     *left = left.saturating_sub(u64::try_from(n).unwrap_or(u64::MAX));
                 }
                 (Taken::Some(_) | Taken::Empty, None) => {}
+                (Taken::Empty, Some(_)) if !entry.stream.has_room() => {}
                 (Taken::Empty | Taken::End, left) => *left = Some(0),
             }
             if live {
@@ -240,7 +282,7 @@ impl Daemon {
     /// Makes the loop wait for exactly what can be acted upon.
     fn watch(&mut self, id: u32) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        let wanted = entry.left.is_none() && entry.stream.room() > 0;
+        let wanted = entry.left.is_none() && entry.stream.has_room();
         if wanted != entry.watched {
             // A pipe that is not to be read is taken out: its end would be reported over and over.
             let pipe = entry.stream.pipe();
@@ -264,6 +306,7 @@ impl Daemon {
     }
 
     fn remove(&mut self, id: u32, answer: bool) {
+        self.desk.journal.release(id);
         if let Some(entry) = self.entries.remove(&id)
             && entry.watched
         {
@@ -323,11 +366,16 @@ impl Daemon {
         if let Some(mut old) = self.entries.remove(&id) {
             old.stream.close(&mut self.desk);
             old.stream.abandon(old.left.unwrap_or(0), &self.desk);
+            self.desk.journal.release(id);
         }
+        let Some(record) = self.desk.journal.adopt(id) else {
+            self.desk.console.warn(&format!("gatevisor: logd: too many services; {name} is not logged"));
+            return;
+        };
         let _ = make_non_blocking(&pipe);
         let console = &self.desk.console;
         let settings = Settings::of_service(directory, &name, &mut |line| console.warn(&line));
-        let stream = Stream::new(pipe, settings);
+        let stream = Stream::new(pipe, settings, record, &mut self.desk);
         self.entries.insert(id, Entry { stream, watched: false, left: None, leaving: None });
         self.watch(id);
     }

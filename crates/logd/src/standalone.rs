@@ -17,10 +17,11 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
-use crate::batch::Taken;
 use crate::console::Console;
+use crate::journal::Journal;
 use crate::moment::until;
 use crate::settings::{Settings, label_of, read_file};
+use crate::stage::Taken;
 use crate::stream::{Desk, Stream};
 use crate::words::{chain, say};
 
@@ -65,8 +66,12 @@ fn prepare(mut args: impl Iterator<Item = OsString>) -> Result<(Stream, Desk, Si
     let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(system)?;
     let stdout: OwnedFd = std::io::stdout().as_fd().try_clone_to_owned().map_err(system)?;
     let stderr = std::io::stderr().as_fd().try_clone_to_owned().map_err(system)?;
-    let console = Console::start(stdout, stderr).map_err(system)?;
-    Ok((Stream::new(stdin, settings), Desk::new(console), signals))
+    let mut journal = Journal::private(1).map_err(|errno| system(errno.into()))?;
+    let record = journal.adopt(0).ok_or_else(|| system(Errno::NOMEM.into()))?;
+    let console = Console::start(stdout, stderr, journal.tally()).map_err(system)?;
+    let mut desk = Desk::new(console, journal);
+    let stream = Stream::new(stdin, settings, record, &mut desk);
+    Ok((stream, desk, signals))
 }
 
 fn serve(mut stream: Stream, mut desk: Desk, signals: &SignalFd) -> Result<(), Errno> {
@@ -80,7 +85,7 @@ fn serve(mut stream: Stream, mut desk: Desk, signals: &SignalFd) -> Result<(), E
         if left.is_some() && give_up_at_ms.is_none() {
             give_up_at_ms = Some(monotonic_ms().saturating_add(GIVE_UP_MS));
         }
-        let readable = stream.room() > 0 && left != Some(0);
+        let readable = stream.has_room() && left != Some(0);
         let due = [stream.retry_at_ms(), give_up_at_ms].into_iter().flatten().min();
         let (input, signal) = wait(&stream, signals, readable, due)?;
         if signal && matches!(signals.next()?, Some(SIGTERM | SIGHUP)) && left.is_none() {
@@ -97,6 +102,7 @@ fn serve(mut stream: Stream, mut desk: Desk, signals: &SignalFd) -> Result<(), E
                     *left = left.saturating_sub(u64::try_from(n).unwrap_or(u64::MAX));
                 }
                 (Taken::Some(_) | Taken::Empty, None) => {}
+                (Taken::Empty, Some(_)) if !stream.has_room() => {}
                 (Taken::Empty | Taken::End, left) => *left = Some(0),
             }
         }

@@ -1,6 +1,6 @@
 //! Every `unsafe` block of the project.
 //!
-//! *Lives here:* clone, exec, signalfd, signal masks, descriptor adoption.
+//! *Lives here:* clone, exec, signalfd, signal masks, descriptor adoption, mappings.
 //! *Does not live here:* anything that rustix or std offer safely.
 //!
 //! Each block says why nothing safe does this (**JUSTIFICATION**) and why it is sound (**SAFETY**).
@@ -8,7 +8,9 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
 
 use rustix::io::Errno;
 
@@ -300,6 +302,53 @@ fn attempt(plan: &Plan, report: &mut usize) -> (u32, u32) {
         Ok(_) => (step::EXEC, 0),
     }
 }
+
+/// Numbers in a file that is mapped into this process, and perhaps into others.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    address: NonNull<AtomicU64>,
+    count: usize,
+}
+
+impl Mapping {
+    /// Maps the first `count` numbers of a file that has them and that cannot shrink.
+    pub(crate) fn new(file: BorrowedFd<'_>, count: usize) -> Result<Self, Errno> {
+        let length = count.checked_mul(size_of::<AtomicU64>()).ok_or(Errno::OVERFLOW)?;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // JUSTIFICATION: neither std nor rustix offers a safe mapping.
+        // SAFETY: with a null address the kernel takes memory that nothing else uses.
+        let address = unsafe {
+            libc::mmap(std::ptr::null_mut(), length, protection, libc::MAP_SHARED, file.as_raw_fd(), 0)
+        };
+        if address == libc::MAP_FAILED {
+            return Err(last_errno());
+        }
+        let address = NonNull::new(address.cast()).ok_or(Errno::NOMEM)?;
+        Ok(Self { address, count })
+    }
+
+    /// Returns the numbers.
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        // JUSTIFICATION: the memory is not one that Rust allocated.
+        // SAFETY: `new` mapped `count` numbers at this page-aligned address, and they stay until `drop`; every bit
+        // pattern is a number; whoever else sees them changes them only as atomics or by system calls.
+        unsafe { std::slice::from_raw_parts(self.address.as_ptr(), self.count) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        let length = self.count.saturating_mul(size_of::<AtomicU64>());
+        // JUSTIFICATION: what `mmap` took only `munmap` gives back.
+        // SAFETY: the range is the one that `new` mapped, and no reference into it outlives `self`.
+        unsafe { libc::munmap(self.address.as_ptr().cast(), length) };
+    }
+}
+
+// SAFETY: atomics may be used from every thread, and the mapping belongs to the process, not to a thread.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; `&Mapping` gives nothing but atomics.
+unsafe impl Sync for Mapping {}
 
 /// Replaces this process by `path`; returns only the reason why it could not.
 pub(crate) fn execve(path: &CStr, argv: &[CString], envp: &[CString]) -> Errno {
