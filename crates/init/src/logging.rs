@@ -45,7 +45,16 @@ struct LogPipe {
     /// Kept when the service is gone, so that the daemon never sees an end it was not told of.
     writer: Option<OwnedFd>,
     slot_dir: OwnedFd,
+    /// The pipe of the service's standard error, where it is a stream of its own.
+    stderr: Option<Pipe>,
     releasing: bool,
+}
+
+/// Both ends of a pipe.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    pub reader: OwnedFd,
+    pub writer: OwnedFd,
 }
 
 /// Two files of memory that outlive a log daemon: bytes that have left their pipes and are not on file yet, and whose
@@ -87,6 +96,11 @@ pub(crate) struct Logging {
 }
 
 impl Logging {
+    /// Returns where the standard error of a slot's service goes, if that is a stream of its own.
+    pub(crate) fn stderr_of(&self, slot: &[u8]) -> Option<BorrowedFd<'_>> {
+        self.pipes.get(slot)?.stderr.as_ref().map(|pipe| pipe.writer.as_fd())
+    }
+
     fn daemon(&mut self, number: u32) -> Option<&mut Daemon> {
         self.daemons.get_mut(usize::try_from(number).ok()?)
     }
@@ -120,12 +134,13 @@ impl Supervisor {
         owner: Option<Rc<User>>,
         reader: OwnedFd,
         slot_dir: OwnedFd,
+        stderr: Option<Pipe>,
     ) {
         let seed = self.next_seed();
         let daemon = self.logging.daemon_of(owner, seed);
         self.logging.last_number = self.logging.last_number.wrapping_add(1);
         let number = self.logging.last_number;
-        let pipe = LogPipe { number, daemon, reader, writer: None, slot_dir, releasing: false };
+        let pipe = LogPipe { number, daemon, reader, writer: None, slot_dir, stderr, releasing: false };
         self.logging.pipes.insert(Rc::clone(slot), pipe);
         if self.logging.daemon(daemon).is_some_and(|d| d.socket.is_some()) {
             self.order(daemon, Order::Take(Rc::clone(slot)));
@@ -381,6 +396,7 @@ fn send(socket: &OwnedFd, order: &Order, pipes: &HashMap<Rc<[u8]>, LogPipe>) -> 
             message.extend_from_slice(&pipe.number.to_le_bytes());
             message.extend_from_slice(name);
             fds.extend([pipe.reader.as_fd(), pipe.slot_dir.as_fd()]);
+            fds.extend(pipe.stderr.as_ref().map(|pipe| pipe.reader.as_fd()));
         }
         Order::Release(name) => {
             let Some(pipe) = pipes.get(name) else { return Ok(()) };

@@ -169,6 +169,10 @@ impl Supervisor {
             (Role::Logger, Some(reader)) => (reader.as_fd(), None),
             (Role::Main | Role::Logger, None) => (self.null.as_fd(), None),
         };
+        let stderr = match service.role {
+            Role::Main => self.logging.stderr_of(&service.slot),
+            Role::Logger => None,
+        };
         let starting = spawn::start(Command {
             directory: service.dir.as_fd(),
             program: c"./run",
@@ -176,7 +180,7 @@ impl Supervisor {
             environment: Rc::clone(&self.environment),
             stdin,
             stdout,
-            stderr: None,
+            stderr,
             extras: [
                 notification.and_then(|number| pipe.as_ref().map(|(_, writer)| (writer.as_fd(), number))),
                 None,
@@ -295,7 +299,10 @@ impl Supervisor {
                 Role::Main => service.pipe.as_ref().map(AsFd::as_fd),
                 Role::Logger => None,
             },
-            stderr: None,
+            stderr: match service.role {
+                Role::Main => self.logging.stderr_of(&service.slot),
+                Role::Logger => None,
+            },
             extras: [None; EXTRAS],
             user: service.owner.as_deref(),
             open_files: self.open_files,

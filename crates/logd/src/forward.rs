@@ -12,8 +12,10 @@ use crate::lines::Piece;
 use crate::moment::Moment;
 use crate::stamp::Stamper;
 
-const CONTINUES: &[u8] = b" [gatevisor: line continues]";
-const CONTINUED: &[u8] = b"[gatevisor: line continued] ";
+/// Ends a part of a line, of which more follows.
+pub(crate) const CONTINUES: &[u8] = b" [gatevisor: line continues]";
+/// Begins a part of a line that has begun before.
+pub(crate) const CONTINUED: &[u8] = b"[gatevisor: line continued] ";
 
 /// How the lines of one stream are written.
 #[derive(Debug, Clone)]

@@ -80,6 +80,8 @@ pub(crate) struct Entry {
     pub mark: Mark,
     /// What was left out of the file before this batch.
     pub skipped: Skipped,
+    /// A write has been announced, and perhaps done, that is not in `filed` yet.
+    pub is_writing: bool,
     /// The batch has been shown already.
     pub is_shown: bool,
     /// Lines given to the console so far.
@@ -99,7 +101,7 @@ impl Entry {
             Phase::Filing => 2,
             Phase::Last => 3,
         };
-        let flags = phase | u64::from(self.is_shown) << 2;
+        let flags = phase | u64::from(self.is_shown) << 2 | u64::from(self.is_writing) << 3;
         let [a, b, c, d] = self.state;
         [
             flags | u64::from(self.moment.nanos) << 32,
@@ -157,6 +159,7 @@ impl Entry {
             filed,
             mark: Mark { device, inode, length },
             skipped: Skipped::from_flags(lines, skipped),
+            is_writing: flags & 8 != 0,
             is_shown: flags & 4 != 0,
             due,
         }
@@ -251,6 +254,15 @@ impl Record {
         let more = filed.saturating_sub(self.entry.filed);
         self.entry.mark.length = self.entry.mark.length.saturating_add(more);
         self.entry.filed = filed;
+        self.entry.is_writing = false;
+    }
+
+    /// Takes in where the next bytes are about to be written, or the file put away, with so many on file.
+    pub fn announce(&mut self, mark: Mark, filed: usize) {
+        self.entry.mark = mark;
+        self.entry.filed = u64::try_from(filed).unwrap_or(u64::MAX);
+        self.entry.is_writing = true;
+        self.commit();
     }
 
     /// Returns the stream's place, by which the console counts its lines.
@@ -295,8 +307,8 @@ impl Tally {
 pub(crate) struct Journal {
     pub stage: Stage,
     memory: Arc<Memory>,
-    /// The places of streams, by the number that the supervisor gave them.
-    taken: HashMap<u32, Slot>,
+    /// The places of streams, by their keys.
+    taken: HashMap<u64, Slot>,
     free: Vec<Slot>,
     /// Places from here on were never used.
     fresh: usize,
@@ -347,8 +359,8 @@ impl Journal {
                 break;
             }
             self.fresh = slot.0.saturating_add(1);
-            match u32::try_from(memory.get(slot, OWNER).wrapping_sub(1)) {
-                Ok(id) => {
+            match memory.get(slot, OWNER).checked_sub(1) {
+                Some(key) => {
                     let mut entry = memory.entry(slot);
                     if entry.phase == Phase::Taking {
                         entry.bytes.end = self.stage.end().max(entry.bytes.start);
@@ -356,20 +368,19 @@ impl Journal {
                         entry.moment = Moment::now();
                         memory.put(slot, &entry);
                     }
-                    self.taken.insert(id, slot);
+                    self.taken.insert(key, slot);
                 }
-                Err(_) => self.free.push(slot),
+                None => self.free.push(slot),
             }
         }
     }
 
-    /// Returns the record of the stream that the supervisor gave this number, as the last daemon left it; `None` when
-    /// there are too many.
-    pub fn adopt(&mut self, id: u32) -> Option<Record> {
+    /// Returns the record of the stream of this key, as the last daemon left it; `None` when there are too many.
+    pub fn adopt(&mut self, key: u64) -> Option<Record> {
         let memory = Arc::clone(&self.memory);
-        if let Some(slot) = self.taken.get(&id) {
+        if let Some(slot) = self.taken.get(&key) {
             let entry = memory.entry(*slot);
-            let is_uncertain = entry.is_filing();
+            let is_uncertain = entry.is_filing() && entry.is_writing;
             return Some(Record { place: Some((memory, *slot)), entry, is_uncertain });
         }
         let slot = self.free.pop().or_else(|| {
@@ -380,14 +391,14 @@ impl Journal {
         // Lines are counted on from whoever had the place before, some of whose may still be on their way.
         let entry = Entry { due: memory.entry(slot).due, ..Entry::default() };
         memory.put(slot, &entry);
-        memory.set(slot, OWNER, u64::from(id).saturating_add(1));
-        self.taken.insert(id, slot);
+        memory.set(slot, OWNER, key.saturating_add(1));
+        self.taken.insert(key, slot);
         Some(Record { place: Some((memory, slot)), entry, is_uncertain: false })
     }
 
     /// Forgets a stream, whose record says that nothing of it waits.
-    pub fn release(&mut self, id: u32) {
-        if let Some(slot) = self.taken.remove(&id) {
+    pub fn release(&mut self, key: u64) {
+        if let Some(slot) = self.taken.remove(&key) {
             self.memory.set(slot, OWNER, 0);
             self.free.push(slot);
         }
@@ -443,8 +454,8 @@ mod tests {
         records[1].entry.due = 9;
         records[1].commit();
         records[2].entry.phase = Phase::Last;
-        records[2].commit();
-        records[2].entry.filed = 77;
+        records[2].announce(Mark { device: 1, inode: 2, length: 3 }, 0);
+        records[2].advance(77);
         let tally = journal.tally();
         tally.add(records[1].slot().unwrap(), 5);
         tally.set_mid_line(true);

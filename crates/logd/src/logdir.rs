@@ -174,17 +174,17 @@ impl LogDir {
     ///
     /// A `current` that was not closed cleanly is put away as `.u`, as s6-log does.
     pub fn open(base: BorrowedFd<'_>, path: &Path, limits: Limits, now: Tai64n) -> Result<Self, DirError> {
-        Self::open_again(base, path, limits, now, Mark::default())
+        Self::open_again(base, path, limits, now, &[])
     }
 
-    /// Opens a directory as [`LogDir::open`] does, except that a `current` that is `ours` is continued where it ends,
+    /// Opens a directory as [`LogDir::open`] does, except that a `current` that is one of `ours` is continued where it ends,
     /// within a line, too: a process before us wrote it, and we know what it was about to write.
     pub fn open_again(
         base: BorrowedFd<'_>,
         path: &Path,
         limits: Limits,
         now: Tai64n,
-        ours: Mark,
+        ours: &[Mark],
     ) -> Result<Self, DirError> {
         make_directories(base, path).map_err(DirError::system("cannot make the directory"))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -193,7 +193,8 @@ impl LogDir {
         let lock = Lock::take(&directory)?;
         let held = hold_names();
         let current = statat(&directory, CURRENT, AtFlags::SYMLINK_NOFOLLOW);
-        let is_ours = current.is_ok_and(|stat| is_regular(&stat) && ours.is_of_the_file(&stat));
+        let is_ours =
+            current.is_ok_and(|stat| is_regular(&stat) && ours.iter().any(|mark| mark.is_of_the_file(&stat)));
         if !is_ours {
             recover(&directory, limits, now)
                 .map_err(DirError::system("cannot put away what a crash left"))?;

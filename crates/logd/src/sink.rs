@@ -38,7 +38,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    fn open(&self, limits: Limits, now: Moment, ours: Mark) -> Result<LogDir, DirError> {
+    fn open(&self, limits: Limits, now: Moment, ours: &[Mark]) -> Result<LogDir, DirError> {
         let base = self.base.as_ref().map_or(rustix::fs::CWD, AsFd::as_fd);
         LogDir::open_again(base, &self.path, limits, now.tai(), ours)
     }
@@ -71,6 +71,8 @@ pub(crate) struct Sink {
     spoken: Option<(DirError, u64)>,
     /// The second in which `current` was last seen to be there.
     seen_at: i64,
+    /// The files that were written last, of which one is `current`.
+    ours: [Mark; 2],
 }
 
 /// Whether the bytes of a batch still wait.
@@ -87,9 +89,7 @@ struct Noting<'a>(&'a mut Record);
 
 impl Witness for Noting<'_> {
     fn at_end(&mut self, mark: Mark, filed: usize) {
-        self.0.entry.mark = mark;
-        self.0.entry.filed = count(filed);
-        self.0.commit();
+        self.0.announce(mark, filed);
     }
 }
 
@@ -108,7 +108,13 @@ impl Sink {
             noted: None,
             spoken: None,
             seen_at: i64::MIN,
+            ours: [Mark::default(); 2],
         }
+    }
+
+    /// Names the files that a daemon that was killed may have been writing.
+    pub fn go_on_with(&mut self, ours: [Mark; 2]) {
+        self.ours = ours;
     }
 
     /// Files a batch, of which the record may say that a part is on file.
@@ -209,8 +215,7 @@ impl Sink {
         let so_far = Record::filed;
         // A directory that was removed is made again, once; twice would be a fight with somebody.
         for may_reopen in [true, false] {
-            let mark = record.entry.mark;
-            let written = match self.directory(now, mark) {
+            let written = match self.directory(now) {
                 Ok(directory) => {
                     let known = if record.is_uncertain { find(directory, bytes, record) } else { Ok(()) };
                     match known {
@@ -230,10 +235,12 @@ impl Sink {
                         self.open = None;
                     }
                     record.advance(unfiled.filed);
+                    self.ours = [record.entry.mark; 2];
                     return Err(unfiled);
                 }
                 Ok(()) => {
                     record.advance(bytes.len());
+                    self.ours = [record.entry.mark; 2];
                     break;
                 }
             }
@@ -241,10 +248,10 @@ impl Sink {
         Ok(())
     }
 
-    fn directory(&mut self, now: Moment, ours: Mark) -> Result<&mut LogDir, DirError> {
+    fn directory(&mut self, now: Moment) -> Result<&mut LogDir, DirError> {
         match &mut self.open {
             Some(directory) => Ok(directory),
-            closed => Ok(closed.insert(self.place.open(self.limits, now, ours)?)),
+            closed => Ok(closed.insert(self.place.open(self.limits, now, &self.ours)?)),
         }
     }
 
@@ -320,10 +327,6 @@ fn find(directory: &LogDir, bytes: &[u8], record: &mut Record) -> Result<(), Dir
     record.advance(record.filed().saturating_add(found));
     record.is_uncertain = false;
     Ok(())
-}
-
-fn count(bytes: usize) -> u64 {
-    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 fn lines_are(count: u64) -> String {
@@ -501,6 +504,7 @@ mod tests {
             let mut next = Bench::new(temp.path(), false);
             next.record.entry.mark = mark;
             next.record.is_uncertain = true;
+            next.sink.go_on_with([Mark::default(), mark]);
             assert_eq!(next.file(batch), Filed::Done);
             assert_eq!(fs::read_to_string(current).unwrap(), format!("one\n{batch}"), "{written}");
             assert_eq!((next.file("end\n"), next.said), (Filed::Done, Vec::new()));
@@ -520,6 +524,7 @@ mod tests {
         let mut next = Bench::new(temp.path(), false);
         next.record.entry.mark = mark;
         next.record.is_uncertain = true;
+        next.sink.go_on_with([mark; 2]);
         assert_eq!(next.file("two\n"), Filed::Done);
         assert_eq!(fs::read_to_string(current).unwrap(), "two\n", "theirs is an archive");
     }

@@ -1,7 +1,8 @@
-//! One service's output: its pipe, and the way of its bytes into the file and onto the console.
+//! One pipe of a service, and the way of its bytes into the file and onto the console.
 //!
 //! *Lives here:* the order of the steps of a batch, which makes it harmless to be killed between any two of them (see
-//! `journal`). *Does not live here:* when to take bytes; the loops decide.
+//! `journal`). *Does not live here:* when to take bytes (the loops decide), and what the pipes of one service share
+//! (`service`).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -13,8 +14,8 @@ use crate::batch::{Batch, TAKE};
 use crate::compose::Composer;
 use crate::console::{Console, Shown};
 use crate::journal::{Entry, Journal, Phase, Record};
+use crate::logdir::Mark;
 use crate::moment::Moment;
-use crate::settings::Settings;
 use crate::sink::{Context, Filed, Sink};
 use crate::stage::Taken;
 use crate::stamp::Stamper;
@@ -39,35 +40,67 @@ impl Desk {
     }
 }
 
-/// One service's output.
+/// Where the streams of one service are kept.
+#[derive(Debug)]
+pub(crate) struct Outlet {
+    pub label: String,
+    pub timestamp: Timestamp,
+    pub sink: Option<Sink>,
+    /// The stream whose batch is filed in part; until it is whole no other is filed.
+    pub waiting: Option<Which>,
+}
+
+/// Which of a service's streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// Standard output, and mostly standard error as well.
+    Out,
+    /// Standard error, where it has a pipe of its own.
+    Err,
+}
+
+/// One pipe of a service.
 #[derive(Debug)]
 pub(crate) struct Stream {
+    which: Which,
     pipe: OwnedFd,
-    label: String,
-    timestamp: Timestamp,
     composer: Composer,
     record: Record,
-    sink: Option<Sink>,
     shown: Shown,
     /// When to go on, in monotonic milliseconds, while something is in the way.
     retry_at_ms: Option<u64>,
 }
 
 impl Stream {
-    /// Returns the stream that comes out of `pipe`, and goes on with it where a daemon that was killed had got to.
-    pub fn new(pipe: OwnedFd, settings: Settings, record: Record, desk: &mut Desk) -> Self {
-        let Settings { label, forward, timestamp, sink, spec } = settings;
-        let mut shown = Shown::new(&label, forward, spec.stderr);
-        let mut composer = Composer::new(spec);
-        composer.restore(record.entry.state);
-        let mid_line = composer.is_mid_line();
-        shown.resume(record.slot(), mid_line);
-        desk.console.announce_unshown(&shown, record.unshown(), mid_line);
-        let mut stream = Self { pipe, label, timestamp, composer, record, sink, shown, retry_at_ms: None };
-        if stream.record.entry.is_filing() {
-            stream.go_on(Moment::now(), desk);
+    /// Returns the stream that comes out of `pipe`; [`Stream::resume`] comes next.
+    pub fn new(which: Which, pipe: OwnedFd, composer: Composer, record: Record, shown: Shown) -> Self {
+        Self { which, pipe, composer, record, shown, retry_at_ms: None }
+    }
+
+    /// Goes on where a daemon that was killed had got to.
+    pub fn resume(&mut self, outlet: &mut Outlet, desk: &mut Desk) {
+        self.composer.restore(self.record.entry.state);
+        let mid_line = self.composer.is_mid_line();
+        self.shown.resume(self.record.slot(), mid_line);
+        desk.console.announce_unshown(&self.shown, self.record.unshown(), mid_line);
+        if self.record.entry.is_filing() {
+            self.go_on(Moment::now(), outlet, desk);
         }
-        stream
+    }
+
+    /// Returns which of its service's streams it is.
+    pub fn which(&self) -> Which {
+        self.which
+    }
+
+    /// Returns whether some of its batch is on file, or may be.
+    pub fn is_partly_filed(&self) -> bool {
+        self.record.is_uncertain || self.record.entry.filed > 0
+    }
+
+    /// Returns the file that was written last.
+    pub fn mark(&self) -> Mark {
+        self.record.entry.mark
     }
 
     /// Returns the pipe, to wait on.
@@ -86,7 +119,7 @@ impl Stream {
     }
 
     /// Takes what the pipe has, at most `limit` bytes, and brings it through all steps.
-    pub fn pump(&mut self, limit: usize, desk: &mut Desk) -> Taken {
+    pub fn pump(&mut self, limit: usize, outlet: &mut Outlet, desk: &mut Desk) -> Taken {
         let limit = limit.min(TAKE);
         let mut taken = self.take(limit, &mut desk.journal);
         if taken == Err(Errno::FBIG) && desk.journal.make_room() {
@@ -96,26 +129,21 @@ impl Stream {
         match taken {
             Ok(Taken::Some(n)) => {
                 self.record.entry.phase = Phase::Filing;
-                self.go_on(self.record.entry.moment, desk);
+                self.go_on(self.record.entry.moment, outlet, desk);
                 Taken::Some(n)
             }
             Ok(taken) => taken,
             // There may be memory again in a while.
             Err(errno @ (Errno::NOMEM | Errno::NOSPC | Errno::NOBUFS | Errno::FBIG)) => {
                 self.retry_at_ms = Some(monotonic_ms().saturating_add(PAUSE_MS));
-                self.cannot_take(errno, desk);
+                cannot_take(errno, outlet, desk);
                 Taken::Empty
             }
             Err(errno) => {
-                self.cannot_take(errno, desk);
+                cannot_take(errno, outlet, desk);
                 Taken::End
             }
         }
-    }
-
-    fn cannot_take(&self, errno: Errno, desk: &Desk) {
-        let text = chain(&errno);
-        desk.console.warn(&format!("gatevisor: {}: cannot read the log pipe: {text}", self.label));
     }
 
     /// Takes bytes out of the pipe, behind those of an unfinished line.
@@ -141,26 +169,34 @@ impl Stream {
     }
 
     /// Composes, files and shows the bytes of the batch, or as much of it as is still to be done.
-    fn go_on(&mut self, now: Moment, desk: &mut Desk) {
+    fn go_on(&mut self, now: Moment, outlet: &mut Outlet, desk: &mut Desk) {
         let entry = &self.record.entry;
         let (moment, last) = (entry.moment, entry.phase == Phase::Last);
         if let Err(errno) = desk.batch.load(&desk.journal.stage, entry.bytes.clone()) {
             let text = chain(&errno);
-            desk.console.warn(&format!("gatevisor: {}: lines are lost: {text}", self.label));
+            desk.console.warn(&format!("gatevisor: {}: lines are lost: {text}", outlet.label));
         }
-        let stamp = desk.stamper.stamp(self.timestamp, moment.seconds, moment.nanos);
+        let stamp = desk.stamper.stamp(outlet.timestamp, moment.seconds, moment.nanos);
         desk.batch.compose(&mut self.composer, last, moment, &stamp);
         if self.record.is_uncertain && self.record.entry.is_shown {
             // Whoever has shown the batch has kept the part of a line at its end.
             self.shown.resume(self.record.slot(), self.composer.is_mid_line());
         }
-        let filed = match &mut self.sink {
+        let is_free = outlet.waiting.is_none_or(|waiting| waiting == self.which);
+        let filed = match &mut outlet.sink {
             Some(sink) => {
                 let console = &desk.console;
                 let mut warn = |line: String| console.warn(&line);
                 let mut context = Context { now, stamp: &stamp, warn: &mut warn };
-                let filed = sink.file(desk.batch.composed(), last, &mut self.record, &mut context);
+                let filed = if is_free {
+                    sink.file(desk.batch.composed(), last, &mut self.record, &mut context)
+                } else {
+                    Filed::Waiting
+                };
                 self.retry_at_ms = (filed == Filed::Waiting).then(|| sink.retry_at_ms());
+                if is_free {
+                    outlet.waiting = (filed == Filed::Waiting).then_some(self.which);
+                }
                 filed
             }
             None => Filed::Done,
@@ -196,35 +232,36 @@ impl Stream {
     }
 
     /// Tries again what waits, if that is due.
-    pub fn retry(&mut self, desk: &mut Desk) {
+    pub fn retry(&mut self, outlet: &mut Outlet, desk: &mut Desk) {
         self.retry_at_ms = None;
         if self.record.entry.is_filing() {
-            self.go_on(Moment::now(), desk);
+            self.go_on(Moment::now(), outlet, desk);
         }
     }
 
-    /// Files and shows what is left, closes the directory, and forgets it; what cannot be filed now is lost, and said
-    /// to be.
-    pub fn close(&mut self, desk: &mut Desk) {
+    /// Files and shows what is left; what cannot be filed now is lost, and said to be.
+    pub fn close(&mut self, outlet: &mut Outlet, desk: &mut Desk) {
         let now = Moment::now();
         if self.record.entry.is_filing() {
-            self.go_on(now, desk);
+            self.go_on(now, outlet, desk);
         }
         if !self.record.entry.is_filing() {
             // The last line may lack its newline, or lines that were left out may still be to be announced.
             self.record.entry.phase = Phase::Last;
             self.record.entry.moment = now;
-            self.go_on(now, desk);
+            self.go_on(now, outlet, desk);
         }
-        let console = &desk.console;
-        let mut warn = |line: String| console.warn(&line);
-        let stamp = desk.stamper.stamp(self.timestamp, now.seconds, now.nanos);
-        let mut context = Context { now, stamp: &stamp, warn: &mut warn };
-        if let Some(sink) = self.sink.take() {
-            if self.record.entry.is_filing() {
-                sink.give_up(desk.batch.composed(), &self.record, &mut context);
+        if self.record.entry.is_filing()
+            && let Some(sink) = &outlet.sink
+        {
+            let console = &desk.console;
+            let mut warn = |line: String| console.warn(&line);
+            let stamp = desk.stamper.stamp(outlet.timestamp, now.seconds, now.nanos);
+            let mut context = Context { now, stamp: &stamp, warn: &mut warn };
+            sink.give_up(desk.batch.composed(), &self.record, &mut context);
+            if outlet.waiting == Some(self.which) {
+                outlet.waiting = None;
             }
-            sink.close(&mut context);
         }
         self.retry_at_ms = None;
         let unfinished = u64::from(self.shown.is_mid_line());
@@ -239,16 +276,11 @@ impl Stream {
         // Where that cannot be asked, the pipe is read until it is empty.
         rustix::io::ioctl_fionread(&self.pipe).unwrap_or(u64::MAX)
     }
+}
 
-    /// Says that bytes were left in the pipe, which nobody will read.
-    pub fn abandon(&self, bytes: u64, desk: &Desk) {
-        if bytes > 0 {
-            desk.console.warn(&format!(
-                "gatevisor: {}: {bytes} bytes in the log pipe are lost: the file could not be written in time",
-                self.label
-            ));
-        }
-    }
+fn cannot_take(errno: Errno, outlet: &Outlet, desk: &Desk) {
+    let text = chain(&errno);
+    desk.console.warn(&format!("gatevisor: {}: cannot read the log pipe: {text}", outlet.label));
 }
 
 /// Makes reads from a pipe return at once.

@@ -29,6 +29,8 @@ struct Service {
     name: String,
     directory: OwnedFd,
     reader: OwnedFd,
+    /// The pipe of its standard error, where it has one of its own.
+    errors: Option<OwnedFd>,
 }
 
 /// A supervisor's side: what it keeps while daemons come and go.
@@ -70,7 +72,14 @@ impl Keeper {
         fs::write(path.join("log/run"), format!("#!/x log\n{directory}{settings}")).unwrap();
         let (reader, writer) = pipe();
         let directory = fs::File::open(path).unwrap().into();
-        self.services.push(Service { name: name.to_owned(), directory, reader });
+        self.services.push(Service { name: name.to_owned(), directory, reader, errors: None });
+        writer.into()
+    }
+
+    /// Gives the last service a pipe for its standard error, and returns the end that it writes to.
+    fn stderr(&mut self) -> fs::File {
+        let (reader, writer) = pipe();
+        self.services.last_mut().unwrap().errors = Some(reader);
         writer.into()
     }
 
@@ -121,7 +130,9 @@ impl Keeper {
         for (id, service) in (1_u32..).zip(&self.services) {
             let packet = [b"A", id.to_le_bytes().as_slice(), service.name.as_bytes()].concat();
             let socket = &self.daemon.as_ref().unwrap().1;
-            send_with_fds(socket, &packet, &[service.reader.as_fd(), service.directory.as_fd()]).unwrap();
+            let mut fds = vec![service.reader.as_fd(), service.directory.as_fd()];
+            fds.extend(service.errors.as_ref().map(AsFd::as_fd));
+            send_with_fds(socket, &packet, &fds).unwrap();
         }
     }
 
@@ -201,9 +212,17 @@ fn texts(directory: &Path) -> Vec<String> {
     lines_of(directory).into_iter().map(unstamped).collect()
 }
 
-/// Checks what was shown of a service's `count` lines: in order, none twice, and every gap announced.
-fn check_shown(label: &str, shown: &[String], count: usize) {
-    let prefix = format!("{label} | ");
+/// Checks that the file has `count` lines, each once and in its place.
+fn check_filed(name: &str, texts: &[String], count: usize) {
+    for (number, text) in texts.iter().enumerate() {
+        assert!(format!("{text}\n") == line(number), "{name}: line {number} is `{text:.60}`");
+    }
+    assert_eq!(texts.len(), count, "{name}");
+}
+
+/// Checks what was shown of a stream's `count` lines: in order, none twice, and every gap announced.
+fn check_shown(mark: &str, label: &str, shown: &[String], count: usize) {
+    let prefix = format!("{label}{mark}");
     let of_label = format!(" of {label} not shown: ");
     let (mut next, mut announced) = (0, 0);
     for line in shown {
@@ -228,15 +247,18 @@ struct Bench {
     keeper: Keeper,
     stop: Arc<AtomicBool>,
     writers: Vec<JoinHandle<usize>>,
+    /// Writes to the standard error of the last service.
+    errors: JoinHandle<usize>,
     reader: JoinHandle<Vec<String>>,
 }
 
-const SERVICES: [(&str, &str, u64); 5] = [
+const SERVICES: [(&str, &str, u64); 6] = [
     ("plain", "size = 65536\nkeep = 100000\ntimestamp = \"none\"\n", 20),
     ("stamped", "size = 65536\nkeep = 100000\n", 0),
     ("chosen", "size = 65536\nkeep = 100000\nexclude = [\"^never\"]\n", 50),
     ("slow", "size = 4096\nkeep = 100000\ntimestamp = \"iso-local\"\n", 3000),
     ("hidden", "size = 65536\nkeep = 100000\nforward = \"off\"\n", 10),
+    ("both", "size = 65536\nkeep = 100000\n", 10),
 ];
 
 impl Bench {
@@ -246,8 +268,9 @@ impl Bench {
         let start =
             |(name, settings, pause)| write_lines(keeper.service(name, settings), Arc::clone(&stop), pause);
         let writers = SERVICES.map(start).into_iter().collect();
+        let errors = write_lines(keeper.stderr(), Arc::clone(&stop), 30);
         let reader = std::thread::spawn(move || shown.rest());
-        Self { keeper, stop, writers, reader }
+        Self { keeper, stop, writers, errors, reader }
     }
 
     /// Lets a last daemon file what is left, and checks everything.
@@ -255,6 +278,7 @@ impl Bench {
         self.keeper.start();
         self.stop.store(true, Ordering::Relaxed);
         let counts: Vec<usize> = self.writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+        let errors = self.errors.join().unwrap();
         for id in 1..=SERVICES.len() {
             self.keeper.release(u32::try_from(id).unwrap());
         }
@@ -262,16 +286,20 @@ impl Bench {
         let shown = self.reader.join().unwrap();
         for ((name, ..), count) in SERVICES.into_iter().zip(counts) {
             let directory = temp.path().join("logs").join(name);
-            let texts = texts(&directory);
-            for (number, text) in texts.iter().enumerate() {
-                assert!(format!("{text}\n") == line(number), "{name}: line {number} is `{text:.60}`");
+            let (marked, plain): (Vec<String>, Vec<String>) =
+                texts(&directory).into_iter().partition(|text| text.starts_with("[stderr] "));
+            check_filed(name, &plain, count);
+            if name == "both" {
+                let unmarked: Vec<String> =
+                    marked.iter().map(|text| text.replacen("[stderr] ", "", 1)).collect();
+                check_filed("both's stderr", &unmarked, errors);
+                check_shown(" ! ", name, &shown, errors);
             }
-            assert_eq!(texts.len(), count, "{name}");
             let files = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name());
             let unclean = files.filter(|name| name.as_bytes().ends_with(b".u")).count();
             assert_eq!(unclean, 0, "{name}: a successor goes on with the file");
             if name != "hidden" {
-                check_shown(name, &shown, count);
+                check_shown(" | ", name, &shown, count);
             }
         }
     }
