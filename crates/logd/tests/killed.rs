@@ -255,7 +255,7 @@ struct Bench {
 const SERVICES: [(&str, &str, u64); 6] = [
     ("plain", "size = 65536\nkeep = 100000\ntimestamp = \"none\"\n", 20),
     ("stamped", "size = 65536\nkeep = 100000\n", 0),
-    ("chosen", "size = 65536\nkeep = 100000\nexclude = [\"^never\"]\n", 50),
+    ("chosen", "size = 65536\nkeep = 100000\nexclude = [\"^never\"]\ncompress = \"zstd\"\n", 50),
     ("slow", "size = 4096\nkeep = 100000\ntimestamp = \"iso-local\"\n", 3000),
     ("hidden", "size = 65536\nkeep = 100000\nforward = \"off\"\n", 10),
     ("both", "size = 65536\nkeep = 100000\n", 10),
