@@ -81,6 +81,8 @@ struct Daemon {
     socket: Option<OwnedFd>,
     /// What one process leaves to the next.
     legacy: Option<Legacy>,
+    /// What is waited for on the socket.
+    interest: epoll::EventFlags,
     orders: VecDeque<Order>,
     since: Tick,
     history: History,
@@ -115,6 +117,7 @@ impl Logging {
                 starting: None,
                 socket: None,
                 legacy: None,
+                interest: epoll::EventFlags::IN,
                 orders: VecDeque::new(),
                 since: Tick(0),
                 history: History::new(seed),
@@ -225,6 +228,7 @@ impl Supervisor {
         daemon.starting = Some(starting);
         epoll::add(&self.epoll, &ours, Source::LogDaemon(number).token(), epoll::EventFlags::IN)?;
         daemon.socket = Some(ours);
+        daemon.interest = epoll::EventFlags::IN;
         daemon.orders.clear();
         for (name, pipe) in self.logging.pipes.iter().filter(|(_, pipe)| pipe.daemon == number) {
             daemon.orders.push_back(Order::Take(Rc::clone(name)));
@@ -274,7 +278,10 @@ impl Supervisor {
                 Err(_) => break,
             }
         }
-        let _ = epoll::modify(&self.epoll, socket, Source::LogDaemon(number).token(), interest);
+        if interest != daemon.interest {
+            daemon.interest = interest;
+            let _ = epoll::modify(&self.epoll, socket, Source::LogDaemon(number).token(), interest);
+        }
     }
 
     /// Hears what a daemon has released, and goes on telling it what waits.
