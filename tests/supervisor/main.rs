@@ -17,6 +17,7 @@ mod commands;
 mod deaths;
 mod failed_starts;
 mod hostile;
+mod hostile_fifos;
 mod logs;
 mod many;
 mod numbers;

@@ -11,6 +11,7 @@
 
 mod leftovers;
 mod lock;
+mod mark;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -24,8 +25,11 @@ use rustix::io::{Errno, pread, read, write};
 
 use self::leftovers::{next_archive, recover, stored, trim};
 use self::lock::Lock;
+use self::mark::Nobody;
 use crate::compress::{Compression, hold_names};
 use crate::rotation::{Fill, Step, is_due, next_step};
+
+pub use self::mark::{Mark, Witness};
 
 const CURRENT: &str = "current";
 /// Mode of a `current` that is being written.
@@ -87,42 +91,6 @@ pub struct Unfiled {
     pub filed: usize,
     /// Why the rest did not.
     pub error: DirError,
-}
-
-/// A file and a place in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Mark {
-    /// The file's device.
-    pub device: u64,
-    /// The file's inode; 0 for no file.
-    pub inode: u64,
-    /// Length of the file in bytes.
-    pub length: u64,
-}
-
-impl Mark {
-    fn of(stat: &rustix::fs::Stat) -> Self {
-        let length = u64::try_from(stat.st_size).unwrap_or(0);
-        Self { device: stat.st_dev, inode: stat.st_ino, length }
-    }
-
-    fn is_of_the_file(&self, stat: &rustix::fs::Stat) -> bool {
-        self.inode != 0 && (self.device, self.inode) == (stat.st_dev, stat.st_ino)
-    }
-}
-
-/// Is told of each step of a write before it is done.
-pub trait Witness {
-    /// Bytes will be written at the end of a file, or the file will be put away; so many bytes of the same write are on
-    /// file already.
-    fn at_end(&mut self, mark: Mark, filed: usize);
-}
-
-/// Needs to know nothing.
-struct Nobody;
-
-impl Witness for Nobody {
-    fn at_end(&mut self, _: Mark, _: usize) {}
 }
 
 /// How large and how many the files of a directory may be.
