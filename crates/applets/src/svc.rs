@@ -120,7 +120,8 @@ fn act(dir: &ServiceDir, commands: &[Control], goal: Goal, deadline: Option<Inst
     waiter.reach(goal, deadline)?;
     // It may have been so before anybody read the commands. What comes of the wish is then not in doubt, but
     // whoever looks next shall see it.
-    wish.shown(dir, Instant::now().checked_add(RECORDED_WITHIN));
+    let recorded_by = [deadline, Instant::now().checked_add(RECORDED_WITHIN)].into_iter().flatten().min();
+    wish.shown(dir, recorded_by);
     if wish.is_down() && !goal.up {
         waiter.settle(goal, deadline)?;
     }
