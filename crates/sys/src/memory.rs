@@ -18,7 +18,7 @@ pub fn file(name: &str) -> Result<OwnedFd, Errno> {
     memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
 }
 
-/// Returns whether a descriptor is one of a file that [`file`] made, here or in another process.
+/// Returns whether a descriptor is one of a file that [`file()`] made, here or in another process.
 pub fn is_file(fd: impl AsFd) -> bool {
     fcntl_get_seals(fd).is_ok()
 }
@@ -28,7 +28,7 @@ pub fn is_file(fd: impl AsFd) -> bool {
 pub struct Words(raw::Mapping);
 
 impl Words {
-    /// Maps the first `count` numbers of a file made by [`file`], which is made as long as that needs.
+    /// Maps the first `count` numbers of a file made by [`file()`], which is made as long as that needs.
     ///
     /// Only pages that are written take memory.
     ///
