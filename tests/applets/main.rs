@@ -8,8 +8,11 @@ mod support;
 
 mod become_program;
 mod both;
+mod hostile;
 mod install;
 mod log;
+mod sequences;
+mod slot_logger;
 mod svc;
 mod svscan;
 mod svscanctl;

@@ -1,14 +1,19 @@
 //! The manager on a tree of genuine s6: s6-svscan supervises, s6-log or our own logger writes.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use gatevisor_client::Condition;
 use gatevisor_wire::control::{Control, ControlSignal};
 use rustix::process::Signal;
 
-use crate::home::Home;
-use crate::support::{PATIENCE, soon, waiting};
+use crate::home::{Home, Ran};
+use crate::support::service::give;
+use crate::support::{PATIENCE, executable, need_root, processes, soon, waiting};
+
+/// The user of that name, as every system has it.
+const NOBODY: u32 = 65_534;
 
 /// Writes what it is told to, through a FIFO in the profile's home.
 const PARROT: &str = "echo \"begins\"\nexec cat 0<>\"$2/lines\"";
@@ -76,14 +81,14 @@ fn a_directory_that_s6_log_writes_is_printed_and_followed() {
     let slot = home.slot("coder").path().to_owned();
     let directory = home.log_file("coder").parent().unwrap().to_owned();
     home.until_logged("coder", "begins\n");
-    let script = format!("#!/bin/sh\nexec s6-log n20 s4096 T '{}'\n", directory.display());
+    let script = format!("#!/bin/sh\nexec s6-log n100 s4096 T '{}'\n", directory.display());
     fs::write(slot.join("log/run"), script).unwrap();
     let logger = gatevisor_client::ServiceDir::new(slot.join("log"));
     let end = [Control::Signal(ControlSignal::Kill)];
     gatevisor_client::restart(&logger, &end, Condition::Up, Some(soon())).unwrap();
     let following = home.start(["logs", "-f", "-n", "all", "coder"]);
     following.until_says("begins\n");
-    let count = 300;
+    let count = 600;
     for number in 0..count {
         write(&lines, &format!("line {number:04} {}\n", "x".repeat(60)));
     }
@@ -92,9 +97,84 @@ fn a_directory_that_s6_log_writes_is_printed_and_followed() {
         out.lines().filter_map(|line| line.split_once("line ")?.1.split(' ').next()?.parse().ok()).collect();
     assert_eq!(numbers, (0..count).collect::<Vec<_>>());
     let archives = fs::read_dir(&directory).unwrap().flatten();
-    assert!(archives.filter(|entry| entry.file_name().to_string_lossy().starts_with('@')).count() > 3);
+    // How many depends on how much s6-log reads at a time.
+    assert!(archives.filter(|entry| entry.file_name().to_string_lossy().starts_with('@')).count() > 1);
     let all = home.says("logs coder -n all --grep ^line").ok();
     assert_eq!(all.lines().count(), count);
     following.signal(Signal::TERM);
     following.ended(PATIENCE);
+}
+
+/// Runs a line where no program of s6, nor any other, can be found.
+fn without_s6(home: &Home, line: &str) -> Ran {
+    let mut command = home.command(line.split(' '));
+    command.env("PATH", "/nonexistent");
+    home.spawn(command).ended(PATIENCE + PATIENCE)
+}
+
+/// Returns the words of each process of a home.
+fn processes_of(home: &Home) -> String {
+    home.processes().into_iter().map(processes::describe).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn profiles_come_and_go_without_the_manager_starting_a_program_of_s6() {
+    let (home, _lines) = under_s6();
+    without_s6(&home, "profile create late").ok();
+    let _late = waiting::fifo(&home.profile_dir("late").join("lines"));
+    home.until_supervised("late");
+    assert_eq!(home.report("late")["state"], "down");
+    without_s6(&home, "gateway start late").ok();
+    let first = home.pid("late");
+    without_s6(&home, "gateway restart late").ok();
+    assert_ne!(home.pid("late"), first);
+    without_s6(&home, "wait late --up --timeout 20").ok();
+    assert!(without_s6(&home, "status late").ok().contains("late"));
+    assert!(processes_of(&home).contains("s6-supervise gateway-late"), "{}", processes_of(&home));
+    without_s6(&home, "gateway stop late").ok();
+    without_s6(&home, "wait late --down --timeout 20").ok();
+    without_s6(&home, "gateway start late").ok();
+    // A gateway that is up is ended first.
+    without_s6(&home, "profile delete --yes late").ok();
+    assert!(!home.slot("late").path().exists() && !home.profile_dir("late").exists());
+    waiting::polled("the end of both its supervisors", || {
+        (!processes_of(&home).contains("gateway-late")).then_some(())
+    });
+    // The same name again.
+    without_s6(&home, "profile create late").ok();
+    home.until_supervised("late");
+    assert_eq!(home.report("late")["state"], "down");
+    assert_eq!(home.report("coder")["up"], true);
+    without_s6(&home, "profile delete --yes late").ok();
+    without_s6(&home, "gateway stop coder").ok();
+}
+
+#[test]
+fn a_slot_that_root_runs_drops_to_the_user_it_names() {
+    need_root();
+    let (home, _lines) = under_s6();
+    home.says("gateway stop coder").ok();
+    let dir = home.profile_dir("coder");
+    for path in dir.ancestors().take_while(|path| path.starts_with(home.beside(""))) {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    give(&dir, NOBODY);
+    let run = home.slot("coder").path().join("run");
+    let text = fs::read_to_string(&run).unwrap();
+    let (interpreter, settings) = text.split_once('\n').unwrap();
+    executable(&run, &format!("{interpreter}\nuser = \"nobody\"\n{settings}"));
+    home.says("gateway start coder").ok();
+    home.until_report("coder", "it is up", |report| report["up"] == true);
+    let gateway = home.pid("coder");
+    waiting::polled("its own command", || {
+        fs::read(format!("/proc/{gateway}/comm")).ok().filter(|comm| comm == b"cat\n")
+    });
+    let id = NOBODY.to_string();
+    for key in ["Uid", "Gid"] {
+        let ids = processes::status_line(gateway, key);
+        assert!(ids.split(' ').all(|one| one == id), "{key}: {ids}");
+    }
+    // Its supervisor is root's, and the wish is obeyed as ever.
+    assert_eq!(home.report("coder")["supervisor"], "s6-svscan");
+    home.says("gateway stop coder").ok();
 }

@@ -173,6 +173,22 @@ fn following_goes_on_across_a_restart_of_the_gateway() {
 }
 
 #[test]
+fn following_goes_on_across_a_restart_of_the_supervisor() {
+    let (mut home, [coder]) = parrots(["coder"]);
+    coder.write("one\n");
+    home.until_logged("coder", "one\n");
+    let following = home.start_apart(["logs", "-f", "-n", "all", "coder"]);
+    following.until_says("one\n");
+    for round in ["two", "three"] {
+        home.down();
+        home.up();
+        coder.write(&format!("{round}\n"));
+        following.until_says(&format!("{round}\n"));
+    }
+    assert_eq!(bare(&following.out()), ["begins", "one", "begins", "two", "begins", "three"]);
+}
+
+#[test]
 fn following_goes_on_across_a_rotation_and_loses_nothing() {
     let (home, [coder]) = parrots(["coder"]);
     home.until_logged("coder", "begins\n");
@@ -210,7 +226,7 @@ fn following_goes_on_across_a_rotation_and_loses_nothing() {
 }
 
 #[test]
-fn a_killed_log_daemon_is_started_again_and_nothing_that_was_written_later_is_lost() {
+fn a_killed_log_daemon_is_started_again_and_goes_on_where_it_was() {
     let (home, [coder]) = parrots(["coder"]);
     coder.write("before\n");
     home.until_logged("coder", "before\n");
@@ -223,10 +239,12 @@ fn a_killed_log_daemon_is_started_again_and_nothing_that_was_written_later_is_lo
         home.until_logged("coder", &format!("after {round}\n"));
         assert_ne!(log_daemon(&home), daemon);
     }
-    // What a killed daemon had begun is put aside when the next one begins, and is there all the same.
     let all = home.says("logs -n all coder").ok();
     assert_eq!(bare(&all), ["begins", "before", "after 0", "after 1", "after 2"]);
     assert_eq!(home.report("coder")["restarts"], 0, "the gateway noticed");
+    let directory = home.log_file("coder").parent().unwrap().to_owned();
+    let files = until_entries(&directory, "its files", |names| names.contains("current"));
+    assert!(!files.iter().any(|name| name.starts_with('@')), "{files:?}");
 }
 
 fn log_daemon(home: &Home) -> i32 {

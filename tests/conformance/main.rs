@@ -15,6 +15,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod apart;
 mod bed;
 mod control;
 mod deaths;

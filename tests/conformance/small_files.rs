@@ -187,27 +187,6 @@ cases! {
         }
     }
 
-    #[skip(with_our_supervisor, "one supervisor holds every service and is the reaper of what they leave, so the lock would only matter after it was killed; lock-fd is not read")]
-    fn lock_fd_is_a_descriptor_that_the_service_holds(pairing) {
-        let bed = pairing.started();
-        let run = "readlink /proc/$$/fd/7 > told; exec sleep 3600";
-        // 2.11.3.2 does not make the file itself.
-        let service = bed.service("web").run(run).file("lock-fd", "7\n").file("supervise/service-lock", "");
-        let mut service = service.place();
-        service.hear("su");
-        assert!(service.until_lines("told", 1)[0].ends_with("supervise/service-lock"));
-    }
-
-    #[skip(with_s6_as_supervisor, "s6 2.11 does not know flag-newpidns: it came with 2.12, and where namespaces cannot be made it fails")]
-    fn flag_newpidns_does_not_keep_a_service_from_being_up(pairing) {
-        let bed = pairing.started();
-        let mut service = bed.service("web").stays().file("flag-newpidns", "").place();
-        service.hear("su");
-        bed.svc(&service, "-d");
-        service.hear("dD");
-        assert_eq!(state(&service), "down after signal f, ready");
-    }
-
     #[skip(with_s6_as_supervisor, "s6 2.11 does not know flag-timeout-killpg: it came with 2.12")]
     fn flag_timeout_killpg_has_the_whole_group_killed(pairing) {
         let bed = pairing.started();

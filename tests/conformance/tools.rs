@@ -1,6 +1,6 @@
 //! What the tools print, answer and wait for.
 
-use crate::bed::{Bed, cases};
+use crate::bed::{Bed, cases, state};
 use crate::support::service::Service;
 use crate::support::waiting;
 
@@ -150,6 +150,42 @@ cases! {
         service.hear("s");
         let ran = bed.tool("s6-svc", "-wU -T 2000 -d", service.dir.path());
         assert_eq!(ran.code, Some(99), "{ran:?}");
+    }
+
+    fn svc_answers_0_for_what_was_so_even_if_it_is_overtaken_at_once(pairing) {
+        let bed = pairing.started();
+        let mut service = bed.service("web").run("exit 1").finish("exit 125").down().place();
+        service.hear("s");
+        for options in ["-u", "-wu -u", "-wd -u", "-wD -u", "-wu -o", "-o"] {
+            waits_for(&bed, &mut service, options, "udOD");
+            assert_eq!(state(&service), "down after 1, ready");
+        }
+    }
+
+    fn svc_answers_0_while_the_end_of_supervision_is_due(pairing) {
+        let bed = pairing.started();
+        let mut service = bed.service("web").stays().place();
+        service.hear("su");
+        for options in ["-wd -d", "-wD -d", "-d", "-wd -k", "-wD -dx"] {
+            bed.svc(&service, "-x");
+            waits_for(&bed, &mut service, "-u", "");
+            waits_for(&bed, &mut service, options, "dDx");
+            service.hear("su");
+        }
+    }
+
+    fn svc_answers_0_at_once_for_what_is_so(pairing) {
+        let bed = pairing.started();
+        let mut service = bed.service("web").stays().down().place();
+        service.hear("s");
+        for (options, letters) in
+            [("-wd -d", ""), ("-wD -O", ""), ("-wu -u", "u"), ("-wu -u", ""), ("-wu -t", "dDu"), ("-wr -d", "dD")]
+        {
+            let (code, ms) = if options == "-wr -d" { (99, 1000) } else { (0, 20_000) };
+            let ran = bed.tool("s6-svc", &format!("-T {ms} {options}"), service.dir.path());
+            assert_eq!(ran.code, Some(code), "{options}: {ran:?}");
+            service.hear(letters);
+        }
     }
 
     fn svwait_returns_at_once_where_nothing_has_to_happen(pairing) {

@@ -289,3 +289,34 @@ fn a_service_whose_logger_cannot_be_started_runs_and_its_lines_wait() {
     service.logger().hear("u");
     assert_eq!(service.logger().until_lines("lines", 1), ["one"]);
 }
+
+#[test]
+fn standard_error_is_a_stream_of_its_own_where_the_slot_says_so() {
+    let mut world = World::started();
+    let kept = world.root().join("kept");
+    let run = format!("#!{} log\ndirectory = \"{}\"\n", env!("CARGO_BIN_EXE_gatevisor"), kept.display());
+    let place = |path: &std::path::Path| {
+        fs::create_dir(path.join("log")).unwrap();
+        crate::support::executable(&path.join("log/run"), &run);
+        fs::write(path.join("log/stderr"), "").unwrap();
+    };
+    let mut service = world
+        .service("web")
+        .run("echo out; echo err >&2; printf part; printf 'another err\n' >&2; echo ' of a line'; exec sleep 3600")
+        .finish("echo finished >&2")
+        .prepare(place)
+        .place();
+    service.hear("su");
+    let said = world.until_said("web | part of a line");
+    service.send("d");
+    service.hear("dD");
+    let said = format!("{said}{}", world.until_said("web ! finished"));
+    for line in ["web | out\n", "web ! err\n", "web ! another err\n"] {
+        assert!(said.contains(line), "{line} in {said}");
+    }
+    assert!(world.stop().success());
+    let text = fs::read_to_string(kept.join("current")).unwrap();
+    let mut lines: Vec<&str> = text.lines().map(|line| line.split_once("  ").unwrap().1).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["[stderr] another err", "[stderr] err", "[stderr] finished", "out", "part of a line"]);
+}

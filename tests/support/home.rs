@@ -320,6 +320,13 @@ impl Home {
         self.spawn(self.command(arguments))
     }
 
+    /// Starts a command that may outlive the supervisor: it is not among the processes of this home.
+    pub fn start_apart<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Running {
+        let mut command = self.command(arguments);
+        command.env_remove(MARK);
+        self.spawn(command)
+    }
+
     /// Runs a command to its end.
     #[track_caller]
     pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Ran {

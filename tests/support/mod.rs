@@ -10,6 +10,7 @@
 pub mod processes;
 pub mod service;
 pub mod waiting;
+pub mod wrong;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use gatevisor_client::{Listener, ServiceDir};
 use gatevisor_wire::{event::Letter, policy::Phase};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, fstat};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -76,6 +76,42 @@ pub(crate) fn until(dirs: &[ServiceDir], goal: Goal, any: bool, deadline: Option
     reach(&mut all, goal, any, deadline)
 }
 
+/// Listens to one service from the moment it is made, so that commands can be sent and then waited for.
+#[derive(Debug)]
+pub(crate) struct Waiter(Vec<Heard>);
+
+impl Waiter {
+    pub(crate) fn subscribe(dir: &ServiceDir) -> Result<Self, Fatal> {
+        raise_limit();
+        let heard = Heard::subscribe(dir)?;
+        // What failed before the commands is not what comes of them.
+        Ok(Self(vec![Heard { failed: false, ..heard }]))
+    }
+
+    /// Waits until the service is as wished, by its status when this was made or by any letter since.
+    ///
+    /// **Source:** <https://skarnet.org/software/s6/s6-svlisten1.html>
+    pub(crate) fn reach(&mut self, goal: Goal, deadline: Option<Instant>) -> Outcome {
+        if goal.again {
+            reach(&mut self.0, Goal { up: false, ready: true, again: false }, true, deadline)?;
+        }
+        reach(&mut self.0, goal, true, deadline)
+    }
+
+    /// Waits until the service, which its status shows to be wanted down, is down also by its status: a restart that was
+    /// due may have come before the wish.
+    pub(crate) fn settle(&mut self, goal: Goal, deadline: Option<Instant>) -> Outcome {
+        for one in &mut self.0 {
+            if let Ok(status) = one.dir.status()
+                && !status.want_up
+            {
+                (one.up, one.ready) = (status.is_up(), status.ready);
+            }
+        }
+        reach(&mut self.0, goal, true, deadline)
+    }
+}
+
 /// One service: what it is by its status and by every letter since.
 #[expect(clippy::struct_excessive_bools, reason = "they are what letters say, and occur in all mixtures")]
 #[derive(Debug)]
@@ -112,7 +148,12 @@ impl Heard {
         };
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let control = match rustix::fs::open(dir.control_path(), flags, Mode::empty()) {
-            Ok(control) => Some(control),
+            Ok(control) if is_fifo(&control) => Some(control),
+            // Nobody would ever go away from it, so it could be waited for without end.
+            Ok(_) => {
+                let message = format!("`{}` is not a FIFO", dir.control_path().display());
+                return Err(Fatal::new(SYSTEM, message));
+            }
             Err(Errno::NXIO | Errno::NOENT) => return Err(no_supervisor()),
             // Whoever may listen need not be allowed to command.
             Err(Errno::ACCESS) => None,
@@ -153,6 +194,10 @@ impl Heard {
         }
         Ok(true)
     }
+}
+
+fn is_fifo(opened: &OwnedFd) -> bool {
+    fstat(opened).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_fifo())
 }
 
 fn settled(all: &[Heard], goal: Goal, any: bool) -> bool {

@@ -1,16 +1,17 @@
-//! *Lives here:* sending a wish and hearing that the status shows it.
+//! *Lives here:* sending a wish and hearing that the status shows it, or would have if nothing else had happened.
 //!
 //! *Does not live here:* waiting for what comes of a wish; letters tell that.
 
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gatevisor_client::{SendError, ServiceDir};
 use gatevisor_wire::{control::Control, files};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::listen::remaining;
@@ -19,21 +20,43 @@ use crate::listen::remaining;
 const STATUS: &CStr = c"status";
 /// Room for some dozens of events.
 const ROOM: usize = 4096;
+/// How long a supervisor may take from reading a wish to publishing it.
+const PUBLISHED_WITHIN: Duration = Duration::from_secs(1);
 
-/// Sends the commands, and returns true as soon as the last wish among them is recorded.
-///
-/// A supervisor publishes the status anew for every wish, also for one that it holds already. Where the status cannot
-/// be watched, or nothing is wished, being sent is enough. False says that `deadline` passed.
-pub(crate) fn send(
-    dir: &ServiceDir,
-    commands: &[Control],
-    deadline: Option<Instant>,
-) -> Result<bool, SendError> {
-    let wish = commands.iter().rev().find_map(|command| wanted_up(*command));
-    // Watched before it is sent, so that no answer is missed.
-    let watched = wish.and_then(|want_up| Some((want_up, watch(dir)?)));
-    dir.send(commands)?;
-    Ok(watched.is_none_or(|(want_up, inotify)| shown(dir, want_up, &inotify, deadline)))
+/// A wish that was sent.
+#[derive(Debug)]
+pub(crate) struct Wish {
+    want_up: Option<bool>,
+    /// What says that the status was replaced since.
+    inotify: Option<OwnedFd>,
+}
+
+impl Wish {
+    /// Sends the commands, of which the last wish counts.
+    pub(crate) fn send(dir: &ServiceDir, commands: &[Control]) -> Result<Self, SendError> {
+        let want_up = commands.iter().rev().find_map(|command| wanted_up(*command));
+        // Watched before it is sent, so that no answer is missed.
+        let inotify = want_up.and_then(|_| watch(dir));
+        dir.send(commands)?;
+        Ok(Self { want_up, inotify })
+    }
+
+    /// Returns whether it is a wish to be down.
+    pub(crate) fn is_down(&self) -> bool {
+        self.want_up == Some(false)
+    }
+
+    /// Returns true as soon as the wish is recorded, or has been and was overtaken by another.
+    ///
+    /// A supervisor publishes the status anew for every wish, also for one that it holds already; but the service may
+    /// fail for good or its supervision end a moment later, and the status then shows that. Where the status cannot be
+    /// watched, or nothing is wished, being sent is enough. False says that `deadline` passed.
+    pub(crate) fn shown(&self, dir: &ServiceDir, deadline: Option<Instant>) -> bool {
+        match (self.want_up, &self.inotify) {
+            (Some(want_up), Some(inotify)) => shown(dir, want_up, inotify, deadline),
+            _ => true,
+        }
+    }
 }
 
 /// Returns whether the service is wanted up after a command, or `None` if the command is no wish.
@@ -57,36 +80,72 @@ fn wanted_up(command: Control) -> Option<bool> {
 
 fn watch(dir: &ServiceDir) -> Option<OwnedFd> {
     let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok()?;
-    let what = WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
+    let what = WatchFlags::MOVED_TO | WatchFlags::ACCESS | WatchFlags::ONLYDIR;
     inotify::add_watch(&inotify, dir.path().join(files::SUPERVISE), what).ok()?;
     Some(inotify)
 }
 
 fn shown(dir: &ServiceDir, want_up: bool, inotify: &OwnedFd, deadline: Option<Instant>) -> bool {
+    let mut replaced = false;
+    let mut published_by = None;
     loop {
-        match poll(&mut [PollFd::new(inotify, PollFlags::IN)], remaining(deadline).as_ref()) {
-            Ok(0) => return false,
+        if std::mem::take(&mut replaced) && dir.status().map_or(true, |status| status.want_up == want_up) {
+            return true;
+        }
+        if published_by.is_none() && is_read(dir) {
+            published_by = Instant::now().checked_add(PUBLISHED_WITHIN);
+        }
+        let until = [published_by, deadline].into_iter().flatten().min();
+        match poll(&mut [PollFd::new(inotify, PollFlags::IN)], remaining(until).as_ref()) {
+            // It was read, and the status says something else: overtaken, or passed over by a supervisor that is
+            // ending.
+            Ok(0) => return published_by.is_some(),
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => return true,
         }
-        let mut buffer = [MaybeUninit::uninit(); ROOM];
-        let mut reader = Reader::new(inotify, &mut buffer);
-        let mut replaced = false;
-        let gone = loop {
-            match reader.next() {
-                Ok(event) => {
-                    replaced |= event.wd() < 0 || event.file_name() == Some(STATUS);
-                    // The directory went away with the service.
-                    if event.events().contains(inotify::ReadFlags::IGNORED) {
-                        break true;
-                    }
-                }
-                Err(Errno::INTR) => {}
-                Err(_) => break false,
-            }
-        };
-        if gone || (replaced && dir.status().map_or(true, |status| status.want_up == want_up)) {
-            return true;
+        match news(inotify) {
+            News::Gone => return true,
+            News::Replaced => replaced = true,
+            News::Other => {}
         }
+    }
+}
+
+/// What happened below `supervise/`.
+enum News {
+    /// The status was replaced.
+    Replaced,
+    /// The directory went away with the service.
+    Gone,
+    /// Something was read, perhaps the control FIFO.
+    Other,
+}
+
+fn news(inotify: &OwnedFd) -> News {
+    let mut buffer = [MaybeUninit::uninit(); ROOM];
+    let mut reader = Reader::new(inotify, &mut buffer);
+    let mut news = News::Other;
+    loop {
+        match reader.next() {
+            Ok(event) if event.events().contains(inotify::ReadFlags::IGNORED) => return News::Gone,
+            Ok(event) if is_replacement(&event) => news = News::Replaced,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return news,
+        }
+    }
+}
+
+/// Returns whether the event says that the status was replaced, or that events were lost.
+fn is_replacement(event: &inotify::Event<'_>) -> bool {
+    let moved = event.events().contains(inotify::ReadFlags::MOVED_TO);
+    event.wd() < 0 || (moved && event.file_name() == Some(STATUS))
+}
+
+/// Returns whether the supervisor has read everything that was sent, or there is none any more.
+fn is_read(dir: &ServiceDir) -> bool {
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::open(dir.control_path(), flags, Mode::empty()) {
+        Ok(control) => rustix::io::ioctl_fionread(&control).map_or(true, |unread| unread == 0),
+        Err(_) => true,
     }
 }

@@ -4,14 +4,14 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
-use gatevisor_client::{Condition, SendError, ServiceDir, WaitError, Waited};
+use gatevisor_client::{SendError, ServiceDir};
 use gatevisor_wire::control::{Control, ControlSignal};
 use gatevisor_wire::signal;
 
 use crate::arguments::{Arguments, number};
-use crate::listen::{self, Goal};
-use crate::recorded;
-use crate::talk::{NO, NOT_SUPERVISED, SYSTEM, TIMED_OUT, USAGE as USAGE_CODE, warn};
+use crate::listen::{self, Goal, Waiter};
+use crate::recorded::Wish;
+use crate::talk::{NOT_SUPERVISED, SYSTEM, TIMED_OUT, USAGE as USAGE_CODE, warn};
 use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str = "s6-svc [ -wu | -wU | -wd | -wD | -wr | -wR ] [ -T timeout ] \
@@ -94,7 +94,7 @@ fn possible(dir: &ServiceDir, goal: Goal) -> Goal {
 /// Sends the commands and returns when a wish among them is recorded, so that whoever looks next sees it.
 fn send(dir: &ServiceDir, commands: &[Control]) -> Outcome {
     let within = Instant::now().checked_add(RECORDED_WITHIN);
-    if recorded::send(dir, commands, within).map_err(|error| not_sent(&error))? {
+    if Wish::send(dir, commands).map_err(|error| not_sent(&error))?.shown(dir, within) {
         return Ok(0);
     }
     let message = format!(
@@ -115,33 +115,15 @@ fn not_sent(error: &SendError) -> Fatal {
 
 /// Sends the commands and waits for what is to come of them.
 fn act(dir: &ServiceDir, commands: &[Control], goal: Goal, deadline: Option<Instant>) -> Outcome {
-    let condition = match (goal.up, goal.ready) {
-        (true, false) => Condition::Up,
-        (true, true) => Condition::Ready,
-        (false, false) => Condition::Down,
-        (false, true) => Condition::Finished,
-    };
-    // What is down already need not die first.
-    let again = goal.again && dir.status().map_or(true, |status| status.pid.is_some());
-    let waited = if again {
-        gatevisor_client::restart(dir, commands, condition, deadline)
-    } else {
-        gatevisor_client::act(dir, commands, condition, deadline)
-    };
-    match waited {
-        Ok(Waited::Reached) => Ok(0),
-        Ok(Waited::Failed) => Err(Fatal::new(
-            NO,
-            format!("`{}` failed for good and will not come up by itself", dir.path().display()),
-        )),
-        Ok(Waited::SupervisorGone) => Err(Fatal::new(
-            NOT_SUPERVISED,
-            format!("the supervisor of `{}` has gone; the command may have been lost", dir.path().display()),
-        )),
-        Ok(Waited::TimedOut) => {
-            Err(Fatal::new(TIMED_OUT, format!("timed out waiting for `{}`", dir.path().display())))
-        }
-        Err(WaitError::Send(error)) => Err(not_sent(&error)),
-        Err(error) => Err(Fatal::of(SYSTEM, &error, error.hint())),
+    let mut waiter = Waiter::subscribe(dir)?;
+    let wish = Wish::send(dir, commands).map_err(|error| not_sent(&error))?;
+    waiter.reach(goal, deadline)?;
+    // It may have been so before anybody read the commands. What comes of the wish is then not in doubt, but
+    // whoever looks next shall see it.
+    let recorded_by = [deadline, Instant::now().checked_add(RECORDED_WITHIN)].into_iter().flatten().min();
+    wish.shown(dir, recorded_by);
+    if wish.is_down() && !goal.up {
+        waiter.settle(goal, deadline)?;
     }
+    Ok(0)
 }

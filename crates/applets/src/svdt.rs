@@ -2,11 +2,13 @@
 
 use std::ffi::OsString;
 use std::fmt::Write;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use gatevisor_wire::{files, tally};
+use rustix::fs::OFlags;
 
 use crate::arguments::{Arguments, number};
 use crate::svstat::signal_name;
@@ -48,7 +50,9 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
 /// Returns the tally's bytes; none where the service has never been supervised.
 fn read(file: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    match File::open(file) {
+    // A FIFO in its place would be waited for.
+    let nonblock = OFlags::NONBLOCK.bits().cast_signed();
+    match OpenOptions::new().read(true).custom_flags(nonblock).open(file) {
         Ok(opened) if opened.metadata()?.is_file() => {
             // One death more than a tally may hold, so that too many are noticed.
             let room = u64::try_from((tally::MAX.saturating_add(1)).saturating_mul(tally::SIZE)).unwrap_or(0);

@@ -15,7 +15,8 @@ pub enum Effect {
     /// Start `finish` after the death of the process with this pid and outcome. Answer with
     /// `FinishForked` or `FinishAbsent`.
     SpawnFinish(Pid, WaitStatus),
-    /// Send a signal to the process.
+    /// Send a signal to the process. One that waits for its lock and is killed never ran: it is forgotten at once, and
+    /// its end is no event.
     Signal(Pid, u8),
     /// Send a signal to the process group.
     SignalGroup(Pid, u8),

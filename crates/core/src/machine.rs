@@ -29,6 +29,9 @@ const S6_PAUSE_MS: u64 = 1000;
 const S6_EXEC_RETRY_MS: u64 = 10_000;
 /// The exit code of a finish script that declares a permanent failure.
 const FINISH_PERMANENT: u8 = 125;
+/// What `supervise/policy` says while a start waits for the lock.
+const BLOCKED: &str = "another instance of the service is already running and holds ./supervise/service-lock; it is started \
+                       when that has ended";
 
 /// What happened. Facts the machine needs from disk travel inside the event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub enum Event {
     Control(Control),
     /// A process was forked for `run`; it has not reached its program yet.
     Forked(Pid),
+    /// An earlier process of the service lives on and holds its lock; the one on its way waits for that.
+    Blocked,
     /// The process reached its program.
     Spawned,
     /// No process was made, or it did not reach its program; the text says at which step and why.
@@ -71,6 +76,8 @@ enum Phase {
     Down { start_at: Option<Tick> },
     /// A process that has not reached its program; the pid is unknown until the fork is done.
     Starting { pid: Option<Pid>, kill_at: Option<Tick> },
+    /// A process that waits until an earlier one lets go of the lock. To others the service is down.
+    Waiting { pid: Pid },
     /// The service.
     Up { pid: Pid, since: Tick, kill_at: Option<Tick> },
     /// The finish script; the pid is unknown until the fork is done.
@@ -146,14 +153,17 @@ impl Machine {
             | Phase::Up { kill_at, .. }
             | Phase::Finishing { pid: Some(_), kill_at } => kill_at,
             // What was forked is about to be told.
-            Phase::Starting { pid: None, .. } | Phase::Finishing { pid: None, .. } | Phase::Ended => None,
+            Phase::Starting { pid: None, .. }
+            | Phase::Waiting { .. }
+            | Phase::Finishing { pid: None, .. }
+            | Phase::Ended => None,
         }
     }
 
     /// Returns the process that runs now, be it the service, its finish script or one on its way.
     pub fn pid(&self) -> Option<Pid> {
         match self.phase {
-            Phase::Up { pid, .. } => Some(pid),
+            Phase::Up { pid, .. } | Phase::Waiting { pid } => Some(pid),
             Phase::Starting { pid, .. } | Phase::Finishing { pid, .. } => pid,
             Phase::Down { .. } | Phase::Ended => None,
         }
@@ -182,6 +192,7 @@ impl Machine {
         match event {
             Event::Control(control) => self.control(now, control, out),
             Event::Forked(pid) => self.forked(pid, out),
+            Event::Blocked => self.blocked(out),
             Event::Spawned => self.spawned(now, out),
             Event::SpawnFailed(why) => self.spawn_failed(now, &why, numbers, out),
             Event::Terminating(ms) => self.terminating(now, ms),
@@ -198,6 +209,7 @@ impl Machine {
                     out.add(Effect::KillOverdue(pid));
                 }
                 Phase::Finishing { pid: Some(pid), .. } => out.add(Effect::Signal(pid, signal::KILL)),
+                Phase::Waiting { .. } => self.end(out),
                 Phase::Down { .. }
                 | Phase::Starting { pid: None, .. }
                 | Phase::Finishing { pid: None, .. }
@@ -213,6 +225,7 @@ impl Machine {
     fn start(&mut self, out: &mut Effects) {
         // Whatever was wrong before, this life is not to blame.
         self.failure = None;
+        self.asked_to_die = false;
         self.phase = Phase::Starting { pid: None, kill_at: None };
         out.add(Effect::SpawnRun);
     }
@@ -225,14 +238,44 @@ impl Machine {
             // Nobody asked for it, or no longer: it must not run.
             Phase::Down { .. }
             | Phase::Starting { pid: Some(_), .. }
+            | Phase::Waiting { .. }
             | Phase::Up { .. }
             | Phase::Finishing { .. }
             | Phase::Ended => out.add(Effect::Signal(pid, signal::KILL)),
         }
     }
 
+    fn blocked(&mut self, out: &mut Effects) {
+        let Phase::Starting { pid: Some(pid), .. } = self.phase else { return };
+        self.phase = Phase::Waiting { pid };
+        if self.last {
+            self.end(out);
+        } else if self.asked_to_die && !self.status.want_up {
+            // It may have missed the signal that it was sent meanwhile.
+            self.give_up_waiting(pid, out);
+        } else {
+            self.write_policy(policy::Phase::FailedToStart, None, Some(BLOCKED.to_owned()), out);
+        }
+    }
+
+    /// The service is not to be started any more, and never was.
+    fn give_up_waiting(&mut self, pid: Pid, out: &mut Effects) {
+        self.phase = Phase::Down { start_at: None };
+        out.add(Effect::Signal(pid, signal::KILL));
+        self.publish_policy(policy::Phase::Running, None, out);
+        self.set_want(false, out);
+    }
+
     fn spawned(&mut self, now: Moment, out: &mut Effects) {
-        let Phase::Starting { pid: Some(pid), kill_at } = self.phase else { return };
+        let (pid, kill_at) = match self.phase {
+            Phase::Starting { pid: Some(pid), kill_at } => (pid, kill_at),
+            Phase::Waiting { pid } => (pid, None),
+            Phase::Down { .. }
+            | Phase::Starting { pid: None, .. }
+            | Phase::Up { .. }
+            | Phase::Finishing { .. }
+            | Phase::Ended => return,
+        };
         self.phase = Phase::Up { pid, since: now.tick, kill_at };
         self.status.pid = Some(pid);
         self.status.ready = false;
@@ -251,7 +294,7 @@ impl Machine {
     }
 
     fn spawn_failed(&mut self, now: Moment, why: &str, numbers: &Numbers, out: &mut Effects) {
-        let Phase::Starting { .. } = self.phase else { return };
+        let (Phase::Starting { .. } | Phase::Waiting { .. }) = self.phase else { return };
         self.phase = Phase::Down { start_at: None };
         if self.last {
             self.end(out);
@@ -281,6 +324,7 @@ impl Machine {
             Phase::Up { kill_at, .. } | Phase::Starting { pid: Some(_), kill_at } => *kill_at = due,
             Phase::Down { .. }
             | Phase::Starting { pid: None, .. }
+            | Phase::Waiting { .. }
             | Phase::Finishing { .. }
             | Phase::Ended => {}
         }
@@ -303,6 +347,9 @@ impl Machine {
                 // It was killed on its way to its program: a life without an instant of being up.
                 self.started = true;
                 self.died(now, pid, now.tick, how, numbers, out);
+            }
+            Phase::Waiting { .. } => {
+                self.spawn_failed(now, &format!("it waited for its lock: {how}"), numbers, out);
             }
             Phase::Finishing { pid: Some(_), .. } => {
                 if how.exit_code() == Some(FINISH_PERMANENT) {
@@ -485,7 +532,10 @@ impl Machine {
                 let kill_at = Some(now.tick.after(KILL_AGAIN_MS));
                 self.phase = Phase::Starting { pid: Some(pid), kill_at };
             }
-            Phase::Finishing { pid: None, .. } | Phase::Starting { pid: None, .. } | Phase::Ended => {}
+            Phase::Finishing { pid: None, .. }
+            | Phase::Starting { pid: None, .. }
+            | Phase::Waiting { .. }
+            | Phase::Ended => {}
         }
     }
 
@@ -508,14 +558,14 @@ impl Machine {
                 *kill_at = Some(kill_at.map_or(cap, |at| at.min(cap)));
                 self.last = true;
             }
-            Phase::Down { .. } => self.end(out),
+            Phase::Waiting { .. } | Phase::Down { .. } => self.end(out),
             Phase::Ended => {}
         }
     }
 
     fn shut_down(&mut self, out: &mut Effects) {
         match self.phase {
-            Phase::Down { .. } | Phase::Starting { pid: None, .. } => self.end(out),
+            Phase::Down { .. } | Phase::Waiting { .. } | Phase::Starting { pid: None, .. } => self.end(out),
             Phase::Up { .. } | Phase::Starting { pid: Some(_), .. } => {
                 self.last = true;
                 self.want_down(out);
@@ -526,6 +576,9 @@ impl Machine {
     }
 
     fn end(&mut self, out: &mut Effects) {
+        if let Phase::Waiting { pid } = self.phase {
+            out.add(Effect::Signal(pid, signal::KILL));
+        }
         self.phase = Phase::Ended;
         out.add(Effect::Broadcast(&[SupervisionEnded]));
         out.add(Effect::End);

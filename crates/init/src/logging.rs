@@ -11,7 +11,7 @@ use gatevisor_core::Tick;
 use gatevisor_core::restart::{History, Numbers, Verdict};
 use gatevisor_sys::spawn::{self, Command, Starting};
 use gatevisor_sys::user::User;
-use gatevisor_sys::{Errno, socket};
+use gatevisor_sys::{Errno, memory, socket};
 use gatevisor_wire::Pid;
 use gatevisor_wire::wait::WaitStatus;
 use rustix::event::epoll;
@@ -21,8 +21,10 @@ use crate::shutdown::Stage;
 use crate::supervisor::{Source, Supervisor, Timer};
 use crate::talk::say;
 
-/// The descriptor at which a log daemon finds its socket.
-const DAEMON_FD: i32 = 3;
+/// The descriptors at which a log daemon finds its socket and its legacy.
+const SOCKET_FD: i32 = 3;
+const STAGE_FD: i32 = 4;
+const JOURNAL_FD: i32 = 5;
 /// Times that a log daemon is started again while we are going down.
 const LAST_CHANCES: u32 = 3;
 
@@ -43,7 +45,30 @@ struct LogPipe {
     /// Kept when the service is gone, so that the daemon never sees an end it was not told of.
     writer: Option<OwnedFd>,
     slot_dir: OwnedFd,
+    /// The pipe of the service's standard error, where it is a stream of its own.
+    stderr: Option<Pipe>,
     releasing: bool,
+}
+
+/// Both ends of a pipe.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    pub reader: OwnedFd,
+    pub writer: OwnedFd,
+}
+
+/// Two files of memory that outlive a log daemon: bytes that have left their pipes and are not on file yet, and whose
+/// they are. What is in them is the daemon's affair.
+#[derive(Debug)]
+struct Legacy {
+    stage: OwnedFd,
+    journal: OwnedFd,
+}
+
+impl Legacy {
+    fn new() -> Result<Self, Errno> {
+        Ok(Self { stage: memory::file("gatevisor-stage")?, journal: memory::file("gatevisor-journal")? })
+    }
 }
 
 /// A log daemon, running or to be started.
@@ -54,6 +79,10 @@ struct Daemon {
     /// Memory that the process uses until it has reached its program.
     starting: Option<Starting>,
     socket: Option<OwnedFd>,
+    /// What one process leaves to the next.
+    legacy: Option<Legacy>,
+    /// What is waited for on the socket.
+    interest: epoll::EventFlags,
     orders: VecDeque<Order>,
     since: Tick,
     history: History,
@@ -69,6 +98,11 @@ pub(crate) struct Logging {
 }
 
 impl Logging {
+    /// Returns where the standard error of a slot's service goes, if that is a stream of its own.
+    pub(crate) fn stderr_of(&self, slot: &[u8]) -> Option<BorrowedFd<'_>> {
+        self.pipes.get(slot)?.stderr.as_ref().map(|pipe| pipe.writer.as_fd())
+    }
+
     fn daemon(&mut self, number: u32) -> Option<&mut Daemon> {
         self.daemons.get_mut(usize::try_from(number).ok()?)
     }
@@ -82,6 +116,8 @@ impl Logging {
                 process: None,
                 starting: None,
                 socket: None,
+                legacy: None,
+                interest: epoll::EventFlags::IN,
                 orders: VecDeque::new(),
                 since: Tick(0),
                 history: History::new(seed),
@@ -101,12 +137,13 @@ impl Supervisor {
         owner: Option<Rc<User>>,
         reader: OwnedFd,
         slot_dir: OwnedFd,
+        stderr: Option<Pipe>,
     ) {
         let seed = self.next_seed();
         let daemon = self.logging.daemon_of(owner, seed);
         self.logging.last_number = self.logging.last_number.wrapping_add(1);
         let number = self.logging.last_number;
-        let pipe = LogPipe { number, daemon, reader, writer: None, slot_dir, releasing: false };
+        let pipe = LogPipe { number, daemon, reader, writer: None, slot_dir, stderr, releasing: false };
         self.logging.pipes.insert(Rc::clone(slot), pipe);
         if self.logging.daemon(daemon).is_some_and(|d| d.socket.is_some()) {
             self.order(daemon, Order::Take(Rc::clone(slot)));
@@ -161,6 +198,18 @@ impl Supervisor {
             return Ok(());
         };
         daemon.since = now;
+        if daemon.legacy.is_none() {
+            match Legacy::new() {
+                Ok(legacy) => daemon.legacy = Some(legacy),
+                Err(errno) => say!("warning: no memory for what a log daemon may leave behind: {errno}"),
+            }
+        }
+        let (stage, journal) = match &daemon.legacy {
+            Some(Legacy { stage, journal }) => {
+                (Some((stage.as_fd(), STAGE_FD)), Some((journal.as_fd(), JOURNAL_FD)))
+            }
+            None => (None, None),
+        };
         let starting = spawn::start(Command {
             directory: self.scandir.as_fd(),
             program: c"/proc/self/exe",
@@ -169,7 +218,7 @@ impl Supervisor {
             stdin: self.null.as_fd(),
             stdout: None,
             stderr: None,
-            extras: [Some((theirs.as_fd(), DAEMON_FD)), None, None],
+            extras: [Some((theirs.as_fd(), SOCKET_FD)), stage, journal],
             user: daemon.owner.as_deref(),
             open_files: None,
             berths: None,
@@ -179,6 +228,7 @@ impl Supervisor {
         daemon.starting = Some(starting);
         epoll::add(&self.epoll, &ours, Source::LogDaemon(number).token(), epoll::EventFlags::IN)?;
         daemon.socket = Some(ours);
+        daemon.interest = epoll::EventFlags::IN;
         daemon.orders.clear();
         for (name, pipe) in self.logging.pipes.iter().filter(|(_, pipe)| pipe.daemon == number) {
             daemon.orders.push_back(Order::Take(Rc::clone(name)));
@@ -196,7 +246,8 @@ impl Supervisor {
     fn retry_log_daemon(&mut self, number: u32, died: Option<WaitStatus>) {
         let now = self.now.tick;
         let Some(daemon) = self.logging.daemon(number) else { return };
-        let numbers = Numbers::default();
+        // Its services wait as soon as their pipes are full, which may be in no time.
+        let numbers = Numbers { backoff_first_ms: 10, backoff_max_ms: 250, ..Numbers::default() };
         let verdict = match died {
             // No exit code of it is final: somebody must read what the services write.
             Some(_) => daemon.history.after_death(&numbers, daemon.since, now, WaitStatus::exited(1)),
@@ -227,7 +278,10 @@ impl Supervisor {
                 Err(_) => break,
             }
         }
-        let _ = epoll::modify(&self.epoll, socket, Source::LogDaemon(number).token(), interest);
+        if interest != daemon.interest {
+            daemon.interest = interest;
+            let _ = epoll::modify(&self.epoll, socket, Source::LogDaemon(number).token(), interest);
+        }
     }
 
     /// Hears what a daemon has released, and goes on telling it what waits.
@@ -349,6 +403,7 @@ fn send(socket: &OwnedFd, order: &Order, pipes: &HashMap<Rc<[u8]>, LogPipe>) -> 
             message.extend_from_slice(&pipe.number.to_le_bytes());
             message.extend_from_slice(name);
             fds.extend([pipe.reader.as_fd(), pipe.slot_dir.as_fd()]);
+            fds.extend(pipe.stderr.as_ref().map(|pipe| pipe.reader.as_fd()));
         }
         Order::Release(name) => {
             let Some(pipe) = pipes.get(name) else { return Ok(()) };

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use gatevisor_core::restart::Rules;
 use gatevisor_core::{Effect, Effects, Event};
 use gatevisor_sys::berth::Berths;
-use gatevisor_sys::spawn::{self, Command, EXTRAS, Report, StartFailure};
+use gatevisor_sys::spawn::{self, Apart, Command, EXTRAS, Report, StartFailure};
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::log_script::LogScript;
 use gatevisor_wire::tally::{self, Death};
@@ -29,6 +29,8 @@ use crate::talk::say;
 
 /// Processes between fork and exec at one time; more wait in a queue.
 const MAX_ON_THEIR_WAY: usize = 32;
+/// The file below `supervise/` that is locked where `lock-fd` says so.
+const SERVICE_LOCK: &str = "service-lock";
 /// Bytes of a script that are enough to know its interpreter.
 const SHEBANG_BYTES: usize = 256;
 
@@ -68,7 +70,12 @@ impl Supervisor {
         match effect {
             Effect::SpawnRun => self.start_queue.push_back(id),
             Effect::SpawnFinish(pid, how) => answers.push(self.spawn_finish(id, pid, how)),
-            Effect::Signal(pid, number) => send(&self.pids, pid, number, false),
+            Effect::Signal(pid, number) => {
+                send(&self.pids, pid, number, false);
+                if number == signal::KILL {
+                    self.forget_waiting(id);
+                }
+            }
             Effect::SignalGroup(pid, number) => send(&self.pids, pid, number, true),
             Effect::Terminate(pid) => {
                 let name = service.name();
@@ -170,15 +177,20 @@ impl Supervisor {
             (Role::Logger, Some(reader)) => (reader.as_fd(), None),
             (Role::Main | Role::Logger, None) => (self.null.as_fd(), None),
         };
+        let stderr = match service.role {
+            Role::Main => self.logging.stderr_of(&service.slot),
+            Role::Logger => None,
+        };
+        let apart = apart(service, &name, notification)?;
         let (program, argv) = noexec::program(&service.dir, c"run", vec![service.argument()]);
-        let starting = spawn::start(Command {
+        let command = Command {
             directory: service.dir.as_fd(),
             program: &program,
             argv,
             environment: Rc::clone(&self.environment),
             stdin,
             stdout,
-            stderr: None,
+            stderr,
             extras: [
                 notification.and_then(|number| pipe.as_ref().map(|(_, writer)| (writer.as_fd(), number))),
                 None,
@@ -187,8 +199,8 @@ impl Supervisor {
             user: service.owner.as_deref(),
             open_files: self.open_files,
             berths: self.berths.as_ref(),
-        })
-        .map_err(|failure| explain("run", failure))?;
+        };
+        let starting = spawn::start_apart(command, apart).map_err(|failure| explain("run", failure))?;
         service.readiness = None;
         let reader = pipe.map(|(reader, _)| reader);
         let pid = self.accompany(id, OnItsWay::Run(starting)).map_err(|failure| explain("run", failure))?;
@@ -231,13 +243,23 @@ impl Supervisor {
         if report == Report::Pending {
             return;
         }
+        if report == Report::Blocked {
+            say!(
+                "warning: {}: another instance of the service is already running and holds ./supervise/service-lock; it is \
+                 started when that has ended",
+                service.name()
+            );
+            // It may wait for long, so it is not one of those that others wait for.
+            self.one_less_on_its_way();
+            self.step(id, Event::Blocked);
+            return;
+        }
         let Some(process) = service.on_its_way.take() else { return };
-        self.on_their_way = self.on_their_way.saturating_sub(1);
-        if self.on_their_way == 0 {
-            self.feed_the_starved();
+        if !process.starting().has_waited() {
+            self.one_less_on_its_way();
         }
         match (process, report) {
-            (_, Report::Pending) | (OnItsWay::Finish(_), Report::Executed) => {}
+            (_, Report::Pending | Report::Blocked) | (OnItsWay::Finish(_), Report::Executed) => {}
             (OnItsWay::Run(_), Report::Executed) => self.step(id, Event::Spawned),
             (OnItsWay::Run(starting), Report::Failed(failure)) => {
                 self.disown(starting);
@@ -250,6 +272,24 @@ impl Supervisor {
                 }
                 self.step(id, Event::FinishAbsent);
             }
+        }
+    }
+
+    fn one_less_on_its_way(&mut self) {
+        self.on_their_way = self.on_their_way.saturating_sub(1);
+        if self.on_their_way == 0 {
+            self.feed_the_starved();
+        }
+    }
+
+    /// Forgets a process that was killed while it waited for its lock.
+    fn forget_waiting(&mut self, id: Id) {
+        let Some(service) = self.services.get_mut(id) else { return };
+        if service.on_its_way.as_ref().is_some_and(|process| process.starting().has_waited())
+            && let Some(OnItsWay::Run(starting) | OnItsWay::Finish(starting)) = service.on_its_way.take()
+        {
+            service.readiness = None;
+            self.disown(starting);
         }
     }
 
@@ -294,7 +334,10 @@ impl Supervisor {
                 Role::Main => service.pipe.as_ref().map(AsFd::as_fd),
                 Role::Logger => None,
             },
-            stderr: None,
+            stderr: match service.role {
+                Role::Main => self.logging.stderr_of(&service.slot),
+                Role::Logger => None,
+            },
             extras: [None; EXTRAS],
             user: service.owner.as_deref(),
             open_files: self.open_files,
@@ -374,7 +417,30 @@ fn trusted(service: &Service, script: &str) -> Result<(), Distrust> {
     Ok(())
 }
 
+/// Returns what the small files of a service say about what sets its process apart, or why they contradict themselves.
+fn apart(service: &Service, name: &str, notification: Option<i32>) -> Result<Apart, String> {
+    let lock = settings::number(&service.dir, name, files::LOCK_FD).and_then(|n| i32::try_from(n).ok());
+    if lock.is_some() {
+        if lock == notification {
+            return Err("passing descriptors to ./run: notification-fd and lock-fd are the same; change one"
+                .to_owned());
+        }
+        if statat(&service.supervise, SERVICE_LOCK, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| stat.st_size > 0)
+        {
+            say!(
+                "warning: {name}: something was written to ./supervise/{SERVICE_LOCK}, which is only there to be locked"
+            );
+        }
+    }
+    let pid_namespace = statat(&service.dir, files::FLAG_NEWPIDNS, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+    Ok(Apart { lock, pid_namespace })
+}
+
 fn explain(script: &str, failure: StartFailure) -> String {
+    if failure.step == spawn::Step::Lock {
+        return format!("locking ./supervise/{SERVICE_LOCK}: {}", said(failure.errno));
+    }
     format!("{} ./{script}: {}", failure.step.words(), said(failure.errno))
 }
 

@@ -18,6 +18,7 @@ use rustix::fs::{AtFlags, FileType, RawDir, fstat, inotify, statat};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::directory;
+use crate::logging::Pipe;
 use crate::refusals::Refusals;
 use crate::service::{Id, Role, Service};
 use crate::shutdown::Stage;
@@ -150,6 +151,15 @@ impl Watch {
         }
         (!lost_count).then_some(left)
     }
+}
+
+/// Returns a pipe for standard error where the service directory asks for one.
+fn stderr_pipe(slot: &OwnedFd) -> Result<Option<Pipe>, Errno> {
+    if !is_file(slot, files::LOG_STDERR) {
+        return Ok(None);
+    }
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    Ok(Some(Pipe { reader, writer }))
 }
 
 fn is_file(dir: impl AsFd, name: &str) -> bool {
@@ -331,7 +341,9 @@ impl Supervisor {
                     errno: Errno::MFILE,
                 })?;
                 let owner = opened.owner.clone();
-                self.take_on_log(&name, owner, reader, slot_dir);
+                let stderr = stderr_pipe(&opened.dir)
+                    .map_err(|errno| directory::Refusal::Step { step: "making the log pipe", errno })?;
+                self.take_on_log(&name, owner, reader, slot_dir, stderr);
             } else {
                 logger = Some((self.prepare(logger_dir)?, reader));
             }

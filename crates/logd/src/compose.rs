@@ -12,6 +12,7 @@
 
 use gatevisor_slot::{Patterns, Rate};
 
+use crate::forward::{CONTINUED, CONTINUES};
 use crate::lines::{Stamping, split_line};
 use crate::moment::Moment;
 use crate::stamp::Stamp;
@@ -35,7 +36,8 @@ pub struct Spec {
     pub rate: Option<Rate>,
     /// This is the standard error of a service whose streams are told apart: its lines bear [`STDERR_MARK`].
     pub stderr: bool,
-    /// Only whole lines are filed, because another stream goes into the same file.
+    /// Only whole lines are filed, because another stream goes into the same file. A line of over [`DECIDED_BY`] bytes
+    /// is filed in parts, each a line that says so.
     pub whole_lines: bool,
 }
 
@@ -108,7 +110,7 @@ impl Composer {
         }
     }
 
-    /// Returns whether the file would end in the middle of a line now.
+    /// Returns whether what is kept ends in the middle of a line now.
     pub fn is_mid_line(&self) -> bool {
         self.selecting.as_ref().map_or(self.plain.is_mid_line(), |selecting| selecting.fate == Fate::Kept)
     }
@@ -179,12 +181,24 @@ impl Selecting {
     fn compose(&mut self, input: &[u8], last: bool, now: Moment, stamp: &Stamp, out: &mut Composed) -> usize {
         let mut rest = input;
         while !rest.is_empty() {
-            let (line, after) = split_line(rest);
+            let (mut line, mut after) = split_line(rest);
             let ends = line.ends_with(b"\n");
+            let body = line.len().saturating_sub(usize::from(ends));
+            let waits = match self.fate {
+                // A part of exactly the limit may turn out to be the whole line.
+                Fate::Open | Fate::Kept if self.spec.whole_lines => body <= DECIDED_BY,
+                Fate::Open => body < DECIDED_BY,
+                Fate::Kept | Fate::Dropped => false,
+            };
+            if waits && !ends && !last {
+                break;
+            }
+            if self.files_parts() && body > DECIDED_BY {
+                (line, after) = rest.split_at_checked(DECIDED_BY).unwrap_or((rest, &[]));
+            }
+            let ends = line.ends_with(b"\n");
+            let continued = self.fate == Fate::Kept;
             if self.fate == Fate::Open {
-                if !ends && !last && line.len() < DECIDED_BY {
-                    break;
-                }
                 let body = line.strip_suffix(b"\n").unwrap_or(line);
                 if self.keeps(body.get(..DECIDED_BY).unwrap_or(body), now) {
                     self.announce(stamp, out);
@@ -195,7 +209,20 @@ impl Selecting {
                 }
             }
             if self.fate == Fate::Kept {
-                out.filed.extend_from_slice(line);
+                if self.spec.whole_lines {
+                    if continued {
+                        self.begin_line(stamp, out);
+                        out.filed.extend_from_slice(CONTINUED);
+                    }
+                    out.filed.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line));
+                    let is_the_end = last && after.is_empty();
+                    if !ends && !is_the_end {
+                        out.filed.extend_from_slice(CONTINUES);
+                    }
+                    out.filed.push(b'\n');
+                } else {
+                    out.filed.extend_from_slice(line);
+                }
                 out.selected.extend_from_slice(line);
             }
             if ends {
@@ -207,6 +234,11 @@ impl Selecting {
             self.announce(stamp, out);
         }
         input.len().saturating_sub(rest.len())
+    }
+
+    /// Returns whether a line that is too long is filed in parts, each a line of its own.
+    fn files_parts(&self) -> bool {
+        self.spec.whole_lines && self.fate != Fate::Dropped
     }
 
     fn keeps(&mut self, head: &[u8], now: Moment) -> bool {
@@ -296,7 +328,7 @@ mod tests {
             // A successor that finds the state from before makes the same of the same bytes.
             let (filed, shown) = (out.filed.clone(), out.shown(&self.waiting[..n]).to_vec());
             self.composer.restore(before);
-            let again = self.composer.compose(&self.waiting[..n], last, now, &stamp(now), &mut out);
+            let again = self.composer.compose(&self.waiting, last, now, &stamp(now), &mut out);
             assert_eq!((again, &out.filed, self.composer.state()), (n, &filed, after));
             assert_eq!(out.shown(&self.waiting[..n]), shown);
             self.filed.extend_from_slice(&filed);
@@ -432,6 +464,25 @@ mod tests {
         assert_eq!((run.file().as_str(), run.waiting.as_slice()), ("a\n", &b"b"[..]));
     }
 
+    #[test]
+    fn where_two_streams_share_a_file_long_lines_are_filed_in_parts() {
+        let long = "x".repeat(DECIDED_BY);
+        let run = once(Spec { whole_lines: true, ..Spec::default() }, format!("{long}\nshort\n").as_bytes());
+        assert_eq!(run.file(), format!("{long}\nshort\n"), "as long as may be");
+        let text = format!("{long}{long}end\nlast");
+        let run = once(Spec { whole_lines: true, stderr: true, ..Spec::default() }, text.as_bytes());
+        assert_eq!(
+            run.file(),
+            format!(
+                "[stderr] {long} [gatevisor: line continues]\n\
+                 [stderr] [gatevisor: line continued] {long} [gatevisor: line continues]\n\
+                 [stderr] [gatevisor: line continued] end\n\
+                 [stderr] last\n"
+            )
+        );
+        assert_eq!(run.shown, text.as_bytes());
+    }
+
     fn stream() -> impl Strategy<Value = Vec<u8>> {
         let byte = prop_oneof![3 => Just(b'\n'), 5 => Just(b'a'), 2 => Just(b'b'), 1 => any::<u8>()];
         let small = proptest::collection::vec(byte, 0..40);
@@ -464,7 +515,7 @@ mod tests {
             let (mut run, mut from) = (Run::new(spec), 0);
             for end in ends {
                 run.feed(&stream[from..end], 5000, false);
-                prop_assert!(run.waiting.len() < DECIDED_BY);
+                prop_assert!(run.waiting.len() <= DECIDED_BY);
                 from = end;
             }
             run.feed(b"", 5000, true);

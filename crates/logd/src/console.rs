@@ -8,6 +8,9 @@
 //!
 //! When the queue is full, lines are left out whole and counted, and the count takes their place once there is room:
 //! everything in the queue was put there before the gap, so the thread appends the count to what it takes.
+//!
+//! The queue ends with the process. So that a daemon that is killed leaves no unannounced gap either, the thread counts
+//! the lines that it has written in the journal, and a successor announces those that were taken and not counted.
 
 use std::io::IsTerminal as _;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,11 +18,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use gatevisor_slot::Forward;
+use memchr::memchr_iter;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, write};
 
-use crate::forward::{Format, Setting, size_bound};
-use crate::lines::{Piece, Showing};
+use crate::forward::{Format, Setting, Why, size_bound};
+use crate::journal::{Slot, Tally};
+use crate::lines::{Showing, Shred};
 use crate::moment::Moment;
 use crate::warnings::Warnings;
 
@@ -54,6 +59,8 @@ struct Queue {
     out: Vec<u8>,
     /// Bytes that the thread has taken and not written yet.
     in_flight: usize,
+    /// How many lines of which streams end where in `out`.
+    ends: Vec<End>,
     gaps: Vec<Gap>,
     /// How many times the thread has taken everything; a stream's gap is the one of its generation.
     generation: u64,
@@ -68,6 +75,15 @@ struct Queue {
 struct Gap {
     format: Format,
     lines: u64,
+    end: Option<End>,
+}
+
+/// So many lines of a stream are dealt with once standard output has got so far.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    at: usize,
+    slot: Slot,
+    lines: u64,
 }
 
 impl Shared {
@@ -77,10 +93,10 @@ impl Shared {
 }
 
 impl Console {
-    /// Starts the thread that writes to `stdout` and `stderr`.
+    /// Starts the thread that writes to `stdout`, counting what it has written, and the one for `stderr`.
     ///
     /// Signals should be blocked before, so that the thread has them blocked too.
-    pub fn start(stdout: OwnedFd, stderr: OwnedFd) -> std::io::Result<Self> {
+    pub fn start(stdout: OwnedFd, stderr: OwnedFd, tally: Tally) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             queue: Mutex::new(Queue { thread_waits: true, ..Queue::default() }),
             work: Condvar::new(),
@@ -92,7 +108,7 @@ impl Console {
         std::thread::Builder::new()
             .name("console".to_owned())
             .stack_size(128 << 10)
-            .spawn(move || work(&for_thread, &stdout))?;
+            .spawn(move || work(&for_thread, &stdout, &tally))?;
         Ok(Self { shared, warnings, terminal })
     }
 
@@ -109,6 +125,17 @@ impl Console {
         if shown.format.forward != Forward::Off {
             let setting = self.setting(shown);
             self.with(|queue| shown.end(setting, queue));
+        }
+    }
+
+    /// Announces lines of a stream that a daemon that was killed had taken to show and perhaps has not shown.
+    pub fn announce_unshown(&self, shown: &Shown, unshown: u64, begun: bool) {
+        let lines = unshown.saturating_add(u64::from(begun));
+        if shown.format.forward != Forward::Off && lines > 0 {
+            self.with(|queue| {
+                shown.format.append_gap(lines, Why::Killed, Moment::now(), &mut queue.out);
+                queue.end_lines(shown.slot, unshown);
+            });
         }
     }
 
@@ -170,13 +197,25 @@ impl Queue {
         self.thread_waits && !self.has_work()
     }
 
+    /// Takes in that lines of a stream end where the queue ends now.
+    fn end_lines(&mut self, slot: Option<Slot>, lines: u64) {
+        let Some(slot) = slot.filter(|_| lines > 0) else { return };
+        let at = self.out.len();
+        match self.ends.last_mut() {
+            Some(last) if last.at == at && last.slot == slot => last.lines = last.lines.saturating_add(lines),
+            _ => self.ends.push(End { at, slot, lines }),
+        }
+    }
+
     /// Takes everything: lines, with the counts of those that did not fit.
-    fn take(&mut self, out: &mut Vec<u8>) {
+    fn take(&mut self, out: &mut Vec<u8>, ends: &mut Vec<End>) {
         std::mem::swap(&mut self.out, out);
+        std::mem::swap(&mut self.ends, ends);
         if !self.gaps.is_empty() {
             let now = Moment::now();
-            for Gap { format, lines } in self.gaps.drain(..) {
-                format.append_gap(lines, now, out);
+            for Gap { format, lines, end } in self.gaps.drain(..) {
+                format.append_gap(lines, Why::Stalled, now, out);
+                ends.extend(end.map(|end| End { at: out.len(), ..end }));
             }
         }
         self.in_flight = out.len();
@@ -189,6 +228,8 @@ impl Queue {
 pub(crate) struct Shown {
     format: Format,
     showing: Showing,
+    /// Where its lines are counted.
+    slot: Option<Slot>,
     /// The generation and the place of this stream's gap, while it has one.
     gap: Option<(u64, usize)>,
 }
@@ -197,69 +238,119 @@ impl Shown {
     /// Returns how to show a stream whose lines bear `label`.
     pub fn new(label: &str, forward: Forward, stderr: bool) -> Self {
         let format = Format { label: label.into(), forward, stderr };
-        Self { format, showing: Showing::new(), gap: None }
+        Self { format, showing: Showing::new(), slot: None, gap: None }
+    }
+
+    /// Goes on with a stream whose lines are counted, perhaps within a line whose beginning nobody has any more.
+    pub fn resume(&mut self, slot: Option<Slot>, mid_line: bool) {
+        self.slot = slot;
+        self.showing = if mid_line { Showing::after_a_loss() } else { Showing::new() };
+    }
+
+    /// Returns how many lines end in these bytes, as far as anybody counts.
+    pub fn count(&self, bytes: &[u8]) -> u64 {
+        if self.format.forward == Forward::Off {
+            return 0;
+        }
+        u64::try_from(memchr_iter(b'\n', bytes).count()).unwrap_or(u64::MAX)
+    }
+
+    /// Returns whether the last line has no end yet.
+    pub fn is_mid_line(&self) -> bool {
+        self.format.forward != Forward::Off && self.showing.is_mid_line()
     }
 
     fn feed(&mut self, bytes: &[u8], setting: Setting, queue: &mut Queue) {
-        let Self { format, showing, gap } = self;
-        showing.feed(bytes, &mut |piece| put(piece, format, setting, gap, queue));
+        let mut putting =
+            Putting { format: &self.format, setting, gap: &mut self.gap, slot: self.slot, queue };
+        self.showing.feed(bytes, &mut |piece| putting.put(piece));
     }
 
     fn end(&mut self, setting: Setting, queue: &mut Queue) {
-        let Self { format, showing, gap } = self;
-        showing.finish(&mut |piece| put(piece, format, setting, gap, queue));
+        let mut putting =
+            Putting { format: &self.format, setting, gap: &mut self.gap, slot: self.slot, queue };
+        self.showing.finish(&mut |piece| putting.put(piece));
     }
 }
 
-fn put(
-    piece: Piece<'_>,
-    format: &Format,
+/// The way of one stream's pieces into the queue.
+struct Putting<'a> {
+    format: &'a Format,
     setting: Setting,
-    gap: &mut Option<(u64, usize)>,
-    queue: &mut Queue,
-) {
-    if queue.closed {
-        return;
-    }
-    let in_gap = gap.filter(|(generation, _)| *generation == queue.generation);
-    let len = piece.kept.len().saturating_add(piece.fresh.len());
-    let size = size_bound(format, len, setting.terminal);
-    if let Some((_, place)) = in_gap {
-        if let Some(gap) = queue.gaps.get_mut(place) {
-            // The parts of a long line count as one.
-            gap.lines = gap.lines.saturating_add(u64::from(!piece.continued));
+    gap: &'a mut Option<(u64, usize)>,
+    slot: Option<Slot>,
+    queue: &'a mut Queue,
+}
+
+impl Putting<'_> {
+    fn put(&mut self, shred: Shred<'_>) {
+        let queue = &mut *self.queue;
+        let piece = match shred {
+            Shred::Piece(piece) => piece,
+            // Whoever went on with the stream has announced it.
+            Shred::LostEnd => return queue.end_lines(self.slot, 1),
+        };
+        if queue.closed {
+            return;
         }
-    } else if queue.out.len().saturating_add(queue.in_flight).saturating_add(size) > QUEUE {
-        *gap = Some((queue.generation, queue.gaps.len()));
-        queue.gaps.push(Gap { format: format.clone(), lines: 1 });
-    } else {
-        format.append(piece, setting, &mut queue.out);
+        let ended = u64::from(!piece.continues);
+        // The parts of a long line count as one.
+        let begun = u64::from(!piece.continued);
+        let in_gap = self.gap.filter(|(generation, _)| *generation == queue.generation);
+        let len = piece.kept.len().saturating_add(piece.fresh.len());
+        let size = size_bound(self.format, len, self.setting.terminal);
+        if let Some((_, place)) = in_gap {
+            if let Some(gap) = queue.gaps.get_mut(place) {
+                gap.lines = gap.lines.saturating_add(begun);
+                if let Some(end) = &mut gap.end {
+                    end.lines = end.lines.saturating_add(ended);
+                }
+            }
+        } else if queue.out.len().saturating_add(queue.in_flight).saturating_add(size) > QUEUE {
+            *self.gap = Some((queue.generation, queue.gaps.len()));
+            let end = self.slot.map(|slot| End { at: 0, slot, lines: ended });
+            queue.gaps.push(Gap { format: self.format.clone(), lines: 1, end });
+        } else {
+            self.format.append(piece, self.setting, &mut queue.out);
+            queue.end_lines(self.slot, ended);
+        }
     }
 }
 
 /// The thread: takes what there is and writes it, until there is nothing and there will be nothing.
-fn work(shared: &Shared, stdout: &OwnedFd) {
+fn work(shared: &Shared, stdout: &OwnedFd, tally: &Tally) {
     let mut out = Vec::new();
+    let mut ends = Vec::new();
     let mut queue = shared.lock();
     loop {
         if queue.has_work() {
             queue.thread_waits = false;
-            queue.take(&mut out);
+            queue.take(&mut out, &mut ends);
             drop(queue);
-            let mut broken = false;
+            let mut broken = tally.is_mid_line() && write_all(stdout, b"\n").is_err();
+            let mut written: usize = 0;
+            let mut counted = ends.iter().peekable();
             for slice in out.chunks(SLICE) {
+                tally.set_mid_line(true);
                 broken = broken || write_all(stdout, slice).is_err();
+                tally.set_mid_line(!slice.ends_with(b"\n"));
+                written = written.saturating_add(slice.len());
+                while let Some(end) = counted.next_if(|end| end.at <= written) {
+                    tally.add(end.slot, end.lines);
+                }
                 let mut queue = shared.lock();
                 queue.in_flight = queue.in_flight.saturating_sub(slice.len());
             }
             out.clear();
             out.shrink_to(KEPT_CAPACITY);
+            ends.clear();
             queue = shared.lock();
             queue.in_flight = 0;
             if broken {
                 // Nobody will ever read it; files go on.
                 queue.closed = true;
                 queue.out = Vec::new();
+                queue.ends = Vec::new();
                 queue.gaps = Vec::new();
             }
         } else {
@@ -313,7 +404,7 @@ mod tests {
     #[test]
     fn lines_of_several_streams_are_whole_and_labelled() {
         let (read_end, stdout) = pipe();
-        let console = Console::start(stdout, null()).unwrap();
+        let console = Console::start(stdout, null(), Tally::default()).unwrap();
         let mut coder = Shown::new("coder", Forward::Label, false);
         let mut raw = Shown::new("raw", Forward::Raw, false);
         let mut off = Shown::new("off", Forward::Off, false);
@@ -335,7 +426,7 @@ mod tests {
     #[test]
     fn a_long_line_is_marked_where_it_is_cut() {
         let (read_end, stdout) = pipe();
-        let console = Console::start(stdout, null()).unwrap();
+        let console = Console::start(stdout, null(), Tally::default()).unwrap();
         let mut coder = Shown::new("c", Forward::Label, false);
         console.show(&mut coder, &vec![b'x'; crate::lines::SHOWN + 1]);
         console.finish(&mut coder);
@@ -350,7 +441,7 @@ mod tests {
         let (read_end, stdout) = pipe();
         // The pipe is full from the beginning, so the thread gets nowhere.
         write_all(&stdout, &b"full...\n".repeat(8 << 10)).unwrap();
-        let console = Console::start(stdout, null()).unwrap();
+        let console = Console::start(stdout, null(), Tally::default()).unwrap();
         let mut coder = Shown::new("coder", Forward::Label, false);
         let mut writer = Shown::new("writer", Forward::Label, false);
         let total = 40_000;
@@ -389,7 +480,7 @@ mod tests {
         let (_read_end, stdout) = pipe();
         let (warned, stderr) = pipe();
         write_all(&stdout, &b"full...\n".repeat(8 << 10)).unwrap();
-        let console = Console::start(stdout, stderr).unwrap();
+        let console = Console::start(stdout, stderr, Tally::default()).unwrap();
         let mut coder = Shown::new("coder", Forward::Label, false);
         console.show(&mut coder, b"nobody reads this\n");
         console.warn("the disk is full");
@@ -402,7 +493,7 @@ mod tests {
     #[test]
     fn the_queue_has_a_bound() {
         let (_read_end, stdout) = pipe();
-        let console = Console::start(stdout, null()).unwrap();
+        let console = Console::start(stdout, null(), Tally::default()).unwrap();
         let mut coder = Shown::new("coder", Forward::Label, false);
         for _ in 0..64 {
             console.show(&mut coder, &b"x\n".repeat(32 << 10));
@@ -416,7 +507,7 @@ mod tests {
         let (read_end, stdout) = pipe();
         let (warned, stderr) = pipe();
         drop(read_end);
-        let console = Console::start(stdout, stderr).unwrap();
+        let console = Console::start(stdout, stderr, Tally::default()).unwrap();
         let mut coder = Shown::new("coder", Forward::Label, false);
         console.show(&mut coder, b"into the void\n");
         assert!(console.flush(PATIENCE));
@@ -432,7 +523,7 @@ mod tests {
     fn an_output_that_somebody_made_non_blocking_is_waited_for() {
         let (read_end, stdout) = pipe();
         rustix::fs::fcntl_setfl(&stdout, OFlags::NONBLOCK).unwrap();
-        let console = Console::start(stdout, null()).unwrap();
+        let console = Console::start(stdout, null(), Tally::default()).unwrap();
         let mut coder = Shown::new("c", Forward::Raw, false);
         let text = b"0123456789abcde\n".repeat(16 << 10);
         console.show(&mut coder, &text);

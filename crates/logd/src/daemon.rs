@@ -21,12 +21,14 @@ use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
-use crate::batch::Taken;
 use crate::console::Console;
+use crate::journal::{Journal, STREAMS};
 use crate::moment::until;
 use crate::protocol::{MAX_PACKET, Order, released};
+use crate::service::{Input, Service};
 use crate::settings::Settings;
-use crate::stream::{Desk, Stream, make_non_blocking};
+use crate::stage::Taken;
+use crate::stream::{Desk, make_non_blocking};
 use crate::words::{chain, say};
 
 /// Milliseconds that a stream may need to leave while its file cannot be written.
@@ -37,18 +39,43 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const PACKETS: usize = 64;
 /// Events taken at once.
 const EVENTS: usize = 64;
-/// Names the socket among the events; ids are 32 bits, so no pipe has it.
+/// Names the socket among the events; keys of pipes are 33 bits, so no pipe has it.
 const SOCKET: u64 = u64::MAX;
 /// Exit code when the system refused something without which nothing can be done.
 const EXIT_SYSTEM: u8 = 111;
 /// The descriptor on which the supervisor passes the socket.
-const SOCKET_FD: i32 = 3;
+pub const SOCKET_FD: i32 = 3;
+/// The descriptor on which the supervisor passes the file of memory for bytes that are not on file yet.
+pub const STAGE_FD: i32 = 4;
+/// The descriptor on which the supervisor passes the file of memory that says whose they are.
+pub const JOURNAL_FD: i32 = 5;
 
-/// Runs the log daemon as the supervisor starts it: the socket is descriptor 3.
+/// The files of memory in which one daemon finds what another one has left.
+#[derive(Debug)]
+pub struct Legacy {
+    /// Bytes that are not on file yet.
+    pub stage: OwnedFd,
+    /// Whose they are, and how far.
+    pub journal: OwnedFd,
+}
+
+impl Legacy {
+    /// Returns those that the supervisor passes, if it does.
+    fn passed() -> Option<Self> {
+        let adopt = |number| {
+            gatevisor_sys::process::adopt_fd(number).ok().filter(|fd| gatevisor_sys::memory::is_file(fd))
+        };
+        Some(Self { stage: adopt(STAGE_FD)?, journal: adopt(JOURNAL_FD)? })
+    }
+}
+
+/// Runs the log daemon as the supervisor starts it: the socket is descriptor 3, its legacy 4 and 5.
 pub fn main() -> ExitCode {
+    // Before anything is opened, which would take their numbers.
+    let (socket, legacy) = (gatevisor_sys::process::adopt_fd(SOCKET_FD), Legacy::passed());
     let stdout = std::io::stdout().as_fd().try_clone_to_owned();
-    match (gatevisor_sys::process::adopt_fd(SOCKET_FD), stdout) {
-        (Ok(socket), Ok(stdout)) => run(socket, stdout),
+    match (socket, stdout) {
+        (Ok(socket), Ok(stdout)) => run(socket, stdout, legacy),
         (Err(error), _) => {
             say(&format!(
                 "gatevisor: logd: no socket on descriptor {SOCKET_FD}: {error}; the supervisor starts this"
@@ -64,11 +91,12 @@ pub fn main() -> ExitCode {
 
 /// Runs the log daemon on a socket to its supervisor until that says `Q` or is gone.
 ///
-/// Lines are shown on `stdout`; warnings go to standard error. Call it before the process has a second thread:
+/// Lines are shown on `stdout`; warnings go to standard error. Without a legacy, what this process has taken ends with
+/// it. Call it before the process has a second thread:
 /// `SIGTERM`, `SIGINT`, `SIGHUP`, `SIGQUIT`, `SIGPIPE`, `SIGTTOU` and `SIGXFSZ` are blocked for good.
-pub fn run(socket: OwnedFd, stdout: OwnedFd) -> ExitCode {
+pub fn run(socket: OwnedFd, stdout: OwnedFd, legacy: Option<Legacy>) -> ExitCode {
     match std::io::stderr().as_fd().try_clone_to_owned() {
-        Ok(stderr) => run_with(socket, stdout, stderr),
+        Ok(stderr) => run_with(socket, stdout, stderr, legacy),
         Err(error) => {
             say(&format!("gatevisor: logd: no standard error: {error}"));
             ExitCode::from(EXIT_SYSTEM)
@@ -77,19 +105,18 @@ pub fn run(socket: OwnedFd, stdout: OwnedFd) -> ExitCode {
 }
 
 /// Runs the log daemon as [`run`] does, with warnings on `stderr`.
-pub fn run_with(socket: OwnedFd, stdout: OwnedFd, stderr: OwnedFd) -> ExitCode {
-    allow_many_files();
+pub fn run_with(socket: OwnedFd, stdout: OwnedFd, stderr: OwnedFd, legacy: Option<Legacy>) -> ExitCode {
+    raise_limits();
     // Blocked, not handled: they stay pending and are nobody's business.
     let blocked = SignalFd::new(&[SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPIPE, SIGTTOU, Signal::XFSZ.as_raw()]);
-    let result = match (blocked, Console::start(stdout, stderr)) {
-        (Ok(signals), Ok(console)) => {
-            let result = Daemon::new(socket, console).and_then(Daemon::run);
-            drop(signals);
-            result
-        }
-        (Err(errno), _) => Err(errno),
-        (_, Err(error)) => Err(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)),
-    };
+    let result = blocked.and_then(|signals| {
+        let journal = journal(legacy)?;
+        let console = Console::start(stdout, stderr, journal.tally())
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))?;
+        let result = Daemon::new(socket, Desk::new(console, journal)).and_then(Daemon::run);
+        drop(signals);
+        result
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(errno) => {
@@ -99,26 +126,96 @@ pub fn run_with(socket: OwnedFd, stdout: OwnedFd, stderr: OwnedFd) -> ExitCode {
     }
 }
 
-/// Raises the limit of open files as far as it goes: a service takes four, and the usual limit is 1024.
-fn allow_many_files() {
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+fn journal(legacy: Option<Legacy>) -> Result<Journal, Errno> {
+    let Some(Legacy { stage, journal }) = legacy else { return Journal::private(STREAMS) };
+    Journal::kept(stage, journal).or_else(|errno| {
+        let why = chain(&errno);
+        say(&format!(
+            "gatevisor: logd: what the last log daemon left cannot be used, and may be lost: {why}"
+        ));
+        Journal::private(STREAMS)
+    })
 }
 
-/// A pipe, and how far it is from being done with.
+/// Raises the limits of open files and of their size as far as they go.
+///
+/// A service takes four files, and the usual limit is 1024; the journal is large, though mostly empty.
+fn raise_limits() {
+    for resource in [Resource::Nofile, Resource::Fsize] {
+        let limit = getrlimit(resource);
+        let _ = setrlimit(resource, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    }
+}
+
+/// A service, and how far it is from being done with.
 struct Entry {
-    stream: Stream,
+    service: Service,
+    /// One for each of its pipes.
+    turns: Vec<Turn>,
+    leaving: Option<Leaving>,
+}
+
+/// When a pipe is read.
+#[derive(Debug, Clone, Copy, Default)]
+struct Turn {
     /// The loop is told when the pipe has something.
     watched: bool,
     /// How many bytes are still to be taken, once that is settled; `None` while services write.
     left: Option<u64>,
-    leaving: Option<Leaving>,
+}
+
+impl Entry {
+    fn is_done(&self) -> bool {
+        self.turns.iter().all(|turn| turn.left == Some(0))
+    }
+
+    fn left(&self) -> u64 {
+        self.turns.iter().filter_map(|turn| turn.left).fold(0, u64::saturating_add)
+    }
 }
 
 #[derive(Clone, Copy)]
 struct Leaving {
     give_up_at_ms: u64,
     answer: bool,
+}
+
+/// The place of standard output among a service's pipes.
+const OUT: usize = 0;
+/// The place of standard error, where it has a pipe of its own.
+const ERR: usize = 1;
+
+/// Returns the number by which a pipe is known among events and in the journal.
+fn key(id: u32, index: usize) -> u64 {
+    u64::from(id) << 1 | u64::from(index == ERR)
+}
+
+fn id_of(key: u64) -> u32 {
+    u32::try_from(key >> 1).unwrap_or(u32::MAX)
+}
+
+fn index_of(key: u64) -> usize {
+    if key & 1 == 0 { OUT } else { ERR }
+}
+
+/// Reads what a pipe has and its file can take.
+fn read_on(service: &mut Service, index: usize, turn: &mut Turn, desk: &mut Desk) {
+    // A service that writes without end shall not keep the others waiting.
+    let live = turn.left.is_none();
+    while service.has_room(index) && turn.left != Some(0) {
+        let limit = usize::try_from(turn.left.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+        match (service.pump(index, limit, desk), &mut turn.left) {
+            (Taken::Some(n), Some(left)) => {
+                *left = left.saturating_sub(u64::try_from(n).unwrap_or(u64::MAX));
+            }
+            (Taken::Some(_) | Taken::Empty, None) => {}
+            (Taken::Empty, Some(_)) if !service.has_room(index) => {}
+            (Taken::Empty | Taken::End, left) => *left = Some(0),
+        }
+        if live {
+            break;
+        }
+    }
 }
 
 struct Daemon {
@@ -133,14 +230,14 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn new(socket: OwnedFd, console: Console) -> Result<Self, Errno> {
+    fn new(socket: OwnedFd, desk: Desk) -> Result<Self, Errno> {
         make_non_blocking(&socket)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &socket, epoll::EventData::new_u64(SOCKET), epoll::EventFlags::IN)?;
         Ok(Self {
             socket: Some(socket),
             epoll,
-            desk: Desk::new(console),
+            desk,
             entries: BTreeMap::new(),
             timed: BTreeSet::new(),
             answers: VecDeque::new(),
@@ -160,9 +257,10 @@ impl Daemon {
             }
             for event in &events {
                 let (data, flags) = (event.data.u64(), event.flags);
-                match u32::try_from(data) {
-                    Ok(id) => self.advance(id),
-                    Err(_) => self.handle_socket(flags),
+                if data == SOCKET {
+                    self.handle_socket(flags);
+                } else {
+                    self.advance(id_of(data), Some(index_of(data)));
                 }
             }
             self.handle_times();
@@ -179,7 +277,7 @@ impl Daemon {
     /// Returns when the next of the timed entries is due.
     fn next_time_ms(&self) -> Option<u64> {
         let times = self.timed.iter().filter_map(|id| self.entries.get(id)).flat_map(|entry| {
-            [entry.stream.retry_at_ms(), entry.leaving.map(|leaving| leaving.give_up_at_ms)]
+            [entry.service.retry_at_ms(), entry.leaving.map(|leaving| leaving.give_up_at_ms)]
         });
         times.flatten().min()
     }
@@ -195,40 +293,30 @@ impl Daemon {
                 self.timed.remove(&id);
                 continue;
             };
-            let retry = entry.stream.retry_at_ms().is_some_and(|at| at <= now);
+            let retry = entry.service.retry_at_ms().is_some_and(|at| at <= now);
             let give_up = entry.leaving.is_some_and(|leaving| leaving.give_up_at_ms <= now);
             if retry {
-                entry.stream.retry(&mut self.desk);
+                entry.service.retry(&mut self.desk);
             }
             if retry || give_up {
-                self.advance(id);
+                self.advance(id, None);
             }
         }
     }
 
-    /// Reads what a pipe has and its file can take, and lets it go when it is done with.
-    fn advance(&mut self, id: u32) {
+    /// Reads what a service's pipes have, or one of them, and its file can take, and lets it go when it is done with.
+    fn advance(&mut self, id: u32, only: Option<usize>) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        // A service that writes without end shall not keep the others waiting.
-        let live = entry.left.is_none();
-        while entry.stream.room() > 0 && entry.left != Some(0) {
-            let limit = usize::try_from(entry.left.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-            match (entry.stream.pump(limit, &mut self.desk), &mut entry.left) {
-                (Taken::Some(n), Some(left)) => {
-                    *left = left.saturating_sub(u64::try_from(n).unwrap_or(u64::MAX));
-                }
-                (Taken::Some(_) | Taken::Empty, None) => {}
-                (Taken::Empty | Taken::End, left) => *left = Some(0),
-            }
-            if live {
-                break;
+        for (index, turn) in entry.turns.iter_mut().enumerate() {
+            if only.is_none_or(|only| only == index) {
+                read_on(&mut entry.service, index, turn, &mut self.desk);
             }
         }
-        let settled = entry.stream.retry_at_ms().is_none();
+        let settled = entry.service.retry_at_ms().is_none();
         let late = entry.leaving.is_some_and(|leaving| leaving.give_up_at_ms <= monotonic_ms());
-        if (entry.left == Some(0) && settled) || late {
-            entry.stream.abandon(entry.left.unwrap_or(0), &self.desk);
-            entry.stream.close(&mut self.desk);
+        if (entry.is_done() && settled) || late {
+            entry.service.abandon(entry.left(), &self.desk);
+            entry.service.close(&mut self.desk);
             if let Some(leaving) = entry.leaving {
                 self.remove(id, leaving.answer);
                 return;
@@ -240,23 +328,24 @@ impl Daemon {
     /// Makes the loop wait for exactly what can be acted upon.
     fn watch(&mut self, id: u32) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        let wanted = entry.left.is_none() && entry.stream.room() > 0;
-        if wanted != entry.watched {
-            // A pipe that is not to be read is taken out: its end would be reported over and over.
-            let pipe = entry.stream.pipe();
-            let changed = if wanted {
-                let data = epoll::EventData::new_u64(u64::from(id));
-                epoll::add(&self.epoll, pipe, data, epoll::EventFlags::IN)
-            } else {
-                epoll::delete(&self.epoll, pipe)
-            };
-            if let Err(errno) = changed {
-                let why = chain(&errno);
-                self.desk.console.warn(&format!("gatevisor: logd: cannot wait for a log pipe: {why}"));
+        for (index, (turn, pipe)) in entry.turns.iter_mut().zip(entry.service.pipes()).enumerate() {
+            let wanted = turn.left.is_none() && entry.service.has_room(index);
+            if wanted != turn.watched {
+                // A pipe that is not to be read is taken out: its end would be reported over and over.
+                let changed = if wanted {
+                    let data = epoll::EventData::new_u64(key(id, index));
+                    epoll::add(&self.epoll, pipe, data, epoll::EventFlags::IN)
+                } else {
+                    epoll::delete(&self.epoll, pipe)
+                };
+                if let Err(errno) = changed {
+                    let why = chain(&errno);
+                    self.desk.console.warn(&format!("gatevisor: logd: cannot wait for a log pipe: {why}"));
+                }
+                turn.watched = wanted;
             }
-            entry.watched = wanted;
         }
-        if entry.leaving.is_some() || entry.stream.retry_at_ms().is_some() {
+        if entry.leaving.is_some() || entry.service.retry_at_ms().is_some() {
             self.timed.insert(id);
         } else {
             self.timed.remove(&id);
@@ -264,16 +353,23 @@ impl Daemon {
     }
 
     fn remove(&mut self, id: u32, answer: bool) {
-        if let Some(entry) = self.entries.remove(&id)
-            && entry.watched
-        {
-            // The supervisor holds the same pipe, so closing ours does not take it out of the set.
-            let _ = epoll::delete(&self.epoll, entry.stream.pipe());
+        if let Some(entry) = self.entries.remove(&id) {
+            self.forget(id, &entry);
         }
         self.timed.remove(&id);
         if answer {
             self.answers.push_back(released(id));
             self.send_answers();
+        }
+    }
+
+    fn forget(&mut self, id: u32, entry: &Entry) {
+        for (index, (turn, pipe)) in entry.turns.iter().zip(entry.service.pipes()).enumerate() {
+            if turn.watched {
+                // The supervisor holds the same pipe, so closing ours does not take it out of the set.
+                let _ = epoll::delete(&self.epoll, pipe);
+            }
+            self.desk.journal.release(key(id, index));
         }
     }
 
@@ -309,7 +405,7 @@ impl Daemon {
 
     fn accept(&mut self, id: u32, name: &[u8], fds: Vec<OwnedFd>) {
         let mut fds = fds.into_iter();
-        let (Some(pipe), directory) = (fds.next(), fds.next()) else {
+        let (Some(out), directory, err) = (fds.next(), fds.next(), fds.next()) else {
             self.desk.console.warn(&format!("gatevisor: logd: no pipe came with service {id}; ignored"));
             return;
         };
@@ -321,14 +417,24 @@ impl Daemon {
         // A supervisor that gives the same number twice has forgotten the first.
         self.leave(id, false);
         if let Some(mut old) = self.entries.remove(&id) {
-            old.stream.close(&mut self.desk);
-            old.stream.abandon(old.left.unwrap_or(0), &self.desk);
+            old.service.close(&mut self.desk);
+            old.service.abandon(old.left(), &self.desk);
+            self.forget(id, &old);
         }
-        let _ = make_non_blocking(&pipe);
+        let journal = &mut self.desk.journal;
+        let mut input = |pipe: OwnedFd, index| {
+            let _ = make_non_blocking(&pipe);
+            Some(Input { record: journal.adopt(key(id, index))?, pipe })
+        };
+        let (Some(out), err) = (input(out, OUT), err.and_then(|err| input(err, ERR))) else {
+            self.desk.console.warn(&format!("gatevisor: logd: too many services; {name} is not logged"));
+            return;
+        };
+        let turns = vec![Turn::default(); if err.is_some() { 2 } else { 1 }];
         let console = &self.desk.console;
         let settings = Settings::of_service(directory, &name, &mut |line| console.warn(&line));
-        let stream = Stream::new(pipe, settings);
-        self.entries.insert(id, Entry { stream, watched: false, left: None, leaving: None });
+        let service = Service::new(out, err, settings, &mut self.desk);
+        self.entries.insert(id, Entry { service, turns, leaving: None });
         self.watch(id);
     }
 
@@ -344,9 +450,11 @@ impl Daemon {
         };
         let answer = answer || entry.leaving.is_some_and(|leaving| leaving.answer);
         // What is in the pipe now; a writer that is still there shall not keep us for ever.
-        entry.left = Some(entry.left.unwrap_or_else(|| entry.stream.waiting()));
+        for (index, turn) in entry.turns.iter_mut().enumerate() {
+            turn.left = Some(turn.left.unwrap_or_else(|| entry.service.waiting(index)));
+        }
         entry.leaving = Some(Leaving { give_up_at_ms: monotonic_ms().saturating_add(GIVE_UP_MS), answer });
-        self.advance(id);
+        self.advance(id, None);
     }
 
     fn quit(&mut self) {

@@ -12,8 +12,10 @@ use crate::lines::Piece;
 use crate::moment::Moment;
 use crate::stamp::Stamper;
 
-const CONTINUES: &[u8] = b" [gatevisor: line continues]";
-const CONTINUED: &[u8] = b"[gatevisor: line continued] ";
+/// Ends a part of a line, of which more follows.
+pub(crate) const CONTINUES: &[u8] = b" [gatevisor: line continues]";
+/// Begins a part of a line that has begun before.
+pub(crate) const CONTINUED: &[u8] = b"[gatevisor: line continued] ";
 
 /// How the lines of one stream are written.
 #[derive(Debug, Clone)]
@@ -22,6 +24,15 @@ pub(crate) struct Format {
     pub forward: Forward,
     /// They come from the standard error of a service whose streams are told apart.
     pub stderr: bool,
+}
+
+/// Why lines are not shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Standard output did not take them.
+    Stalled,
+    /// Whoever had taken them is gone.
+    Killed,
 }
 
 /// What of the surroundings counts for a line.
@@ -60,16 +71,20 @@ impl Format {
     }
 
     /// Appends the announcement that so many lines are not shown here.
-    pub fn append_gap(&self, lines: u64, now: Moment, out: &mut Vec<u8>) {
+    pub fn append_gap(&self, lines: u64, why: Why, now: Moment, out: &mut Vec<u8>) {
         let s = if lines == 1 { "" } else { "s" };
+        let (bound, reason) = match why {
+            Why::Stalled => ("", "output was stalled"),
+            // What was written and not counted yet cannot be told from what was not written.
+            Why::Killed => ("up to ", "the log daemon was killed"),
+        };
         if self.forward == Forward::Json {
             self.begin_json("gatevisor", now, out);
-            let text = format!("{lines} line{s} not shown: output was stalled");
-            append_string(&text, out);
+            append_string(&format!("{bound}{lines} line{s} not shown: {reason}"), out);
             let _ = write!(out, ",\"missing\":{lines}}}");
         } else {
             let label = &self.label;
-            let _ = write!(out, "[gatevisor: {lines} line{s} of {label} not shown: output was stalled]");
+            let _ = write!(out, "[gatevisor: {bound}{lines} line{s} of {label} not shown: {reason}]");
         }
         out.push(b'\n');
     }
@@ -235,7 +250,7 @@ mod tests {
             format!("{start}\"stdout\",\"text\":\"ü\",\"continued\":true,\"continues\":true}}\n")
         );
         let mut gap = Vec::new();
-        json.append_gap(3, NOW, &mut gap);
+        json.append_gap(3, Why::Stalled, NOW, &mut gap);
         let rest = r#""gatevisor","text":"3 lines not shown: output was stalled","missing":3}"#;
         assert_eq!(String::from_utf8(gap).unwrap(), format!("{start}{rest}\n"));
     }

@@ -73,22 +73,49 @@ pub struct Piece<'a> {
     pub continues: bool,
 }
 
+/// What comes out of [`Showing`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shred<'a> {
+    /// Something to show.
+    Piece(Piece<'a>),
+    /// The end of a line whose beginning nobody has, and which is not shown.
+    LostEnd,
+}
+
 /// Cuts a stream into pieces to be shown: whole lines, and parts of those over [`SHOWN`] bytes.
 #[derive(Debug, Default)]
 pub struct Showing {
     kept: Vec<u8>,
     continued: bool,
+    /// The line under way is not shown, because its beginning is lost.
+    lost: bool,
 }
 
 impl Showing {
     /// Returns the state at the beginning of a stream.
     pub const fn new() -> Self {
-        Self { kept: Vec::new(), continued: false }
+        Self { kept: Vec::new(), continued: false, lost: false }
+    }
+
+    /// Returns the state in the middle of a line of which nothing shall be shown.
+    pub const fn after_a_loss() -> Self {
+        Self { kept: Vec::new(), continued: false, lost: true }
+    }
+
+    /// Returns whether the last line has no end yet.
+    pub fn is_mid_line(&self) -> bool {
+        !self.kept.is_empty() || self.continued || self.lost
     }
 
     /// Takes the next bytes of the stream and gives each piece that they complete to `show`.
-    pub fn feed(&mut self, chunk: &[u8], show: &mut impl FnMut(Piece<'_>)) {
+    pub fn feed(&mut self, chunk: &[u8], show: &mut impl FnMut(Shred<'_>)) {
         let mut rest = chunk;
+        if self.lost {
+            let Some(newline) = memchr(b'\n', rest) else { return };
+            rest = rest.get(newline.saturating_add(1)..).unwrap_or_default();
+            self.lost = false;
+            show(Shred::LostEnd);
+        }
         while !rest.is_empty() {
             let newline = memchr(b'\n', rest);
             let body = newline.unwrap_or(rest.len());
@@ -109,14 +136,16 @@ impl Showing {
     }
 
     /// Ends the stream: what is left of a line without a newline is given to `show`.
-    pub fn finish(&mut self, show: &mut impl FnMut(Piece<'_>)) {
-        if !self.kept.is_empty() || self.continued {
+    pub fn finish(&mut self, show: &mut impl FnMut(Shred<'_>)) {
+        if std::mem::take(&mut self.lost) {
+            show(Shred::LostEnd);
+        } else if !self.kept.is_empty() || self.continued {
             self.show(&[], false, show);
         }
     }
 
-    fn show(&mut self, fresh: &[u8], continues: bool, show: &mut impl FnMut(Piece<'_>)) {
-        show(Piece { kept: &self.kept, fresh, continued: self.continued, continues });
+    fn show(&mut self, fresh: &[u8], continues: bool, show: &mut impl FnMut(Shred<'_>)) {
+        show(Shred::Piece(Piece { kept: &self.kept, fresh, continued: self.continued, continues }));
         self.continued = continues;
         if self.kept.capacity() > 0 {
             // Most lines arrive whole, so the memory for parts is rarely wanted twice.
@@ -157,7 +186,10 @@ mod tests {
     fn shown(chunks: &[&[u8]]) -> Vec<(Vec<u8>, bool, bool)> {
         let mut showing = Showing::new();
         let mut pieces = Vec::new();
-        let mut show = |p: Piece<'_>| pieces.push(([p.kept, p.fresh].concat(), p.continued, p.continues));
+        let mut show = |shred: Shred<'_>| match shred {
+            Shred::Piece(p) => pieces.push(([p.kept, p.fresh].concat(), p.continued, p.continues)),
+            Shred::LostEnd => panic!("nothing is lost"),
+        };
         for chunk in chunks {
             showing.feed(chunk, &mut show);
         }
@@ -171,6 +203,26 @@ mod tests {
         assert_eq!(shown(&[b"a\nb", b"c\n", b"\nd"]), [line("a"), line("bc"), line(""), line("d")]);
         assert_eq!(shown(&[]), []);
         assert_eq!(shown(&[b"a\n"]), [line("a")]);
+    }
+
+    #[test]
+    fn a_line_whose_beginning_is_lost_is_not_shown() {
+        let mut showing = Showing::after_a_loss();
+        let mut said = Vec::new();
+        let mut show = |shred: Shred<'_>| {
+            said.push(match shred {
+                Shred::Piece(p) => String::from_utf8([p.kept, p.fresh].concat()).unwrap(),
+                Shred::LostEnd => "(end)".to_owned(),
+            });
+        };
+        showing.feed(b"the rest", &mut show);
+        assert!(showing.is_mid_line());
+        showing.feed(b" of it\nwhole\npart", &mut show);
+        showing.finish(&mut show);
+        let mut showing = Showing::after_a_loss();
+        showing.finish(&mut show);
+        showing.finish(&mut show);
+        assert_eq!(said, ["(end)", "whole", "part", "(end)"]);
     }
 
     #[test]

@@ -11,19 +11,25 @@
 
 mod leftovers;
 mod lock;
+mod mark;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use gatevisor_slot::Compress;
 use gatevisor_wire::tai::Tai64n;
-use rustix::fs::{AtFlags, Mode, OFlags, SeekFrom, StatxFlags, fchmod, fstat, fsync, mkdirat, openat, statx};
-use rustix::io::{Errno, read, write};
+use rustix::fs::{
+    AtFlags, Mode, OFlags, SeekFrom, StatxFlags, fchmod, fstat, fsync, mkdirat, openat, statat, statx,
+};
+use rustix::io::{Errno, pread, read, write};
 
 use self::leftovers::{next_archive, recover, stored, trim};
 use self::lock::Lock;
+use self::mark::Nobody;
 use crate::compress::{Compression, hold_names};
 use crate::rotation::{Fill, Step, is_due, next_step};
+
+pub use self::mark::{Mark, Witness};
 
 const CURRENT: &str = "current";
 /// Mode of a `current` that is being written.
@@ -120,6 +126,8 @@ impl Default for Limits {
 pub struct LogDir {
     // Closed before the lock is released, which follows it here.
     current: Option<OwnedFd>,
+    /// `current`, whatever its length.
+    file: Mark,
     directory: OwnedFd,
     fill: Fill,
     /// When the first byte of `current` was written, in seconds since 1970.
@@ -134,17 +142,36 @@ impl LogDir {
     ///
     /// A `current` that was not closed cleanly is put away as `.u`, as s6-log does.
     pub fn open(base: BorrowedFd<'_>, path: &Path, limits: Limits, now: Tai64n) -> Result<Self, DirError> {
+        Self::open_again(base, path, limits, now, &[])
+    }
+
+    /// Opens a directory as [`LogDir::open`] does, except that a `current` that is one of `ours` is continued where it ends,
+    /// within a line, too: a process before us wrote it, and we know what it was about to write.
+    pub fn open_again(
+        base: BorrowedFd<'_>,
+        path: &Path,
+        limits: Limits,
+        now: Tai64n,
+        ours: &[Mark],
+    ) -> Result<Self, DirError> {
         make_directories(base, path).map_err(DirError::system("cannot make the directory"))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(base, path, flags, Mode::empty())
             .map_err(DirError::system("cannot open the directory"))?;
         let lock = Lock::take(&directory)?;
         let held = hold_names();
-        recover(&directory, limits, now).map_err(DirError::system("cannot put away what a crash left"))?;
+        let current = statat(&directory, CURRENT, AtFlags::SYMLINK_NOFOLLOW);
+        let is_ours =
+            current.is_ok_and(|stat| is_regular(&stat) && ours.iter().any(|mark| mark.is_of_the_file(&stat)));
+        if !is_ours {
+            recover(&directory, limits, now)
+                .map_err(DirError::system("cannot put away what a crash left"))?;
+        }
         drop(held);
         let compression = (limits.compress == Compress::Zstd).then(Compression::new);
         let mut opened = Self {
             current: None,
+            file: Mark::default(),
             directory,
             fill: Fill { len: 0, mid_line: false },
             begun: now.to_unix().0,
@@ -155,7 +182,7 @@ impl LogDir {
         opened.open_current()?;
         // Archives that were put away before a crash, or before compression was asked for.
         opened.compress();
-        if opened.fill.mid_line {
+        if opened.fill.mid_line && !is_ours {
             // Somebody closed it cleanly within a line; ours does not continue theirs.
             opened.write(b"\n", now).map_err(|unfiled| unfiled.error)?;
         }
@@ -167,12 +194,26 @@ impl LogDir {
     /// # Errors
     /// Says how many bytes are in the file all the same; the rest can be tried again.
     pub fn write(&mut self, bytes: &[u8], now: Tai64n) -> Result<(), Unfiled> {
-        let mut filed: usize = 0;
+        self.write_from(0, bytes, now, &mut Nobody)
+    }
+
+    /// Writes `bytes` as [`LogDir::write`] does, of which the first `filed` are on file already, and tells of each step.
+    ///
+    /// # Errors
+    /// Says how many bytes are in the file all the same, those before `filed` included.
+    pub fn write_from(
+        &mut self,
+        mut filed: usize,
+        bytes: &[u8],
+        now: Tai64n,
+        witness: &mut dyn Witness,
+    ) -> Result<(), Unfiled> {
         if let Some(period_s) = self.limits.period_s {
             let seconds = now.to_unix().0;
             if self.fill.len == 0 {
                 self.begun = seconds;
-            } else if !bytes.is_empty() && is_due(self.fill, self.begun, seconds, period_s) {
+            } else if bytes.len() > filed && is_due(self.fill, self.begun, seconds, period_s) {
+                witness.at_end(self.end(), filed);
                 self.rotate(now).map_err(|error| Unfiled { filed, error })?;
                 self.begun = seconds;
             }
@@ -180,10 +221,13 @@ impl LogDir {
         while let Some(step) = next_step(self.fill, self.limits.size, bytes.get(filed..).unwrap_or_default())
         {
             let done = match step {
-                Step::Rotate => self.rotate(now).map(|()| 0),
+                Step::Rotate => {
+                    witness.at_end(self.end(), filed);
+                    self.rotate(now).map(|()| 0)
+                }
                 Step::Write(n) => {
-                    let end = filed.saturating_add(n);
-                    self.write_some(bytes.get(filed..end).unwrap_or_default())
+                    let some = bytes.get(filed..filed.saturating_add(n)).unwrap_or_default();
+                    self.write_some(some, |mark| witness.at_end(mark, filed))
                 }
             };
             match done {
@@ -210,6 +254,35 @@ impl LogDir {
         self.current.as_ref().is_some_and(|fd| fstat(fd).is_ok_and(|stat| stat.st_nlink == 0))
     }
 
+    /// Returns how many of `bytes` are in `current` from the marked place on, if that is the marked file.
+    ///
+    /// # Errors
+    /// Those of reading it.
+    pub fn found_at(&self, mark: Mark, bytes: &[u8]) -> Result<usize, DirError> {
+        let failed = DirError::system("cannot read `current`");
+        let Some(current) = &self.current else { return Ok(0) };
+        let stat = fstat(current).map_err(&failed)?;
+        if !mark.is_of_the_file(&stat) {
+            return Ok(0);
+        }
+        let mut found: usize = 0;
+        let mut block = [0; 4096];
+        loop {
+            let at = mark.length.saturating_add(u64::try_from(found).unwrap_or(u64::MAX));
+            let n = match pread(current, &mut block, at) {
+                Ok(n) => n,
+                Err(Errno::INTR) => continue,
+                Err(errno) => return Err(failed(errno)),
+            };
+            let there = block.iter().take(n);
+            let same = there.zip(bytes.get(found..).unwrap_or_default()).take_while(|(a, b)| a == b).count();
+            found = found.saturating_add(same);
+            if same < block.len() {
+                return Ok(found);
+            }
+        }
+    }
+
     /// Returns what went wrong when archives were compressed, once.
     pub fn complaint(&self) -> Option<String> {
         self.compression.as_ref().and_then(Compression::complaint)
@@ -221,10 +294,11 @@ impl LogDir {
         }
     }
 
-    fn write_some(&mut self, bytes: &[u8]) -> Result<usize, DirError> {
+    fn write_some(&mut self, bytes: &[u8], announce: impl FnOnce(Mark)) -> Result<usize, DirError> {
         if self.current.is_none() {
             self.open_current()?;
         }
+        announce(self.end());
         let Some(current) = &self.current else { return Err(DirError::Gone) };
         let n = loop {
             match write(current, bytes) {
@@ -237,6 +311,10 @@ impl LogDir {
         self.fill.len = self.fill.len.saturating_add(u64::try_from(n).unwrap_or(u64::MAX));
         self.fill.mid_line = bytes.get(..n).and_then(<[u8]>::last).is_some_and(|b| *b != b'\n');
         Ok(n)
+    }
+
+    fn end(&self) -> Mark {
+        Mark { length: self.fill.len, ..self.file }
     }
 
     fn open_current(&mut self) -> Result<(), DirError> {
@@ -258,6 +336,7 @@ impl LogDir {
         if len > 0 && self.limits.period_s.is_some() {
             self.begun = birth(&current).unwrap_or(stat.st_mtime);
         }
+        self.file = Mark::of(&stat);
         self.current = Some(current);
         Ok(())
     }

@@ -7,7 +7,7 @@ use gatevisor_wire::tai::Tai64n;
 use rustix::event::Timespec;
 
 /// One reading of both clocks.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Moment {
     /// Seconds since 1970.
     pub seconds: i64,

@@ -4,7 +4,7 @@
 //!
 //! | packet | from | meaning |
 //! |---|---|---|
-//! | `A` id name | supervisor | take the pipe (first descriptor) of this service (its directory is the second) |
+//! | `A` id name | supervisor | take the pipe (first descriptor) of this service (its directory is the second; a third is the pipe of its standard error) |
 //! | `R` id | supervisor | the slot is gone: drain the pipe, close it, answer `R` id |
 //! | `Q` | supervisor | there are no more writers: drain everything and end |
 //! | `R` id | daemon | released |

@@ -1,10 +1,9 @@
 //! Where a stream's lines are kept, and what happens while they cannot be.
 //!
-//! *Lives here:* opening the directory at the first byte, holding what the disk refuses, trying again, saying so
-//! once. *Does not live here:* the directory's format (`logdir`), and when to read on (the stream asks
-//! [`Sink::room`]).
+//! *Lives here:* opening the directory at the first byte, refusing what the disk refuses, when to try again, saying so
+//! once. *Does not live here:* the directory's format (`logdir`), and the bytes that wait (`stream`, in the stage).
 //!
-//! Two kinds of trouble are told apart. A **disk** that refuses may relent, so bytes are held, first here, then in
+//! Two kinds of trouble are told apart. A **disk** that refuses may relent, so bytes wait, first in the stage, then in
 //! the pipe, and then the service waits. A **directory** that cannot be had at all (locked by somebody else, not
 //! ours to write) may never be; a stream that is also shown goes on without its file, the lines are counted, and
 //! the file says how many are missing once it is ours. A stream that is not shown waits for it, because its lines
@@ -14,17 +13,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use gatevisor_wire::tai::Tai64n;
-use memchr::{memchr, memchr_iter};
 
-use crate::batch::TAKE;
-use crate::logdir::{DirError, Limits, LogDir, Unfiled};
+use crate::journal::Record;
+use crate::logdir::{DirError, Limits, LogDir, Mark, Unfiled, Witness};
 use crate::moment::Moment;
 use crate::notice;
+use crate::skipped::Skipped;
 use crate::stamp::Stamp;
 use crate::words::chain;
 
-/// Bytes that are held before the pipe is left alone. One batch may exceed it by its stamps.
-const HOLD: usize = 64 << 10;
 /// Milliseconds between two attempts.
 const RETRY_MS: u64 = 1_000;
 /// Milliseconds during which the same trouble is not spoken of again.
@@ -41,9 +38,9 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    fn open(&self, limits: Limits, now: Moment) -> Result<LogDir, DirError> {
+    fn open(&self, limits: Limits, now: Moment, ours: &[Mark]) -> Result<LogDir, DirError> {
         let base = self.base.as_ref().map_or(rustix::fs::CWD, AsFd::as_fd);
-        LogDir::open(base, &self.path, limits, now.tai())
+        LogDir::open_again(base, &self.path, limits, now.tai(), ours)
     }
 }
 
@@ -65,42 +62,34 @@ pub(crate) struct Sink {
     /// The lines are shown as well, so they may be left out of the file rather than hold up the service.
     may_skip: bool,
     open: Option<LogDir>,
-    held: Vec<u8>,
     retry_at_ms: u64,
     trouble: Option<DirError>,
+    /// The trouble is one for which lines are left out.
+    is_skipping: bool,
     /// What the notice in the service directory says, and since when.
     noted: Option<(DirError, Tai64n)>,
     spoken: Option<(DirError, u64)>,
-    skipped: Skipped,
     /// The second in which `current` was last seen to be there.
     seen_at: i64,
+    /// The files that were written last, of which one is `current`.
+    ours: [Mark; 2],
 }
 
-/// What was left out of the file since it was last written.
-#[derive(Debug, Default)]
-struct Skipped {
-    lines: u64,
-    mid_line: bool,
-    reason: Option<DirError>,
+/// Whether the bytes of a batch still wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Filed {
+    /// They are on file, or counted as left out.
+    Done,
+    /// Some of them wait, and are to be given again, with the same record.
+    Waiting,
 }
 
-impl Skipped {
-    fn add(&mut self, bytes: &[u8]) {
-        let Some(last) = bytes.last() else { return };
-        let ends = memchr_iter(b'\n', bytes).count();
-        self.lines = self.lines.saturating_add(u64::try_from(ends).unwrap_or(u64::MAX));
-        self.mid_line = *last != b'\n';
-    }
+/// Notes each step of a write in a stream's record.
+struct Noting<'a>(&'a mut Record);
 
-    /// Drops the rest of a line whose beginning was left out, and returns what follows.
-    fn end_of_line<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        if !self.mid_line {
-            return bytes;
-        }
-        let end = memchr(b'\n', bytes).map_or(bytes.len(), |at| at.saturating_add(1));
-        let (rest_of_line, after) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
-        self.add(rest_of_line);
-        after
+impl Witness for Noting<'_> {
+    fn at_end(&mut self, mark: Mark, filed: usize) {
+        self.0.announce(mark, filed);
     }
 }
 
@@ -113,68 +102,71 @@ impl Sink {
             limits,
             may_skip,
             open: None,
-            held: Vec::new(),
             retry_at_ms: 0,
             trouble: None,
+            is_skipping: false,
             noted: None,
             spoken: None,
-            skipped: Skipped::default(),
             seen_at: i64::MIN,
+            ours: [Mark::default(); 2],
         }
     }
 
-    /// Takes bytes for the file. They are in it, held, or counted as left out when this returns.
-    pub fn file(&mut self, bytes: &[u8], context: &mut Context<'_>) {
-        if !self.held.is_empty() {
-            self.held.extend_from_slice(bytes);
-            self.retry(context);
-        } else if self.trouble.is_some() && context.now.tick_ms < self.retry_at_ms {
-            // Nothing is held, so this is a directory that cannot be had.
-            self.skipped.add(bytes);
-        } else {
-            self.attempt(bytes, context);
+    /// Names the files that a daemon that was killed may have been writing.
+    pub fn go_on_with(&mut self, ours: [Mark; 2]) {
+        self.ours = ours;
+    }
+
+    /// Files a batch, of which the record may say that a part is on file.
+    ///
+    /// What is given again must be the same bytes, with the same stamp, and whether they are the `last` of the stream.
+    pub fn file(
+        &mut self,
+        bytes: &[u8],
+        last: bool,
+        record: &mut Record,
+        context: &mut Context<'_>,
+    ) -> Filed {
+        if self.is_skipping && context.now.tick_ms < self.retry_at_ms && !last {
+            record.entry.skipped.add(bytes);
+            return Filed::Done;
         }
-    }
-
-    /// Tries again to file what is held, if that is due.
-    pub fn retry(&mut self, context: &mut Context<'_>) {
-        if !self.held.is_empty() && context.now.tick_ms >= self.retry_at_ms {
-            let held = std::mem::take(&mut self.held);
-            self.attempt(&held, context);
+        let mut skipped = record.entry.skipped;
+        let rest = skipped.end_of_line(bytes);
+        if last {
+            skipped.end();
         }
+        if skipped.is_nothing() {
+            return self.attempt(bytes, 0, record, context);
+        }
+        if skipped.mid_line {
+            // The whole batch is of a line that was begun outside.
+            record.entry.skipped = skipped;
+            return Filed::Done;
+        }
+        // Lines were left out; before any other, the file says how many.
+        let reason = skipped.reason.map_or_else(String::new, |reason| format!(": {reason}"));
+        let note = format!("[gatevisor: {} missing here{reason}]\n", lines_are(skipped.lines));
+        let note = [context.stamp.as_bytes(), note.as_bytes()].concat();
+        self.attempt(&[&note, rest].concat(), note.len(), record, context)
     }
 
-    /// Returns when [`Sink::retry`] is due, in monotonic milliseconds; `None` while nothing is held.
-    pub fn retry_at_ms(&self) -> Option<u64> {
-        (!self.held.is_empty()).then_some(self.retry_at_ms)
+    /// Returns when a batch that waits is tried again, in monotonic milliseconds.
+    pub fn retry_at_ms(&self) -> u64 {
+        self.retry_at_ms
     }
 
-    /// Returns how many bytes more may be taken from the pipe.
-    pub fn room(&self) -> usize {
-        if self.held.is_empty() { TAKE } else { HOLD.saturating_sub(self.held.len()) }
+    /// Says that the rest of a batch is given up.
+    pub fn give_up(&self, bytes: &[u8], record: &Record, context: &mut Context<'_>) {
+        let mut lost = Skipped::default();
+        lost.add(bytes.get(record.filed()..).unwrap_or_default());
+        lost.end();
+        let reason = self.trouble.map_or_else(|| "the disk refused them".to_owned(), |error| chain(&error));
+        self.say(context, &format!("{} lost: {reason}", lines_are(lost.lines)));
     }
 
     /// Closes the directory cleanly.
-    ///
-    /// If lines were left out, the file says so if it can. What is still held is tried once more and then lost, which
-    /// is said.
     pub fn close(mut self, context: &mut Context<'_>) {
-        self.retry_at_ms = 0;
-        self.retry(context);
-        if self.skipped.mid_line {
-            // Its end will not come.
-            self.skipped.add(b"\n");
-        }
-        if self.skipped.lines > 0 {
-            // The file may be ours by now, and shall not look as if it were complete.
-            self.attempt(&[], context);
-        }
-        if !self.held.is_empty() {
-            let mut lost = Skipped::default();
-            lost.add(&self.held);
-            let lines = lost.lines.saturating_add(u64::from(lost.mid_line));
-            self.say(context, &format!("{} lost: {}", lines_are(lines), self.reason()));
-        }
         // Nothing waits any more, whatever became of it.
         self.forget_note();
         if let Some(directory) = self.open.take()
@@ -184,48 +176,73 @@ impl Sink {
         }
     }
 
-    fn attempt(&mut self, bytes: &[u8], context: &mut Context<'_>) {
-        match self.write(bytes, context) {
-            Ok(()) => self.recovered(context),
-            Err((rest, error)) => self.troubled(&rest, error, context),
+    /// Writes `bytes`, which begin with a note of lines left out that is `note` bytes long.
+    fn attempt(
+        &mut self,
+        bytes: &[u8],
+        note: usize,
+        record: &mut Record,
+        context: &mut Context<'_>,
+    ) -> Filed {
+        if bytes.is_empty() {
+            return Filed::Done;
         }
-    }
-
-    /// Files `bytes`, and returns those that could not be.
-    fn write(&mut self, bytes: &[u8], context: &mut Context<'_>) -> Result<(), (Vec<u8>, DirError)> {
         self.look_for_current(context.now);
-        if self.skipped.lines == 0 && !self.skipped.mid_line {
-            return self.write_or_reopen(bytes, context.now);
+        match self.write_or_reopen(bytes, record, context.now) {
+            Ok(()) => {
+                record.entry.skipped = Skipped::default();
+                self.recovered(context);
+                Filed::Done
+            }
+            Err(Unfiled { filed, error }) => {
+                self.troubled(error, context);
+                if self.is_skipping {
+                    let before = if filed < note { record.entry.skipped.lines } else { 0 };
+                    let mut skipped = Skipped { reason: Some(error.into()), ..Skipped::default() };
+                    skipped.add(bytes.get(filed.max(note)..).unwrap_or_default());
+                    skipped.lines = skipped.lines.saturating_add(before);
+                    record.entry.skipped = skipped;
+                    Filed::Done
+                } else {
+                    record.commit();
+                    Filed::Waiting
+                }
+            }
         }
-        // Lines were left out; before any other, the file says how many.
-        if let Err(error) = self.directory(context.now) {
-            return Err((bytes.to_vec(), error));
-        }
-        let rest = self.skipped.end_of_line(bytes);
-        if self.skipped.mid_line {
-            return Ok(());
-        }
-        let reason = self.skipped.reason.map_or_else(String::new, |error| format!(": {}", chain(&error)));
-        let note = format!("[gatevisor: {} missing here{reason}]\n", lines_are(self.skipped.lines));
-        self.skipped = Skipped::default();
-        self.write_or_reopen(&[context.stamp.as_bytes(), note.as_bytes(), rest].concat(), context.now)
     }
 
-    fn write_or_reopen(&mut self, bytes: &[u8], now: Moment) -> Result<(), (Vec<u8>, DirError)> {
-        let mut waiting = bytes;
+    fn write_or_reopen(&mut self, bytes: &[u8], record: &mut Record, now: Moment) -> Result<(), Unfiled> {
+        let so_far = Record::filed;
         // A directory that was removed is made again, once; twice would be a fight with somebody.
         for may_reopen in [true, false] {
             let written = match self.directory(now) {
-                Ok(directory) => directory.write(waiting, now.tai()),
-                Err(error) => Err(Unfiled { filed: 0, error }),
+                Ok(directory) => {
+                    let known = if record.is_uncertain { find(directory, bytes, record) } else { Ok(()) };
+                    match known {
+                        Ok(()) => directory.write_from(so_far(record), bytes, now.tai(), &mut Noting(record)),
+                        Err(error) => Err(Unfiled { filed: so_far(record), error }),
+                    }
+                }
+                Err(error) => Err(Unfiled { filed: so_far(record), error }),
             };
-            let Err(Unfiled { filed, error }) = written else { break };
-            waiting = waiting.get(filed..).unwrap_or_default();
-            if error == DirError::Gone {
-                self.open = None;
-            }
-            if error != DirError::Gone || !may_reopen {
-                return Err((waiting.to_vec(), error));
+            match written {
+                Err(Unfiled { filed, error: DirError::Gone }) if may_reopen => {
+                    self.open = None;
+                    record.advance(filed);
+                }
+                Err(unfiled) => {
+                    if unfiled.error == DirError::Gone {
+                        self.open = None;
+                    }
+                    record.advance(unfiled.filed);
+                    self.ours = [record.entry.mark; 2];
+                    return Err(unfiled);
+                }
+                Ok(()) => {
+                    record.advance(bytes.len());
+                    self.ours = [record.entry.mark; 2];
+                    break;
+                }
             }
         }
         Ok(())
@@ -234,7 +251,7 @@ impl Sink {
     fn directory(&mut self, now: Moment) -> Result<&mut LogDir, DirError> {
         match &mut self.open {
             Some(directory) => Ok(directory),
-            closed => Ok(closed.insert(self.place.open(self.limits, now)?)),
+            closed => Ok(closed.insert(self.place.open(self.limits, now, &self.ours)?)),
         }
     }
 
@@ -248,17 +265,10 @@ impl Sink {
         }
     }
 
-    fn troubled(&mut self, rest: &[u8], error: DirError, context: &mut Context<'_>) {
+    fn troubled(&mut self, error: DirError, context: &mut Context<'_>) {
         self.retry_at_ms = context.now.tick_ms.saturating_add(RETRY_MS);
         let cannot_be_had = self.open.is_none() && !error.is_refusal_of_the_disk();
-        let skip = self.may_skip && cannot_be_had;
-        if skip {
-            self.skipped.add(rest);
-            self.skipped.reason = Some(error);
-        } else {
-            // Bytes came in only if nothing was held, or were held themselves; either way these are all.
-            self.held = rest.to_vec();
-        }
+        self.is_skipping = self.may_skip && cannot_be_had;
         self.trouble = Some(error);
         self.note(context.now);
         let quiet = |(spoken, at): (DirError, u64)| {
@@ -266,7 +276,7 @@ impl Sink {
         };
         if !self.spoken.is_some_and(quiet) {
             self.spoken = Some((error, context.now.tick_ms));
-            let consequence = if skip {
+            let consequence = if self.is_skipping {
                 "lines are only shown until it is free, and tried again as they come"
             } else {
                 "lines are held and then the service waits; trying again every second"
@@ -278,6 +288,7 @@ impl Sink {
     }
 
     fn recovered(&mut self, context: &mut Context<'_>) {
+        self.is_skipping = false;
         if self.trouble.take().is_some() {
             self.say(context, "is written again");
             self.forget_note();
@@ -303,14 +314,19 @@ impl Sink {
         }
     }
 
-    fn reason(&self) -> String {
-        self.trouble.map_or_else(|| "the disk refused them".to_owned(), |error| chain(&error))
-    }
-
     fn say(&self, context: &mut Context<'_>, what: &str) {
         let path = self.place.path.display();
         (context.warn)(format!("gatevisor: {}: log directory `{path}`: {what}", self.label));
     }
+}
+
+/// Settles how much of a batch a daemon that was killed had filed.
+fn find(directory: &LogDir, bytes: &[u8], record: &mut Record) -> Result<(), DirError> {
+    let unknown = bytes.get(record.filed()..).unwrap_or_default();
+    let found = directory.found_at(record.entry.mark, unknown)?;
+    record.advance(record.filed().saturating_add(found));
+    record.is_uncertain = false;
+    Ok(())
 }
 
 fn lines_are(count: u64) -> String {
@@ -325,6 +341,9 @@ mod tests {
 
     struct Bench {
         sink: Sink,
+        record: Record,
+        /// A batch that could not be filed.
+        waiting: Option<String>,
         said: Vec<String>,
         tick_ms: u64,
     }
@@ -332,30 +351,46 @@ mod tests {
     impl Bench {
         fn new(path: &Path, may_skip: bool) -> Self {
             let place = Place { base: None, path: path.to_owned() };
-            let sink = Sink::new(
-                "coder".into(),
-                place,
-                Limits { size: 1000, keep: 2, ..Limits::default() },
-                may_skip,
-            );
-            Self { sink, said: Vec::new(), tick_ms: 5000 }
+            let limits = Limits { size: 1000, keep: 2, ..Limits::default() };
+            let sink = Sink::new("coder".into(), place, limits, may_skip);
+            Self { sink, record: Record::private(), waiting: None, said: Vec::new(), tick_ms: 5000 }
         }
 
-        fn with<R>(&mut self, act: impl FnOnce(&mut Sink, &mut Context<'_>) -> R) -> R {
+        fn with<R>(&mut self, act: impl FnOnce(&mut Sink, &mut Record, &mut Context<'_>) -> R) -> R {
             let seconds = i64::try_from(self.tick_ms / 1000).unwrap();
             let now = Moment { seconds, nanos: 0, tick_ms: self.tick_ms };
             let said = &mut self.said;
             let mut warn = |line| said.push(line);
-            act(&mut self.sink, &mut Context { now, stamp: &Stamp::EMPTY, warn: &mut warn })
+            let mut context = Context { now, stamp: &Stamp::EMPTY, warn: &mut warn };
+            act(&mut self.sink, &mut self.record, &mut context)
         }
 
-        fn file(&mut self, text: &str) {
-            self.with(|sink, context| sink.file(text.as_bytes(), context));
+        /// Files a batch that follows one that was filed.
+        fn file(&mut self, text: &str) -> Filed {
+            assert_eq!(self.waiting, None);
+            let filed = self.with(|sink, record, context| sink.file(text.as_bytes(), false, record, context));
+            if filed == Filed::Done {
+                self.record.entry.filed = 0;
+            } else {
+                self.waiting = Some(text.to_owned());
+            }
+            filed
         }
 
         fn after(&mut self, ms: u64) {
             self.tick_ms += ms;
-            self.with(Sink::retry);
+            if self.tick_ms >= self.sink.retry_at_ms()
+                && let Some(text) = self.waiting.take()
+            {
+                self.file(&text);
+            }
+        }
+
+        fn close(self) -> Vec<String> {
+            let Self { sink, mut said, .. } = self;
+            let now = Moment { seconds: 9, nanos: 0, tick_ms: 9000 };
+            sink.close(&mut Context { now, stamp: &Stamp::EMPTY, warn: &mut |line| said.push(line) });
+            said
         }
     }
 
@@ -378,8 +413,7 @@ mod tests {
         let mut bench = Bench::new(temp.path(), true);
         bench.file("one\ntwo\nthr");
         bench.after(500);
-        bench.file("ee\n");
-        assert_eq!(bench.sink.room(), TAKE, "the pipe is read on");
+        assert_eq!(bench.file("ee\n"), Filed::Done, "the pipe is read on");
         assert_eq!(
             bench.said,
             [format!(
@@ -409,49 +443,36 @@ mod tests {
         let mut other = other;
         other.file("theirs\n");
         let mut bench = Bench::new(temp.path(), false);
-        bench.file("one\n");
-        let big = "x".repeat(HOLD);
-        bench.file(&big);
-        assert_eq!(bench.sink.room(), 0, "the pipe is left alone");
-        assert_eq!(bench.sink.retry_at_ms(), Some(6000));
+        assert_eq!(bench.file("one\n"), Filed::Waiting);
+        assert_eq!(bench.sink.retry_at_ms(), 6000);
         drop(other.sink);
         bench.after(999);
-        assert_eq!(bench.sink.room(), 0, "not due yet");
+        assert!(bench.waiting.is_some(), "not due yet");
         bench.after(1);
-        assert_eq!(bench.sink.room(), TAKE);
-        assert_eq!(bench.sink.retry_at_ms(), None);
-        bench.file("\nend\n");
-        // The first line and the long one: no file of 1000 bytes holds both.
-        let archives: u64 = fs::read_dir(temp.path())
-            .unwrap()
-            .map(|e| e.unwrap())
-            .filter(|e| e.file_name().to_string_lossy().ends_with(".s"))
-            .map(|e| e.metadata().unwrap().len())
-            .sum();
-        assert_eq!(archives, 4 + HOLD as u64 + 1);
+        assert_eq!(bench.waiting, None);
+        assert_eq!(bench.file("end\n"), Filed::Done);
+        assert_eq!(fs::read(temp.path().join("current")).unwrap(), b"one\nend\n");
     }
 
     #[test]
-    fn a_full_disk_holds_every_byte() {
-        // Writes beyond a file's largest size fail as a full disk does, and without a file system of our own
-        // `/dev/full` cannot be a log directory; so the size limit of the directory's errors stands in.
+    fn what_a_full_disk_refuses_waits() {
+        // Without a file system of our own no log directory is full; a rotation that is refused stands in.
         let temp = tempfile::tempdir().unwrap();
         let mut bench = Bench::new(temp.path(), true);
-        bench.file("one\n");
-        // The directory is there and cannot be written on: an open directory is never skipped.
+        let line = format!("{}\n", "x".repeat(600));
+        bench.file(&line);
         let error = DirError::System { doing: "cannot write `current`", source: rustix::io::Errno::NOSPC };
-        bench.with(|sink, context| sink.troubled(b"two\n", error, context));
-        bench.file("three\n");
-        assert_eq!(bench.sink.held, b"two\nthree\n");
+        // The directory is there and cannot be written on: an open directory is never skipped.
+        bench.with(|sink, _, context| sink.troubled(error, context));
+        assert!(!bench.sink.is_skipping);
         assert!(
             bench.said[0]
                 .contains("cannot write `current` (errno 28): No space left on device; lines are held")
         );
-        bench.after(1000);
-        assert_eq!(fs::read(temp.path().join("current")).unwrap(), b"one\ntwo\nthree\n");
+        assert_eq!(bench.file(&line), Filed::Done);
         assert!(bench.said[1].ends_with("is written again"));
         // The same trouble within a minute is not spoken of again.
-        bench.with(|sink, context| sink.troubled(b"x\n", error, context));
+        bench.with(|sink, _, context| sink.troubled(error, context));
         assert_eq!(bench.said.len(), 2);
     }
 
@@ -460,11 +481,52 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         fs::write(temp.path().join("file"), b"").unwrap();
         let mut bench = Bench::new(&temp.path().join("file/log"), false);
-        bench.file("one\ntwo\npart");
-        let Bench { sink, mut said, .. } = bench;
-        let now = Moment { seconds: 9, nanos: 0, tick_ms: 9000 };
-        sink.close(&mut Context { now, stamp: &Stamp::EMPTY, warn: &mut |line| said.push(line) });
+        let text = "one\ntwo\npart";
+        assert_eq!(bench.file(text), Filed::Waiting);
+        bench.with(|sink, record, context| sink.give_up(text.as_bytes(), record, context));
+        let said = bench.close();
         assert!(said[1].contains("3 lines are lost: cannot make the directory (errno 20)"), "{said:?}");
+    }
+
+    #[test]
+    fn a_successor_files_what_is_missing_of_a_batch_whatever_was_written_of_it() {
+        let batch = "one\none\none\ntwo\n";
+        for written in 0..=batch.len() {
+            let temp = tempfile::tempdir().unwrap();
+            let mut killed = Bench::new(temp.path(), false);
+            killed.file("one\n");
+            // It had said what it was about to do, and had written a part when it was killed.
+            let mark = killed.record.entry.mark;
+            drop(killed);
+            let current = temp.path().join("current");
+            let mut file = fs::File::options().append(true).open(&current).unwrap();
+            std::io::Write::write_all(&mut file, &batch.as_bytes()[..written]).unwrap();
+            let mut next = Bench::new(temp.path(), false);
+            next.record.entry.mark = mark;
+            next.record.is_uncertain = true;
+            next.sink.go_on_with([Mark::default(), mark]);
+            assert_eq!(next.file(batch), Filed::Done);
+            assert_eq!(fs::read_to_string(current).unwrap(), format!("one\n{batch}"), "{written}");
+            assert_eq!((next.file("end\n"), next.said), (Filed::Done, Vec::new()));
+        }
+    }
+
+    #[test]
+    fn a_successor_finds_nothing_in_a_file_that_another_one_made() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut killed = Bench::new(temp.path(), false);
+        killed.file("one\n");
+        let mark = killed.record.entry.mark;
+        drop(killed);
+        let current = temp.path().join("current");
+        fs::rename(&current, temp.path().join("elsewhere")).unwrap();
+        fs::write(&current, "one\ntwo\n").unwrap();
+        let mut next = Bench::new(temp.path(), false);
+        next.record.entry.mark = mark;
+        next.record.is_uncertain = true;
+        next.sink.go_on_with([mark; 2]);
+        assert_eq!(next.file("two\n"), Filed::Done);
+        assert_eq!(fs::read_to_string(current).unwrap(), "two\n", "theirs is an archive");
     }
 
     #[test]

@@ -17,11 +17,13 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
-use crate::batch::Taken;
 use crate::console::Console;
+use crate::journal::Journal;
 use crate::moment::until;
+use crate::service::{Input, Service};
 use crate::settings::{Settings, label_of, read_file};
-use crate::stream::{Desk, Stream};
+use crate::stage::Taken;
+use crate::stream::Desk;
 use crate::words::{chain, say};
 
 /// Milliseconds that the last lines may need while the file cannot be written.
@@ -42,7 +44,7 @@ const LOG_SUFFIX: &[u8] = b"/log";
 /// The exit code is 0, 100 if the file is bad, or 111 if the system refused something.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match prepare(args.into_iter()) {
-        Ok((stream, desk, signals)) => match serve(stream, desk, &signals) {
+        Ok((service, desk, signals)) => match serve(service, desk, &signals) {
             Ok(()) => ExitCode::SUCCESS,
             Err(errno) => failed("cannot go on", &std::io::Error::from(errno), EXIT_SYSTEM),
         },
@@ -50,7 +52,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn prepare(mut args: impl Iterator<Item = OsString>) -> Result<(Stream, Desk, SignalFd), ExitCode> {
+fn prepare(mut args: impl Iterator<Item = OsString>) -> Result<(Service, Desk, SignalFd), ExitCode> {
     let script = args.next().unwrap_or_else(|| "./run".into());
     let label = service_label(args.next());
     let (file, owner) =
@@ -65,59 +67,64 @@ fn prepare(mut args: impl Iterator<Item = OsString>) -> Result<(Stream, Desk, Si
     let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(system)?;
     let stdout: OwnedFd = std::io::stdout().as_fd().try_clone_to_owned().map_err(system)?;
     let stderr = std::io::stderr().as_fd().try_clone_to_owned().map_err(system)?;
-    let console = Console::start(stdout, stderr).map_err(system)?;
-    Ok((Stream::new(stdin, settings), Desk::new(console), signals))
+    let mut journal = Journal::private(1).map_err(|errno| system(errno.into()))?;
+    let record = journal.adopt(0).ok_or_else(|| system(Errno::NOMEM.into()))?;
+    let console = Console::start(stdout, stderr, journal.tally()).map_err(system)?;
+    let mut desk = Desk::new(console, journal);
+    let service = Service::new(Input { pipe: stdin, record }, None, settings, &mut desk);
+    Ok((service, desk, signals))
 }
 
-fn serve(mut stream: Stream, mut desk: Desk, signals: &SignalFd) -> Result<(), Errno> {
+fn serve(mut service: Service, mut desk: Desk, signals: &SignalFd) -> Result<(), Errno> {
     // How much is still to be read, once that is settled.
     let mut left: Option<u64> = None;
     let mut give_up_at_ms: Option<u64> = None;
     loop {
-        if left == Some(0) && stream.retry_at_ms().is_none() {
+        if left == Some(0) && service.retry_at_ms().is_none() {
             break;
         }
         if left.is_some() && give_up_at_ms.is_none() {
             give_up_at_ms = Some(monotonic_ms().saturating_add(GIVE_UP_MS));
         }
-        let readable = stream.room() > 0 && left != Some(0);
-        let due = [stream.retry_at_ms(), give_up_at_ms].into_iter().flatten().min();
-        let (input, signal) = wait(&stream, signals, readable, due)?;
+        let readable = service.has_room(0) && left != Some(0);
+        let due = [service.retry_at_ms(), give_up_at_ms].into_iter().flatten().min();
+        let (input, signal) = wait(&service, signals, readable, due)?;
         if signal && matches!(signals.next()?, Some(SIGTERM | SIGHUP)) && left.is_none() {
-            left = Some(stream.waiting());
+            left = Some(service.waiting(0));
         }
         let now = monotonic_ms();
-        if stream.retry_at_ms().is_some_and(|at| at <= now) {
-            stream.retry(&mut desk);
+        if service.retry_at_ms().is_some_and(|at| at <= now) {
+            service.retry(&mut desk);
         }
         if input && readable {
             let limit = usize::try_from(left.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-            match (stream.pump(limit, &mut desk), &mut left) {
+            match (service.pump(0, limit, &mut desk), &mut left) {
                 (Taken::Some(n), Some(left)) => {
                     *left = left.saturating_sub(u64::try_from(n).unwrap_or(u64::MAX));
                 }
                 (Taken::Some(_) | Taken::Empty, None) => {}
+                (Taken::Empty, Some(_)) if !service.has_room(0) => {}
                 (Taken::Empty | Taken::End, left) => *left = Some(0),
             }
         }
         if give_up_at_ms.is_some_and(|at| at <= now) {
-            stream.abandon(left.unwrap_or(0), &desk);
+            service.abandon(left.unwrap_or(0), &desk);
             break;
         }
     }
-    stream.close(&mut desk);
+    service.close(&mut desk);
     let _ = desk.console.flush(LAST_WORDS);
     Ok(())
 }
 
 /// Waits for input, a signal or a time; returns which of the first two are there.
 fn wait(
-    stream: &Stream,
+    service: &Service,
     signals: &SignalFd,
     readable: bool,
     due_ms: Option<u64>,
 ) -> Result<(bool, bool), Errno> {
-    let pipe = stream.pipe();
+    let Some(pipe) = service.pipes().next() else { return Ok((false, false)) };
     let mut fds = [
         PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
         PollFd::from_borrowed_fd(pipe, PollFlags::IN),

@@ -1,24 +1,33 @@
-//! One service's output: its pipe, and the way of its bytes into the file and onto the console.
+//! One pipe of a service, and the way of its bytes into the file and onto the console.
 //!
-//! *Lives here:* the order of the stages of a batch. *Does not live here:* when to read; the loops decide.
+//! *Lives here:* the order of the steps of a batch, which makes it harmless to be killed between any two of them (see
+//! `journal`). *Does not live here:* when to take bytes (the loops decide), and what the pipes of one service share
+//! (`service`).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use gatevisor_slot::Timestamp;
+use gatevisor_sys::clock::monotonic_ms;
 use rustix::io::Errno;
 
-use crate::batch::{Batch, Taken};
+use crate::batch::{Batch, TAKE};
 use crate::compose::Composer;
 use crate::console::{Console, Shown};
+use crate::journal::{Entry, Journal, Phase, Record};
+use crate::logdir::Mark;
 use crate::moment::Moment;
-use crate::settings::Settings;
-use crate::sink::{Context, Sink};
+use crate::sink::{Context, Filed, Sink};
+use crate::stage::Taken;
 use crate::stamp::Stamper;
 use crate::words::chain;
+
+/// Milliseconds after which bytes are taken again when the system lacked the memory for them.
+const PAUSE_MS: u64 = 1_000;
 
 /// What all streams share.
 #[derive(Debug)]
 pub(crate) struct Desk {
+    pub journal: Journal,
     pub batch: Batch,
     pub stamper: Stamper,
     pub console: Console,
@@ -26,30 +35,72 @@ pub(crate) struct Desk {
 
 impl Desk {
     /// Returns a desk whose lines go to `console`.
-    pub fn new(console: Console) -> Self {
-        Self { batch: Batch::new(), stamper: Stamper::new(), console }
+    pub fn new(console: Console, journal: Journal) -> Self {
+        Self { journal, batch: Batch::new(), stamper: Stamper::new(), console }
     }
 }
 
-/// One service's output.
+/// Where the streams of one service are kept.
+#[derive(Debug)]
+pub(crate) struct Outlet {
+    pub label: String,
+    pub timestamp: Timestamp,
+    pub sink: Option<Sink>,
+    /// The stream whose batch is filed in part; until it is whole no other is filed.
+    pub waiting: Option<Which>,
+}
+
+/// Which of a service's streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// Standard output, and mostly standard error as well.
+    Out,
+    /// Standard error, where it has a pipe of its own.
+    Err,
+}
+
+/// One pipe of a service.
 #[derive(Debug)]
 pub(crate) struct Stream {
+    which: Which,
     pipe: OwnedFd,
-    label: String,
-    timestamp: Timestamp,
     composer: Composer,
-    /// Of a line that is not decided on yet.
-    left: Vec<u8>,
-    sink: Option<Sink>,
+    record: Record,
     shown: Shown,
+    /// When to go on, in monotonic milliseconds, while something is in the way.
+    retry_at_ms: Option<u64>,
 }
 
 impl Stream {
-    /// Returns the stream that comes out of `pipe`.
-    pub fn new(pipe: OwnedFd, settings: Settings) -> Self {
-        let Settings { label, forward, timestamp, sink, spec } = settings;
-        let shown = Shown::new(&label, forward, spec.stderr);
-        Self { pipe, label, timestamp, composer: Composer::new(spec), left: Vec::new(), sink, shown }
+    /// Returns the stream that comes out of `pipe`; [`Stream::resume`] comes next.
+    pub fn new(which: Which, pipe: OwnedFd, composer: Composer, record: Record, shown: Shown) -> Self {
+        Self { which, pipe, composer, record, shown, retry_at_ms: None }
+    }
+
+    /// Goes on where a daemon that was killed had got to.
+    pub fn resume(&mut self, outlet: &mut Outlet, desk: &mut Desk) {
+        self.composer.restore(self.record.entry.state);
+        let mid_line = self.composer.is_mid_line();
+        self.shown.resume(self.record.slot(), mid_line);
+        desk.console.announce_unshown(&self.shown, self.record.unshown(), mid_line);
+        if self.record.entry.is_filing() {
+            self.go_on(Moment::now(), outlet, desk);
+        }
+    }
+
+    /// Returns which of its service's streams it is.
+    pub fn which(&self) -> Which {
+        self.which
+    }
+
+    /// Returns whether some of its batch is on file, or may be.
+    pub fn is_partly_filed(&self) -> bool {
+        self.record.is_uncertain || self.record.entry.filed > 0
+    }
+
+    /// Returns the file that was written last.
+    pub fn mark(&self) -> Mark {
+        self.record.entry.mark
     }
 
     /// Returns the pipe, to wait on.
@@ -57,67 +108,167 @@ impl Stream {
         self.pipe.as_fd()
     }
 
-    /// Returns how many bytes may be taken now; 0 while the file is behind.
-    pub fn room(&self) -> usize {
-        self.sink.as_ref().map_or(usize::MAX, Sink::room)
+    /// Returns whether bytes may be taken now; not while something is in the way.
+    pub fn has_room(&self) -> bool {
+        self.retry_at_ms.is_none()
     }
 
-    /// Returns when what is held back is tried again, in monotonic milliseconds; `None` while nothing is.
+    /// Returns when what waits is tried again, in monotonic milliseconds; `None` while nothing does.
     pub fn retry_at_ms(&self) -> Option<u64> {
-        self.sink.as_ref().and_then(Sink::retry_at_ms)
+        self.retry_at_ms
     }
 
-    /// Takes what the pipe has, at most `limit` bytes, and brings it through all stages.
-    pub fn pump(&mut self, limit: usize, desk: &mut Desk) -> Taken {
-        let limit = limit.min(self.room());
-        let taken = match desk.batch.take(&self.pipe, limit, &self.left) {
+    /// Takes what the pipe has, at most `limit` bytes, and brings it through all steps.
+    pub fn pump(&mut self, limit: usize, outlet: &mut Outlet, desk: &mut Desk) -> Taken {
+        let limit = limit.min(TAKE);
+        let mut taken = self.take(limit, &mut desk.journal);
+        if taken == Err(Errno::FBIG) && desk.journal.make_room() {
+            // Somebody limits the size of files, and the stage is one.
+            taken = self.take(limit, &mut desk.journal);
+        }
+        match taken {
+            Ok(Taken::Some(n)) => {
+                self.record.entry.phase = Phase::Filing;
+                self.go_on(self.record.entry.moment, outlet, desk);
+                Taken::Some(n)
+            }
             Ok(taken) => taken,
+            // There may be memory again in a while.
+            Err(errno @ (Errno::NOMEM | Errno::NOSPC | Errno::NOBUFS | Errno::FBIG)) => {
+                self.retry_at_ms = Some(monotonic_ms().saturating_add(PAUSE_MS));
+                cannot_take(errno, outlet, desk);
+                Taken::Empty
+            }
             Err(errno) => {
-                let text = chain(&errno);
-                desk.console.warn(&format!("gatevisor: {}: cannot read the log pipe: {text}", self.label));
+                cannot_take(errno, outlet, desk);
                 Taken::End
             }
+        }
+    }
+
+    /// Takes bytes out of the pipe, behind those of an unfinished line.
+    fn take(&mut self, limit: usize, journal: &mut Journal) -> Result<Taken, Errno> {
+        let entry = &mut self.record.entry;
+        entry.bytes.start = if entry.bytes.is_empty() {
+            journal.stage.end()
+        } else {
+            journal.stage.move_to_end(entry.bytes.clone())?
         };
-        if let Taken::Some(_) = taken {
-            self.bring_through(false, desk);
+        entry.bytes.end = journal.stage.end();
+        entry.phase = Phase::Taking;
+        self.record.commit();
+        let taken = journal.stage.take(&self.pipe, limit);
+        let entry = &mut self.record.entry;
+        entry.moment = Moment::now();
+        entry.bytes.end = journal.stage.end();
+        if !matches!(taken, Ok(Taken::Some(_))) {
+            entry.phase = Phase::Idle;
+            self.record.commit();
         }
         taken
     }
 
-    /// Composes, files and shows what the batch holds.
-    fn bring_through(&mut self, last: bool, desk: &mut Desk) {
+    /// Composes, files and shows the bytes of the batch, or as much of it as is still to be done.
+    fn go_on(&mut self, now: Moment, outlet: &mut Outlet, desk: &mut Desk) {
+        let entry = &self.record.entry;
+        let (moment, last) = (entry.moment, entry.phase == Phase::Last);
+        if let Err(errno) = desk.batch.load(&desk.journal.stage, entry.bytes.clone()) {
+            let text = chain(&errno);
+            desk.console.warn(&format!("gatevisor: {}: lines are lost: {text}", outlet.label));
+        }
+        let stamp = desk.stamper.stamp(outlet.timestamp, moment.seconds, moment.nanos);
+        desk.batch.compose(&mut self.composer, last, moment, &stamp);
+        if self.record.is_uncertain && self.record.entry.is_shown {
+            // Whoever has shown the batch has kept the part of a line at its end.
+            self.shown.resume(self.record.slot(), self.composer.is_mid_line());
+        }
+        let is_free = outlet.waiting.is_none_or(|waiting| waiting == self.which);
+        let filed = match &mut outlet.sink {
+            Some(sink) => {
+                let console = &desk.console;
+                let mut warn = |line: String| console.warn(&line);
+                let mut context = Context { now, stamp: &stamp, warn: &mut warn };
+                let filed = if is_free {
+                    sink.file(desk.batch.composed(), last, &mut self.record, &mut context)
+                } else {
+                    Filed::Waiting
+                };
+                self.retry_at_ms = (filed == Filed::Waiting).then(|| sink.retry_at_ms());
+                if is_free {
+                    outlet.waiting = (filed == Filed::Waiting).then_some(self.which);
+                }
+                filed
+            }
+            None => Filed::Done,
+        };
+        let is_news = !std::mem::replace(&mut self.record.entry.is_shown, filed == Filed::Waiting);
+        if is_news {
+            let lines = self.shown.count(desk.batch.shown());
+            self.record.entry.due = self.record.entry.due.saturating_add(lines);
+        }
+        if filed == Filed::Done {
+            self.settle(desk.batch.left());
+        } else {
+            // The same again, when it is tried again.
+            self.composer.restore(self.record.entry.state);
+        }
+        self.record.commit();
+        if is_news {
+            desk.console.show(&mut self.shown, desk.batch.shown());
+        }
+        desk.journal.tidy();
+    }
+
+    /// Makes the entry say that nothing of the batch is left but the end of a line.
+    fn settle(&mut self, left: usize) {
+        let entry = &mut self.record.entry;
+        entry.phase = Phase::Idle;
+        entry.state = self.composer.state();
+        entry.filed = 0;
+        entry.bytes.start = entry.bytes.end.saturating_sub(u64::try_from(left).unwrap_or(0));
+        if left == 0 {
+            entry.bytes = 0..0;
+        }
+    }
+
+    /// Tries again what waits, if that is due.
+    pub fn retry(&mut self, outlet: &mut Outlet, desk: &mut Desk) {
+        self.retry_at_ms = None;
+        if self.record.entry.is_filing() {
+            self.go_on(Moment::now(), outlet, desk);
+        }
+    }
+
+    /// Files and shows what is left; what cannot be filed now is lost, and said to be.
+    pub fn close(&mut self, outlet: &mut Outlet, desk: &mut Desk) {
         let now = Moment::now();
-        let stamp = desk.stamper.stamp(self.timestamp, now.seconds, now.nanos);
-        desk.batch.compose(&mut self.composer, last, now, &stamp);
-        if let Some(sink) = &mut self.sink {
+        if self.record.entry.is_filing() {
+            self.go_on(now, outlet, desk);
+        }
+        if !self.record.entry.is_filing() {
+            // The last line may lack its newline, or lines that were left out may still be to be announced.
+            self.record.entry.phase = Phase::Last;
+            self.record.entry.moment = now;
+            self.go_on(now, outlet, desk);
+        }
+        if self.record.entry.is_filing()
+            && let Some(sink) = &outlet.sink
+        {
             let console = &desk.console;
             let mut warn = |line: String| console.warn(&line);
-            sink.file(desk.batch.composed(), &mut Context { now, stamp: &stamp, warn: &mut warn });
+            let stamp = desk.stamper.stamp(outlet.timestamp, now.seconds, now.nanos);
+            let mut context = Context { now, stamp: &stamp, warn: &mut warn };
+            sink.give_up(desk.batch.composed(), &self.record, &mut context);
+            if outlet.waiting == Some(self.which) {
+                outlet.waiting = None;
+            }
         }
-        desk.console.show(&mut self.shown, desk.batch.shown());
-        self.left.clear();
-        self.left.extend_from_slice(desk.batch.left());
-    }
-
-    /// Tries again to file what is held back, if that is due.
-    pub fn retry(&mut self, desk: &mut Desk) {
-        self.with_sink(desk, Sink::retry);
-    }
-
-    /// Files and shows what is left, closes the directory, and forgets it.
-    pub fn close(&mut self, desk: &mut Desk) {
-        // The last line may lack its newline, or lines that were left out may still be to be announced.
-        desk.batch.resume(&self.left);
-        self.bring_through(true, desk);
+        self.retry_at_ms = None;
+        let unfinished = u64::from(self.shown.is_mid_line());
+        self.record.entry =
+            Entry { due: self.record.entry.due.saturating_add(unfinished), ..Entry::default() };
+        self.record.commit();
         desk.console.finish(&mut self.shown);
-        if let Some(sink) = self.sink.take() {
-            let mut sink = Some(sink);
-            self.context(desk, |context| {
-                if let Some(sink) = sink.take() {
-                    sink.close(context);
-                }
-            });
-        }
     }
 
     /// Returns how many bytes the pipe holds.
@@ -125,30 +276,11 @@ impl Stream {
         // Where that cannot be asked, the pipe is read until it is empty.
         rustix::io::ioctl_fionread(&self.pipe).unwrap_or(u64::MAX)
     }
+}
 
-    /// Says that bytes were left in the pipe, which nobody will read.
-    pub fn abandon(&self, bytes: u64, desk: &Desk) {
-        if bytes > 0 {
-            desk.console.warn(&format!(
-                "gatevisor: {}: {bytes} bytes in the log pipe are lost: the file could not be written in time",
-                self.label
-            ));
-        }
-    }
-
-    fn with_sink(&mut self, desk: &mut Desk, act: impl FnOnce(&mut Sink, &mut Context<'_>)) {
-        let Some(mut sink) = self.sink.take() else { return };
-        self.context(desk, |context| act(&mut sink, context));
-        self.sink = Some(sink);
-    }
-
-    fn context(&self, desk: &mut Desk, act: impl FnOnce(&mut Context<'_>)) {
-        let now = Moment::now();
-        let stamp = desk.stamper.stamp(self.timestamp, now.seconds, now.nanos);
-        let console = &desk.console;
-        let mut warn = |line: String| console.warn(&line);
-        act(&mut Context { now, stamp: &stamp, warn: &mut warn });
-    }
+fn cannot_take(errno: Errno, outlet: &Outlet, desk: &Desk) {
+    let text = chain(&errno);
+    desk.console.warn(&format!("gatevisor: {}: cannot read the log pipe: {text}", outlet.label));
 }
 
 /// Makes reads from a pipe return at once.

@@ -36,7 +36,7 @@ impl Daemon {
     fn start_with(stdout: OwnedFd) -> (Self, Lines) {
         let (warned, stderr) = pipe();
         let (socket, theirs) = seqpacket_pair().unwrap();
-        let thread = std::thread::spawn(move || daemon::run_with(theirs, stdout, stderr));
+        let thread = std::thread::spawn(move || daemon::run_with(theirs, stdout, stderr, None));
         let daemon = Self { temp: tempfile::tempdir().unwrap(), socket: Some(socket), thread };
         (daemon, Lines::new(warned))
     }

@@ -41,7 +41,7 @@ impl Service {
         let directory: OwnedFd = fs::File::open(temp.path().join("gateway-coder")).unwrap().into();
         let ((shown, stdout), (warned, stderr), (read_end, write_end)) = (pipe(), pipe(), pipe());
         let (socket, theirs) = seqpacket_pair().unwrap();
-        let thread = std::thread::spawn(move || daemon::run_with(theirs, stdout, stderr));
+        let thread = std::thread::spawn(move || daemon::run_with(theirs, stdout, stderr, None));
         send_with_fds(&socket, b"A\x01\0\0\0gateway-coder", &[read_end.as_fd(), directory.as_fd()]).unwrap();
         let (shown, warned) = (Lines::new(shown), Lines::new(warned));
         Self { temp, socket, thread, pipe: write_end.into(), shown, warned }

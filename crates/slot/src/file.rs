@@ -81,6 +81,8 @@ pub enum Stderr {
     /// Into the log, with standard output.
     #[default]
     Log,
+    /// Into the log, as a stream of its own, if the service directory has a `log/stderr`; else as `inherit`.
+    Stream,
     /// Where the supervisor's goes.
     Inherit,
 }

@@ -61,6 +61,14 @@ pub struct LogFile {
 }
 
 impl LogFile {
+    /// Returns what is wrong with the settings, if anything is.
+    ///
+    /// # Errors
+    /// Names the first setting that makes no sense.
+    pub fn check(&self) -> Result<(), ParseError> {
+        check_log(self)
+    }
+
     /// Returns the settings that keep lines in `directory` and say nothing else.
     pub fn new(directory: impl Into<String>) -> Self {
         Self {

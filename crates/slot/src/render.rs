@@ -215,12 +215,11 @@ http = "http://127.0.0.1:8642/health"
             user in of(any::<String>()),
             umask in of("[0-7]{3}"),
             nice in of(-20..=19),
-            inherit in any::<bool>(),
+            stderr in prop_oneof![Just(Stderr::Log), Just(Stderr::Stream), Just(Stderr::Inherit)],
             environment_files in vec(any::<String>(), 0..3),
             environment in btree_map("[^=\0]{1,9}", any::<String>(), 0..4),
             ready in of(ready()),
         ) -> ServiceFile {
-            let stderr = if inherit { Stderr::Inherit } else { Stderr::Log };
             ServiceFile { command, directory, user, umask, nice, stderr, environment_files, environment, ready }
         }
     }

@@ -2,7 +2,7 @@
 //! crate with `unsafe` code.
 //!
 //! *Lives here:* starting processes, signals, credentials, descriptor passing, FIFOs, locks, small
-//! files read and replaced through directory descriptors, clocks.
+//! files read and replaced through directory descriptors, clocks, memory that outlives a process.
 //! *Does not live here:* any decision about a service (see `gatevisor-core`), any format of the s6
 //! contract (see `gatevisor-wire`).
 #![deny(unsafe_code)]
@@ -10,6 +10,7 @@
 pub mod berth;
 pub mod clock;
 pub mod file;
+pub mod memory;
 pub mod process;
 mod raw;
 pub mod signal;

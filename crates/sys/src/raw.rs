@@ -1,6 +1,6 @@
 //! Every `unsafe` block of the project.
 //!
-//! *Lives here:* clone, exec, signalfd, signal masks, descriptor adoption.
+//! *Lives here:* clone, exec, signalfd, signal masks, descriptor adoption, mappings.
 //! *Does not live here:* anything that rustix or std offer safely.
 //!
 //! Each block says why nothing safe does this (**JUSTIFICATION**) and why it is sound (**SAFETY**).
@@ -8,7 +8,9 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
 
 use rustix::io::Errno;
 
@@ -64,6 +66,15 @@ fn bare_syscall(number: libc::c_long, args: [usize; 4]) -> isize {
 /// What a child writes when it has its own table of descriptors.
 pub(crate) const UNSHARED: u8 = b'U';
 
+/// What a child writes when it has to wait for the lock.
+pub(crate) const BLOCKED: u8 = b'B';
+
+/// What a child writes when it need not wait for the lock any more.
+pub(crate) const LOCKED: u8 = b'L';
+
+/// Where the lock of a service is, below its directory.
+const LOCK_FILE: &CStr = c"supervise/service-lock";
+
 /// How many descriptors besides the standard ones a child can be given.
 pub(crate) const EXTRAS: usize = 3;
 
@@ -85,6 +96,10 @@ pub(crate) struct Plan {
     pub(crate) stderr: Option<RawFd>,
     /// Descriptors of the parent and the numbers that they have in the child.
     pub(crate) extras: [Option<(RawFd, RawFd)>; EXTRAS],
+    /// The number of a descriptor of the service's lock, which is taken before exec.
+    pub(crate) lock: Option<RawFd>,
+    /// Whether the child is the first process of a PID namespace.
+    pub(crate) pid_namespace: bool,
     pub(crate) report: RawFd,
     pub(crate) open_files: Option<(u64, u64)>,
     pub(crate) program: CString,
@@ -128,6 +143,7 @@ pub(crate) mod step {
     pub(crate) const DIRECTORY: u32 = 5;
     pub(crate) const DESCRIPTORS: u32 = 6;
     pub(crate) const EXEC: u32 = 7;
+    pub(crate) const LOCK: u32 = 8;
 }
 
 /// The memory a cloned child runs on: its stack and its orders.
@@ -160,6 +176,9 @@ impl Stage {
         }
         if self.plan.berth.is_some() {
             flags |= libc::CLONE_FILES;
+        }
+        if self.plan.pid_namespace {
+            flags |= libc::CLONE_NEWPID;
         }
         let top = self.stack.as_mut_ptr_range().end.cast::<c_void>();
         let argument = (&raw mut self.plan).cast::<c_void>();
@@ -206,6 +225,46 @@ fn put(from: usize, to: RawFd) -> Result<usize, u32> {
     } else {
         run(libc::SYS_dup3, [from, word(to), 0, 0])
     }
+}
+
+/// Opens the lock of the service as `number` and takes it, waiting if need be and `may_wait`.
+///
+/// It is a record lock, as s6 has it: this process holds it until it ends, also through exec, and loses it with
+/// the first descriptor of the file that it closes. So there is one descriptor only, and it is not the parent's.
+fn take_lock(number: RawFd, may_wait: bool, report: usize) -> Result<usize, u32> {
+    const FLAGS: c_int =
+        libc::O_WRONLY | libc::O_CREAT | libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    #[expect(clippy::cast_possible_truncation, reason = "1 and 0, of a type that differs from the fields'")]
+    let lock = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        // From the beginning to wherever the end is.
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    let path = LOCK_FILE.as_ptr() as usize;
+    let opened = run(libc::SYS_openat, [word(libc::AT_FDCWD), path, word(FLAGS), 0o644])?;
+    put(opened, number)?;
+    if opened != word(number) {
+        let _ = run(libc::SYS_close, [opened, 0, 0, 0]);
+    }
+    let lock = &raw const lock as usize;
+    let free = run(libc::SYS_fcntl, [word(number), word(libc::F_SETLK), lock, 0]);
+    let busy = [libc::EAGAIN, libc::EACCES].map(c_int::cast_unsigned);
+    match free {
+        Err(errno) if may_wait && busy.contains(&errno) => {}
+        other => return other,
+    }
+    let say = |what: u8| run(libc::SYS_write, [report, &raw const what as usize, 1, 0]);
+    say(BLOCKED)?;
+    while let Err(errno) = run(libc::SYS_fcntl, [word(number), word(libc::F_SETLKW), lock, 0]) {
+        if errno != libc::EINTR.cast_unsigned() {
+            return Err(errno);
+        }
+    }
+    // Where nobody listens any more, nobody wants it to run.
+    say(LOCKED)
 }
 
 /// Runs the steps in order and returns the one that failed with its errno.
@@ -259,10 +318,10 @@ fn attempt(plan: &Plan, report: &mut usize) -> (u32, u32) {
         }
     }
     // None of the rest may be where another one goes.
-    let above = plan.extras.iter().flatten().fold(0, |above, (_, to)| above.max(to.saturating_add(1)));
+    let numbers = || plan.extras.iter().flatten().map(|(_, to)| *to).chain(plan.lock);
+    let above = numbers().fold(0, |above, to| above.max(to.saturating_add(1)));
     let out_of_the_way = |from: usize, own: Option<RawFd>| {
-        let taken = |(_, to): &(RawFd, RawFd)| word(*to) == from && own != Some(*to);
-        if plan.extras.iter().flatten().any(taken) {
+        if numbers().any(|to| word(to) == from && own != Some(to)) {
             run(libc::SYS_fcntl, [from, word(libc::F_DUPFD_CLOEXEC), word(above), 0])
         } else {
             Ok(from)
@@ -289,6 +348,12 @@ fn attempt(plan: &Plan, report: &mut usize) -> (u32, u32) {
     }
     let empty_mask = 0_u64;
     let _ = run(libc::SYS_rt_sigprocmask, [word(libc::SIG_SETMASK), &raw const empty_mask as usize, 0, 8]);
+    // Only a child that has nothing of its parent's but what it needs may stay for long.
+    if let Some(number) = plan.lock
+        && let Err(errno) = take_lock(number, plan.berth.is_some(), *report)
+    {
+        return (step::LOCK, errno);
+    }
     let args = [
         plan.program.as_ptr() as usize,
         plan.argv_pointers.as_ptr() as usize,
@@ -300,6 +365,53 @@ fn attempt(plan: &Plan, report: &mut usize) -> (u32, u32) {
         Ok(_) => (step::EXEC, 0),
     }
 }
+
+/// Numbers in a file that is mapped into this process, and perhaps into others.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    address: NonNull<AtomicU64>,
+    count: usize,
+}
+
+impl Mapping {
+    /// Maps the first `count` numbers of a file that has them and that cannot shrink.
+    pub(crate) fn new(file: BorrowedFd<'_>, count: usize) -> Result<Self, Errno> {
+        let length = count.checked_mul(size_of::<AtomicU64>()).ok_or(Errno::OVERFLOW)?;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // JUSTIFICATION: neither std nor rustix offers a safe mapping.
+        // SAFETY: with a null address the kernel takes memory that nothing else uses.
+        let address = unsafe {
+            libc::mmap(std::ptr::null_mut(), length, protection, libc::MAP_SHARED, file.as_raw_fd(), 0)
+        };
+        if address == libc::MAP_FAILED {
+            return Err(last_errno());
+        }
+        let address = NonNull::new(address.cast()).ok_or(Errno::NOMEM)?;
+        Ok(Self { address, count })
+    }
+
+    /// Returns the numbers.
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        // JUSTIFICATION: the memory is not one that Rust allocated.
+        // SAFETY: `new` mapped `count` numbers at this page-aligned address, and they stay until `drop`; every bit
+        // pattern is a number; whoever else sees them changes them only as atomics or by system calls.
+        unsafe { std::slice::from_raw_parts(self.address.as_ptr(), self.count) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        let length = self.count.saturating_mul(size_of::<AtomicU64>());
+        // JUSTIFICATION: what `mmap` took only `munmap` gives back.
+        // SAFETY: the range is the one that `new` mapped, and no reference into it outlives `self`.
+        unsafe { libc::munmap(self.address.as_ptr().cast(), length) };
+    }
+}
+
+// SAFETY: atomics may be used from every thread, and the mapping belongs to the process, not to a thread.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; `&Mapping` gives nothing but atomics.
+unsafe impl Sync for Mapping {}
 
 /// Replaces this process by `path`; returns only the reason why it could not.
 pub(crate) fn execve(path: &CStr, argv: &[CString], envp: &[CString]) -> Errno {

@@ -51,6 +51,16 @@ pub struct Command<'a> {
     pub berths: Option<&'a Berths>,
 }
 
+/// What sets a process apart from its siblings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Apart {
+    /// The number of a descriptor of `supervise/service-lock`, which is made if it is missing and locked before the
+    /// program is executed; while another process holds that lock, the one that is started waits.
+    pub lock: Option<i32>,
+    /// Whether it is the first process of a PID namespace.
+    pub pid_namespace: bool,
+}
+
 /// Which step before the program's first instruction failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -64,6 +74,10 @@ pub enum Step {
     Directory,
     /// The descriptors could not be put in place.
     Descriptors,
+    /// The lock of the service could not be taken.
+    Lock,
+    /// The PID namespace could not be made.
+    Namespace,
     /// The program could not be executed.
     Exec,
 }
@@ -75,6 +89,7 @@ impl Step {
             step::GROUPS | step::GROUP | step::USER => Self::User,
             step::DIRECTORY => Self::Directory,
             step::DESCRIPTORS => Self::Descriptors,
+            step::LOCK => Self::Lock,
             _ => Self::Exec,
         }
     }
@@ -87,6 +102,8 @@ impl Step {
             Self::User => "setting user",
             Self::Directory => "changing directory",
             Self::Descriptors => "passing descriptors",
+            Self::Lock => "locking",
+            Self::Namespace => "making a PID namespace for",
             Self::Exec => "executing",
         }
     }
@@ -109,6 +126,10 @@ pub struct Starting {
     /// Held until the child has a table of its own.
     berth: Option<Berth>,
     ended: bool,
+    /// Whether it waits for the lock now.
+    waits: bool,
+    /// Whether it ever had to.
+    has_waited: bool,
     /// The memory the child uses; freed only when the report says that it no longer does.
     _stage: Box<Stage>,
 }
@@ -118,6 +139,8 @@ pub struct Starting {
 pub enum Report {
     /// Nothing yet.
     Pending,
+    /// Another process holds the lock, so this one waits. Told once.
+    Blocked,
     /// The program has been executed, or the child died before it could say anything.
     Executed,
     /// It failed, and the process is ending.
@@ -130,34 +153,56 @@ impl Starting {
         self.pid
     }
 
-    /// Returns what is known now, without waiting. After anything but `Pending` drop this value.
+    /// Returns what is known now, without waiting. After anything but `Pending` and `Blocked` drop this value.
     pub fn report(&mut self) -> Report {
-        let mut bytes = [0_u8; raw::REPORT_LEN + 1];
+        let mut bytes = [0_u8; raw::REPORT_LEN + 3];
         loop {
             let said: &[u8] = match read(&self.report, &mut bytes) {
                 // What has ended can say nothing more, even where another child has its end of the pipe for an instant.
-                Err(Errno::AGAIN | Errno::INTR) if self.ended => return Report::Executed,
+                Err(Errno::AGAIN | Errno::INTR) if self.ended => return self.last_word(),
                 Err(Errno::AGAIN | Errno::INTR) => return Report::Pending,
                 Ok(length) => bytes.get(..length).unwrap_or_default(),
                 Err(_) => &[],
             };
-            let record = match said.split_first() {
-                Some((&raw::UNSHARED, record)) => {
+            let mut record = said;
+            // A record begins with the number of a step, which is none of these.
+            while let Some((word, rest)) = record.split_first() {
+                match *word {
                     // Our own number for its end of the pipe goes with the berth, and then its exec can be seen.
-                    self.berth = None;
-                    if record.is_empty() {
-                        continue;
-                    }
-                    record
+                    raw::UNSHARED => self.berth = None,
+                    raw::BLOCKED => self.waits = true,
+                    raw::LOCKED => self.waits = false,
+                    _ => break,
                 }
-                _ => said,
-            };
-            let Ok(record) = <[u8; raw::REPORT_LEN]>::try_from(record) else { return Report::Executed };
+                record = rest;
+            }
+            if record.is_empty() && !said.is_empty() {
+                if self.waits && !self.has_waited {
+                    self.has_waited = true;
+                    return Report::Blocked;
+                }
+                continue;
+            }
+            let Ok(record) = <[u8; raw::REPORT_LEN]>::try_from(record) else { return self.last_word() };
             let record = u64::from_le_bytes(record);
             let step = Step::from_number(u32::try_from(record & 0xffff_ffff).unwrap_or(0));
             let errno = Errno::from_raw_os_error(i32::try_from(record >> 32).unwrap_or(libc::EIO));
             return Report::Failed(StartFailure { step, errno });
         }
+    }
+
+    /// Returns what the end of the report means: exec has closed it, or the death of the process.
+    fn last_word(&self) -> Report {
+        if self.waits {
+            Report::Failed(StartFailure { step: Step::Lock, errno: Errno::INTR })
+        } else {
+            Report::Executed
+        }
+    }
+
+    /// Returns whether [`Report::Blocked`] was told.
+    pub fn has_waited(&self) -> bool {
+        self.has_waited
     }
 
     /// Takes in that the process has ended, after which [`Starting::report`] is never `Pending`.
@@ -181,9 +226,21 @@ impl AsFd for Starting {
 /// # Errors
 /// The `Fork` step only; everything later comes through [`Starting::report`].
 pub fn start(command: Command<'_>) -> Result<Starting, StartFailure> {
+    start_apart(command, Apart::default())
+}
+
+/// Does what [`start`] does, with what sets the process apart.
+///
+/// A process that has to wait for a lock needs a berth to start from: without one it would keep its parent's other
+/// descriptors open meanwhile, so it fails with `EAGAIN` instead.
+///
+/// # Errors
+/// The `Fork` and `Namespace` steps only; everything later comes through [`Starting::report`].
+pub fn start_apart(command: Command<'_>, apart: Apart) -> Result<Starting, StartFailure> {
     let fork_failed = |errno| StartFailure { step: Step::Fork, errno };
     let (report, report_writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(fork_failed)?;
-    let share_memory = command.user.is_none();
+    // One that waits may be sent signals that dump core, which before Linux 5.16 ends all who share the memory.
+    let share_memory = command.user.is_none() && apart == Apart::default();
     let argv_pointers = raw::null_terminated(&command.argv);
     // Without a free one the child gets a copy of all descriptors, which takes longer and is as good.
     let mut berth = command.berths.and_then(Berths::take);
@@ -209,6 +266,8 @@ pub fn start(command: Command<'_>) -> Result<Starting, StartFailure> {
         stdout,
         stderr,
         extras,
+        lock: apart.lock,
+        pid_namespace: apart.pid_namespace,
         report: report_number,
         open_files: command.open_files,
         program: command.program.to_owned(),
@@ -217,8 +276,9 @@ pub fn start(command: Command<'_>) -> Result<Starting, StartFailure> {
         environment: command.environment,
     };
     let mut stage = Box::new(Stage::new(plan));
-    let pid = stage.launch(share_memory).map_err(fork_failed)?;
-    Ok(Starting { pid, report, berth, ended: false, _stage: stage })
+    let step = if apart.pid_namespace { Step::Namespace } else { Step::Fork };
+    let pid = stage.launch(share_memory).map_err(|errno| StartFailure { step, errno })?;
+    Ok(Starting { pid, report, berth, ended: false, waits: false, has_waited: false, _stage: stage })
 }
 
 #[cfg(test)]
@@ -283,5 +343,123 @@ mod tests {
         let [a, b, c] = [(910, "a\n"), (911, "b\n"), (912, "c\n")].map(|(number, text)| at(number, text));
         let as_they_are = [Some((a.as_fd(), 910)), Some((b.as_fd(), 911)), Some((c.as_fd(), 912))];
         assert_eq!(said_with("910 911 912", as_they_are), "910 a\n911 b\n912 c\n");
+    }
+
+    /// A directory with a `supervise/` whose lock this thread holds.
+    struct Held {
+        root: std::path::PathBuf,
+        lock: Option<OwnedFd>,
+        null: std::fs::File,
+        /// None on an older kernel.
+        berths: Option<Berths>,
+    }
+
+    impl Held {
+        fn new(name: &str) -> Self {
+            let root = std::env::temp_dir().join(format!("gatevisor-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(root.join("supervise")).unwrap();
+            let null = std::fs::File::open("/dev/null").unwrap();
+            // First: it gives this thread of a test a table of its own, to which its locks then belong.
+            let berths = Berths::new(&null, 1).ok();
+            let lock =
+                crate::file::lock(std::fs::File::open(root.join("supervise")).unwrap(), "service-lock")
+                    .unwrap();
+            Self { root, lock, null, berths }
+        }
+
+        /// Starts something that ends at once if its descriptor 9 is the lock.
+        fn start(&self, berths: Option<&Berths>) -> Starting {
+            let directory = std::fs::File::open(&self.root).unwrap();
+            let command = Command {
+                directory: directory.as_fd(),
+                program: c"/bin/sh",
+                argv: [c"sh", c"-c", c"test /proc/self/fd/9 -ef supervise/service-lock"]
+                    .map(CStr::to_owned)
+                    .to_vec(),
+                environment: Rc::new(Environment::new(Vec::new())),
+                stdin: self.null.as_fd(),
+                stdout: None,
+                stderr: None,
+                extras: [None; EXTRAS],
+                user: None,
+                open_files: None,
+                berths,
+            };
+            start_apart(command, Apart { lock: Some(9), pid_namespace: false }).unwrap()
+        }
+    }
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.root);
+        }
+    }
+
+    fn next(starting: &mut Starting) -> Report {
+        loop {
+            match starting.report() {
+                Report::Pending => poll(&mut [PollFd::new(starting, PollFlags::IN)], None).unwrap(),
+                report => return report,
+            };
+        }
+    }
+
+    fn reap(starting: &Starting) -> Option<i32> {
+        let pid = rustix::process::Pid::from_raw(starting.pid());
+        let ended = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty());
+        ended.unwrap().unwrap().1.exit_status()
+    }
+
+    #[test]
+    fn a_process_waits_for_the_lock_and_says_so_once() {
+        let mut held = Held::new("waits");
+        let Some(berths) = held.berths.take() else { return };
+        let mut starting = held.start(Some(&berths));
+        assert_eq!(next(&mut starting), Report::Blocked);
+        assert!(starting.has_waited() && berths.has_free());
+        assert_eq!(starting.report(), Report::Pending);
+        held.lock = None;
+        assert_eq!(next(&mut starting), Report::Executed);
+        assert_eq!(reap(&starting), Some(0));
+    }
+
+    #[test]
+    fn a_process_that_ends_while_it_waits_for_the_lock_never_ran() {
+        let mut held = Held::new("ends");
+        let Some(berths) = held.berths.take() else { return };
+        let mut starting = held.start(Some(&berths));
+        assert_eq!(next(&mut starting), Report::Blocked);
+        let pid = rustix::process::Pid::from_raw(starting.pid()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let failure = StartFailure { step: Step::Lock, errno: Errno::INTR };
+        assert_eq!(next(&mut starting), Report::Failed(failure));
+        assert_eq!(reap(&starting), None);
+    }
+
+    #[test]
+    fn without_a_berth_a_process_does_not_wait_for_the_lock() {
+        let mut held = Held::new("berthless");
+        let mut starting = held.start(None);
+        let failure = StartFailure { step: Step::Lock, errno: Errno::AGAIN };
+        assert_eq!(next(&mut starting), Report::Failed(failure));
+        assert_eq!(reap(&starting), Some(127));
+        held.lock = None;
+        let mut starting = held.start(None);
+        assert_eq!(next(&mut starting), Report::Executed);
+        assert_eq!(reap(&starting), Some(0));
+    }
+
+    #[test]
+    fn a_process_with_a_lock_ends_if_nobody_listens_when_it_gets_it() {
+        let mut held = Held::new("unheard");
+        let Some(berths) = held.berths.take() else { return };
+        let mut starting = held.start(Some(&berths));
+        assert_eq!(next(&mut starting), Report::Blocked);
+        let pid = rustix::process::Pid::from_raw(starting.pid());
+        drop(starting);
+        held.lock = None;
+        let ended = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()).unwrap().unwrap().1;
+        // By the signal of a broken pipe, or by itself where that is ignored.
+        assert_ne!(ended.exit_status(), Some(0));
     }
 }

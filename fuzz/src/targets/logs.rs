@@ -25,7 +25,8 @@ pub fn log_stream(bytes: &[u8]) {
     assert_eq!(compose(&[head, tail], b"now "), compose(&[stream], b"now "));
     assert_eq!(compose(&[head, tail], b""), stream);
     let (mut showing, mut shown) = (Showing::new(), 0);
-    let mut show = |piece: gatevisor_logd::lines::Piece<'_>| {
+    let mut show = |shred: gatevisor_logd::lines::Shred<'_>| {
+        let gatevisor_logd::lines::Shred::Piece(piece) = shred else { panic!("nothing is lost") };
         assert!(!piece.kept.contains(&b'\n') && !piece.fresh.contains(&b'\n'));
         shown += piece.kept.len() + piece.fresh.len();
     };

@@ -3,6 +3,7 @@
 mod logs;
 mod machine;
 mod manager;
+mod scripts;
 mod slot;
 mod wire;
 
@@ -47,6 +48,9 @@ targets! {
     logs::log_lines
     logs::log_stream
     logs::log_packet
+    scripts::log_directives
+    scripts::log_script
+    scripts::log_composer
 }
 
 /// Returns the target of this name.

@@ -1,7 +1,7 @@
 //! Many lives at a time; what is done with one that failed.
 //!
-//! *Lives here:* leaving steps out of a failing sequence, and the files in `lives/` that keep the rest, each named after
-//! what it shows. *Does not live here:* a single life.
+//! *Lives here:* trying many at once, and the files in `lives/` that keep what is left of one that failed, each named after
+//! what it shows. *Does not live here:* a single life, and what is left out of one (`shrink`).
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::life::{Both, live};
 use super::model::{ALL, FINISHES};
+use super::shrink::{self, Sequence};
 use crate::support;
 
 /// Lives at one time: most of each is s6's second of rest.
@@ -20,8 +21,6 @@ const SHRINKING: Duration = Duration::from_secs(40);
 /// How long a shrunk sequence is waited for. A failure fails by waiting for what never comes, so this is what each costs;
 /// what is left in the end must fail with all our patience.
 const IMPATIENCE: Duration = Duration::from_secs(3);
-
-type Sequence = Vec<String>;
 
 fn directory() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/conformance/differential/lives"))
@@ -49,9 +48,10 @@ pub fn all() -> Vec<Sequence> {
 fn keep(sequence: &[String], why: &str) -> PathBuf {
     let name = format!("found-{}", sequence.join("-"));
     let path = directory().join(name);
-    let why = why.lines().next().unwrap_or_default();
+    // An assertion has its two sides on the next two lines.
+    let comment: Vec<String> = why.lines().take(3).map(|line| format!("# {line}\n")).collect();
     // CI may have given us a source tree that is not ours; what was found is in the message as well.
-    let _ = fs::write(&path, format!("# {why}\n{}\n", sequence.join(" ")));
+    let _ = fs::write(&path, format!("{}{}\n", comment.concat(), sequence.join(" ")));
     path
 }
 
@@ -66,12 +66,12 @@ fn failure(both: &Both, sequence: &[String]) -> Option<String> {
     catch_unwind(AssertUnwindSafe(|| live(both, sequence))).err().map(|panic| words_of(&*panic))
 }
 
-/// Returns the first of these that fails, and why; all are tried at the same time.
-fn first_failing(both: &Both, candidates: Vec<Sequence>) -> Option<(Sequence, String)> {
+/// Returns the first of these that fails; all are tried at the same time.
+fn first_failing(both: &Both, candidates: Vec<Sequence>) -> Option<Sequence> {
     std::thread::scope(|scope| {
         let tried: Vec<_> = candidates
             .into_iter()
-            .map(|sequence| scope.spawn(|| failure(both, &sequence).map(|why| (sequence, why))))
+            .map(|sequence| scope.spawn(|| failure(both, &sequence).map(|_| sequence)))
             .collect();
         tried.into_iter().find_map(|one| one.join().expect("its panic was caught"))
     })
@@ -82,23 +82,7 @@ fn shrunk(whole: Sequence, why: String) -> (Sequence, String) {
     let both = Both::started();
     let until = Instant::now() + SHRINKING;
     support::be_patient(IMPATIENCE);
-    let mut least = whole.clone();
-    let mut size = least.len() / 2;
-    while size > 0 && Instant::now() < until {
-        let without = |at: usize| {
-            let mut fewer = least.clone();
-            fewer.drain(at..at + size);
-            fewer
-        };
-        let candidates = (1..=least.len() - size).map(without).collect();
-        match first_failing(&both, candidates) {
-            Some((fewer, _)) => {
-                least = fewer;
-                size = size.min(least.len() - 1);
-            }
-            None => size /= 2,
-        }
-    }
+    let least = shrink::shrunk(whole.clone(), until, |candidates| first_failing(&both, candidates));
     support::be_patient(support::PATIENCE);
     let confirmed = failure(&both, &least);
     both.abandon();

@@ -9,6 +9,7 @@
 mod kept;
 mod life;
 mod model;
+mod shrink;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

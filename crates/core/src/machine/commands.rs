@@ -40,7 +40,7 @@ impl Machine {
             }
             Control::NoRestart => self.want_no_restart(out),
             Control::Exit => {
-                if let Phase::Down { .. } = self.phase {
+                if let Phase::Down { .. } | Phase::Waiting { .. } = self.phase {
                     self.end(out);
                 } else {
                     self.last = true;
@@ -92,8 +92,10 @@ impl Machine {
                 // Not published yet: without a pid it would read as if it were down already. The status follows
                 // within the instant that the process needs to reach its program, or to die on its way.
                 self.status.want_up = false;
+                self.asked_to_die = true;
                 out.add(Effect::Terminate(pid));
             }
+            Phase::Waiting { pid } => self.give_up_waiting(pid, out),
             Phase::Starting { pid: None, .. } => {
                 self.phase = Phase::Down { start_at: None };
                 self.set_want(false, out);

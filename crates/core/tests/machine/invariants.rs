@@ -8,6 +8,7 @@ use gatevisor_core::{Effect, Effects, Event, Machine};
 use gatevisor_wire::Pid;
 use gatevisor_wire::control::Control;
 use gatevisor_wire::event::Letter;
+use gatevisor_wire::signal;
 use gatevisor_wire::wait::WaitStatus;
 use proptest::prelude::*;
 
@@ -17,6 +18,8 @@ struct World {
     machine: Machine,
     alive: HashSet<i32>,
     current: Option<(i32, bool)>,
+    /// Whether the current process waits for a lock.
+    blocked: bool,
     next_pid: i32,
     now: u64,
     ended: bool,
@@ -32,6 +35,7 @@ impl World {
             machine,
             alive: HashSet::new(),
             current: None,
+            blocked: false,
             next_pid: 100,
             now: 0,
             ended: false,
@@ -71,6 +75,11 @@ impl World {
                         let pid = self.fork(false);
                         answers.push(Event::FinishForked(pid, 5000));
                     }
+                }
+                Effect::Signal(pid, signal::KILL) if self.blocked => {
+                    assert!(self.alive.remove(&pid.get()), "invariant_no_signal_goes_to_a_reaped_pid");
+                    self.current = None;
+                    self.blocked = false;
                 }
                 Effect::Signal(pid, _)
                 | Effect::SignalGroup(pid, _)
@@ -123,12 +132,23 @@ impl World {
             Action::Control(control) => self.step(Event::Control(control), control.byte()),
             Action::Exec => {
                 if let Some((_, true)) = self.current {
+                    self.blocked = false;
                     self.step(Event::Spawned, 1);
+                }
+            }
+            Action::Block => {
+                if let Some((_, true)) = self.current
+                    && !self.blocked
+                    && self.last_published_pid.is_none()
+                {
+                    self.blocked = true;
+                    self.step(Event::Blocked, 1);
                 }
             }
             Action::Die(how, luck) => {
                 if let Some((pid, _)) = self.current.take() {
                     self.alive.remove(&pid);
+                    self.blocked = false;
                     self.step(Event::Exited(how), luck);
                 }
             }
@@ -155,6 +175,7 @@ impl World {
 enum Action {
     Control(Control),
     Exec,
+    Block,
     Die(WaitStatus, u8),
     Ready,
     Wait(u64, u8),
@@ -176,6 +197,7 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         6 => (0..Control::ALL.len()).prop_map(|n| Action::Control(Control::ALL[n])),
         6 => Just(Action::Exec),
+        3 => Just(Action::Block),
         6 => (how, any::<u8>()).prop_map(|(how, luck)| Action::Die(how, luck)),
         2 => Just(Action::Ready),
         2 => (0_u64..40_000, any::<u8>()).prop_map(|(ms, luck)| Action::Wait(ms, luck)),
@@ -231,15 +253,23 @@ fn phases() -> Vec<(&'static str, World)> {
         up.act(Action::Exec);
         let mut starting = World::new(Rules::Native, true);
         starting.act(Action::UntilDeadline(1));
+        let mut waiting = World::new(Rules::Native, true);
+        waiting.act(Action::UntilDeadline(1));
+        waiting.act(Action::Block);
         let mut finishing = World::new(Rules::Native, true);
         finishing.act(Action::UntilDeadline(1));
         finishing.act(Action::Exec);
         finishing.act(Action::Die(WaitStatus::exited(1), 1));
         let mut ended = World::new(Rules::Native, false);
         ended.act(Action::Shutdown);
-        for (name, mut world) in
-            [("down", down), ("up", up), ("starting", starting), ("finishing", finishing), ("ended", ended)]
-        {
+        for (name, mut world) in [
+            ("down", down),
+            ("up", up),
+            ("starting", starting),
+            ("waiting", waiting),
+            ("finishing", finishing),
+            ("ended", ended),
+        ] {
             if last {
                 world.act(Action::Control(Control::Exit));
             }
@@ -254,6 +284,7 @@ fn every_event_has_a_meaning_in_every_phase() {
     let controls = Control::ALL.len();
     let pid = Pid::new(99_999).expect("positive");
     let others = [
+        Event::Blocked,
         Event::Spawned,
         Event::SpawnFailed("why".into()),
         Event::Terminating(5),
@@ -278,5 +309,5 @@ fn every_event_has_a_meaning_in_every_phase() {
             assert!(effects.drain().count() <= Effects::MAX);
         }
     }
-    assert_eq!(phases_seen, 10);
+    assert_eq!(phases_seen, 12);
 }

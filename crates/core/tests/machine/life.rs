@@ -325,6 +325,76 @@ fn a_service_told_to_go_down_on_its_way_to_its_program_has_no_more_time_than_any
     );
 }
 
+const BLOCKED: &str = "policy-failed-to-start#0 [another instance of the service is already running and holds \
+                       ./supervise/service-lock; it is started when that has ended]";
+
+/// Plays a scenario in which `BLOCKED` stands for what the policy says of it.
+fn check_blocked(scenario: &str) {
+    check(&scenario.replace("BLOCKED", BLOCKED));
+}
+
+#[test]
+fn a_service_whose_earlier_instance_lives_on_is_down_until_that_has_ended() {
+    check_blocked(
+        "
+        0 deadline        => spawn-run
+        0 forked 70       => nothing
+        1 blocked         => BLOCKED, until never
+        2 control t       => nothing
+        3 control p       => nothing
+        90000 spawned     => policy-running#0, status-up, u
+        90001 exited 1    => close-readiness, record-death, spawn-finish 70 (exitcode 1)
+        ",
+    );
+}
+
+#[test]
+fn a_start_that_waits_for_the_lock_is_given_up_without_a_death() {
+    check_blocked(
+        "
+        0 deadline        => spawn-run
+        0 forked 70       => nothing
+        1 blocked         => BLOCKED
+        2 control d       => signal 70 9, policy-running#0, status-down+p, until never
+        3 control u       => status-down+!p, spawn-run
+        3 forked 71       => nothing
+        3 blocked         => BLOCKED
+        4 spawn-failed killed => policy-failed-to-start#0 until-254 [killed], until 254
+        ",
+    );
+    for end in ["control x", "shutdown", "withdraw 5000", "drain 5000", "kill-now"] {
+        check_blocked(&format!(
+            "
+            0 deadline     => spawn-run
+            0 forked 70    => nothing
+            1 blocked      => BLOCKED
+            2 {end}        => signal 70 9, x, end
+            "
+        ));
+    }
+}
+
+#[test]
+fn a_wish_to_be_down_counts_although_the_start_has_come_to_wait_meanwhile() {
+    check_blocked(
+        "
+        0 deadline     => spawn-run
+        0 forked 70    => nothing
+        1 control d    => terminate 70
+        1 terminating 300 => until 301
+        1 blocked      => signal 70 9, status-down+p, until never
+        ",
+    );
+    check_blocked(
+        "
+        0 deadline     => spawn-run
+        0 forked 70    => nothing
+        1 shutdown     => terminate 70
+        1 blocked      => signal 70 9, x, end
+        ",
+    );
+}
+
 #[test]
 fn a_shutdown_ends_what_is_down_at_once_and_what_runs_when_it_is_down() {
     check_down("0 shutdown => x, end");

@@ -78,6 +78,7 @@ fn parse(event: &str) -> Event {
             Control::from_byte(byte.as_bytes()[0]).unwrap_or_else(|| panic!("no control `{byte}`")),
         ),
         ["forked", n] => Event::Forked(pid(n)),
+        ["blocked"] => Event::Blocked,
         ["spawned"] => Event::Spawned,
         ["spawn-failed", why] => Event::SpawnFailed((*why).to_owned()),
         ["terminating", ms] => Event::Terminating(ms.parse().expect("a number")),

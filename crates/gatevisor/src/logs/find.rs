@@ -8,7 +8,8 @@ use gatevisor_gateways::agent::{Blanks, fill};
 use gatevisor_gateways::manager::ServiceManager;
 use gatevisor_gateways::profile::{self, ProfileName};
 use gatevisor_logd::reader::{Clock, Directory};
-use gatevisor_slot::{LogFile, Timestamp};
+use gatevisor_slot::Timestamp;
+use gatevisor_wire::log_script::{LogScript, LogStamp};
 
 use crate::args;
 use crate::context::{Context, variable};
@@ -28,10 +29,9 @@ pub fn directory(context: &Context, name: &ProfileName) -> Result<Directory, Fai
     };
     let label = name.as_str().to_owned();
     let log = manager.scandir().join(name.service_entry()).join("log");
-    if let Some(file) = log_file(&log)
-        && let Ok(path) = gatevisor_slot::expand(&file.directory, &lookup)
+    if let Some((directory, clock)) = said_by_slot(&log)
+        && let Ok(path) = gatevisor_slot::expand(&directory, &lookup)
     {
-        let clock = if file.timestamp == Timestamp::IsoLocal { Clock::Local } else { Clock::Utc };
         return Ok(Directory { label, path: log.join(path), clock });
     }
     let usage = |error: &dyn std::error::Error| Failure::of(Exit::Usage as u8, error);
@@ -41,10 +41,16 @@ pub fn directory(context: &Context, name: &ProfileName) -> Result<Directory, Fai
     Ok(Directory { label, path: PathBuf::from(path), clock: Clock::Utc })
 }
 
-/// Returns what a slot's `log/run` says, if it is one of ours.
-fn log_file(log: &std::path::Path) -> Option<LogFile> {
+/// Returns where a slot's `log/run` keeps lines and by which clock it stamps them, if the log daemon can read it.
+fn said_by_slot(log: &std::path::Path) -> Option<(String, Clock)> {
+    let clock = |is_local| if is_local { Clock::Local } else { Clock::Utc };
     let read = gatevisor_slot::read_file(&log.join("run"), LOG_RUN).ok()?;
-    gatevisor_slot::parse_log(&read.bytes).ok()
+    // Has no `$`, so nothing in it is expanded.
+    if let Some(script) = LogScript::from_file(&read.bytes) {
+        return Some((script.directory.to_owned(), clock(script.stamp == LogStamp::IsoLocal)));
+    }
+    let file = gatevisor_slot::parse_log(&read.bytes).ok()?;
+    Some((file.directory, clock(file.timestamp == Timestamp::IsoLocal)))
 }
 
 /// Returns the named profiles, else the selected one, else all that have a slot or a log.

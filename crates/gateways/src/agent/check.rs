@@ -107,6 +107,9 @@ fn gateway(agent: &AgentDefinition) -> Result<(), Fault> {
         file_name("gateway.stale-files", file)?;
     }
     below("gateway.boot-log", &gateway.boot_log)?;
+    if let Err(error) = gateway.log.in_directory("log".to_owned()).check() {
+        return fault("gateway.log", error.to_string());
+    }
     let variables = [&gateway.multiplex_variable, &agent.container.decline_variable];
     variables.into_iter().flatten().try_for_each(|name| variable("…-variable", name))
 }

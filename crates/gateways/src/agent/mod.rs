@@ -10,6 +10,7 @@
 
 mod check;
 mod container;
+mod log;
 mod template;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use crate::files::{ReadError, read_bounded};
 
 pub use check::Fault;
 pub use container::{ContainerDefinition, Seed, Stale, StaticService, Step, says_yes};
+pub use log::LogDefinition;
 pub use template::{Blanks, TemplateError, fill};
 
 /// The definition that is used where no other is named.
@@ -157,6 +159,9 @@ pub struct GatewayDefinition {
     pub stale_files: Vec<String>,
     /// Where the gateway's output is kept.
     pub log_directory: String,
+    /// How it is kept, as far as that differs from what counts where nothing is said.
+    #[serde(default)]
+    pub log: LogDefinition,
     /// Where each reconciliation is recorded, below the home.
     pub boot_log: String,
     /// A variable that, when true, leaves named profiles' gateways down at boot.
@@ -400,6 +405,22 @@ mod tests {
         assert!(agent.default_profile.gateway);
         assert_eq!(agent.gateway.stop_timeout_ms, 10_000);
         assert_eq!(agent.exit_meaning(78), None);
+    }
+
+    #[test]
+    fn a_definition_says_how_logs_are_kept() {
+        let with =
+            |log: &str| AgentDefinition::parse(&format!("{SMALL}[gateway.log]\n{log}"), "my-agent.toml");
+        let agent =
+            with("size = 5000\nforward = \"json\"\nstderr = \"stream\"\nrate = { lines = 5 }").unwrap();
+        let log = agent.gateway.log.in_directory("logs".to_owned());
+        assert_eq!((log.size, log.keep, log.forward), (5000, 10, gatevisor_slot::Forward::Json));
+        assert_eq!(agent.gateway.log.stderr, gatevisor_slot::Stderr::Stream);
+        let error = with("size = 5").unwrap_err().to_string();
+        assert!(error.contains("gateway.log") || error.contains("my-agent.toml"), "{error}");
+        let cause = std::error::Error::source(&with("size = 5").unwrap_err()).map(ToString::to_string);
+        assert!(format!("{error}{cause:?}").contains("4096"), "{error} {cause:?}");
+        assert!(with("sizes = 5").is_err());
     }
 
     #[test]

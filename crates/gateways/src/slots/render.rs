@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use gatevisor_slot::{LogFile, Ready, RenderError, ServiceFile, render_finish, render_log, render_service};
+use gatevisor_slot::{Ready, RenderError, ServiceFile, Stderr, render_finish, render_log, render_service};
 use gatevisor_wire::files;
 
 use super::{DATA_AGENT, DATA_FAIL_CODES, DATA_PROFILE, DATA_RESTART_CODES, NOTIFICATION_FD};
@@ -71,7 +71,7 @@ pub fn render(
         render_service(interpreter, &service_file(agent, profile)?, &comment).map_err(script(files::RUN))?;
     let finish = render_finish(interpreter, "").map_err(script(files::FINISH))?;
     let blanks = Blanks::new(profile, &agent.home_variable());
-    let log = LogFile::new(fill(&gateway.log_directory, &blanks)?);
+    let log = gateway.log.in_directory(fill(&gateway.log_directory, &blanks)?);
     let log = render_log(interpreter, &log, &log_comment).map_err(script("log/run"))?;
     let mut all = vec![
         text("type", "longrun\n".to_owned()),
@@ -96,6 +96,9 @@ pub fn render(
     ] {
         all.extend(number.map(|number| text(path, format!("{number}\n"))));
     }
+    if gateway.log.stderr == Stderr::Stream {
+        all.push(text(files::LOG_STDERR, String::new()));
+    }
     if !up {
         all.push(text(files::DOWN, String::new()));
     }
@@ -108,6 +111,7 @@ fn service_file(agent: &AgentDefinition, profile: &ProfileName) -> Result<Servic
     let filled = |text: &String| fill(text, &blanks);
     let command = if profile.is_root() { &gateway.command_default } else { &gateway.command_named };
     let mut file = ServiceFile::new(command.iter().map(filled).collect::<Result<_, _>>()?);
+    file.stderr = gateway.log.stderr;
     file.directory = gateway.directory.as_ref().map(filled).transpose()?;
     for (name, value) in &gateway.environment {
         file.environment.insert(name.clone(), filled(value)?);
@@ -153,6 +157,16 @@ mod tests {
         let show =
             |f: &SlotFile| format!("== {} {:o}\n{}", f.path, f.mode, String::from_utf8_lossy(&f.bytes));
         files.0.iter().map(show).collect()
+    }
+
+    #[test]
+    fn settings_of_the_log_are_in_the_slot() {
+        let mut agent = AgentDefinition::built_in().unwrap();
+        agent.gateway.log.keep = Some(3);
+        agent.gateway.log.stderr = Stderr::Stream;
+        let slot = show(&agent, "coder", true);
+        assert!(slot.contains("== log/stderr 644\n"), "{slot}");
+        assert!(slot.contains("\nkeep = 3\n") && slot.contains("\nstderr = \"stream\"\n"), "{slot}");
     }
 
     #[test]

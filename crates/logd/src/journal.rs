@@ -1,0 +1,552 @@
+//! What a successor must know when the daemon is killed.
+//!
+//! *Lives here:* for each stream, which bytes of the stage are its own and how far they are on file; how many of its
+//! lines were shown. *Does not live here:* the bytes (`stage`), and what is done with them (`stream`).
+//!
+//! The journal and the stage are files in memory that the supervisor makes and keeps; a daemon maps the one and writes
+//! the other, and the next daemon finds both as the last one left them. Nothing here can be half done: an [`Entry`] is
+//! written beside the one that counts, and then one store of one number makes it count.
+//!
+//! What makes killing harmless, at every step of a batch:
+//!
+//! 1. The entry says [`Phase::Taking`] and where the stage ended. Bytes then move from the pipe to the stage in one step
+//!    of the kernel's; what is behind that place belongs to this stream.
+//! 2. Before anything is written, the entry says [`Phase::Filing`], with the moment of the batch and the composer's state
+//!    before it. What is filed is a function of these and of the bytes, so a successor composes the same.
+//! 3. Before each write the entry says which file it goes to, how long that file is, and how much of the batch went
+//!    before. A successor compares what follows that place in the file with what it has composed: so much is done.
+//! 4. When all is filed, the entry says [`Phase::Idle`], and the bytes are nobody's any more.
+//!
+//! Nothing is ever taken back from a log file, and no moment needs two things to happen at once.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU64, compiler_fence};
+
+use gatevisor_sys::memory::{self, Words};
+use rustix::io::Errno;
+
+use crate::logdir::Mark;
+use crate::moment::Moment;
+use crate::skipped::Skipped;
+use crate::stage::Stage;
+
+/// Numbers of one [`Entry`].
+const ENTRY: usize = 16;
+/// Numbers of one stream: whose it is, which of its two entries counts, the two, and how many lines were shown.
+const STREAM: usize = 3 + 2 * ENTRY;
+/// Numbers before the first stream.
+const HEAD: usize = 2;
+/// Streams that a daemon's journal can hold, more than a process can have pipes.
+pub(crate) const STREAMS: usize = 1 << 17;
+/// What the first number of a journal says: who wrote it, and in which form.
+const FORM: u64 = 0x6776_6c6f_6764_0001;
+
+const OWNER: usize = 0;
+const TURN: usize = 1;
+const SHOWN: usize = 2;
+const ENTRIES: usize = 3;
+
+/// How far a stream's bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Phase {
+    /// Nothing is under way. The bytes are of a line that is not decided on yet.
+    #[default]
+    Idle,
+    /// Bytes are being taken from the pipe to the end of the stage.
+    Taking,
+    /// The bytes are being filed.
+    Filing,
+    /// The bytes are being filed, and none follow.
+    Last,
+}
+
+/// What is known of a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Entry {
+    pub phase: Phase,
+    /// Its bytes in the stage. While they are being taken the end of the stage is their end.
+    pub bytes: Range<u64>,
+    /// The moment of the batch.
+    pub moment: Moment,
+    /// The composer's state before the batch.
+    pub state: [u64; 4],
+    /// How much of what is composed is on file for certain.
+    pub filed: u64,
+    /// The file that was written last, and its length before the last write.
+    pub mark: Mark,
+    /// What was left out of the file before this batch.
+    pub skipped: Skipped,
+    /// A write has been announced, and perhaps done, that is not in `filed` yet.
+    pub is_writing: bool,
+    /// The batch has been shown already.
+    pub is_shown: bool,
+    /// Lines given to the console so far.
+    pub due: u64,
+}
+
+impl Entry {
+    /// Returns whether a batch waits to be filed.
+    pub const fn is_filing(&self) -> bool {
+        matches!(self.phase, Phase::Filing | Phase::Last)
+    }
+
+    fn to_words(&self) -> [u64; ENTRY] {
+        let phase = match self.phase {
+            Phase::Idle => 0,
+            Phase::Taking => 1,
+            Phase::Filing => 2,
+            Phase::Last => 3,
+        };
+        let flags = phase | u64::from(self.is_shown) << 2 | u64::from(self.is_writing) << 3;
+        let [a, b, c, d] = self.state;
+        [
+            flags | u64::from(self.moment.nanos) << 32,
+            self.bytes.start,
+            self.bytes.end,
+            self.moment.seconds.cast_unsigned(),
+            self.moment.tick_ms,
+            a,
+            b,
+            c,
+            d,
+            self.filed,
+            self.mark.device,
+            self.mark.inode,
+            self.mark.length,
+            self.skipped.lines,
+            self.skipped.flags(),
+            self.due,
+        ]
+    }
+
+    fn from_words(words: [u64; ENTRY]) -> Self {
+        let [
+            flags,
+            start,
+            end,
+            seconds,
+            tick_ms,
+            a,
+            b,
+            c,
+            d,
+            filed,
+            device,
+            inode,
+            length,
+            lines,
+            skipped,
+            due,
+        ] = words;
+        Self {
+            phase: match flags & 3 {
+                0 => Phase::Idle,
+                1 => Phase::Taking,
+                2 => Phase::Filing,
+                _ => Phase::Last,
+            },
+            bytes: start..end,
+            moment: Moment {
+                seconds: seconds.cast_signed(),
+                nanos: u32::try_from(flags >> 32).unwrap_or(0),
+                tick_ms,
+            },
+            state: [a, b, c, d],
+            filed,
+            mark: Mark { device, inode, length },
+            skipped: Skipped::from_flags(lines, skipped),
+            is_writing: flags & 8 != 0,
+            is_shown: flags & 4 != 0,
+            due,
+        }
+    }
+}
+
+/// Where a stream is in the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Slot(usize);
+
+/// The numbers, as daemons one after the other see them.
+#[derive(Debug)]
+struct Memory(Words);
+
+impl Memory {
+    fn word(&self, at: usize) -> Option<&AtomicU64> {
+        self.0.as_slice().get(at)
+    }
+
+    fn of(&self, slot: Slot, which: usize) -> Option<&AtomicU64> {
+        self.word(slot.0.checked_mul(STREAM)?.checked_add(HEAD)?.checked_add(which)?)
+    }
+
+    fn get(&self, slot: Slot, which: usize) -> u64 {
+        self.of(slot, which).map_or(0, |word| word.load(Acquire))
+    }
+
+    fn set(&self, slot: Slot, which: usize, value: u64) {
+        if let Some(word) = self.of(slot, which) {
+            word.store(value, Release);
+        }
+    }
+
+    fn entry(&self, slot: Slot) -> Entry {
+        let begin = entry_at(self.get(slot, TURN));
+        Entry::from_words(std::array::from_fn(|n| self.get(slot, begin.saturating_add(n))))
+    }
+
+    fn put(&self, slot: Slot, entry: &Entry) {
+        let turn = self.get(slot, TURN).wrapping_add(1);
+        let begin = entry_at(turn);
+        // A process is killed between two instructions, so their order is all that counts, and the compiler alone
+        // could change it.
+        compiler_fence(Release);
+        for (n, value) in entry.to_words().into_iter().enumerate() {
+            if let Some(word) = self.of(slot, begin.saturating_add(n)) {
+                word.store(value, Relaxed);
+            }
+        }
+        compiler_fence(Release);
+        self.set(slot, TURN, turn);
+        compiler_fence(Acquire);
+    }
+}
+
+/// Returns where the entry of a turn begins.
+fn entry_at(turn: u64) -> usize {
+    if turn & 1 == 0 { ENTRIES } else { ENTRIES + ENTRY }
+}
+
+/// One stream's place in the journal, and what is known of the stream.
+#[derive(Debug)]
+pub(crate) struct Record {
+    place: Option<(Arc<Memory>, Slot)>,
+    pub entry: Entry,
+    /// Some of the batch may be on file without the entry knowing.
+    pub is_uncertain: bool,
+}
+
+impl Record {
+    /// Returns the record of a stream that is in no journal.
+    #[cfg(test)]
+    pub fn private() -> Self {
+        Self { place: None, entry: Entry::default(), is_uncertain: false }
+    }
+
+    /// Makes the entry count.
+    pub fn commit(&self) {
+        if let Some((memory, slot)) = &self.place {
+            memory.put(*slot, &self.entry);
+        }
+    }
+
+    /// Returns how many bytes of the batch are on file for certain.
+    pub fn filed(&self) -> usize {
+        usize::try_from(self.entry.filed).unwrap_or(usize::MAX)
+    }
+
+    /// Takes in that so many bytes of the batch are on file, the last of them at the end of the marked file.
+    pub fn advance(&mut self, filed: usize) {
+        let filed = u64::try_from(filed).unwrap_or(u64::MAX);
+        let more = filed.saturating_sub(self.entry.filed);
+        self.entry.mark.length = self.entry.mark.length.saturating_add(more);
+        self.entry.filed = filed;
+        self.entry.is_writing = false;
+    }
+
+    /// Takes in where the next bytes are about to be written, or the file put away, with so many on file.
+    pub fn announce(&mut self, mark: Mark, filed: usize) {
+        self.entry.mark = mark;
+        self.entry.filed = u64::try_from(filed).unwrap_or(u64::MAX);
+        self.entry.is_writing = true;
+        self.commit();
+    }
+
+    /// Returns the stream's place, by which the console counts its lines.
+    pub fn slot(&self) -> Option<Slot> {
+        self.place.as_ref().map(|(_, slot)| *slot)
+    }
+
+    /// Returns how many lines a daemon that was killed had taken to show and perhaps has not shown.
+    pub fn unshown(&self) -> u64 {
+        let shown = self.place.as_ref().map_or(u64::MAX, |(memory, slot)| memory.get(*slot, SHOWN));
+        self.entry.due.saturating_sub(shown)
+    }
+}
+
+/// How many lines of each stream were shown, counted by the thread that shows them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tally(Option<Arc<Memory>>);
+
+impl Tally {
+    /// Takes in that lines of a stream were shown, or that their lack was.
+    pub fn add(&self, slot: Slot, lines: u64) {
+        if let Some(word) = self.0.as_ref().and_then(|memory| memory.of(slot, SHOWN)) {
+            word.fetch_add(lines, Release);
+        }
+    }
+
+    /// Takes in that standard output is, or may be, in the middle of a line.
+    pub fn set_mid_line(&self, mid_line: bool) {
+        if let Some(word) = self.0.as_ref().and_then(|memory| memory.word(1)) {
+            word.store(u64::from(mid_line), Release);
+        }
+    }
+
+    /// Returns whether standard output may have been left in the middle of a line.
+    pub fn is_mid_line(&self) -> bool {
+        self.0.as_ref().and_then(|memory| memory.word(1)).is_some_and(|word| word.load(Acquire) != 0)
+    }
+}
+
+/// The journal of one daemon, and the stage that it is about.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    pub stage: Stage,
+    memory: Arc<Memory>,
+    /// The places of streams, by their keys.
+    taken: HashMap<u64, Slot>,
+    free: Vec<Slot>,
+    /// Places from here on were never used.
+    fresh: usize,
+    /// Places in all.
+    streams: usize,
+}
+
+impl Journal {
+    /// Returns the journal and the stage that the supervisor keeps, with what a daemon that was killed left in them.
+    ///
+    /// # Errors
+    /// Those of the two files of memory.
+    pub fn kept(stage: OwnedFd, memory: OwnedFd) -> Result<Self, Errno> {
+        Self::open(stage, memory, STREAMS)
+    }
+
+    fn open(stage: OwnedFd, memory: OwnedFd, streams: usize) -> Result<Self, Errno> {
+        let count = streams.saturating_mul(STREAM).saturating_add(HEAD);
+        let memory = Memory(Words::map(memory, count)?);
+        let form = memory.word(0).ok_or(Errno::INVAL)?;
+        match form.load(Acquire) {
+            0 => form.store(FORM, Release),
+            FORM => {}
+            // Of another version of ours; its streams cannot be told.
+            _ => return Err(Errno::PROTO),
+        }
+        let stage = Stage::new(stage)?;
+        let memory = Arc::new(memory);
+        let mut journal = Self { stage, memory, taken: HashMap::new(), free: Vec::new(), fresh: 0, streams };
+        journal.find();
+        Ok(journal)
+    }
+
+    /// Returns a journal of so many streams that ends with this process.
+    ///
+    /// # Errors
+    /// Those of the two files of memory.
+    pub fn private(streams: usize) -> Result<Self, Errno> {
+        Self::open(memory::file("gatevisor-stage")?, memory::file("gatevisor-journal")?, streams)
+    }
+
+    /// Finds the streams of a daemon that was killed.
+    fn find(&mut self) {
+        let memory = Arc::clone(&self.memory);
+        // Places are used from the first on, so the first that never was ends the search.
+        for slot in (0..self.streams).map(Slot) {
+            if memory.get(slot, TURN) == 0 {
+                break;
+            }
+            self.fresh = slot.0.saturating_add(1);
+            match memory.get(slot, OWNER).checked_sub(1) {
+                Some(key) => {
+                    let mut entry = memory.entry(slot);
+                    if entry.phase == Phase::Taking {
+                        entry.bytes.end = self.stage.end().max(entry.bytes.start);
+                        entry.phase = if entry.bytes.is_empty() { Phase::Idle } else { Phase::Filing };
+                        entry.moment = Moment::now();
+                        memory.put(slot, &entry);
+                    }
+                    self.taken.insert(key, slot);
+                }
+                None => self.free.push(slot),
+            }
+        }
+    }
+
+    /// Returns the record of the stream of this key, as the last daemon left it; `None` when there are too many.
+    pub fn adopt(&mut self, key: u64) -> Option<Record> {
+        let memory = Arc::clone(&self.memory);
+        if let Some(slot) = self.taken.get(&key) {
+            let entry = memory.entry(*slot);
+            let is_uncertain = entry.is_filing() && entry.is_writing;
+            return Some(Record { place: Some((memory, *slot)), entry, is_uncertain });
+        }
+        let slot = self.free.pop().or_else(|| {
+            let fresh = (self.fresh < self.streams).then_some(Slot(self.fresh))?;
+            self.fresh = self.fresh.saturating_add(1);
+            Some(fresh)
+        })?;
+        // Lines are counted on from whoever had the place before, some of whose may still be on their way.
+        let entry = Entry { due: memory.entry(slot).due, ..Entry::default() };
+        memory.put(slot, &entry);
+        memory.set(slot, OWNER, key.saturating_add(1));
+        self.taken.insert(key, slot);
+        Some(Record { place: Some((memory, slot)), entry, is_uncertain: false })
+    }
+
+    /// Forgets a stream, whose record says that nothing of it waits.
+    pub fn release(&mut self, key: u64) {
+        if let Some(slot) = self.taken.remove(&key) {
+            self.memory.set(slot, OWNER, 0);
+            self.free.push(slot);
+        }
+    }
+
+    /// Returns what counts the lines that are shown.
+    pub fn tally(&self) -> Tally {
+        Tally(Some(Arc::clone(&self.memory)))
+    }
+
+    /// Gives back the memory of the stage that no stream needs, now and then.
+    pub fn tidy(&mut self) {
+        if self.stage.is_untidy() {
+            self.make_room();
+        }
+    }
+
+    /// Gives back the memory of the stage that no stream needs; returns whether the next bytes go further to the front.
+    pub fn make_room(&mut self) -> bool {
+        let before = self.stage.end();
+        let ranges = self.taken.values().map(|slot| self.memory.entry(*slot).bytes);
+        let needed = ranges.filter(|bytes| !bytes.is_empty()).collect();
+        self.stage.tidy(needed);
+        self.stage.end() < before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn files() -> (OwnedFd, OwnedFd) {
+        (memory::file("stage").unwrap(), memory::file("journal").unwrap())
+    }
+
+    fn opened(files: &(OwnedFd, OwnedFd)) -> Journal {
+        Journal::kept(files.0.try_clone().unwrap(), files.1.try_clone().unwrap()).unwrap()
+    }
+
+    fn write_to_stage(journal: &mut Journal, text: &str) {
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        rustix::io::write(&writer, text.as_bytes()).unwrap();
+        journal.stage.take(&reader, text.len()).unwrap();
+    }
+
+    #[test]
+    fn a_successor_finds_each_stream_as_it_was_last_committed() {
+        let files = files();
+        let mut journal = opened(&files);
+        let mut records: Vec<Record> = (1..=3).map(|id| journal.adopt(id).unwrap()).collect();
+        records[1].entry.state = [1, 2, 3, 4];
+        records[1].entry.due = 9;
+        records[1].commit();
+        records[2].entry.phase = Phase::Last;
+        records[2].announce(Mark { device: 1, inode: 2, length: 3 }, 0);
+        records[2].advance(77);
+        let tally = journal.tally();
+        tally.add(records[1].slot().unwrap(), 5);
+        tally.set_mid_line(true);
+        drop(journal);
+        let mut next = opened(&files);
+        assert!(next.tally().is_mid_line());
+        let second = next.adopt(2).unwrap();
+        assert_eq!((second.entry.state, second.unshown(), second.is_uncertain), ([1, 2, 3, 4], 4, false));
+        let third = next.adopt(3).unwrap();
+        assert_eq!((third.entry.phase, third.entry.filed, third.is_uncertain), (Phase::Last, 0, true));
+    }
+
+    #[test]
+    fn what_was_taken_without_a_word_belongs_to_the_stream_that_was_taking() {
+        let files = files();
+        let mut journal = opened(&files);
+        write_to_stage(&mut journal, "of others");
+        let mut record = journal.adopt(5).unwrap();
+        record.entry.phase = Phase::Taking;
+        record.entry.bytes = 9..9;
+        record.commit();
+        write_to_stage(&mut journal, "taken");
+        drop(journal);
+        let entry = opened(&files).adopt(5).unwrap().entry;
+        assert_eq!((entry.phase, entry.bytes), (Phase::Filing, 9..14));
+        assert_ne!(entry.moment, Moment::default());
+    }
+
+    #[test]
+    fn taking_that_brought_nothing_is_over() {
+        let files = files();
+        let mut record = opened(&files).adopt(5).unwrap();
+        record.entry.phase = Phase::Taking;
+        record.commit();
+        assert_eq!(opened(&files).adopt(5).unwrap().entry.phase, Phase::Idle);
+    }
+
+    #[test]
+    fn places_are_used_again() {
+        let files = files();
+        let mut journal = opened(&files);
+        let [a, b] = [1, 2].map(|id| journal.adopt(id).unwrap());
+        journal.release(1);
+        let c = journal.adopt(3).unwrap();
+        assert_eq!((c.slot(), c.entry), (a.slot(), Entry::default()));
+        journal.release(3);
+        drop(journal);
+        let mut next = opened(&files);
+        assert_eq!(next.adopt(4).unwrap().slot(), a.slot());
+        assert_eq!(next.adopt(2).unwrap().slot(), b.slot());
+    }
+
+    #[test]
+    fn only_what_streams_need_stays_in_the_stage() {
+        let files = files();
+        let mut journal = opened(&files);
+        write_to_stage(&mut journal, "needed");
+        let mut record = journal.adopt(1).unwrap();
+        record.entry.bytes = 0..6;
+        record.commit();
+        let block = "x".repeat(60_000);
+        while !journal.stage.is_untidy() {
+            write_to_stage(&mut journal, &block);
+        }
+        journal.tidy();
+        let mut bytes = [0; 6];
+        journal.stage.read(0, &mut bytes).unwrap();
+        assert_eq!(&bytes, b"needed");
+        record.entry.bytes = 0..0;
+        record.commit();
+        while !journal.stage.is_untidy() {
+            write_to_stage(&mut journal, &block);
+        }
+        journal.tidy();
+        assert_eq!(journal.stage.end(), 0);
+    }
+
+    #[test]
+    fn a_journal_of_another_form_is_refused() {
+        let files = files();
+        let words = Words::map(&files.1, 10).unwrap();
+        words.as_slice()[0].store(FORM + 1, Release);
+        let opened = Journal::kept(files.0, files.1);
+        assert_eq!(opened.map(|_| ()), Err(Errno::PROTO));
+    }
+
+    proptest! {
+        #[test]
+        fn an_entry_is_what_its_numbers_say(words in proptest::array::uniform16(any::<u64>())) {
+            let entry = Entry::from_words(words);
+            prop_assert_eq!(Entry::from_words(entry.to_words()), entry);
+        }
+    }
+}

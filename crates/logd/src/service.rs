@@ -1,0 +1,119 @@
+//! One service: its pipes, and what they share.
+//!
+//! *Lives here:* the order among the streams of one service, which go into one directory.
+//! *Does not live here:* the way of one stream's bytes (`stream`), and when to read (the loops decide).
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use crate::compose::{Composer, Spec};
+use crate::console::Shown;
+use crate::journal::Record;
+use crate::moment::Moment;
+use crate::settings::Settings;
+use crate::sink::Context;
+use crate::stage::Taken;
+use crate::stream::{Desk, Outlet, Stream, Which};
+
+/// A pipe of a service, and what is known of it.
+#[derive(Debug)]
+pub(crate) struct Input {
+    /// The end to read.
+    pub pipe: OwnedFd,
+    /// Where a daemon that was killed had got to with it.
+    pub record: Record,
+}
+
+/// One service.
+#[derive(Debug)]
+pub(crate) struct Service {
+    outlet: Outlet,
+    /// Standard output, and standard error where that has a pipe of its own.
+    streams: Vec<Stream>,
+}
+
+impl Service {
+    /// Returns the service that writes to these pipes, and goes on with what a daemon that was killed has left.
+    pub fn new(out: Input, err: Option<Input>, settings: Settings, desk: &mut Desk) -> Self {
+        let Settings { label, forward, timestamp, sink, spec } = settings;
+        let is_shared = err.is_some();
+        let stream = |which, Input { pipe, record }| {
+            let stderr = which == Which::Err;
+            let composer = Composer::new(Spec { stderr, whole_lines: is_shared, ..spec.clone() });
+            Stream::new(which, pipe, composer, record, Shown::new(&label, forward, stderr))
+        };
+        let mut streams = vec![stream(Which::Out, out)];
+        streams.extend(err.map(|err| stream(Which::Err, err)));
+        let mut outlet = Outlet { label, timestamp, sink, waiting: None };
+        if let (Some(sink), Some(first), Some(last)) = (&mut outlet.sink, streams.first(), streams.last()) {
+            sink.go_on_with([first.mark(), last.mark()]);
+        }
+        // One that is filed in part is completed before another is touched.
+        streams.sort_by_key(|stream| !stream.is_partly_filed());
+        for stream in &mut streams {
+            stream.resume(&mut outlet, desk);
+        }
+        streams.sort_by_key(|stream| stream.which() == Which::Err);
+        Self { outlet, streams }
+    }
+
+    /// Returns the pipes, standard output's first.
+    pub fn pipes(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.streams.iter().map(Stream::pipe)
+    }
+
+    /// Returns whether bytes may be taken from a pipe now.
+    pub fn has_room(&self, index: usize) -> bool {
+        self.streams.get(index).is_some_and(Stream::has_room)
+    }
+
+    /// Returns when what waits is tried again, in monotonic milliseconds; `None` while nothing does.
+    pub fn retry_at_ms(&self) -> Option<u64> {
+        self.streams.iter().filter_map(Stream::retry_at_ms).min()
+    }
+
+    /// Takes what a pipe has, at most `limit` bytes, and brings it through all steps.
+    pub fn pump(&mut self, index: usize, limit: usize, desk: &mut Desk) -> Taken {
+        let Some(stream) = self.streams.get_mut(index) else { return Taken::End };
+        stream.pump(limit, &mut self.outlet, desk)
+    }
+
+    /// Tries again what waits.
+    pub fn retry(&mut self, desk: &mut Desk) {
+        let first = self.outlet.waiting;
+        let mut streams: Vec<&mut Stream> =
+            self.streams.iter_mut().filter(|stream| stream.retry_at_ms().is_some()).collect();
+        streams.sort_by_key(|stream| Some(stream.which()) != first);
+        for stream in streams {
+            stream.retry(&mut self.outlet, desk);
+        }
+    }
+
+    /// Files and shows what is left, and closes the directory; what cannot be filed now is lost, and said to be.
+    pub fn close(&mut self, desk: &mut Desk) {
+        for stream in &mut self.streams {
+            stream.close(&mut self.outlet, desk);
+        }
+        if let Some(sink) = self.outlet.sink.take() {
+            let now = Moment::now();
+            let console = &desk.console;
+            let mut warn = |line: String| console.warn(&line);
+            let stamp = desk.stamper.stamp(self.outlet.timestamp, now.seconds, now.nanos);
+            sink.close(&mut Context { now, stamp: &stamp, warn: &mut warn });
+        }
+    }
+
+    /// Returns how many bytes a pipe holds.
+    pub fn waiting(&self, index: usize) -> u64 {
+        self.streams.get(index).map_or(0, Stream::waiting)
+    }
+
+    /// Says that bytes were left in the pipes, which nobody will read.
+    pub fn abandon(&self, bytes: u64, desk: &Desk) {
+        if bytes > 0 {
+            desk.console.warn(&format!(
+                "gatevisor: {}: {bytes} bytes in the log pipe are lost: the file could not be written in time",
+                self.outlet.label
+            ));
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The log daemon under everything that may happen to it, all at once.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use gatevisor_logd::reader::{Clock, Directory, Event, Options, Pick, run};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use crate::support::processes::Held;
+use crate::support::service::Service;
+use crate::support::{World, need_root, waiting};
+
+const WRITERS: usize = 50;
+const KILLS: usize = 100;
+/// Those of the writers whose lines go to a small disk.
+const ON_THE_SMALL_DISK: usize = 5;
+
+/// Writes numbers until the gate opens, then how many it has written.
+const COUNTS: &str = "
+n=0
+while [ ! -e ../../stop ]; do
+    echo \"$n a line of a service that says what it does\"
+    n=$((n + 1))
+done
+echo \"end $n\"
+echo $n > total.new
+mv total.new total
+exec sleep 3600";
+
+/// A file system of a few megabytes, gone with the test.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn new(path: PathBuf) -> Self {
+        fs::create_dir(&path).unwrap();
+        mount("none", &path, "tmpfs", MountFlags::empty(), Some(c"size=96m")).unwrap();
+        Self(path)
+    }
+
+    /// Takes all the room there is.
+    fn fill(&self) {
+        let mut ballast = fs::File::create(self.0.join("ballast")).unwrap();
+        let block = vec![0; 1 << 16];
+        while std::io::Write::write_all(&mut ballast, &block).is_ok() {}
+    }
+
+    fn empty(&self) {
+        fs::remove_file(self.0.join("ballast")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+/// Returns the process of the log daemon, if there is one that has become its program.
+fn log_daemon(world: &World) -> Option<i32> {
+    world.processes().into_iter().find(|pid| {
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        command.split(|byte| *byte == 0).nth(1) == Some(b"logd")
+    })
+}
+
+/// Returns the number that a line begins with, after its stamp.
+fn number(line: &[u8]) -> Option<u64> {
+    let line = std::str::from_utf8(line).unwrap();
+    let text = line.split_once("  ").map_or(line, |(_, text)| text);
+    text.split_once(' ')?.0.parse().ok()
+}
+
+fn is_end(line: &[u8]) -> bool {
+    String::from_utf8_lossy(line).contains("  end ")
+}
+
+fn directory(path: &Path) -> Directory {
+    Directory { label: String::new(), path: path.to_owned(), clock: Clock::Utc }
+}
+
+/// Follows a log from its first line to the end that its service announces; returns how many lines it had.
+fn follow(path: PathBuf) -> JoinHandle<u64> {
+    std::thread::spawn(move || {
+        let options =
+            Options { dirs: vec![directory(&path)], pick: Pick::default(), lines: None, follow: true };
+        let mut next = 0;
+        run(&options, &mut |event| {
+            let Event::Line(line) = event else { return ControlFlow::Continue(()) };
+            if is_end(line.bytes) {
+                return ControlFlow::Break(());
+            }
+            assert_eq!(number(line.bytes), Some(next), "a follower sees each line once");
+            next += 1;
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        next
+    })
+}
+
+/// Returns how many lines a log directory has, each of which must be there once and in its place.
+fn count(path: &Path) -> u64 {
+    let options = Options { dirs: vec![directory(path)], pick: Pick::default(), lines: None, follow: false };
+    let mut next = 0;
+    run(&options, &mut |event| {
+        match event {
+            Event::Line(line) if is_end(line.bytes) => {}
+            Event::Line(line) => {
+                assert_eq!(number(line.bytes), Some(next), "{}", path.display());
+                next += 1;
+            }
+            Event::Damaged { archive, why, .. } => panic!("{archive}: {why}"),
+            Event::Idle => {}
+        }
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    next
+}
+
+/// Checks what the supervisor's output showed: of each service in order, no line twice, and every gap announced.
+fn check_shown(said: &str, totals: &BTreeMap<String, u64>) {
+    // What is due next of each service, and how many lines were announced to be missing before it.
+    let mut shown: BTreeMap<&str, (u64, u64)> = totals.keys().map(|name| (name.as_str(), (0, 0))).collect();
+    for line in said.lines() {
+        if let Some((label, text)) = line.split_once(" | ")
+            && let Some((next, announced)) = shown.get_mut(label)
+        {
+            let Some(number) = text.split_once(' ').and_then(|(number, _)| number.parse::<u64>().ok()) else {
+                continue;
+            };
+            assert!(number >= *next, "{label}: {number} is shown after {}", *next);
+            assert!(number - *next <= *announced, "{label}: from {next} to {number}, {announced} announced");
+            (*next, *announced) = (number + 1, 0);
+        } else if let Some(gap) = line.strip_prefix("[gatevisor: ").filter(|gap| gap.contains(" not shown: "))
+        {
+            let words: Vec<&str> = gap.trim_start_matches("up to ").split(' ').collect();
+            let (_, announced) = shown.get_mut(words[3]).expect("the label of a service");
+            *announced += words[0].parse::<u64>().unwrap();
+        }
+    }
+    for (label, (next, announced)) in shown {
+        let missing = totals[label] - next;
+        assert!(missing <= announced, "{label}: the last {missing} lines are missing, {announced} announced");
+    }
+}
+
+#[test]
+fn no_line_is_lost_or_doubled_with_a_killed_daemon_and_a_full_disk_and_followers() {
+    need_root();
+    let mut world = World::new();
+    let disk = SmallDisk::new(world.root().join("disk"));
+    let on_a_large_disk = world.root().join("logs");
+    let logs = |n: usize| {
+        let root = if n < ON_THE_SMALL_DISK { &disk.0 } else { &on_a_large_disk };
+        root.join(format!("s{n}"))
+    };
+    world.start();
+    let services: Vec<Service> = (0..WRITERS)
+        .map(|n| {
+            let run = format!(
+                "#!{} log\ndirectory = \"{}\"\nsize = 65536\nkeep = 1000000\n",
+                env!("CARGO_BIN_EXE_gatevisor"),
+                logs(n).display()
+            );
+            let place = |path: &Path| {
+                fs::create_dir(path.join("log")).unwrap();
+                crate::support::executable(&path.join("log/run"), &run);
+            };
+            world.service(format!("s{n}")).run(COUNTS).prepare(place).place_unheard()
+        })
+        .collect();
+    world.rescan();
+    let followers: Vec<(usize, JoinHandle<u64>)> = [0, 7, 49]
+        .into_iter()
+        .map(|n| {
+            waiting::polled("the log of a follower", || logs(n).join("current").exists().then_some(()));
+            (n, follow(logs(n)))
+        })
+        .collect();
+    for kill in 0..KILLS {
+        let pid = waiting::polled("a log daemon", || log_daemon(&world));
+        let held = Held::of(pid).expect("the daemon that was just seen");
+        if kill == KILLS / 4 {
+            disk.fill();
+        }
+        if kill == KILLS / 2 {
+            let trouble = services[0].path("log/trouble");
+            waiting::polled("a note of the full disk", || trouble.exists().then_some(()));
+            disk.empty();
+        }
+        held.kill();
+        held.until_gone("the log daemon");
+    }
+    fs::write(world.root().join("stop"), "").unwrap();
+    let mut totals = BTreeMap::new();
+    for (n, service) in services.iter().enumerate() {
+        let total = service.until_file("total", "the last line", |_| true);
+        totals.insert(format!("s{n}"), total.trim().parse().unwrap());
+    }
+    for (n, follower) in followers {
+        assert_eq!(follower.join().unwrap(), totals[&format!("s{n}")], "what a follower of s{n} saw");
+    }
+    assert!(world.stop().success());
+    for n in 0..WRITERS {
+        assert_eq!(count(&logs(n)), totals[&format!("s{n}")], "s{n}");
+    }
+    check_shown(&world.said(), &totals);
+}
