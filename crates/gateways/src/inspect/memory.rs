@@ -77,9 +77,10 @@ mod tests {
 
     #[test]
     fn a_session_uses_something() {
-        // The session of the test itself may be led from outside of its PID namespace, where it has no number.
+        // The session of the test itself may be led from outside of its PID namespace, where it has no number. The
+        // shell stays what it is: in the middle of an exec a process has no memory.
         let mut child = Command::new("setsid")
-            .args(["sh", "-c", "echo up; exec cat"])
+            .args(["sh", "-c", "echo up; read line"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
