@@ -85,6 +85,10 @@ differential: ## Give N=2000 random sequences (of SEED=…) to s6 and to us, and
 		cargo test -p gatevisor --test conformance -- --nocapture --exact \
 		differential::random_lives_of_this_day_look_the_same_on_s6_and_on_us
 
+.PHONY: miri
+miri: ## Run the tests of the crates without I/O under Miri
+	@scripts/miri.sh install && exec scripts/miri.sh
+
 .PHONY: fuzz
 fuzz: ## Fuzz every decoder for TIME=60 seconds each, or one: TARGET=name
 	@exec scripts/fuzz.sh

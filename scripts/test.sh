@@ -84,6 +84,14 @@ images() {
     scripts/image.sh
 }
 
+undefined_behaviour() {
+    local code=0
+    scripts/miri.sh install && scripts/miri.sh || code=$?
+    ((code == 3)) || return "$code"
+    warnings+=('MIRI DID NOT RUN: it is not installed and cannot be')
+    say "${warnings[-1]}"
+}
+
 # --- the steps ----------------------------------------------------------------------------------------------------
 
 [[ ${CI:-} != true ]] || export CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0
@@ -104,4 +112,5 @@ run 'tests' workspace_tests
 run 'documentation tests' cargo test --doc --workspace
 run 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
 run 'fuzzing' fuzzing
+run 'undefined behaviour' undefined_behaviour
 run 'dependencies' dependencies

@@ -11,22 +11,28 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use gatevisor_sys::file;
+use gatevisor_sys::{Errno, file};
 use rustix::fs::{CWD, Gid, Mode, OFlags, fchmod, fchown, openat};
 
 /// One variable.
 pub type Variable = (OsString, OsString);
 
+/// Bytes that the name of a file may have.
+const LONGEST_NAME: usize = 255;
+
 /// Returns whether a variable can be a file.
 fn is_plain(name: &OsStr) -> bool {
     let name = name.as_bytes();
-    !name.is_empty() && !name.starts_with(b".") && !name.contains(&b'/') && !name.contains(&b'=')
+    let fits = (1..=LONGEST_NAME).contains(&name.len());
+    fits && !name.starts_with(b".") && !name.contains(&b'/') && !name.contains(&b'=')
 }
 
-/// Makes the directory anew with the variables in it, readable by the group besides us.
+/// Makes the directory anew with the variables in it, readable by the group besides us; returns the names of those that
+/// cannot be files.
 ///
-/// What it holds are secrets as often as not, so nobody else may read it.
-pub fn dump(directory: &Path, variables: &[Variable], group: Option<u32>) -> io::Result<()> {
+/// What it holds are secrets as often as not, so nobody else may read it. Of several variables of one name the first is
+/// written, which is the one that getenv(3) finds.
+pub fn dump(directory: &Path, variables: &[Variable], group: Option<u32>) -> io::Result<Vec<OsString>> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -34,13 +40,21 @@ pub fn dump(directory: &Path, variables: &[Variable], group: Option<u32>) -> io:
     fs::create_dir_all(directory)?;
     let fd = file::open_directory(CWD, directory)?;
     share(&fd, group, if group.is_some() { 0o750 } else { 0o700 })?;
-    for (name, value) in variables.iter().filter(|(name, _)| is_plain(name)) {
+    let mut left_out = Vec::new();
+    for (name, value) in variables {
+        if !is_plain(name) {
+            left_out.push(name.clone());
+            continue;
+        }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made = openat(&fd, name.as_os_str(), flags, Mode::from_raw_mode(0o600))?;
+        let made = match openat(&fd, name.as_os_str(), flags, Mode::from_raw_mode(0o600)) {
+            Err(Errno::EXIST) => continue,
+            made => made?,
+        };
         share(&made, group, if group.is_some() { 0o640 } else { 0o600 })?;
         file::write_all(&made, &[value.as_bytes(), b"\n"].concat())?;
     }
-    Ok(())
+    Ok(left_out)
 }
 
 fn share(fd: impl AsFd, group: Option<u32>, mode: u32) -> io::Result<()> {
@@ -98,6 +112,20 @@ mod tests {
         assert_eq!(fs::read(dir.join("LINES")).unwrap(), b" a\nb \n\n");
         assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(fs::metadata(dir.join("A")).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_cannot_be_a_file_is_left_out_and_named() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("env");
+        let long = "X".repeat(256);
+        let variables: Vec<(OsString, OsString)> =
+            [("A", "first"), ("A", "second"), (&long, "no"), ("a/b", "no")]
+                .map(|(name, value)| (name.into(), value.into()))
+                .to_vec();
+        assert_eq!(dump(&dir, &variables, None).unwrap(), [long.as_str(), "a/b"]);
+        assert_eq!(fs::read(dir.join("A")).unwrap(), b"first\n");
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
     }
 
     #[test]

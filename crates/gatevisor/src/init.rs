@@ -141,11 +141,18 @@ impl<'a> Boot<'a> {
             guard(&self.agent, &self.home)?;
         }
         let places = self.places()?;
-        environment::dump(&places.environment, &self.variables, self.user.as_ref().map(|user| user.gid))
-            .map_err(|error| {
-                let path = places.environment.display();
-                Failure::new(Exit::System, format!("cannot write the environment to `{path}`: {error}"))
-            })?;
+        let group = self.user.as_ref().map(|user| user.gid);
+        let left_out = environment::dump(&places.environment, &self.variables, group).map_err(|error| {
+            let path = places.environment.display();
+            Failure::new(Exit::System, format!("cannot write the environment to `{path}`: {error}"))
+        })?;
+        for name in left_out {
+            let name = name.to_string_lossy();
+            out::warn(&format!(
+                "the variable `{}` is not in the environment on disk: no file can have that name",
+                name.escape_debug()
+            ));
+        }
         places::mark();
         self.repair()?;
         self.seed()?;

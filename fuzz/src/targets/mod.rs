@@ -1,5 +1,6 @@
 //! The targets by name.
 
+mod container;
 mod logs;
 mod machine;
 mod manager;
@@ -51,6 +52,8 @@ targets! {
     scripts::log_directives
     scripts::log_script
     scripts::log_composer
+    container::account_files
+    container::environment_dump
 }
 
 /// Returns the target of this name.
