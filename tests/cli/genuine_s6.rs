@@ -50,7 +50,8 @@ fn our_supervisor_is_known_by_its_lock_under_the_name_of_s6s_and_to_strangers() 
     let named = home.beside("s6-svscan");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_gatevisor"), &named).unwrap();
     let scandir = gatevisor_client::ScanDir::new(home.scandir());
-    for (program, name) in [(named.as_path(), "gatevisor"), (std::path::Path::new("s6-svscan"), "s6-svscan")] {
+    for (program, name) in [(named.as_path(), "gatevisor"), (std::path::Path::new("s6-svscan"), "s6-svscan")]
+    {
         let ours = home.command(["up"]);
         let mut command = Command::new(program);
         command.arg(home.scandir()).env("HTTP_AGENT_HOME", home.path());
@@ -60,12 +61,20 @@ fn our_supervisor_is_known_by_its_lock_under_the_name_of_s6s_and_to_strangers() 
         let comm = fs::read_to_string(format!("/proc/{}/comm", home.running().pid())).unwrap();
         assert_eq!(comm, "s6-svscan\n");
         home.says("gateway register coder").ok();
-        assert_eq!(home.report("coder")["supervisor"], name, "the name that the first left behind means nothing");
+        assert_eq!(
+            home.report("coder")["supervisor"],
+            name,
+            "the name that the first left behind means nothing"
+        );
         let is_said = home.says("status").err.contains("s6-svscan supervises `");
         assert_eq!(is_said, name == "s6-svscan");
         if is_root() && name == "gatevisor" {
             let ran = as_nobody(&home, &["status", "coder"]);
-            assert_eq!((ran.code, &*ran.err), (Some(0), ""), "it runs, and that it is ours goes without saying");
+            assert_eq!(
+                (ran.code, &*ran.err),
+                (Some(0), ""),
+                "it runs, and that it is ours goes without saying"
+            );
         }
         home.says("gateway unregister coder").ok();
         home.running().signal(Signal::TERM);
@@ -75,7 +84,8 @@ fn our_supervisor_is_known_by_its_lock_under_the_name_of_s6s_and_to_strangers() 
 
 /// Runs a command as a user who owns nothing of the home and may look at what everybody may.
 fn as_nobody(home: &Home, words: &[&str]) -> Ran {
-    for path in [home.beside(""), home.path().to_owned(), home.path().join("run"), home.profile_dir("coder")] {
+    for path in [home.beside(""), home.path().to_owned(), home.path().join("run"), home.profile_dir("coder")]
+    {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
     let line = home.command(words);

@@ -7,7 +7,7 @@ use insta::assert_snapshot;
 
 use crate::home::Home;
 
-const VERBS: [&str; 21] = [
+const VERBS: [&str; 22] = [
     "",
     "up",
     "reconcile",
@@ -24,6 +24,7 @@ const VERBS: [&str; 21] = [
     "gateway register",
     "gateway unregister",
     "status",
+    "doctor",
     "logs",
     "events",
     "wait",

@@ -190,16 +190,9 @@ impl Supervisor {
             .map_err(failed("locking"))?
             .ok_or_else(|| StartError::AlreadyRunning(config.scandir.clone()))?;
         let ours_lock = take_own_lock(&svscan);
-        match rustix::fs::mknodat(
-            &svscan,
-            "control",
-            rustix::fs::FileType::Fifo,
-            Mode::from_raw_mode(0o600),
-            0,
-        ) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(failed("making .s6-svscan/control")(errno)),
-        }
+        let mode = Mode::from_raw_mode(0o600);
+        or_there(rustix::fs::mknodat(&svscan, "control", rustix::fs::FileType::Fifo, mode, 0))
+            .map_err(failed("making .s6-svscan/control"))?;
         let scan_control = directory::open_fifo(&svscan, "control")
             .map_err(failed("opening .s6-svscan/control"))?
             .ok_or_else(|| failed(".s6-svscan/control is not a FIFO")(Errno::INVAL))?;

@@ -10,6 +10,7 @@
 
 mod check;
 mod container;
+mod doctor;
 mod log;
 mod template;
 
@@ -24,6 +25,7 @@ use crate::files::{ReadError, read_bounded};
 
 pub use check::Fault;
 pub use container::{ContainerDefinition, Seed, Stale, StaticService, Step, says_yes};
+pub use doctor::{DoctorDefinition, PortDefinition};
 pub use log::LogDefinition;
 pub use template::{Blanks, TemplateError, fill};
 
@@ -54,6 +56,9 @@ pub struct AgentDefinition {
     /// What the command of a container says about its role.
     #[serde(default)]
     pub container: ContainerDefinition,
+    /// What two gateways cannot share.
+    #[serde(default)]
+    pub doctor: DoctorDefinition,
 }
 
 /// The profile whose home is the root of the home itself.
