@@ -9,6 +9,7 @@ mod home;
 mod support;
 
 mod disk;
+mod doctor;
 mod failing;
 mod full_disk;
 mod genuine_s6;

@@ -94,7 +94,8 @@ fn unlogged(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
     let reason = service.report.log_problem.as_ref()?;
     let since = service.report.log_problem_since.as_deref().unwrap_or("an unknown time");
     let what = format!("what {} writes is not kept since {since}", service.observed.service);
-    let mut finding = Finding::new(Check::Log, Severity::Error, &what, reason);
+    let why = format!("{reason}; once that is mended, the next line ends it");
+    let mut finding = Finding::new(Check::Log, Severity::Error, &what, &why);
     finding.profile.clone_from(&service.observed.profile);
     let profile =
         facts.profiles.iter().find(|profile| Some(&profile.name) == service.observed.profile.as_ref());

@@ -319,7 +319,7 @@ fn lines_that_are_not_kept() {
             change(facts);
         }
     };
-    assert_snapshot!(found(unkept(|_| {})), @"log error coder: what gateway-coder writes is not kept since then: cannot write `current` => ls -lan -- /h/logs/coder");
+    assert_snapshot!(found(unkept(|_| {})), @"log error coder: what gateway-coder writes is not kept since then: cannot write `current`; once that is mended, the next line ends it => ls -lan -- /h/logs/coder");
     let mend = |change: fn(&mut Facts)| {
         let found = found(unkept(change));
         found.split_once("=> ").unwrap().1.to_owned()

@@ -7,7 +7,7 @@
 //!
 //! **Source:** flock(2), fcntl(2) `F_GETLK`, `/proc/locks` in proc(5).
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -108,7 +108,27 @@ fn holder_of(file: &OwnedFd) -> Option<Holder> {
     let text = String::from_utf8_lossy(&text);
     // Layered file systems show another device here than there.
     let with = |end: &str| text.lines().find_map(|line| holder(holder_in(line, end)?));
-    with(&whole).or_else(|| with(&inode))
+    with(&whole).or_else(|| with(&inode)).or_else(|| heir(&whole, &inode))
+}
+
+/// Returns the process that has a lock through an open file that it was given by one that is gone.
+fn heir(whole: &str, inode: &str) -> Option<Holder> {
+    let own = std::process::id().to_string();
+    let processes = fs::read_dir("/proc").ok()?.flatten().map(|entry| entry.path());
+    let others = processes.filter(|path| path.file_name().is_some_and(|name| name.to_str() != Some(&own)));
+    // Of those that we may look at.
+    for process in others {
+        for file in fs::read_dir(process.join("fdinfo")).into_iter().flatten().flatten() {
+            let text = read_bounded(&file.path(), LOCKS_BYTES).ok().flatten().unwrap_or_default();
+            let text = String::from_utf8_lossy(&text);
+            let mut locks = text.lines().filter_map(|line| line.strip_prefix("lock:"));
+            if locks.any(|line| holder_in(line, whole).or_else(|| holder_in(line, inode)).is_some()) {
+                let pid = process.file_name()?.to_str()?.parse().ok()?;
+                return holder(pid);
+            }
+        }
+    }
+    None
 }
 
 /// Returns the process that a line of `/proc/locks` names as the holder of a lock on the file that ends so.

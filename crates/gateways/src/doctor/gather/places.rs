@@ -19,6 +19,8 @@ use crate::profile::ProfileName;
 
 /// Bytes that are written to see whether anything fits.
 const PAGE: usize = 4096;
+/// Directories below that of the profiles that are looked at.
+const MOST: usize = 10_000;
 /// Directories of a container that live in memory, and whatever is on them beside the scandir.
 const RUN: &str = "/run";
 
@@ -104,6 +106,12 @@ pub(super) fn entries(manager: &ScandirManager, profiles: &[ProfileFact]) -> Vec
             places.push((log.path.join("current"), name));
         }
     }
+    // What its owner cannot look into is not known for a profile.
+    let below = fs::read_dir(manager.home().profiles_dir()).into_iter().flatten().flatten().take(MOST);
+    let closed = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let closed: Vec<_> =
+        closed.map(|entry| (entry.path(), ProfileName::from_os(&entry.file_name()).ok())).collect();
+    places.extend(closed.iter().map(|(path, name)| (path.clone(), name.as_ref())));
     let mut seen = BTreeSet::new();
     let mut entries: Vec<Entry> = places
         .into_iter()
