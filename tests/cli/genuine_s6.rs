@@ -204,6 +204,31 @@ fn profiles_come_and_go_without_the_manager_starting_a_program_of_s6() {
 }
 
 #[test]
+fn doctor_says_that_s6_supervises_and_finds_a_crash_loop_by_the_deaths() {
+    let mut home = Home::with_script("test -e \"$2/well\" || exit 3\nexec sleep 1000", &[]);
+    home.profile("coder");
+    fs::create_dir_all(home.scandir()).unwrap();
+    let ours = home.command(["up"]);
+    let mut command = Command::new("s6-svscan");
+    command.arg(home.scandir()).env("HTTP_AGENT_HOME", home.path());
+    command.envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    home.adopt(home.spawn(command));
+    let scandir = gatevisor_client::ScanDir::new(home.scandir());
+    waiting::polled("s6-svscan", || scandir.running().then_some(()));
+    home.says("gateway register coder").ok();
+    let ran = home.says("doctor");
+    assert!(ran.out.contains("note: `s6-svscan` supervises `") && ran.code == Some(0), "{ran:?}");
+    home.says("gateway start coder --no-wait").ok();
+    home.until_report("coder", "three deaths", |report| report["deaths"].as_array().unwrap().len() >= 3);
+    let ran = home.says("doctor");
+    assert!(ran.out.contains("error: the gateway of coder keeps dying: ") && ran.code == Some(1), "{ran:?}");
+    assert!(ran.out.contains("the last time with exit 3"), "{ran:?}");
+    fs::write(home.profile_dir("coder").join("well"), "").unwrap();
+    home.until_report("coder", "it is up for good", |report| report["up"] == true);
+    home.says("gateway stop coder").ok();
+}
+
+#[test]
 fn a_slot_that_root_runs_drops_to_the_user_it_names() {
     need_root();
     let (home, _lines) = under_s6();

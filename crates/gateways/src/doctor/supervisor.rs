@@ -13,7 +13,8 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     };
     let wanted = facts.profiles.iter().filter(|profile| profile.is_wished()).count();
     // An embedded home at rest is no failure, and nothing is wished that does not happen.
-    let severity = if wanted > 0 || supervision.is_container { Severity::Error } else { Severity::Warning };
+    let is_container = supervision.is_container || supervision.marker.is_some();
+    let severity = if wanted > 0 || is_container { Severity::Error } else { Severity::Warning };
     let consequence = match wanted {
         0 => "no gateway runs or can be started".to_owned(),
         1 => "one gateway is wished running, and nobody starts it".to_owned(),

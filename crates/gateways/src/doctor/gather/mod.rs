@@ -26,8 +26,9 @@ use crate::manager::{ScandirManager, look_at};
 use crate::profile::ProfileName;
 use crate::reconcile::{Role, role};
 
-/// What says that this is a container, whoever made it, and that its image has our entry point.
+/// The entry point of a container's image, if that is us.
 const ENTRY_POINT: &str = "/init";
+/// What says that this is a container, whoever made it.
 const MARKERS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
 
 /// What to look at, and how.
@@ -167,13 +168,18 @@ fn supervision(settings: &Settings<'_>, services: &[ServiceFact]) -> Supervision
         program,
         pid,
         is_container: settings.is_container,
-        marker: MARKERS
-            .into_iter()
-            .find(|marker| Path::new(marker).exists() && Path::new(ENTRY_POINT).exists()),
+        marker: marker(),
         first: process::name(1),
         without_gateways: role(settings.manager.agent(), &command) == Role::NoGateways,
         // That service ends its wait when it has the home, and stays.
         elsewhere: services.iter().any(|service| service.observed.service == settings.takeover)
             && held::home_is_anothers(settings.manager),
     }
+}
+
+/// Returns what says that this is a container, if its image has this program for an entry point.
+fn marker() -> Option<&'static str> {
+    let own = fs::canonicalize(std::env::current_exe().ok()?).ok()?;
+    let is_ours = fs::canonicalize(ENTRY_POINT).is_ok_and(|entry_point| entry_point == own);
+    MARKERS.into_iter().find(|marker| is_ours && Path::new(marker).exists())
 }
