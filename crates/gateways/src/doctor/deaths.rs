@@ -101,7 +101,11 @@ fn last(service: &ServiceFact, reason: &str) -> String {
 
 fn is_missed(facts: &Facts, service: &ServiceFact) -> bool {
     let name = service.observed.profile.as_ref();
-    !service.report.wantedup && facts.profiles.iter().any(|p| Some(&p.name) == name && p.is_wished())
+    // Wishes are kept where the gateways run.
+    let is_here = !facts.supervision.elsewhere && !facts.supervision.without_gateways;
+    is_here
+        && !service.report.wantedup
+        && facts.profiles.iter().any(|p| Some(&p.name) == name && p.is_wished())
 }
 
 fn start(facts: &Facts, service: &ServiceFact) -> String {

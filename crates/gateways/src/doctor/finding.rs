@@ -64,6 +64,23 @@ pub enum Check {
 }
 
 impl Check {
+    /// Every check.
+    pub const ALL: [Self; 13] = [
+        Self::Supervisor,
+        Self::Home,
+        Self::Owner,
+        Self::Secret,
+        Self::Wish,
+        Self::Slot,
+        Self::Log,
+        Self::Port,
+        Self::Token,
+        Self::Crash,
+        Self::Disk,
+        Self::Lock,
+        Self::PidFile,
+    ];
+
     /// Returns the word for it, as in JSON.
     pub const fn word(self) -> &'static str {
         match self {
@@ -158,8 +175,11 @@ mod tests {
 
     #[test]
     fn the_words_are_those_of_json() {
-        for check in [Check::Supervisor, Check::PidFile, Check::Wish] {
+        let page = include_str!("../../../../docs/doctor.md");
+        for check in Check::ALL {
             assert_eq!(serde_json::to_value(check).unwrap(), check.word());
+            let row = format!("`{}`", check.word());
+            assert!(page.lines().any(|line| line.starts_with('|') && line.contains(&row)), "docs: no {row}");
         }
         for severity in [Severity::Error, Severity::Warning, Severity::Note] {
             assert_eq!(serde_json::to_value(severity).unwrap(), severity.word());

@@ -194,6 +194,11 @@ fn somebody_else_supervises_or_from_another_place() {
         facts.services.clear();
     };
     assert_eq!(short(elsewhere), "supervisor note -");
+    let waiting = |facts: &mut Facts| {
+        facts.supervision.elsewhere = true;
+        facts.services = vec![service("gateway-coder", StateName::Down, |_| {})];
+    };
+    assert_eq!(short(waiting), "supervisor note -", "what is wished runs there");
 }
 
 #[test]
