@@ -2,18 +2,16 @@
 //! printed, and is gone then.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use gatevisor_client::Condition;
 use gatevisor_wire::control::Control;
-use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::disk::Disk;
 use crate::home::{Home, Ran};
-use crate::support::processes::Held;
 use crate::support::service::give;
 use crate::support::{PATIENCE, executable, is_root, need_root, waiting};
 
@@ -30,7 +28,7 @@ const EAGER: (&str, &str) = (
 
 /// Returns what doctor finds, but for the machine's own disk, which no test can answer for.
 #[track_caller]
-fn findings(home: &Home) -> Vec<Value> {
+pub fn findings(home: &Home) -> Vec<Value> {
     let ran = home.says("doctor --json");
     assert!(matches!(ran.code, Some(0 | 1)) && ran.err.is_empty(), "{ran:?}");
     let all: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -39,35 +37,33 @@ fn findings(home: &Home) -> Vec<Value> {
     all.into_iter().filter(|finding| finding["check"] != "disk").collect()
 }
 
-fn matching(findings: &[Value], check: &str, profile: Option<&str>) -> Option<Value> {
+pub fn matching(findings: &[Value], check: &str, profile: Option<&str>) -> Option<Value> {
     let is_it = |finding: &&Value| finding["check"] == check && finding["profile"].as_str() == profile;
     findings.iter().find(is_it).cloned()
 }
 
 /// Returns the one finding of this check about this profile, and checks that people are told the same.
 #[track_caller]
-fn finding(home: &Home, check: &str, profile: Option<&str>) -> Value {
+pub fn finding(home: &Home, check: &str, profile: Option<&str>) -> Value {
     let all = findings(home);
     let found =
         matching(&all, check, profile).unwrap_or_else(|| panic!("no {check} of {profile:?}: {all:#?}"));
     let ran = home.says("doctor");
-    let text = |key: &str| found[key].as_str().unwrap_or_default();
-    let mut block = format!("{}: {}\n  why:  {}\n", text("severity"), text("what"), text("why"));
-    if found["mend"].is_string() {
-        block += &format!("  mend: {}\n", text("mend"));
-    }
+    let text = |key: &str| found.get(key).and_then(Value::as_str).unwrap_or_default();
+    let mend = if text("mend").is_empty() { String::new() } else { format!("  mend: {}\n", text("mend")) };
+    let block = format!("{}: {}\n  why:  {}\n{mend}", text("severity"), text("what"), text("why"));
     assert!(ran.out.contains(&block), "{block} is not in {}", ran.out);
     found
 }
 
 #[track_caller]
-fn gone(home: &Home, check: &str, profile: Option<&str>) {
+pub fn gone(home: &Home, check: &str, profile: Option<&str>) {
     let all = findings(home);
     assert_eq!(matching(&all, check, profile), None, "{all:#?}");
 }
 
 /// Returns a shell that runs the printed command with what commands of this home have in their environment.
-fn shell(home: &Home, before: &str, finding: &Value) -> Command {
+pub fn shell(home: &Home, before: &str, finding: &Value) -> Command {
     let mend = finding["mend"].as_str().unwrap_or_else(|| panic!("it has no remedy: {finding}"));
     let like = home.command(["doctor"]);
     let mut command = Command::new("bash");
@@ -78,27 +74,27 @@ fn shell(home: &Home, before: &str, finding: &Value) -> Command {
 
 /// Runs the printed command.
 #[track_caller]
-fn mend(home: &Home, finding: &Value) {
+pub fn mend(home: &Home, finding: &Value) {
     let ran = home.spawn(shell(home, "", finding)).ended(PATIENCE + PATIENCE);
     assert_eq!(ran.code, Some(0), "{finding}: {ran:?}");
 }
 
 /// Runs the printed command, after which doctor does not find it any more.
 #[track_caller]
-fn mends(home: &Home, check: &str, profile: Option<&str>, severity: &str) -> Value {
+pub fn mends(home: &Home, check: &str, profile: Option<&str>, severity: &str) -> Value {
     let found = finding(home, check, profile);
-    assert_eq!(found["severity"], severity, "{found}");
+    assert_eq!(text(&found, "severity"), severity, "{found}");
     mend(home, &found);
     gone(home, check, profile);
     found
 }
 
-fn text<'a>(finding: &'a Value, key: &str) -> &'a str {
+pub fn text<'a>(finding: &'a Value, key: &str) -> &'a str {
     finding[key].as_str().unwrap()
 }
 
 /// Returns a home with a gateway that is up.
-fn up_with(script: &str, changes: &[(&str, &str)]) -> Home {
+pub fn up_with(script: &str, changes: &[(&str, &str)]) -> Home {
     let mut home = Home::with_script(script, changes);
     home.profile("coder");
     home.wish("coder");
@@ -107,11 +103,11 @@ fn up_with(script: &str, changes: &[(&str, &str)]) -> Home {
     home
 }
 
-fn sleeping() -> Home {
+pub fn sleeping() -> Home {
     up_with("exec sleep 1000", &[])
 }
 
-fn chmod(path: impl AsRef<std::path::Path>, mode: u32) {
+pub fn chmod(path: impl AsRef<std::path::Path>, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
@@ -467,96 +463,6 @@ fn a_full_disk_is_found_until_there_is_room() {
     assert!(shown.code == Some(0) && shown.out.contains("/home"), "{shown:?}");
     disk.relieve();
     assert_eq!(full(&home), None);
-}
-
-/// A process that holds a lock until it is killed.
-struct Holder(Child);
-
-impl Holder {
-    fn new(program: &str, words: &[&str]) -> Self {
-        let mut child = Command::new(program).args(words).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "held\n");
-        Self(child)
-    }
-
-    /// Waits for its end, which somebody else brought about.
-    #[track_caller]
-    fn until_killed(&mut self) {
-        use std::os::unix::process::ExitStatusExt;
-        let held = Held::of(i32::try_from(self.0.id()).unwrap());
-        held.inspect(|held| held.until_gone("the holder of the lock"));
-        assert_eq!(self.0.wait().unwrap().signal(), Some(Signal::TERM.as_raw()));
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-#[test]
-fn a_lock_that_keeps_wishes_from_being_recorded_is_let_go() {
-    let home = Home::new();
-    home.profile("coder");
-    let lock = home.profile_dir("coder").join(".gateway_state.json.lock");
-    let script = "exec 9>\"$1\"; flock 9; echo held; exec sleep 1000";
-    let mut holder = Holder::new("bash", &["-c", script, "-", lock.to_str().unwrap()]);
-    let all = findings(&home);
-    let found = matching(&all, "lock", Some("coder")).unwrap_or_else(|| panic!("{all:#?}"));
-    assert_eq!((&found["severity"], &found["path"]), (&"error".into(), &lock.to_str().unwrap().into()));
-    assert!(text(&found, "what").contains("(`sleep`)"), "{found}");
-    mend(&home, &found);
-    holder.until_killed();
-    gone(&home, "lock", Some("coder"));
-    assert!(lock.exists(), "the file is no trouble by itself, and others may wait at it");
-}
-
-#[test]
-fn a_log_directory_that_another_program_locks_is_let_go() {
-    let mut home = Home::with_script("exec sleep 1000", &[]);
-    home.profile("coder");
-    let directory = home.log_file("coder").parent().unwrap().to_owned();
-    fs::create_dir_all(&directory).unwrap();
-    let script = "import fcntl, signal, sys\nf = open(sys.argv[1], 'w')\nfcntl.lockf(f, fcntl.LOCK_EX)\n\
-                  print('held', flush=True)\nsignal.pause()";
-    let lock = directory.join("lock");
-    let mut holder = Holder::new("/usr/bin/env", &["python3", "-c", script, lock.to_str().unwrap()]);
-    home.up_quietly();
-    let found = finding(&home, "lock", Some("coder"));
-    assert!(text(&found, "what").ends_with("which is no log daemon"), "{found}");
-    mend(&home, &found);
-    holder.until_killed();
-    gone(&home, "lock", Some("coder"));
-}
-
-#[test]
-fn a_file_that_names_a_process_that_is_gone_or_another_is_removed() {
-    let home = sleeping();
-    let file = home.profile_dir("coder").join("gateway.pid");
-    let default = home.path().join("gateway.pid");
-    // The slot of the root profile is down, so nothing is about to write it.
-    let mut ended = Command::new("true").spawn().unwrap();
-    ended.wait().unwrap();
-    fs::write(&default, ended.id().to_string()).unwrap();
-    let found = mends(&home, "pid-file", Some("default"), "warning");
-    assert!(text(&found, "what").contains("which is gone"), "{found}");
-    assert!(!default.exists());
-    let other = serde_json::json!({ "pid": std::process::id(), "start_time": 1 });
-    fs::write(&default, other.to_string()).unwrap();
-    let found = mends(&home, "pid-file", Some("default"), "warning");
-    assert!(text(&found, "what").contains("another program now"), "{found}");
-    fs::write(&file, home.pid("coder").to_string()).unwrap();
-    gone(&home, "pid-file", Some("coder"));
-    let mut strange = Command::new("sleep").arg("1000").spawn().unwrap();
-    fs::write(&default, strange.id().to_string()).unwrap();
-    let found = finding(&home, "pid-file", Some("default"));
-    assert!(text(&found, "what").contains("beside its slot"), "{found}");
-    mend(&home, &found);
-    strange.wait().unwrap();
 }
 
 #[test]

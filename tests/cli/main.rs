@@ -10,6 +10,7 @@ mod support;
 
 mod disk;
 mod doctor;
+mod doctor_locks;
 mod failing;
 mod full_disk;
 mod genuine_s6;

@@ -38,6 +38,11 @@ pub(super) struct Facts {
 }
 
 impl Facts {
+    /// Returns whether all this is only what somebody saw whose home it is not.
+    pub fn is_strange(&self) -> bool {
+        self.us != self.home.owner.0 && self.us != 0
+    }
+
     /// Returns what was found out about a profile's slot, if it has one.
     pub fn slot(&self, name: &ProfileName) -> Option<&ServiceFact> {
         self.services.iter().find(|service| service.observed.profile.as_ref() == Some(name))

@@ -38,6 +38,11 @@ fn held(facts: &Facts, lock: &Lock) -> Option<Finding> {
             format!("`{path}` is held by {by}, and nobody supervises"),
             "a log daemon was left behind; the next one cannot write as long as it is there",
         ),
+        (LockKind::Log, None) if !facts.supervision.elsewhere => (
+            Severity::Warning,
+            format!("`{path}` is held by {by}"),
+            "what the gateway writes here is not kept as long as it is",
+        ),
         (LockKind::Home, holder) if !facts.supervision.elsewhere && is_stranger(facts, holder.as_ref()) => (
             Severity::Warning,
             format!("`{path}` is held by {by}"),

@@ -260,6 +260,11 @@ fn secrets_that_others_may_read() {
     };
     assert_snapshot!(found(problem(true)), @"secret error coder: `/h/.env` of profile coder cannot be read: it is a FIFO, not a file; its gateway does not get its keys, ports and tokens => mv -n -- /h/.env /h/.env.aside");
     assert_eq!(short(problem(false)), "secret error coder, secret error coder");
+    let strange = |facts: &mut Facts| {
+        problem(true)(facts);
+        facts.us = 9;
+    };
+    assert_eq!(short(strange), "");
 }
 
 #[test]
@@ -474,7 +479,7 @@ fn locks_in_the_wrong_hands() {
     assert_snapshot!(found(lock(LockKind::State, None)), @"lock error coder: `/h/lock` is held by a process that cannot be seen from here, such as one of another container: no wish can be recorded as long as it is; none of our commands holds it that long => rm -- /h/lock");
     assert_snapshot!(found(lock(LockKind::Log, Some(("cat", false)))), @"lock error coder: `/h/lock` is held by process 9 (`cat`), which is no log daemon: what the gateway writes is not kept as long as it is => kill 9");
     assert_eq!(short(lock(LockKind::Log, Some(("gatevisor", true)))), "");
-    assert_eq!(short(lock(LockKind::Log, None)), "");
+    assert_eq!(short(lock(LockKind::Log, None)), "lock warning coder");
     let left_behind = |facts: &mut Facts| {
         lock(LockKind::Log, Some(("gatevisor", true)))(facts);
         facts.supervision.presence = Presence::Unsupervised;
