@@ -23,8 +23,12 @@ const OBEDIENT: &str = "echo \"begins\"\ntest -e \"$2/code\" && exit $(cat \"$2/
 /// Short pauses, so that several deaths are soon.
 const EAGER: (&str, &str) = (
     "[gateway.exit-meanings]",
-    "[gateway.restart]\nbackoff-first-ms = 20\nbackoff-max-ms = 60000\n\n[gateway.exit-meanings]",
+    "[gateway.restart]\nbackoff-first-ms = 20\nstable-after-ms = 3000\n\n[gateway.exit-meanings]",
 );
+
+/// Pauses so long that there is one attempt, and the state stays as it is.
+const PATIENT: (&str, &str) =
+    (EAGER.0, "[gateway.restart]\nbackoff-first-ms = 60000\n\n[gateway.exit-meanings]");
 
 /// Returns what doctor finds, but for the machine's own disk, which no test can answer for.
 #[track_caller]
@@ -380,28 +384,34 @@ fn a_crash_loop_is_found_with_how_it_ends_each_time() {
     let code = home.profile_dir("coder").join("code");
     fs::write(&code, "3").unwrap();
     home.up_quietly();
-    home.until_report("coder", "several deaths", |report| {
-        report["deaths"].as_array().unwrap().len() >= 5 && report["state"] == "backing-off"
-    });
-    let found = finding(&home, "crash", Some("coder"));
+    home.until_report("coder", "several deaths", |report| report["deaths"].as_array().unwrap().len() >= 5);
+    // Meanwhile it goes on dying, so no two looks see the same.
+    let all = findings(&home);
+    let found = matching(&all, "crash", Some("coder")).unwrap_or_else(|| panic!("{all:#?}"));
+    assert_eq!(found["severity"], "error");
     assert!(text(&found, "what").contains("keeps dying"), "{found}");
     assert!(text(&found, "why").starts_with("the last time with exit 3"), "{found}");
     // Only its log leads on, and then the cause must be mended.
     mend(&home, &found);
     fs::remove_file(&code).unwrap();
     home.says("gateway start coder").ok();
-    gone(&home, "crash", Some("coder"));
+    waiting::polled("a life that is long enough", || {
+        matching(&findings(&home), "crash", Some("coder")).is_none().then_some(())
+    });
 }
 
 #[test]
 fn a_command_that_cannot_be_executed_is_found_with_the_reason() {
-    let home = up_with("exec sleep 1000", &[]);
+    let home = up_with("exec sleep 1000", &[PATIENT]);
     let run = home.slot("coder").path().join("run");
     let good = fs::read_to_string(&run).unwrap();
     executable(&run, &good.replace("/bin/sh", "/nonexistent/sh"));
     let said = home.says("gateway restart coder").refused(1);
     assert!(said.contains("failed to start"), "{said}");
-    home.until_state("coder", "failed-to-start");
+    home.until_report("coder", "a long pause", |report| {
+        report["state"] == "failed-to-start"
+            && report["next_start_in_ms"].as_u64().is_some_and(|left| left > 30_000)
+    });
     let found = finding(&home, "crash", Some("coder"));
     assert!(text(&found, "why").contains("`/nonexistent/sh`: No such file or directory"), "{found}");
     executable(&run, &good);

@@ -74,6 +74,10 @@ fn state(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
 
 /// Returns how often the service died in a row, or within a minute where the supervisor does not count.
 fn in_a_row(facts: &Facts, service: &ServiceFact) -> usize {
+    // The supervisor forgets them at the next death, and not before.
+    if service.report.up && service.report.updownfor >= facts.stable_s {
+        return 0;
+    }
     if let Some(policy) = &service.observed.policy {
         return usize::try_from(policy.failures).unwrap_or(usize::MAX);
     }

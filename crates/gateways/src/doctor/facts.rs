@@ -20,6 +20,8 @@ pub(super) struct Facts {
     pub caller: Caller,
     pub doctor: DoctorDefinition,
     pub now: Tai64n,
+    /// Seconds of life after which a gateway's failures are forgotten.
+    pub stable_s: u64,
     /// The user that all this was found out as.
     pub us: u32,
     pub supervision: Supervision,

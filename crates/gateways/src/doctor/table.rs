@@ -93,6 +93,7 @@ fn well() -> Facts {
             pid_files: vec!["gateway.pid".to_owned()],
         },
         now: moment(0),
+        stable_s: 30,
         us: 7,
         supervision: Supervision {
             scandir: "/s".into(),
@@ -339,11 +340,18 @@ fn lines_that_are_not_kept() {
     assert_eq!(mend(|f| log(f).is_open = None), "mkdir -p -- /h/logs/coder");
 }
 
+/// Has it come up or gone down just now.
+fn just_now(observed: &mut Observed) {
+    observed.status.as_mut().unwrap().changed = moment(5);
+}
+
 fn failed(observed: &mut Observed, times: u32) {
+    just_now(observed);
     observed.policy = Some(Policy { phase: Phase::Backoff, failures: times, ..Policy::default() });
 }
 
 fn died(observed: &mut Observed, code: u8, seconds_ago: [i64; 3]) {
+    just_now(observed);
     observed.deaths = seconds_ago.map(|ago| Death { at: moment(ago), exit_code: code, signal: 0 }).to_vec();
 }
 
@@ -362,6 +370,11 @@ fn gateways_that_do_not_stay_up() {
     assert_snapshot!(found(state(backing_off(), |o| failed(o, 5))), @"crash error coder: the gateway of coder keeps dying: 5 times in a row: exit 0; it is started again with growing pauses => gatevisor logs -n 50 coder");
     assert_eq!(short(state(StateName::Ready, |o| failed(o, 3))), "crash error coder");
     assert_eq!(short(state(StateName::Ready, |o| failed(o, 2))), "");
+    let for_long = |o: &mut Observed| {
+        failed(o, 9);
+        o.status.as_mut().unwrap().changed = moment(31);
+    };
+    assert_eq!(short(state(StateName::Ready, for_long)), "", "it has lived long enough to be forgiven");
     // Ours counts them itself: what was forgotten is forgotten. s6 only remembers them.
     assert_eq!(short(state(StateName::Ready, |o| died(o, 1, [9, 5, 3]))), "");
     let under_s6 = |code: u8, seconds_ago: [i64; 3]| {

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use gatevisor_client::ScanDir;
+use gatevisor_core::restart::Numbers;
 use gatevisor_wire::tai::Tai64n;
 
 use super::facts::{Facts, HomeFact, HomeState, Presence, ServiceFact, Supervision};
@@ -107,6 +108,7 @@ pub(super) fn gather(settings: &Settings<'_>) -> Facts {
         caller: settings.caller.clone(),
         doctor: manager.agent().doctor.clone(),
         now: Tai64n::now_from(SystemTime::now()),
+        stable_s: stable_ms(manager) / 1000,
         us: rustix::process::geteuid().as_raw(),
         supervision,
         home,
@@ -119,6 +121,12 @@ pub(super) fn gather(settings: &Settings<'_>) -> Facts {
         locks,
         pid_files,
     }
+}
+
+/// Returns the milliseconds of life after which a gateway's failures are forgotten.
+fn stable_ms(manager: &ScandirManager) -> u64 {
+    let own = manager.agent().gateway.restart.stable_after_ms;
+    own.map_or_else(|| Numbers::default().stable_after_ms, u64::from)
 }
 
 fn home(manager: &ScandirManager, owner: (u32, u32)) -> HomeFact {
