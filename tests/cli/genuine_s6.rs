@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::home::{Home, Ran};
 use crate::support::service::give;
-use crate::support::{PATIENCE, executable, need_root, processes, soon, waiting};
+use crate::support::{PATIENCE, executable, is_root, need_root, processes, soon, waiting};
 
 /// The user of that name, as every system has it.
 const NOBODY: u32 = 65_534;
@@ -39,6 +39,60 @@ fn under_s6() -> (Home, fs::File) {
     waiting::polled("s6-svscan", || scandir.running().then_some(()));
     home.says("gateway start coder").ok();
     (home, lines)
+}
+
+#[test]
+fn our_supervisor_is_known_by_its_lock_under_the_name_of_s6s_and_to_strangers() {
+    let mut home = Home::with_script("exec sleep 1000", &[]);
+    home.profile("coder");
+    // As the boot of a container prepares it: everybody may look.
+    fs::create_dir_all(home.scandir().join(".s6-svscan")).unwrap();
+    let named = home.beside("s6-svscan");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_gatevisor"), &named).unwrap();
+    let scandir = gatevisor_client::ScanDir::new(home.scandir());
+    for (program, name) in [(named.as_path(), "gatevisor"), (std::path::Path::new("s6-svscan"), "s6-svscan")]
+    {
+        let ours = home.command(["up"]);
+        let mut command = Command::new(program);
+        command.arg(home.scandir()).env("HTTP_AGENT_HOME", home.path());
+        command.envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        home.adopt(home.spawn(command));
+        waiting::polled("the supervisor", || scandir.running().then_some(()));
+        let comm = fs::read_to_string(format!("/proc/{}/comm", home.running().pid())).unwrap();
+        assert_eq!(comm, "s6-svscan\n");
+        home.says("gateway register coder").ok();
+        assert_eq!(
+            home.report("coder")["supervisor"],
+            name,
+            "the name that the first left behind means nothing"
+        );
+        let is_said = home.says("status").err.contains("s6-svscan supervises `");
+        assert_eq!(is_said, name == "s6-svscan");
+        if is_root() && name == "gatevisor" {
+            let ran = as_nobody(&home, &["status", "coder"]);
+            assert_eq!(
+                (ran.code, &*ran.err),
+                (Some(0), ""),
+                "it runs, and that it is ours goes without saying"
+            );
+        }
+        home.says("gateway unregister coder").ok();
+        home.running().signal(Signal::TERM);
+        home.ended();
+    }
+}
+
+/// Runs a command as a user who owns nothing of the home and may look at what everybody may.
+fn as_nobody(home: &Home, words: &[&str]) -> Ran {
+    for path in [home.beside(""), home.path().to_owned(), home.path().join("run"), home.profile_dir("coder")]
+    {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let line = home.command(words);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gatevisor"));
+    command.args(["s6", "s6-setuidgid", "nobody"]).arg(line.get_program()).args(line.get_args());
+    command.envs(line.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    home.spawn(command).ended(PATIENCE)
 }
 
 fn write(mut lines: &fs::File, text: &str) {
@@ -147,6 +201,31 @@ fn profiles_come_and_go_without_the_manager_starting_a_program_of_s6() {
     assert_eq!(home.report("coder")["up"], true);
     without_s6(&home, "profile delete --yes late").ok();
     without_s6(&home, "gateway stop coder").ok();
+}
+
+#[test]
+fn doctor_says_that_s6_supervises_and_finds_a_crash_loop_by_the_deaths() {
+    let mut home = Home::with_script("test -e \"$2/well\" || exit 3\nexec sleep 1000", &[]);
+    home.profile("coder");
+    fs::create_dir_all(home.scandir()).unwrap();
+    let ours = home.command(["up"]);
+    let mut command = Command::new("s6-svscan");
+    command.arg(home.scandir()).env("HTTP_AGENT_HOME", home.path());
+    command.envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    home.adopt(home.spawn(command));
+    let scandir = gatevisor_client::ScanDir::new(home.scandir());
+    waiting::polled("s6-svscan", || scandir.running().then_some(()));
+    home.says("gateway register coder").ok();
+    let ran = home.says("doctor");
+    assert!(ran.out.contains("note: `s6-svscan` supervises `") && ran.code == Some(0), "{ran:?}");
+    home.says("gateway start coder --no-wait").ok();
+    home.until_report("coder", "three deaths", |report| report["deaths"].as_array().unwrap().len() >= 3);
+    let ran = home.says("doctor");
+    assert!(ran.out.contains("error: the gateway of coder keeps dying: ") && ran.code == Some(1), "{ran:?}");
+    assert!(ran.out.contains("the last time with exit 3"), "{ran:?}");
+    fs::write(home.profile_dir("coder").join("well"), "").unwrap();
+    home.until_report("coder", "it is up for good", |report| report["up"] == true);
+    home.says("gateway stop coder").ok();
 }
 
 #[test]

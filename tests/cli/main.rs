@@ -9,6 +9,8 @@ mod home;
 mod support;
 
 mod disk;
+mod doctor;
+mod doctor_locks;
 mod failing;
 mod full_disk;
 mod genuine_s6;

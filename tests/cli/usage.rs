@@ -7,7 +7,7 @@ use insta::assert_snapshot;
 
 use crate::home::Home;
 
-const VERBS: [&str; 21] = [
+const VERBS: [&str; 22] = [
     "",
     "up",
     "reconcile",
@@ -24,6 +24,7 @@ const VERBS: [&str; 21] = [
     "gateway register",
     "gateway unregister",
     "status",
+    "doctor",
     "logs",
     "events",
     "wait",
@@ -96,7 +97,7 @@ fn an_agent_definition_that_cannot_be_used_is_refused() {
     gatevisor: error: cannot read the agent definition `TMP/.`: it is a directory, not a file
     gatevisor: error: the agent definition `TMP/agent.toml` is not valid: line 1: string values must be quoted, expected literal string
     gatevisor: error: the agent definition `TMP/agent.toml` is not UTF-8
-    gatevisor: error: the agent definition `TMP/agent.toml` is not valid: line 2: unknown field `colour`, expected one of `name`, `user`, `home-variable`, `default-profile`, `profile`, `gateway`, `container`
+    gatevisor: error: the agent definition `TMP/agent.toml` is not valid: line 2: unknown field `colour`, expected one of `name`, `user`, `home-variable`, `default-profile`, `profile`, `gateway`, `container`, `doctor`
     ");
     assert!(!home.path().exists());
 }

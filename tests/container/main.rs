@@ -10,6 +10,7 @@ mod support;
 mod engine;
 
 mod command;
+mod doctor;
 mod environment;
 mod hermes;
 mod image;

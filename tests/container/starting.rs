@@ -168,6 +168,8 @@ fn of_two_containers_on_one_volume_the_second_waits_for_the_first() {
     let second = start().started();
     assert!(second.said().contains("another container"), "{}", second.said());
     assert_eq!(second.exec(&["pgrep", "-f", "gateway run"]).code, 1, "{}", second.sh("ps axf"));
+    let doctor = second.exec(&["gatevisor", "doctor"]);
+    assert!(doctor.ok().contains("note: the gateways of this home run in another container"), "{doctor:#?}");
     assert_eq!(first.stop(), 0);
     second.waits("-u", "gateway-coder");
     drop((first, second));

@@ -137,6 +137,38 @@ fn real_hermes_goes_the_whole_way() {
     stopped(&mut home);
 }
 
+#[test]
+fn doctor_finds_nothing_wrong_and_asks_for_what_hermes_has() {
+    let mut home = with_hermes();
+    home.up_quietly();
+    let _port = profile(&home, "coder");
+    patient(&home, "gateway start coder --ready --timeout 60").ok();
+    let out = home.says("doctor --json").ok();
+    let found: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    // How full the machine's own disk is, no test can answer for.
+    assert!(found.iter().all(|finding| finding["check"] == "disk"), "{out}");
+    patient(&home, "gateway stop coder").ok();
+    stopped(&mut home);
+
+    // Every variable of the definition occurs in the program's own text.
+    let program = hermes();
+    let lib = program.parent().unwrap().join("../lib");
+    let doctor = gatevisor_gateways::AgentDefinition::built_in().unwrap().doctor;
+    let ports = doctor.ports.iter().flat_map(|port| port.when.iter().chain([&port.variable]));
+    for name in doctor.exclusive.iter().chain(ports) {
+        let mut grep = Command::new("grep");
+        grep.args(["-rqwF", "--include=*.py", "-e", name]);
+        for package in ["gateway", "plugins"] {
+            let places = fs::read_dir(&lib)
+                .unwrap()
+                .flatten()
+                .map(|entry| entry.path().join("site-packages").join(package));
+            grep.args(places.filter(|path| path.is_dir()));
+        }
+        assert!(grep.status().unwrap().success(), "Hermes knows no {name}");
+    }
+}
+
 /// Starts the supervisor, and returns what it printed once everything wanted is ready.
 #[track_caller]
 fn up(home: &mut Home) -> String {

@@ -13,7 +13,7 @@ use gatevisor_sys::{Errno, file};
 use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, flock, fstat, openat};
 
 /// The file in the home.
-pub const FILE: &str = ".gatevisor.lock";
+pub const FILE: &str = gatevisor_gateways::profile::LOCK;
 
 /// Makes the file of the lock, as the agent's user; one that is there stays.
 pub fn make(home: &Path) -> Result<(), Errno> {

@@ -23,5 +23,5 @@ mod waiting;
 pub use dir::{SendError, ServiceDir, StatusError};
 pub use listener::Listener;
 pub use refusals::Refusals;
-pub use scandir::{ScanDir, ScanSendError};
+pub use scandir::{OURS, ScanDir, ScanSendError};
 pub use waiting::{Condition, WaitError, Waited, Waiter, act, act_all, restart, restart_all, wait, wait_all};

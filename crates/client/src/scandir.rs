@@ -20,6 +20,9 @@ const COMM_ROOM: usize = 64;
 /// Room for the reason of a refusal.
 const REASON_ROOM: usize = 1024;
 
+/// What our own supervisor is called here, whatever its process is.
+pub const OURS: &str = "gatevisor";
+
 /// Holds the path of a scandir; the directory need not exist.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ScanDir {
@@ -107,20 +110,42 @@ impl ScanDir {
         }
     }
 
+    /// Returns whether a supervisor runs on the scandir, or why that cannot be told: permission denied, say.
+    pub fn supervised(&self) -> io::Result<bool> {
+        Ok(open::control(&self.control_path())?.is_some())
+    }
+
     /// Returns the process that holds the scandir's lock, or `None` if none does or it cannot be told.
     ///
     /// The caller must not hold that lock itself: looking would release it.
     ///
     /// **Source:** `fcntl(2)`, `F_GETLK`.
     pub fn holder(&self) -> Option<Pid> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let lock = openat(CWD, self.path.join(files::SVSCAN_LOCK), flags, Mode::empty()).ok()?;
-        let held = fcntl_getlk(&lock, &Flock::from(FlockType::WriteLock)).ok()??;
+        // Ours has a second lock, which others may look at.
+        let held = self.held(files::SVSCAN_LOCK).or_else(|| self.held(files::SVSCAN_OURS))?;
         Pid::new(held.pid?.as_raw_nonzero().get())
     }
 
-    /// Returns the name of the program that supervises the scandir, such as `s6-svscan`, where it can be told.
+    fn held(&self, lock: &str) -> Option<Flock> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let lock = openat(CWD, self.path.join(lock), flags, Mode::empty()).ok()?;
+        fcntl_getlk(&lock, &Flock::from(FlockType::WriteLock)).ok()?
+    }
+
+    /// Returns whether the supervisor of the scandir is ours, whatever its process is called.
+    ///
+    /// Its lock tells, for in a container it has the name of s6-svscan, and what it leaves behind may be found by one.
+    /// Who may only read can hold no such lock.
+    pub fn is_ours(&self) -> bool {
+        self.held(files::SVSCAN_OURS).is_some_and(|held| held.typ == FlockType::WriteLock)
+    }
+
+    /// Returns the name of the program that supervises the scandir, such as `s6-svscan`, where it can be told; ours is
+    /// always [`OURS`].
     pub fn program(&self) -> Option<String> {
+        if self.is_ours() {
+            return Some(OURS.to_owned());
+        }
         let comm = PathBuf::from(format!("/proc/{}/comm", self.holder()?));
         let bytes = open::small::<COMM_ROOM>(&comm).ok().flatten()?;
         Some(String::from_utf8_lossy(&bytes).trim_end().into())

@@ -69,6 +69,8 @@ pub enum Command {
         #[arg(short, long)]
         watch: bool,
     },
+    /// Say what is wrong, why, and which command mends it; exit 1 if anything is an error
+    Doctor,
     /// Print what gateways wrote
     Logs(Logs),
     /// Print what happens to gateways, as it happens

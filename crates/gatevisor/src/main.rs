@@ -7,6 +7,7 @@
 mod applets;
 mod args;
 mod context;
+mod doctor;
 mod ears;
 mod enter;
 mod events;
@@ -137,6 +138,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Profile(verb) => profile::run(&context, verb),
         Command::Gateway(verb) => gateway::run(&context, verb),
         Command::Status { names, watch } => status::run(&context, &names, watch),
+        Command::Doctor => doctor::run(&context, &cli.common),
         Command::Logs(options) => logs::run(&context, &options),
         Command::Events { names } => events::run(&context, &names),
         Command::Wait(options) => wait::run(&context, &options),

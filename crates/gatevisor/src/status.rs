@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anstyle::AnsiColor;
 use comfy_table::{ContentArrangement, Table, presets};
+use gatevisor_client::OURS;
 use gatevisor_gateways::inspect::{self, DeathReport, Report, State};
 use gatevisor_gateways::profile::ProfileName;
 
@@ -22,9 +23,8 @@ pub fn run(context: &Context, names: &[OsString], watch: bool) -> Outcome {
     let only: Vec<ProfileName> =
         names.iter().map(|name| context.named(Some(name))).collect::<Result<_, _>>()?;
     // That it is ours goes without saying.
-    let is_ours = |program: &String| context.program.file_name().is_some_and(|own| own == program.as_str());
     if !context.json
-        && let Some(program) = context.manager.supervisor_program().filter(|program| !is_ours(program))
+        && let Some(program) = context.manager.supervisor_program().filter(|program| program != OURS)
     {
         let scandir = context.manager.scandir().display();
         out::say(format_args!("{program} supervises `{scandir}`"));

@@ -9,6 +9,7 @@
 
 pub mod agent;
 pub mod desired;
+pub mod doctor;
 pub mod exit;
 mod files;
 pub mod inspect;

@@ -103,6 +103,8 @@ pub(crate) struct Supervisor {
     scan_control: OwnedFd,
     /// Held for its lock only.
     _scan_lock: OwnedFd,
+    /// The same, where it can be had: it tells clients whose supervisor this is.
+    _ours_lock: Option<OwnedFd>,
     pub(crate) watch: Watch,
     pub(crate) null: OwnedFd,
     /// Where processes are started from; none on an old kernel.
@@ -187,16 +189,10 @@ impl Supervisor {
         let scan_lock = file::lock_with_mode(&svscan, "lock", Mode::from_raw_mode(0o600))
             .map_err(failed("locking"))?
             .ok_or_else(|| StartError::AlreadyRunning(config.scandir.clone()))?;
-        match rustix::fs::mknodat(
-            &svscan,
-            "control",
-            rustix::fs::FileType::Fifo,
-            Mode::from_raw_mode(0o600),
-            0,
-        ) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(failed("making .s6-svscan/control")(errno)),
-        }
+        let ours_lock = take_own_lock(&svscan);
+        let mode = Mode::from_raw_mode(0o600);
+        or_there(rustix::fs::mknodat(&svscan, "control", rustix::fs::FileType::Fifo, mode, 0))
+            .map_err(failed("making .s6-svscan/control"))?;
         let scan_control = directory::open_fifo(&svscan, "control")
             .map_err(failed("opening .s6-svscan/control"))?
             .ok_or_else(|| failed(".s6-svscan/control is not a FIFO")(Errno::INVAL))?;
@@ -212,6 +208,7 @@ impl Supervisor {
             scandir,
             scan_control,
             _scan_lock: scan_lock,
+            _ours_lock: ours_lock,
             watch,
             null,
             berths,
@@ -466,6 +463,17 @@ impl Supervisor {
             Ok(_) | Err(_) => service.readiness = None,
         }
     }
+}
+
+/// Takes the lock by which clients know our supervisor, under whatever name it runs and whoever they are.
+fn take_own_lock(svscan: &OwnedFd) -> Option<OwnedFd> {
+    let name = files::SVSCAN_OURS.rsplit('/').next()?;
+    match file::lock(svscan, name) {
+        Ok(Some(lock)) => return Some(lock),
+        Ok(None) => say!("warning: another process holds `{}`", files::SVSCAN_OURS),
+        Err(errno) => say!("warning: cannot lock `{}`: {errno}", files::SVSCAN_OURS),
+    }
+    None
 }
 
 /// Takes it as done where what should be made was there already.

@@ -63,5 +63,7 @@ pub const SVSCAN: &str = ".s6-svscan";
 pub const SVSCAN_CONTROL: &str = ".s6-svscan/control";
 /// The lock that a supervisor of the scandir holds.
 pub const SVSCAN_LOCK: &str = ".s6-svscan/lock";
+/// The lock that our supervisor holds and no other program does, whatever it is called; ours alone.
+pub const SVSCAN_OURS: &str = ".s6-svscan/gatevisor";
 /// Directory in which our supervisor says why it does not supervise an entry: a file of the entry's name.
 pub const SVSCAN_REFUSED: &str = ".s6-svscan/refused";

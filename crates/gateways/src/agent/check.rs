@@ -38,6 +38,7 @@ pub(super) fn check(agent: &AgentDefinition) -> Result<(), Fault> {
     profile(agent)?;
     gateway(agent)?;
     super::container::check(&agent.container)?;
+    super::doctor::check(&agent.doctor)?;
     templates(agent)
 }
 
@@ -149,7 +150,7 @@ fn timeout(field: &'static str, ms: u64) -> Result<(), Fault> {
     }
 }
 
-fn file_name(field: &'static str, name: &str) -> Result<(), Fault> {
+pub(super) fn file_name(field: &'static str, name: &str) -> Result<(), Fault> {
     let mut parts = Path::new(name).components();
     match (parts.next(), parts.next()) {
         (Some(Component::Normal(only)), None) if only == name && name.len() <= MAX_FILE_NAME => Ok(()),

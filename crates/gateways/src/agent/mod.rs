@@ -10,6 +10,7 @@
 
 mod check;
 mod container;
+mod doctor;
 mod log;
 mod template;
 
@@ -24,6 +25,7 @@ use crate::files::{ReadError, read_bounded};
 
 pub use check::Fault;
 pub use container::{ContainerDefinition, Seed, Stale, StaticService, Step, says_yes};
+pub use doctor::{DoctorDefinition, PortDefinition};
 pub use log::LogDefinition;
 pub use template::{Blanks, TemplateError, fill};
 
@@ -54,6 +56,9 @@ pub struct AgentDefinition {
     /// What the command of a container says about its role.
     #[serde(default)]
     pub container: ContainerDefinition,
+    /// What two gateways cannot share.
+    #[serde(default)]
+    pub doctor: DoctorDefinition,
 }
 
 /// The profile whose home is the root of the home itself.
@@ -395,6 +400,7 @@ mod tests {
         assert_eq!(hermes.gateway.restart_codes, [75]);
         assert_eq!(hermes.gateway.stop_timeout_ms, 30_000);
         assert!(hermes.exit_meaning(78).is_some());
+        assert!(hermes.doctor.exclusive.iter().any(|name| name == "TELEGRAM_BOT_TOKEN"));
     }
 
     #[test]
@@ -405,6 +411,25 @@ mod tests {
         assert!(agent.default_profile.gateway);
         assert_eq!(agent.gateway.stop_timeout_ms, 10_000);
         assert_eq!(agent.exit_meaning(78), None);
+    }
+
+    #[test]
+    fn what_gateways_cannot_share_is_named_as_shells_name_it() {
+        let with = |text: &str| {
+            AgentDefinition::parse(&format!("{SMALL}[doctor]\n{text}"), "my-agent.toml").map(drop)
+        };
+        with("exclusive = [\"A_TOKEN\"]\nports = [{ variable = \"PORT\" }]\npid-files = [\"x.pid\"]")
+            .unwrap();
+        for wrong in [
+            "exclusive = [\"A-TOKEN\"]",
+            "ports = [{ variable = \"\" }]",
+            "ports = [{ variable = \"PORT\", default = 0 }]",
+            "ports = [{ variable = \"PORT\", when = [\"1\"] }]",
+            "pid-files = [\"a/b\"]",
+            "tokens = []",
+        ] {
+            assert!(with(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
@@ -454,7 +479,7 @@ mod tests {
         100 cannot read the agent definition `DIR`: it is a directory, not a file
         100 the agent definition `DIR/agent.toml` is not UTF-8
         100 the agent definition `DIR/agent.toml` is not valid: line 1: string values must be quoted, expected literal string
-        100 the agent definition `DIR/agent.toml` is not valid: line 1: unknown field `nome`, expected one of `name`, `user`, `home-variable`, `default-profile`, `profile`, `gateway`, `container`
+        100 the agent definition `DIR/agent.toml` is not valid: line 1: unknown field `nome`, expected one of `name`, `user`, `home-variable`, `default-profile`, `profile`, `gateway`, `container`, `doctor`
         100 the agent definition `DIR/agent.toml` has a wrong `gateway.command-named`: `{profil}` is not known here; {profile} and {profile-home} are, and ${NAME} at run time
         100 the agent definition `DIR/agent.toml` has a wrong `name`: use a-z, 0-9 and `-`, begin with a letter, 32 characters at the most
         100 the agent definition `DIR/agent.toml` has a wrong `gateway.state-file`: `../state.json` is not a plain file name of at most 200 bytes

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use read::{Prior, ReadStateError, Recorded, read};
+pub(crate) use write::LOCK_TIMEOUT;
 pub use write::{RecordError, Recording, migrate, overwritten, record};
 
 /// Bytes of a state file at the most.

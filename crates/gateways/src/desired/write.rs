@@ -24,7 +24,7 @@ use crate::exit;
 use crate::files::{commit, open_directory, rename_new, write_beside};
 
 /// How long another writer may hold the lock.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many invalid files are kept beside the file.
 const INVALID_KEPT: u32 = 10;
 

@@ -88,7 +88,8 @@ pub fn inspect(manager: &ScandirManager, name: &ProfileName) -> Result<Report, I
     Ok(report(manager, &observed, &usage, now()).under(manager.supervisor_program().as_ref()))
 }
 
-fn reports(manager: &ScandirManager, all: &[Observed]) -> Vec<Report> {
+/// Returns the reports of services that were observed, in their order.
+pub(crate) fn reports(manager: &ScandirManager, all: &[Observed]) -> Vec<Report> {
     let (usage, now, supervisor) = (usage_of(all), now(), manager.supervisor_program());
     all.iter().map(|observed| report(manager, observed, &usage, now).under(supervisor.as_ref())).collect()
 }

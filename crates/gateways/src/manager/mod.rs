@@ -25,6 +25,7 @@ use crate::profile::ProfileName;
 
 pub use errors::{ControlError, ListError, RegisterError, UnregisterError, Verb, WaitError};
 pub use scandir::ScandirManager;
+pub(crate) use scandir::look_at;
 
 /// How long a command waits for a supervisor that has nothing to do but answer.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

@@ -103,6 +103,11 @@ pub(super) fn after(patience: Duration) -> Instant {
     now.checked_add(patience).unwrap_or(now)
 }
 
+/// Returns what can be seen of one service directory, without what its supervisor says of a refusal.
+pub(crate) fn look_at(dir: &Path, service: String, profile: Option<ProfileName>) -> Observed {
+    observed(&ServiceDir::new(dir), service, profile, || None)
+}
+
 /// Returns what can be seen of one service directory.
 fn observed(
     dir: &ServiceDir,

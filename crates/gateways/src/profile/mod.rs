@@ -6,7 +6,7 @@ mod home;
 mod name;
 mod store;
 
-pub use home::{Home, HomeError, PROFILES};
+pub use home::{Home, HomeError, LOCK, PROFILES};
 pub use name::{DEFAULT, MAX, ProfileName, ProfileNameError, SERVICE_PREFIX};
 pub use store::{
     Candidate, CreateError, Created, DeleteError, ListError, Profile, ShowError, create, delete, list, scan,

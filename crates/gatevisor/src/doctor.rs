@@ -1,0 +1,110 @@
+//! `gatevisor doctor`: what is wrong, why, and the command that mends it.
+//!
+//! *Lives here:* becoming the one whose home it is, and printing. *Does not live here:* the checks
+//! (`gatevisor_gateways::doctor`).
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use anstyle::AnsiColor;
+use gatevisor_gateways::doctor::{
+    Caller, Diagnosis, Finding, Settings, Severity, Witness, diagnose, owner_of,
+};
+use gatevisor_sys::user;
+
+use crate::args::Common;
+use crate::context::{CONTAINER_SCANDIR, Context};
+use crate::exit::{DONE, Exit, Failure, Outcome};
+use crate::out::{self, Paint};
+use crate::takeover;
+
+/// Examines the home and its scandir; the exit code is 1 if anything is an error.
+pub fn run(context: &Context, common: &Common) -> Outcome {
+    let manager = &context.manager;
+    let is_container = manager.scandir() == Path::new(CONTAINER_SCANDIR);
+    let witness = Witness::of(manager.scandir());
+    if rustix::process::geteuid().is_root()
+        && let Some((uid, gid)) = owner_of(manager, is_container).filter(|(uid, _)| *uid != 0)
+    {
+        become_owner(uid, gid)?;
+    }
+    let caller = caller(context, common);
+    let diagnosis = diagnose(&Settings { manager, caller, is_container, takeover: takeover::NAME, witness });
+    if context.json {
+        diagnosis.findings.iter().try_for_each(out::json)?;
+    } else {
+        print(&diagnosis)?;
+    }
+    if diagnosis.count(Severity::Error) > 0 { Ok(Exit::No as u8) } else { DONE }
+}
+
+/// Becomes the user whose home it is, for good: in a home its owner may have put anything anywhere.
+fn become_owner(uid: u32, gid: u32) -> Result<(), Failure> {
+    let mut owner = user::lookup_uid(uid).map_err(|error| Failure::of(Exit::System as u8, &error))?;
+    if !owner.groups.contains(&gid) {
+        owner.groups.push(gid);
+    }
+    user::assume(&owner).map_err(|errno| {
+        let what = format!(
+            "cannot become uid {uid}, whose home it is: {errno}; run `gatevisor doctor` as that user"
+        );
+        Failure::new(Exit::System, what)
+    })
+}
+
+/// Returns how our own commands are called: as this one was.
+fn caller(context: &Context, common: &Common) -> Caller {
+    let called = std::env::args_os().next().unwrap_or_default();
+    let on_path = !called.is_empty() && Path::new(&called).components().count() == 1;
+    let mut words = vec![if on_path { called } else { context.program.clone().into() }];
+    let mut choose = |option: &str, path: &Path| {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        words.extend([OsString::from(option), path.into()]);
+    };
+    if common.home.is_some() {
+        choose("--home", context.manager.home().root());
+    }
+    if common.scandir.is_some() {
+        choose("--scandir", context.manager.scandir());
+    }
+    if let Some(agent) = &common.agent {
+        choose("--agent", agent);
+    }
+    Caller { words }
+}
+
+fn print(diagnosis: &Diagnosis) -> Result<(), Failure> {
+    let paint = Paint::stdout();
+    for finding in &diagnosis.findings {
+        print_finding(finding, paint)?;
+        out::line(format_args!(""))?;
+    }
+    let looked_at = &diagnosis.looked_at;
+    let [errors, warnings, notes] =
+        [Severity::Error, Severity::Warning, Severity::Note].map(|severity| diagnosis.count(severity));
+    if errors + warnings == 0 {
+        let well = paint.colour(AnsiColor::Green, "all well");
+        return out::line(format_args!("{well}: looked at {looked_at}"));
+    }
+    let counts = [(errors, "error"), (warnings, "warning"), (notes, "note")];
+    let counts: Vec<String> = counts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, word)| format!("{count} {word}{}", if *count == 1 { "" } else { "s" }))
+        .collect();
+    out::line(format_args!("{}; looked at {looked_at}", counts.join(", ")))
+}
+
+fn print_finding(finding: &Finding, paint: Paint) -> Result<(), Failure> {
+    let colour = match finding.severity {
+        Severity::Error => AnsiColor::Red,
+        Severity::Warning => AnsiColor::Yellow,
+        Severity::Note => AnsiColor::Cyan,
+    };
+    let severity = paint.colour(colour, finding.severity.word());
+    out::line(format_args!("{severity}: {}", finding.what))?;
+    let item =
+        |name: &str, text: &str| out::line(format_args!("  {} {text}", paint.dim(&format!("{name:5}"))));
+    item("why:", &finding.why)?;
+    finding.mend.as_ref().map_or(Ok(()), |mend| item("mend:", mend))
+}

@@ -1,0 +1,259 @@
+//! *Lives here:* everything that the checks go by, as values.
+//!
+//! *Does not live here:* finding it out (`gather`); what follows from it (the checks).
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+use gatevisor_wire::tai::Tai64n;
+
+use super::mend::Caller;
+use crate::agent::DoctorDefinition;
+use crate::inspect::Report;
+use crate::manager::Observed;
+use crate::profile::ProfileName;
+
+/// What was found out about a home and its scandir.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub caller: Caller,
+    pub doctor: DoctorDefinition,
+    pub now: Tai64n,
+    /// Seconds of life after which a gateway's failures are forgotten.
+    pub stable_s: u64,
+    /// The user that all this was found out as.
+    pub us: u32,
+    pub supervision: Supervision,
+    pub home: HomeFact,
+    /// Profiles that have, or should have, a gateway.
+    pub profiles: Vec<ProfileFact>,
+    /// Directories that are profiles but for their names, and what is wrong with these.
+    pub misnamed: Vec<(String, String)>,
+    pub services: Vec<ServiceFact>,
+    /// Lists that could not be read, and why.
+    pub unread: Vec<(PathBuf, String)>,
+    pub entries: Vec<Entry>,
+    pub disks: Vec<Disk>,
+    pub locks: Vec<Lock>,
+    pub pid_files: Vec<PidFile>,
+}
+
+impl Facts {
+    /// Returns whether all this is only what somebody saw whose home it is not.
+    pub fn is_strange(&self) -> bool {
+        self.us != self.home.owner.0 && self.us != 0
+    }
+
+    /// Returns what was found out about a profile's slot, if it has one.
+    pub fn slot(&self, name: &ProfileName) -> Option<&ServiceFact> {
+        self.services.iter().find(|service| service.observed.profile.as_ref() == Some(name))
+    }
+
+    /// Returns whether a profile's gateway runs, or shall.
+    pub fn is_wanted(&self, profile: &ProfileFact) -> bool {
+        profile.is_wished() || self.slot(&profile.name).is_some_and(|slot| slot.report.up)
+    }
+}
+
+/// Whether somebody supervises.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Presence {
+    Supervised,
+    Unsupervised,
+    NoScandir,
+    /// It cannot be told, and why.
+    Unknown(String),
+}
+
+/// Who supervises what.
+#[derive(Debug)]
+pub(super) struct Supervision {
+    pub scandir: PathBuf,
+    pub presence: Presence,
+    /// The supervisor's name and process, where they can be told.
+    pub program: Option<String>,
+    pub pid: Option<i32>,
+    /// Whether the scandir is the one of a container.
+    pub is_container: bool,
+    /// What says that this is a container of an image like ours, if anything does.
+    pub marker: Option<&'static str>,
+    /// The name of process 1.
+    pub first: Option<String>,
+    /// Whether the container's command is one that wants no gateways.
+    pub without_gateways: bool,
+    /// Whether another container runs the gateways of this home.
+    pub elsewhere: bool,
+}
+
+impl Supervision {
+    pub fn is_supervised(&self) -> bool {
+        self.presence == Presence::Supervised
+    }
+
+    pub fn is_ours(&self) -> bool {
+        self.program.as_deref() == Some(gatevisor_client::OURS)
+    }
+}
+
+/// The home itself.
+#[derive(Debug)]
+pub(super) struct HomeFact {
+    pub path: PathBuf,
+    pub state: HomeState,
+    /// Whose everything should be.
+    pub owner: (u32, u32),
+}
+
+/// Whether the home can be worked in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum HomeState {
+    Missing,
+    NotADirectory,
+    /// Why it cannot be written to.
+    Unwritable(Refused),
+    Writable,
+}
+
+/// Why a directory could not be written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub why: String,
+    pub is_read_only: bool,
+}
+
+/// A profile.
+#[derive(Debug)]
+pub(super) struct ProfileFact {
+    pub name: ProfileName,
+    pub home: PathBuf,
+    /// The wish, or what is wrong with the state file.
+    pub wish: Result<Option<String>, String>,
+    pub state_file: PathBuf,
+    pub refused: Option<Refused>,
+    pub environment: Vec<EnvironmentFile>,
+    /// The file that counts most, whether it exists or not.
+    pub environment_path: Option<PathBuf>,
+    pub log: Option<LogDirectory>,
+}
+
+impl ProfileFact {
+    pub fn is_wished(&self) -> bool {
+        matches!(&self.wish, Ok(Some(word)) if word == "running")
+    }
+}
+
+/// A file of secrets.
+#[derive(Debug)]
+pub(super) struct EnvironmentFile {
+    pub path: PathBuf,
+    pub mode: u32,
+    /// Whether everybody may come to it.
+    pub is_reachable: bool,
+    /// Why it cannot be read, and whether something else is in its place.
+    pub problem: Option<(String, bool)>,
+    /// Its variables, in its order.
+    pub values: Vec<(String, Secret)>,
+}
+
+/// A value that nobody may see: it can be compared, and is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Secret(pub OsString);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// Where a gateway's lines are kept.
+#[derive(Debug)]
+pub(super) struct LogDirectory {
+    pub path: PathBuf,
+    /// Its owner's permissions are all there; `None` where it does not exist.
+    pub is_open: Option<bool>,
+    pub is_directory: bool,
+}
+
+/// A service of the scandir.
+#[derive(Debug)]
+pub(super) struct ServiceFact {
+    pub path: PathBuf,
+    pub observed: Observed,
+    pub report: Report,
+    /// Why the supervisor refuses it, where it says so.
+    pub refusal: Option<String>,
+}
+
+/// A file or directory of the home that is somebody's.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub path: PathBuf,
+    pub profile: Option<ProfileName>,
+    pub owner: (u32, u32),
+    pub is_directory: bool,
+}
+
+/// A file system.
+#[derive(Debug)]
+pub(super) struct Disk {
+    /// What of ours is on it.
+    pub path: PathBuf,
+    pub bytes: u64,
+    pub bytes_left: u64,
+    /// Inodes; 0 where the file system has no such limit.
+    pub files: u64,
+    pub files_left: u64,
+    /// Whether not even a page could be written.
+    pub is_full: bool,
+}
+
+/// A lock that somebody holds.
+#[derive(Debug)]
+pub(super) struct Lock {
+    pub path: PathBuf,
+    pub profile: Option<ProfileName>,
+    pub kind: LockKind,
+    /// Who, where that can be seen from here.
+    pub holder: Option<Holder>,
+}
+
+/// What a lock is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LockKind {
+    /// Writing a state file; it is held longer than any command of ours holds it.
+    State,
+    /// Writing a log directory.
+    Log,
+    /// Running the gateways of the home.
+    Home,
+}
+
+/// A process that holds a lock.
+#[derive(Debug)]
+pub(super) struct Holder {
+    pub pid: i32,
+    pub name: String,
+    /// Whether it is a program that writes logs.
+    pub is_logger: bool,
+}
+
+/// A file that names a process.
+#[derive(Debug)]
+pub(super) struct PidFile {
+    pub path: PathBuf,
+    pub profile: ProfileName,
+    pub pid: i32,
+    /// The process of that number, if there is one.
+    pub found: Option<Named>,
+}
+
+/// The process that a file names.
+#[derive(Debug)]
+pub(super) struct Named {
+    pub name: String,
+    /// Whether it is the one that wrote the file: it began when that says, or before that was written.
+    pub is_the_same: bool,
+    /// The first process of its session.
+    pub session: Option<i32>,
+}

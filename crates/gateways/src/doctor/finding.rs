@@ -1,0 +1,200 @@
+//! *Lives here:* what a check can find: what is wrong, why, and the command that mends it.
+//!
+//! *Does not live here:* the checks; colours.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::profile::ProfileName;
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Something that is wished for does not work, or will not.
+    Error,
+    /// It works, but not as it should, or not for long.
+    Warning,
+    /// Worth knowing.
+    Note,
+}
+
+impl Severity {
+    /// Returns the word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Note => "note",
+        }
+    }
+}
+
+/// The check that found something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Check {
+    /// Is there a supervisor, and which?
+    Supervisor,
+    /// Can the home and the profiles be written to?
+    Home,
+    /// Does everything belong to the one whose home it is?
+    Owner,
+    /// Are secrets secret, and can their files be read?
+    Secret,
+    /// Do state files say what is wished?
+    Wish,
+    /// Has each profile a slot that is supervised, and each slot a profile?
+    Slot,
+    /// Are lines kept?
+    Log,
+    /// Does each gateway have its ports for itself?
+    Port,
+    /// Does each gateway have its tokens for itself?
+    Token,
+    /// Do gateways stay up?
+    Crash,
+    /// Is there room?
+    Disk,
+    /// Does anything hold what others wait for?
+    Lock,
+    /// Do files that name a process name the right one?
+    PidFile,
+}
+
+impl Check {
+    /// Every check.
+    pub const ALL: [Self; 13] = [
+        Self::Supervisor,
+        Self::Home,
+        Self::Owner,
+        Self::Secret,
+        Self::Wish,
+        Self::Slot,
+        Self::Log,
+        Self::Port,
+        Self::Token,
+        Self::Crash,
+        Self::Disk,
+        Self::Lock,
+        Self::PidFile,
+    ];
+
+    /// Returns the word for it, as in JSON.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Supervisor => "supervisor",
+            Self::Home => "home",
+            Self::Owner => "owner",
+            Self::Secret => "secret",
+            Self::Wish => "wish",
+            Self::Slot => "slot",
+            Self::Log => "log",
+            Self::Port => "port",
+            Self::Token => "token",
+            Self::Crash => "crash",
+            Self::Disk => "disk",
+            Self::Lock => "lock",
+            Self::PidFile => "pid-file",
+        }
+    }
+}
+
+/// Something that is not as it should be.
+///
+/// No text of it holds a control character, whatever the names and reasons hold that it is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What found it.
+    pub check: Check,
+    /// How bad it is.
+    pub severity: Severity,
+    /// The profile that it is about, if it is about one.
+    pub profile: Option<ProfileName>,
+    /// The file or directory that it is about, if it is about one.
+    pub path: Option<String>,
+    /// What is wrong.
+    pub what: String,
+    /// Why, or what comes of it.
+    pub why: String,
+    /// The command that mends it, for a POSIX shell, where there is one.
+    pub mend: Option<String>,
+}
+
+impl Finding {
+    /// Returns a finding about nothing in particular and without a remedy.
+    pub(super) fn new(check: Check, severity: Severity, what: &str, why: &str) -> Self {
+        Self { check, severity, profile: None, path: None, what: plain(what), why: plain(why), mend: None }
+    }
+
+    /// Says which profile it is about.
+    #[must_use]
+    pub(super) fn of(mut self, profile: &ProfileName) -> Self {
+        self.profile = Some(profile.clone());
+        self
+    }
+
+    /// Says which file it is about.
+    #[must_use]
+    pub(super) fn at(mut self, path: &Path) -> Self {
+        self.path = Some(shown(path));
+        self
+    }
+
+    /// Says what mends it.
+    #[must_use]
+    pub(super) fn mend(mut self, command: impl Into<Option<String>>) -> Self {
+        self.mend = command.into();
+        self
+    }
+}
+
+/// Returns a path for people, on one line.
+pub(super) fn shown(path: &Path) -> String {
+    plain(&path.to_string_lossy())
+}
+
+/// Returns a text with every character visible that a terminal would obey, or that changes the order of others.
+pub(super) fn plain(text: &str) -> String {
+    let is_harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_harmful(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_words_are_those_of_json() {
+        let page = include_str!("../../../../docs/doctor.md");
+        for check in Check::ALL {
+            assert_eq!(serde_json::to_value(check).unwrap(), check.word());
+            let row = format!("`{}`", check.word());
+            assert!(page.lines().any(|line| line.starts_with('|') && line.contains(&row)), "docs: no {row}");
+        }
+        for severity in [Severity::Error, Severity::Warning, Severity::Note] {
+            assert_eq!(serde_json::to_value(severity).unwrap(), severity.word());
+        }
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_shown_instead() {
+        assert_eq!(plain("a\u{1b}[31m\nb\u{202e}c ü"), "a\\u{1b}[31m\\nb\\u{202e}c ü");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_moves_the_cursor(text in any::<String>()) {
+            prop_assert!(!plain(&text).contains(char::is_control));
+        }
+    }
+}

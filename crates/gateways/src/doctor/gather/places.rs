@@ -1,0 +1,168 @@
+//! *Lives here:* what can be done with directories: writing to them, how much fits, whose they are.
+//!
+//! *Does not live here:* what should be.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags, openat, statvfs, unlinkat};
+use rustix::io::Errno;
+
+use crate::doctor::facts::{Disk, Entry, ProfileFact, Refused};
+use crate::files::{GONE_PREFIX, open_directory, random_suffix};
+use crate::manager::ScandirManager;
+use crate::profile::ProfileName;
+
+/// Bytes that are written to see whether anything fits.
+const PAGE: usize = 4096;
+/// Directories below that of the profiles that are looked at.
+const MOST: usize = 10_000;
+/// Directories of a container that live in memory, and whatever is on them beside the scandir.
+const RUN: &str = "/run";
+
+/// Returns why nothing can be written in a directory; a full disk is another matter.
+pub(super) fn refused(directory: &Path) -> Option<Refused> {
+    let error = open_directory(directory).and_then(|directory| nameless(&directory)).err()?;
+    (!is_full(&error)).then(|| why(&error))
+}
+
+/// Returns what an error says, and whether it is that nothing at all may be written there.
+pub(super) fn why(error: &io::Error) -> Refused {
+    Refused { why: error.to_string(), is_read_only: Errno::from_io_error(error) == Some(Errno::ROFS) }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOSPC | Errno::DQUOT))
+}
+
+/// Returns a file without a name; where the file system knows none, one whose name is removed at once.
+fn nameless(directory: &OwnedFd) -> io::Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let mode = Mode::RUSR | Mode::WUSR;
+    match openat(directory, ".", flags | OFlags::TMPFILE, mode) {
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {}
+        other => return Ok(other?),
+    }
+    // Should this process be killed in between, later commands know whose leftover it is.
+    let name = format!("{GONE_PREFIX}{}", random_suffix());
+    let file = openat(directory, &*name, flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW, mode)?;
+    unlinkat(directory, &*name, AtFlags::empty())?;
+    Ok(file)
+}
+
+/// Returns the file systems of the home, of the scandir, and of a container's `/run`, each once.
+pub(super) fn disks(manager: &ScandirManager, is_container: bool) -> Vec<Disk> {
+    let run = is_container.then(|| Path::new(RUN));
+    let mut seen = BTreeSet::new();
+    let mut disks = Vec::new();
+    for path in [manager.home().root(), manager.scandir()].into_iter().chain(run) {
+        // What does not exist yet will be on the disk of what does.
+        let Some(path) = path.ancestors().find(|path| path.exists()) else { continue };
+        let Ok(meta) = fs::metadata(path) else { continue };
+        if seen.insert(meta.dev()) {
+            disks.extend(disk(path));
+        }
+    }
+    disks
+}
+
+fn disk(path: &Path) -> Option<Disk> {
+    let all = statvfs(path).ok()?;
+    let written = open_directory(path)
+        .and_then(|directory| nameless(&directory))
+        .and_then(|file| Ok(gatevisor_sys::file::write_all(file.as_fd(), &[0; PAGE])?));
+    Some(Disk {
+        path: path.to_owned(),
+        bytes: all.f_blocks.saturating_mul(all.f_frsize),
+        bytes_left: all.f_bavail.saturating_mul(all.f_frsize),
+        files: all.f_files,
+        files_left: all.f_favail,
+        is_full: written.is_err_and(|error| is_full(&error)),
+    })
+}
+
+/// Returns the owners of what we know of a home: its directories first, so that a tree comes before what is in it.
+pub(super) fn entries(manager: &ScandirManager, profiles: &[ProfileFact]) -> Vec<Entry> {
+    let root = manager.home().root();
+    let mut places: Vec<(PathBuf, Option<&ProfileName>)> = vec![
+        (root.to_owned(), None),
+        (manager.home().profiles_dir(), None),
+        (root.join(&manager.agent().gateway.boot_log), None),
+    ];
+    for profile in profiles {
+        let name = Some(&profile.name);
+        places.push((profile.home.clone(), name));
+        places.extend(profile.environment.iter().map(|file| (file.path.clone(), name)));
+        places.push((profile.state_file.clone(), name));
+        if let Some(log) = &profile.log {
+            // Directories on the way to it as well, for they are made with it.
+            let way = log.path.ancestors().skip(1).take_while(|path| path.starts_with(root) && *path != root);
+            places.extend(way.map(|path| (path.to_owned(), None)));
+            places.push((log.path.clone(), name));
+            places.push((log.path.join("current"), name));
+        }
+    }
+    // What its owner cannot look into is not known for a profile.
+    let below = fs::read_dir(manager.home().profiles_dir()).into_iter().flatten().flatten().take(MOST);
+    let closed = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let closed: Vec<_> =
+        closed.map(|entry| (entry.path(), ProfileName::from_os(&entry.file_name()).ok())).collect();
+    places.extend(closed.iter().map(|(path, name)| (path.clone(), name.as_ref())));
+    let mut seen = BTreeSet::new();
+    let mut entries: Vec<Entry> = places
+        .into_iter()
+        .filter(|(path, _)| seen.insert(path.clone()))
+        .filter_map(|(path, profile)| entry(root, path, profile.cloned()))
+        .collect();
+    entries.sort_by_key(|entry| entry.path.components().count());
+    entries
+}
+
+fn entry(root: &Path, path: PathBuf, profile: Option<ProfileName>) -> Option<Entry> {
+    // The root of the home may be a link on purpose; of what is below, the link itself counts.
+    let meta = if path == root { fs::metadata(&path) } else { fs::symlink_metadata(&path) }.ok()?;
+    Some(Entry { path, profile, owner: (meta.uid(), meta.gid()), is_directory: meta.is_dir() })
+}
+
+/// Returns whether everybody may come to a file: whether each directory on the way lets them through.
+pub(super) fn is_reachable(file: &Path) -> bool {
+    let way = file.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty());
+    way.into_iter().all(|path| fs::metadata(path).is_ok_and(|meta| meta.mode() & 0o001 != 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn trying_to_write_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(refused(dir.path()), None);
+        assert!(disk(dir.path()).is_some_and(|disk| !disk.is_full && disk.bytes > 0));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let missing = refused(&dir.path().join("missing")).unwrap();
+        assert!(!missing.is_read_only && missing.why.contains("No such file"), "{missing:?}");
+        // What the kernel makes at every look cannot be written for another reason.
+        assert!(refused(Path::new("/proc/self")).is_some());
+    }
+
+    #[test]
+    fn a_file_behind_a_closed_door_is_not_reachable() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a/file");
+        fs::create_dir(dir.path().join("a")).unwrap();
+        for path in [dir.path(), &dir.path().join("a")] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let was = is_reachable(&file);
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(!is_reachable(&file));
+        // Where temporary files are may be nobody's business either.
+        assert_eq!(was, is_reachable(dir.path()));
+    }
+}

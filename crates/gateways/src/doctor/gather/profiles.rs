@@ -1,0 +1,118 @@
+//! *Lives here:* the profiles: their wishes, their files of secrets, where their lines are kept.
+//!
+//! *Does not live here:* comparing any of it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use gatevisor_slot::dotenv;
+use gatevisor_wire::log_script::LogScript;
+
+use super::places;
+use crate::agent::{Blanks, fill};
+use crate::desired;
+use crate::doctor::facts::{EnvironmentFile, LogDirectory, ProfileFact, Secret};
+use crate::files::{ReadError, read_bounded};
+use crate::manager::ScandirManager;
+use crate::profile::{self, Candidate, Profile, ProfileName};
+
+/// Bytes of a file of secrets, and of `log/run`, at the most.
+const ENVIRONMENT_BYTES: usize = 1 << 20;
+const LOG_RUN_BYTES: usize = 64 << 10;
+/// The permissions that a directory's owner needs.
+const OPEN: u32 = 0o700;
+
+/// Returns the profiles with a gateway, and those whose names are wrong.
+pub(super) fn gather(
+    manager: &ScandirManager,
+    unread: &mut Vec<(PathBuf, String)>,
+) -> (Vec<ProfileFact>, Vec<(String, String)>) {
+    let candidates = profile::scan(manager.home(), manager.agent()).unwrap_or_else(|error| {
+        unread.push((error.path, error.source.to_string()));
+        Vec::new()
+    });
+    let mut misnamed = Vec::new();
+    let mut profiles = Vec::new();
+    if manager.agent().default_profile.gateway {
+        let root = Profile { name: ProfileName::root(), path: manager.home().root().to_owned() };
+        profiles.push(fact(manager, root));
+    }
+    for candidate in candidates {
+        match candidate {
+            Candidate::Profile(profile) => profiles.push(fact(manager, profile)),
+            Candidate::Misnamed { shown, reason } => misnamed.push((shown, reason)),
+        }
+    }
+    (profiles, misnamed)
+}
+
+fn fact(manager: &ScandirManager, profile: Profile) -> ProfileFact {
+    let Profile { name, path: home } = profile;
+    let file = &manager.agent().gateway.state_file;
+    let wish = desired::read(&home, file)
+        .map(|recorded| recorded.and_then(|recorded| recorded.prior.word().map(str::to_owned)))
+        .map_err(|error| error.reason(file));
+    let templates = manager.agent().gateway.environment_files.iter();
+    let files: Vec<PathBuf> = templates.filter_map(|template| expanded(manager, &name, template)).collect();
+    ProfileFact {
+        wish,
+        state_file: home.join(file),
+        refused: places::refused(&home),
+        environment_path: files.last().cloned(),
+        environment: files.into_iter().filter_map(environment).collect(),
+        log: log_directory(manager, &name).map(log),
+        name,
+        home,
+    }
+}
+
+/// Returns a text of the agent definition with everything filled in, as far as that is known before a start.
+fn expanded(manager: &ScandirManager, name: &ProfileName, template: &str) -> Option<PathBuf> {
+    let filled = fill(template, &Blanks::new(name, &manager.agent().home_variable())).ok()?;
+    expanded_at_start(manager, &filled).map(PathBuf::from)
+}
+
+fn expanded_at_start(manager: &ScandirManager, text: &str) -> Option<OsString> {
+    let variable = manager.agent().home_variable();
+    let home = manager.home().root();
+    gatevisor_slot::expand(text, &|name| (name == variable).then(|| home.into())).ok()
+}
+
+/// Returns a file of secrets; `None` where there is none, which is nothing unusual.
+fn environment(path: PathBuf) -> Option<EnvironmentFile> {
+    let (bytes, problem) = match read_bounded(&path, ENVIRONMENT_BYTES) {
+        Ok(bytes) => (bytes?, None),
+        Err(error) => {
+            let is_something_else = !matches!(error, ReadError::Io(_));
+            (Vec::new(), Some((error.to_string(), is_something_else)))
+        }
+    };
+    let mode = fs::metadata(&path).map_or(0, |meta| meta.mode() & 0o777);
+    let values = dotenv::parse(&bytes).into_iter().map(|(name, value)| (name, Secret(value))).collect();
+    Some(EnvironmentFile { mode, is_reachable: places::is_reachable(&path), problem, values, path })
+}
+
+/// Returns where a gateway's lines are kept: what its slot says, else what the definition would have a slot say.
+fn log_directory(manager: &ScandirManager, name: &ProfileName) -> Option<PathBuf> {
+    let log = manager.scandir().join(name.service_entry()).join(gatevisor_wire::files::LOG);
+    let bytes = read_bounded(&log.join(gatevisor_wire::files::RUN), LOG_RUN_BYTES).ok().flatten();
+    let said = |bytes: &[u8]| {
+        let script = LogScript::from_file(bytes).map(|script| script.directory.to_owned());
+        script.or_else(|| Some(gatevisor_slot::parse_log(bytes).ok()?.directory))
+    };
+    match bytes.as_deref().and_then(said).and_then(|directory| expanded_at_start(manager, &directory)) {
+        Some(directory) => Some(log.join(directory)),
+        None => expanded(manager, name, &manager.agent().gateway.log_directory),
+    }
+}
+
+fn log(path: PathBuf) -> LogDirectory {
+    let meta = fs::symlink_metadata(Path::new(&path)).ok();
+    LogDirectory {
+        is_open: meta.as_ref().map(|meta| meta.mode() & OPEN == OPEN),
+        is_directory: meta.is_some_and(|meta| meta.is_dir()),
+        path,
+    }
+}

@@ -1,0 +1,73 @@
+//! *Lives here:* the check whether the home and its profiles can be worked in.
+//!
+//! *Does not live here:* a full disk (see `disk`), which is another thing than a refusal; whose files are whose.
+
+use std::path::Path;
+
+use super::facts::{Facts, HomeState, Refused};
+use super::finding::{Check, Finding, Severity, shown};
+use super::mend::{command, quote};
+
+pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
+    let home = &facts.home.path;
+    let name = shown(home);
+    let error = |what: &str, why: &str| Finding::new(Check::Home, Severity::Error, what, why).at(home);
+    for (path, why) in &facts.unread {
+        let what = format!("`{}` cannot be listed", shown(path));
+        found.push(Finding::new(Check::Home, Severity::Error, &what, why).at(path));
+    }
+    match &facts.home.state {
+        HomeState::Missing => {
+            let finding =
+                error(&format!("there is no home `{name}`"), "every profile, wish and log is below it");
+            return found.push(finding.mend(command([
+                Path::new("mkdir"),
+                Path::new("-p"),
+                Path::new("--"),
+                home,
+            ])));
+        }
+        HomeState::NotADirectory => {
+            let finding = error(&format!("the home `{name}` is no directory"), "something else has its name");
+            return found.push(finding.mend(aside(home)));
+        }
+        HomeState::Unwritable(refused) => {
+            let what = format!("uid {} cannot write to the home `{name}`", facts.us);
+            found.push(error(&what, &refused.why).mend(remedy(facts, home, refused)));
+        }
+        HomeState::Writable => {}
+    }
+    for profile in &facts.profiles {
+        // The root profile's home is the home.
+        let Some(refused) = profile.refused.as_ref().filter(|_| !profile.name.is_root()) else { continue };
+        let what = format!("uid {} cannot write to the home of profile {}", facts.us, profile.name);
+        let finding = Finding::new(Check::Home, Severity::Error, &what, &refused.why);
+        found.push(finding.of(&profile.name).at(&profile.home).mend(remedy(facts, &profile.home, refused)));
+    }
+    for (name, reason) in &facts.misnamed {
+        let what = format!("`{name}` would be a profile but for its name");
+        found.push(Finding::new(Check::Home, Severity::Warning, &what, reason));
+    }
+}
+
+/// Returns what lets the directory be written to.
+fn remedy(facts: &Facts, directory: &Path, refused: &Refused) -> String {
+    let (uid, gid) = facts.home.owner;
+    let path = quote(directory);
+    if refused.is_read_only {
+        format!("mount -o remount,rw \"$(findmnt -no TARGET -T {path})\"")
+    } else if facts.us == uid {
+        format!("chmod u+rwx -- {path}")
+    } else {
+        // Whoever asked may well be the wrong one, so nothing is given away: it is asked again as the owner.
+        let own = facts.caller.command(["doctor"]);
+        format!("{} s6 s6-setuidgid {uid}:{gid} {own}", facts.caller.program())
+    }
+}
+
+/// Returns what moves something out of the way without destroying it.
+pub(super) fn aside(path: &Path) -> String {
+    let mut other = path.as_os_str().to_owned();
+    other.push(".aside");
+    format!("mv -n -- {} {}", quote(path), quote(other))
+}

@@ -1,0 +1,82 @@
+//! *Lives here:* the check whether anybody supervises, and who.
+//!
+//! *Does not live here:* finding that out.
+
+use super::facts::{Facts, Presence};
+use super::finding::{Check, Finding, Severity, shown};
+
+pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
+    let supervision = &facts.supervision;
+    let scandir = shown(&supervision.scandir);
+    let finding = |severity, what: &str, why: &str| {
+        Finding::new(Check::Supervisor, severity, what, why).at(&supervision.scandir)
+    };
+    let wanted = facts.profiles.iter().filter(|profile| profile.is_wished()).count();
+    // An embedded home at rest is no failure, and nothing is wished that does not happen.
+    let is_container = supervision.is_container || supervision.marker.is_some();
+    let severity = if wanted > 0 || is_container { Severity::Error } else { Severity::Warning };
+    let consequence = match wanted {
+        0 => "no gateway runs or can be started".to_owned(),
+        1 => "one gateway is wished running, and nobody starts it".to_owned(),
+        many => format!("{many} gateways are wished running, and nobody starts them"),
+    };
+    let up = facts.caller.command(["up"]);
+    match &supervision.presence {
+        Presence::NoScandir => {
+            let what = format!("there is no scandir `{scandir}`, so nobody supervises");
+            found.push(finding(severity, &what, &explained(facts, &consequence)).mend(up));
+        }
+        Presence::Unsupervised => {
+            let what = format!("no supervisor runs on the scandir `{scandir}`");
+            found.push(finding(severity, &what, &explained(facts, &consequence)).mend(up));
+        }
+        Presence::Unknown(why) => {
+            let what = format!("whether anybody supervises `{scandir}` cannot be told as uid {}", facts.us);
+            let why = format!("{why}; ask as root or as the user who owns it");
+            found.push(finding(Severity::Warning, &what, &why));
+        }
+        Presence::Supervised => supervised(facts, &scandir, found),
+    }
+}
+
+/// Returns the consequence with what is wrong with the container, if this is one.
+fn explained(facts: &Facts, consequence: &str) -> String {
+    let supervision = &facts.supervision;
+    match (supervision.marker, &supervision.first) {
+        (Some(marker), Some(first)) if !matches!(&**first, "gatevisor" | "s6-svscan") => format!(
+            "{consequence}; `{marker}` says that this is a container, and its process 1 is `{first}`: start it with the \
+             entry point of its image, `/init`, and without --entrypoint"
+        ),
+        _ => consequence.to_owned(),
+    }
+}
+
+fn supervised(facts: &Facts, scandir: &str, found: &mut Vec<Finding>) {
+    let supervision = &facts.supervision;
+    let finding = |severity, what: &str, why: &str| {
+        Finding::new(Check::Supervisor, severity, what, why).at(&supervision.scandir)
+    };
+    if let Some(program) = supervision.program.as_ref().filter(|_| !supervision.is_ours()) {
+        let what = format!("`{program}` supervises `{scandir}`, not Gatevisor");
+        let why = "everything works, but a gateway that keeps dying is started each second, and nobody says why a slot is \
+                   refused or a start fails";
+        found.push(finding(Severity::Note, &what, why));
+    }
+    if supervision.is_container
+        && supervision.pid.is_some_and(|pid| pid != 1)
+        && let (Some(pid), Some(first)) = (supervision.pid, &supervision.first)
+    {
+        let what = format!("process 1 of this container is `{first}`, not the supervisor (process {pid})");
+        let why = "gateways are supervised, but the agent's own command line looks for the supervisor at process 1; start \
+                   the container without --init, --pid and --entrypoint";
+        found.push(finding(Severity::Warning, &what, why));
+    }
+    if supervision.without_gateways {
+        let why = "the container's command is another long-lived program of the agent; gateways are another container's";
+        found.push(finding(Severity::Note, "this container runs no gateways", why));
+    }
+    if supervision.elsewhere {
+        let why = "it has the same home and was first; this one takes over when that one is gone";
+        found.push(finding(Severity::Note, "the gateways of this home run in another container", why));
+    }
+}

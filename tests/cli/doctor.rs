@@ -1,0 +1,534 @@
+//! `gatevisor doctor`: each thing that can be wrong is made wrong for real, found, mended with the very command that was
+//! printed, and is gone then.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use gatevisor_client::Condition;
+use gatevisor_wire::control::Control;
+use serde_json::Value;
+
+use crate::disk::Disk;
+use crate::home::{Home, Ran};
+use crate::support::service::give;
+use crate::support::{PATIENCE, executable, is_root, need_root, waiting};
+
+const NOBODY: u32 = 65_534;
+
+/// A gateway that does what a file beside its script says, so that it can be mended.
+const OBEDIENT: &str = "echo \"begins\"\ntest -e \"$2/code\" && exit $(cat \"$2/code\")\nexec sleep 1000";
+
+/// Short pauses, so that several deaths are soon.
+const EAGER: (&str, &str) = (
+    "[gateway.exit-meanings]",
+    "[gateway.restart]\nbackoff-first-ms = 20\nstable-after-ms = 3000\n\n[gateway.exit-meanings]",
+);
+
+/// Pauses so long that there is one attempt, and the state stays as it is.
+const PATIENT: (&str, &str) =
+    (EAGER.0, "[gateway.restart]\nbackoff-first-ms = 60000\n\n[gateway.exit-meanings]");
+
+/// Returns what doctor finds, but for the machine's own disk, which no test can answer for.
+#[track_caller]
+pub fn findings(home: &Home) -> Vec<Value> {
+    let ran = home.says("doctor --json");
+    assert!(matches!(ran.code, Some(0 | 1)) && ran.err.is_empty(), "{ran:?}");
+    let all: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let errors = all.iter().filter(|finding| finding["severity"] == "error").count();
+    assert_eq!(ran.code, Some(i32::from(errors > 0)), "{ran:?}");
+    all.into_iter().filter(|finding| finding["check"] != "disk").collect()
+}
+
+pub fn matching(findings: &[Value], check: &str, profile: Option<&str>) -> Option<Value> {
+    let is_it = |finding: &&Value| finding["check"] == check && finding["profile"].as_str() == profile;
+    findings.iter().find(is_it).cloned()
+}
+
+/// Returns the one finding of this check about this profile, and checks that people are told the same.
+#[track_caller]
+pub fn finding(home: &Home, check: &str, profile: Option<&str>) -> Value {
+    let all = findings(home);
+    let found =
+        matching(&all, check, profile).unwrap_or_else(|| panic!("no {check} of {profile:?}: {all:#?}"));
+    let ran = home.says("doctor");
+    let text = |key: &str| found.get(key).and_then(Value::as_str).unwrap_or_default();
+    let mend = if text("mend").is_empty() { String::new() } else { format!("  mend: {}\n", text("mend")) };
+    let block = format!("{}: {}\n  why:  {}\n{mend}", text("severity"), text("what"), text("why"));
+    assert!(ran.out.contains(&block), "{block} is not in {}", ran.out);
+    found
+}
+
+#[track_caller]
+pub fn gone(home: &Home, check: &str, profile: Option<&str>) {
+    let all = findings(home);
+    assert_eq!(matching(&all, check, profile), None, "{all:#?}");
+}
+
+/// Returns a shell that runs the printed command with what commands of this home have in their environment.
+pub fn shell(home: &Home, before: &str, finding: &Value) -> Command {
+    let mend = finding["mend"].as_str().unwrap_or_else(|| panic!("it has no remedy: {finding}"));
+    let like = home.command(["doctor"]);
+    let mut command = Command::new("bash");
+    command.args(["-c", &format!("{before}{mend}")]).stdin(Stdio::null());
+    command.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command
+}
+
+/// Runs the printed command.
+#[track_caller]
+pub fn mend(home: &Home, finding: &Value) {
+    let ran = home.spawn(shell(home, "", finding)).ended(PATIENCE + PATIENCE);
+    assert_eq!(ran.code, Some(0), "{finding}: {ran:?}");
+}
+
+/// Runs the printed command, after which doctor does not find it any more.
+#[track_caller]
+pub fn mends(home: &Home, check: &str, profile: Option<&str>, severity: &str) -> Value {
+    let found = finding(home, check, profile);
+    assert_eq!(text(&found, "severity"), severity, "{found}");
+    mend(home, &found);
+    gone(home, check, profile);
+    found
+}
+
+pub fn text<'a>(finding: &'a Value, key: &str) -> &'a str {
+    finding[key].as_str().unwrap()
+}
+
+/// Returns a home with a gateway that is up.
+pub fn up_with(script: &str, changes: &[(&str, &str)]) -> Home {
+    let mut home = Home::with_script(script, changes);
+    home.profile("coder");
+    home.wish("coder");
+    home.up_quietly();
+    home.until("coder", Condition::Up);
+    home
+}
+
+pub fn sleeping() -> Home {
+    up_with("exec sleep 1000", &[])
+}
+
+pub fn chmod(path: impl AsRef<std::path::Path>, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn where_all_is_well_one_line_says_what_was_looked_at() {
+    let mut home = Home::new();
+    let disk = Disk::mounted(&home, "64m");
+    home.move_to(disk.view().join("home"));
+    let _port = home.profile("coder");
+    home.wish("coder");
+    home.up();
+    let before = home.listing();
+    let ran = home.says("doctor");
+    assert_eq!((ran.code, &*ran.err), (Some(0), ""), "{ran:?}");
+    let said = home.redact(&ran.out);
+    let pid = home.running().pid();
+    assert_eq!(
+        said,
+        format!(
+            "all well: looked at the supervisor (gatevisor, process {pid}), the home `HOME`, 2 profiles, 2 slots, owners, \
+             secrets, wishes, ports, tokens, logs, deaths, disks and locks\n"
+        )
+    );
+    assert_eq!(home.says("doctor --json").ok(), "", "no finding, no line");
+    assert_eq!(home.listing(), before, "it left something behind");
+}
+
+#[test]
+fn a_home_that_nobody_supervises_is_supervised_again() {
+    let mut home = Home::with_script("exec sleep 1000", &[]);
+    home.profile("coder");
+    let found = finding(&home, "supervisor", None);
+    assert_eq!(found["severity"], "warning", "nothing is wished: {found}");
+    assert!(text(&found, "what").starts_with("there is no scandir `"), "{found}");
+    home.wish("coder");
+    let found = finding(&home, "supervisor", None);
+    assert_eq!(
+        (&found["severity"], &found["path"]),
+        (&"error".into(), &home.scandir().to_str().unwrap().into())
+    );
+    // It supervises in the foreground, so this does not end.
+    home.adopt(home.spawn(shell(&home, "exec ", &found)));
+    home.until("coder", Condition::Up);
+    gone(&home, "supervisor", None);
+    home.down();
+    let found = finding(&home, "supervisor", None);
+    assert!(text(&found, "what").starts_with("no supervisor runs on the scandir `"), "{found}");
+}
+
+#[test]
+fn a_home_that_is_missing_or_something_else_is_mended() {
+    let home = Home::new();
+    mends(&home, "home", None, "error");
+    assert!(home.path().is_dir());
+    fs::remove_dir_all(home.path()).unwrap();
+    fs::write(home.path(), "kept").unwrap();
+    let found = finding(&home, "home", None);
+    mend(&home, &found);
+    assert!(text(&finding(&home, "home", None), "what").starts_with("there is no home"), "{found}");
+    assert_eq!(fs::read_to_string(home.beside("home.aside")).unwrap(), "kept");
+}
+
+#[test]
+fn a_home_that_its_owner_cannot_write_to_is_opened() {
+    let home = Home::new();
+    home.profile("coder");
+    if is_root() {
+        // As root doctor becomes the owner, who is not above permissions.
+        chmod(home.beside(""), 0o755);
+        give(home.path(), NOBODY);
+    }
+    chmod(home.path(), 0o500);
+    let found = mends(&home, "home", None, "error");
+    assert!(text(&found, "why").contains("Permission denied"), "{found}");
+    chmod(home.profile_dir("coder"), 0o500);
+    mends(&home, "home", Some("coder"), "error");
+    let entries: Vec<_> =
+        fs::read_dir(home.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(entries, ["profiles"], "trying left something behind");
+}
+
+#[test]
+fn what_root_left_behind_in_a_users_home_is_given_back() {
+    need_root();
+    let home = Home::with_script("exec sleep 1000", &[]);
+    chmod(home.beside(""), 0o755);
+    home.profile("coder");
+    home.wish("coder");
+    give(home.path(), NOBODY);
+    gone(&home, "owner", None);
+    give(&home.state_file("coder"), 0);
+    let found = mends(&home, "owner", Some("coder"), "error");
+    assert_eq!(found["path"], home.state_file("coder").to_str().unwrap());
+    give(&home.profile_dir("coder"), 0);
+    mends(&home, "owner", Some("coder"), "error");
+    let owner = |path: &std::path::Path| std::os::unix::fs::MetadataExt::uid(&fs::metadata(path).unwrap());
+    assert_eq!(owner(&home.state_file("coder")), NOBODY);
+    assert_eq!(owner(&home.profile_dir("coder").join(".env")), NOBODY);
+}
+
+#[test]
+fn secrets_that_others_may_read_are_closed() {
+    let home = Home::new();
+    home.profile("coder");
+    let file = home.profile_dir("coder").join(".env");
+    chmod(&file, 0o644);
+    let found = finding(&home, "secret", Some("coder"));
+    assert!(text(&found, "what").contains("open to others (mode 0644)"), "{found}");
+    mend(&home, &found);
+    gone(&home, "secret", Some("coder"));
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_profile_without_a_slot_gets_one_and_a_slot_without_a_profile_goes() {
+    let home = sleeping();
+    home.plant("late");
+    mends(&home, "slot", Some("late"), "warning");
+    home.plant_state("wished", "{\"desired_state\": \"running\"}");
+    mends(&home, "slot", Some("wished"), "error");
+    home.until("wished", Condition::Up);
+    fs::remove_dir_all(home.profile_dir("wished")).unwrap();
+    let found = mends(&home, "slot", Some("wished"), "error");
+    assert!(text(&found, "what").contains("belongs to no profile"), "{found}");
+    assert!(!home.slot("wished").path().exists());
+}
+
+#[test]
+fn a_slot_that_the_supervisor_refuses_is_made_anew() {
+    let home = sleeping();
+    home.plant("open");
+    let open = home.scandir().join(".open");
+    fs::create_dir(&open).unwrap();
+    executable(&open.join("run"), "#!/bin/sh\nexec sleep 1000\n");
+    chmod(&open, 0o777);
+    fs::rename(open, home.scandir().join("gateway-open")).unwrap();
+    home.rescan();
+    home.running().until_warns("gateway-open");
+    let found = mends(&home, "slot", Some("open"), "error");
+    assert!(text(&found, "why").starts_with("others than its owner may write to it (mode 0777)"), "{found}");
+    home.until_state("open", "down");
+}
+
+#[test]
+fn a_service_that_nobody_supervises_yet_is_taken() {
+    let home = sleeping();
+    let other = home.scandir().join("other");
+    fs::create_dir(&other).unwrap();
+    executable(&other.join("run"), "#!/bin/sh\nexec sleep 1000\n");
+    fs::write(other.join("down"), "").unwrap();
+    let found = finding(&home, "slot", None);
+    assert!(text(&found, "what").contains("nobody supervises other"), "{found}");
+    mend(&home, &found);
+    waiting::polled("the supervisor of it", || {
+        gatevisor_client::ServiceDir::new(&other).supervised().unwrap().then_some(())
+    });
+    gone(&home, "slot", None);
+}
+
+#[test]
+fn lines_that_cannot_be_kept_are_kept_again() {
+    let mut home = Home::with_script("echo \"begins\"\nexec cat 0<>\"$2/lines\"", &[]);
+    home.profile("coder");
+    home.wish("coder");
+    let mut lines = waiting::fifo(&home.profile_dir("coder").join("lines"));
+    fs::create_dir_all(home.path().join("logs/gateways")).unwrap();
+    fs::write(home.path().join("logs/gateways/coder"), "in the way").unwrap();
+    home.up_quietly();
+    home.until("coder", Condition::Up);
+    let log = home.slot("coder").path().join("log");
+    waiting::until(&log, "the note of the trouble", || log.join("trouble").exists().then_some(()));
+    let found = finding(&home, "log", Some("coder"));
+    assert_eq!(found["severity"], "error", "{found}");
+    mend(&home, &found);
+    // The log daemon tries again with what comes, once a second at the most.
+    waiting::polled("the end of the trouble", || {
+        lines.write_all(b"another\n").unwrap();
+        (!log.join("trouble").exists()).then_some(())
+    });
+    home.until_logged("coder", "another");
+    gone(&home, "log", Some("coder"));
+}
+
+#[test]
+fn two_that_share_a_port_are_parted_and_the_port_is_not_shown() {
+    let home = Home::new();
+    let port = home.profile("coder");
+    home.profile("writer");
+    let number = port.number.to_string();
+    fs::write(home.profile_dir("writer").join(".env"), format!("PORT={number}")).unwrap();
+    let found = finding(&home, "port", Some("writer"));
+    assert_eq!(text(&found, "what"), "profiles coder and writer listen on the same port: PORT and PORT");
+    for line in ["doctor", "doctor --json"] {
+        assert!(!home.says(line).out.contains(&format!("={number}")), "{}", home.says(line).out);
+    }
+    mends(&home, "port", Some("writer"), "warning");
+    // A profile that says nothing listens where the agent does by itself.
+    home.plant("third");
+    home.plant("fourth");
+    gone(&home, "port", Some("coder"));
+    mends(&home, "port", Some("third"), "warning");
+    let file = home.profile_dir("third").join(".env");
+    assert_eq!(
+        fs::metadata(file).unwrap().permissions().mode() & 0o777,
+        0o600,
+        "it will hold secrets one day"
+    );
+}
+
+#[test]
+fn two_that_share_a_token_are_parted_and_nothing_of_it_is_shown() {
+    const SECRET: &str = "8123456789:AAFqqzzxw-vvkkwwq_zzqqjjx-0xDEADBEEF";
+    let mut home = Home::with_script("exec sleep 1000", &[]);
+    for name in ["coder", "writer"] {
+        home.run(["profile", "create", name]).ok();
+        let quote = if name == "coder" { "\"" } else { "" };
+        let text = format!("# keys\nexport BOT_TOKEN = {quote}{SECRET}{quote}\nOTHER=1\n");
+        fs::write(home.profile_dir(name).join(".env"), text).unwrap();
+    }
+    let found = finding(&home, "token", Some("writer"));
+    assert_eq!(found["severity"], "warning", "neither runs: {found}");
+    home.wish("coder");
+    home.wish("writer");
+    home.up_quietly();
+    home.until("writer", Condition::Up);
+    let first = home.pid("writer");
+    let length = SECRET.len().to_string();
+    for line in ["doctor", "doctor --json"] {
+        let ran = home.says(line);
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        let said = ran.out.clone() + &ran.err;
+        assert!(said.contains("profiles coder and writer have the same BOT_TOKEN"), "{said}");
+        // Nor any part of it, nor how long it is.
+        for part in SECRET.split([':', '-', '_']) {
+            assert!(!said.contains(part), "{said}");
+        }
+        assert!(!said.contains(&format!(" {length} ")), "{said}");
+    }
+    mends(&home, "token", Some("writer"), "error");
+    assert_eq!(fs::read_to_string(home.profile_dir("writer").join(".env")).unwrap(), "# keys\nOTHER=1\n");
+    assert!(fs::read_to_string(home.profile_dir("coder").join(".env")).unwrap().contains(SECRET));
+    assert_ne!(home.pid("writer"), first, "it was started again, without the token");
+}
+
+#[test]
+fn a_gateway_that_failed_for_good_is_started_once_its_cause_is_mended() {
+    let mut home = Home::with_script(OBEDIENT, &[]);
+    home.profile("coder");
+    home.wish("coder");
+    let code = home.profile_dir("coder").join("code");
+    fs::write(&code, "78").unwrap();
+    home.up_quietly();
+    home.until_state("coder", "failed");
+    let found = finding(&home, "crash", Some("coder"));
+    assert_eq!(found["severity"], "error");
+    assert!(
+        text(&found, "why").starts_with("exit 78: no valid PORT in its .env, will not be retried"),
+        "{found}"
+    );
+    fs::remove_file(&code).unwrap();
+    mends(&home, "crash", Some("coder"), "error");
+    home.until_state("coder", "up");
+}
+
+#[test]
+fn a_crash_loop_is_found_with_how_it_ends_each_time() {
+    let mut home = Home::with_script(OBEDIENT, &[EAGER]);
+    home.profile("coder");
+    home.wish("coder");
+    let code = home.profile_dir("coder").join("code");
+    fs::write(&code, "3").unwrap();
+    home.up_quietly();
+    home.until_report("coder", "several deaths", |report| report["deaths"].as_array().unwrap().len() >= 5);
+    // Meanwhile it goes on dying, so no two looks see the same.
+    let all = findings(&home);
+    let found = matching(&all, "crash", Some("coder")).unwrap_or_else(|| panic!("{all:#?}"));
+    assert_eq!(found["severity"], "error");
+    assert!(text(&found, "what").contains("keeps dying"), "{found}");
+    assert!(text(&found, "why").starts_with("the last time with exit 3"), "{found}");
+    // Only its log leads on, and then the cause must be mended.
+    mend(&home, &found);
+    fs::remove_file(&code).unwrap();
+    home.says("gateway start coder").ok();
+    waiting::polled("a life that is long enough", || {
+        matching(&findings(&home), "crash", Some("coder")).is_none().then_some(())
+    });
+}
+
+#[test]
+fn a_command_that_cannot_be_executed_is_found_with_the_reason() {
+    let home = up_with("exec sleep 1000", &[PATIENT]);
+    let run = home.slot("coder").path().join("run");
+    let good = fs::read_to_string(&run).unwrap();
+    executable(&run, &good.replace("/bin/sh", "/nonexistent/sh"));
+    let said = home.says("gateway restart coder").refused(1);
+    assert!(said.contains("failed to start"), "{said}");
+    home.until_report("coder", "a long pause", |report| {
+        report["state"] == "failed-to-start"
+            && report["next_start_in_ms"].as_u64().is_some_and(|left| left > 30_000)
+    });
+    let found = finding(&home, "crash", Some("coder"));
+    assert!(text(&found, "why").contains("`/nonexistent/sh`: No such file or directory"), "{found}");
+    executable(&run, &good);
+    mends(&home, "crash", Some("coder"), "error");
+}
+
+#[test]
+fn a_gateway_that_is_down_or_paused_against_the_wish_is_up_again() {
+    let home = sleeping();
+    home.slot("coder").send(&[Control::Down]).unwrap();
+    home.until_state("coder", "down");
+    mends(&home, "crash", Some("coder"), "warning");
+    let svc = Command::new(env!("CARGO_BIN_EXE_gatevisor"))
+        .args(["s6", "s6-svc", "-p"])
+        .arg(home.slot("coder").path())
+        .status();
+    assert!(svc.unwrap().success());
+    home.until_state("coder", "paused");
+    let found = finding(&home, "crash", Some("coder"));
+    mend(&home, &found);
+    home.until_state("coder", "up");
+    gone(&home, "crash", Some("coder"));
+}
+
+#[test]
+fn a_state_file_that_says_nothing_is_begun_afresh() {
+    let home = Home::new();
+    home.profile("coder");
+    fs::write(home.state_file("coder"), "[1, 2").unwrap();
+    let found = finding(&home, "wish", Some("coder"));
+    assert!(text(&found, "why").starts_with("gateway_state.json is not JSON"), "{found}");
+    // It is recorded, and that nobody supervises is another finding.
+    assert_eq!(home.spawn(shell(&home, "", &found)).ended(PATIENCE).code, Some(102));
+    gone(&home, "wish", Some("coder"));
+    assert_eq!(
+        fs::read_to_string(home.profile_dir("coder").join("gateway_state.json.invalid")).unwrap(),
+        "[1, 2"
+    );
+}
+
+#[test]
+fn a_full_disk_is_found_until_there_is_room() {
+    let mut home = Home::new();
+    let disk = Disk::mounted(&home, "4m");
+    home.move_to(disk.view().join("home"));
+    home.profile("coder");
+    disk.fill();
+    let full = |home: &Home| {
+        let out = home.says("doctor --json").out;
+        let all: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        all.into_iter()
+            .find(|finding| text(finding, "what").contains("disk of") && finding["severity"] == "error")
+    };
+    let found = full(&home).expect("it is full");
+    assert!(text(&found, "what").ends_with("is full"), "{found}");
+    assert_eq!(home.says("doctor").code, Some(1));
+    // What takes the room is shown; to decide what may go is not ours.
+    let shown = home.spawn(shell(&home, "", &found)).ended(PATIENCE);
+    assert!(shown.code == Some(0) && shown.out.contains("/home"), "{shown:?}");
+    disk.relieve();
+    assert_eq!(full(&home), None);
+}
+
+#[test]
+fn whatever_stands_in_the_place_of_a_file_it_ends_and_the_terminal_is_safe() {
+    let home = sleeping();
+    let plant = |name: &str| home.plant(name);
+    let fifo = plant("fifo");
+    waiting::stale_fifo(&fifo.join(".env"));
+    waiting::stale_fifo(&fifo.join("gateway_state.json"));
+    waiting::stale_fifo(&fifo.join("gateway.pid"));
+    waiting::stale_fifo(&fifo.join(".gateway_state.json.lock"));
+    let giant = plant("giant");
+    for name in [".env", "gateway_state.json", "gateway.pid"] {
+        fs::File::create(giant.join(name)).unwrap().set_len(1 << 40).unwrap();
+    }
+    let linked = plant("linked");
+    for name in [".env", "gateway_state.json"] {
+        std::os::unix::fs::symlink("/dev/zero", linked.join(name)).unwrap();
+    }
+    plant("Bad\u{1b}[31mname\n");
+    let service = home.scandir().join("evil\u{1b}]0;title\u{7}\nname");
+    fs::create_dir(&service).unwrap();
+    let ran = home.says("doctor");
+    assert_eq!((ran.code, &*ran.err), (Some(1), ""), "{ran:?}");
+    let is_safe = |text: &str| !text.replace('\n', "").contains(char::is_control);
+    assert!(is_safe(&ran.out), "{:?}", ran.out);
+    for line in ran.out.lines() {
+        let is_ours =
+            ["error: ", "warning: ", "note: ", "  why:  ", "  mend: "].iter().any(|b| line.starts_with(b));
+        assert!(is_ours || line.is_empty() || line.contains("; looked at "), "{line}");
+    }
+    let all = findings(&home);
+    for name in ["fifo", "giant", "linked"] {
+        for check in ["secret", "wish"] {
+            assert!(matching(&all, check, Some(name)).is_some(), "{check} of {name}: {all:#?}");
+        }
+    }
+    // The remedies are quoted, and hit what they name.
+    let found =
+        all.iter().find(|found| found["path"].as_str().is_some_and(|path| path.contains("evil"))).unwrap();
+    assert!(is_safe(text(found, "mend")) && is_safe(text(found, "path")), "{found}");
+    mend(&home, &matching(&all, "secret", Some("fifo")).unwrap());
+    assert!(fifo.join(".env.aside").exists());
+    fs::remove_dir(service).unwrap();
+}
+
+#[test]
+fn a_stranger_is_told_what_he_may_know() {
+    need_root();
+    let home = sleeping();
+    chmod(home.beside(""), 0o755);
+    let line = home.command(["doctor"]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gatevisor"));
+    command.args(["s6", "s6-setuidgid", "nobody"]).arg(line.get_program()).args(line.get_args());
+    command.envs(line.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let Ran { code, out, err } = home.spawn(command).ended(PATIENCE);
+    assert_eq!((code, &*err), (Some(1), ""), "{out}");
+    assert!(out.contains("cannot write to the home") && out.contains("cannot be told as uid 65534"), "{out}");
+}

@@ -1,0 +1,95 @@
+//! `gatevisor doctor` in a container: what is well, what is not, and that the printed command mends it.
+
+use crate::engine::{Container, HERMES, ROOT, container, skipped};
+
+/// Returns what doctor says to this user, and how it ends.
+fn doctor(container: &Container, user: &str) -> (i32, String) {
+    let answer = container.exec_as(user, &["gatevisor", "doctor"]);
+    assert_eq!(answer.err, "", "{answer:#?}");
+    (answer.code, answer.out)
+}
+
+/// Returns the command that mends the finding that has these words.
+fn remedy(said: &str, words: &str) -> String {
+    let block = said.split("\n\n").find(|block| block.contains(words));
+    let block = block.unwrap_or_else(|| panic!("nothing says {words:?}: {said}"));
+    let mend = block.lines().find_map(|line| line.trim_start().strip_prefix("mend: "));
+    mend.unwrap_or_else(|| panic!("no remedy: {block}")).into()
+}
+
+#[test]
+fn a_new_container_is_well_for_root_and_for_the_agent_root() {
+    if skipped() {
+        return;
+    }
+    let container = container().started();
+    container.hermes("profile create coder").ok();
+    for user in [HERMES, ROOT] {
+        let (code, said) = doctor(&container, user);
+        // How full the machine's own disk is, no test can answer for.
+        assert_eq!(code, 0, "{said}");
+        assert!(
+            !said.contains("error: ") && said.contains("the supervisor (gatevisor, process 1)"),
+            "{said}"
+        );
+        let is_other = |block: &&str| block.starts_with("warning: ") && !block.contains("disk of");
+        assert_eq!(said.split("\n\n").find(is_other), None);
+    }
+    let status = container.exec(&["gatevisor", "status"]);
+    assert!(
+        status.ok().contains("coder") && status.err.is_empty(),
+        "it names our own supervisor: {status:#?}"
+    );
+}
+
+#[test]
+fn what_root_broke_is_found_and_mended_by_the_printed_commands_root() {
+    if skipped() {
+        return;
+    }
+    let container = container().started();
+    container.hermes("profile create coder").ok();
+    container.hermes("profile create writer").ok();
+    container.root_sh(
+        "cd /opt/data/profiles; for p in coder writer; do echo TELEGRAM_BOT_TOKEN=1234:qqzzxxww >> $p/.env; done; \
+         chmod 644 coder/.env; chown -R 0:0 writer; mkdir stray; echo > stray/SOUL.md; chown -R 10000:10000 stray",
+    );
+    let broken = [
+        ("is open to others", ROOT),
+        ("`/opt/data/profiles/writer` belongs to uid 0", ROOT),
+        ("profile stray has no slot", HERMES),
+        ("have the same TELEGRAM_BOT_TOKEN", HERMES),
+    ];
+    for (words, user) in broken {
+        let (_, said) = doctor(&container, HERMES);
+        assert!(!said.contains("qqzzxxww"), "{said}");
+        let command = remedy(&said, words);
+        container.exec_as(user, &["bash", "-c", &command]).ok();
+        let (_, said) = doctor(&container, HERMES);
+        assert!(!said.contains(words), "`{command}` did not mend it: {said}");
+    }
+    assert_eq!(doctor(&container, ROOT).0, 0);
+}
+
+#[test]
+fn another_process_1_is_found() {
+    if skipped() {
+        return;
+    }
+    let container = container().with("--init").started();
+    let (_, said) = doctor(&container, HERMES);
+    assert!(
+        said.contains("process 1 of this container is `docker-init`, not the supervisor (process "),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_container_without_our_entry_point_has_no_supervisor() {
+    if skipped() {
+        return;
+    }
+    let answer = container().with("--entrypoint bash").run(&["-c", "gatevisor doctor; exit $?"]);
+    let said = answer.fails(1);
+    assert!(said.contains("error: there is no scandir ") && said.contains("process 1 is `bash`"), "{said}");
+}
