@@ -25,6 +25,7 @@ use gatevisor_sys::{file, process};
 use jiff::Zoned;
 use rustix::fs::MemfdFlags;
 
+use crate::context::SCANDIR_VARIABLE;
 use crate::enter::{self, guard};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::{out, supervise, takeover, watch};
@@ -43,8 +44,6 @@ const GRACE_VARIABLE: &str = "GATEVISOR_GRACE";
 const GRACE_MS: u64 = 8000;
 /// What s6-overlay does when a hook fails; `2` is to stop.
 const FAILING_VARIABLE: &str = "S6_BEHAVIOUR_IF_STAGE2_FAILS";
-/// Where the scandir is, for clients that cannot know.
-pub const SCANDIR_VARIABLE: &str = "S6_PROFILE_GATEWAY_SCANDIR";
 /// Where run-time files are.
 const RUN: &str = "/run";
 

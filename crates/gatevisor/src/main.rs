@@ -16,6 +16,7 @@ mod greet;
 mod init;
 mod logs;
 mod out;
+mod planned_stop;
 mod profile;
 mod reconcile;
 mod status;

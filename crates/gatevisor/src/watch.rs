@@ -14,7 +14,7 @@ use gatevisor_gateways::profile::Home;
 use gatevisor_gateways::watch::{Notice, WatchError, Watcher};
 
 use crate::exit::{Exit, Failure};
-use crate::{context, enter, init, out};
+use crate::{context, enter, out};
 
 /// What this is called in the scandir, and as a verb.
 pub const NAME: &str = "profile-watcher";
@@ -46,7 +46,7 @@ pub fn manager(variables: &[Variable]) -> Result<ScandirManager, Failure> {
     let agent = enter::agent()?;
     let home = enter::home(&agent, variables)?;
     let home = Home::new(&home).map_err(|error| Failure::of(error.exit_code(), &error))?;
-    let scandir = environment::get(variables, init::SCANDIR_VARIABLE).filter(|path| !path.is_empty());
+    let scandir = environment::get(variables, context::SCANDIR_VARIABLE).filter(|path| !path.is_empty());
     let scandir = scandir.map_or_else(|| PathBuf::from(context::CONTAINER_SCANDIR), PathBuf::from);
     let program = std::env::current_exe().map_err(|error| {
         Failure::new(Exit::System, format!("cannot find this program's own file: {error}"))
