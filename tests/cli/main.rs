@@ -27,4 +27,5 @@ mod states;
 mod status;
 mod up;
 mod usage;
+mod watching;
 mod wishes;

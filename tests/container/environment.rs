@@ -107,7 +107,7 @@ fn a_failing_hook_is_said_and_stops_the_container_only_where_that_is_wished() {
     };
     let goes_on = with().run(&["echo", "the command ran"]);
     assert_eq!(goes_on.ok().lines().last(), Some("the command ran"));
-    assert!(goes_on.err.contains("10-fails` failed: exit 9; the boot goes on"), "{goes_on:#?}");
+    assert!(goes_on.err.contains("10-fails` failed: exitcode 9; the boot goes on"), "{goes_on:#?}");
     let stops = with().env("S6_BEHAVIOUR_IF_STAGE2_FAILS", "2").run(&["echo", "the command ran"]);
     let said = stops.fails(111);
     assert!(said.contains("the hook ran") && !said.contains("the command ran"), "{said}");
@@ -188,7 +188,7 @@ fn secrets_in_the_environment_are_for_the_agent_alone_whoever_that_is() {
     remapped.exec_as("1234:1235", &["cat", "/run/s6/container_environment/SECRET"]).ok();
     assert_ne!(remapped.exec_as("10000:10000", &["cat", "/run/s6/container_environment/SECRET"]).code, 0);
     let own = secret().with("--user 10000:10000").started();
-    assert_eq!(own.sh(look), "750 10000 10000\n640 10000 10000\ns3cret");
+    assert_eq!(own.sh(look), "700 10000 10000\n600 10000 10000\ns3cret");
     assert_ne!(own.exec_as("1234:1234", &["cat", "/run/s6/container_environment/SECRET"]).code, 0);
 }
 

@@ -291,6 +291,16 @@ impl From<&Registered> for Started {
     }
 }
 
+impl From<Started> for Registered {
+    fn from(started: Started) -> Self {
+        match started {
+            Started::Told => Self::Starting,
+            Started::Up(pid) | Started::WasUp(pid) => Self::Up(pid),
+            Started::Ready(pid) => Self::Ready(pid),
+        }
+    }
+}
+
 pub(super) fn restarted(was: Was, started: Started) -> Restarted {
     match (was, started) {
         (Was::Down | Was::Absent(_), started) => Restarted::WasDown(started),

@@ -103,6 +103,18 @@ impl Book {
         patient
     }
 
+    /// Takes in that somebody has made the slot of this one; from then on it is theirs whether it has one.
+    pub(super) fn made(&mut self, name: &OsStr) {
+        if self.settling.remove(name).is_some() {
+            self.known.insert(name.to_owned());
+        }
+    }
+
+    /// Returns those that are being filled.
+    pub(super) fn settling(&self) -> impl Iterator<Item = &OsStr> {
+        self.settling.keys().map(OsString::as_os_str)
+    }
+
     /// Makes everything that is being filled count as complete.
     pub(super) fn hurry(&mut self, now: u64) {
         self.settling.values_mut().for_each(|settling| settling.due = now);
@@ -234,6 +246,19 @@ mod tests {
         assert_eq!(book.look(210, &there, &nothing).len(), 1);
         assert!(!book.postpone(2000, OsStr::new("a"), 0));
         assert_eq!((book.due(), book.unfinished(&there)), (None, BTreeSet::from([OsStr::new("b")])));
+    }
+
+    #[test]
+    fn one_whose_slot_somebody_made_is_left_to_them() {
+        let mut book = Book::new(BTreeSet::new());
+        let nothing = BTreeSet::new();
+        assert!(book.look(0, &seen("a"), &nothing).is_empty());
+        assert_eq!(book.settling().collect::<Vec<_>>(), ["a"]);
+        book.made(OsStr::new("a"));
+        book.made(OsStr::new("b"));
+        assert_eq!((book.settling().count(), book.due()), (0, None));
+        assert!(book.look(500, &seen("a"), &nothing).is_empty());
+        assert_eq!(book.look(600, &seen(""), &nothing), [Step::Withdraw { name: "a".into() }]);
     }
 
     proptest! {

@@ -40,6 +40,9 @@ const ABOVE: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::MOVE_SELF)
     .union(WatchFlags::ONLYDIR);
 
+/// What matters in the scandir, as long as a new profile has no slot.
+const SLOTS: WatchFlags = WatchFlags::CREATE.union(WatchFlags::MOVED_TO).union(WatchFlags::ONLYDIR);
+
 /// Hears about one directory of profiles, and about some of the directories in it.
 ///
 /// A profile that is known is not listened to: its gateway works in it all day.
@@ -51,6 +54,16 @@ pub(super) struct Ears {
     above: Option<i32>,
     among: Option<i32>,
     within: BTreeMap<OsString, i32>,
+    slots: Option<i32>,
+}
+
+/// What was heard since the last time.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// The directories among the profiles that it was about.
+    pub touched: BTreeSet<OsString>,
+    /// Entries of the scandir that are new.
+    pub slots: BTreeSet<OsString>,
 }
 
 impl Ears {
@@ -58,7 +71,7 @@ impl Ears {
     pub(super) fn new(home: &Path, profiles: &Path) -> Result<Self, Errno> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let (home, profiles) = (home.to_owned(), profiles.to_owned());
-        Ok(Self { inotify, home, profiles, above: None, among: None, within: BTreeMap::new() })
+        Ok(Self { inotify, home, profiles, above: None, among: None, within: BTreeMap::new(), slots: None })
     }
 
     /// Listens in the directory of profiles that has the name now; where there is none, in the home, for one to come.
@@ -109,6 +122,19 @@ impl Ears {
         Ok(is_new)
     }
 
+    /// Listens for new slots in this scandir, or to none; returns whether it did not before.
+    pub(super) fn follow_slots(&mut self, scandir: Option<&Path>) -> Result<bool, Errno> {
+        let before = self.slots;
+        self.slots = match scandir {
+            Some(scandir) => self.listen(scandir, SLOTS)?,
+            None => None,
+        };
+        if scandir.is_none() {
+            self.forget(before);
+        }
+        Ok(self.slots.is_some() && self.slots != before)
+    }
+
     /// Waits until something can be heard, or for so many milliseconds.
     pub(super) fn wait(&self, milliseconds: Option<u64>) -> Result<(), Errno> {
         let timeout = milliseconds.and_then(|ms| Timespec::try_from(Duration::from_millis(ms)).ok());
@@ -119,9 +145,9 @@ impl Ears {
         }
     }
 
-    /// Takes in what was heard, and returns the names of the directories that it was about.
-    pub(super) fn heard(&mut self) -> Result<BTreeSet<OsString>, Errno> {
-        let mut touched = BTreeSet::new();
+    /// Takes in what was heard.
+    pub(super) fn heard(&mut self) -> Result<Heard, Errno> {
+        let mut heard = Heard::default();
         let mut lost = Vec::new();
         let mut buffer = [MaybeUninit::uninit(); EVENTS];
         let mut reader = inotify::Reader::new(self.inotify.as_fd(), &mut buffer);
@@ -133,12 +159,15 @@ impl Ears {
                 Err(errno) => return Err(errno),
             };
             let watch = event.wd();
-            if self.among == Some(watch)
-                && let Some(name) = event.file_name()
-            {
-                touched.insert(OsString::from_vec(name.to_bytes().to_vec()));
+            if let Some(name) = event.file_name() {
+                let name = || OsString::from_vec(name.to_bytes().to_vec());
+                if self.among == Some(watch) {
+                    heard.touched.insert(name());
+                } else if self.slots == Some(watch) {
+                    heard.slots.insert(name());
+                }
             }
-            touched.extend(
+            heard.touched.extend(
                 self.within.iter().filter(|(_, known)| **known == watch).map(|(name, _)| name.clone()),
             );
             if event.events().contains(ReadFlags::IGNORED) {
@@ -147,12 +176,12 @@ impl Ears {
         }
         // The kernel has taken these away itself, and may give their numbers to others.
         self.within.retain(|_, watch| !lost.contains(watch));
-        for own in [&mut self.above, &mut self.among] {
+        for own in [&mut self.above, &mut self.among, &mut self.slots] {
             if own.is_some_and(|watch| lost.contains(&watch)) {
                 *own = None;
             }
         }
-        Ok(touched)
+        Ok(heard)
     }
 
     /// Adds a watch; `None` where there is no such directory, or none that may be listened in.
@@ -183,7 +212,7 @@ mod tests {
 
     fn heard(ears: &mut Ears) -> Vec<OsString> {
         ears.wait(Some(30_000)).unwrap();
-        ears.heard().unwrap().into_iter().collect()
+        ears.heard().unwrap().touched.into_iter().collect()
     }
 
     #[test]

@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -134,11 +135,8 @@ impl Watcher {
         let failed = |source| WatchError::Watch { path: path.clone(), source };
         let mut ears = Ears::new(home.root(), &path).map_err(failed)?;
         ears.attach().map_err(failed)?;
-        let has_slot = |name: &OsString| {
-            let name = ProfileName::from_os(name).ok();
-            name.is_some_and(|name| manager.slot(&name).path().symlink_metadata().is_ok())
-        };
-        let known = profile::directories(home, manager.agent())?.into_keys().filter(has_slot).collect();
+        let directories = profile::directories(home, manager.agent())?.into_keys();
+        let known = directories.filter(|name| has_slot(&manager, name)).collect();
         let (began, withdrawing) = (Instant::now(), Arc::new(()));
         Ok(Self { manager, ears, book: Book::new(known), began, withdrawing, tell })
     }
@@ -165,10 +163,11 @@ impl Watcher {
 
     /// Looks at everything, and does what follows. What happens meanwhile will be heard.
     fn turn(&mut self) -> Result<(), WatchError> {
-        let touched = self.ears.heard().map_err(|source| self.deaf(source))?;
+        let heard = self.ears.heard().map_err(|source| self.deaf(source))?;
+        heard.slots.iter().filter_map(|entry| profile_of(entry)).for_each(|name| self.book.made(name));
         self.ears.attach().map_err(|source| self.deaf(source))?;
         let mut seen = self.seen()?;
-        let mut steps = self.book.look(self.now(), &seen, &touched);
+        let mut steps = self.book.look(self.now(), &seen, &heard.touched);
         for _ in 0..LOOKS {
             // A marker that came before anybody listened was not heard.
             if !self.ears.follow(&self.book.unfinished(&seen)).map_err(|source| self.deaf(source))? {
@@ -177,11 +176,28 @@ impl Watcher {
             seen = self.seen()?;
             steps.extend(self.book.look(self.now(), &seen, &BTreeSet::new()));
         }
+        self.mind_slots()?;
         for step in steps {
             match step {
                 Step::Register { name, since } => self.register(&name, since),
                 Step::Withdraw { name } => self.withdraw(&name),
             }
+        }
+        Ok(())
+    }
+
+    /// While there are profiles that may get a slot from somebody else, listens for it. One that had it and lost it again
+    /// is being deleted.
+    fn mind_slots(&mut self) -> Result<(), WatchError> {
+        let any = self.book.settling().next().is_some();
+        let scandir = any.then(|| self.manager.scandir());
+        if !self.ears.follow_slots(scandir).map_err(|source| self.deaf(source))? {
+            return Ok(());
+        }
+        let made = self.book.settling().filter(|name| has_slot(&self.manager, name));
+        let made: Vec<OsString> = made.map(OsStr::to_owned).collect();
+        for name in &made {
+            self.book.made(name);
         }
         Ok(())
     }
@@ -249,6 +265,16 @@ impl Watcher {
             withdraw(&manager, &name, tell);
         }
     }
+}
+
+fn has_slot(manager: &ScandirManager, name: &OsStr) -> bool {
+    let name = ProfileName::from_os(name).ok();
+    name.is_some_and(|name| manager.slot(&name).path().symlink_metadata().is_ok())
+}
+
+/// Returns the name of the profile whose slot an entry of the scandir is, if it is one.
+fn profile_of(entry: &OsStr) -> Option<&OsStr> {
+    entry.as_bytes().strip_prefix(SERVICE_PREFIX.as_bytes()).map(OsStr::from_bytes)
 }
 
 fn withdraw(manager: &ScandirManager, name: &ProfileName, tell: Tell) {
