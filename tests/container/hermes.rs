@@ -205,6 +205,41 @@ fn without_supervision_gateway_run_stays_in_the_foreground() {
 }
 
 #[test]
+fn stop_of_all_tells_all_gateways_before_it_waits_for_any() {
+    if skipped() {
+        return;
+    }
+    let container = container().started();
+    // Each ends when all have been told, and says so; one that is told alone gives up, later than the command does on it.
+    let gateway = "#!/bin/bash
+fifo=/tmp/fifo-$1; mkfifo $fifo
+told() { touch /tmp/told-$1; for i in $(seq 120); do [ $(ls /tmp/told-* | wc -l) = 6 ] && echo together >> /tmp/ends && exit 0; read -rt 0.1 <> $fifo; done; echo alone >> /tmp/ends; exit 0; }
+trap \"told $1\" TERM
+: > /tmp/up-$1; while :; do read -rt 1 <> $fifo; done";
+    let script = "cd /run/service; for i in 1 2 3 4 5 6; do mkdir .g; echo \"$1\" > .g/run; chmod 755 .g/run; mv .g gateway-g$i; done; \
+                  /command/s6-svscanctl -a /run/service; timeout 45 bash -c 'until [ $(ls /tmp/up-* | wc -l) = 6 ]; do read -rt 0.1 <> <(:); done'";
+    container.exec(&["bash", "-c", script, "-", gateway]).ok();
+    let stopped = container.hermes("gateway stop --all");
+    assert!(stopped.ok().contains("Stopped 7 profile gateway(s) under s6"), "{stopped:#?}");
+    for number in 1..=6 {
+        container.waits("-D", &format!("gateway-g{number}"));
+    }
+    assert_eq!(container.sh("sort /tmp/ends | uniq -c | tr -s ' '"), " 6 together");
+}
+
+#[test]
+fn root_that_stops_a_gateway_with_the_tool_of_s6_means_it_too_root() {
+    if skipped() {
+        return;
+    }
+    let container = container().env(CALM.0, CALM.1).started();
+    start(&container, "default");
+    container.exec_as(ROOT, &["/command/s6-svc", "-d", "/run/service/gateway-default"]).ok();
+    container.file_says(&(home("default") + "/logs/gateway.log"), PLANNED);
+    assert_eq!(container.sh("find /opt/data ! -user hermes"), "");
+}
+
+#[test]
 fn start_of_all_leaves_every_gateway_running() {
     if skipped() {
         return;

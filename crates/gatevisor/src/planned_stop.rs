@@ -9,6 +9,9 @@
 //! And it has ended when this returns, unless it takes its time: at its end it writes the very file that the wish is
 //! recorded in, and whoever reads it first takes back what the other wrote meanwhile.
 //!
+//! With `--all` the command line asks for one gateway after the other. All of them are told with the first, so that the
+//! whole takes as long as the slowest of them and not as long as all together.
+//!
 //! **Source:** L-3, L-19.
 
 use std::ffi::{OsStr, OsString};
@@ -16,10 +19,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use gatevisor_gateways::{AgentDefinition, Home, ProfileName, ScandirManager};
+use gatevisor_gateways::{AgentDefinition, Home, ProfileName, ScandirManager, ServiceManager};
 use gatevisor_sys::{process, user};
+use gatevisor_wire::control::Control;
 use rustix::io::Errno;
-use rustix::process::{WaitOptions, geteuid, waitpid};
+use rustix::process::{WaitOptions, geteuid, getppid, waitpid};
 
 use crate::context::{CONTAINER_SCANDIR, SCANDIR_VARIABLE};
 use crate::exit::Exit;
@@ -33,10 +37,16 @@ const ENDS_WITHIN_MS: &str = "3000";
 /// `run` is the applet, given its arguments. Returns its exit code.
 pub fn run(service: &OsStr, run: impl Fn(&[OsString]) -> u8) -> Option<u8> {
     let (manager, name) = gateway_of(Path::new(service))?;
+    let others = if all_are_meant() { running(&manager, &name) } else { Vec::new() };
+    let announce = || others.iter().chain([&name]).for_each(|name| announce(&manager, name));
     if geteuid().is_root() {
-        as_owner(Path::new(service), || announce(&manager, &name));
+        as_owner(Path::new(service), announce);
     } else {
-        announce(&manager, &name);
+        announce();
+    }
+    for other in &others {
+        // Whether that worked shows when its own turn comes.
+        let _ = manager.slot(other).send(&[Control::Down]);
     }
     let words = ["-wD", "-T", ENDS_WITHIN_MS, "-d"].map(OsString::from);
     let code = run(&[&words[..], &[service.to_owned()]].concat());
@@ -55,6 +65,25 @@ fn gateway_of(service: &Path) -> Option<(ScandirManager, ProfileName)> {
     let home = Home::new(Path::new(&std::env::var_os(agent.home_variable())?)).ok()?;
     let program = std::env::current_exe().ok()?;
     Some((ScandirManager::new(agent, home, scandir.into(), program), name))
+}
+
+/// Returns whether the command line that calls us stops all gateways, one after the other.
+fn all_are_meant() -> bool {
+    let caller = getppid().map(|pid| format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
+    let words = caller.and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
+    is_stop_of_all(&words)
+}
+
+fn is_stop_of_all(command_line: &[u8]) -> bool {
+    let words: Vec<&[u8]> = command_line.split(|&byte| byte == 0).collect();
+    words.windows(2).any(|pair| pair == [&b"gateway"[..], b"stop"]) && words.contains(&&b"--all"[..])
+}
+
+/// Returns the other gateways that have not been told to stop.
+fn running(manager: &ScandirManager, besides: &ProfileName) -> Vec<ProfileName> {
+    let mut names = manager.list().unwrap_or_default();
+    names.retain(|name| name != besides && manager.slot(name).status().is_ok_and(|status| status.want_up));
+    names
 }
 
 fn announce(manager: &ScandirManager, name: &ProfileName) {
@@ -77,5 +106,25 @@ fn as_owner(service: &Path, job: impl FnOnce()) {
     });
     if let Ok(child) = child {
         while matches!(waitpid(Some(child), WaitOptions::empty()), Err(Errno::INTR)) {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_stop_of_all;
+
+    #[test]
+    fn only_a_stop_of_all_means_all() {
+        for (line, expected) in [
+            ("python3 hermes gateway stop --all", true),
+            ("python3 hermes -p coder gateway stop --all", true),
+            ("python3 hermes gateway stop", false),
+            ("python3 hermes gateway restart --all", false),
+            ("bash -c stop --all gateway", false),
+            ("", false),
+        ] {
+            let line = line.replace(' ', "\0") + "\0";
+            assert_eq!(is_stop_of_all(line.as_bytes()), expected, "{line}");
+        }
     }
 }
