@@ -175,10 +175,12 @@ fn profiles_that_are_replaced_as_a_whole_are_new_ones() {
     container.sh("cd /opt/data && mv profiles profiles.old");
     container.says("profile kept is gone");
     container.says("profile lost is gone");
-    container
-        .sh("cd /opt/data && mkdir restored && cp -a profiles.old/kept restored/ && mv restored profiles");
-    container.says("profile kept is new");
-    is_down(&container, "kept");
+    container.sh(
+        "cd /opt/data && mkdir restored && cp -a profiles.old/kept restored/back && mv restored profiles",
+    );
+    container.says("profile back is new");
+    is_down(&container, "back");
+    no_slot(&container, "kept");
     no_slot(&container, "lost");
 }
 

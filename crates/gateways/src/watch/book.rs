@@ -93,14 +93,15 @@ impl Book {
         steps
     }
 
-    /// Puts the registration of one that was new `since` then off; returns false where that was done long enough.
-    pub(super) fn postpone(&mut self, now: u64, name: &OsStr, since: u64) -> bool {
-        let patient = now < since.saturating_add(LONGEST_MS);
-        if patient {
-            self.known.remove(name);
-            self.settling.insert(name.to_owned(), Settling { since, due: later(since, now) });
-        }
-        patient
+    /// Returns whether one that was new `since` then is so new that somebody else may be about to make its slot.
+    pub(super) const fn is_recent(now: u64, since: u64) -> bool {
+        now < since.saturating_add(LONGEST_MS)
+    }
+
+    /// Puts the registration of one that was new `since` then off.
+    pub(super) fn postpone(&mut self, now: u64, name: &OsStr, since: u64) {
+        self.known.remove(name);
+        self.settling.insert(name.to_owned(), Settling { since, due: later(since, now) });
     }
 
     /// Takes in that somebody has made the slot of this one; from then on it is theirs whether it has one.
@@ -241,10 +242,11 @@ mod tests {
         assert_eq!(book.unfinished(&there).len(), 2);
         book.hurry(10);
         assert_eq!(book.look(10, &there, &nothing), [Step::Register { name: "a".into(), since: 0 }]);
-        assert!(book.postpone(10, OsStr::new("a"), 0));
+        assert!(Book::is_recent(10, 0));
+        book.postpone(10, OsStr::new("a"), 0);
         assert_eq!(book.due(), Some(210));
         assert_eq!(book.look(210, &there, &nothing).len(), 1);
-        assert!(!book.postpone(2000, OsStr::new("a"), 0));
+        assert!(!Book::is_recent(2000, 0));
         assert_eq!((book.due(), book.unfinished(&there)), (None, BTreeSet::from([OsStr::new("b")])));
     }
 

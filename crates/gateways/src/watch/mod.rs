@@ -28,7 +28,7 @@ use std::time::Instant;
 use rustix::io::Errno;
 
 use crate::desired;
-use crate::manager::{Order, RegisterError, ScandirManager, ServiceManager, Unregistered};
+use crate::manager::{RegisterError, ScandirManager, ServiceManager, Unregistered};
 use crate::profile::{self, Candidate, ListError, ProfileName, SERVICE_PREFIX};
 use crate::reconcile::with_causes;
 use book::{Book, Step};
@@ -214,33 +214,27 @@ impl Watcher {
         WatchError::Watch { path: self.manager.home().profiles_dir(), source }
     }
 
-    fn register(&mut self, name: &OsStr, since: u64) {
-        let name = match profile::candidate(name, self.manager.home().profiles_dir().join(name)) {
+    fn register(&mut self, entry: &OsStr, since: u64) {
+        let name = match profile::candidate(entry, self.manager.home().profiles_dir().join(entry)) {
             Candidate::Profile(profile) => profile.name,
             Candidate::Misnamed { shown, reason } => return (self.tell)(Notice::Misnamed { shown, reason }),
         };
-        // The agent's own command is at it: it does not see our slot, and would fail over it.
-        if self.is_staged(&name) && self.book.postpone(self.now(), OsStr::new(name.as_str()), since) {
-            return;
-        }
-        match self.manager.register(&name, false, &Order::here("profile watcher")) {
-            Ok(done) => {
+        let yields = Book::is_recent(self.now(), since);
+        match self.manager.register_down(&name, yields) {
+            Ok(_) => {
                 let state = &self.manager.agent().gateway.state_file;
                 let recorded = desired::read(&self.manager.home().profile_dir(&name), state).ok().flatten();
                 let is_wished = recorded.is_some_and(|recorded| recorded.prior.starts());
                 (self.tell)(Notice::Registered { name, is_wished });
-                done.warnings.into_iter().for_each(|warning| (self.tell)(Notice::Failed(warning)));
+            }
+            // The agent's own command is at it. Should it never end, it is not waited for.
+            Err(RegisterError::AlreadyRegistered { .. }) if yields && !has_slot(&self.manager, entry) => {
+                self.book.postpone(self.now(), entry, since);
             }
             // Somebody else was first, or the profile is gone again, which will be heard.
             Err(RegisterError::AlreadyRegistered { .. } | RegisterError::NoProfile { .. }) => {}
             Err(error) => (self.tell)(Notice::Failed(with_causes(&error))),
         }
-    }
-
-    /// Returns whether the agent's own command is about to publish a slot for this profile.
-    fn is_staged(&self, name: &ProfileName) -> bool {
-        let staged = format!(".{SERVICE_PREFIX}{name}.tmp");
-        self.manager.scandir().join(staged).symlink_metadata().is_ok()
     }
 
     /// Takes the slot of a profile away that is gone, beside everything else: its gateway may take a while to stop.
