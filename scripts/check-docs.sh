@@ -87,6 +87,22 @@ check_exit_codes() {
         wrong "exit codes of README.md ($(xargs <<<"$documented")) and $source ($(xargs <<<"$real")) differ"
 }
 
+# Every test that docs/hermes.md names exists: `suite::module::test` in tests/, and what `unit` of a crate is called there.
+check_tests() {
+    local name suite module test
+    for name in $(grep -oE '`(container|cli|applets|hermes|supervisor)::[a-z0-9_:]+`' docs/hermes.md | tr -d '`' | sort -u); do
+        IFS=: read -r suite _ module _ test <<<"$name"
+        # A suite of one file has no modules.
+        [[ -n $test || -e tests/$suite/$module.rs ]] || { test=$module module=main; }
+        [[ -e tests/$suite/$module.rs ]] || {
+            wrong "docs/hermes.md names $name, and there is no tests/$suite/$module.rs"
+            continue
+        }
+        [[ -z $test ]] || grep -qE "fn $test\(" "tests/$suite/$module.rs" ||
+            wrong "docs/hermes.md names $name, which tests/$suite/$module.rs does not have"
+    done
+}
+
 # Every command that the binary's help lists is in the README.
 check_help() {
     [[ -x target/gatevisor ]] || return 0
@@ -108,6 +124,7 @@ check_crates
 check_table
 check_hosts
 check_links
+check_tests
 check_exit_codes
 check_help
 

@@ -247,8 +247,9 @@ fn all_goes_on_when_one_fails_and_its_exit_code_is_the_first_failures() {
     );
     home.until_state("bad", "failed");
 
-    let dir = home.profile_dir("bad");
-    fs::rename(&dir, home.beside("elsewhere")).unwrap();
+    // Without its marker it is no profile, and keeps its slot.
+    let marker = home.profile_dir("bad").join(home.marker());
+    fs::rename(&marker, home.beside("elsewhere")).unwrap();
     let ran = home.says("gateway restart --all");
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert_eq!(ran.out.lines().count(), 3, "{ran:?}");
@@ -257,7 +258,7 @@ fn all_goes_on_when_one_fails_and_its_exit_code_is_the_first_failures() {
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert_eq!(home.report("a")["state"], "down");
     assert_eq!(home.report("c")["state"], "down");
-    fs::rename(home.beside("elsewhere"), dir).unwrap();
+    fs::rename(home.beside("elsewhere"), marker).unwrap();
     home.says("gateway unregister --all").ok();
     assert_eq!(home.says("gateway register --all").ok().lines().count(), 4);
 }

@@ -29,4 +29,5 @@ mod states;
 mod status;
 mod up;
 mod usage;
+mod watching;
 mod wishes;

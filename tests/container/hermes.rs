@@ -3,7 +3,7 @@
 use crate::engine::{Container, ROOT, container, skipped};
 
 /// Hermes throttles itself after five starts; a test's gateways have more.
-const CALM: (&str, &str) = ("HERMES_GATEWAY_MAX_STARTS", "1000");
+pub const CALM: (&str, &str) = ("HERMES_GATEWAY_MAX_STARTS", "1000");
 
 /// What a gateway says that knows that it is stopped on purpose. Its state file may say otherwise: the command line, which
 /// records its wish there at the same moment, may put back what the gateway has just replaced (L-19).
@@ -14,7 +14,7 @@ fn home(profile: &str) -> String {
 }
 
 /// Starts a gateway as the command does, and waits until it handles signals.
-fn start(container: &Container, profile: &str) {
+pub fn start(container: &Container, profile: &str) {
     let log = home(profile) + "/logs/gateway.log";
     let runs = container
         .exec(&["grep", "-c", "Gateway housekeeping started", &log])
@@ -48,6 +48,8 @@ fn a_profile_s_life_from_create_to_delete() {
         return;
     }
     let container = container().env(CALM.0, CALM.1).started();
+    // The slot shall be the one that Hermes writes, however slow it is.
+    container.exec(&["/command/s6-svc", "-wD", "-d", "/run/service/profile-watcher"]).ok();
     let made = container.hermes("profile create coder");
     made.ok();
     assert!(!format!("{}{}", made.out, made.err).contains("s6 gateway"), "{made:#?}");
@@ -205,18 +207,60 @@ fn without_supervision_gateway_run_stays_in_the_foreground() {
 }
 
 #[test]
-fn a_renamed_profile_has_a_slot_once_it_is_asked_for_or_after_a_restart() {
+fn stop_of_all_tells_all_gateways_before_it_waits_for_any() {
+    if skipped() {
+        return;
+    }
+    let container = container().started();
+    // Each ends when all have been told, and says so; one that is told alone gives up, later than the command does on it.
+    let gateway = "#!/bin/bash
+fifo=/tmp/fifo-$1; mkfifo $fifo
+told() { touch /tmp/told-$1; for i in $(seq 120); do [ $(ls /tmp/told-* | wc -l) = 6 ] && echo together >> /tmp/ends && exit 0; read -rt 0.1 <> $fifo; done; echo alone >> /tmp/ends; exit 0; }
+trap \"told $1\" TERM
+: > /tmp/up-$1; while :; do read -rt 1 <> $fifo; done";
+    let script = "cd /run/service; for i in 1 2 3 4 5 6; do mkdir .g; echo \"$1\" > .g/run; chmod 755 .g/run; mv .g gateway-g$i; done; \
+                  /command/s6-svscanctl -a /run/service; timeout 45 bash -c 'until [ $(ls /tmp/up-* | wc -l) = 6 ]; do read -rt 0.1 <> <(:); done'";
+    container.exec(&["bash", "-c", script, "-", gateway]).ok();
+    let stopped = container.hermes("gateway stop --all");
+    assert!(stopped.ok().contains("Stopped 7 profile gateway(s) under s6"), "{stopped:#?}");
+    for number in 1..=6 {
+        container.waits("-D", &format!("gateway-g{number}"));
+    }
+    assert_eq!(container.sh("sort /tmp/ends | uniq -c | tr -s ' '"), " 6 together");
+}
+
+#[test]
+fn root_that_stops_a_gateway_with_the_tool_of_s6_means_it_too_root() {
     if skipped() {
         return;
     }
     let container = container().env(CALM.0, CALM.1).started();
-    container.hermes("profile create old").ok();
-    container.hermes("profile rename old new").ok();
-    container.exec(&["gatevisor", "-p", "new", "gateway", "start"]).ok();
-    container.waits("-u", "gateway-new");
-    container.restart();
-    container.sh("! test -e /run/service/gateway-old");
-    container.waits("-u", "gateway-new");
+    start(&container, "default");
+    container.exec_as(ROOT, &["/command/s6-svc", "-d", "/run/service/gateway-default"]).ok();
+    container.file_says(&(home("default") + "/logs/gateway.log"), PLANNED);
+    assert_eq!(container.sh("find /opt/data ! -user hermes"), "");
+}
+
+#[test]
+fn start_of_all_leaves_every_gateway_running() {
+    if skipped() {
+        return;
+    }
+    let container = container().env(CALM.0, CALM.1).started();
+    container.hermes("profile create one").ok();
+    start(&container, "one");
+    start(&container, "default");
+    // Hermes kills all gateways for this, and starts none (L-11). Being supervised they are there again.
+    let answer = container.hermes("gateway start --all");
+    assert!(answer.ok().contains("Docker container"), "{answer:#?}");
+    running(&container, "one", 2);
+    running(&container, "default", 2);
+    for command in ["status", "gateway list", "profile list"] {
+        container.hermes(command).ok();
+    }
+    let doctor = container.exec(&["hermes", "doctor"]);
+    let said = format!("{}{}", doctor.out, doctor.err);
+    assert!(said.contains("2/2 supervised up"), "{said}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod environment;
 mod hermes;
 mod image;
 mod ownership;
+mod profiles;
 mod registration;
 mod services;
 mod starting;

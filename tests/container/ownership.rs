@@ -1,6 +1,6 @@
 //! Whose the files of the home are after a boot, and what the first boot puts there.
 
-use crate::engine::{container, skipped};
+use crate::engine::{ROOT, container, skipped};
 
 #[test]
 fn what_root_left_behind_is_the_agent_s_again_and_nothing_else_changes_hands_root() {
@@ -40,6 +40,39 @@ fn a_symbolic_link_is_never_followed_root() {
     );
     let said = container.said();
     assert!(said.contains("refusing") && said.contains("pairing"), "{said}");
+}
+
+#[test]
+fn a_large_tree_is_repaired_with_a_word_now_and_then_and_only_where_it_is_wrong_root() {
+    if skipped() {
+        return;
+    }
+    let container = container().started();
+    // Hermes has the first half, and root the second.
+    let script = "import os
+os.makedirs('/opt/data/profiles/big'); os.chdir('/opt/data/profiles/big')
+open('/srv/outside', 'w').close()
+for d in range(20):
+    os.mkdir(f'{d}')
+    for i in range(1000):
+        name = f'{d}/{i}'
+        open(name, 'w').close()
+        if d < 10: os.chown(name, 10000, 4242)
+    os.symlink('/srv/outside', f'{d}/link')";
+    container.exec_as(ROOT, &["/opt/hermes/.venv/bin/python", "-c", script]).ok();
+    container.restart();
+    let count = "cd /opt/data/profiles/big; find . -type f -user hermes | wc -l; find . -type f -group 4242 | wc -l; \
+                 find . -type l -user root | wc -l; find . ! -type l -user root | wc -l; stat -c %U /srv/outside";
+    assert_eq!(container.sh(count), "20000\n10000\n20\n0\nroot");
+    let said = container.said();
+    assert!(
+        said.contains("owners: looked at 10000 entries") && said.contains("looked at 20000 entries"),
+        "{said}"
+    );
+    // Half of the files, twenty directories and the one that they are in.
+    assert!(said.contains("gave 10021 of "), "{said}");
+    container.restart();
+    assert_eq!(container.said().matches("init: gave ").count(), said.matches("init: gave ").count());
 }
 
 #[test]

@@ -28,18 +28,34 @@ fn gateways_are_told_before_the_command_and_each_once() {
     if skipped() {
         return;
     }
-    let command = "trap 'echo the command was told; exit 12' TERM; echo ready to be told; while :; do sleep infinity & wait; done";
+    // What they write into one file is in the order in which they were told.
+    let command = "trap 'echo command >> /opt/data/told; exit 12' TERM; echo ready to be told; while :; do sleep infinity & wait; done";
     let container = container().started_as(&["bash", "-c", command]);
     container.says("ready to be told");
-    let body = "trap 'echo gateway told >&2' TERM; echo gateway up >&2; while :; do sleep infinity & wait; [ -e /tmp/told ] && exit 0; : > /tmp/told; exec sleep 1; done";
-    service(&container, "gateway-slow", body);
+    let gateway = "trap 'echo gateway >> /opt/data/told' TERM; echo gateway up >&2; while :; do sleep infinity & wait; [ -e /tmp/told ] && { echo gateway ends >> /opt/data/told; exit 0; }; : > /tmp/told; exec 3<>/tmp/never; mkfifo /tmp/fifo; read -rt 1 <>/tmp/fifo; echo gateway ends >> /opt/data/told; exit 0; done";
+    service(&container, "gateway-slow", gateway);
+    let other = "trap 'echo other >> /opt/data/told; exit 0' TERM; echo other up >&2; while :; do sleep infinity & wait; done";
+    service(&container, "other", other);
     container.says("gateway up");
+    container.says("other up");
     assert_eq!(container.stop(), 12, "{}", container.said());
+    docker(["start", container.name()]).ok();
+    let told = container.sh("cat /opt/data/told");
+    assert_eq!(told, "gateway\ngateway ends\ncommand\nother", "{}", container.said());
+}
+
+#[test]
+fn what_is_killed_at_the_end_of_the_grace_is_named() {
+    if skipped() {
+        return;
+    }
+    let command = "trap '' TERM; echo deaf; while :; do read -rt 1 <>/tmp/fifo; done";
+    let script = format!("mkfifo /tmp/fifo; {command}");
+    let container = container().env("GATEVISOR_GRACE", "1").started_as(&["bash", "-c", &script]);
+    container.says("deaf");
+    assert_eq!(container.stop(), 137, "{}", container.said());
     let said = container.said();
-    let at = |words: &str| said.find(words).unwrap_or_else(|| panic!("{words:?}: {said}"));
-    // Both go to standard error in one stream only within one writer; the order of the two is what Docker received.
-    assert_eq!(said.matches("gateway told").count(), 1, "{said}");
-    at("the command was told");
+    assert_eq!(said.matches("killing what did not stop in time: the command").count(), 1, "{said}");
 }
 
 #[test]

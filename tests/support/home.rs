@@ -266,6 +266,11 @@ impl Home {
         ServiceDir::new(self.scandir().join(format!("gateway-{profile}")))
     }
 
+    /// Returns the name of the file that makes a directory a profile.
+    pub fn marker(&self) -> &str {
+        self.marker
+    }
+
     pub fn profile_dir(&self, profile: &str) -> PathBuf {
         if profile == "default" { self.path.clone() } else { self.path.join("profiles").join(profile) }
     }

@@ -17,8 +17,8 @@ use rustix::io::Errno;
 
 /// Directories in each other that are entered at the most: each holds a descriptor.
 const DEEPEST: usize = 400;
-/// Entries between two reports of progress.
-const REPORT_EVERY: u64 = 100_000;
+/// Entries between two reports of progress at first, and when there are many.
+const REPORT_EVERY: (u64, u64) = (10_000, 100_000);
 /// Complaints that are kept; with more, something is wrong with the whole tree.
 const COMPLAINTS: usize = 20;
 
@@ -141,7 +141,7 @@ impl<'a> Repair<'a> {
     /// Looks at an entry in a tree, and returns whether it is a directory to go into.
     fn child(&mut self, parent: BorrowedFd<'_>, name: &CStr, tree: &str) -> bool {
         self.looked_at = self.looked_at.saturating_add(1);
-        if self.looked_at.is_multiple_of(REPORT_EVERY) {
+        if is_reported(self.looked_at) {
             let line = format!(
                 "owners: looked at {} entries of `{}`, changed {} so far",
                 self.looked_at,
@@ -238,6 +238,11 @@ impl<'a> Repair<'a> {
             self.complaints.push(what);
         }
     }
+}
+
+fn is_reported(entries: u64) -> bool {
+    let (first, later) = REPORT_EVERY;
+    entries.is_multiple_of(if entries < later { first } else { later })
 }
 
 fn kind(stat: &Stat) -> FileType {
@@ -357,6 +362,13 @@ mod tests {
             assert!(!repair.home_is_foreign());
         });
         assert_eq!((owner(dir.path()), owner(&dir.path().join("foreign")), outcome.changed), (10_000, 0, 1));
+    }
+
+    #[test]
+    fn progress_is_reported_often_at_first_and_seldom_later() {
+        let told: Vec<u64> = (1..=400_000).filter(|&entries| super::is_reported(entries)).collect();
+        assert_eq!(told[..3], [10_000, 20_000, 30_000]);
+        assert_eq!(told[8..], [90_000, 100_000, 200_000, 300_000, 400_000]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::args::Common;
 use crate::exit::{Exit, Failure};
 
 /// The variable that names the scandir, as upstream's reconciler reads it.
-const SCANDIR_VARIABLE: &str = "S6_PROFILE_GATEWAY_SCANDIR";
+pub const SCANDIR_VARIABLE: &str = "S6_PROFILE_GATEWAY_SCANDIR";
 
 /// Where the supervisor of a container has its scandir, and what tells that there is one.
 pub const CONTAINER_SCANDIR: &str = "/run/service";

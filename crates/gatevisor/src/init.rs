@@ -25,9 +25,10 @@ use gatevisor_sys::{file, process};
 use jiff::Zoned;
 use rustix::fs::MemfdFlags;
 
+use crate::context::SCANDIR_VARIABLE;
 use crate::enter::{self, guard};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::{out, supervise, takeover};
+use crate::{out, supervise, takeover, watch};
 
 /// The name that the agent's command line looks for in the first process.
 ///
@@ -43,8 +44,6 @@ const GRACE_VARIABLE: &str = "GATEVISOR_GRACE";
 const GRACE_MS: u64 = 8000;
 /// What s6-overlay does when a hook fails; `2` is to stop.
 const FAILING_VARIABLE: &str = "S6_BEHAVIOUR_IF_STAGE2_FAILS";
-/// Where the scandir is, for clients that cannot know.
-pub const SCANDIR_VARIABLE: &str = "S6_PROFILE_GATEWAY_SCANDIR";
 /// Where run-time files are.
 const RUN: &str = "/run";
 
@@ -354,11 +353,15 @@ impl<'a> Boot<'a> {
     /// Makes the slots of the gateways and of the other services, as the agent's user.
     fn slots(&mut self, places: &Places) -> Result<(), Stop> {
         let argv: Vec<String> = self.words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-        let elsewhere = role(&self.agent, &argv) != Role::NoGateways && self.is_taken();
+        let has_gateways = role(&self.agent, &argv) != Role::NoGateways;
+        let elsewhere = has_gateways && self.is_taken();
         let (agent, variables, program) = (&self.agent, &self.variables, &self.program);
         let mut others = agent.container.services.clone();
+        if has_gateways {
+            // Whoever waits for the home watches it when he has it.
+            others.push(own(if elsewhere { takeover::NAME } else { watch::NAME }));
+        }
         if elsewhere {
-            others.push(waiting());
             out::line(format_args!(
                 "init: another container runs the gateways of `{}`; this one leaves them alone, and takes over when \
                  that one is gone",
@@ -530,11 +533,11 @@ fn as_agent(user: Option<&User>, job: impl FnOnce() -> i32) -> i32 {
     job()
 }
 
-/// Returns the service that waits for the home.
-fn waiting() -> StaticService {
+/// Returns a service that is a verb of this program.
+fn own(verb: &str) -> StaticService {
     StaticService {
-        name: takeover::NAME.to_owned(),
-        command: vec!["gatevisor".to_owned(), takeover::NAME.to_owned()],
+        name: verb.to_owned(),
+        command: vec!["gatevisor".to_owned(), verb.to_owned()],
         switch: None,
         directory: None,
         environment: std::collections::BTreeMap::new(),

@@ -17,6 +17,7 @@ mod greet;
 mod init;
 mod logs;
 mod out;
+mod planned_stop;
 mod profile;
 mod reconcile;
 mod status;
@@ -24,6 +25,7 @@ mod supervise;
 mod takeover;
 mod up;
 mod wait;
+mod watch;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -53,12 +55,8 @@ fn main() -> ExitCode {
         Some("init") => return ended(init::run(arguments.get(2..).unwrap_or_default())),
         Some("enter") => return ended(enter::run(arguments.get(2..).unwrap_or_default())),
         Some("idle") => return idle(),
-        Some(takeover::NAME) => {
-            return match takeover::run() {
-                Ok(_held) => idle(),
-                Err(failure) => ended(Err(failure)),
-            };
-        }
+        Some(takeover::NAME) => return ended(Err(takeover::run())),
+        Some(watch::NAME) => return ended(Err(watch::run())),
         Some("logd") => return gatevisor_logd::daemon::main(),
         _ => {}
     }

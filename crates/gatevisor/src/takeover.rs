@@ -1,50 +1,63 @@
-//! `gatevisor takeover`: waits until the container that runs the gateways of this home is gone, then has them started here.
+//! `gatevisor takeover`: waits until the container that runs the gateways of this home is gone, then has them started here
+//! and watches the profiles in its place.
 //!
 //! A service like any other, of the agent's user: it is in the scandir of each container that found the home taken.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use gatevisor_boot::environment::{self, Variable};
 use gatevisor_boot::volume;
 use gatevisor_client::ServiceDir;
-use gatevisor_gateways::profile::Home;
+use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_gateways::reconcile::{Settings, Verdict, take_over};
+use gatevisor_gateways::watch::Watcher;
 use gatevisor_wire::control::Control;
 use jiff::Zoned;
 
 use crate::exit::{Exit, Failure};
-use crate::{enter, out};
+use crate::{out, watch};
 
 /// What this is called in the scandir, and as a verb.
 pub const NAME: &str = "takeover";
 
-/// Waits for the home, starts what is wished, and returns what holds the home from then on.
-pub fn run() -> Result<std::os::fd::OwnedFd, Failure> {
-    let agent = enter::agent()?;
+/// Waits for the home, starts what is wished, and watches the profiles; returns only why it cannot any longer.
+pub fn run() -> Failure {
     let variables: Vec<Variable> = std::env::vars_os().collect();
-    let home = enter::home(&agent, &variables)?;
-    let scandir = environment::get(&variables, crate::init::SCANDIR_VARIABLE).filter(|path| !path.is_empty());
-    let scandir = scandir.map_or_else(|| PathBuf::from(crate::context::CONTAINER_SCANDIR), PathBuf::from);
-    let lock = volume::take(&home).map_err(|errno| {
+    perform(&variables).unwrap_or_else(|failure| failure)
+}
+
+fn perform(variables: &[Variable]) -> Result<Failure, Failure> {
+    let manager = Arc::new(watch::manager(variables)?);
+    let home = manager.home().root();
+    // The slots here are those of the profiles that were there when this container began to wait.
+    let mut watcher =
+        Watcher::new(Arc::clone(&manager), watch::tell).map_err(|error| watch::failure(&error))?;
+    let _held = volume::take(home).map_err(|errno| {
         Failure::new(Exit::System, format!("cannot wait for the home `{}`: {errno}", home.display()))
     })?;
     out::say(format_args!(
         "taking over the gateways of `{}`: the container that ran them is gone",
         home.display()
     ));
-    let home = Home::new(&home).map_err(|error| Failure::of(error.exit_code(), &error))?;
+    watcher.catch_up().map_err(|error| watch::failure(&error))?;
+    start(&manager, variables)?;
+    Ok(watch::failure(&watcher.run()))
+}
+
+/// Starts what is wished, after the rest of its last life was cleaned up.
+fn start(manager: &ScandirManager, variables: &[Variable]) -> Result<(), Failure> {
     let program = std::env::current_exe().map_err(|error| {
         Failure::new(Exit::System, format!("cannot find this program's own file: {error}"))
     })?;
     let settings = Settings {
-        agent: &agent,
-        home: &home,
-        scandir: &scandir,
+        agent: manager.agent(),
+        home: manager.home(),
+        scandir: manager.scandir(),
         interpreter: &program,
         container_argv: &[],
         elsewhere: false,
-        variable: &|name| environment::get(&variables, name).map(OsStr::to_owned),
+        variable: &|name| environment::get(variables, name).map(OsStr::to_owned),
         now: Zoned::now(),
     };
     let report = take_over(&settings).map_err(|error| Failure::of(error.exit_code(), &error))?;
@@ -53,10 +66,10 @@ pub fn run() -> Result<std::os::fd::OwnedFd, Failure> {
     }
     let wanted = report.actions.iter().filter(|action| action.action == Verdict::Started);
     for name in wanted.filter_map(|action| action.name.as_ref()) {
-        let slot = ServiceDir::new(scandir.join(name.service_entry()));
+        let slot = ServiceDir::new(manager.scandir().join(name.service_entry()));
         if let Err(error) = slot.send(&[Control::Up]) {
             out::warn(&Failure::of(Exit::System as u8, &error).message);
         }
     }
-    Ok(lock)
+    Ok(())
 }

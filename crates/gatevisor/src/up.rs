@@ -12,9 +12,9 @@ use crate::args;
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::reconcile::Claim;
-use crate::{greet, out, reconcile};
+use crate::{greet, out, reconcile, watch};
 
-/// Makes the slots, forks the one who greets, and becomes the supervisor.
+/// Makes the slots, forks the one who greets and the one who watches the profiles, and becomes the supervisor.
 pub fn run(context: &Context, options: &args::Up) -> Outcome {
     let manager = &context.manager;
     let home = manager.home().root();
@@ -51,6 +51,8 @@ pub fn run(context: &Context, options: &args::Up) -> Outcome {
         process::fork_child(|| greet::run(context, &wanted, &others))
             .map_err(|errno| Failure::new(Exit::System, format!("cannot fork: {errno}")))?;
     }
+    process::fork_child(|| watch::beside(context))
+        .map_err(|errno| Failure::new(Exit::System, format!("cannot fork: {errno}")))?;
     Err(become_supervisor(context, options))
 }
 

@@ -20,6 +20,7 @@ pub mod profile;
 pub mod reconcile;
 pub mod slots;
 pub mod tree;
+pub mod watch;
 
 pub use agent::AgentDefinition;
 pub use files::ReadError;

@@ -95,6 +95,7 @@ pub fn create_profile(
     start: bool,
     order: &Order,
 ) -> Result<NewProfile, CreateError> {
+    let had_slot = manager.observe(name).is_some();
     let created = profile::create(home, agent, name)?;
     let mut warnings: Vec<String> = created.warning.clone().into_iter().collect();
     let gateway = match manager.register(name, start, order) {
@@ -103,12 +104,20 @@ pub fn create_profile(
             Ok(NewGateway::Registered(done.outcome))
         }
         Err(RegisterError::NoSupervisor { .. }) if !start => Ok(NewGateway::NextTime),
-        Err(RegisterError::AlreadyRegistered { .. }) if !start => Ok(NewGateway::HadSlot),
+        Err(RegisterError::AlreadyRegistered { .. }) if !start && had_slot => Ok(NewGateway::HadSlot),
+        // Whoever watches the profiles was quicker.
+        Err(RegisterError::AlreadyRegistered { .. }) if !start => {
+            Ok(NewGateway::Registered(Registered::Down))
+        }
         Err(RegisterError::NoSupervisor { .. } | RegisterError::AlreadyRegistered { .. }) => {
             match manager.start(name, order) {
                 Ok(done) => {
                     warnings.extend(done.warnings);
-                    Ok(NewGateway::Started(done.outcome))
+                    Ok(if had_slot {
+                        NewGateway::Started(done.outcome)
+                    } else {
+                        NewGateway::Registered(done.outcome.into())
+                    })
                 }
                 Err(ControlError::NoSupervisor { .. }) => Ok(NewGateway::NextTimeRunning),
                 Err(error) => Err(error.into()),
@@ -131,13 +140,18 @@ pub fn remove_profile(
         return Err(DeleteError::Root.into());
     }
     let there = home.profile_dir(name).symlink_metadata().is_ok();
-    let done = manager
-        .unregister(name)
-        .map_err(|source| RemoveProfileError::Gateway { name: name.clone(), source })?;
+    let unregister = || {
+        let failed = |source| RemoveProfileError::Gateway { name: name.clone(), source };
+        manager.unregister(name).map_err(failed)
+    };
+    let done = unregister()?;
     match profile::delete(home, name) {
         // A slot without a profile was all there was.
         Err(DeleteError::Missing { .. }) if !there && done.outcome == Unregistered::Gone => {}
         other => other?,
     }
-    Ok(done.warnings)
+    // Whoever watches the profiles may have seen one without a slot just before it was gone.
+    let mut warnings = done.warnings;
+    warnings.extend(unregister()?.warnings);
+    Ok(warnings)
 }

@@ -97,7 +97,9 @@ impl Supervisor {
             Effect::CloseReadiness => service.readiness = None,
             Effect::RecordDeath(death) => {
                 let keep = settings::max_death_tally(&service.dir, &service.name());
-                if let Err(errno) = record_death(&service.supervise, death, keep) {
+                if let Err(errno) = record_death(&service.supervise, death, keep)
+                    && !is_removed(errno)
+                {
                     say!("warning: {}: cannot record its death: {errno}", service.name());
                 }
             }
@@ -105,7 +107,9 @@ impl Supervisor {
                 let mode = Mode::from_raw_mode(0o644);
                 let result =
                     file::replace(&service.supervise, "status", "status.new", &status.encode(), mode);
-                if let Err(errno) = result {
+                if let Err(errno) = result
+                    && !is_removed(errno)
+                {
                     say!("warning: {}: cannot write its status: {errno}", service.name());
                 }
             }
@@ -113,7 +117,9 @@ impl Supervisor {
                 let mode = Mode::from_raw_mode(0o644);
                 let result =
                     file::replace(&service.supervise, "policy", "policy.new", &policy.encode(), mode);
-                if let Err(errno) = result {
+                if let Err(errno) = result
+                    && !is_removed(errno)
+                {
                     say!("warning: {}: cannot write its policy: {errno}", service.name());
                 }
             }
@@ -449,6 +455,12 @@ fn said(errno: Errno) -> String {
     let text = errno.to_string();
     let words = text.rsplit_once(" (os error").map_or(text.as_str(), |(words, _)| words);
     format!("{words} (errno {})", errno.raw_os_error())
+}
+
+/// Returns whether nothing could be made in a directory because that was removed while it was open: whoever deletes a
+/// service with its directory reads nothing of it any more.
+fn is_removed(errno: Errno) -> bool {
+    errno == Errno::NOENT
 }
 
 fn record_death(supervise: impl AsFd, death: Death, keep: usize) -> Result<(), Errno> {

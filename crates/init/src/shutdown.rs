@@ -116,13 +116,10 @@ impl Supervisor {
         match self.stage {
             Stage::Running | Stage::Over | Stage::First | Stage::Command => return,
             Stage::Services | Stage::Loggers => {
-                let names: Vec<String> = self
-                    .services
-                    .ids()
-                    .iter()
-                    .filter_map(|&id| self.services.get(id))
-                    .map(Service::name)
-                    .collect();
+                let command = self.has_command().then(|| "the command".to_owned());
+                let ids = self.services.ids();
+                let services = ids.iter().filter_map(|&id| self.services.get(id)).map(Service::name);
+                let names: Vec<String> = command.into_iter().chain(services).collect();
                 if !names.is_empty() {
                     say!("killing what did not stop in time: {}", names.join(", "));
                 }

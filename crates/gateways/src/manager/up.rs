@@ -201,12 +201,42 @@ impl ScandirManager {
         Some(format!("exit {code}: {}", meaning(&self.agent, &observed, code)?))
     }
 
+    /// Gives a profile's gateway a slot that is down, and with `yields` gives way to the agent's own command where that is
+    /// just making one: it has seen none, and would fail over ours.
+    ///
+    /// # Errors
+    /// Giving way is [`RegisterError::AlreadyRegistered`], too; the slot is there in a moment.
+    pub fn register_down(&self, name: &ProfileName, yields: bool) -> Result<Registered, RegisterError> {
+        if self.check_profile(name).is_err() {
+            return Err(RegisterError::NoProfile { name: name.clone(), path: self.home.profiles_dir() });
+        }
+        self.publish_slot(name, false, &Order::here("register"), yields)
+    }
+
     /// Publishes a slot and waits until a supervisor holds it, and with `up` for what the order says.
     pub(super) fn publish(
         &self,
         name: &ProfileName,
         up: bool,
         order: &Order,
+    ) -> Result<Registered, RegisterError> {
+        self.publish_slot(name, up, order, false)
+    }
+
+    /// Returns whether the agent's own command is about to publish a slot for this profile.
+    ///
+    /// **Source:** SM-2, PERM-7.
+    fn is_staged(&self, name: &ProfileName) -> bool {
+        let staged = format!(".{}.tmp", name.service_entry());
+        self.scandir.join(staged).symlink_metadata().is_ok()
+    }
+
+    fn publish_slot(
+        &self,
+        name: &ProfileName,
+        up: bool,
+        order: &Order,
+        yields: bool,
     ) -> Result<Registered, RegisterError> {
         let scandir = || self.scandir.clone();
         let no_supervisor = || RegisterError::NoSupervisor { name: name.clone(), scandir: scandir() };
@@ -215,13 +245,21 @@ impl ScandirManager {
         }
         let files = slots::render(&self.agent, name, &self.interpreter, up)
             .map_err(|source| RegisterError::Render { name: name.clone(), source })?;
+        let taken = || RegisterError::AlreadyRegistered { name: name.clone(), scandir: scandir() };
+        if yields && self.is_staged(name) {
+            return Err(taken());
+        }
         let published = match slots::publish(&self.scandir, &name.service_entry(), &files) {
             Ok(published) => published,
-            Err(PublishError::Exists { .. }) => {
-                return Err(RegisterError::AlreadyRegistered { name: name.clone(), scandir: scandir() });
-            }
+            Err(PublishError::Exists { .. }) => return Err(taken()),
             Err(source) => return Err(RegisterError::Publish { name: name.clone(), source }),
         };
+        // It looks for a slot, then makes its own under that name, and needs a while for the files in it. So it is seen here,
+        // unless this happened in the few microseconds between its look and its first step.
+        if yields && self.is_staged(name) {
+            withdraw::undo(self, name);
+            return Err(taken());
+        }
         let mut follower = Follower::with(ServiceDir::new(published.path), published.listener);
         follower.expect_scan(self.scan(), &name.service_entry());
         if let Err(source) = self.scan().send(&[ScanCommand::Rescan]) {
@@ -287,6 +325,16 @@ impl From<&Registered> for Started {
             Registered::Down | Registered::Starting => Self::Told,
             Registered::Up(pid) => Self::Up(pid),
             Registered::Ready(pid) => Self::Ready(pid),
+        }
+    }
+}
+
+impl From<Started> for Registered {
+    fn from(started: Started) -> Self {
+        match started {
+            Started::Told => Self::Starting,
+            Started::Up(pid) | Started::WasUp(pid) => Self::Up(pid),
+            Started::Ready(pid) => Self::Ready(pid),
         }
     }
 }

@@ -12,3 +12,4 @@ pub use store::{
     Candidate, CreateError, Created, DeleteError, ListError, Profile, ShowError, create, delete, list, scan,
     show,
 };
+pub(crate) use store::{candidate, directories};

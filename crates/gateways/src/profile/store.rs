@@ -4,7 +4,8 @@
 //!
 //! **Source:** REC-4 to REC-6, HOOK-4, issue *Profiles and slots*.
 
-use std::ffi::OsStr;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -324,29 +325,40 @@ pub fn delete(home: &Home, name: &ProfileName) -> Result<(), DeleteError> {
 /// among them. A home without profiles has none.
 pub fn scan(home: &Home, agent: &AgentDefinition) -> Result<Vec<Candidate>, ListError> {
     let path = home.profiles_dir();
+    let complete = directories(home, agent)?.into_iter().filter(|(_, has_marker)| *has_marker);
+    Ok(complete.map(|(name, _)| candidate(&name, path.join(&name))).collect())
+}
+
+/// Returns the directories among the profiles whose names do not begin with a dot, and of each whether it has the marker.
+pub(crate) fn directories(
+    home: &Home,
+    agent: &AgentDefinition,
+) -> Result<BTreeMap<OsString, bool>, ListError> {
+    let path = home.profiles_dir();
     let entries = match std::fs::read_dir(&path) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
         Err(source) => return Err(ListError { path, source }),
     };
-    let mut found = Vec::new();
+    let mut found = BTreeMap::new();
     for entry in entries {
         let name = entry.map_err(|source| ListError { path: path.clone(), source })?.file_name();
         let directory = path.join(&name);
-        if !name.as_encoded_bytes().starts_with(b".") && has_marker(&directory, agent) {
-            found.push(candidate(&name, directory));
+        if !name.as_encoded_bytes().starts_with(b".") && directory.is_dir() {
+            let has_marker = has_marker(&directory, agent);
+            found.insert(name, has_marker);
         }
     }
-    found.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(found.into_iter().map(|(_, candidate)| candidate).collect())
+    Ok(found)
 }
 
 fn has_marker(directory: &Path, agent: &AgentDefinition) -> bool {
     directory.is_dir() && directory.join(&agent.profile.marker).exists()
 }
 
-fn candidate(name: &OsStr, path: PathBuf) -> (Vec<u8>, Candidate) {
-    let candidate = match ProfileName::from_os(name) {
+/// Returns what the directory of this name, which has the marker, is.
+pub(crate) fn candidate(name: &OsStr, path: PathBuf) -> Candidate {
+    match ProfileName::from_os(name) {
         // Shown as a path, so that nobody takes it for the root profile.
         Ok(name) if name.is_root() => Candidate::Misnamed {
             shown: format!("{PROFILES}/{name}/"),
@@ -356,8 +368,7 @@ fn candidate(name: &OsStr, path: PathBuf) -> (Vec<u8>, Candidate) {
         Err(error) => {
             Candidate::Misnamed { shown: shown(&name.to_string_lossy()), reason: error.to_string() }
         }
-    };
-    (name.as_encoded_bytes().to_vec(), candidate)
+    }
 }
 
 /// Returns the profiles that exist, the root profile first.

@@ -148,7 +148,7 @@ fn names_live_process(path: &Path) -> bool {
 }
 
 /// Returns an error with all its causes, on one line.
-fn with_causes(error: &dyn Error) -> String {
+pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

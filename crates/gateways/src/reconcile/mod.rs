@@ -24,6 +24,7 @@ use crate::agent::AgentDefinition;
 use crate::exit;
 use crate::profile::{Home, ProfileName};
 
+pub(crate) use execute::with_causes;
 pub use gather::gather;
 pub use plan::{Facts, Plan, PriorFact, ProfileFact, Steps, plan};
 pub use role::{Role, role};

@@ -1,0 +1,130 @@
+//! `s6-svc -d` of a gateway, which is how the agent's own command line stops one before it records the wish.
+//!
+//! *Lives here:* what a stop of a gateway means beyond the command to its supervisor.
+//! *Does not live here:* the applet; `gatevisor gateway stop`, which records the wish itself.
+//!
+//! The gateway is told in its own home that this is on purpose. The command line does so in the home of the profile that
+//! it was called for; with `--all` that is one home for all gateways, and no gateway hears of it.
+//!
+//! And it has ended when this returns, unless it takes its time: at its end it writes the very file that the wish is
+//! recorded in, and whoever reads it first takes back what the other wrote meanwhile.
+//!
+//! With `--all` the command line asks for one gateway after the other. All of them are told with the first, so that the
+//! whole takes as long as the slowest of them and not as long as all together.
+//!
+//! **Source:** L-3, L-19.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use gatevisor_gateways::{AgentDefinition, Home, ProfileName, ScandirManager, ServiceManager};
+use gatevisor_sys::{process, user};
+use gatevisor_wire::control::Control;
+use rustix::io::Errno;
+use rustix::process::{WaitOptions, geteuid, getppid, waitpid};
+
+use crate::context::{CONTAINER_SCANDIR, SCANDIR_VARIABLE};
+use crate::exit::Exit;
+use crate::out;
+
+/// Milliseconds that a gateway has to end before whoever stopped it goes on. They give up after five seconds.
+const ENDS_WITHIN_MS: &str = "3000";
+
+/// Brings a gateway of this container down; `None` where the service directory is none of one.
+///
+/// `run` is the applet, given its arguments. Returns its exit code.
+pub fn run(service: &OsStr, run: impl Fn(&[OsString]) -> u8) -> Option<u8> {
+    let (manager, name) = gateway_of(Path::new(service))?;
+    let others = if all_are_meant() { running(&manager, &name) } else { Vec::new() };
+    let announce = || others.iter().chain([&name]).for_each(|name| announce(&manager, name));
+    if geteuid().is_root() {
+        as_owner(Path::new(service), announce);
+    } else {
+        announce();
+    }
+    for other in &others {
+        // Whether that worked shows when its own turn comes.
+        let _ = manager.slot(other).send(&[Control::Down]);
+    }
+    let words = ["-wD", "-T", ENDS_WITHIN_MS, "-d"].map(OsString::from);
+    let code = run(&[&words[..], &[service.to_owned()]].concat());
+    // The command was sent, which is all that was asked for.
+    Some(if code == Exit::TimedOut as u8 { Exit::Done as u8 } else { code })
+}
+
+/// Returns whose gateway a service directory in a container is, and the manager of it.
+fn gateway_of(service: &Path) -> Option<(ScandirManager, ProfileName)> {
+    let name = ProfileName::of_service(service.file_name()?.as_bytes())?;
+    let scandir = std::env::var_os(SCANDIR_VARIABLE).unwrap_or_else(|| CONTAINER_SCANDIR.into());
+    if service.parent()? != Path::new(&scandir) {
+        return None;
+    }
+    let agent = AgentDefinition::load(None).ok()?;
+    let home = Home::new(Path::new(&std::env::var_os(agent.home_variable())?)).ok()?;
+    let program = std::env::current_exe().ok()?;
+    Some((ScandirManager::new(agent, home, scandir.into(), program), name))
+}
+
+/// Returns whether the command line that calls us stops all gateways, one after the other.
+fn all_are_meant() -> bool {
+    let caller = getppid().map(|pid| format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
+    let words = caller.and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
+    is_stop_of_all(&words)
+}
+
+fn is_stop_of_all(command_line: &[u8]) -> bool {
+    let words: Vec<&[u8]> = command_line.split(|&byte| byte == 0).collect();
+    words.windows(2).any(|pair| pair == [&b"gateway"[..], b"stop"]) && words.contains(&&b"--all"[..])
+}
+
+/// Returns the other gateways that have not been told to stop.
+fn running(manager: &ScandirManager, besides: &ProfileName) -> Vec<ProfileName> {
+    let mut names = manager.list().unwrap_or_default();
+    names.retain(|name| name != besides && manager.slot(name).status().is_ok_and(|status| status.want_up));
+    names
+}
+
+fn announce(manager: &ScandirManager, name: &ProfileName) {
+    if let Some(problem) = manager.announce_stop(name) {
+        out::say(format_args!("warning: {problem}"));
+    }
+}
+
+/// Does `job` as the user that the service runs as, in a process of its own: root does not write where somebody else may
+/// put links.
+fn as_owner(service: &Path, job: impl FnOnce()) {
+    let owner = std::fs::symlink_metadata(service).ok().and_then(|meta| user::lookup_uid(meta.uid()).ok());
+    // One of root's own, or of nobody who is known, is only stopped, and says that nobody announced it.
+    let Some(owner) = owner.filter(|owner| owner.uid != 0) else { return };
+    let child = process::fork_child(|| {
+        if user::assume(&owner).is_ok() {
+            job();
+        }
+        0
+    });
+    if let Ok(child) = child {
+        while matches!(waitpid(Some(child), WaitOptions::empty()), Err(Errno::INTR)) {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_stop_of_all;
+
+    #[test]
+    fn only_a_stop_of_all_means_all() {
+        for (line, expected) in [
+            ("python3 hermes gateway stop --all", true),
+            ("python3 hermes -p coder gateway stop --all", true),
+            ("python3 hermes gateway stop", false),
+            ("python3 hermes gateway restart --all", false),
+            ("bash -c stop --all gateway", false),
+            ("", false),
+        ] {
+            let line = line.replace(' ', "\0") + "\0";
+            assert_eq!(is_stop_of_all(line.as_bytes()), expected, "{line}");
+        }
+    }
+}

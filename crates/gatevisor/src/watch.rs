@@ -1,0 +1,83 @@
+//! `gatevisor profile-watcher`: gives new profiles a slot and takes those of vanished ones away, as long as it runs.
+//!
+//! *Lives here:* what a watcher works on, and saying what it does.
+//! *Does not live here:* watching (`gatevisor_gateways::watch`).
+//!
+//! In a container it is a service like any other, of the agent's user, in the container that runs the gateways of its
+//! home. Beside `gatevisor up` it is a process of its own, which ends with the supervisor.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gatevisor_boot::environment::{self, Variable};
+use gatevisor_client::Waiter;
+use gatevisor_gateways::manager::{ScandirManager, ServiceManager};
+use gatevisor_gateways::profile::Home;
+use gatevisor_gateways::watch::{Notice, WatchError, Watcher};
+use gatevisor_sys::signal;
+
+use crate::context::{self, Context};
+use crate::exit::{Exit, Failure};
+use crate::{enter, out};
+
+/// What this is called in the scandir, and as a verb.
+pub const NAME: &str = "profile-watcher";
+
+/// How long a supervisor that has just been started may take to take on the slots.
+const SUPERVISED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Watches the profiles of this container; returns only why it cannot any longer.
+pub fn run() -> Failure {
+    let variables: Vec<Variable> = std::env::vars_os().collect();
+    let watcher = manager(&variables)
+        .and_then(|manager| Watcher::new(Arc::new(manager), tell).map_err(|error| failure(&error)));
+    match watcher {
+        Ok(watcher) => failure(&watcher.run()),
+        Err(failure) => failure,
+    }
+}
+
+/// Watches the profiles beside the supervisor that the process which forked this one becomes; returns an exit code.
+pub fn beside(context: &Context) -> i32 {
+    // It is over when the supervisor is.
+    let _ = rustix::process::set_parent_process_death_signal(rustix::process::Signal::from_named_raw(
+        signal::SIGTERM,
+    ));
+    let manager = &context.manager;
+    let watcher = Watcher::new(Arc::new(manager.clone()), tell);
+    // What has come since is done when there is somebody to do it with.
+    let first = manager.list().ok().and_then(|names| names.into_iter().next());
+    if let Some(mut waiter) = first.and_then(|name| Waiter::subscribe(&manager.slot(&name)).ok()) {
+        let _ = waiter.supervised(Instant::now().checked_add(SUPERVISED_WITHIN));
+    }
+    let error = match watcher {
+        Ok(watcher) => watcher.run(),
+        Err(error) => error,
+    };
+    i32::from(out::fail(&failure(&error)))
+}
+
+/// Says what a watcher did.
+#[expect(clippy::needless_pass_by_value, reason = "it is what a watcher tells")]
+pub fn tell(notice: Notice) {
+    out::say(format_args!("{notice}"));
+}
+
+/// Returns the failure that a watcher ended with.
+pub fn failure(error: &WatchError) -> Failure {
+    Failure::of(Exit::System as u8, error)
+}
+
+/// Returns the manager of a container's gateways, as a service of the container finds it in its environment.
+pub fn manager(variables: &[Variable]) -> Result<ScandirManager, Failure> {
+    let agent = enter::agent()?;
+    let home = enter::home(&agent, variables)?;
+    let home = Home::new(&home).map_err(|error| Failure::of(error.exit_code(), &error))?;
+    let scandir = environment::get(variables, context::SCANDIR_VARIABLE).filter(|path| !path.is_empty());
+    let scandir = scandir.map_or_else(|| PathBuf::from(context::CONTAINER_SCANDIR), PathBuf::from);
+    let program = std::env::current_exe().map_err(|error| {
+        Failure::new(Exit::System, format!("cannot find this program's own file: {error}"))
+    })?;
+    Ok(ScandirManager::new(agent, home, scandir, program))
+}

@@ -1,0 +1,292 @@
+//! *Lives here:* which profiles have come and which have gone since somebody looked last, and when a new one is complete.
+//! No I/O, no clock.
+//!
+//! *Does not live here:* looking (see `ears` and [`crate::profile`]), and slots.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+
+/// Milliseconds for which nothing happens in a new profile before it counts as complete.
+///
+/// Whoever copies a profile, or makes one file by file, does not say when that is over, and the agent's own command makes
+/// the slot itself right after the last file. Less than a command line needs to start, so that the next command finds it.
+pub(super) const SETTLE_MS: u64 = 200;
+/// Milliseconds after which a new profile counts as complete, whatever happens in it.
+pub(super) const LONGEST_MS: u64 = 2000;
+
+/// What the watcher knows of the directories among the profiles.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Book {
+    /// Those that have been profiles since, and still are directories.
+    known: BTreeSet<OsString>,
+    /// Those that are being filled.
+    settling: BTreeMap<OsString, Settling>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Settling {
+    since: u64,
+    due: u64,
+}
+
+/// What is to be done about one directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It is a profile, and new.
+    Register {
+        /// Its name.
+        name: OsString,
+        /// When it was first seen to be one, in milliseconds.
+        since: u64,
+    },
+    /// It is gone.
+    Withdraw {
+        /// Its name.
+        name: OsString,
+    },
+}
+
+impl Book {
+    /// Returns a book in which these are known already.
+    pub(super) fn new(known: BTreeSet<OsString>) -> Self {
+        Self { known, settling: BTreeMap::new() }
+    }
+
+    /// Takes in what is there at `now`, each directory with whether it has the marker, and what was `touched` since the
+    /// last look; returns what is to be done. New ones come first, because that is quick.
+    ///
+    /// A profile that loses only its marker stays one: editors replace files. One whose directory was replaced between two
+    /// looks is the same by its name, as it is for whoever starts it.
+    pub(super) fn look(
+        &mut self,
+        now: u64,
+        seen: &BTreeMap<OsString, bool>,
+        touched: &BTreeSet<OsString>,
+    ) -> Vec<Step> {
+        let mut steps = Vec::new();
+        self.settling.retain(|name, _| seen.get(name) == Some(&true));
+        for name in seen.iter().filter_map(|(name, complete)| complete.then_some(name)) {
+            if self.known.contains(name) {
+                continue;
+            }
+            let first = Settling { since: now, due: now.saturating_add(SETTLE_MS) };
+            let settling = self.settling.entry(name.clone()).or_insert(first);
+            if touched.contains(name) {
+                settling.due = later(settling.since, now);
+            }
+            if settling.due <= now {
+                steps.push(Step::Register { name: name.clone(), since: settling.since });
+            }
+        }
+        for step in &steps {
+            if let Step::Register { name, .. } = step {
+                self.settling.remove(name);
+                self.known.insert(name.clone());
+            }
+        }
+        let gone: Vec<OsString> =
+            self.known.iter().filter(|name| !seen.contains_key(*name)).cloned().collect();
+        for name in gone {
+            self.known.remove(&name);
+            steps.push(Step::Withdraw { name });
+        }
+        steps
+    }
+
+    /// Returns whether one that was new `since` then is so new that somebody else may be about to make its slot.
+    pub(super) const fn is_recent(now: u64, since: u64) -> bool {
+        now < since.saturating_add(LONGEST_MS)
+    }
+
+    /// Puts the registration of one that was new `since` then off.
+    pub(super) fn postpone(&mut self, now: u64, name: &OsStr, since: u64) {
+        self.known.remove(name);
+        self.settling.insert(name.to_owned(), Settling { since, due: later(since, now) });
+    }
+
+    /// Takes in that somebody has made the slot of this one; from then on it is theirs whether it has one.
+    pub(super) fn made(&mut self, name: &OsStr) {
+        if self.settling.remove(name).is_some() {
+            self.known.insert(name.to_owned());
+        }
+    }
+
+    /// Returns those that are being filled.
+    pub(super) fn settling(&self) -> impl Iterator<Item = &OsStr> {
+        self.settling.keys().map(OsString::as_os_str)
+    }
+
+    /// Makes everything that is being filled count as complete.
+    pub(super) fn hurry(&mut self, now: u64) {
+        self.settling.values_mut().for_each(|settling| settling.due = now);
+    }
+
+    /// Returns when something will count as complete, if nothing happens until then.
+    pub(super) fn due(&self) -> Option<u64> {
+        self.settling.values().map(|settling| settling.due).min()
+    }
+
+    /// Returns the directories in which changes matter: those that may become profiles, and those that are new.
+    pub(super) fn unfinished<'a>(&self, seen: &'a BTreeMap<OsString, bool>) -> BTreeSet<&'a OsStr> {
+        let matters = |name: &OsString, complete: bool| {
+            !self.known.contains(name) && (!complete || self.settling.contains_key(name))
+        };
+        seen.iter()
+            .filter(|(name, complete)| matters(name, **complete))
+            .map(|(name, _)| name.as_os_str())
+            .collect()
+    }
+}
+
+fn later(since: u64, now: u64) -> u64 {
+    now.saturating_add(SETTLE_MS).min(since.saturating_add(LONGEST_MS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn seen(words: &str) -> BTreeMap<OsString, bool> {
+        // `a` is a profile, `a?` a directory without the marker.
+        words
+            .split_whitespace()
+            .map(|word| (word.trim_end_matches('?').into(), !word.ends_with('?')))
+            .collect()
+    }
+
+    fn names(words: &str) -> BTreeSet<OsString> {
+        words.split_whitespace().map(Into::into).collect()
+    }
+
+    /// Each line is a moment, what is there, what was touched, and what follows: `+name` or `-name`.
+    fn check(known: &str, lines: &str) {
+        let mut book = Book::new(names(known));
+        for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let mut parts = line.split('|').map(str::trim);
+            let mut part = || parts.next().unwrap_or_default();
+            let (now, there, touched, expected) = (part().parse().unwrap(), part(), part(), part());
+            let steps = book.look(now, &seen(there), &names(touched));
+            let said: Vec<String> = steps
+                .iter()
+                .map(|step| match step {
+                    Step::Register { name, .. } => format!("+{}", name.display()),
+                    Step::Withdraw { name } => format!("-{}", name.display()),
+                })
+                .collect();
+            assert_eq!(said.join(" "), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_new_profile_counts_when_nothing_happens_in_it_any_more() {
+        check(
+            "",
+            "   0 | a?  |   |
+               50 | a   | a |
+              150 | a   | a |
+              300 | a   |   |
+              350 | a   |   | +a
+              900 | a   | a |",
+        );
+    }
+
+    #[test]
+    fn one_that_never_rests_counts_after_two_seconds() {
+        check(
+            "",
+            "   0 | a | a |
+             1000 | a | a |
+             1999 | a | a |
+             2000 | a | a | +a",
+        );
+    }
+
+    #[test]
+    fn renamed_is_a_new_one_and_a_vanished_one() {
+        check(
+            "old other",
+            "  0 | new other | new old |   -old
+             200 | new other |   | +new",
+        );
+    }
+
+    #[test]
+    fn a_marker_that_is_replaced_makes_no_difference() {
+        check(
+            "a",
+            "  0 | a? | a |
+              10 | a  | a |
+             500 | a  |   |
+             600 |    |   | -a",
+        );
+    }
+
+    #[test]
+    fn one_that_goes_before_it_was_complete_never_was() {
+        check(
+            "",
+            "  0 | a |   |
+             100 |   |   |
+             150 | a |   |
+             340 | a |   |
+             350 | a |   | +a",
+        );
+    }
+
+    #[test]
+    fn what_somebody_else_registers_is_left_to_them_for_a_while() {
+        let mut book = Book::new(BTreeSet::new());
+        let (there, nothing) = (seen("a b?"), BTreeSet::new());
+        assert!(book.look(0, &there, &nothing).is_empty());
+        assert_eq!(book.unfinished(&there).len(), 2);
+        book.hurry(10);
+        assert_eq!(book.look(10, &there, &nothing), [Step::Register { name: "a".into(), since: 0 }]);
+        assert!(Book::is_recent(10, 0));
+        book.postpone(10, OsStr::new("a"), 0);
+        assert_eq!(book.due(), Some(210));
+        assert_eq!(book.look(210, &there, &nothing).len(), 1);
+        assert!(!Book::is_recent(2000, 0));
+        assert_eq!((book.due(), book.unfinished(&there)), (None, BTreeSet::from([OsStr::new("b")])));
+    }
+
+    #[test]
+    fn one_whose_slot_somebody_made_is_left_to_them() {
+        let mut book = Book::new(BTreeSet::new());
+        let nothing = BTreeSet::new();
+        assert!(book.look(0, &seen("a"), &nothing).is_empty());
+        assert_eq!(book.settling().collect::<Vec<_>>(), ["a"]);
+        book.made(OsStr::new("a"));
+        book.made(OsStr::new("b"));
+        assert_eq!((book.settling().count(), book.due()), (0, None));
+        assert!(book.look(500, &seen("a"), &nothing).is_empty());
+        assert_eq!(book.look(600, &seen(""), &nothing), [Step::Withdraw { name: "a".into() }]);
+    }
+
+    proptest! {
+        #[test]
+        fn invariant_what_is_registered_is_there_and_what_is_withdrawn_is_not(
+            looks in proptest::collection::vec((proptest::collection::btree_map("[a-c]", any::<bool>(), 0..3), 0_u64..400), 1..30),
+        ) {
+            let (mut book, mut now) = (Book::new(BTreeSet::new()), 0);
+            let mut registered = BTreeSet::new();
+            for (there, passed) in looks {
+                let there: BTreeMap<OsString, bool> = there.into_iter().map(|(name, is)| (name.into(), is)).collect();
+                now += passed;
+                for step in book.look(now, &there, &BTreeSet::new()) {
+                    match step {
+                        Step::Register { name, .. } => {
+                            prop_assert_eq!(there.get(&name), Some(&true));
+                            prop_assert!(registered.insert(name), "registered twice");
+                        }
+                        Step::Withdraw { name } => {
+                            prop_assert!(!there.contains_key(&name));
+                            prop_assert!(registered.remove(&name), "withdrawn, and was not there");
+                        }
+                    }
+                }
+                prop_assert!(book.due().is_none_or(|due| due <= now + LONGEST_MS));
+            }
+        }
+    }
+}

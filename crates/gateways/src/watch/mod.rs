@@ -1,0 +1,289 @@
+//! *Lives here:* watching the profiles while a supervisor runs: a new one gets a slot, and a vanished one loses it.
+//!
+//! *Does not live here:* the slots that are made before a supervisor runs (see [`crate::reconcile`]).
+//!
+//! The agent's own command makes and removes slots with `profile create` and `profile delete`, and forgets to with rename,
+//! import and everything that is done by hand. A new slot is always **down**, and no wish is touched: a profile that is
+//! imported may say that it was running somewhere else, and one that was renamed says it of its old name, whose gateway
+//! whoever renamed it has stopped. The wish counts again at the next boot, as that of every other profile, and whoever
+//! reads the notice knows how to start it now.
+//!
+//! Only what *becomes* a profile gets a slot: one that has none because somebody took it away keeps none, and while a
+//! profile is being deleted its slot goes first. Whoever publishes a slot first has made it, and for the other it is there.
+//!
+//! **Source:** L-4, L-5; BEHAVIOUR, *Decided* (d).
+
+mod book;
+mod ears;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustix::io::Errno;
+
+use crate::desired;
+use crate::manager::{RegisterError, ScandirManager, ServiceManager, Unregistered};
+use crate::profile::{self, Candidate, ListError, ProfileName, SERVICE_PREFIX};
+use crate::reconcile::with_causes;
+use book::{Book, Step};
+use ears::Ears;
+
+/// How often the directories are looked at again because new ones appeared meanwhile.
+const LOOKS: usize = 100;
+/// Slots that are taken away at once, at the most.
+const AT_ONCE: usize = 64;
+/// Bytes of stack that taking one away has.
+const STACK: usize = 256 << 10;
+
+/// Watches the profiles of one home for one scandir.
+#[derive(Debug)]
+pub struct Watcher {
+    manager: Arc<ScandirManager>,
+    ears: Ears,
+    book: Book,
+    began: Instant,
+    /// As many as hold it are taking a slot away.
+    withdrawing: Arc<()>,
+    tell: Tell,
+}
+
+/// Tells people what a watcher did.
+pub type Tell = fn(Notice);
+
+/// What the watcher did or could not do, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A new profile has a slot, which is down.
+    Registered {
+        /// The profile.
+        name: ProfileName,
+        /// Whether its state file wishes it running.
+        is_wished: bool,
+    },
+    /// A vanished profile has no slot any more.
+    Withdrawn {
+        /// The profile.
+        name: ProfileName,
+    },
+    /// A new directory would be a profile if it had another name.
+    Misnamed {
+        /// The name on one line.
+        shown: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Something was not done, for this reason.
+    Failed(String),
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registered { name, is_wished: false } => {
+                write!(f, "profile {name} is new: its gateway has a slot, and is down")
+            }
+            Self::Registered { name, is_wished: true } => write!(
+                f,
+                "profile {name} is new: its gateway has a slot, and is down; its wish to run counts from the next boot, \
+                 or now with `gatevisor gateway start {name}`"
+            ),
+            Self::Withdrawn { name } => write!(f, "profile {name} is gone, and its gateway with it"),
+            Self::Misnamed { shown, reason } => write!(f, "warning: {shown} is no profile: {reason}"),
+            Self::Failed(why) => write!(f, "warning: {why}"),
+        }
+    }
+}
+
+/// Why the profiles are watched no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    /// The kernel does not tell about changes.
+    #[error("cannot watch the profiles in `{}`{}", path.display(), hint(*source))]
+    Watch {
+        /// The directory of profiles.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Errno,
+    },
+    /// The profiles cannot be listed, which does not mean that they are gone.
+    #[error(transparent)]
+    List(#[from] ListError),
+}
+
+/// Returns what to do about it, where that is known.
+const fn hint(errno: Errno) -> &'static str {
+    match errno {
+        Errno::NOENT => "; the home is gone",
+        Errno::MFILE => "; raise fs.inotify.max_user_instances on the host",
+        Errno::NOSPC => "; raise fs.inotify.max_user_watches on the host",
+        _ => "",
+    }
+}
+
+impl Watcher {
+    /// Returns a watcher that knows the profiles that have a slot now; all others are new to it.
+    pub fn new(manager: Arc<ScandirManager>, tell: Tell) -> Result<Self, WatchError> {
+        let home = manager.home();
+        let path = home.profiles_dir();
+        let failed = |source| WatchError::Watch { path: path.clone(), source };
+        let mut ears = Ears::new(home.root(), &path).map_err(failed)?;
+        ears.attach().map_err(failed)?;
+        let directories = profile::directories(home, manager.agent())?.into_keys();
+        let known = directories.filter(|name| has_slot(&manager, name)).collect();
+        let (began, withdrawing) = (Instant::now(), Arc::new(()));
+        Ok(Self { manager, ears, book: Book::new(known), began, withdrawing, tell })
+    }
+
+    /// Does at once what there is to do now, without waiting for new profiles to be complete.
+    pub fn catch_up(&mut self) -> Result<(), WatchError> {
+        self.turn()?;
+        self.book.hurry(self.now());
+        self.turn()
+    }
+
+    /// Watches; returns only why it cannot any longer.
+    pub fn run(mut self) -> WatchError {
+        loop {
+            let turned = self.turn().and_then(|()| {
+                let left = self.book.due().map(|due| due.saturating_sub(self.now()));
+                self.ears.wait(left).map_err(|source| self.deaf(source))
+            });
+            if let Err(error) = turned {
+                return error;
+            }
+        }
+    }
+
+    /// Looks at everything, and does what follows. What happens meanwhile will be heard.
+    fn turn(&mut self) -> Result<(), WatchError> {
+        let heard = self.ears.heard().map_err(|source| self.deaf(source))?;
+        heard.slots.iter().filter_map(|entry| profile_of(entry)).for_each(|name| self.book.made(name));
+        self.ears.attach().map_err(|source| self.deaf(source))?;
+        let mut seen = self.seen()?;
+        let mut steps = self.book.look(self.now(), &seen, &heard.touched);
+        for _ in 0..LOOKS {
+            // A marker that came before anybody listened was not heard.
+            if !self.ears.follow(&self.book.unfinished(&seen)).map_err(|source| self.deaf(source))? {
+                break;
+            }
+            seen = self.seen()?;
+            steps.extend(self.book.look(self.now(), &seen, &BTreeSet::new()));
+        }
+        self.mind_slots()?;
+        for step in steps {
+            match step {
+                Step::Register { name, since } => self.register(&name, since),
+                Step::Withdraw { name } => self.withdraw(&name),
+            }
+        }
+        Ok(())
+    }
+
+    /// While there are profiles that may get a slot from somebody else, listens for it. One that had it and lost it again
+    /// is being deleted.
+    fn mind_slots(&mut self) -> Result<(), WatchError> {
+        let any = self.book.settling().next().is_some();
+        let scandir = any.then(|| self.manager.scandir());
+        if !self.ears.follow_slots(scandir).map_err(|source| self.deaf(source))? {
+            return Ok(());
+        }
+        let made = self.book.settling().filter(|name| has_slot(&self.manager, name));
+        let made: Vec<OsString> = made.map(OsStr::to_owned).collect();
+        for name in &made {
+            self.book.made(name);
+        }
+        Ok(())
+    }
+
+    fn seen(&self) -> Result<BTreeMap<OsString, bool>, WatchError> {
+        Ok(profile::directories(self.manager.home(), self.manager.agent())?)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn deaf(&self, source: Errno) -> WatchError {
+        WatchError::Watch { path: self.manager.home().profiles_dir(), source }
+    }
+
+    fn register(&mut self, entry: &OsStr, since: u64) {
+        let name = match profile::candidate(entry, self.manager.home().profiles_dir().join(entry)) {
+            Candidate::Profile(profile) => profile.name,
+            Candidate::Misnamed { shown, reason } => return (self.tell)(Notice::Misnamed { shown, reason }),
+        };
+        let yields = Book::is_recent(self.now(), since);
+        match self.manager.register_down(&name, yields) {
+            Ok(_) => {
+                let state = &self.manager.agent().gateway.state_file;
+                let recorded = desired::read(&self.manager.home().profile_dir(&name), state).ok().flatten();
+                let is_wished = recorded.is_some_and(|recorded| recorded.prior.starts());
+                (self.tell)(Notice::Registered { name, is_wished });
+            }
+            // The agent's own command is at it. Should it never end, it is not waited for.
+            Err(RegisterError::AlreadyRegistered { .. }) if yields && !has_slot(&self.manager, entry) => {
+                self.book.postpone(self.now(), entry, since);
+            }
+            // Somebody else was first, or the profile is gone again, which will be heard.
+            Err(RegisterError::AlreadyRegistered { .. } | RegisterError::NoProfile { .. }) => {}
+            Err(error) => (self.tell)(Notice::Failed(with_causes(&error))),
+        }
+    }
+
+    /// Takes the slot of a profile away that is gone, beside everything else: its gateway may take a while to stop.
+    fn withdraw(&self, name: &OsStr) {
+        let Ok(name) = ProfileName::from_os(name) else { return };
+        if name.is_root() {
+            return;
+        }
+        let (manager, tell) = (Arc::clone(&self.manager), self.tell);
+        if Arc::strong_count(&self.withdrawing) > AT_ONCE {
+            return withdraw(&manager, &name, tell);
+        }
+        let busy = Arc::clone(&self.withdrawing);
+        let job = {
+            let (manager, name) = (Arc::clone(&manager), name.clone());
+            move || {
+                withdraw(&manager, &name, tell);
+                drop(busy);
+            }
+        };
+        if std::thread::Builder::new().stack_size(STACK).spawn(job).is_err() {
+            withdraw(&manager, &name, tell);
+        }
+    }
+}
+
+fn has_slot(manager: &ScandirManager, name: &OsStr) -> bool {
+    let name = ProfileName::from_os(name).ok();
+    name.is_some_and(|name| manager.slot(&name).path().symlink_metadata().is_ok())
+}
+
+/// Returns the name of the profile whose slot an entry of the scandir is, if it is one.
+fn profile_of(entry: &OsStr) -> Option<&OsStr> {
+    entry.as_bytes().strip_prefix(SERVICE_PREFIX.as_bytes()).map(OsStr::from_bytes)
+}
+
+fn withdraw(manager: &ScandirManager, name: &ProfileName, tell: Tell) {
+    // Whoever made the profile again meanwhile has made its slot as well.
+    let gone = manager.home().profile_dir(name).symlink_metadata();
+    if !gone.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return;
+    }
+    match manager.unregister(name) {
+        Ok(done) => {
+            if done.outcome == Unregistered::Gone {
+                tell(Notice::Withdrawn { name: name.clone() });
+            }
+            done.warnings.into_iter().for_each(|warning| tell(Notice::Failed(warning)));
+        }
+        Err(error) => tell(Notice::Failed(with_causes(&error))),
+    }
+}
