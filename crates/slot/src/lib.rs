@@ -11,6 +11,7 @@
 //! service; so it reads one file, forks at most one prober, and is gone.
 #![forbid(unsafe_code)]
 
+pub mod confine;
 pub mod dotenv;
 pub mod expand;
 mod failure;
@@ -25,6 +26,7 @@ pub mod patterns;
 mod probe;
 pub mod render;
 
+pub use confine::settings::{Landlock, Limit, LimitName};
 pub use expand::{ExpandError, expand};
 pub use failure::START_ERROR;
 pub use file::{ParseError, Ready, ServiceFile, Stderr, parse_log, parse_service};
