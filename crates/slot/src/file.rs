@@ -97,6 +97,14 @@ impl ServiceFile {
         }
     }
 
+    /// Returns an error where a value means nothing, as [`parse_service`] does.
+    ///
+    /// # Errors
+    /// Says which, and what would be right.
+    pub fn check(&self) -> Result<(), ParseError> {
+        check_service(self)
+    }
+
     /// Returns the file mode creation mask, if one is set.
     pub fn umask_bits(&self) -> Option<u32> {
         self.umask.as_deref().and_then(parse_umask)

@@ -50,7 +50,7 @@ impl Leaf {
 
     /// Sets a bound of the group.
     pub(crate) fn set(&self, bound: Bound, number: u64) -> Result<(), Cannot> {
-        let setting = format!("cgroup/{} = {number}", bound.name());
+        let setting = format!("{} = {number}", bound.path());
         let quota = || number.saturating_mul(PERIOD_US / 100);
         let (file, text) = match (bound, self.version) {
             (Bound::Pids, _) => ("pids.max", number.to_string()),

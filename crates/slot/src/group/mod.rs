@@ -65,6 +65,16 @@ impl Bound {
         }
     }
 
+    /// Returns where its file is in a service directory.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Memory => "cgroup/memory",
+            Self::MemoryHigh => "cgroup/memory-high",
+            Self::CpuPercent => "cgroup/cpu-percent",
+            Self::Pids => "cgroup/pids",
+        }
+    }
+
     /// Returns why a number cannot be this bound.
     ///
     /// # Errors
@@ -211,7 +221,7 @@ fn read_bounds(directory: impl AsFd) -> Vec<Result<(Bound, u64), Cannot>> {
     let mut all = Vec::new();
     for bound in Bound::ALL {
         let mut buffer = [0; NUMBER_BYTES];
-        let setting = || format!("{}/{}", files::CGROUP, bound.name());
+        let setting = || bound.path();
         let read = match file::read_small(&directory, bound.name(), &mut buffer) {
             Ok(bytes) => parse(bytes)
                 .ok_or("the file must hold one number")

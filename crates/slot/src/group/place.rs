@@ -78,7 +78,7 @@ impl Places {
             Bound::CpuPercent => "cpu",
             Bound::Pids => "pids",
         };
-        let setting = || format!("cgroup/{}", bound.name());
+        let setting = || bound.path();
         let cannot = |errno: Errno| Cannot::new(setting(), errno, REMEDY);
         let one = self.all.iter().find(|own| own.controllers.iter().any(|known| known == controller));
         if let Some(own) = one {
