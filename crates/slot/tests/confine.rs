@@ -7,6 +7,8 @@
 mod common;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -427,4 +429,29 @@ fn a_service_that_is_refused_its_restrictions_is_never_called_ready() {
         drop(command);
         assert_eq!(std::io::read_to_string(reader).unwrap(), told);
     }
+}
+
+#[test]
+fn the_prober_is_under_none_of_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let settings = format!(
+        "[limits]\nnofile = 5\nfsize = 0\n[landlock]\nread = [\"/usr\", \"/bin\", \"/lib\", \"/lib64\", \"/etc\"]\n\
+         [ready]\nhttp = \"http://127.0.0.1:{port}/\"\ninterval-ms = 20\n"
+    );
+    let bed = Bed::new(Who::Ordinary, "exec sleep 1000", &settings);
+    fs::write(bed.path().join("notification-fd"), "3\n").unwrap();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let mut command = bed.command("exec 3>&0 0</dev/null");
+    let mut child = command.stdin(writer).spawn().unwrap();
+    drop(command);
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut request = [0; 64];
+    assert!(stream.read(&mut request).unwrap() > 0);
+    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+    let mut told = [0];
+    reader.read_exact(&mut told).unwrap();
+    assert_eq!(told, *b"\n");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

@@ -168,3 +168,39 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<(), Errno> {
 pub(crate) fn errno_of(error: &std::io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::group::place::Places;
+    use std::process::Command;
+
+    /// Every kind of group that this machine lets us make; none where it lets us make none.
+    fn leaves() -> Vec<Leaf> {
+        let name = format!("gatevisor-test-{}", std::process::id());
+        Places::find().leaves(&name).into_iter().filter(|leaf| leaf.make().is_ok()).collect()
+    }
+
+    #[test]
+    fn what_is_in_groups_is_killed_and_they_are_removed() {
+        let leaves = leaves();
+        let mut sleepers = Vec::new();
+        for leaf in &leaves {
+            for _ in 0..3 {
+                let mut sleeper = Command::new("sleep").arg("3600").spawn().unwrap();
+                // Some hierarchies let nobody in before they are told more.
+                if write(&leaf.path.join("cgroup.procs"), &sleeper.id().to_string()).is_err() {
+                    sleeper.kill().unwrap();
+                }
+                sleepers.push(sleeper);
+            }
+        }
+        assert_eq!(Leaf::end_all(leaves.clone()), []);
+        for mut sleeper in sleepers {
+            // Were it alive, this would wait for an hour.
+            assert!(!sleeper.wait().unwrap().success());
+        }
+        assert!(leaves.iter().all(|leaf| !leaf.path.exists()));
+        assert_eq!(Leaf::end_all(leaves), [], "what is gone needs no end");
+    }
+}

@@ -114,9 +114,13 @@ impl Places {
 
     /// Ends what is in the groups of this name and removes them; returns those that are left, and why.
     pub(crate) fn end(&self, name: &str) -> Vec<(PathBuf, Errno)> {
+        Leaf::end_all(self.leaves(name).into_iter().filter(|leaf| leaf.path.is_dir()).collect())
+    }
+
+    /// Returns the groups of this name in all hierarchies, whether they are there or not.
+    pub(crate) fn leaves(&self, name: &str) -> Vec<Leaf> {
         let leaf = |own: &Own| Leaf { path: base(&own.directory).join(name), version: own.version };
-        let leaves: Vec<Leaf> = self.all.iter().map(leaf).filter(|leaf| leaf.path.is_dir()).collect();
-        Leaf::end_all(leaves)
+        self.all.iter().map(leaf).collect()
     }
 }
 
