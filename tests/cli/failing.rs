@@ -165,3 +165,26 @@ fn a_probe_whose_address_cannot_be_meant_is_named() {
     home.up();
     assert_snapshot!(home.says("gateway start coder --ready").refused(1), @"gatevisor: error: the gateway of `coder` failed to start: expanding ready.http: `http://127.0.0.1:none/health` has no valid port; it is tried again with growing pauses");
 }
+
+#[test]
+fn a_restriction_that_cannot_be_had_is_strictly_a_reason_not_to_start_that_status_shows() {
+    // More than any kernel allows anybody.
+    let confine = "[gateway.confine]\nstrict = true\nlimits = { nofile = \"64:4000000000\" }\n\n[gateway.exit-meanings]";
+    let rest = "[gateway.confine]\nlimits = { nofile = \"64:4000000000\" }\n\n[gateway.exit-meanings]";
+    let mut home = Home::with_agent(&[(PATIENT.0, PATIENT.1), (PATIENT.0, confine)]);
+    home.profile("coder");
+    home.up();
+    let said = home.says("gateway start coder --ready").refused(1);
+    let why =
+        "confining: `limits.nofile = 64:4000000000`: Operation not permitted; this user cannot go above ";
+    assert!(said.contains(why), "{said}");
+    assert!(reason(&until_resting(&home)).starts_with(why));
+    let shown = home.says("gateway status coder").ok();
+    assert!(shown.contains(why), "{shown}");
+
+    let mut home = Home::with_agent(&[(PATIENT.0, rest)]);
+    home.profile("coder");
+    home.up();
+    home.says("gateway start coder --ready").ok();
+    home.until_logged("coder", "warning: it runs without `limits.nofile = 64:4000000000`: ");
+}

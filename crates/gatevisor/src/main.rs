@@ -50,6 +50,8 @@ fn main() -> ExitCode {
     match arguments.get(1).and_then(|verb| verb.to_str()) {
         Some("supervise") => return supervise::main(arguments.get(2..).unwrap_or_default()),
         Some("service") => return gatevisor_slot::run_service(rest()),
+        Some("in-group") => return gatevisor_slot::run_in_group(rest()),
+        Some("end-group") => return gatevisor_slot::end_group(rest()),
         Some("finish") => return gatevisor_slot::run_finish(rest()),
         Some("log") => return gatevisor_logd::standalone::run(rest()),
         Some("init") => return ended(init::run(arguments.get(2..).unwrap_or_default())),

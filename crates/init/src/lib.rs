@@ -11,6 +11,7 @@
 mod broadcast;
 mod command;
 mod directory;
+mod groups;
 mod kill;
 mod logging;
 mod noexec;

@@ -174,6 +174,13 @@ impl Supervisor {
         trusted(service, files::RUN).map_err(|distrust| format!("executing ./run: {distrust}"))?;
         let notification = settings::number(&service.dir, &name, files::NOTIFICATION_FD)
             .and_then(|number| i32::try_from(number).ok());
+        let apart = apart(service, &name, notification)?;
+        let program = noexec::program(&service.dir, c"run", vec![service.argument()]);
+        let grouped = self.groups.enter(service, apart, &program)?;
+        let (is_grouped, (program, argv)) = match grouped {
+            Some(ourselves) => (true, ourselves),
+            None => (false, program),
+        };
         let mut pipe = None;
         if notification.is_some() {
             pipe = Some(pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(forking)?);
@@ -187,8 +194,6 @@ impl Supervisor {
             Role::Main => self.logging.stderr_of(&service.slot),
             Role::Logger => None,
         };
-        let apart = apart(service, &name, notification)?;
-        let (program, argv) = noexec::program(&service.dir, c"run", vec![service.argument()]);
         let command = Command {
             directory: service.dir.as_fd(),
             program: &program,
@@ -202,7 +207,8 @@ impl Supervisor {
                 None,
                 None,
             ],
-            user: service.owner.as_deref(),
+            // Ours until the group is made; then it becomes the owner.
+            user: if is_grouped { None } else { service.owner.as_deref() },
             open_files: self.open_files,
             berths: self.berths.as_ref(),
         };

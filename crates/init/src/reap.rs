@@ -55,7 +55,9 @@ impl Supervisor {
             let numbers =
                 self.services.get(id).map(|service| settings::policy_numbers(&service.dir, &service.name()));
             self.step_with(id, Event::Exited(how), &numbers.unwrap_or_default());
-        } else if self.doomed.remove(&pid).is_none() {
+        } else if self.doomed.remove(&pid).is_some() {
+            self.groups.ending.remove(&pid);
+        } else {
             self.log_daemon_died(pid, how);
         }
     }

@@ -384,6 +384,7 @@ impl Supervisor {
             owner: opened.owner,
             pipe,
             on_its_way: None,
+            group: None,
             readiness: None,
             timer: None,
         })?;
@@ -418,6 +419,7 @@ impl Supervisor {
         let name = Rc::clone(&service.slot);
         let role = service.role;
         let pipe = service.pipe.take();
+        let group = service.group.take();
         self.slots.by_directory.remove(&service.identity);
         // What it was told and has not heard ends with it. A process between fork and exec may hold the FIFO open a little
         // longer, and the next supervision would find it there.
@@ -429,6 +431,9 @@ impl Supervisor {
         }
         // Closes the descriptors; the lock is free.
         drop(service);
+        if let Some(group) = group {
+            self.end_group(group);
+        }
         let Some(slot) = self.slots.get_mut(&name) else { return };
         match role {
             Role::Main => slot.main = None,

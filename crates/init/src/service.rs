@@ -80,6 +80,8 @@ pub(crate) struct Service {
     /// The end of the log pipe that it writes to (main) or reads from (logger).
     pub(crate) pipe: Option<OwnedFd>,
     pub(crate) on_its_way: Option<OnItsWay>,
+    /// The name of its control group, if it has been started in one.
+    pub(crate) group: Option<CString>,
     pub(crate) readiness: Option<ReadinessPipe>,
     /// The timer that is set for it.
     pub(crate) timer: Option<Tick>,

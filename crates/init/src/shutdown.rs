@@ -191,7 +191,10 @@ impl Supervisor {
             };
             // A script may be what asked for the end; it has until everything else is down.
             let is_script = self.stage != Stage::Strays && self.doomed.contains_key(&known);
+            // What ends a group is soon over itself, unless there is no time at all.
+            let ends_group = signal != Signal::KILL && self.groups.ending.contains(&known);
             let is_known = is_script
+                || ends_group
                 || self.is_command(known)
                 || self.pids.contains_key(&known)
                 || self.is_log_daemon(known);

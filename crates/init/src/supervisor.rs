@@ -22,6 +22,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::command::Command;
 use crate::directory::{self, Owners};
+use crate::groups::Groups;
 use crate::logging::Logging;
 use crate::scandir::{Slots, Watch};
 use crate::service::{Id, Table};
@@ -127,6 +128,7 @@ pub(crate) struct Supervisor {
     pub(crate) on_their_way: usize,
     /// How many readiness pipes are open.
     pub(crate) readiness_pipes: Rc<Cell<usize>>,
+    pub(crate) groups: Groups,
     pub(crate) logging: Logging,
     pub(crate) stage: Stage,
     pub(crate) command: Command,
@@ -199,10 +201,11 @@ impl Supervisor {
         let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .map_err(failed("opening /dev/null"))?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed("making the event queue"))?;
-        let berths = Berths::new(&null, BERTHS).ok();
         let watch = Watch::new(&config.scandir, &svscan);
         let now = moment();
         let supervisor = Self {
+            groups: Groups::new(&scandir),
+            berths: Berths::new(&null, BERTHS).ok(),
             epoll,
             signals,
             scandir,
@@ -211,7 +214,6 @@ impl Supervisor {
             _ours_lock: ours_lock,
             watch,
             null,
-            berths,
             environment: Rc::new(Environment::new(config.environment.clone())),
             open_files,
             max_descriptors: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use rustix::io::Errno;
 
+use crate::confine::Witness;
 use crate::os;
 
 /// Name below `data/` of the file that says why the last start failed before the command ran.
@@ -65,10 +66,14 @@ impl Failure {
     }
 
     /// Says the failure on standard error, leaves it in `data/` below `directory`, and returns the exit code.
-    pub fn report(&self, service: &str, directory: Option<impl AsFd>) -> ExitCode {
+    ///
+    /// A witness, where there is one, can still write when this process cannot.
+    pub fn report(&self, service: &str, directory: Option<impl AsFd>, witness: Option<Witness>) -> ExitCode {
         let line = self.to_string();
         os::say(&format!("gatevisor: {service}: {line}"));
-        if let Some(directory) = directory {
+        if let Some(witness) = witness {
+            witness.tell(&format!("{line}\n"));
+        } else if let Some(directory) = directory {
             // Best effort: a service directory that cannot be written still gets the line on standard error.
             let _ = os::replace_in_data(directory, START_ERROR, format!("{line}\n").as_bytes());
         }
@@ -79,24 +84,29 @@ impl Failure {
 /// One line: `<stage>: <message> (errno N)`, the last part only where the system gave a number.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut line = String::new();
-        for c in format!("{}: {}", self.stage, self.message).chars() {
-            if line.len() >= MAX_LINE {
-                line.push('…');
-                break;
-            }
-            if c.is_control() {
-                let _ = write!(line, "{}", c.escape_default());
-            } else {
-                line.push(c);
-            }
-        }
-        f.write_str(&line)?;
+        f.write_str(&one_line(&format!("{}: {}", self.stage, self.message)))?;
         match self.errno {
             Some(errno) => write!(f, " (errno {})", errno.raw_os_error()),
             None => Ok(()),
         }
     }
+}
+
+/// Returns the text on one line that is not too long, without control characters.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    for c in text.chars() {
+        if line.len() >= MAX_LINE {
+            line.push('…');
+            break;
+        }
+        if c.is_control() {
+            let _ = write!(line, "{}", c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::confine::settings::{self, Landlock, Limit, LimitName};
 use crate::log::{LogFile, check_log};
 
 /// Largest `run` or `log/run` that is read, in bytes.
@@ -47,6 +48,27 @@ pub struct ServiceFile {
     /// Variables added to the inherited environment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, String>,
+    /// Names of inherited variables that the command may see, `NAME` or `PREFIX*`; without it, all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment_allow: Option<Vec<String>>,
+    /// Whether no program that the command executes may have more rights than the command.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub no_new_privileges: bool,
+    /// Badness from 0 to 1000 that is added where the kernel chooses whom to end for want of memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i32>,
+    /// The only capabilities that the command and what it executes can ever have; without it, nothing is taken away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Vec<String>>,
+    /// Whether a restriction that cannot be had is a reason not to start.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub strict: bool,
+    /// Resource limits of each process.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<LimitName, Limit>,
+    /// Where the command may write, read and execute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub landlock: Option<Landlock>,
     /// How the service's readiness is found out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<Ready>,
@@ -64,8 +86,23 @@ impl ServiceFile {
             stderr: Stderr::Log,
             environment_files: Vec::new(),
             environment: BTreeMap::new(),
+            environment_allow: None,
+            no_new_privileges: false,
+            oom_score_adj: None,
+            capabilities: None,
+            strict: false,
+            limits: BTreeMap::new(),
+            landlock: None,
             ready: None,
         }
+    }
+
+    /// Returns an error where a value means nothing, as [`parse_service`] does.
+    ///
+    /// # Errors
+    /// Says which, and what would be right.
+    pub fn check(&self) -> Result<(), ParseError> {
+        check_service(self)
     }
 
     /// Returns the file mode creation mask, if one is set.
@@ -178,6 +215,7 @@ pub(crate) fn check_service(file: &ServiceFile) -> Result<(), ParseError> {
             });
         }
     }
+    settings::check(file)?;
     if file.ready.as_ref().is_some_and(|ready| ready.interval_ms == 0) {
         return Err(invalid("ready.interval-ms", "must be at least 1"));
     }

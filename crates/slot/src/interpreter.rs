@@ -5,6 +5,7 @@
 //!
 //! Root's authority is given up before anything but `run` itself is read.
 
+use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
 
+use crate::confine::{self, Cannot, Confinement, Paths, Witness, allows};
 use crate::expand::{expand, is_truthy};
 use crate::failure::{
     EXIT_BAD_FILE, EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_SYSTEM, Failure, START_ERROR, STARTED,
@@ -50,12 +52,21 @@ pub fn run_service(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let name = args.next().unwrap_or_else(|| "service".into());
     // Kept open, because the place for `start-error` must be found again after the directory changes.
     let directory = os::here().ok();
-    let mut started = None;
-    let failure = become_command(Path::new(&script), directory.as_ref(), &mut started);
-    let code = failure.report(&name.to_string_lossy(), directory);
+    let name = name.to_string_lossy();
+    let mut held = Held::default();
+    let failure = become_command(Path::new(&script), &name, directory.as_ref(), &mut held);
+    let code = failure.report(&name, directory, held.witness.take());
     // Not before: whoever waits for the lock looks for the reason next.
-    drop(started);
+    drop(held);
     code
+}
+
+/// What is kept open until the command is executed, or cannot be.
+#[derive(Default)]
+struct Held {
+    /// `data/started`, locked.
+    started: Option<OwnedFd>,
+    witness: Option<Witness>,
 }
 
 /// Everything the command is started with.
@@ -64,6 +75,7 @@ struct Start {
     envp: Vec<CString>,
     path: Vec<u8>,
     directory: Option<OsString>,
+    landlock: Option<Paths>,
     readiness: Readiness,
 }
 
@@ -78,19 +90,22 @@ enum Readiness {
 }
 
 /// Replaces this process by the command; returns why that failed.
-fn become_command(script: &Path, directory: Option<&OwnedFd>, started: &mut Option<OwnedFd>) -> Failure {
-    match prepare(script) {
-        Ok((file, start)) => launch(&file, start, directory, started),
+fn become_command(script: &Path, name: &str, directory: Option<&OwnedFd>, held: &mut Held) -> Failure {
+    let launched = prepare(script)
+        .and_then(|(file, start, confinement)| launch(&file, start, name, confinement, directory, held));
+    match launched {
+        Ok(never) => match never {},
         Err(failure) => failure,
     }
 }
 
-fn prepare(script: &Path) -> Result<(ServiceFile, Start), Failure> {
+fn prepare(script: &Path) -> Result<(ServiceFile, Start, Confinement), Failure> {
     let (file, owner) = read(script)?;
+    let confinement = Confinement::begin(&file)?;
     set_user(&file, owner)?;
     let lookups = Lookups::read(&file)?;
     let start = lookups.start(&file)?;
-    Ok((file, start))
+    Ok((file, start, confinement))
 }
 
 fn read(script: &Path) -> Result<(ServiceFile, u32), Failure> {
@@ -181,15 +196,21 @@ impl Lookups {
             None => None,
         };
         let (envp, path) = self.environment(file)?;
+        let landlock = confine::expand_paths(file, &|key, text| expanded(key, text, &lookup))?;
         let readiness = self.readiness(file.ready.as_ref())?;
-        Ok(Start { argv, envp, path, directory, readiness })
+        Ok(Start { argv, envp, path, directory, landlock, readiness })
     }
 
     /// Returns the command's environment, and its `PATH`.
     fn environment(&self, file: &ServiceFile) -> Result<(Vec<CString>, Vec<u8>), Failure> {
+        let withheld = |name: &[u8]| {
+            file.environment_allow
+                .as_ref()
+                .is_some_and(|allow| !allow.iter().any(|pattern| allows(pattern, name)))
+        };
         let replaced = |name: &[u8]| file.environment.keys().any(|key| key.as_bytes() == name);
-        let mut envp = os::environment_without(replaced);
-        let mut path = std::env::var_os("PATH").map(OsStringExt::into_vec);
+        let mut envp = os::environment_without(|name| replaced(name) || withheld(name));
+        let mut path = std::env::var_os("PATH").filter(|_| !withheld(b"PATH")).map(OsStringExt::into_vec);
         for (key, template) in &file.environment {
             // Within its own entry a name means what was inherited, so that `PATH = "/x:${PATH}"` is safe.
             let lookup = |name: &str| {
@@ -238,38 +259,59 @@ fn notification_fd() -> Option<OwnedFd> {
     os::adopt_fd(number).ok()
 }
 
-/// Takes the last steps, in which this process changes, and executes the command.
+/// Takes the last steps, in which this process changes, and executes the command; returns only why that failed.
 fn launch(
     file: &ServiceFile,
     start: Start,
+    name: &str,
+    mut confinement: Confinement,
     service_directory: Option<&OwnedFd>,
-    started: &mut Option<OwnedFd>,
-) -> Failure {
-    if let Err(failure) = settle(file, start.directory.as_deref()) {
-        return failure;
-    }
-    if let Err(failure) = announce(start.readiness) {
-        return failure;
-    }
+    held: &mut Held,
+) -> Result<Infallible, Failure> {
+    settle(file, start.directory.as_deref(), &mut confinement)?;
+    let at_once = match start.readiness {
+        Readiness::Unannounced => None,
+        Readiness::AtOnce(notify) => Some(notify),
+        // Its limits and rights are those of before.
+        Readiness::Probed(probe, notify) => {
+            fork_prober(&probe, &notify)?;
+            None
+        }
+    };
     if let Some(directory) = service_directory {
-        // After the prober was forked, which would keep it open. Of a failure before this, and where there is no `data/`,
+        let hindered = start.landlock.is_some() || !file.limits.is_empty();
+        held.witness = hindered.then(|| Witness::post(directory).ok()).flatten();
+        // After the others were forked, which would keep it open. Of a failure before this, and where there is no `data/`,
         // whoever waits learns by the death.
-        *started = os::mark_in_data(directory, STARTED).ok().flatten();
+        held.started = os::mark_in_data(directory, STARTED).ok().flatten();
         let _ = os::remove_in_data(directory.as_fd(), START_ERROR);
+    }
+    if let Some(warning) = confinement.finish(file, start.landlock.as_ref())? {
+        os::say(&format!("gatevisor: {name}: {warning}"));
+    }
+    if let Some(notify) = at_once {
+        // Nobody reading any more is the supervisor's business, not a reason not to start.
+        let _ = rustix::io::write(&notify, b"\n");
     }
     let errno = os::exec_search(&start.argv, &start.envp, &start.path);
     let program = start.argv.first().map(|word| String::from_utf8_lossy(word.as_bytes()).into_owned());
-    not_executed(&program.unwrap_or_default(), &start.path, errno)
+    Err(not_executed(&program.unwrap_or_default(), &start.path, errno))
 }
 
-fn settle(file: &ServiceFile, directory: Option<&OsStr>) -> Result<(), Failure> {
+fn settle(
+    file: &ServiceFile,
+    directory: Option<&OsStr>,
+    confinement: &mut Confinement,
+) -> Result<(), Failure> {
     if let Some(bits) = file.umask_bits() {
         let _ = rustix::process::umask(Mode::from_raw_mode(bits));
     }
     if let Some(nice) = file.nice {
-        rustix::process::setpriority_process(None, nice).map_err(|errno| {
-            Failure::system("setting limits", format_args!("cannot set the priority to {nice}"), errno)
-        })?;
+        let set = rustix::process::setpriority_process(None, nice);
+        let remedy = "only root may ask for a higher priority than it has";
+        confinement
+            .shortfall
+            .take(set.map_err(|errno| Cannot::new(format!("nice = {nice}"), errno, remedy)))?;
     }
     if let Some(path) = directory {
         rustix::process::chdir(path).map_err(|errno| {
@@ -283,25 +325,15 @@ fn settle(file: &ServiceFile, directory: Option<&OsStr>) -> Result<(), Failure> 
     Ok(())
 }
 
-fn announce(readiness: Readiness) -> Result<(), Failure> {
-    match readiness {
-        Readiness::Unannounced => Ok(()),
-        // Nobody reading any more is the supervisor's business, not a reason not to start.
-        Readiness::AtOnce(notify) => {
-            let _ = rustix::io::write(&notify, b"\n");
-            Ok(())
-        }
-        Readiness::Probed(probe, notify) => {
-            let failure = |errno| Failure::system("executing", "cannot start the readiness probe", errno);
-            let service = os::own_pidfd().map_err(failure)?;
-            os::fork_detached(|| {
-                // Whoever reads the service's output must not wait for the prober.
-                os::let_go_of_stdio();
-                probe.run(&service, &notify);
-            })
-            .map_err(failure)
-        }
-    }
+fn fork_prober(probe: &Probe, notify: &OwnedFd) -> Result<(), Failure> {
+    let failure = |errno| Failure::system("executing", "cannot start the readiness probe", errno);
+    let service = os::own_pidfd().map_err(failure)?;
+    os::fork_detached(|| {
+        // Whoever reads the service's output must not wait for the prober.
+        os::let_go_of_stdio();
+        probe.run(&service, notify);
+    })
+    .map_err(failure)
 }
 
 fn not_executed(program: &str, path: &[u8], errno: Errno) -> Failure {

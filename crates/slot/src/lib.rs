@@ -11,11 +11,13 @@
 //! service; so it reads one file, forks at most one prober, and is gone.
 #![forbid(unsafe_code)]
 
+pub mod confine;
 pub mod dotenv;
 pub mod expand;
 mod failure;
 pub mod file;
 mod finish;
+pub mod group;
 pub mod http;
 mod identity;
 mod interpreter;
@@ -25,10 +27,12 @@ pub mod patterns;
 mod probe;
 pub mod render;
 
+pub use confine::settings::{Landlock, Limit, LimitName};
 pub use expand::{ExpandError, expand};
 pub use failure::START_ERROR;
 pub use file::{ParseError, Ready, ServiceFile, Stderr, parse_log, parse_service};
 pub use finish::run_finish;
+pub use group::{end_group, run_in_group};
 pub use identity::{Identity, IdentityError, decide as decide_identity};
 pub use interpreter::run_service;
 pub use log::{Compress, Forward, LogFile, Rate, Timestamp};

@@ -123,6 +123,12 @@ pub fn say(line: &str) {
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
+/// Writes a line for a person to standard output, best effort.
+pub fn say_to_stdout(line: &str) {
+    let _ = io::stdout().write_all(format!("{line}\n").as_bytes());
+    let _ = io::stdout().flush();
+}
+
 /// Returns what an error number means, in words, without the number.
 pub fn words(errno: Errno) -> String {
     let mut text = io::Error::from(errno).to_string();

@@ -127,6 +127,7 @@ fn push_comment(out: &mut Vec<u8>, comment: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::confine::settings::{Landlock, Limit, LimitName};
     use crate::file::{Ready, Stderr, parse_log, parse_service};
     use crate::log::{Compress, Forward, Rate, Timestamp};
     use proptest::collection::{btree_map, vec};
@@ -208,8 +209,40 @@ http = "http://127.0.0.1:8642/health"
         }
     }
 
+    fn limit() -> impl Strategy<Value = Limit> {
+        (of(0..i64::MAX.unsigned_abs()), of(0..i64::MAX.unsigned_abs()))
+            .prop_filter("ordered", |(soft, hard)| {
+                hard.is_none_or(|hard| soft.is_some_and(|soft| soft <= hard))
+            })
+            .prop_map(|(soft, hard)| Limit { soft, hard })
+    }
+
+    prop_compose! {
+        /// Settings of what the command may do and use, for any command.
+        fn confined()(
+            environment_allow in of(vec("[^=\0*]{1,9}[*]?", 0..4)),
+            (no_new_privileges, strict) in any::<(bool, bool)>(),
+            oom_score_adj in of(0..=1000),
+            capabilities in of(vec(proptest::sample::select(&["CHOWN", "CAP_SYS_ADMIN", "CHECKPOINT_RESTORE"][..]), 0..3)),
+            limits in btree_map(proptest::sample::select(&LimitName::ALL[..]), limit(), 0..5),
+            landlock in of((vec(any::<String>(), 0..3), of(vec(any::<String>(), 0..3)), of(vec(any::<String>(), 0..3)))),
+        ) -> ServiceFile {
+            ServiceFile {
+                environment_allow,
+                no_new_privileges,
+                strict,
+                oom_score_adj,
+                capabilities: capabilities.map(|names| names.into_iter().map(String::from).collect()),
+                limits,
+                landlock: landlock.map(|(write, read, execute)| Landlock { write, read, execute }),
+                ..ServiceFile::new(Vec::new())
+            }
+        }
+    }
+
     prop_compose! {
         fn service()(
+            confined in confined(),
             command in vec("\\PC{1,20}|[\n\"'\\\\]{1,4}", 1..4),
             directory in of(any::<String>()),
             user in of(any::<String>()),
@@ -220,7 +253,9 @@ http = "http://127.0.0.1:8642/health"
             environment in btree_map("[^=\0]{1,9}", any::<String>(), 0..4),
             ready in of(ready()),
         ) -> ServiceFile {
-            ServiceFile { command, directory, user, umask, nice, stderr, environment_files, environment, ready }
+            ServiceFile {
+                command, directory, user, umask, nice, stderr, environment_files, environment, ready, ..confined
+            }
         }
     }
 

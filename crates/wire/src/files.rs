@@ -50,6 +50,10 @@ pub const STATUS: &str = "supervise/status";
 pub const DEATH_TALLY: &str = "supervise/death_tally";
 /// What the restart policy is doing; ours alone.
 pub const POLICY: &str = "supervise/policy";
+/// Directory of numbers that say how much the service as a whole may use; ours alone.
+pub const CGROUP: &str = "cgroup";
+/// Present where the service is not started without what `cgroup/` asks for.
+pub const CGROUP_STRICT: &str = "cgroup/strict";
 /// Files that no supervisor touches.
 pub const DATA: &str = "data";
 /// Why the last start failed before the service's command was reached; ours alone.

@@ -2,9 +2,14 @@
 
 use std::cell::RefCell;
 use std::fs;
+use std::path::Path;
 
 use gatevisor_gateways::desired::read;
+use gatevisor_gateways::slots::render;
 use gatevisor_gateways::{AgentDefinition, ProfileName};
+use gatevisor_slot::file::MAX_BYTES;
+use gatevisor_slot::{group, parse_log, parse_service};
+use gatevisor_wire::files;
 use tempfile::TempDir;
 
 thread_local! {
@@ -30,6 +35,18 @@ pub fn agent_file(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     let Ok(agent) = AgentDefinition::parse(text, "agent.toml") else { return };
     let _ = (agent.prefix(), agent.home_variable(), agent.exit_meaning(0));
+    let profile = ProfileName::new(b"coder").expect("a plain name");
+    let Ok(slot) = render(&agent, &profile, Path::new("/bin/gatevisor"), true) else { return };
+    for file in slot.0.iter().filter(|file| file.bytes.len() <= MAX_BYTES) {
+        match file.path {
+            "run" => drop(parse_service(&file.bytes).expect("what is written is read back")),
+            "log/run" => drop(parse_log(&file.bytes).expect("what is written is read back")),
+            path if path.starts_with("cgroup/") && path != files::CGROUP_STRICT => {
+                assert!(group::parse(&file.bytes).is_some());
+            }
+            _ => {}
+        }
+    }
 }
 
 pub fn profile_name(bytes: &[u8]) {

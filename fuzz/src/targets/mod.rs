@@ -39,6 +39,7 @@ targets! {
     machine::scandir_changes
     slot::run_file
     slot::log_run_file
+    slot::group_number
     slot::dotenv
     slot::expand
     slot::health_url

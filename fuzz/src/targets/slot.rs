@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use gatevisor_slot::{http, parse_log, parse_service, render_log, render_service};
+use gatevisor_slot::{group, http, parse_log, parse_service, render_log, render_service};
 
 const INTERPRETER: &str = "/bin/gatevisor";
 
@@ -22,6 +22,18 @@ pub fn log_run_file(bytes: &[u8]) {
     assert!(!file.label_for(b"gateway-coder").is_empty());
     if let Ok(text) = render_log(Path::new(INTERPRETER), &file, "a comment") {
         assert_eq!(parse_log(&text).as_ref(), Ok(&file));
+    }
+}
+
+pub fn group_number(bytes: &[u8]) {
+    let Some(number) = group::parse(bytes) else { return };
+    let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let text = str::from_utf8(line).expect("a number is text");
+    assert_eq!(text.parse(), Ok(number));
+    for bound in group::Bound::ALL {
+        if bound.check(number).is_ok() {
+            assert!(number > 0 && i64::try_from(number).is_ok());
+        }
     }
 }
 

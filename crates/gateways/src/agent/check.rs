@@ -134,7 +134,11 @@ fn templates(agent: &AgentDefinition) -> Result<(), Fault> {
             return fault(field, error.to_string());
         }
     }
-    Ok(())
+    let filled = |text: &String| {
+        fill(text, &blanks)
+            .map_err(|error| Fault { field: "gateway.confine.landlock", why: error.to_string() })
+    };
+    super::confine::check(&gateway.confine, &filled)
 }
 
 pub(super) fn variable(field: &'static str, name: &str) -> Result<(), Fault> {

@@ -9,6 +9,7 @@
 //! **Source:** DESIGN.md, *The agent definition*; SLOT-4.
 
 mod check;
+mod confine;
 mod container;
 mod doctor;
 mod log;
@@ -24,6 +25,7 @@ use crate::exit;
 use crate::files::{ReadError, read_bounded};
 
 pub use check::Fault;
+pub use confine::{CgroupDefinition, ConfineDefinition};
 pub use container::{ContainerDefinition, Seed, Stale, StaticService, Step, says_yes};
 pub use doctor::{DoctorDefinition, PortDefinition};
 pub use log::LogDefinition;
@@ -167,6 +169,9 @@ pub struct GatewayDefinition {
     /// How it is kept, as far as that differs from what counts where nothing is said.
     #[serde(default)]
     pub log: LogDefinition,
+    /// What it may do and use.
+    #[serde(default)]
+    pub confine: ConfineDefinition,
     /// Where each reconciliation is recorded, below the home.
     pub boot_log: String,
     /// A variable that, when true, leaves named profiles' gateways down at boot.

@@ -96,6 +96,11 @@ pub fn render(
     ] {
         all.extend(number.map(|number| text(path, format!("{number}\n"))));
     }
+    let bounds = gateway.confine.cgroup.bounds();
+    all.extend(bounds.map(|(bound, number)| text(bound.path(), format!("{number}\n"))));
+    if gateway.confine.strict && all.iter().any(|file| file.path.starts_with(files::CGROUP)) {
+        all.push(text(files::CGROUP_STRICT, String::new()));
+    }
     if gateway.log.stderr == Stderr::Stream {
         all.push(text(files::LOG_STDERR, String::new()));
     }
@@ -112,6 +117,7 @@ fn service_file(agent: &AgentDefinition, profile: &ProfileName) -> Result<Servic
     let command = if profile.is_root() { &gateway.command_default } else { &gateway.command_named };
     let mut file = ServiceFile::new(command.iter().map(filled).collect::<Result<_, _>>()?);
     file.stderr = gateway.log.stderr;
+    gateway.confine.set(&mut file, &filled)?;
     file.directory = gateway.directory.as_ref().map(filled).transpose()?;
     for (name, value) in &gateway.environment {
         file.environment.insert(name.clone(), filled(value)?);
@@ -167,6 +173,29 @@ mod tests {
         let slot = show(&agent, "coder", true);
         assert!(slot.contains("== log/stderr 644\n"), "{slot}");
         assert!(slot.contains("\nkeep = 3\n") && slot.contains("\nstderr = \"stream\"\n"), "{slot}");
+    }
+
+    #[test]
+    fn restrictions_are_in_the_slot() {
+        let text = format!(
+            "{}[gateway.confine]\nno-new-privileges = true\nlandlock = {{ write = [\"{{profile-home}}\", \"/tmp\"] }}\n\
+             strict = true\ncgroup = {{ memory = 1_000_000_000, pids = 100 }}\n",
+            crate::agent::SMALL
+        );
+        let slot = show(&text.parse().unwrap(), "coder", true);
+        assert!(
+            slot.contains("\nno-new-privileges = true\n") && slot.contains("\nstrict = true\n"),
+            "{slot}"
+        );
+        assert!(slot.contains("\nwrite = [\"${MY_AGENT_HOME}/profiles/coder\", \"/tmp\"]\n"), "{slot}");
+        assert!(
+            slot.contains(
+                "== cgroup/memory 644\n1000000000\n== cgroup/pids 644\n100\n== cgroup/strict 644\n"
+            ),
+            "{slot}"
+        );
+        let plain = show(&AgentDefinition::built_in().unwrap(), "coder", true);
+        assert!(!plain.contains("cgroup") && !plain.contains("strict"), "{plain}");
     }
 
     #[test]

@@ -1,0 +1,374 @@
+//! What `run` says about what its command may do and use.
+//!
+//! *Lives here:* the types of these settings, and the checks that need no kernel.
+//! *Does not live here:* what comes of them at a start; see the modules beside this one.
+
+use std::fmt;
+use std::str::FromStr;
+
+use rustix::process::Resource;
+use rustix::thread::CapabilitySet;
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::file::{ParseError, ServiceFile, invalid};
+
+/// Entries that one list of these settings may have.
+pub const MAX_ENTRIES: usize = 256;
+/// The word for a limit that is none.
+const UNLIMITED: &str = "unlimited";
+
+/// A resource that a process can be kept from using too much of.
+///
+/// **Source:** getrlimit(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LimitName {
+    /// Address space, in bytes.
+    As,
+    /// Size of a core dump, in bytes.
+    Core,
+    /// Processor time, in seconds.
+    Cpu,
+    /// Data segment, in bytes.
+    Data,
+    /// Size of a file that is written, in bytes.
+    Fsize,
+    /// Memory locked, in bytes.
+    Memlock,
+    /// Message queues of the user, in bytes.
+    Msgqueue,
+    /// Open files, one more than the highest descriptor.
+    Nofile,
+    /// Processes of the user.
+    Nproc,
+    /// Priority in real time.
+    Rtprio,
+    /// Signals queued for the user.
+    Sigpending,
+    /// Stack, in bytes.
+    Stack,
+}
+
+impl LimitName {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::As,
+        Self::Core,
+        Self::Cpu,
+        Self::Data,
+        Self::Fsize,
+        Self::Memlock,
+        Self::Msgqueue,
+        Self::Nofile,
+        Self::Nproc,
+        Self::Rtprio,
+        Self::Sigpending,
+        Self::Stack,
+    ];
+
+    /// Returns its name in `[limits]`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::As => "as",
+            Self::Core => "core",
+            Self::Cpu => "cpu",
+            Self::Data => "data",
+            Self::Fsize => "fsize",
+            Self::Memlock => "memlock",
+            Self::Msgqueue => "msgqueue",
+            Self::Nofile => "nofile",
+            Self::Nproc => "nproc",
+            Self::Rtprio => "rtprio",
+            Self::Sigpending => "sigpending",
+            Self::Stack => "stack",
+        }
+    }
+
+    /// Returns the kernel's word for it.
+    pub(crate) const fn resource(self) -> Resource {
+        match self {
+            Self::As => Resource::As,
+            Self::Core => Resource::Core,
+            Self::Cpu => Resource::Cpu,
+            Self::Data => Resource::Data,
+            Self::Fsize => Resource::Fsize,
+            Self::Memlock => Resource::Memlock,
+            Self::Msgqueue => Resource::Msgqueue,
+            Self::Nofile => Resource::Nofile,
+            Self::Nproc => Resource::Nproc,
+            Self::Rtprio => Resource::Rtprio,
+            Self::Sigpending => Resource::Sigpending,
+            Self::Stack => Resource::Stack,
+        }
+    }
+}
+
+/// A soft and a hard limit; `None` is no limit.
+///
+/// Written as one number for both, as `"soft:hard"`, or as `"unlimited"`, which may stand for either number, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// What counts; the process may change it up to the hard one.
+    pub soft: Option<u64>,
+    /// What the soft one cannot exceed; only root can raise it.
+    pub hard: Option<u64>,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let one = |f: &mut fmt::Formatter<'_>, number: Option<u64>| match number {
+            Some(number) => write!(f, "{number}"),
+            None => f.write_str(UNLIMITED),
+        };
+        one(f, self.soft)?;
+        if self.soft == self.hard {
+            return Ok(());
+        }
+        f.write_str(":")?;
+        one(f, self.hard)
+    }
+}
+
+/// Why a text is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LimitError {
+    /// It is no number, or a number that TOML does not have.
+    #[error(
+        "must be a number from 0 to {}, \"unlimited\", or two of them as in \"1024:4096\", soft and hard",
+        i64::MAX
+    )]
+    Syntax,
+    /// The soft limit is the larger one.
+    #[error("the soft limit, which comes first, must not be larger than the hard one")]
+    Order,
+}
+
+impl FromStr for Limit {
+    type Err = LimitError;
+
+    fn from_str(text: &str) -> Result<Self, LimitError> {
+        let (soft, hard) = text.split_once(':').unwrap_or((text, text));
+        let limit = Self { soft: one_limit(soft)?, hard: one_limit(hard)? };
+        let ordered = match (limit.soft, limit.hard) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(soft), Some(hard)) => soft <= hard,
+        };
+        if ordered { Ok(limit) } else { Err(LimitError::Order) }
+    }
+}
+
+fn one_limit(text: &str) -> Result<Option<u64>, LimitError> {
+    if text == UNLIMITED {
+        return Ok(None);
+    }
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let number = if digits { text.parse::<i64>().ok() } else { None };
+    number.and_then(|number| u64::try_from(number).ok()).map(Some).ok_or(LimitError::Syntax)
+}
+
+impl Serialize for Limit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.soft {
+            Some(number) if self.hard == Some(number) => serializer.serialize_u64(number),
+            _ => serializer.collect_str(self),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Limit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl Visitor<'_> for Either {
+            type Value = Limit;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number, \"unlimited\", or \"soft:hard\"")
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Limit, E> {
+                let number = u64::try_from(number).map_err(|_| E::custom(LimitError::Syntax))?;
+                Ok(Limit { soft: Some(number), hard: Some(number) })
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Limit, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// Below which paths files may be written, read and executed.
+///
+/// **Source:** landlock(7).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Landlock {
+    /// Where files may be written, made, renamed and removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub write: Vec<String>,
+    /// Where files may be read besides; without it, everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<Vec<String>>,
+    /// Where files may be executed, and read; without it, executed everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execute: Option<Vec<String>>,
+}
+
+/// Returns the capability of this name, with or without `CAP_` before it.
+pub(crate) fn capability(name: &str) -> Option<CapabilitySet> {
+    let name = name.strip_prefix("CAP_").unwrap_or(name);
+    CapabilitySet::from_name(name).filter(|found| found.bits().is_power_of_two())
+}
+
+/// Returns whether a pattern of `environment-allow` is for this variable.
+pub(crate) fn allows(pattern: &str, name: &[u8]) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix.as_bytes()),
+        None => name == pattern.as_bytes(),
+    }
+}
+
+/// Checks what no type can.
+pub(crate) fn check(file: &ServiceFile) -> Result<(), ParseError> {
+    if file.oom_score_adj.is_some_and(|score| !(0..=1000).contains(&score)) {
+        return Err(invalid("oom-score-adj", "must be from 0 to 1000; it can be raised only"));
+    }
+    if let Some(names) = &file.capabilities {
+        bounded("capabilities", names)?;
+        for name in names {
+            if capability(name).is_none() {
+                let reason = format!(
+                    "`{}` is no capability; write it as in \"NET_BIND_SERVICE\"",
+                    name.escape_debug()
+                );
+                return Err(invalid("capabilities", reason));
+            }
+        }
+    }
+    if let Some(patterns) = &file.environment_allow {
+        bounded("environment-allow", patterns)?;
+        for pattern in patterns {
+            let name = pattern.strip_suffix('*').unwrap_or(pattern);
+            if pattern.is_empty() || name.contains(['=', '\0', '*']) {
+                let reason = format!("`{}` is neither NAME nor PREFIX*", pattern.escape_debug());
+                return Err(invalid("environment-allow", reason));
+            }
+        }
+    }
+    if let Some(landlock) = &file.landlock {
+        bounded("landlock.write", &landlock.write)?;
+        let more = [("landlock.read", &landlock.read), ("landlock.execute", &landlock.execute)];
+        for (key, list) in more {
+            bounded(key, list.as_deref().unwrap_or_default())?;
+        }
+    }
+    Ok(())
+}
+
+fn bounded(key: &str, list: &[String]) -> Result<(), ParseError> {
+    if list.len() > MAX_ENTRIES {
+        return Err(invalid(key, format!("has {} entries; at most {MAX_ENTRIES} are allowed", list.len())));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::parse_service;
+
+    #[test]
+    fn every_setting_is_read() {
+        let file = parse_service(
+            br#"
+command = ["a"]
+no-new-privileges = true
+oom-score-adj = 500
+capabilities = ["NET_BIND_SERVICE", "CAP_KILL"]
+environment-allow = ["PATH", "HERMES_*"]
+strict = true
+[limits]
+nofile = "1024:4096"
+core = 0
+as = "unlimited"
+stack = "8388608:unlimited"
+[landlock]
+write = ["${HOME}", "/tmp"]
+read = ["/usr"]
+"#,
+        )
+        .unwrap();
+        assert!(file.no_new_privileges && file.strict);
+        assert_eq!(file.limits[&LimitName::Nofile], Limit { soft: Some(1024), hard: Some(4096) });
+        assert_eq!(file.limits[&LimitName::Core], Limit { soft: Some(0), hard: Some(0) });
+        assert_eq!(file.limits[&LimitName::As], Limit { soft: None, hard: None });
+        assert_eq!(file.limits[&LimitName::Stack], Limit { soft: Some(8_388_608), hard: None });
+        let landlock = file.landlock.unwrap();
+        assert_eq!((landlock.write.len(), landlock.read.is_some(), landlock.execute), (2, true, None));
+    }
+
+    #[test]
+    fn a_wrong_setting_says_which_and_what_would_be_right() {
+        let number = format!("must be a number from 0 to {}", i64::MAX);
+        let table = [
+            ("oom-score-adj = -5", "`oom-score-adj`: must be from 0 to 1000; it can be raised only"),
+            ("oom-score-adj = 1001", "`oom-score-adj`: must be from 0"),
+            ("capabilities = [\"FLY\"]", "`capabilities`: `FLY` is no capability; write it as in"),
+            ("capabilities = [\"net_admin\"]", "`capabilities`: `net_admin` is no capability"),
+            ("environment-allow = [\"A=B\"]", "`environment-allow`: `A=B` is neither NAME nor PREFIX*"),
+            ("environment-allow = [\"*A\"]", "`environment-allow`: `*A` is neither"),
+            ("environment-allow = [\"\"]", "`environment-allow`: `` is neither"),
+            ("strict = 1", "line 2: invalid type: integer `1`, expected a boolean"),
+            ("[limits]\nnofiles = 1", "line 3: unknown variant `nofiles`, expected one of `as`, `core`"),
+            ("[limits]\nnofile = -1", &format!("line 3: {number}")),
+            ("[limits]\nnofile = \"-1\"", &format!("line 3: {number}")),
+            ("[limits]\nnofile = \"1:\"", &format!("line 3: {number}")),
+            ("[limits]\nnofile = \"9999999999999999999\"", &format!("line 3: {number}")),
+            ("[limits]\nnofile = \"5:4\"", "line 3: the soft limit, which comes first, must not be larger"),
+            ("[limits]\nnofile = \"unlimited:4\"", "line 3: the soft limit"),
+            (
+                "[limits]\nnofile = true",
+                "line 3: invalid type: boolean `true`, expected a number, \"unlimited\"",
+            ),
+            ("[landlock]\nwrites = []", "line 3: unknown field `writes`, expected one of `write`"),
+            ("[landlock]\nwrite = \"/tmp\"", "line 3: invalid type: string"),
+        ];
+        for (text, start) in table {
+            let message =
+                parse_service(format!("command = [\"a\"]\n{text}\n").as_bytes()).unwrap_err().to_string();
+            assert!(message.starts_with(start), "{message:?} should begin with {start:?}");
+            assert!(!message.contains('\n'), "{message:?} must be one line");
+        }
+        let many = "\"A\",".repeat(MAX_ENTRIES + 1);
+        for key in ["environment-allow", "[landlock]\nread"] {
+            let text = format!("command = [\"a\"]\n{key} = [{many}]\n");
+            assert!(
+                parse_service(text.as_bytes()).unwrap_err().to_string().ends_with("at most 256 are allowed")
+            );
+        }
+    }
+
+    #[test]
+    fn names_in_files_are_those_of_the_table() {
+        for name in LimitName::ALL {
+            let text = format!("command = [\"a\"]\n[limits]\n{} = 7\n", name.name());
+            assert!(parse_service(text.as_bytes()).unwrap().limits.contains_key(&name), "{}", name.name());
+        }
+    }
+
+    #[test]
+    fn a_pattern_is_a_name_or_a_beginning() {
+        for (pattern, name, allowed) in [
+            ("PATH", "PATH", true),
+            ("PATH", "PATHS", false),
+            ("HERMES_*", "HERMES_HOME", true),
+            ("HERMES_*", "HERMES", false),
+            ("*", "ANYTHING", true),
+        ] {
+            assert_eq!(allows(pattern, name.as_bytes()), allowed, "{pattern} {name}");
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Control groups: how much a service as a whole may use.
+//!
+//! *Lives here:* the two short programs that the supervisor starts, [`run_in_group`] before `run` and [`end_group`] after
+//! the service has gone, and what the small files in `cgroup/` say. *Does not live here:* where the groups of this
+//! machine are (`place`); how one is filled and emptied (`leaf`).
+//!
+//! Groups are the supervisor's to make, and the first process does nothing that may take time, so a process of its user does
+//! it. It knows a service by numbers alone: `run` is not looked at before the user has changed.
+
+mod leaf;
+mod place;
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::process::ExitCode;
+
+use gatevisor_sys::file;
+use gatevisor_wire::files;
+use rustix::fs::{AtFlags, statat};
+use rustix::io::Errno;
+
+use crate::confine::{Cannot, Shortfall};
+use crate::failure::{EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_SYSTEM, Failure};
+use crate::os;
+
+use leaf::Leaf;
+use place::Places;
+
+/// The file of [`files::CGROUP`] that makes a limit that cannot be had a reason not to start.
+const STRICT: &str = "strict";
+/// What the name of every group of ours begins with.
+const PREFIX: &str = "gatevisor-";
+/// Bytes of a number and its newline at the most, and one more.
+const NUMBER_BYTES: usize = 24;
+/// Percent of a processor at the most.
+const MAX_PERCENT: u64 = 1_000_000;
+/// Exit code for a call that makes no sense.
+const EXIT_USAGE: u8 = 100;
+
+/// Something that a service as a whole can be kept from using too much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bound {
+    /// Bytes of memory, beyond which a process of the service is killed.
+    Memory,
+    /// Bytes of memory, beyond which the service is slowed down and its memory reclaimed.
+    MemoryHigh,
+    /// Percent of one processor.
+    CpuPercent,
+    /// Processes and threads.
+    Pids,
+}
+
+impl Bound {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Memory, Self::MemoryHigh, Self::CpuPercent, Self::Pids];
+
+    /// Returns the name of its file in `cgroup/`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::MemoryHigh => "memory-high",
+            Self::CpuPercent => "cpu-percent",
+            Self::Pids => "pids",
+        }
+    }
+
+    /// Returns where its file is in a service directory.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Memory => "cgroup/memory",
+            Self::MemoryHigh => "cgroup/memory-high",
+            Self::CpuPercent => "cgroup/cpu-percent",
+            Self::Pids => "cgroup/pids",
+        }
+    }
+
+    /// Returns why a number cannot be this bound.
+    ///
+    /// # Errors
+    /// What would be right.
+    pub fn check(self, number: u64) -> Result<(), &'static str> {
+        match (self, number) {
+            (Self::CpuPercent, 0 | MAX_PERCENT..) => {
+                Err("must be a number of percent from 1 on, of which one processor has 100")
+            }
+            (_, 0) => Err("must be at least 1"),
+            (_, number) if i64::try_from(number).is_err() => Err("is more than any machine has"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A name of a group: whose it is, and which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct GroupName {
+    whole: String,
+    /// Where in it the supervisor's own part ends, and that of its scandir.
+    scandir: usize,
+    run: usize,
+    is_first: bool,
+}
+
+impl GroupName {
+    /// Returns the name that the supervisor gave: `gatevisor-SCANDIR-START-NUMBER-SLOT`.
+    fn parse(text: &OsStr) -> Option<Self> {
+        let whole = text.to_str().filter(|whole| !whole.contains(['/', '\n']))?.to_owned();
+        let rest = whole.strip_prefix(PREFIX)?;
+        let mut parts = rest.splitn(4, '-');
+        let (scandir, start, number, _slot) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let scandir_end = PREFIX.len().checked_add(scandir.len())?.checked_add(1)?;
+        let run_end = scandir_end.checked_add(start.len())?.checked_add(1)?;
+        let is_first = number == "0";
+        Some(Self { scandir: scandir_end, run: run_end, is_first, whole })
+    }
+
+    /// Returns whether another group was made for an earlier supervisor of the same scandir.
+    fn outlives(&self, other: &str) -> bool {
+        let part = |end| self.whole.get(..end).unwrap_or(&self.whole);
+        other.starts_with(part(self.scandir)) && !other.starts_with(part(self.run))
+    }
+}
+
+/// Becomes a service's program in a group of its own, as the service's user; returns only if it cannot.
+///
+/// `args` are the name of the group, the number of the user or `-`, the program, and the arguments, its name first. The
+/// working directory is the service directory.
+///
+/// On failure one line goes to standard error and to `data/start-error`; the exit code is that of the interpreter of
+/// `run`.
+pub fn run_in_group(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut args = args.into_iter();
+    let name = args.next().and_then(|name| GroupName::parse(&name));
+    let (Some(name), Some(user), Some(program)) = (name, args.next(), args.next()) else {
+        os::say("gatevisor: in-group: only the supervisor calls this");
+        return ExitCode::from(EXIT_USAGE);
+    };
+    let words: Vec<CString> = args.filter_map(|word| CString::new(word.into_vec()).ok()).collect();
+    let service = words.get(1).map_or_else(String::new, |word| word.to_string_lossy().into_owned());
+    let joined = confine(&name);
+    // Whatever came of it, nothing that belongs to the service is touched before this.
+    if let Err(failure) = become_user(&user) {
+        return failure.report(&service, None::<&std::os::fd::OwnedFd>, None);
+    }
+    let failure = match joined {
+        Ok(shortfall) => {
+            if let Some(warning) = shortfall.warning() {
+                // Where the log is.
+                os::say_to_stdout(&format!("gatevisor: {service}: {warning}"));
+            }
+            execute(&program, &words)
+        }
+        Err(failure) => failure,
+    };
+    failure.report(&service, os::here().ok(), None)
+}
+
+fn become_user(user: &OsStr) -> Result<(), Failure> {
+    const STAGE: &str = "setting user";
+    if user == "-" {
+        return Ok(());
+    }
+    let user = os::lookup(user.as_bytes()).map_err(|error| Failure::plain(STAGE, &error, EXIT_SYSTEM))?;
+    os::assume(&user).map_err(|errno| {
+        Failure::system(
+            STAGE,
+            format_args!("cannot become user `{}`", String::from_utf8_lossy(&user.name)),
+            errno,
+        )
+    })
+}
+
+fn execute(program: &OsStr, argv: &[CString]) -> Failure {
+    let path = CString::new(program.as_bytes()).unwrap_or_default();
+    let errno = gatevisor_sys::process::exec(&path, argv, &os::environment_without(|_| false));
+    let exit = if errno == Errno::NOENT { EXIT_NOT_FOUND } else { EXIT_CANNOT_EXECUTE };
+    Failure { exit, ..Failure::system("executing", format_args!("`{}`", program.display()), errno) }
+}
+
+/// Makes the group that `cgroup/` asks for and enters it.
+fn confine(name: &GroupName) -> Result<Shortfall, Failure> {
+    let (strict, bounds) = os::here()
+        .and_then(|here| file::open_directory(here, files::CGROUP))
+        .map(|limits| (statat(&limits, STRICT, AtFlags::SYMLINK_NOFOLLOW).is_ok(), read_bounds(limits)))
+        .unwrap_or_default();
+    let mut shortfall = Shortfall::new(strict);
+    let mut wanted = Vec::new();
+    for bound in bounds {
+        match bound {
+            Ok(bound) => wanted.push(bound),
+            Err(cannot) => shortfall.take(Err(cannot))?,
+        }
+    }
+    if wanted.is_empty() {
+        return Ok(shortfall);
+    }
+    let places = Places::find();
+    if name.is_first {
+        places.sweep(|other| name.outlives(other));
+    }
+    let mut leaves: Vec<Leaf> = Vec::new();
+    for (bound, number) in wanted {
+        let set = places.leaf(bound, &name.whole).and_then(|leaf| {
+            leaf.set(bound, number)?;
+            Ok(leaf)
+        });
+        match set {
+            Ok(leaf) if leaves.contains(&leaf) => {}
+            Ok(leaf) => leaves.push(leaf),
+            Err(cannot) => shortfall.take(Err(cannot))?,
+        }
+    }
+    for leaf in leaves {
+        shortfall.take(leaf.enter())?;
+    }
+    Ok(shortfall)
+}
+
+/// Returns what the files in `cgroup/` say; one that makes no sense is something that cannot be had.
+fn read_bounds(directory: impl AsFd) -> Vec<Result<(Bound, u64), Cannot>> {
+    let mut all = Vec::new();
+    for bound in Bound::ALL {
+        let mut buffer = [0; NUMBER_BYTES];
+        let setting = || bound.path();
+        let read = match file::read_small(&directory, bound.name(), &mut buffer) {
+            Ok(bytes) => parse(bytes)
+                .ok_or("the file must hold one number")
+                .and_then(|number| bound.check(number).map(|()| number))
+                .map_err(|reason| Cannot::new(setting(), None, reason)),
+            Err(Errno::NOENT) => continue,
+            Err(errno) => Err(Cannot::new(setting(), errno, "it must be a file that holds one number")),
+        };
+        all.push(read.map(|number| (bound, number)));
+    }
+    all
+}
+
+/// Returns the number that the first line is.
+pub fn parse(bytes: &[u8]) -> Option<u64> {
+    let line = bytes.split(|&byte| byte == b'\n').next().filter(|line| line.len() < NUMBER_BYTES)?;
+    let text = str::from_utf8(line).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    text.parse().ok()
+}
+
+/// Ends what is left in a service's group, and removes the group.
+///
+/// `args` is the name of the group. Exits 0 when nothing of it is left.
+pub fn end_group(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let Some(name) = args.into_iter().next().and_then(|name| GroupName::parse(&name)) else {
+        os::say("gatevisor: end-group: only the supervisor calls this");
+        return ExitCode::from(EXIT_USAGE);
+    };
+    let left = Places::find().end(&name.whole);
+    for (path, errno) in &left {
+        let words = os::words(*errno);
+        os::say(&format!(
+            "gatevisor: warning: the control group `{}` is left behind: {words}",
+            path.display()
+        ));
+    }
+    ExitCode::from(u8::from(!left.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_the_whole_first_line() {
+        for (bytes, number) in [
+            (&b"512"[..], Some(512)),
+            (b"512\nx", Some(512)),
+            (b"18446744073709551615\n", Some(u64::MAX)),
+            (b"18446744073709551616\n", None),
+            (b"", None),
+            (b"-1", None),
+            (b"+1", None),
+            (b"1M", None),
+            (b"1 ", None),
+            (b"000000000000000000000001", None),
+        ] {
+            assert_eq!(parse(bytes), number, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_bound_is_a_number_that_means_something() {
+        for (bound, number, right) in [
+            (Bound::Pids, 1, true),
+            (Bound::Pids, 0, false),
+            (Bound::CpuPercent, 250, true),
+            (Bound::CpuPercent, 1_000_000, false),
+            (Bound::Memory, 1 << 40, true),
+            (Bound::Memory, u64::MAX, false),
+        ] {
+            assert_eq!(bound.check(number).is_ok(), right, "{bound:?} {number}");
+        }
+    }
+
+    #[test]
+    fn only_groups_of_an_earlier_supervisor_of_the_same_scandir_are_outlived() {
+        let name = GroupName::parse(OsStr::new("gatevisor-1a.2-77-0-gateway-coder")).unwrap();
+        assert!(name.is_first);
+        assert!(name.outlives("gatevisor-1a.2-76-0-gateway-coder"));
+        assert!(!name.outlives("gatevisor-1a.2-77-5-gateway-coder"));
+        assert!(!name.outlives("gatevisor-1a.20-76-0-gateway-coder"));
+        assert!(!name.outlives("docker"));
+        for wrong in ["gatevisor-1a.2-77-0", "other-1-2-3-x", "gatevisor-1-2-3-../..", ""] {
+            assert_eq!(GroupName::parse(OsStr::new(wrong)), None, "{wrong}");
+        }
+    }
+}
