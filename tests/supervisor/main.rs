@@ -28,4 +28,5 @@ mod scandir;
 mod shutdown;
 mod stopping;
 mod torture;
+mod trespass;
 mod withdrawal;

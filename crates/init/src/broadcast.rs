@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::event::{Letter, is_listener_name};
 use gatevisor_wire::files;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, fstat, openat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, fstat, openat, unlinkat};
 
 /// Listeners that one broadcast reaches at the most.
 const MAX_LISTENERS: usize = 1000;
@@ -50,7 +50,10 @@ fn tell(event: impl AsFd, name: &std::ffi::CStr, bytes: &[u8]) -> bool {
     let gone = match openat(event, name, flags, Mode::empty()) {
         Ok(fd) => {
             // What is no FIFO, such as a hard link to a file of somebody else, is neither written to nor removed.
-            if !fstat(&fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_fifo()) {
+            // A FIFO with another name may be one from which somebody takes commands.
+            let is_listener =
+                |stat: Stat| FileType::from_raw_mode(stat.st_mode).is_fifo() && stat.st_nlink == 1;
+            if !fstat(&fd).is_ok_and(is_listener) {
                 return false;
             }
             rustix::io::write(&fd, bytes) == Err(Errno::PIPE)

@@ -119,10 +119,13 @@ impl Supervisor {
             }
             Effect::Broadcast(letters) => broadcast(&service.dir, letters),
             Effect::CreateDownFile => {
-                let flags =
-                    OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-                if let Err(errno) = openat(&service.dir, files::DOWN, flags, Mode::from_raw_mode(0o644)) {
-                    say!("warning: {}: cannot make its `down` file: {errno}", service.name());
+                // What is there, whatever it is, says that the service is down; it is not even opened.
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+                match openat(&service.dir, files::DOWN, flags, Mode::from_raw_mode(0o644)) {
+                    Ok(_) | Err(Errno::EXIST) => {}
+                    Err(errno) => {
+                        say!("warning: {}: cannot make its `down` file: {errno}", service.name());
+                    }
                 }
             }
             Effect::RemoveDownFile => match unlinkat(&service.dir, files::DOWN, AtFlags::empty()) {
@@ -460,7 +463,8 @@ fn record_death(supervise: impl AsFd, death: Death, keep: usize) -> Result<(), E
     let mut deaths = match file::read_small(supervise, "death_tally", &mut buffer) {
         // A tally that makes no sense is begun anew rather than kept.
         Ok(bytes) => tally::decode_all(bytes).unwrap_or_default(),
-        Err(Errno::NOENT) => Vec::new(),
+        // Nor one that is somebody else's file.
+        Err(Errno::NOENT | Errno::MLINK) => Vec::new(),
         Err(errno) => return Err(errno),
     };
     deaths.push(death);

@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use gatevisor_core::scan::{Change, Identity, compare};
 use gatevisor_core::{Effects, Event, Machine};
+use gatevisor_sys::file::LinkError;
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::files;
 use gatevisor_wire::name::ServiceName;
@@ -36,6 +37,9 @@ const MAX_CHANGED: usize = 4096;
 
 /// Names looked at before other events get their turn.
 const NAMES_A_TURN: usize = 8;
+
+/// What a link is said to lead to whose owner may not decide that: refused, and the same whether anything is there.
+const NOBODYS: Identity = Identity { device: 0, inode: 0 };
 
 /// One name of the scandir and what is supervised under it.
 #[derive(Debug)]
@@ -250,8 +254,16 @@ impl Supervisor {
     }
 
     fn identity(&self, name: &[u8]) -> Option<Identity> {
-        let stat = statat(&self.scandir, name, AtFlags::empty()).ok()?;
-        FileType::from_raw_mode(stat.st_mode).is_dir().then(|| directory::identity(&stat))
+        let stat = statat(&self.scandir, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if !kind.is_symlink() {
+            return kind.is_dir().then(|| directory::identity(&stat));
+        }
+        match file::open_directory_linked(&self.scandir, name) {
+            Ok(dir) => fstat(dir).ok().map(|stat| directory::identity(&stat)),
+            Err(LinkError::Planted(_)) => Some(NOBODYS),
+            Err(LinkError::Errno(_)) => None,
+        }
     }
 
     /// Prepares a directory for supervision unless it is supervised already.
@@ -345,6 +357,7 @@ impl Supervisor {
                     .map_err(|errno| directory::Refusal::Step { step: "making the log pipe", errno })?;
                 self.take_on_log(&name, owner, reader, slot_dir, stderr);
             } else {
+                directory::log_belongs(&opened.dir, &logger_dir)?;
                 logger = Some((self.prepare(logger_dir)?, reader));
             }
             pipe = Some(writer);
@@ -470,6 +483,7 @@ impl Supervisor {
             Role::Logger => {
                 let log = file::open_directory(&dir, files::LOG)
                     .map_err(|errno| directory::Refusal::Step { step: "opening log", errno })?;
+                directory::log_belongs(&dir, &log)?;
                 self.prepare(log)
             }
         });
