@@ -4,7 +4,7 @@
 //! Names for files of others can be made here because the tests are root; a user can where `fs.protected_hardlinks` is 0.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -290,6 +290,41 @@ fn a_script_in_a_scandir_of_an_owner_is_not_run_as_root() {
         assert!(world.said().contains(&format!("{program}` is not run")), "{}", world.said());
         assert!(!world.root().join("executed").exists());
     }
+}
+
+#[test]
+fn whoever_may_write_to_roots_control_fifo_cannot_end_the_supervisor() {
+    let mut world = world();
+    let mut neighbour = neighbour(&world);
+    let control = world.scandir().join(".s6-svscan/control");
+    lchown(&control, Some(0), Some(OWNER)).unwrap();
+    fs::set_permissions(&control, fs::Permissions::from_mode(0o660)).unwrap();
+    let mut fifo = waiting::open_fifo(&control);
+    for command in ["t", "i", "q", "b"] {
+        fifo.write_all(command.as_bytes()).unwrap();
+    }
+    world.until_said("it is not obeyed");
+    let mut late = world.service("late").stays().place();
+    late.hear("su");
+    still_served(&mut neighbour);
+    assert_eq!(world.said().matches("it is not obeyed").count(), 1);
+    assert_eq!(world.stop().code(), Some(0));
+}
+
+#[test]
+fn a_directory_that_gets_another_owner_while_it_is_supervised_starts_nothing_as_the_old_one() {
+    let world = world();
+    let mut service = world.service("web").stays().finish(": > finished").data("backoff-max", 1).place();
+    service.hear("su");
+    let pid = service.pid();
+    give(service.dir.path(), OWNER);
+    script(&service.path("run"), ": > executed; exec sleep 3600");
+    lchown(service.path("run"), Some(OWNER), Some(OWNER)).unwrap();
+    crate::support::processes::signal(pid, Signal::KILL);
+    service.hear("dD");
+    let policy = service.until_policy("a refusal", |policy| policy.reason.is_some());
+    assert!(policy.reason.unwrap().contains("was given to uid 23456"));
+    assert!(!service.path("executed").exists() && !service.path("finished").exists());
 }
 
 #[test]

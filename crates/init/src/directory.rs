@@ -111,7 +111,7 @@ pub(crate) fn writable_by_others(stat: &Stat, owner: Option<&User>) -> bool {
 /// Opens the directory `name` of the scandir, following a link only where its owner may decide so.
 pub(crate) fn open_slot(scandir: impl AsFd, name: &[u8]) -> Result<OwnedFd, Refusal> {
     file::open_directory_linked(scandir, name).map_err(|error| match error {
-        LinkError::Planted(_) => Refusal::PlantedLink(error),
+        LinkError::Planted(_) | LinkError::Chain => Refusal::PlantedLink(error),
         LinkError::Errno(errno) => Refusal::Step { step: "opening it", errno },
     })
 }

@@ -9,6 +9,7 @@ use gatevisor_core::restart::Rules;
 use gatevisor_core::{Effect, Effects, Event};
 use gatevisor_sys::berth::Berths;
 use gatevisor_sys::spawn::{self, Apart, Command, EXTRAS, Report, StartFailure};
+use gatevisor_sys::user::User;
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::log_script::LogScript;
 use gatevisor_wire::tally::{self, Death};
@@ -385,6 +386,10 @@ impl Supervisor {
 enum Distrust {
     #[error("{}", said(*.0))]
     Errno(Errno),
+    #[error(
+        "its directory was given to uid {0} while it was supervised; take it out of the scandir and put it back"
+    )]
+    NewOwner(u32),
     #[error("it belongs to uid {0}, neither root nor the owner of its directory")]
     Stranger(u32),
     #[error("others than its owner may write to it (mode {0:04o}); remove that permission")]
@@ -397,12 +402,21 @@ impl From<Errno> for Distrust {
     }
 }
 
+/// Returns whether a directory with this owner has still the one that its programs run as: `user`, or `ours` where that is
+/// `None`.
+fn is_still_of(owner: u32, user: Option<&User>, ours: u32) -> bool {
+    user.map_or(owner == ours || owner == 0, |user| user.uid == owner)
+}
+
 /// Returns an error unless `script` is a regular file of root, of us or of the directory's owner, and nobody
 /// else may write to it.
 fn trusted(service: &Service, script: &str) -> Result<(), Distrust> {
     let stat = statat(&service.dir, script, AtFlags::SYMLINK_NOFOLLOW)?;
     let owner = rustix::fs::fstat(&service.dir)?.st_uid;
     let ours = rustix::process::geteuid().as_raw();
+    if !is_still_of(owner, service.owner.as_deref(), ours) {
+        return Err(Distrust::NewOwner(owner));
+    }
     if stat.st_uid != 0 && stat.st_uid != owner && stat.st_uid != ours {
         return Err(Distrust::Stranger(stat.st_uid));
     }

@@ -261,7 +261,7 @@ impl Supervisor {
         }
         match file::open_directory_linked(&self.scandir, name) {
             Ok(dir) => fstat(dir).ok().map(|stat| directory::identity(&stat)),
-            Err(LinkError::Planted(_)) => Some(NOBODYS),
+            Err(LinkError::Planted(_) | LinkError::Chain) => Some(NOBODYS),
             Err(LinkError::Errno(_)) => None,
         }
     }

@@ -130,6 +130,8 @@ pub(crate) struct Supervisor {
     pub(crate) command: Command,
     /// The grace of the shutdown is over, or somebody insisted.
     pub(crate) impatient: bool,
+    /// It was said that somebody else's command to end is not obeyed.
+    has_refused: bool,
     pub(crate) now: Moment,
     effects: Effects,
     seed: u64,
@@ -231,6 +233,7 @@ impl Supervisor {
             stage: Stage::Running,
             command: Command::default(),
             impatient: false,
+            has_refused: false,
             now,
             effects: Effects::new(),
             seed: now.tick.0 ^ u64::from(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs()),
@@ -431,6 +434,9 @@ impl Supervisor {
         let mut bytes = [0; CONTROL_BYTES_A_TURN];
         let Ok(count) = rustix::io::read(&self.scan_control, &mut bytes) else { return };
         for command in bytes.iter().take(count).filter_map(|&byte| ScanCommand::from_byte(byte)) {
+            if self.is_refused(command) {
+                continue;
+            }
             match command {
                 ScanCommand::Rescan | ScanCommand::NukeGone | ScanCommand::NukeGoneAndLoggers => self.scan(),
                 ScanCommand::Hangup => self.scan_all(),
@@ -440,6 +446,36 @@ impl Supervisor {
                 ScanCommand::Abort => self.abandon(),
             }
         }
+    }
+
+    /// Returns whether a command would end us that may have come from somebody who may not; says so.
+    fn is_refused(&mut self, command: ScanCommand) -> bool {
+        let ends = match command {
+            ScanCommand::Terminate | ScanCommand::Interrupt | ScanCommand::Quit | ScanCommand::Abort => true,
+            ScanCommand::Rescan
+            | ScanCommand::Hangup
+            | ScanCommand::Reap
+            | ScanCommand::NukeGone
+            | ScanCommand::NukeGoneAndLoggers => false,
+        };
+        // Whoever may write to root's FIFO may have things looked at; what root wishes besides it says by a signal.
+        let is_open_to_others = || {
+            rustix::process::geteuid().is_root()
+                && rustix::fs::fstat(&self.scan_control).is_ok_and(|stat| {
+                    stat.st_uid != 0
+                        || stat.st_mode & 0o002 != 0
+                        || (stat.st_gid != 0 && stat.st_mode & 0o020 != 0)
+                })
+        };
+        let refused = ends && is_open_to_others();
+        if refused && !std::mem::replace(&mut self.has_refused, true) {
+            say!(
+                "warning: a command to end was read from `{}`, to which others than root may write; it is not obeyed: \
+                 send a signal instead",
+                files::SVSCAN_CONTROL
+            );
+        }
+        refused
     }
 
     pub(crate) fn take_control(&mut self, id: Id) {

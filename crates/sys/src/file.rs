@@ -8,7 +8,8 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, Stat, fstat, openat, readlinkat, renameat, unlinkat,
+    AtFlags, FileType, FlockOperation, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, readlinkat,
+    renameat, unlinkat,
 };
 use rustix::io::{Errno, read, write};
 use rustix::process::geteuid;
@@ -25,6 +26,9 @@ pub enum LinkError {
     /// The link belongs to this user, who is neither root nor the owner of what it leads to, if it leads anywhere.
     #[error("the symbolic link belongs to uid {0}, neither root nor the owner of its target")]
     Planted(u32),
+    /// A link of root's leads through another link to something of root's.
+    #[error("the symbolic link leads through another one; make it lead straight to its target")]
+    Chain,
     /// The kernel refused a step.
     #[error(transparent)]
     Errno(#[from] Errno),
@@ -55,7 +59,19 @@ pub fn open_directory_linked(
     let opened = openat(parent, target.as_c_str(), flags, Mode::empty());
     // A further name of a link of root's may have been made by anybody.
     if stat.st_uid == 0 && stat.st_nlink == 1 {
-        return Ok(opened?);
+        let dir = opened?;
+        if fstat(&dir)?.st_uid != 0 {
+            return Ok(dir);
+        }
+        // On the way to what is root's there may be no link of somebody else's.
+        return match openat2(parent, target.as_c_str(), flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+            Err(Errno::LOOP) => Err(LinkError::Chain),
+            // A kernel before 5.6, or a container that does not let it through.
+            Err(Errno::NOSYS | Errno::PERM) => {
+                Ok(openat(parent, target.as_c_str(), flags | OFlags::NOFOLLOW, Mode::empty())?)
+            }
+            other => Ok(other?),
+        };
     }
     match opened.and_then(|dir| Ok((fstat(&dir)?.st_uid, dir))) {
         Ok((owner, dir)) if owner == stat.st_uid && owner != 0 => Ok(dir),
@@ -276,6 +292,8 @@ mod tests {
             ("e", "missing", 12_345, Err(LinkError::Planted(12_345))),
             ("f", "missing", 0, Err(LinkError::Errno(Errno::NOENT))),
             ("g", "theirs", 54_321, Err(LinkError::Planted(54_321))),
+            ("i", "b", 0, Err(LinkError::Chain)),
+            ("j", "a", 0, Ok("theirs")),
         ] {
             symlink(target, temp.path().join(name)).unwrap();
             lchown(temp.path().join(name), Some(owner), None).unwrap();
