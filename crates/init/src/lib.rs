@@ -12,6 +12,7 @@ mod broadcast;
 mod command;
 mod directory;
 mod kill;
+mod limits;
 mod logging;
 mod noexec;
 mod perform;

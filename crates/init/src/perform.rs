@@ -201,7 +201,7 @@ impl Supervisor {
                 None,
             ],
             user: service.owner.as_deref(),
-            open_files: self.open_files,
+            given_back: self.given_back,
             berths: self.berths.as_ref(),
         };
         let starting = spawn::start_apart(command, apart).map_err(|failure| explain("run", failure))?;
@@ -344,7 +344,7 @@ impl Supervisor {
             },
             extras: [None; EXTRAS],
             user: service.owner.as_deref(),
-            open_files: self.open_files,
+            given_back: self.given_back,
             berths: self.berths.as_ref(),
         });
         let forked = started.and_then(|starting| self.accompany(id, OnItsWay::Finish(starting)));

@@ -10,8 +10,9 @@ use gatevisor_sys::spawn::{self, Command, EXTRAS};
 use gatevisor_sys::{Errno, process, signal};
 use gatevisor_wire::{Pid, files};
 use rustix::fs::{Access, AtFlags, accessat, fstat, statat};
-use rustix::process::{Resource, Rlimit, fchdir, setrlimit};
+use rustix::process::fchdir;
 
+use crate::limits;
 use crate::supervisor::Supervisor;
 use crate::talk::say;
 
@@ -83,7 +84,7 @@ impl Supervisor {
             stderr: None,
             extras: [None; EXTRAS],
             user: None,
-            open_files: self.open_files,
+            given_back: self.given_back,
             berths: None,
         });
         match started {
@@ -114,10 +115,7 @@ impl Supervisor {
         if !may_run(&self.scandir, script) {
             return;
         }
-        if let Some((current, maximum)) = self.open_files {
-            let before = Rlimit { current: Some(current), maximum: Some(maximum) };
-            let _ = setrlimit(Resource::Nofile, before);
-        }
+        limits::give_back(&self.given_back);
         let errno = fchdir(&self.scandir).err().unwrap_or_else(|| {
             signal::unblock_all();
             process::exec(script, &[script.to_owned()], &self.config.environment)

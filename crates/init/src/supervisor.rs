@@ -10,7 +10,7 @@ use gatevisor_core::restart::Numbers;
 use gatevisor_core::{Effects, Event, Moment, Tick};
 use gatevisor_sys::berth::Berths;
 use gatevisor_sys::signal::{self, SignalFd};
-use gatevisor_sys::spawn::{Environment, Starting};
+use gatevisor_sys::spawn::{Environment, GivenBack, Starting};
 use gatevisor_sys::{Errno, clock, file};
 use gatevisor_wire::Pid;
 use gatevisor_wire::control::Control;
@@ -22,6 +22,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::command::Command;
 use crate::directory::{self, Owners};
+use crate::limits;
 use crate::logging::Logging;
 use crate::scandir::{Slots, Watch};
 use crate::service::{Id, Table};
@@ -108,8 +109,8 @@ pub(crate) struct Supervisor {
     /// Where processes are started from; none on an old kernel.
     pub(crate) berths: Option<Berths>,
     pub(crate) environment: Rc<Environment>,
-    /// The limit of open files that we had, for children.
-    pub(crate) open_files: Option<(u64, u64)>,
+    /// What we changed for ourselves, as children shall have it.
+    pub(crate) given_back: GivenBack,
     /// The number that every descriptor is below; none if there is no limit.
     max_descriptors: Option<u64>,
     pub(crate) services: Table,
@@ -148,21 +149,8 @@ impl Supervisor {
             let scandir = config.scandir.clone();
             move |errno| StartError::Step { scandir, step, errno }
         };
-        signal::block_all(&[
-            signal::SIGPIPE,
-            signal::SIGHUP,
-            signal::SIGINT,
-            signal::SIGTERM,
-            signal::SIGQUIT,
-            signal::SIGALRM,
-            signal::SIGABRT,
-            signal::SIGUSR1,
-            signal::SIGUSR2,
-            signal::SIGPWR,
-            signal::SIGWINCH,
-            signal::SIGCHLD,
-        ])
-        .map_err(failed("blocking signals"))?;
+        // Whatever we were started with: children get the defaults.
+        signal::block_all(&signal::all()).map_err(failed("blocking signals"))?;
         gatevisor_sys::process::forget_inherited_fds();
         let signals = SignalFd::new(&[
             signal::SIGCHLD,
@@ -181,7 +169,7 @@ impl Supervisor {
         rustix::process::umask(Mode::from_raw_mode(0o022));
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(failed("becoming the reaper of orphans"))?;
-        let open_files = raise_open_files();
+        let given_back = limits::change();
         let scandir = directory::make_scandir(&config.scandir).map_err(failed("opening the directory"))?;
         or_there(rustix::fs::mkdirat(&scandir, files::SVSCAN, Mode::from_raw_mode(0o700)))
             .map_err(failed("making .s6-svscan"))?;
@@ -218,7 +206,7 @@ impl Supervisor {
             null,
             berths,
             environment: Rc::new(Environment::new(config.environment.clone())),
-            open_files,
+            given_back,
             max_descriptors: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
             services: Table::default(),
             slots: Slots::default(),
@@ -507,15 +495,4 @@ impl Supervisor {
 /// Takes it as done where what should be made was there already.
 fn or_there(made: Result<(), Errno>) -> Result<(), Errno> {
     if made == Err(Errno::EXIST) { Ok(()) } else { made }
-}
-
-/// Raises the limit of open files as far as allowed and returns what it was.
-fn raise_open_files() -> Option<(u64, u64)> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let before = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: before.maximum, maximum: before.maximum };
-    if before.current == before.maximum || setrlimit(Resource::Nofile, raised).is_err() {
-        return None;
-    }
-    Some((before.current.unwrap_or(u64::MAX), before.maximum.unwrap_or(u64::MAX)))
 }

@@ -45,10 +45,21 @@ pub struct Command<'a> {
     pub extras: Extras<'a>,
     /// The user to become; ours when `None`.
     pub user: Option<&'a User>,
-    /// Limit of open files (soft, hard) to give back.
-    pub open_files: Option<(u64, u64)>,
+    /// What it has as it was before we changed it for ourselves.
+    pub given_back: GivenBack,
     /// Where it may start from. [`Starting::report`] has to be asked for it to be free again.
     pub berths: Option<&'a Berths>,
+}
+
+/// What a process has changed for itself and its children shall have as it was; `None` where it is as it was.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GivenBack {
+    /// The limit of open files, soft and hard.
+    pub open_files: Option<(u64, u64)>,
+    /// The limit of the size of a core file, soft and hard.
+    pub core: Option<(u64, u64)>,
+    /// The adjustment of what makes the kernel choose a process when memory is short.
+    pub oom_score_adj: Option<i32>,
 }
 
 /// What sets a process apart from its siblings.
@@ -240,7 +251,9 @@ pub fn start_apart(command: Command<'_>, apart: Apart) -> Result<Starting, Start
     let fork_failed = |errno| StartFailure { step: Step::Fork, errno };
     let (report, report_writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(fork_failed)?;
     // One that waits may be sent signals that dump core, which before Linux 5.16 ends all who share the memory.
-    let share_memory = command.user.is_none() && apart == Apart::default();
+    // And the kernel changes the adjustment of all who share the memory, or of none.
+    let share_memory =
+        command.user.is_none() && apart == Apart::default() && command.given_back.oom_score_adj.is_none();
     let argv_pointers = raw::null_terminated(&command.argv);
     // Without a free one the child gets a copy of all descriptors, which takes longer and is as good.
     let mut berth = command.berths.and_then(Berths::take);
@@ -269,7 +282,9 @@ pub fn start_apart(command: Command<'_>, apart: Apart) -> Result<Starting, Start
         lock: apart.lock,
         pid_namespace: apart.pid_namespace,
         report: report_number,
-        open_files: command.open_files,
+        open_files: command.given_back.open_files,
+        core: command.given_back.core,
+        oom_score_adj: command.given_back.oom_score_adj.map(|number| number.to_string().into_bytes()),
         program: command.program.to_owned(),
         argv: command.argv,
         argv_pointers,
@@ -306,7 +321,7 @@ mod tests {
             stderr: None,
             extras,
             user: None,
-            open_files: None,
+            given_back: GivenBack::default(),
             berths: None,
         })
         .unwrap();
@@ -382,7 +397,7 @@ mod tests {
                 stderr: None,
                 extras: [None; EXTRAS],
                 user: None,
-                open_files: None,
+                given_back: GivenBack::default(),
                 berths,
             };
             start_apart(command, Apart { lock: Some(9), pid_namespace: false }).unwrap()
