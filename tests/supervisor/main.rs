@@ -16,6 +16,7 @@ mod birth;
 mod commands;
 mod deaths;
 mod failed_starts;
+mod floods;
 mod hostile;
 mod hostile_fifos;
 mod logs;

@@ -328,6 +328,25 @@ fn a_directory_that_gets_another_owner_while_it_is_supervised_starts_nothing_as_
 }
 
 #[test]
+fn what_directs_the_supervisor_is_no_slot_whatever_its_name() {
+    let world = world();
+    let mut neighbour = neighbour(&world);
+    let svscan = world.scandir().join("renamed");
+    fs::rename(world.scandir().join(".s6-svscan"), &svscan).unwrap();
+    let link = world.scandir().join("itself");
+    symlink(".", &link).unwrap();
+    lchown(&link, Some(OWNER), Some(OWNER)).unwrap();
+    world.signal(Signal::HUP);
+    for name in ["renamed", "itself"] {
+        let said = world.until_said(&format!("{name} is not supervised"));
+        assert!(said.contains("it is what directs this supervisor"), "{said}");
+    }
+    assert!(!svscan.join("supervise").exists() && !world.scandir().join("supervise").exists());
+    still_served(&mut neighbour);
+    fs::rename(&svscan, world.scandir().join(".s6-svscan")).unwrap();
+}
+
+#[test]
 fn root_without_the_capability_to_signal_brings_services_of_others_down() {
     need_root();
     let mut world = World::new().prelude(

@@ -38,6 +38,14 @@ pub(crate) enum Refusal {
     Locked,
     #[error("too few descriptors are left; raise the limit of open files")]
     NoDescriptors,
+    #[error(
+        "uid {owner} has {limit} services already, the most that one user may have; raise --max-services-of-user"
+    )]
+    TooManyOfOwner { owner: u32, limit: usize },
+    #[error("there are {limit} services already, the most that there may be; raise --max-services")]
+    TooMany { limit: usize },
+    #[error("it is what directs this supervisor, and no service")]
+    Ours,
     #[error("it is the directory of `{0}`, which is supervised already")]
     Taken(String),
     #[error("{0}")]

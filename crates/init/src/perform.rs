@@ -19,7 +19,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, statat, unlinkat};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 
-use crate::broadcast::broadcast;
+use crate::broadcast::{self, Trouble};
 use crate::directory;
 use crate::kill::kill;
 use crate::noexec;
@@ -30,6 +30,10 @@ use crate::talk::say;
 
 /// Processes between fork and exec at one time; more wait in a queue.
 const MAX_ON_THEIR_WAY: usize = 32;
+/// Those of one user at one time.
+const MAX_OF_ONE_OWNER: usize = 24;
+/// Those that a user can have there however many of others are.
+const ALWAYS_ON_THEIR_WAY: usize = 4;
 /// The file below `supervise/` that is locked where `lock-fd` says so.
 const SERVICE_LOCK: &str = "service-lock";
 /// Bytes of a script that are enough to know its interpreter.
@@ -69,7 +73,7 @@ impl Supervisor {
         }
         let Some(service) = self.services.get_mut(id) else { return };
         match effect {
-            Effect::SpawnRun => self.start_queue.push_back(id),
+            Effect::SpawnRun => self.start_queue.push(service.uid, id),
             Effect::SpawnFinish(pid, how) => answers.push(self.spawn_finish(id, pid, how)),
             Effect::Signal(pid, number) => {
                 send(&self.pids, pid, number, false);
@@ -118,7 +122,11 @@ impl Supervisor {
                     say!("warning: {}: cannot write its policy: {errno}", service.name());
                 }
             }
-            Effect::Broadcast(letters) => broadcast(&service.dir, letters),
+            Effect::Broadcast(letters) => {
+                if self.broadcasts.begin(id, service.uid, &service.dir, letters) == Trouble::TooMany {
+                    self.found_crowded(id);
+                }
+            }
             Effect::CreateDownFile => {
                 // What is there, whatever it is, says that the service is down; it is not even opened.
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
@@ -140,8 +148,14 @@ impl Supervisor {
     /// Forks what waits to be started, as long as not too many are between fork and exec.
     pub(crate) fn pump_starts(&mut self) {
         // With all berths taken a start would copy every descriptor; one is free as soon as its child has its own table.
-        while self.on_their_way < MAX_ON_THEIR_WAY && self.berths.as_ref().is_none_or(Berths::has_free) {
-            let Some(id) = self.start_queue.pop_front() else { return };
+        while self.berths.as_ref().is_none_or(Berths::has_free) {
+            let (under_way, all) = (&self.on_their_way, self.on_their_way.all());
+            // Whoever has programs that take for ever to be executed keeps itself waiting and nobody else.
+            let may = |owner: u32| {
+                let own = under_way.of(owner);
+                own < ALWAYS_ON_THEIR_WAY || (all < MAX_ON_THEIR_WAY && own < MAX_OF_ONE_OWNER)
+            };
+            let Some((_, id)) = self.start_queue.pop(may) else { return };
             if self.services.get(id).is_some_and(|service| service.machine.awaits_fork()) {
                 let event = match self.fork_run(id) {
                     Ok(pid) => Event::Forked(pid),
@@ -232,8 +246,8 @@ impl Supervisor {
             std::mem::forget(process);
             return Err(fail(errno));
         }
-        self.on_their_way = self.on_their_way.saturating_add(1);
         if let Some(service) = self.services.get_mut(id) {
+            self.on_their_way.add(service.uid);
             service.on_its_way = Some(process);
         }
         Ok(pid)
@@ -254,13 +268,15 @@ impl Supervisor {
                 service.name()
             );
             // It may wait for long, so it is not one of those that others wait for.
-            self.one_less_on_its_way();
+            let owner = service.uid;
+            self.one_less_on_its_way(owner);
             self.step(id, Event::Blocked);
             return;
         }
+        let owner = service.uid;
         let Some(process) = service.on_its_way.take() else { return };
         if !process.starting().has_waited() {
-            self.one_less_on_its_way();
+            self.one_less_on_its_way(owner);
         }
         match (process, report) {
             (_, Report::Pending | Report::Blocked) | (OnItsWay::Finish(_), Report::Executed) => {}
@@ -279,9 +295,18 @@ impl Supervisor {
         }
     }
 
-    fn one_less_on_its_way(&mut self) {
-        self.on_their_way = self.on_their_way.saturating_sub(1);
-        if self.on_their_way == 0 {
+    /// Takes in that a service's `event` has more entries than are told; says so once.
+    pub(crate) fn found_crowded(&mut self, id: Id) {
+        if let Some(service) = self.services.get_mut(id)
+            && !std::mem::replace(&mut service.is_crowded, true)
+        {
+            broadcast::say_crowded(&service.name());
+        }
+    }
+
+    fn one_less_on_its_way(&mut self, owner: u32) {
+        self.on_their_way.remove(owner);
+        if self.on_their_way.all() == 0 {
             self.feed_the_starved();
         }
     }

@@ -1,12 +1,14 @@
 //! The loop: wait for an event, let the machine decide, perform what it says.
 
 use std::cell::Cell;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 
+use gatevisor_core::fair::{Counts, FairQueue, Shares};
 use gatevisor_core::restart::Numbers;
+use gatevisor_core::scan::Identity;
 use gatevisor_core::{Effects, Event, Moment, Tick};
 use gatevisor_sys::berth::Berths;
 use gatevisor_sys::signal::{self, SignalFd};
@@ -20,26 +22,36 @@ use gatevisor_wire::tai::Tai64n;
 use rustix::event::{Timespec, epoll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
+use crate::broadcast::Broadcasts;
 use crate::command::Command;
 use crate::directory::{self, Owners};
 use crate::limits;
 use crate::logging::Logging;
-use crate::scandir::{Slots, Watch};
+use crate::scandir::Slots;
 use crate::service::{Id, Table};
 use crate::shutdown::Stage;
 use crate::talk::say;
+use crate::watch::Watch;
 use crate::{Config, StartError};
 
 /// Control bytes taken from one FIFO before the others get their turn.
-const CONTROL_BYTES_A_TURN: usize = 64;
+const CONTROL_BYTES_A_TURN: usize = 16;
+/// Control bytes that are read at once.
+pub(crate) const MAX_CONTROL_BYTES: usize = 64;
+/// Control bytes of one user's services that are obeyed before the others get their turn.
+const CONTROL_BYTES_OF_OWNER: usize = 32;
+/// Broadcasts that take longer go on this often after the end of everything else.
+const LAST_SLICES: usize = 256;
 /// Processes that start from low descriptors at a time; the others get a copy of all.
 const BERTHS: usize = 8;
 /// Descriptors that the preparation of a service directory adds to that of the directory.
 const PREPARED_DESCRIPTORS: u64 = 3;
 /// Descriptors kept for what passes: processes on their way, files being replaced, listeners being told.
 const SPARE_DESCRIPTORS: u64 = 48;
+/// Services of a user who need not think of others yet.
+const FEW_SERVICES: usize = 16;
 /// Events taken from the kernel at once.
-const EVENTS_A_TURN: usize = 64;
+const EVENTS_A_TURN: usize = 256;
 
 /// Which descriptor an event belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +116,8 @@ pub(crate) struct Supervisor {
     scan_control: OwnedFd,
     /// Held for its lock only.
     _scan_lock: OwnedFd,
+    /// The scandir and its `.s6-svscan`, which its owner could rename.
+    pub(crate) not_slots: [Identity; 2],
     pub(crate) watch: Watch,
     pub(crate) null: OwnedFd,
     /// Where processes are started from; none on an old kernel.
@@ -119,11 +133,17 @@ pub(crate) struct Supervisor {
     pub(crate) pids: HashMap<Pid, Id>,
     pub(crate) timers: BTreeSet<(Tick, Timer)>,
     /// Services whose `run` shall be forked as soon as enough earlier ones have reached their program.
-    pub(crate) start_queue: VecDeque<Id>,
+    pub(crate) start_queue: FairQueue<Id>,
     /// Processes that failed to reach their program, and scripts of signals, until they are reaped.
     pub(crate) doomed: HashMap<Pid, Starting>,
     /// Processes between fork and exec.
-    pub(crate) on_their_way: usize,
+    pub(crate) on_their_way: Counts,
+    pub(crate) broadcasts: Broadcasts,
+    /// What is left of this turn for the commands to each user's services.
+    shares: Shares,
+    turns: usize,
+    /// Not everybody who has ended has been collected.
+    pub(crate) more_dead: bool,
     /// How many readiness pipes are open.
     pub(crate) readiness_pipes: Rc<Cell<usize>>,
     pub(crate) logging: Logging,
@@ -194,7 +214,12 @@ impl Supervisor {
             .map_err(failed("opening /dev/null"))?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed("making the event queue"))?;
         let berths = Berths::new(&null, BERTHS).ok();
-        let watch = Watch::new(&config.scandir, &svscan);
+        let watch = Watch::new(&config.scandir, &scandir, &svscan);
+        let identity = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| directory::identity(&stat));
+        let not_slots = [
+            identity(&scandir).map_err(failed("looking at the directory"))?,
+            identity(&svscan).map_err(failed("looking at .s6-svscan"))?,
+        ];
         let now = moment();
         let supervisor = Self {
             epoll,
@@ -202,6 +227,7 @@ impl Supervisor {
             scandir,
             scan_control,
             _scan_lock: scan_lock,
+            not_slots,
             watch,
             null,
             berths,
@@ -213,9 +239,13 @@ impl Supervisor {
             owners: Owners::default(),
             pids: HashMap::new(),
             timers: BTreeSet::new(),
-            start_queue: VecDeque::new(),
+            start_queue: FairQueue::default(),
             doomed: HashMap::new(),
-            on_their_way: 0,
+            on_their_way: Counts::default(),
+            broadcasts: Broadcasts::default(),
+            shares: Shares::new(CONTROL_BYTES_OF_OWNER),
+            turns: 0,
+            more_dead: false,
             readiness_pipes: Rc::default(),
             logging: Logging::default(),
             stage: Stage::Running,
@@ -253,7 +283,9 @@ impl Supervisor {
     ///
     /// What is short of descriptors can neither start a service nor write its status nor tell anybody, so one
     /// service too many would be every service's trouble.
-    pub(crate) fn can_spare(&self, newest: impl AsFd) -> bool {
+    ///
+    /// Who has `own` services, and these are many, leaves some descriptors to others.
+    pub(crate) fn can_spare(&self, newest: impl AsFd, own: usize) -> bool {
         // The lowest free number is taken, so this is about how many are in use. Each service may need one more for
         // its readiness, unless it has it already.
         let used = u64::try_from(newest.as_fd().as_raw_fd())
@@ -261,7 +293,10 @@ impl Supervisor {
             .saturating_add(PREPARED_DESCRIPTORS);
         let without_readiness = self.services.count().saturating_sub(self.readiness_pipes.get());
         let needed = u64::try_from(without_readiness).unwrap_or(u64::MAX).saturating_add(SPARE_DESCRIPTORS);
-        self.max_descriptors.is_none_or(|most| used.saturating_add(needed) < most)
+        self.max_descriptors.is_none_or(|most| {
+            let for_others = if own < FEW_SERVICES { 0 } else { most / 8 };
+            used.saturating_add(needed).saturating_add(for_others) < most
+        })
     }
 
     /// Returns a number that differs between services, for their jitter.
@@ -280,14 +315,31 @@ impl Supervisor {
             }
             self.turn();
         }
+        // The last letters, to whoever is not one of too many.
+        for _ in 0..LAST_SLICES {
+            if !self.broadcasts.are_busy() {
+                break;
+            }
+            self.broadcasts.go_on();
+        }
     }
 
     /// Waits for something to happen and deals with it.
     fn turn(&mut self) {
         let more_names = self.pump_scan();
         self.pump_starts();
+        for id in self.broadcasts.go_on() {
+            self.found_crowded(id);
+        }
+        // What follows from these deaths may be that nothing is left to wait for.
+        let has_reaped = std::mem::take(&mut self.more_dead);
+        if has_reaped {
+            self.reap();
+        }
+        self.shares.renew();
         let mut space = [MaybeUninit::uninit(); EVENTS_A_TURN];
-        let timeout = if more_names { Some(Timespec { tv_sec: 0, tv_nsec: 0 }) } else { self.timeout() };
+        let is_busy = more_names || has_reaped || self.more_dead || self.broadcasts.are_busy();
+        let timeout = if is_busy { Some(Timespec { tv_sec: 0, tv_nsec: 0 }) } else { self.timeout() };
         let events = match epoll::wait(&self.epoll, &mut space, timeout.as_ref()) {
             Ok((events, _)) => events,
             Err(Errno::INTR) => return,
@@ -298,11 +350,20 @@ impl Supervisor {
             }
         };
         self.now = moment();
+        // Facts in the order in which they came, then commands; not always the same service's first, as those that come
+        // late may find their user's share used up.
+        let mut commanded = Vec::new();
         for event in events.iter() {
-            if let Some(source) = Source::from_token(event.data.u64()) {
-                self.handle(source);
+            match Source::from_token(event.data.u64()) {
+                Some(Source::Control(id)) => commanded.push(id),
+                Some(source) => self.handle(source),
+                None => {}
             }
         }
+        self.turns = self.turns.wrapping_add(1);
+        let first = self.turns.checked_rem(commanded.len()).unwrap_or(0);
+        commanded.rotate_left(first);
+        commanded.into_iter().for_each(|id| self.take_share_of_control(id));
         self.fire_timers();
     }
 
@@ -322,7 +383,7 @@ impl Supervisor {
             Source::Signals => self.take_signals(),
             Source::ScanControl => self.take_scan_commands(),
             Source::Watch => self.take_watch_events(),
-            Source::Control(id) => self.take_control(id),
+            Source::Control(id) => self.take_share_of_control(id),
             Source::Start(id) => self.take_start_report(id),
             Source::Readiness(id) => self.take_readiness(id),
             Source::LogDaemon(number) => self.take_log_daemon(number),
@@ -419,7 +480,7 @@ impl Supervisor {
     }
 
     fn take_scan_commands(&mut self) {
-        let mut bytes = [0; CONTROL_BYTES_A_TURN];
+        let mut bytes = [0; MAX_CONTROL_BYTES];
         let Ok(count) = rustix::io::read(&self.scan_control, &mut bytes) else { return };
         for command in bytes.iter().take(count).filter_map(|&byte| ScanCommand::from_byte(byte)) {
             if self.is_refused(command) {
@@ -466,13 +527,26 @@ impl Supervisor {
         refused
     }
 
-    pub(crate) fn take_control(&mut self, id: Id) {
-        let Some(service) = self.services.get(id) else { return };
-        let mut bytes = [0; CONTROL_BYTES_A_TURN];
-        let Ok(count) = rustix::io::read(&service.control, &mut bytes) else { return };
+    /// Obeys as many commands as the share of the service's user in this turn allows; the rest waits in the FIFO.
+    fn take_share_of_control(&mut self, id: Id) {
+        let Some(owner) = self.services.get(id).map(|service| service.uid) else { return };
+        let most = self.shares.take(owner, CONTROL_BYTES_A_TURN);
+        if most > 0 {
+            let taken = self.take_control(id, most);
+            self.shares.give_back(owner, most.saturating_sub(taken));
+        }
+    }
+
+    /// Obeys at most `most` commands, and returns how many bytes that took.
+    pub(crate) fn take_control(&mut self, id: Id, most: usize) -> usize {
+        let Some(service) = self.services.get(id) else { return 0 };
+        let mut bytes = [0; MAX_CONTROL_BYTES];
+        let bytes_mut = bytes.get_mut(..most.min(MAX_CONTROL_BYTES)).unwrap_or_default();
+        let Ok(count) = rustix::io::read(&service.control, bytes_mut) else { return 0 };
         for control in bytes.iter().take(count).filter_map(|&byte| Control::from_byte(byte)) {
             self.step(id, Event::Control(control));
         }
+        count
     }
 
     pub(crate) fn take_readiness(&mut self, id: Id) {

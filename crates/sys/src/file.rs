@@ -83,7 +83,7 @@ pub fn open_directory_linked(
 /// Returns whether a file may be a further name of one that is elsewhere and that the owner of `parent` has no right to.
 ///
 /// **Source:** link(2); where `fs.protected_hardlinks` is 0 a user can make names for files of others.
-fn is_borrowed(parent: impl AsFd, stat: &Stat) -> bool {
+pub fn is_borrowed(parent: impl AsFd, stat: &Stat) -> bool {
     stat.st_nlink > 1 && fstat(parent).is_ok_and(|directory| directory.st_uid != stat.st_uid)
 }
 
@@ -193,11 +193,15 @@ pub fn lock_with_mode(parent: impl AsFd, name: &str, mode: Mode) -> Result<Optio
     }
 }
 
-/// Opens a regular file that is there, unless it is a further name of somebody else's.
+/// Opens a regular file that is there, unless it is a further name of somebody else's. `flags` must follow no link, not wait
+/// and not truncate.
 ///
 /// It is looked at before it is opened: as long as a program is open for writing it cannot be executed, and closing a
 /// file gives up the locks that this process has on it.
-fn open_own(parent: impl AsFd, name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+///
+/// # Errors
+/// As those of [`lock`].
+pub fn open_own(parent: impl AsFd, name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     let parent = parent.as_fd();
     let good = |stat: Stat| {
         if !FileType::from_raw_mode(stat.st_mode).is_file() {
