@@ -139,3 +139,31 @@ fn commands_to_a_gateway_without_a_control_fifo_end_with_an_error_line() {
 fn commands_to_a_gateway_without_events_end_with_a_documented_code() {
     check_commands("event");
 }
+
+/// A user that no system has.
+const OWNER: u32 = 23_457;
+
+#[test]
+fn a_verb_of_roots_in_somebody_elses_home_is_that_users() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
+    crate::support::need_root();
+    let temp = tempfile::TempDir::new().unwrap();
+    fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let (home, closed) = (temp.path().join("home"), temp.path().join("closed"));
+    for (path, owner) in [(&home, OWNER), (&closed, 0)] {
+        fs::create_dir(path).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
+        lchown(path, Some(owner), Some(owner)).unwrap();
+    }
+    let create = |name: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gatevisor"));
+        command.arg("--home").arg(&home).args(["profile", "create", name]);
+        crate::support::output(&mut command).unwrap()
+    };
+    create("coder");
+    assert_eq!(fs::metadata(home.join("profiles/coder")).unwrap().uid(), OWNER);
+    fs::rename(home.join("profiles"), home.join("elsewhere")).unwrap();
+    symlink(&closed, home.join("profiles")).unwrap();
+    assert!(!create("writer").status.success());
+    assert_eq!(fs::read_dir(&closed).unwrap().count(), 0);
+}

@@ -8,8 +8,9 @@ use gatevisor_wire::{
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fs::{AtFlags, CWD, Mode, OFlags, fchmod, mkfifoat, openat, renameat, unlinkat},
+    fs::{AtFlags, CWD, FileType, Mode, OFlags, fchmod, fstat, mkfifoat, openat, renameat, unlinkat},
     io::{Errno, read},
+    process::geteuid,
     rand::{GetRandomFlags, getrandom},
 };
 use std::{
@@ -73,6 +74,14 @@ impl Listener {
         // Open for writing too: with a writer there is never an end of file. Linux allows both on one descriptor.
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fifo = openat(&entry.dir, OsStr::from_bytes(&entry.name), flags, Mode::empty())?;
+        // Whoever owns the directory may have put another FIFO or a second name of one in its place.
+        let stat = fstat(&fifo)?;
+        let is_made = FileType::from_raw_mode(stat.st_mode).is_fifo()
+            && stat.st_nlink == 1
+            && stat.st_uid == geteuid().as_raw();
+        if !is_made {
+            return Err(Errno::PERM.into());
+        }
         // Not left to the umask, which a mode given at creation obeys.
         fchmod(&fifo, MODE)?;
         renameat(&entry.dir, OsStr::from_bytes(&entry.name), &entry.dir, OsStr::from_bytes(&name))?;

@@ -1,12 +1,13 @@
 //! Every decision of the supervisor, without any input or output.
 //!
 //! *Lives here:* the service machine ([`machine`]), the restart policy ([`restart`]), what a rescan
-//! means ([`scan`]).
+//! means ([`scan`]), whose turn it is ([`fair`]).
 //! *Does not live here:* clocks, files, processes. Time is an argument, facts from disk travel
 //! inside events, and what must happen is returned as a list of effects.
 #![forbid(unsafe_code)]
 
 pub mod effect;
+pub mod fair;
 pub mod machine;
 pub mod restart;
 pub mod scan;

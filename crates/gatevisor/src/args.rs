@@ -104,6 +104,9 @@ pub struct Up {
     /// Kill what has not stopped this long after Ctrl-C
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub grace: u32,
+    /// Refuse services beyond so many
+    #[arg(long, value_name = "NUMBER", default_value_t = 2000)]
+    pub max_services: u32,
     /// Do not wait for the gateways and print no table
     #[arg(short, long)]
     pub quiet: bool,

@@ -1,11 +1,13 @@
 //! What a command works on: the agent, the home, the scandir, the manager.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use gatevisor_gateways::agent::AgentDefinition;
 use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_gateways::profile::{Home, ProfileName};
+use gatevisor_sys::user;
 
 use crate::args::Common;
 use crate::exit::{Exit, Failure};
@@ -50,6 +52,7 @@ impl Context {
             .map_err(|error| Failure::of(error.exit_code(), &error))?;
         let home = Home::resolve(common.home.as_deref(), &agent, &variable)
             .map_err(|error| Failure::of(error.exit_code(), &error))?;
+        become_owner(home.root())?;
         let scandir = common
             .scandir
             .clone()
@@ -73,6 +76,21 @@ impl Context {
     pub fn named(&self, name: Option<&OsStr>) -> Result<ProfileName, Failure> {
         name.map_or_else(|| Ok(self.selected.clone()), profile_name)
     }
+}
+
+/// Makes root the owner of the home, where that is somebody else: whoever owns it may put links anywhere in it, and what
+/// is made in it must be that user's.
+fn become_owner(home: &Path) -> Result<(), Failure> {
+    let Ok(found) = std::fs::symlink_metadata(home) else { return Ok(()) };
+    if !rustix::process::geteuid().is_root() || found.uid() == 0 {
+        return Ok(());
+    }
+    let user = user::lookup_uid(found.uid()).map_err(|error| Failure::of(Exit::System as u8, &error))?;
+    user::assume(&user).map_err(|errno| {
+        let hint = "it needs the capabilities SETUID and SETGID; or call this as that user";
+        let uid = found.uid();
+        Failure::new(Exit::System, format!("cannot become uid {uid}, the owner of the home: {errno}; {hint}"))
+    })
 }
 
 /// Returns `name` as the name of a profile.

@@ -19,6 +19,7 @@ use gatevisor_boot::{accounts, hooks, route, seed, services, volume};
 use gatevisor_gateways::agent::{AgentDefinition, StaticService, Step};
 use gatevisor_gateways::profile::{Home, SERVICE_PREFIX};
 use gatevisor_gateways::reconcile::{Role, Settings, reconcile, role};
+use gatevisor_init::Limits;
 use gatevisor_sys::signal;
 use gatevisor_sys::user::{self, User};
 use gatevisor_sys::{file, process};
@@ -40,6 +41,8 @@ const TOOLS: &str = "/command";
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Seconds from the request to stop until everything is killed.
 const GRACE_VARIABLE: &str = "GATEVISOR_GRACE";
+/// How many services a user may have.
+const SERVICES_VARIABLE: &str = "GATEVISOR_MAX_SERVICES";
 /// An engine kills the container ten seconds after its request, and what is left needs some of them.
 const GRACE_MS: u64 = 8000;
 /// What s6-overlay does when a hook fails; `2` is to stop.
@@ -436,6 +439,7 @@ impl<'a> Boot<'a> {
         let home = enter::user_home(self.user.as_ref(), &self.home);
         environment::set(&mut self.variables, "HOME", home);
         let grace = self.grace_ms().to_string();
+        let services = self.max_services().to_string();
         let number = passed.as_raw_fd().to_string();
         let mut argv: Vec<&OsStr> = [
             "gatevisor",
@@ -444,6 +448,8 @@ impl<'a> Boot<'a> {
             COMM,
             "--grace-ms",
             &grace,
+            "--max-services-of-user",
+            &services,
             "--stop-first",
             SERVICE_PREFIX,
             "--command-fd",
@@ -486,6 +492,17 @@ impl<'a> Boot<'a> {
             ourselves.into_iter().chain(rest.iter().cloned()).collect()
         };
         (command, shown)
+    }
+
+    fn max_services(&self) -> usize {
+        let default = Limits::default().of_one_owner;
+        let Some(value) = self.variable(SERVICES_VARIABLE).filter(|value| !value.is_empty()) else {
+            return default;
+        };
+        value.to_str().and_then(|value| value.parse().ok()).unwrap_or_else(|| {
+            out::warn(&format!("{SERVICES_VARIABLE} is no number, so it is {default}"));
+            default
+        })
     }
 
     fn grace_ms(&self) -> u64 {

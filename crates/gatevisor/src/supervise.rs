@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use gatevisor_applets::svscan::Svscan;
 use gatevisor_core::restart::Rules;
-use gatevisor_init::{Config, Container};
+use gatevisor_init::{Config, Container, Limits};
 
 use crate::out;
 
@@ -22,7 +22,7 @@ const GRACE_MS: u64 = 30_000;
 /// A grace that no shutdown outlives: some weeks.
 const NEVER_MS: u64 = u32::MAX as u64;
 
-const USAGE: &str = "usage: gatevisor supervise [--grace-ms N] [--s6-timing] [--comm NAME] [--command-fd N [--stop-first PREFIX]] SCANDIR [-- …]";
+const USAGE: &str = "usage: gatevisor supervise [--grace-ms N] [--max-services-of-user N] [--max-services N] [--s6-timing] [--comm NAME] [--command-fd N [--stop-first PREFIX]] SCANDIR [-- …]";
 
 /// Runs the supervisor on the scandir named by `arguments`.
 pub fn main(arguments: &[OsString]) -> ExitCode {
@@ -46,6 +46,7 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
 fn parse(arguments: &[OsString]) -> Option<Config> {
     let mut grace_ms = GRACE_MS;
     let mut rules = Rules::Native;
+    let mut limits = Limits::default();
     let mut scandir = None;
     let mut command = None;
     let mut stop_first = Vec::new();
@@ -53,6 +54,8 @@ fn parse(arguments: &[OsString]) -> Option<Config> {
     while let Some(word) = words.next() {
         match word.to_str() {
             Some("--grace-ms") => grace_ms = words.next()?.to_str()?.parse().ok()?,
+            Some("--max-services-of-user") => limits.of_one_owner = words.next()?.to_str()?.parse().ok()?,
+            Some("--max-services") => limits.in_all = words.next()?.to_str()?.parse().ok()?,
             Some("--s6-timing") => rules = Rules::S6,
             Some("--comm") => {
                 let name = CString::new(words.next()?.as_bytes()).ok()?;
@@ -73,6 +76,7 @@ fn parse(arguments: &[OsString]) -> Option<Config> {
         grace_ms,
         environment: environment(),
         program: std::env::current_exe().ok()?,
+        limits,
         container: command.map(|command| Container { command, stop_first }),
     })
 }
@@ -106,6 +110,7 @@ pub fn svscan(asked: &Svscan) -> u8 {
         grace_ms: NEVER_MS,
         environment: environment(),
         program,
+        limits: Limits::default(),
         container: None,
     };
     let ready = || {

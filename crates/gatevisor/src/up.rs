@@ -67,6 +67,10 @@ fn become_supervisor(context: &Context, options: &args::Up) -> Failure {
         argument(b"supervise"),
         argument(b"--grace-ms"),
         argument(u64::from(options.grace).saturating_mul(1000).to_string().as_bytes()),
+        argument(b"--max-services-of-user"),
+        argument(options.max_services.to_string().as_bytes()),
+        argument(b"--max-services"),
+        argument(options.max_services.to_string().as_bytes()),
         argument(manager.scandir().as_os_str().as_bytes()),
     ];
     let home_variable = manager.agent().home_variable();

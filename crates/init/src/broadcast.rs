@@ -1,44 +1,153 @@
-//! Telling the listeners of an event fifodir.
+//! Telling the listeners of an event fifodir, a few at a time where there are many.
+//!
+//! *Lives here:* the order in which listeners are told, and how many. *Does not live here:* which letters.
 //!
 //! **Source:** skarnet's ftrigw and the layout in `gatevisor_wire::event`.
 
+use std::collections::HashMap;
 use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
+use gatevisor_core::fair::FairQueue;
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::event::{Letter, is_listener_name};
 use gatevisor_wire::files;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, fstat, openat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, fstat, openat, unlinkat};
+
+use crate::service::Id;
+use crate::talk::say;
 
 /// Listeners that one broadcast reaches at the most.
 const MAX_LISTENERS: usize = 1000;
+/// Entries of a fifodir that one broadcast looks at in all.
+const MAX_ENTRIES: usize = 16_384;
+/// Bytes of entries that are looked at before others get their turn: two or three dozens of listeners.
+const SLICE_BYTES: usize = 2048;
+/// Slices that are done at once: one with entries, and one that says that there are no more.
+const SLICES_AT_ONCE: usize = 2;
+/// Slices of what takes longer that are done in a turn.
+const SLICES_A_TURN: usize = 4;
+/// Broadcasts of one service that wait for an earlier one.
+const MAX_WAITING: usize = 64;
 
-/// Writes `letters` to every listener below `dir`/event and removes those that nobody reads.
-///
-/// Never waits: a listener whose pipe is full misses the letters.
-pub(crate) fn broadcast(dir: impl AsFd, letters: &[Letter]) {
-    // No alphabet is longer, so nothing is cut.
-    let mut bytes = [0_u8; 8];
-    let mut length = 0;
-    for (slot, letter) in bytes.iter_mut().zip(letters) {
-        *slot = letter.byte();
-        length += 1;
+/// What is told, as far as it is bounded: no alphabet is longer.
+type Bytes = ([u8; 8], usize);
+
+/// A broadcast that is under way, or waits for an earlier one of the same service.
+#[derive(Debug)]
+struct Telling {
+    event: OwnedFd,
+    bytes: Bytes,
+    looked_at: usize,
+    reached: usize,
+}
+
+/// How far a broadcast is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    More,
+    Done,
+    /// It was long enough.
+    CutShort,
+}
+
+/// All broadcasts that take longer than an instant.
+#[derive(Debug, Default)]
+pub(crate) struct Broadcasts {
+    turns: FairQueue<Id>,
+    /// For each service, in order.
+    tellings: HashMap<Id, std::collections::VecDeque<Telling>>,
+}
+
+/// What must be said about a fifodir.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    None,
+    /// It has more entries or listeners than are told.
+    TooMany,
+}
+
+impl Broadcasts {
+    /// Writes `letters` to every listener below `dir`/event and removes those that nobody reads.
+    ///
+    /// Never waits: a listener whose pipe is full misses the letters. Where there are many the rest is told later, in
+    /// the order in which the letters came.
+    pub(crate) fn begin(&mut self, id: Id, owner: u32, dir: impl AsFd, letters: &[Letter]) -> Trouble {
+        let mut bytes = ([0_u8; 8], 0);
+        for (slot, letter) in bytes.0.iter_mut().zip(letters) {
+            *slot = letter.byte();
+            bytes.1 += 1;
+        }
+        let Ok(event) = file::open_directory(dir, files::EVENT) else { return Trouble::None };
+        let mut telling = Telling { event, bytes, looked_at: 0, reached: 0 };
+        if let Some(earlier) = self.tellings.get_mut(&id) {
+            if earlier.len() >= MAX_WAITING {
+                return Trouble::TooMany;
+            }
+            earlier.push_back(telling);
+            return Trouble::None;
+        }
+        for _ in 0..SLICES_AT_ONCE {
+            match telling.go_on() {
+                Progress::More => {}
+                Progress::Done => return Trouble::None,
+                Progress::CutShort => return Trouble::TooMany,
+            }
+        }
+        self.tellings.insert(id, [telling].into());
+        self.turns.push(owner, id);
+        Trouble::None
     }
-    let bytes = bytes.get(..length).unwrap_or_default();
-    let Ok(event) = file::open_directory(dir, files::EVENT) else { return };
-    let mut space = [MaybeUninit::uninit(); 4096];
-    let mut entries = RawDir::new(&event, &mut space);
-    let mut reached = 0;
-    while let Some(Ok(entry)) = entries.next() {
-        let name = entry.file_name();
-        if !is_listener_name(name.to_bytes()) {
-            continue;
+
+    /// Goes on with what takes longer, of each owner in turn; returns whose fifodirs have too many entries.
+    pub(crate) fn go_on(&mut self) -> Vec<Id> {
+        let mut crowded = Vec::new();
+        for _ in 0..SLICES_A_TURN {
+            let Some((owner, id)) = self.turns.pop(|_| true) else { break };
+            let Some(tellings) = self.tellings.get_mut(&id) else { continue };
+            let progress = tellings.front_mut().map_or(Progress::Done, Telling::go_on);
+            if progress == Progress::CutShort {
+                crowded.push(id);
+            }
+            if progress != Progress::More {
+                tellings.pop_front();
+            }
+            if tellings.is_empty() {
+                self.tellings.remove(&id);
+            } else {
+                self.turns.push(owner, id);
+            }
         }
-        if tell(&event, name, bytes) {
-            reached += 1;
-        }
-        if reached >= MAX_LISTENERS {
-            break;
+        crowded
+    }
+
+    /// Returns whether there is something to go on with.
+    pub(crate) fn are_busy(&self) -> bool {
+        !self.turns.is_empty()
+    }
+}
+
+impl Telling {
+    /// Tells the next few.
+    fn go_on(&mut self) -> Progress {
+        let mut space = [MaybeUninit::uninit(); SLICE_BYTES];
+        let mut entries = RawDir::new(&self.event, &mut space);
+        let bytes = self.bytes.0.get(..self.bytes.1).unwrap_or_default();
+        loop {
+            let Some(Ok(entry)) = entries.next() else { return Progress::Done };
+            self.looked_at = self.looked_at.saturating_add(1);
+            let may_be = matches!(entry.file_type(), FileType::Fifo | FileType::Unknown);
+            let name = entry.file_name();
+            if may_be && is_listener_name(name.to_bytes()) && tell(&self.event, name, bytes) {
+                self.reached = self.reached.saturating_add(1);
+            }
+            if self.reached >= MAX_LISTENERS || self.looked_at >= MAX_ENTRIES {
+                return Progress::CutShort;
+            }
+            // What was read and not looked at would be lost.
+            if entries.is_buffer_empty() {
+                return Progress::More;
+            }
         }
     }
 }
@@ -50,7 +159,10 @@ fn tell(event: impl AsFd, name: &std::ffi::CStr, bytes: &[u8]) -> bool {
     let gone = match openat(event, name, flags, Mode::empty()) {
         Ok(fd) => {
             // What is no FIFO, such as a hard link to a file of somebody else, is neither written to nor removed.
-            if !fstat(&fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_fifo()) {
+            // A FIFO with another name may be one from which somebody takes commands.
+            let is_listener =
+                |stat: Stat| FileType::from_raw_mode(stat.st_mode).is_fifo() && stat.st_nlink == 1;
+            if !fstat(&fd).is_ok_and(is_listener) {
                 return false;
             }
             rustix::io::write(&fd, bytes) == Err(Errno::PIPE)
@@ -62,4 +174,12 @@ fn tell(event: impl AsFd, name: &std::ffi::CStr, bytes: &[u8]) -> bool {
         let _ = unlinkat(event, name, AtFlags::empty());
     }
     !gone
+}
+
+/// Says that not everybody was told.
+pub(crate) fn say_crowded(name: &str) {
+    say!(
+        "warning: {name}: `event` has more than {MAX_LISTENERS} listeners or {MAX_ENTRIES} entries; the rest of them hears \
+         nothing"
+    );
 }

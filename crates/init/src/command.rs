@@ -11,9 +11,10 @@ use std::os::fd::AsFd;
 use gatevisor_sys::{process, signal};
 use gatevisor_wire::Pid;
 use gatevisor_wire::wait::WaitStatus;
-use rustix::process::{Resource, Rlimit, Signal, getpid, getsid, setsid};
+use rustix::process::{Signal, getpid, getsid, setsid};
 
 use crate::kill::kill;
+use crate::limits;
 use crate::shutdown::Stage;
 use crate::supervisor::Supervisor;
 use crate::talk::say;
@@ -116,10 +117,7 @@ impl Supervisor {
         let terminal = Terminal::of_stdin();
         let forked = process::fork_child(|| {
             terminal.take();
-            if let Some((current, maximum)) = self.open_files {
-                let before = Rlimit { current: Some(current), maximum: Some(maximum) };
-                let _ = rustix::process::setrlimit(Resource::Nofile, before);
-            }
+            limits::give_back(&self.given_back);
             signal::unblock_all();
             let program = container.command.first().cloned().unwrap_or_default();
             let errno = process::exec(&program, &container.command, self.environment.strings());

@@ -1,15 +1,17 @@
 //! Opening a service directory: whose it is, and the files that a supervisor keeps in it.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use gatevisor_core::scan::Identity;
+use gatevisor_sys::file::LinkError;
 use gatevisor_sys::user::{self, User};
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::files;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, Stat, fchmod, fchown, fstat, mkdirat, mknodat, openat, statat,
-    unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, RawDir, Stat, fchmod, fchown, fstat, mkdirat, mknodat, openat,
+    statat, unlinkat,
 };
 
 /// Mode of a `supervise/` that we make ourselves: whoever may send commands is decided by the owner.
@@ -26,14 +28,24 @@ pub(crate) enum Refusal {
     ForeignOwner { owner: u32, ours: u32 },
     #[error("others than its owner may write to it (mode {mode:04o}); remove that permission")]
     WritableByOthers { mode: u32 },
-    #[error("the symbolic link belongs to uid {link}, neither root nor the owner {target} of its target")]
-    PlantedLink { link: u32, target: u32 },
+    #[error("{0}")]
+    PlantedLink(LinkError),
+    #[error("its log belongs to uid {log}, and it belongs to uid {slot}")]
+    ForeignLog { log: u32, slot: u32 },
     #[error("`{0}` exists and is something else")]
     WrongType(&'static str),
     #[error("its lock is held: another supervisor serves it")]
     Locked,
     #[error("too few descriptors are left; raise the limit of open files")]
     NoDescriptors,
+    #[error(
+        "uid {owner} has {limit} services already, the most that one user may have; raise --max-services-of-user"
+    )]
+    TooManyOfOwner { owner: u32, limit: usize },
+    #[error("there are {limit} services already, the most that there may be; raise --max-services")]
+    TooMany { limit: usize },
+    #[error("it is what directs this supervisor, and no service")]
+    Ours,
     #[error("it is the directory of `{0}`, which is supervised already")]
     Taken(String),
     #[error("{0}")]
@@ -106,17 +118,10 @@ pub(crate) fn writable_by_others(stat: &Stat, owner: Option<&User>) -> bool {
 
 /// Opens the directory `name` of the scandir, following a link only where its owner may decide so.
 pub(crate) fn open_slot(scandir: impl AsFd, name: &[u8]) -> Result<OwnedFd, Refusal> {
-    let scandir = scandir.as_fd();
-    let link = statat(scandir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(at("looking at it"))?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let dir = openat(scandir, name, flags, Mode::empty()).map_err(at("opening it"))?;
-    if FileType::from_raw_mode(link.st_mode).is_symlink() {
-        let target = fstat(&dir).map_err(at("looking at its target"))?;
-        if link.st_uid != 0 && link.st_uid != target.st_uid {
-            return Err(Refusal::PlantedLink { link: link.st_uid, target: target.st_uid });
-        }
-    }
-    Ok(dir)
+    file::open_directory_linked(scandir, name).map_err(|error| match error {
+        LinkError::Planted(_) | LinkError::Chain => Refusal::PlantedLink(error),
+        LinkError::Errno(errno) => Refusal::Step { step: "opening it", errno },
+    })
 }
 
 /// Prepares an opened directory for supervision and locks it.
@@ -140,6 +145,17 @@ pub(crate) fn prepare(dir: OwnedFd, owners: &mut Owners) -> Result<Opened, Refus
     Ok(Opened { identity: identity(&stat), dir, supervise, control, lock, owner, normally_up })
 }
 
+/// Returns an error unless the programs in the directory `log` of a slot may run as its owner.
+///
+/// The slot's owner can give any directory in the slot that name, also one that was made there by somebody else. What is
+/// ours may have a log of whomever we can serve.
+pub(crate) fn log_belongs(slot: impl AsFd, log: impl AsFd) -> Result<(), Refusal> {
+    let owner = |fd: BorrowedFd<'_>| fstat(fd).map(|stat| stat.st_uid).map_err(at("looking at log"));
+    let (slot, log) = (owner(slot.as_fd())?, owner(log.as_fd())?);
+    let is_ours = slot == 0 || slot == rustix::process::geteuid().as_raw();
+    if is_ours || slot == log { Ok(()) } else { Err(Refusal::ForeignLog { log, slot }) }
+}
+
 /// Returns what tells a directory from every other one.
 pub(crate) fn identity(stat: &Stat) -> Identity {
     Identity { device: stat.st_dev, inode: stat.st_ino }
@@ -147,17 +163,34 @@ pub(crate) fn identity(stat: &Stat) -> Identity {
 
 /// Gives what we have just made to its owner.
 ///
-/// The owner may have put something else in its place already: only what is still ours is given away.
+/// Whoever may write to the directory may have put something else in its place already: only what is still ours is
+/// touched, is no further name of something, and is empty.
 fn give(made: impl AsFd, name: &'static str, owner: Option<&User>) -> Result<(), Refusal> {
-    let Some(owner) = owner else { return Ok(()) };
     let stat = fstat(&made).map_err(at("looking at what was made"))?;
-    let links_beyond_ours = !FileType::from_raw_mode(stat.st_mode).is_dir() && stat.st_nlink != 1;
-    if stat.st_uid != rustix::process::geteuid().as_raw() || links_beyond_ours {
+    let is_fresh = if FileType::from_raw_mode(stat.st_mode).is_dir() {
+        owner.is_none() || is_empty(&made).map_err(at("looking into what was made"))?
+    } else {
+        stat.st_nlink == 1
+    };
+    if stat.st_uid != rustix::process::geteuid().as_raw() || !is_fresh {
         return Err(Refusal::WrongType(name));
     }
+    let Some(owner) = owner else { return Ok(()) };
     let uid = Some(rustix::fs::Uid::from_raw(owner.uid));
     let gid = Some(rustix::fs::Gid::from_raw(owner.gid));
     fchown(made, uid, gid).map_err(at("giving it to its owner"))
+}
+
+/// Returns whether a directory has no entries.
+fn is_empty(directory: impl AsFd) -> Result<bool, Errno> {
+    let mut space = [MaybeUninit::uninit(); 1024];
+    let mut entries = RawDir::new(directory, &mut space);
+    while let Some(entry) = entries.next() {
+        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn make_directory(
@@ -205,8 +238,11 @@ fn make_control(supervise: impl AsFd, owner: Option<&User>) -> Result<OwnedFd, R
 /// Opens a FIFO for reading and holds it for writing too, so that it never ends; `None` when it is none.
 pub(crate) fn open_fifo(dir: impl AsFd, name: &str) -> Result<Option<OwnedFd>, Errno> {
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = openat(dir, name, flags, Mode::empty())?;
-    Ok(FileType::from_raw_mode(fstat(&fd)?.st_mode).is_fifo().then_some(fd))
+    let fd = openat(&dir, name, flags, Mode::empty())?;
+    let stat = fstat(&fd)?;
+    // Another name may be that of a FIFO which somebody else reads: what is written there would come here.
+    let is_borrowed = stat.st_nlink != 1 && fstat(&dir)?.st_uid != stat.st_uid;
+    Ok((FileType::from_raw_mode(stat.st_mode).is_fifo() && !is_borrowed).then_some(fd))
 }
 
 /// Empties the death tally and removes what an earlier supervisor said about its policy.

@@ -115,7 +115,7 @@ impl Supervisor {
             stderr: None,
             extras: [None; EXTRAS],
             user: None,
-            open_files: self.open_files,
+            given_back: self.given_back,
             berths: None,
         });
         match started {

@@ -4,9 +4,9 @@
 //!
 //! **Source:** kill(2); capabilities(7), `CAP_KILL`.
 
-use gatevisor_sys::user::{self, User};
-use gatevisor_sys::{Errno, process};
-use rustix::process::{Pid, Signal, WaitOptions, geteuid, kill_process, kill_process_group, waitpid};
+use gatevisor_sys::Errno;
+use rustix::process::{Pid, Signal, Uid, geteuid, kill_process, kill_process_group};
+use rustix::thread::set_thread_res_uid;
 
 /// Sends a signal to a child of ours that is not reaped yet, or with `group` to the group that it leads.
 ///
@@ -16,29 +16,22 @@ pub(crate) fn kill(pid: Pid, signal: Signal, group: bool) {
     if send() != Err(Errno::PERM) || !geteuid().is_root() {
         return;
     }
-    // Root without the capability may not, but its own user may.
-    let Some((uid, gid)) = owner(pid) else { return };
-    let owner = User { uid, gid, name: Vec::new(), home: Vec::new(), groups: vec![gid] };
-    let helper = process::fork_child(|| {
-        if user::assume(&owner).is_ok() {
-            let _ = send();
-        }
-        0
-    });
-    // It makes a handful of system calls. Until it has, nobody else may get the number that it signals.
-    if let Ok(helper) = helper {
-        while matches!(waitpid(Some(helper), WaitOptions::empty()), Err(Errno::INTR)) {}
+    // Root without the capability may not, but its own user may. We are still root by our real and saved user, so that
+    // user can do nothing to us meanwhile; a helper process that became the user could be stopped by it, and we with it.
+    let Some(owner) = owner(pid) else { return };
+    let root = geteuid();
+    if set_thread_res_uid(root, owner, root).is_ok() {
+        let _ = send();
+        // Root may always become root again.
+        let _ = set_thread_res_uid(root, root, root);
     }
 }
 
-/// Returns the real user and group of a process.
-fn owner(pid: Pid) -> Option<(u32, u32)> {
+/// Returns the real user of a process.
+fn owner(pid: Pid) -> Option<Uid> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
-    let number = |key: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-        line.split_ascii_whitespace().next()?.parse().ok()
-    };
-    Some((number("Uid:")?, number("Gid:")?))
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_ascii_whitespace().next()?.parse().ok().map(Uid::from_raw)
 }
 
 #[cfg(test)]
@@ -47,7 +40,6 @@ mod tests {
 
     #[test]
     fn a_process_has_an_owner() {
-        let ours = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-        assert_eq!(owner(rustix::process::getpid()), Some(ours));
+        assert_eq!(owner(rustix::process::getpid()), Some(rustix::process::getuid()));
     }
 }

@@ -13,6 +13,7 @@ mod command;
 mod directory;
 mod groups;
 mod kill;
+mod limits;
 mod logging;
 mod noexec;
 mod perform;
@@ -25,6 +26,7 @@ mod settings;
 mod shutdown;
 mod supervisor;
 mod talk;
+mod watch;
 
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -47,8 +49,25 @@ pub struct Config {
     pub environment: Vec<CString>,
     /// The absolute path of this program: interpreters of slots name it, and log daemons run it.
     pub program: PathBuf,
+    /// How many services there may be.
+    pub limits: Limits,
     /// What makes this the first process of a container; none elsewhere.
     pub container: Option<Container>,
+}
+
+/// How many services there may be. A slot with a logger counts as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Those of one user.
+    pub of_one_owner: usize,
+    /// Those of all users.
+    pub in_all: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { of_one_owner: 2000, in_all: 10_000 }
+    }
 }
 
 /// Why supervision could not begin.

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use gatevisor_core::Tick;
 use gatevisor_core::restart::{History, Numbers, Verdict};
-use gatevisor_sys::spawn::{self, Command, Starting};
+use gatevisor_sys::spawn::{self, Command, GivenBack, Starting};
 use gatevisor_sys::user::User;
 use gatevisor_sys::{Errno, memory, socket};
 use gatevisor_wire::Pid;
@@ -220,7 +220,8 @@ impl Supervisor {
             stderr: None,
             extras: [Some((theirs.as_fd(), SOCKET_FD)), stage, journal],
             user: daemon.owner.as_deref(),
-            open_files: None,
+            // It needs as many files as we do.
+            given_back: GivenBack { open_files: None, ..self.given_back },
             berths: None,
         })
         .map_err(|failure| failure.errno)?;

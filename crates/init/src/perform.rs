@@ -9,6 +9,7 @@ use gatevisor_core::restart::Rules;
 use gatevisor_core::{Effect, Effects, Event};
 use gatevisor_sys::berth::Berths;
 use gatevisor_sys::spawn::{self, Apart, Command, EXTRAS, Report, StartFailure};
+use gatevisor_sys::user::User;
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::log_script::LogScript;
 use gatevisor_wire::tally::{self, Death};
@@ -18,7 +19,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, statat, unlinkat};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 
-use crate::broadcast::broadcast;
+use crate::broadcast::{self, Trouble};
 use crate::directory;
 use crate::kill::kill;
 use crate::noexec;
@@ -29,6 +30,10 @@ use crate::talk::say;
 
 /// Processes between fork and exec at one time; more wait in a queue.
 const MAX_ON_THEIR_WAY: usize = 32;
+/// Those of one user at one time.
+const MAX_OF_ONE_OWNER: usize = 24;
+/// Those that a user can have there however many of others are.
+const ALWAYS_ON_THEIR_WAY: usize = 4;
 /// The file below `supervise/` that is locked where `lock-fd` says so.
 const SERVICE_LOCK: &str = "service-lock";
 /// Bytes of a script that are enough to know its interpreter.
@@ -68,7 +73,7 @@ impl Supervisor {
         }
         let Some(service) = self.services.get_mut(id) else { return };
         match effect {
-            Effect::SpawnRun => self.start_queue.push_back(id),
+            Effect::SpawnRun => self.start_queue.push(service.uid, id),
             Effect::SpawnFinish(pid, how) => answers.push(self.spawn_finish(id, pid, how)),
             Effect::Signal(pid, number) => {
                 send(&self.pids, pid, number, false);
@@ -123,12 +128,19 @@ impl Supervisor {
                     say!("warning: {}: cannot write its policy: {errno}", service.name());
                 }
             }
-            Effect::Broadcast(letters) => broadcast(&service.dir, letters),
+            Effect::Broadcast(letters) => {
+                if self.broadcasts.begin(id, service.uid, &service.dir, letters) == Trouble::TooMany {
+                    self.found_crowded(id);
+                }
+            }
             Effect::CreateDownFile => {
-                let flags =
-                    OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-                if let Err(errno) = openat(&service.dir, files::DOWN, flags, Mode::from_raw_mode(0o644)) {
-                    say!("warning: {}: cannot make its `down` file: {errno}", service.name());
+                // What is there, whatever it is, says that the service is down; it is not even opened.
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+                match openat(&service.dir, files::DOWN, flags, Mode::from_raw_mode(0o644)) {
+                    Ok(_) | Err(Errno::EXIST) => {}
+                    Err(errno) => {
+                        say!("warning: {}: cannot make its `down` file: {errno}", service.name());
+                    }
                 }
             }
             Effect::RemoveDownFile => match unlinkat(&service.dir, files::DOWN, AtFlags::empty()) {
@@ -142,8 +154,14 @@ impl Supervisor {
     /// Forks what waits to be started, as long as not too many are between fork and exec.
     pub(crate) fn pump_starts(&mut self) {
         // With all berths taken a start would copy every descriptor; one is free as soon as its child has its own table.
-        while self.on_their_way < MAX_ON_THEIR_WAY && self.berths.as_ref().is_none_or(Berths::has_free) {
-            let Some(id) = self.start_queue.pop_front() else { return };
+        while self.berths.as_ref().is_none_or(Berths::has_free) {
+            let (under_way, all) = (&self.on_their_way, self.on_their_way.all());
+            // Whoever has programs that take for ever to be executed keeps itself waiting and nobody else.
+            let may = |owner: u32| {
+                let own = under_way.of(owner);
+                own < ALWAYS_ON_THEIR_WAY || (all < MAX_ON_THEIR_WAY && own < MAX_OF_ONE_OWNER)
+            };
+            let Some((_, id)) = self.start_queue.pop(may) else { return };
             if self.services.get(id).is_some_and(|service| service.machine.awaits_fork()) {
                 let event = match self.fork_run(id) {
                     Ok(pid) => Event::Forked(pid),
@@ -209,7 +227,7 @@ impl Supervisor {
             ],
             // Ours until the group is made; then it becomes the owner.
             user: if is_grouped { None } else { service.owner.as_deref() },
-            open_files: self.open_files,
+            given_back: self.given_back,
             berths: self.berths.as_ref(),
         };
         let starting = spawn::start_apart(command, apart).map_err(|failure| explain("run", failure))?;
@@ -240,8 +258,8 @@ impl Supervisor {
             std::mem::forget(process);
             return Err(fail(errno));
         }
-        self.on_their_way = self.on_their_way.saturating_add(1);
         if let Some(service) = self.services.get_mut(id) {
+            self.on_their_way.add(service.uid);
             service.on_its_way = Some(process);
         }
         Ok(pid)
@@ -262,13 +280,15 @@ impl Supervisor {
                 service.name()
             );
             // It may wait for long, so it is not one of those that others wait for.
-            self.one_less_on_its_way();
+            let owner = service.uid;
+            self.one_less_on_its_way(owner);
             self.step(id, Event::Blocked);
             return;
         }
+        let owner = service.uid;
         let Some(process) = service.on_its_way.take() else { return };
         if !process.starting().has_waited() {
-            self.one_less_on_its_way();
+            self.one_less_on_its_way(owner);
         }
         match (process, report) {
             (_, Report::Pending | Report::Blocked) | (OnItsWay::Finish(_), Report::Executed) => {}
@@ -287,9 +307,18 @@ impl Supervisor {
         }
     }
 
-    fn one_less_on_its_way(&mut self) {
-        self.on_their_way = self.on_their_way.saturating_sub(1);
-        if self.on_their_way == 0 {
+    /// Takes in that a service's `event` has more entries than are told; says so once.
+    pub(crate) fn found_crowded(&mut self, id: Id) {
+        if let Some(service) = self.services.get_mut(id)
+            && !std::mem::replace(&mut service.is_crowded, true)
+        {
+            broadcast::say_crowded(&service.name());
+        }
+    }
+
+    fn one_less_on_its_way(&mut self, owner: u32) {
+        self.on_their_way.remove(owner);
+        if self.on_their_way.all() == 0 {
             self.feed_the_starved();
         }
     }
@@ -352,7 +381,7 @@ impl Supervisor {
             },
             extras: [None; EXTRAS],
             user: service.owner.as_deref(),
-            open_files: self.open_files,
+            given_back: self.given_back,
             berths: self.berths.as_ref(),
         });
         let forked = started.and_then(|starting| self.accompany(id, OnItsWay::Finish(starting)));
@@ -394,6 +423,10 @@ impl Supervisor {
 enum Distrust {
     #[error("{}", said(*.0))]
     Errno(Errno),
+    #[error(
+        "its directory was given to uid {0} while it was supervised; take it out of the scandir and put it back"
+    )]
+    NewOwner(u32),
     #[error("it belongs to uid {0}, neither root nor the owner of its directory")]
     Stranger(u32),
     #[error("others than its owner may write to it (mode {0:04o}); remove that permission")]
@@ -406,12 +439,21 @@ impl From<Errno> for Distrust {
     }
 }
 
+/// Returns whether a directory with this owner has still the one that its programs run as: `user`, or `ours` where that is
+/// `None`.
+fn is_still_of(owner: u32, user: Option<&User>, ours: u32) -> bool {
+    user.map_or(owner == ours || owner == 0, |user| user.uid == owner)
+}
+
 /// Returns an error unless `script` is a regular file of root, of us or of the directory's owner, and nobody
 /// else may write to it.
 fn trusted(service: &Service, script: &str) -> Result<(), Distrust> {
     let stat = statat(&service.dir, script, AtFlags::SYMLINK_NOFOLLOW)?;
     let owner = rustix::fs::fstat(&service.dir)?.st_uid;
     let ours = rustix::process::geteuid().as_raw();
+    if !is_still_of(owner, service.owner.as_deref(), ours) {
+        return Err(Distrust::NewOwner(owner));
+    }
     if stat.st_uid != 0 && stat.st_uid != owner && stat.st_uid != ours {
         return Err(Distrust::Stranger(stat.st_uid));
     }
@@ -478,7 +520,8 @@ fn record_death(supervise: impl AsFd, death: Death, keep: usize) -> Result<(), E
     let mut deaths = match file::read_small(supervise, "death_tally", &mut buffer) {
         // A tally that makes no sense is begun anew rather than kept.
         Ok(bytes) => tally::decode_all(bytes).unwrap_or_default(),
-        Err(Errno::NOENT) => Vec::new(),
+        // Nor one that is somebody else's file.
+        Err(Errno::NOENT | Errno::MLINK) => Vec::new(),
         Err(errno) => return Err(errno),
     };
     deaths.push(death);

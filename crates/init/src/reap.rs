@@ -8,17 +8,26 @@ use rustix::process::{WaitOptions, wait};
 
 use crate::settings;
 use crate::shutdown::Stage;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{MAX_CONTROL_BYTES, Supervisor};
 use crate::talk::say;
 
+/// Processes that are collected before other events get their turn: orphans can end as fast as somebody makes them.
+const DEATHS_A_TURN: usize = 256;
+/// Those of services among them, each of which has files written and perhaps a process started.
+const SERVICES_A_TURN: usize = 16;
+
 impl Supervisor {
-    /// Collects every process that has ended and tells its machine.
+    /// Collects the processes that have ended and tells their machines; many of them by and by.
     pub(crate) fn reap(&mut self) {
-        loop {
+        let mut services = 0;
+        for _ in 0..DEATHS_A_TURN {
             match wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) => {
                     if let Some(pid) = Pid::new(pid.as_raw_nonzero().get()) {
-                        self.buried(pid, WaitStatus::from_raw(status.as_raw()));
+                        services += usize::from(self.buried(pid, WaitStatus::from_raw(status.as_raw())));
+                    }
+                    if services >= SERVICES_A_TURN {
+                        break;
                     }
                 }
                 Ok(None) => return,
@@ -33,11 +42,13 @@ impl Supervisor {
                 }
             }
         }
+        self.more_dead = true;
     }
 
-    fn buried(&mut self, pid: Pid, how: WaitStatus) {
+    /// Takes in a death; returns whether it was one of a service.
+    fn buried(&mut self, pid: Pid, how: WaitStatus) -> bool {
         if self.command_ended(pid, how) {
-            return;
+            return false;
         }
         if let Some(&id) = self.pids.get(&pid) {
             // Whether it reached its program, and said that it is ready, comes before its death.
@@ -51,14 +62,17 @@ impl Supervisor {
         if let Some(id) = self.pids.remove(&pid) {
             // What somebody asked for before we knew of the death was not meant for what comes after it. No signal
             // goes out any more: the number is no longer ours.
-            self.take_control(id);
+            self.take_control(id, MAX_CONTROL_BYTES);
             let numbers =
                 self.services.get(id).map(|service| settings::policy_numbers(&service.dir, &service.name()));
             self.step_with(id, Event::Exited(how), &numbers.unwrap_or_default());
-        } else if self.doomed.remove(&pid).is_some() {
+            return true;
+        }
+        if self.doomed.remove(&pid).is_some() {
             self.groups.ending.remove(&pid);
         } else {
             self.log_daemon_died(pid, how);
         }
+        false
     }
 }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
+use gatevisor_core::fair::Counts;
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::files;
 use rustix::fs::{
@@ -20,8 +21,10 @@ use crate::talk::say;
 
 /// The directory, in `.s6-svscan`.
 const REFUSED: &str = "refused";
-/// Reasons that are published; those of more names are only in the supervisor's messages.
-const MAX_PUBLISHED: usize = 1024;
+/// Refused names of one user that are remembered, said and published.
+const MAX_OF_OWNER: usize = 1024;
+/// Those of all users.
+const MAX_IN_ALL: usize = 8192;
 /// What a reason is called until it is whole. No entry that is looked at begins with a dot.
 const UNFINISHED: &str = ".new";
 /// Everybody who may look into `.s6-svscan` may know.
@@ -33,7 +36,11 @@ const FILE_MODE: u32 = 0o644;
 pub(crate) struct Refusals {
     /// Where they are published; only we may write there, so nobody can have a name in it lead elsewhere.
     directory: Option<OwnedFd>,
-    reasons: HashMap<Vec<u8>, String>,
+    /// Each with whom the entry belongs to.
+    reasons: HashMap<Vec<u8>, (String, u32)>,
+    owned: Counts,
+    /// It was said that there are too many.
+    has_said: bool,
 }
 
 impl Refusals {
@@ -49,12 +56,27 @@ impl Refusals {
                 None
             }
         };
-        Self { directory, reasons: HashMap::new() }
+        Self { directory, reasons: HashMap::new(), owned: Counts::default(), has_said: false }
     }
 
-    /// Takes in that a name is refused; says so unless it was for the same reason.
-    pub(crate) fn refuse(&mut self, name: &[u8], reason: String) {
-        let is_known = self.reasons.get(name) == Some(&reason);
+    /// Takes in that a name, whose entry belongs to `owner`, is refused; says so unless it was for the same reason.
+    ///
+    /// Returns false where too many are for the reason to be kept.
+    pub(crate) fn refuse(&mut self, name: &[u8], reason: String, owner: u32) -> bool {
+        let is_known = self.reasons.get(name).is_some_and(|(known, _)| *known == reason);
+        if !self.reasons.contains_key(name) {
+            if self.owned.of(owner) >= MAX_OF_OWNER || self.owned.all() >= MAX_IN_ALL {
+                if !std::mem::replace(&mut self.has_said, true) {
+                    say!(
+                        "warning: uid {owner} has {} refused entries in the scandir; for what else is refused no reason is \
+                         given",
+                        self.owned.of(owner)
+                    );
+                }
+                return false;
+            }
+            self.owned.add(owner);
+        }
         if !is_known {
             let shown = String::from_utf8_lossy(name).escape_debug().to_string();
             say!("warning: {shown} is not supervised: {reason}");
@@ -62,22 +84,26 @@ impl Refusals {
         // Somebody may wait for the answer to a rescan, so the same reason is news, too.
         let published = match &self.directory {
             Some(directory) if is_known => touch(directory, name),
-            Some(directory) if self.reasons.len() < MAX_PUBLISHED => publish(directory, name, &reason),
-            Some(_) | None => Ok(()),
+            Some(directory) => publish(directory, name, &reason),
+            None => Ok(()),
         };
         if let Err(errno) = published
             && !is_known
         {
             say!("warning: cannot publish that: {errno}");
         }
-        self.reasons.insert(name.to_vec(), reason);
+        // Whoever it belonged to when it was counted.
+        let owner = self.reasons.get(name).map_or(owner, |(_, owner)| *owner);
+        self.reasons.insert(name.to_vec(), (reason, owner));
+        true
     }
 
     /// Takes in that a name is supervised, or is no more.
     pub(crate) fn forget(&mut self, name: &[u8]) {
-        if self.reasons.remove(name).is_some()
-            && let Some(directory) = &self.directory
-        {
+        let Some((_, owner)) = self.reasons.remove(name) else { return };
+        self.owned.remove(owner);
+        self.has_said &= self.owned.all() > 0;
+        if let Some(directory) = &self.directory {
             let _ = unlinkat(directory, name, AtFlags::empty());
         }
     }

@@ -1,25 +1,24 @@
 //! The scandir: which slots there are, which came, which went.
 //!
-//! A watch on the directory names what changed, so a rescan costs as much as what changed and not as
-//! much as what is there. Where no watch is to be had, a rescan reads the whole directory.
+//! *Lives here:* what a name of the scandir means. *Does not live here:* which names are looked at, and when (`watch`).
 
-use std::collections::{BTreeSet, HashMap};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
+use gatevisor_core::fair::Counts;
 use gatevisor_core::scan::{Change, Identity, compare};
 use gatevisor_core::{Effects, Event, Machine};
+use gatevisor_sys::file::LinkError;
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::files;
 use gatevisor_wire::name::ServiceName;
-use rustix::fs::{AtFlags, FileType, RawDir, fstat, inotify, statat};
+use rustix::fs::{AtFlags, FileType, fstat, statat};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use crate::Limits;
 use crate::directory;
 use crate::logging::Pipe;
-use crate::refusals::Refusals;
 use crate::service::{Id, Role, Service};
 use crate::shutdown::Stage;
 use crate::supervisor::{Source, Supervisor};
@@ -31,11 +30,11 @@ const UNHEARD_READS: usize = 256;
 /// Milliseconds that a service whose directory is gone has until it is killed, where it names none.
 const WITHDRAWN_KILL_MS: u64 = 5000;
 
-/// Names of changed entries that are remembered; with more, the next scan reads the whole directory.
-const MAX_CHANGED: usize = 4096;
-
 /// Names looked at before other events get their turn.
 const NAMES_A_TURN: usize = 8;
+
+/// What a link is said to lead to whose owner may not decide that: refused, and the same whether anything is there.
+const NOBODYS: Identity = Identity { device: 0, inode: 0 };
 
 /// One name of the scandir and what is supervised under it.
 #[derive(Debug)]
@@ -49,6 +48,8 @@ pub(crate) struct Slot {
     pub(crate) logged: bool,
     /// The directory is gone; the name is free when everything above is.
     pub(crate) leaving: bool,
+    /// The user whose directory it is.
+    owner: u32,
 }
 
 /// All slots by name.
@@ -58,6 +59,8 @@ pub(crate) struct Slots {
     /// The slot of each supervised directory. One directory may be there under two names, for an instant when it
     /// is renamed and for good through links; it is supervised once.
     by_directory: HashMap<Identity, Rc<[u8]>>,
+    /// How many each user has.
+    owned: Counts,
 }
 
 impl Slots {
@@ -69,87 +72,8 @@ impl Slots {
         self.by_name.is_empty()
     }
 
-    fn names(&self) -> Vec<Rc<[u8]>> {
-        self.by_name.keys().cloned().collect()
-    }
-}
-
-/// The watch on the scandir, and the names it saw change since the last scan.
-#[derive(Debug)]
-pub(crate) struct Watch {
-    inotify: Option<OwnedFd>,
-    changed: BTreeSet<Vec<u8>>,
-    /// Names about which the kernel does not tell everything that matters: links, whose targets may come and
-    /// go elsewhere, and slots that were refused, which may be mended inside. Each scan looks at them.
-    unsure: BTreeSet<Vec<u8>>,
-    refusals: Refusals,
-    /// A slot was refused for want of descriptors, some of which starting processes use for an instant.
-    starved: bool,
-    /// The next scan must read the whole directory.
-    blind: bool,
-    /// Names that the present scan has not looked at yet.
-    pending: BTreeSet<Vec<u8>>,
-}
-
-impl Watch {
-    pub(crate) fn new(scandir: &Path, svscan: &OwnedFd) -> Self {
-        let flags = inotify::WatchFlags::CREATE
-            | inotify::WatchFlags::DELETE
-            | inotify::WatchFlags::MOVED_FROM
-            | inotify::WatchFlags::MOVED_TO
-            | inotify::WatchFlags::ONLYDIR;
-        let watched = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)
-            .and_then(|fd| inotify::add_watch(&fd, scandir, flags).map(|_| fd));
-        let inotify = match watched {
-            Ok(fd) => Some(fd),
-            Err(errno) => {
-                say!("warning: cannot watch `{}`: {errno}; each rescan reads all of it", scandir.display());
-                None
-            }
-        };
-        Self {
-            inotify,
-            changed: BTreeSet::new(),
-            unsure: BTreeSet::new(),
-            refusals: Refusals::new(svscan),
-            starved: false,
-            blind: true,
-            pending: BTreeSet::new(),
-        }
-    }
-
-    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.inotify.as_ref().map(AsFd::as_fd)
-    }
-
-    /// Takes in what the kernel has to tell, and returns the names that something left; `None` stands for any.
-    fn drain(&mut self) -> Option<Vec<Vec<u8>>> {
-        let Some(fd) = &self.inotify else { return Some(Vec::new()) };
-        let mut space = [MaybeUninit::uninit(); 4096];
-        let mut reader = inotify::Reader::new(fd, &mut space);
-        let mut left = Vec::new();
-        let mut lost_count = false;
-        while let Ok(event) = reader.next() {
-            let flags = event.events();
-            if flags.contains(inotify::ReadFlags::QUEUE_OVERFLOW) {
-                lost_count = true;
-                self.blind = true;
-            }
-            let Some(name) = event.file_name() else { continue };
-            let name = name.to_bytes();
-            if name.first() == Some(&b'.') {
-                continue;
-            }
-            if flags.intersects(inotify::ReadFlags::DELETE | inotify::ReadFlags::MOVED_FROM) {
-                left.push(name.to_vec());
-            }
-            if self.changed.len() < MAX_CHANGED {
-                self.changed.insert(name.to_vec());
-            } else {
-                self.blind = true;
-            }
-        }
-        (!lost_count).then_some(left)
+    fn names(&self) -> Vec<Vec<u8>> {
+        self.by_name.keys().map(|name| name.to_vec()).collect()
     }
 }
 
@@ -170,97 +94,93 @@ fn is_file(dir: impl AsFd, name: &str) -> bool {
 impl Supervisor {
     /// Hears of changes in the scandir: what left is let go at once, what came waits for a rescan.
     pub(crate) fn take_watch_events(&mut self) {
-        match self.watch.drain() {
-            Some(left) => left.iter().for_each(|name| self.look_for_loss(name)),
-            None => self.slots.names().iter().for_each(|name| self.look_for_loss(name)),
+        let news = self.watch.drain();
+        news.left.iter().for_each(|name| self.look_for_loss(name));
+        if news.lost_count {
+            self.watch.doubt(self.slots.names());
         }
     }
 
-    /// Brings the supervised slots in line with the scandir, as far as something changed.
+    /// Asks to bring the supervised slots in line with the scandir, as far as something changed.
     pub(crate) fn scan(&mut self) {
-        self.take_watch_events();
-        if self.watch.blind || self.watch.inotify.is_none() {
-            self.scan_all();
-            return;
-        }
-        self.owners.clear();
-        self.watch.changed.append(&mut self.watch.unsure);
-        self.watch.pending.extend(std::mem::take(&mut self.watch.changed));
+        self.watch.ask(false);
     }
 
-    /// Looks at a few of the names that a scan found; returns whether more are left.
+    /// Asks to bring the supervised slots in line with the whole scandir.
+    pub(crate) fn scan_all(&mut self) {
+        self.watch.ask(true);
+    }
+
+    /// Goes on with the scan; returns whether there is more to do.
     ///
     /// A large scandir is taken in turns, so that starts already go on and no command has to wait.
     pub(crate) fn pump_scan(&mut self) -> bool {
+        if !self.watch.is_busy() {
+            return false;
+        }
+        self.watch.doubted().iter().for_each(|name| self.look_for_loss(name));
+        if self.watch.must_drain() {
+            self.take_watch_events();
+        }
+        if let Some(whole) = self.watch.begin() {
+            self.owners.clear();
+            if whole {
+                self.watch.read_all(&self.scandir, self.slots.names());
+            } else {
+                self.watch.line_up_changes();
+            }
+        }
+        self.watch.read_on();
         for _ in 0..NAMES_A_TURN {
-            let Some(name) = self.watch.pending.pop_first() else { return false };
+            let Some(name) = self.watch.next() else { break };
             self.look_at(&name);
         }
-        !self.watch.pending.is_empty()
+        self.watch.is_busy()
     }
 
     /// Looks again at the slots that were refused for want of descriptors, now that no process is starting.
     pub(crate) fn feed_the_starved(&mut self) {
         if std::mem::take(&mut self.watch.starved) {
-            self.watch.pending.extend(std::mem::take(&mut self.watch.unsure));
+            self.watch.line_up_unsure();
         }
     }
 
     /// Drops the names that nobody shall look at any more.
     pub(crate) fn forget_pending_scan(&mut self) {
-        self.watch.pending.clear();
-    }
-
-    /// Reads the whole scandir.
-    pub(crate) fn scan_all(&mut self) {
-        self.take_watch_events();
-        self.watch.changed.clear();
-        self.watch.unsure.clear();
-        self.watch.blind = false;
-        self.owners.clear();
-        let mut names: BTreeSet<Vec<u8>> = self.slots.names().iter().map(|name| name.to_vec()).collect();
-        names.extend(self.watch.refusals.names().cloned());
-        let Ok(dir) = file::open_directory(&self.scandir, ".") else {
-            say!("warning: cannot read the scandir");
-            return;
-        };
-        let mut space = [MaybeUninit::uninit(); 8192];
-        let mut entries = RawDir::new(&dir, &mut space);
-        while let Some(entry) = entries.next() {
-            match entry {
-                Ok(entry) => {
-                    let name = entry.file_name().to_bytes();
-                    if name.first() != Some(&b'.') {
-                        names.insert(name.to_vec());
-                    }
-                }
-                Err(errno) => {
-                    say!("warning: cannot read all of the scandir: {errno}");
-                    self.watch.blind = true;
-                    break;
-                }
-            }
-        }
-        self.watch.pending.extend(names);
+        self.watch.stop();
     }
 
     /// Returns whether a scan has not looked at every name yet.
     pub(crate) fn has_pending_scan(&self) -> bool {
-        !self.watch.pending.is_empty()
+        self.watch.is_busy()
     }
 
     fn identity(&self, name: &[u8]) -> Option<Identity> {
-        let stat = statat(&self.scandir, name, AtFlags::empty()).ok()?;
-        FileType::from_raw_mode(stat.st_mode).is_dir().then(|| directory::identity(&stat))
+        let stat = statat(&self.scandir, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if !kind.is_symlink() {
+            return kind.is_dir().then(|| directory::identity(&stat));
+        }
+        match file::open_directory_linked(&self.scandir, name) {
+            Ok(dir) => fstat(dir).ok().map(|stat| directory::identity(&stat)),
+            Err(LinkError::Planted(_) | LinkError::Chain) => Some(NOBODYS),
+            Err(LinkError::Errno(_)) => None,
+        }
     }
 
     /// Prepares a directory for supervision unless it is supervised already.
     fn prepare(&mut self, dir: OwnedFd) -> Result<directory::Opened, directory::Refusal> {
         let stat = fstat(&dir).map_err(|errno| directory::Refusal::Step { step: "looking at it", errno })?;
-        match self.slots.by_directory.get(&directory::identity(&stat)) {
+        let identity = directory::identity(&stat);
+        if self.not_slots.contains(&identity) {
+            return Err(directory::Refusal::Ours);
+        }
+        match self.slots.by_directory.get(&identity) {
             Some(name) => Err(directory::Refusal::Taken(String::from_utf8_lossy(name).into_owned())),
             // Before anything in it is touched: with its FIFO open it would look supervised for an instant.
-            None if !self.can_spare(&dir) => Err(directory::Refusal::NoDescriptors),
+            None if !self.can_spare(&dir, self.slots.owned.of(stat.st_uid)) => {
+                Err(directory::Refusal::NoDescriptors)
+            }
             None => directory::prepare(dir, &mut self.owners),
         }
     }
@@ -304,21 +224,46 @@ impl Supervisor {
             return;
         }
         if let Err(error) = ServiceName::new(name) {
-            self.watch.refusals.refuse(name, error.to_string());
+            self.refuse(name, error.to_string());
             return;
         }
         match self.adopt_checked(name) {
             Ok(()) => self.watch.refusals.forget(name),
             Err(refusal) => {
                 self.watch.starved |= matches!(refusal, directory::Refusal::NoDescriptors);
-                self.watch.refusals.refuse(name, refusal.to_string());
-                self.watch.unsure.insert(name.to_vec());
+                if self.refuse(name, refusal.to_string()) {
+                    self.watch.unsure.insert(name.to_vec());
+                } else {
+                    // Nobody remembers it but the directory.
+                    self.watch.blind = true;
+                }
             }
         }
     }
 
+    /// Takes in that a name is refused; returns whether that is remembered.
+    fn refuse(&mut self, name: &[u8], reason: String) -> bool {
+        let owner = statat(&self.scandir, name, AtFlags::SYMLINK_NOFOLLOW).map_or(0, |stat| stat.st_uid);
+        self.watch.refusals.refuse(name, reason, owner)
+    }
+
+    /// Returns an error where a user, or all of them, have as many slots as they may.
+    fn has_room(&self, owner: u32) -> Result<(), directory::Refusal> {
+        let Limits { of_one_owner, in_all } = self.config.limits;
+        if self.slots.owned.of(owner) >= of_one_owner {
+            return Err(directory::Refusal::TooManyOfOwner { owner, limit: of_one_owner });
+        }
+        if self.slots.owned.all() >= in_all {
+            return Err(directory::Refusal::TooMany { limit: in_all });
+        }
+        Ok(())
+    }
+
     fn adopt_checked(&mut self, name: &[u8]) -> Result<(), directory::Refusal> {
         let dir = directory::open_slot(&self.scandir, name)?;
+        let owner =
+            fstat(&dir).map_err(|errno| directory::Refusal::Step { step: "looking at it", errno })?.st_uid;
+        self.has_room(owner)?;
         let opened = self.prepare(dir)?;
         let identity = opened.identity;
         let name: Rc<[u8]> = name.into();
@@ -340,11 +285,12 @@ impl Supervisor {
                     step: "handing over the log",
                     errno: Errno::MFILE,
                 })?;
-                let owner = opened.owner.clone();
+                let user = opened.owner.clone();
                 let stderr = stderr_pipe(&opened.dir)
                     .map_err(|errno| directory::Refusal::Step { step: "making the log pipe", errno })?;
-                self.take_on_log(&name, owner, reader, slot_dir, stderr);
+                self.take_on_log(&name, user, reader, slot_dir, stderr);
             } else {
+                directory::log_belongs(&opened.dir, &logger_dir)?;
                 logger = Some((self.prepare(logger_dir)?, reader));
             }
             pipe = Some(writer);
@@ -352,9 +298,10 @@ impl Supervisor {
         let logger =
             logger.and_then(|(opened, reader)| self.supervise(&name, Role::Logger, opened, Some(reader)));
         let main = self.supervise(&name, Role::Main, opened, pipe);
-        self.slots
-            .by_name
-            .insert(name, Slot { identity, main, logger, reader: None, logged: by_daemon, leaving: false });
+        let slot = Slot { identity, main, logger, reader: None, logged: by_daemon, leaving: false, owner };
+        if self.slots.by_name.insert(name, slot).is_none() {
+            self.slots.owned.add(owner);
+        }
         for id in [logger, main].into_iter().flatten() {
             self.step(id, Event::Deadline);
         }
@@ -370,6 +317,7 @@ impl Supervisor {
     ) -> Option<Id> {
         let mut effects = Effects::new();
         let seed = self.next_seed();
+        let ours = rustix::process::geteuid().as_raw();
         let machine = Machine::new(self.now, self.config.rules, opened.normally_up, seed, &mut effects);
         self.slots.by_directory.insert(opened.identity, Rc::clone(slot));
         let id = self.services.insert(|_| Service {
@@ -377,6 +325,7 @@ impl Supervisor {
             role,
             identity: opened.identity,
             machine,
+            uid: opened.owner.as_ref().map_or(ours, |owner| owner.uid),
             dir: opened.dir,
             supervise: opened.supervise,
             control: opened.control,
@@ -386,6 +335,7 @@ impl Supervisor {
             on_its_way: None,
             group: None,
             readiness: None,
+            is_crowded: false,
             timer: None,
         })?;
         if let Some(service) = self.services.get(id)
@@ -413,8 +363,8 @@ impl Supervisor {
         if let Some(at) = service.timer.take() {
             self.timers.remove(&(at, crate::supervisor::Timer::Service(id)));
         }
-        if service.on_its_way.is_some() {
-            self.on_their_way = self.on_their_way.saturating_sub(1);
+        if service.on_its_way.as_ref().is_some_and(|process| !process.starting().has_waited()) {
+            self.on_their_way.remove(service.uid);
         }
         let name = Rc::clone(&service.slot);
         let role = service.role;
@@ -475,6 +425,7 @@ impl Supervisor {
             Role::Logger => {
                 let log = file::open_directory(&dir, files::LOG)
                     .map_err(|errno| directory::Refusal::Step { step: "opening log", errno })?;
+                directory::log_belongs(&dir, &log)?;
                 self.prepare(log)
             }
         });
@@ -544,12 +495,14 @@ impl Supervisor {
         if slot.main.is_some() || slot.logger.is_some() || slot.logged {
             return;
         }
-        let leaving = slot.leaving;
-        self.slots.by_name.remove(name);
+        let (leaving, owner) = (slot.leaving, slot.owner);
+        if self.slots.by_name.remove(name).is_some() {
+            self.slots.owned.remove(owner);
+        }
         if leaving && self.stage == Stage::Running {
             // Something may have taken the name meanwhile, or the directory may be waiting under another one.
             self.look_at(name);
-            self.watch.pending.extend(std::mem::take(&mut self.watch.unsure));
+            self.watch.line_up_unsure();
         }
     }
 }

@@ -9,9 +9,10 @@ use std::rc::Rc;
 use gatevisor_sys::spawn::{self, Command, EXTRAS};
 use gatevisor_sys::{Errno, process, signal};
 use gatevisor_wire::{Pid, files};
-use rustix::fs::{Access, AtFlags, accessat, statat};
-use rustix::process::{Resource, Rlimit, fchdir, setrlimit};
+use rustix::fs::{Access, AtFlags, accessat, fstat, statat};
+use rustix::process::fchdir;
 
+use crate::limits;
 use crate::supervisor::Supervisor;
 use crate::talk::say;
 
@@ -35,7 +36,8 @@ const SCRIPTS: [(i32, &CStr); 8] = [
 
 /// Returns whether the scandir has this script and we may run it; says so where it has and we may not.
 ///
-/// It runs as the supervisor's user, so neither it nor its directory may belong to anybody but that user and root.
+/// It runs as the supervisor's user, so neither it nor its directory nor the scandir may belong to anybody but that user
+/// and root: whoever may rename one of them could put another program there when this one has been looked at.
 fn may_run(scandir: impl AsFd, script: &CStr) -> bool {
     let scandir = scandir.as_fd();
     let refused = match accessat(scandir, script, Access::EXEC_OK, AtFlags::empty()) {
@@ -44,11 +46,17 @@ fn may_run(scandir: impl AsFd, script: &CStr) -> bool {
             let safe = |stat: rustix::fs::Stat| {
                 (stat.st_uid == 0 || stat.st_uid == ours) && stat.st_mode & 0o022 == 0
             };
-            let both = statat(scandir, files::SVSCAN, AtFlags::empty())
-                .and_then(|dir| statat(scandir, script, AtFlags::empty()).map(|it| safe(dir) && safe(it)));
-            match both {
+            let all = fstat(scandir).and_then(|scandir_stat| {
+                let dir = statat(scandir, files::SVSCAN, AtFlags::empty())?;
+                let it = statat(scandir, script, AtFlags::empty())?;
+                Ok(safe(scandir_stat) && safe(dir) && safe(it))
+            });
+            match all {
                 Ok(true) => return true,
-                Ok(false) => "others than its owner, who must be root or us, may change it".to_owned(),
+                Ok(false) => {
+                    "others than its owner, who must be root or us, may change it or rename what it is in"
+                        .to_owned()
+                }
                 Err(errno) => errno.to_string(),
             }
         }
@@ -76,7 +84,7 @@ impl Supervisor {
             stderr: None,
             extras: [None; EXTRAS],
             user: None,
-            open_files: self.open_files,
+            given_back: self.given_back,
             berths: None,
         });
         match started {
@@ -107,10 +115,7 @@ impl Supervisor {
         if !may_run(&self.scandir, script) {
             return;
         }
-        if let Some((current, maximum)) = self.open_files {
-            let before = Rlimit { current: Some(current), maximum: Some(maximum) };
-            let _ = setrlimit(Resource::Nofile, before);
-        }
+        limits::give_back(&self.given_back);
         let errno = fchdir(&self.scandir).err().unwrap_or_else(|| {
             signal::unblock_all();
             process::exec(script, &[script.to_owned()], &self.config.environment)

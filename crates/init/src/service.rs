@@ -71,6 +71,8 @@ pub(crate) struct Service {
     /// Its directory.
     pub(crate) identity: Identity,
     pub(crate) machine: Machine,
+    /// The user as whom its programs run, and whose turn it is when it is this service's.
+    pub(crate) uid: u32,
     pub(crate) dir: OwnedFd,
     pub(crate) supervise: OwnedFd,
     pub(crate) control: OwnedFd,
@@ -83,6 +85,8 @@ pub(crate) struct Service {
     /// The name of its control group, if it has been started in one.
     pub(crate) group: Option<CString>,
     pub(crate) readiness: Option<ReadinessPipe>,
+    /// It was said that not all of its listeners are told.
+    pub(crate) is_crowded: bool,
     /// The timer that is set for it.
     pub(crate) timer: Option<Tick>,
 }

@@ -1,16 +1,18 @@
 //! The loop: wait for an event, let the machine decide, perform what it says.
 
 use std::cell::Cell;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 
+use gatevisor_core::fair::{Counts, FairQueue, Shares};
 use gatevisor_core::restart::Numbers;
+use gatevisor_core::scan::Identity;
 use gatevisor_core::{Effects, Event, Moment, Tick};
 use gatevisor_sys::berth::Berths;
 use gatevisor_sys::signal::{self, SignalFd};
-use gatevisor_sys::spawn::{Environment, Starting};
+use gatevisor_sys::spawn::{Environment, GivenBack, Starting};
 use gatevisor_sys::{Errno, clock, file};
 use gatevisor_wire::Pid;
 use gatevisor_wire::control::Control;
@@ -20,26 +22,37 @@ use gatevisor_wire::tai::Tai64n;
 use rustix::event::{Timespec, epoll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
+use crate::broadcast::Broadcasts;
 use crate::command::Command;
 use crate::directory::{self, Owners};
 use crate::groups::Groups;
+use crate::limits;
 use crate::logging::Logging;
-use crate::scandir::{Slots, Watch};
+use crate::scandir::Slots;
 use crate::service::{Id, Table};
 use crate::shutdown::Stage;
 use crate::talk::say;
+use crate::watch::Watch;
 use crate::{Config, StartError};
 
 /// Control bytes taken from one FIFO before the others get their turn.
-const CONTROL_BYTES_A_TURN: usize = 64;
+const CONTROL_BYTES_A_TURN: usize = 16;
+/// Control bytes that are read at once.
+pub(crate) const MAX_CONTROL_BYTES: usize = 64;
+/// Control bytes of one user's services that are obeyed before the others get their turn.
+const CONTROL_BYTES_OF_OWNER: usize = 32;
+/// Broadcasts that take longer go on this often after the end of everything else.
+const LAST_SLICES: usize = 256;
 /// Processes that start from low descriptors at a time; the others get a copy of all.
 const BERTHS: usize = 8;
 /// Descriptors that the preparation of a service directory adds to that of the directory.
 const PREPARED_DESCRIPTORS: u64 = 3;
 /// Descriptors kept for what passes: processes on their way, files being replaced, listeners being told.
 const SPARE_DESCRIPTORS: u64 = 48;
+/// Services of a user who need not think of others yet.
+const FEW_SERVICES: usize = 16;
 /// Events taken from the kernel at once.
-const EVENTS_A_TURN: usize = 64;
+const EVENTS_A_TURN: usize = 256;
 
 /// Which descriptor an event belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,13 +119,15 @@ pub(crate) struct Supervisor {
     _scan_lock: OwnedFd,
     /// The same, where it can be had: it tells clients whose supervisor this is.
     _ours_lock: Option<OwnedFd>,
+    /// The scandir and its `.s6-svscan`, which its owner could rename.
+    pub(crate) not_slots: [Identity; 2],
     pub(crate) watch: Watch,
     pub(crate) null: OwnedFd,
     /// Where processes are started from; none on an old kernel.
     pub(crate) berths: Option<Berths>,
     pub(crate) environment: Rc<Environment>,
-    /// The limit of open files that we had, for children.
-    pub(crate) open_files: Option<(u64, u64)>,
+    /// What we changed for ourselves, as children shall have it.
+    pub(crate) given_back: GivenBack,
     /// The number that every descriptor is below; none if there is no limit.
     max_descriptors: Option<u64>,
     pub(crate) services: Table,
@@ -121,11 +136,17 @@ pub(crate) struct Supervisor {
     pub(crate) pids: HashMap<Pid, Id>,
     pub(crate) timers: BTreeSet<(Tick, Timer)>,
     /// Services whose `run` shall be forked as soon as enough earlier ones have reached their program.
-    pub(crate) start_queue: VecDeque<Id>,
+    pub(crate) start_queue: FairQueue<Id>,
     /// Processes that failed to reach their program, and scripts of signals, until they are reaped.
     pub(crate) doomed: HashMap<Pid, Starting>,
     /// Processes between fork and exec.
-    pub(crate) on_their_way: usize,
+    pub(crate) on_their_way: Counts,
+    pub(crate) broadcasts: Broadcasts,
+    /// What is left of this turn for the commands to each user's services.
+    shares: Shares,
+    turns: usize,
+    /// Not everybody who has ended has been collected.
+    pub(crate) more_dead: bool,
     /// How many readiness pipes are open.
     pub(crate) readiness_pipes: Rc<Cell<usize>>,
     pub(crate) groups: Groups,
@@ -134,6 +155,8 @@ pub(crate) struct Supervisor {
     pub(crate) command: Command,
     /// The grace of the shutdown is over, or somebody insisted.
     pub(crate) impatient: bool,
+    /// It was said that somebody else's command to end is not obeyed.
+    has_refused: bool,
     pub(crate) now: Moment,
     effects: Effects,
     seed: u64,
@@ -150,21 +173,8 @@ impl Supervisor {
             let scandir = config.scandir.clone();
             move |errno| StartError::Step { scandir, step, errno }
         };
-        signal::block_all(&[
-            signal::SIGPIPE,
-            signal::SIGHUP,
-            signal::SIGINT,
-            signal::SIGTERM,
-            signal::SIGQUIT,
-            signal::SIGALRM,
-            signal::SIGABRT,
-            signal::SIGUSR1,
-            signal::SIGUSR2,
-            signal::SIGPWR,
-            signal::SIGWINCH,
-            signal::SIGCHLD,
-        ])
-        .map_err(failed("blocking signals"))?;
+        // Whatever we were started with: children get the defaults.
+        signal::block_all(&signal::all()).map_err(failed("blocking signals"))?;
         gatevisor_sys::process::forget_inherited_fds();
         let signals = SignalFd::new(&[
             signal::SIGCHLD,
@@ -183,7 +193,7 @@ impl Supervisor {
         rustix::process::umask(Mode::from_raw_mode(0o022));
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(failed("becoming the reaper of orphans"))?;
-        let open_files = raise_open_files();
+        let given_back = limits::change();
         let scandir = directory::make_scandir(&config.scandir).map_err(failed("opening the directory"))?;
         or_there(rustix::fs::mkdirat(&scandir, files::SVSCAN, Mode::from_raw_mode(0o700)))
             .map_err(failed("making .s6-svscan"))?;
@@ -201,35 +211,47 @@ impl Supervisor {
         let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .map_err(failed("opening /dev/null"))?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed("making the event queue"))?;
-        let watch = Watch::new(&config.scandir, &svscan);
+        let berths = Berths::new(&null, BERTHS).ok();
+        let watch = Watch::new(&config.scandir, &scandir, &svscan);
+        let identity = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| directory::identity(&stat));
+        let not_slots = [
+            identity(&scandir).map_err(failed("looking at the directory"))?,
+            identity(&svscan).map_err(failed("looking at .s6-svscan"))?,
+        ];
         let now = moment();
         let supervisor = Self {
             groups: Groups::new(&scandir),
-            berths: Berths::new(&null, BERTHS).ok(),
+            berths,
             epoll,
             signals,
             scandir,
             scan_control,
             _scan_lock: scan_lock,
             _ours_lock: ours_lock,
+            not_slots,
             watch,
             null,
             environment: Rc::new(Environment::new(config.environment.clone())),
-            open_files,
+            given_back,
             max_descriptors: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
             services: Table::default(),
             slots: Slots::default(),
             owners: Owners::default(),
             pids: HashMap::new(),
             timers: BTreeSet::new(),
-            start_queue: VecDeque::new(),
+            start_queue: FairQueue::default(),
             doomed: HashMap::new(),
-            on_their_way: 0,
+            on_their_way: Counts::default(),
+            broadcasts: Broadcasts::default(),
+            shares: Shares::new(CONTROL_BYTES_OF_OWNER),
+            turns: 0,
+            more_dead: false,
             readiness_pipes: Rc::default(),
             logging: Logging::default(),
             stage: Stage::Running,
             command: Command::default(),
             impatient: false,
+            has_refused: false,
             now,
             effects: Effects::new(),
             seed: now.tick.0 ^ u64::from(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs()),
@@ -261,7 +283,9 @@ impl Supervisor {
     ///
     /// What is short of descriptors can neither start a service nor write its status nor tell anybody, so one
     /// service too many would be every service's trouble.
-    pub(crate) fn can_spare(&self, newest: impl AsFd) -> bool {
+    ///
+    /// Who has `own` services, and these are many, leaves some descriptors to others.
+    pub(crate) fn can_spare(&self, newest: impl AsFd, own: usize) -> bool {
         // The lowest free number is taken, so this is about how many are in use. Each service may need one more for
         // its readiness, unless it has it already.
         let used = u64::try_from(newest.as_fd().as_raw_fd())
@@ -269,7 +293,10 @@ impl Supervisor {
             .saturating_add(PREPARED_DESCRIPTORS);
         let without_readiness = self.services.count().saturating_sub(self.readiness_pipes.get());
         let needed = u64::try_from(without_readiness).unwrap_or(u64::MAX).saturating_add(SPARE_DESCRIPTORS);
-        self.max_descriptors.is_none_or(|most| used.saturating_add(needed) < most)
+        self.max_descriptors.is_none_or(|most| {
+            let for_others = if own < FEW_SERVICES { 0 } else { most / 8 };
+            used.saturating_add(needed).saturating_add(for_others) < most
+        })
     }
 
     /// Returns a number that differs between services, for their jitter.
@@ -288,14 +315,31 @@ impl Supervisor {
             }
             self.turn();
         }
+        // The last letters, to whoever is not one of too many.
+        for _ in 0..LAST_SLICES {
+            if !self.broadcasts.are_busy() {
+                break;
+            }
+            self.broadcasts.go_on();
+        }
     }
 
     /// Waits for something to happen and deals with it.
     fn turn(&mut self) {
         let more_names = self.pump_scan();
         self.pump_starts();
+        for id in self.broadcasts.go_on() {
+            self.found_crowded(id);
+        }
+        // What follows from these deaths may be that nothing is left to wait for.
+        let has_reaped = std::mem::take(&mut self.more_dead);
+        if has_reaped {
+            self.reap();
+        }
+        self.shares.renew();
         let mut space = [MaybeUninit::uninit(); EVENTS_A_TURN];
-        let timeout = if more_names { Some(Timespec { tv_sec: 0, tv_nsec: 0 }) } else { self.timeout() };
+        let is_busy = more_names || has_reaped || self.more_dead || self.broadcasts.are_busy();
+        let timeout = if is_busy { Some(Timespec { tv_sec: 0, tv_nsec: 0 }) } else { self.timeout() };
         let events = match epoll::wait(&self.epoll, &mut space, timeout.as_ref()) {
             Ok((events, _)) => events,
             Err(Errno::INTR) => return,
@@ -306,10 +350,21 @@ impl Supervisor {
             }
         };
         self.now = moment();
+        // Facts in the order in which they came, then commands; not always the same service's first, as those that come
+        // late may find their user's share used up.
+        let mut commanded = Vec::new();
         for event in events.iter() {
-            if let Some(source) = Source::from_token(event.data.u64()) {
-                self.handle(source);
+            match Source::from_token(event.data.u64()) {
+                Some(Source::Control(id)) => commanded.push(id),
+                Some(source) => self.handle(source),
+                None => {}
             }
+        }
+        self.turns = self.turns.wrapping_add(1);
+        let first = self.turns.checked_rem(commanded.len()).unwrap_or(0);
+        commanded.rotate_left(first);
+        for id in commanded {
+            self.take_share_of_control(id);
         }
         self.fire_timers();
     }
@@ -330,7 +385,7 @@ impl Supervisor {
             Source::Signals => self.take_signals(),
             Source::ScanControl => self.take_scan_commands(),
             Source::Watch => self.take_watch_events(),
-            Source::Control(id) => self.take_control(id),
+            Source::Control(id) => self.take_share_of_control(id),
             Source::Start(id) => self.take_start_report(id),
             Source::Readiness(id) => self.take_readiness(id),
             Source::LogDaemon(number) => self.take_log_daemon(number),
@@ -427,9 +482,12 @@ impl Supervisor {
     }
 
     fn take_scan_commands(&mut self) {
-        let mut bytes = [0; CONTROL_BYTES_A_TURN];
+        let mut bytes = [0; MAX_CONTROL_BYTES];
         let Ok(count) = rustix::io::read(&self.scan_control, &mut bytes) else { return };
         for command in bytes.iter().take(count).filter_map(|&byte| ScanCommand::from_byte(byte)) {
+            if self.is_refused(command) {
+                continue;
+            }
             match command {
                 ScanCommand::Rescan | ScanCommand::NukeGone | ScanCommand::NukeGoneAndLoggers => self.scan(),
                 ScanCommand::Hangup => self.scan_all(),
@@ -441,13 +499,56 @@ impl Supervisor {
         }
     }
 
-    pub(crate) fn take_control(&mut self, id: Id) {
-        let Some(service) = self.services.get(id) else { return };
-        let mut bytes = [0; CONTROL_BYTES_A_TURN];
-        let Ok(count) = rustix::io::read(&service.control, &mut bytes) else { return };
+    /// Returns whether a command would end us that may have come from somebody who may not; says so.
+    fn is_refused(&mut self, command: ScanCommand) -> bool {
+        let ends = match command {
+            ScanCommand::Terminate | ScanCommand::Interrupt | ScanCommand::Quit | ScanCommand::Abort => true,
+            ScanCommand::Rescan
+            | ScanCommand::Hangup
+            | ScanCommand::Reap
+            | ScanCommand::NukeGone
+            | ScanCommand::NukeGoneAndLoggers => false,
+        };
+        // Whoever may write to root's FIFO may have things looked at; what root wishes besides it says by a signal.
+        let is_open_to_others = || {
+            rustix::process::geteuid().is_root()
+                && rustix::fs::fstat(&self.scan_control).is_ok_and(|stat| {
+                    stat.st_uid != 0
+                        || stat.st_mode & 0o002 != 0
+                        || (stat.st_gid != 0 && stat.st_mode & 0o020 != 0)
+                })
+        };
+        let refused = ends && is_open_to_others();
+        if refused && !std::mem::replace(&mut self.has_refused, true) {
+            say!(
+                "warning: a command to end was read from `{}`, to which others than root may write; it is not obeyed: \
+                 send a signal instead",
+                files::SVSCAN_CONTROL
+            );
+        }
+        refused
+    }
+
+    /// Obeys as many commands as the share of the service's user in this turn allows; the rest waits in the FIFO.
+    fn take_share_of_control(&mut self, id: Id) {
+        let Some(owner) = self.services.get(id).map(|service| service.uid) else { return };
+        let most = self.shares.take(owner, CONTROL_BYTES_A_TURN);
+        if most > 0 {
+            let taken = self.take_control(id, most);
+            self.shares.give_back(owner, most.saturating_sub(taken));
+        }
+    }
+
+    /// Obeys at most `most` commands, and returns how many bytes that took.
+    pub(crate) fn take_control(&mut self, id: Id, most: usize) -> usize {
+        let Some(service) = self.services.get(id) else { return 0 };
+        let mut bytes = [0; MAX_CONTROL_BYTES];
+        let bytes_mut = bytes.get_mut(..most.min(MAX_CONTROL_BYTES)).unwrap_or_default();
+        let Ok(count) = rustix::io::read(&service.control, bytes_mut) else { return 0 };
         for control in bytes.iter().take(count).filter_map(|&byte| Control::from_byte(byte)) {
             self.step(id, Event::Control(control));
         }
+        count
     }
 
     pub(crate) fn take_readiness(&mut self, id: Id) {
@@ -481,15 +582,4 @@ fn take_own_lock(svscan: &OwnedFd) -> Option<OwnedFd> {
 /// Takes it as done where what should be made was there already.
 fn or_there(made: Result<(), Errno>) -> Result<(), Errno> {
     if made == Err(Errno::EXIST) { Ok(()) } else { made }
-}
-
-/// Raises the limit of open files as far as allowed and returns what it was.
-fn raise_open_files() -> Option<(u64, u64)> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let before = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: before.maximum, maximum: before.maximum };
-    if before.current == before.maximum || setrlimit(Resource::Nofile, raised).is_err() {
-        return None;
-    }
-    Some((before.current.unwrap_or(u64::MAX), before.maximum.unwrap_or(u64::MAX)))
 }

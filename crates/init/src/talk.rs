@@ -3,35 +3,53 @@
 //! A stalled terminal must not stop supervision, so nothing is written while standard error cannot
 //! take it; what had to be left out is counted and said with the next line that fits.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::fmt::Arguments;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 
 /// Bytes of a line, about: well below what a pipe that can be written to takes at once.
 const MAX_BYTES: usize = 2000;
 
 thread_local! {
     static UNSAID: Cell<u32> = const { Cell::new(0) };
+    /// Standard error, opened once more so that writing to it does not wait.
+    static OWN: OnceCell<Option<OwnedFd>> = const { OnceCell::new() };
 }
 
 /// Says one line on standard error, prefixed with our name, if that can be done without waiting.
 pub(crate) fn say_line(what: Arguments<'_>) {
+    let unsaid = UNSAID.get();
+    let note =
+        if unsaid > 0 { format!(" ({unsaid} earlier lines could not be shown)") } else { String::new() };
+    let line = one_line(&what.to_string(), &note);
+    let said = OWN.with(|own| match own.get_or_init(reopened) {
+        // A pipe takes it whole or not at all.
+        Some(own) => rustix::io::write(own, line.as_bytes()).is_ok(),
+        None => is_writable() && std::io::stderr().lock().write_all(line.as_bytes()).is_ok(),
+    });
+    UNSAID.set(if said { 0 } else { unsaid.saturating_add(1) });
+}
+
+/// Opens standard error once more where that is a pipe: services write to the same one, so that it may be full again
+/// between a look at it and a write that waits. The flag that says not to wait must not be set for them.
+fn reopened() -> Option<OwnedFd> {
+    let stat = fstat(std::io::stderr()).ok()?;
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    FileType::from_raw_mode(stat.st_mode)
+        .is_fifo()
+        .then(|| openat(CWD, "/proc/self/fd/2", flags, Mode::empty()).ok())?
+}
+
+fn is_writable() -> bool {
     let stderr = std::io::stderr();
     let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let writable = matches!(poll(&mut fds, Some(&now)), Ok(n) if n > 0)
-        && fds.iter().all(|fd| fd.revents().contains(PollFlags::OUT));
-    let unsaid = UNSAID.get();
-    if !writable {
-        UNSAID.set(unsaid.saturating_add(1));
-        return;
-    }
-    let note =
-        if unsaid > 0 { format!(" ({unsaid} earlier lines could not be shown)") } else { String::new() };
-    UNSAID.set(0);
-    let _ = stderr.lock().write_all(one_line(&what.to_string(), &note).as_bytes());
+    matches!(poll(&mut fds, Some(&now)), Ok(n) if n > 0)
+        && fds.iter().all(|fd| fd.revents().contains(PollFlags::OUT))
 }
 
 /// Returns what is said as one line that a pipe with room for anything takes whole: so lines of other processes

@@ -14,7 +14,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, fchmod, fstat, fsync, openat, renameat, statat, unlinkat};
+use gatevisor_sys::file;
+use rustix::fs::{
+    AtFlags, Dir, Mode, OFlags, fchmod, fstat, fsync, ftruncate, openat, renameat, statat, unlinkat,
+};
 use rustix::io::Errno;
 use ruzstd::decoding::StreamingDecoder;
 use ruzstd::encoding::{CompressionLevel, compress};
@@ -249,7 +252,11 @@ fn make_temporary(directory: &OwnedFd, compressed: &str) -> Result<Option<(Strin
                 return Ok(Some((name, file)));
             }
             // Left by a process that was killed, or that this archive killed; only the name is kept, as a mark.
-            Err(Errno::EXIST) => drop(openat(directory, &name, flags | OFlags::TRUNC, Mode::empty())),
+            Err(Errno::EXIST) => {
+                if let Ok(left) = file::open_own(directory, &name, flags | OFlags::NONBLOCK) {
+                    let _ = ftruncate(left, 0);
+                }
+            }
             Err(errno) => return Err(errno),
         }
     }

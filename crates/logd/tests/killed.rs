@@ -120,7 +120,7 @@ impl Keeper {
                 Some((self.journal.as_fd(), JOURNAL_FD)),
             ],
             user: None,
-            open_files: None,
+            given_back: gatevisor_sys::spawn::GivenBack::default(),
             berths: None,
         })
         .unwrap();

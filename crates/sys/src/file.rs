@@ -1,10 +1,18 @@
 //! Small files in directories that others own: read bounded, replaced atomically, never through a
 //! symbolic link, never waiting.
+//!
+//! *Lives here:* what holds while the owner of a directory swaps its entries for links of either kind.
+//! *Does not live here:* whose directory it is.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, fstat, openat, renameat, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, FlockOperation, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, readlinkat,
+    renameat, unlinkat,
+};
 use rustix::io::{Errno, read, write};
+use rustix::process::geteuid;
 
 /// Opens a directory below `parent` without following a link in its last component.
 pub fn open_directory(parent: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
@@ -12,22 +20,93 @@ pub fn open_directory(parent: impl AsFd, name: impl rustix::path::Arg) -> Result
     openat(parent, name, flags, Mode::empty())
 }
 
+/// Why a directory was not opened through a symbolic link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    /// The link belongs to this user, who is neither root nor the owner of what it leads to, if it leads anywhere.
+    #[error("the symbolic link belongs to uid {0}, neither root nor the owner of its target")]
+    Planted(u32),
+    /// A link of root's leads through another link to something of root's.
+    #[error("the symbolic link leads through another one; make it lead straight to its target")]
+    Chain,
+    /// The kernel refused a step.
+    #[error(transparent)]
+    Errno(#[from] Errno),
+}
+
+/// Opens a directory below `parent`, and follows a symbolic link in its last component only where the link belongs to
+/// root or to the owner of its target.
+///
+/// The link that is judged is the link that is followed, whatever has the name by then. What is wrong with the target
+/// of somebody's own link is not told, as that user need not be allowed to know what is there.
+pub fn open_directory_linked(
+    parent: impl AsFd,
+    name: impl rustix::path::Arg + Copy,
+) -> Result<OwnedFd, LinkError> {
+    let parent = parent.as_fd();
+    let failed = match open_directory(parent, name) {
+        Ok(dir) => return Ok(dir),
+        Err(errno @ (Errno::LOOP | Errno::NOTDIR)) => errno,
+        Err(errno) => return Err(errno.into()),
+    };
+    let link = openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let stat = fstat(&link)?;
+    if !FileType::from_raw_mode(stat.st_mode).is_symlink() {
+        return Err(failed.into());
+    }
+    let target: CString = readlinkat(&link, "", Vec::new())?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let opened = openat(parent, target.as_c_str(), flags, Mode::empty());
+    // A further name of a link of root's may have been made by anybody.
+    if stat.st_uid == 0 && stat.st_nlink == 1 {
+        let dir = opened?;
+        if fstat(&dir)?.st_uid != 0 {
+            return Ok(dir);
+        }
+        // On the way to what is root's there may be no link of somebody else's.
+        return match openat2(parent, target.as_c_str(), flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+            Err(Errno::LOOP) => Err(LinkError::Chain),
+            // A kernel before 5.6, or a container that does not let it through.
+            Err(Errno::NOSYS | Errno::PERM) => {
+                Ok(openat(parent, target.as_c_str(), flags | OFlags::NOFOLLOW, Mode::empty())?)
+            }
+            other => Ok(other?),
+        };
+    }
+    match opened.and_then(|dir| Ok((fstat(&dir)?.st_uid, dir))) {
+        Ok((owner, dir)) if owner == stat.st_uid && owner != 0 => Ok(dir),
+        Err(errno) if stat.st_uid != 0 && stat.st_uid == geteuid().as_raw() => Err(errno.into()),
+        Ok(_) | Err(_) => Err(LinkError::Planted(stat.st_uid)),
+    }
+}
+
+/// Returns whether a file may be a further name of one that is elsewhere and that the owner of `parent` has no right to.
+///
+/// **Source:** link(2); where `fs.protected_hardlinks` is 0 a user can make names for files of others.
+pub fn is_borrowed(parent: impl AsFd, stat: &Stat) -> bool {
+    stat.st_nlink > 1 && fstat(parent).is_ok_and(|directory| directory.st_uid != stat.st_uid)
+}
+
 /// Reads a regular file below `parent` into `buffer` and returns the part that was filled.
 ///
 /// It is opened without waiting, so neither a FIFO nor a lease holder can delay us.
 ///
 /// # Errors
-/// `ENOENT` when it is missing, `EINVAL` when it is not a regular file.
+/// `ENOENT` when it is missing, `EINVAL` when it is not a regular file, `EMLINK` when it has several names and belongs
+/// to somebody else than the directory does.
 pub fn read_small(
     parent: impl AsFd,
     name: impl rustix::path::Arg,
     buffer: &mut [u8],
 ) -> Result<&[u8], Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let fd = openat(parent, name, flags, Mode::empty())?;
-    let kind = rustix::fs::FileType::from_raw_mode(fstat(&fd)?.st_mode);
-    if !kind.is_file() {
+    let fd = openat(&parent, name, flags, Mode::empty())?;
+    let stat = fstat(&fd)?;
+    if !FileType::from_raw_mode(stat.st_mode).is_file() {
         return Err(Errno::INVAL);
+    }
+    if is_borrowed(&parent, &stat) {
+        return Err(Errno::MLINK);
     }
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..)
@@ -90,6 +169,10 @@ pub fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
 /// Returns `None` when another process holds it. The lock is lost when *any* descriptor of the file
 /// is closed, so the returned one must be the only one.
 ///
+/// # Errors
+/// `EMLINK` when the file is a further name of one that belongs to somebody else than the directory does, `EINVAL` when
+/// it is no regular file.
+///
 /// **Source:** fcntl(2), advisory record locks.
 pub fn lock(parent: impl AsFd, name: &str) -> Result<Option<OwnedFd>, Errno> {
     lock_with_mode(parent, name, Mode::from_raw_mode(0o644))
@@ -97,11 +180,135 @@ pub fn lock(parent: impl AsFd, name: &str) -> Result<Option<OwnedFd>, Errno> {
 
 /// Does what [`lock`] does, and gives a file that it makes this mode.
 pub fn lock_with_mode(parent: impl AsFd, name: &str, mode: Mode) -> Result<Option<OwnedFd>, Errno> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let fd = openat(parent, name, flags, mode)?;
+    let parent = parent.as_fd();
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let fd = match openat(parent, name, flags | OFlags::CREATE | OFlags::EXCL, mode) {
+        Err(Errno::EXIST) => open_own(parent, name, flags)?,
+        other => other?,
+    };
     match rustix::fs::fcntl_lock(&fd, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(fd)),
         Err(Errno::AGAIN | Errno::ACCESS) => Ok(None),
         Err(errno) => Err(errno),
+    }
+}
+
+/// Opens a regular file that is there, unless it is a further name of somebody else's. `flags` must follow no link, not wait
+/// and not truncate.
+///
+/// It is looked at before it is opened: as long as a program is open for writing it cannot be executed, and closing a
+/// file gives up the locks that this process has on it.
+///
+/// # Errors
+/// As those of [`lock`].
+pub fn open_own(parent: impl AsFd, name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let parent = parent.as_fd();
+    let good = |stat: Stat| {
+        if !FileType::from_raw_mode(stat.st_mode).is_file() {
+            Err(Errno::INVAL)
+        } else if is_borrowed(parent, &stat) {
+            Err(Errno::MLINK)
+        } else {
+            Ok(())
+        }
+    };
+    good(rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?)?;
+    let fd = openat(parent, name, flags, Mode::empty())?;
+    good(fstat(&fd)?)?;
+    Ok(fd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, lchown, symlink};
+
+    fn root() -> bool {
+        let root = rustix::process::geteuid().is_root();
+        if !root {
+            println!("not shown: only root can give files to others");
+        }
+        root
+    }
+
+    fn opened(path: &std::path::Path) -> OwnedFd {
+        open_directory(rustix::fs::CWD, path).unwrap()
+    }
+
+    /// A directory of a stranger, with a further name of a file of root's in it.
+    fn borrowed() -> (tempfile::TempDir, OwnedFd) {
+        let temp = tempfile::tempdir().unwrap();
+        let theirs = temp.path().join("theirs");
+        fs::create_dir(&theirs).unwrap();
+        fs::write(temp.path().join("secret"), "secret").unwrap();
+        fs::hard_link(temp.path().join("secret"), theirs.join("file")).unwrap();
+        lchown(&theirs, Some(12_345), Some(12_345)).unwrap();
+        let fd = opened(&theirs);
+        (temp, fd)
+    }
+
+    #[test]
+    fn a_further_name_of_somebody_elses_file_is_neither_read_nor_locked() {
+        if !root() {
+            return;
+        }
+        let (temp, theirs) = borrowed();
+        assert_eq!(read_small(&theirs, "file", &mut [0; 10]), Err(Errno::MLINK));
+        assert_eq!(lock(&theirs, "file").unwrap_err(), Errno::MLINK);
+        // What has several names and is their own is.
+        lchown(temp.path().join("secret"), Some(12_345), Some(12_345)).unwrap();
+        assert_eq!(read_small(&theirs, "file", &mut [0; 10]), Ok(&b"secret"[..]));
+        assert!(lock(&theirs, "file").unwrap().is_some());
+    }
+
+    #[test]
+    fn a_lock_is_a_regular_file() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = opened(temp.path());
+        assert!(lock(&dir, "new").unwrap().is_some());
+        assert!(lock(&dir, "new").unwrap().is_some(), "a lock does not hold against its own process");
+        fs::create_dir(temp.path().join("directory")).unwrap();
+        symlink("new", temp.path().join("link")).unwrap();
+        for name in ["directory", "link"] {
+            assert_eq!(lock(&dir, name).unwrap_err(), Errno::INVAL, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_link_is_followed_where_its_owner_may_decide_that() {
+        if !root() {
+            return;
+        }
+        let temp = tempfile::tempdir().unwrap();
+        let make = |name: &str, owner| {
+            fs::create_dir(temp.path().join(name)).unwrap();
+            lchown(temp.path().join(name), Some(owner), None).unwrap();
+        };
+        make("roots", 0);
+        make("theirs", 12_345);
+        let scandir = opened(temp.path());
+        for (name, target, owner, expected) in [
+            ("a", "theirs", 0, Ok("theirs")),
+            ("b", "roots", 0, Ok("roots")),
+            ("c", "theirs", 12_345, Ok("theirs")),
+            ("d", "roots", 12_345, Err(LinkError::Planted(12_345))),
+            ("e", "missing", 12_345, Err(LinkError::Planted(12_345))),
+            ("f", "missing", 0, Err(LinkError::Errno(Errno::NOENT))),
+            ("g", "theirs", 54_321, Err(LinkError::Planted(54_321))),
+            ("i", "b", 0, Err(LinkError::Chain)),
+            ("j", "a", 0, Ok("theirs")),
+        ] {
+            symlink(target, temp.path().join(name)).unwrap();
+            lchown(temp.path().join(name), Some(owner), None).unwrap();
+            let found = open_directory_linked(&scandir, name).map(|dir| fstat(&dir).unwrap().st_ino);
+            let inode = |name: &str| fs::metadata(temp.path().join(name)).unwrap().ino();
+            assert_eq!(found, expected.map(inode), "{name}");
+        }
+        // A link of root's that has got a second name proves nothing.
+        fs::hard_link(temp.path().join("b"), temp.path().join("h")).unwrap();
+        assert_eq!(open_directory_linked(&scandir, "h").unwrap_err(), LinkError::Planted(0));
+        fs::write(temp.path().join("file"), "").unwrap();
+        assert_eq!(open_directory_linked(&scandir, "file").unwrap_err(), LinkError::Errno(Errno::NOTDIR));
     }
 }

@@ -75,6 +75,9 @@ pub(crate) const LOCKED: u8 = b'L';
 /// Where the lock of a service is, below its directory.
 const LOCK_FILE: &CStr = c"supervise/service-lock";
 
+/// Where a process says how likely the kernel shall choose it when memory is short.
+const OOM_SCORE_ADJ: &CStr = c"/proc/self/oom_score_adj";
+
 /// How many descriptors besides the standard ones a child can be given.
 pub(crate) const EXTRAS: usize = 3;
 
@@ -102,6 +105,9 @@ pub(crate) struct Plan {
     pub(crate) pid_namespace: bool,
     pub(crate) report: RawFd,
     pub(crate) open_files: Option<(u64, u64)>,
+    pub(crate) core: Option<(u64, u64)>,
+    /// What is written to the file of that name; only for a child that does not share its parent's memory.
+    pub(crate) oom_score_adj: Option<Vec<u8>>,
     pub(crate) program: CString,
     #[expect(dead_code, reason = "keeps the strings alive that `argv_pointers` points to")]
     pub(crate) argv: Vec<CString>,
@@ -289,11 +295,21 @@ fn attempt(plan: &Plan, report: &mut usize) -> (u32, u32) {
         // Cannot fail: a fresh child leads no group.
         let _ = run(libc::SYS_setsid, [0; 4]);
     }
-    if let Some(limit) = plan.open_files {
-        let rlimit: [u64; 2] = [limit.0, limit.1];
-        let args = [0, libc::RLIMIT_NOFILE as usize, rlimit.as_ptr() as usize, 0];
+    for (resource, limit) in [(libc::RLIMIT_NOFILE, plan.open_files), (libc::RLIMIT_CORE, plan.core)] {
+        let Some((soft, hard)) = limit else { continue };
+        let rlimit: [u64; 2] = [soft, hard];
+        let args = [0, resource as usize, rlimit.as_ptr() as usize, 0];
         if let Err(errno) = run(libc::SYS_prlimit64, args) {
             return (step::LIMITS, errno);
+        }
+    }
+    if let Some(text) = &plan.oom_score_adj {
+        // While it is root still. The process has its memory for itself; it runs also where this cannot be.
+        let flags = word(libc::O_WRONLY | libc::O_CLOEXEC);
+        let path = OOM_SCORE_ADJ.as_ptr() as usize;
+        if let Ok(file) = run(libc::SYS_openat, [word(libc::AT_FDCWD), path, flags, 0]) {
+            let _ = run(libc::SYS_write, [file, text.as_ptr() as usize, text.len(), 0]);
+            let _ = run(libc::SYS_close, [file, 0, 0, 0]);
         }
     }
     if let Some((uid, gid, groups)) = &plan.credentials {

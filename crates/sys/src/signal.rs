@@ -35,6 +35,13 @@ impl AsFd for SignalFd {
     }
 }
 
+/// Returns the number of every signal that there is.
+pub fn all() -> Vec<i32> {
+    /// **Source:** signal(7); `_NSIG` of Linux.
+    const LAST: i32 = 64;
+    (1..=LAST).collect()
+}
+
 /// Blocks every signal in this thread and puts those listed back to their default action.
 ///
 /// With all signals blocked `SIGPIPE` need not be ignored, so children inherit clean dispositions.

@@ -6,6 +6,7 @@
 //! gets a copy of its own.
 
 use std::ffi::{CStr, CString};
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -45,10 +46,21 @@ pub struct Command<'a> {
     pub extras: Extras<'a>,
     /// The user to become; ours when `None`.
     pub user: Option<&'a User>,
-    /// Limit of open files (soft, hard) to give back.
-    pub open_files: Option<(u64, u64)>,
+    /// What it has as it was before we changed it for ourselves.
+    pub given_back: GivenBack,
     /// Where it may start from. [`Starting::report`] has to be asked for it to be free again.
     pub berths: Option<&'a Berths>,
+}
+
+/// What a process has changed for itself and its children shall have as it was; `None` where it is as it was.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GivenBack {
+    /// The limit of open files, soft and hard.
+    pub open_files: Option<(u64, u64)>,
+    /// The limit of the size of a core file, soft and hard.
+    pub core: Option<(u64, u64)>,
+    /// The adjustment of what makes the kernel choose a process when memory is short.
+    pub oom_score_adj: Option<i32>,
 }
 
 /// What sets a process apart from its siblings.
@@ -130,6 +142,8 @@ pub struct Starting {
     waits: bool,
     /// Whether it ever had to.
     has_waited: bool,
+    /// What it has back when it is its program.
+    oom_score_adj: Option<i32>,
     /// The memory the child uses; freed only when the report says that it no longer does.
     _stage: Box<Stage>,
 }
@@ -196,6 +210,14 @@ impl Starting {
         if self.waits {
             Report::Failed(StartFailure { step: Step::Lock, errno: Errno::INTR })
         } else {
+            if let Some(number) = self.oom_score_adj {
+                // Its number is its own until it is reaped. Where it has ended, nobody needs it back.
+                let path = format!("/proc/{}/oom_score_adj", self.pid);
+                let _ = std::fs::OpenOptions::new()
+                    .write(true)
+                    .open(path)
+                    .and_then(|mut file| file.write_all(number.to_string().as_bytes()));
+            }
             Report::Executed
         }
     }
@@ -241,6 +263,12 @@ pub fn start_apart(command: Command<'_>, apart: Apart) -> Result<Starting, Start
     let (report, report_writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(fork_failed)?;
     // One that waits may be sent signals that dump core, which before Linux 5.16 ends all who share the memory.
     let share_memory = command.user.is_none() && apart == Apart::default();
+    // The kernel changes the adjustment of all who share the memory, so one who shares ours has its own back when it
+    // has its own memory. Another user has it back first: what he starts meanwhile would keep ours for ever.
+    let (at_first, at_last) = match command.given_back.oom_score_adj {
+        number if share_memory => (None, number),
+        number => (number, None),
+    };
     let argv_pointers = raw::null_terminated(&command.argv);
     // Without a free one the child gets a copy of all descriptors, which takes longer and is as good.
     let mut berth = command.berths.and_then(Berths::take);
@@ -269,7 +297,9 @@ pub fn start_apart(command: Command<'_>, apart: Apart) -> Result<Starting, Start
         lock: apart.lock,
         pid_namespace: apart.pid_namespace,
         report: report_number,
-        open_files: command.open_files,
+        open_files: command.given_back.open_files,
+        core: command.given_back.core,
+        oom_score_adj: at_first.map(|number| number.to_string().into_bytes()),
         program: command.program.to_owned(),
         argv: command.argv,
         argv_pointers,
@@ -278,7 +308,16 @@ pub fn start_apart(command: Command<'_>, apart: Apart) -> Result<Starting, Start
     let mut stage = Box::new(Stage::new(plan));
     let step = if apart.pid_namespace { Step::Namespace } else { Step::Fork };
     let pid = stage.launch(share_memory).map_err(|errno| StartFailure { step, errno })?;
-    Ok(Starting { pid, report, berth, ended: false, waits: false, has_waited: false, _stage: stage })
+    Ok(Starting {
+        pid,
+        report,
+        berth,
+        ended: false,
+        waits: false,
+        has_waited: false,
+        oom_score_adj: at_last,
+        _stage: stage,
+    })
 }
 
 #[cfg(test)]
@@ -306,7 +345,7 @@ mod tests {
             stderr: None,
             extras,
             user: None,
-            open_files: None,
+            given_back: GivenBack::default(),
             berths: None,
         })
         .unwrap();
@@ -382,7 +421,7 @@ mod tests {
                 stderr: None,
                 extras: [None; EXTRAS],
                 user: None,
-                open_files: None,
+                given_back: GivenBack::default(),
                 berths,
             };
             start_apart(command, Apart { lock: Some(9), pid_namespace: false }).unwrap()

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 
+use gatevisor_sys::file;
 use gatevisor_wire::tai::Tai64n;
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, ftruncate, openat, statat, unlinkat};
 use rustix::io::Errno;
 
 use super::{CURRENT, Limits, OPEN_MODE, is_regular};
@@ -66,13 +67,11 @@ pub(super) fn recover(directory: &OwnedFd, limits: Limits, now: Tai64n) -> Resul
         put_away(directory, "previous", false, now)?;
     }
     put_away(directory, CURRENT, false, now)?;
-    let flags = OFlags::WRONLY
-        | OFlags::CREATE
-        | OFlags::TRUNC
-        | OFlags::NOFOLLOW
-        | OFlags::NONBLOCK
-        | OFlags::CLOEXEC;
-    drop(openat(directory, "state", flags, OPEN_MODE)?);
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    match openat(directory, "state", flags | OFlags::CREATE | OFlags::EXCL, OPEN_MODE) {
+        Err(Errno::EXIST) => ftruncate(file::open_own(directory, "state", flags)?, 0)?,
+        made => drop(made?),
+    }
     trim(directory, &mut stored(directory)?, limits);
     Ok(())
 }

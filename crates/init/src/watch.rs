@@ -1,0 +1,381 @@
+//! What a scan of the scandir has still to look at, and how it gets to know that: never all of it at one time, however many
+//! entries and changes there are.
+//!
+//! *Lives here:* the watch on the scandir, reading it, the names in line. *Does not live here:* what a name means
+//! (`scandir`).
+//!
+//! A watch on the directory names what changed, so a rescan costs as much as what changed and not as much as what is
+//! there. Where no watch is to be had, a rescan reads the whole directory.
+
+use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use gatevisor_sys::file;
+use rustix::fs::{RawDir, inotify};
+
+use crate::refusals::Refusals;
+use crate::talk::say;
+
+/// Names of changed entries that are remembered; with more, the next scan reads the whole directory.
+const MAX_CHANGED: usize = 4096;
+/// Names that wait to be looked at; a scan that finds more overlooks the rest.
+const MAX_PENDING: usize = 65_536;
+/// Changes that are taken in before other events get their turn.
+const EVENTS_A_TURN: usize = 256;
+/// Losses that are looked into before other events get their turn, when the kernel lost count of them.
+const LOSSES_A_TURN: usize = 64;
+
+/// Names in line, each once.
+#[derive(Debug, Default)]
+struct Line {
+    names: VecDeque<Vec<u8>>,
+    known: HashSet<Vec<u8>>,
+}
+
+impl Line {
+    /// Adds a name at the end, unless it is there; returns whether there was room.
+    fn push(&mut self, name: Vec<u8>) -> bool {
+        if self.known.len() >= MAX_PENDING {
+            return self.known.contains(&name);
+        }
+        if self.known.insert(name.clone()) {
+            self.names.push_back(name);
+        }
+        true
+    }
+
+    fn pop(&mut self) -> Option<Vec<u8>> {
+        let name = self.names.pop_front()?;
+        self.known.remove(&name);
+        Some(name)
+    }
+}
+
+/// A scan that was asked for and has not begun.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    /// Bytes of changes that were there when it was asked for; they are taken in first.
+    unread: u64,
+    /// It reads the whole directory.
+    whole: bool,
+}
+
+/// The watch on the scandir, the names it saw change since the last scan, and those that wait to be looked at.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    inotify: Option<OwnedFd>,
+    changed: BTreeSet<Vec<u8>>,
+    /// Names about which the kernel does not tell everything that matters: links, whose targets may come and
+    /// go elsewhere, and slots that were refused, which may be mended inside. Each scan looks at them.
+    pub(crate) unsure: BTreeSet<Vec<u8>>,
+    pub(crate) refusals: Refusals,
+    /// A slot was refused for want of descriptors, some of which starting processes use for an instant.
+    pub(crate) starved: bool,
+    /// The next scan must read the whole directory.
+    pub(crate) blind: bool,
+    asked: Option<Asked>,
+    /// It was asked for another one before that began.
+    again: Option<bool>,
+    /// The whole directory, as far as it is not read yet.
+    reading: Option<OwnedFd>,
+    line: Line,
+    /// Slots that may have gone without our knowing.
+    losses: VecDeque<Vec<u8>>,
+}
+
+/// What the kernel had to tell.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    /// The names that something left, each once.
+    pub(crate) left: BTreeSet<Vec<u8>>,
+    /// Changes were lost: anything may have left.
+    pub(crate) lost_count: bool,
+}
+
+impl Watch {
+    pub(crate) fn new(path: &Path, scandir: &OwnedFd, svscan: &OwnedFd) -> Self {
+        let flags = inotify::WatchFlags::CREATE
+            | inotify::WatchFlags::DELETE
+            | inotify::WatchFlags::MOVED_FROM
+            | inotify::WatchFlags::MOVED_TO
+            | inotify::WatchFlags::ONLYDIR;
+        // The very directory that was opened, whatever its path leads to by now.
+        let opened = format!("/proc/self/fd/{}", scandir.as_raw_fd());
+        let watched =
+            inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).and_then(|fd| {
+                inotify::add_watch(&fd, opened, flags)
+                    .or_else(|_| inotify::add_watch(&fd, path, flags))
+                    .map(|_| fd)
+            });
+        let inotify = match watched {
+            Ok(fd) => Some(fd),
+            Err(errno) => {
+                say!("warning: cannot watch `{}`: {errno}; each rescan reads all of it", path.display());
+                None
+            }
+        };
+        Self {
+            inotify,
+            changed: BTreeSet::new(),
+            unsure: BTreeSet::new(),
+            refusals: Refusals::new(svscan),
+            starved: false,
+            blind: true,
+            asked: None,
+            again: None,
+            reading: None,
+            line: Line::default(),
+            losses: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.inotify.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Takes in some of what the kernel has to tell.
+    pub(crate) fn drain(&mut self) -> News {
+        let mut news = News::default();
+        let Some(fd) = &self.inotify else { return news };
+        let mut space = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(fd, &mut space);
+        let (mut count, mut bytes) = (0_usize, 0_u64);
+        let mut is_empty = true;
+        while let Ok(event) = reader.next() {
+            let flags = event.events();
+            if flags.contains(inotify::ReadFlags::QUEUE_OVERFLOW) {
+                news.lost_count = true;
+                self.blind = true;
+            }
+            let name = event.file_name().map(|name| name.to_bytes().to_vec()).unwrap_or_default();
+            bytes = bytes.saturating_add(size_of_event(name.len()));
+            count = count.saturating_add(1);
+            if !name.is_empty() && name.first() != Some(&b'.') {
+                if flags.intersects(inotify::ReadFlags::DELETE | inotify::ReadFlags::MOVED_FROM) {
+                    news.left.insert(name.clone());
+                }
+                if self.changed.len() < MAX_CHANGED {
+                    self.changed.insert(name);
+                } else {
+                    self.blind = true;
+                }
+            }
+            // What was read and not looked at would be lost.
+            if count >= EVENTS_A_TURN && reader.is_buffer_empty() {
+                is_empty = false;
+                break;
+            }
+        }
+        if let Some(asked) = &mut self.asked {
+            asked.unread = if is_empty { 0 } else { asked.unread.saturating_sub(bytes) };
+        }
+        news
+    }
+
+    /// Asks for a scan, of the whole directory or of what changed up to now.
+    pub(crate) fn ask(&mut self, whole: bool) {
+        if self.asked.is_some() {
+            self.again = Some(whole || self.again == Some(true));
+            return;
+        }
+        let unread = self.inotify.as_ref().map_or(0, |fd| rustix::io::ioctl_fionread(fd).unwrap_or(0));
+        self.asked = Some(Asked { unread, whole });
+    }
+
+    /// Returns whether a scan that was asked for has to wait until earlier changes are taken in.
+    pub(crate) fn must_drain(&self) -> bool {
+        self.asked.is_some_and(|asked| asked.unread > 0)
+    }
+
+    /// Returns whether a scan that was asked for can begin now, and if so, whether it reads the whole directory.
+    pub(crate) fn begin(&mut self) -> Option<bool> {
+        if self.reading.is_some() || self.must_drain() {
+            return None;
+        }
+        let asked = self.asked.take()?;
+        if let Some(whole) = self.again.take() {
+            self.ask(whole);
+        }
+        Some(asked.whole || self.blind || self.inotify.is_none())
+    }
+
+    /// Puts what changed, and what the kernel does not tell everything about, in line.
+    pub(crate) fn line_up_changes(&mut self) {
+        let changed = std::mem::take(&mut self.changed);
+        let unsure = std::mem::take(&mut self.unsure);
+        changed.into_iter().chain(unsure).for_each(|name| self.line_up(name));
+    }
+
+    /// Begins to read the whole directory; `supervised` are looked at, too, and those that were refused.
+    pub(crate) fn read_all(&mut self, scandir: &OwnedFd, supervised: Vec<Vec<u8>>) {
+        self.changed.clear();
+        self.unsure.clear();
+        self.blind = false;
+        let refused: Vec<Vec<u8>> = self.refusals.names().cloned().collect();
+        supervised.into_iter().chain(refused).for_each(|name| self.line_up(name));
+        match file::open_directory(scandir, ".") {
+            Ok(dir) => self.reading = Some(dir),
+            Err(errno) => say!("warning: cannot read the scandir: {errno}"),
+        }
+    }
+
+    /// Reads on in the directory, if that is being read.
+    pub(crate) fn read_on(&mut self) {
+        let Some(dir) = self.reading.take() else { return };
+        let mut space = [MaybeUninit::uninit(); 8192];
+        let mut entries = RawDir::new(&dir, &mut space);
+        loop {
+            match entries.next() {
+                Some(Ok(entry)) => {
+                    let name = entry.file_name().to_bytes();
+                    if name.first() != Some(&b'.') {
+                        let name = name.to_vec();
+                        self.line_up(name);
+                    }
+                }
+                Some(Err(errno)) => {
+                    say!("warning: cannot read all of the scandir: {errno}");
+                    self.blind = true;
+                    return;
+                }
+                None => return,
+            }
+            if entries.is_buffer_empty() {
+                break;
+            }
+        }
+        self.reading = Some(dir);
+    }
+
+    /// Puts a name in line.
+    pub(crate) fn line_up(&mut self, name: Vec<u8>) {
+        if !self.line.push(name) && !std::mem::replace(&mut self.blind, true) {
+            say!(
+                "warning: the scandir has more than {MAX_PENDING} entries; the rest is left out until a later scan"
+            );
+        }
+    }
+
+    /// Puts the names that are looked at by each scan in line.
+    pub(crate) fn line_up_unsure(&mut self) {
+        for name in std::mem::take(&mut self.unsure) {
+            self.line_up(name);
+        }
+    }
+
+    /// Returns the next name to look at.
+    pub(crate) fn next(&mut self) -> Option<Vec<u8>> {
+        self.line.pop()
+    }
+
+    /// Takes in that any of these may be gone.
+    pub(crate) fn doubt(&mut self, supervised: Vec<Vec<u8>>) {
+        self.losses = supervised.into();
+    }
+
+    /// Returns some of those that may be gone.
+    pub(crate) fn doubted(&mut self) -> Vec<Vec<u8>> {
+        let count = self.losses.len().min(LOSSES_A_TURN);
+        self.losses.drain(..count).collect()
+    }
+
+    /// Returns whether there is anything to go on with.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.asked.is_some()
+            || self.reading.is_some()
+            || !self.line.names.is_empty()
+            || !self.losses.is_empty()
+    }
+
+    /// Forgets every scan.
+    pub(crate) fn stop(&mut self) {
+        (self.asked, self.again, self.reading) = (None, None, None);
+        self.line = Line::default();
+    }
+}
+
+/// Returns the bytes that an event about a name of this length takes.
+///
+/// **Source:** inotify(7): a header of 16 bytes, and the name with at least one zero up to a multiple of 16.
+fn size_of_event(name: usize) -> u64 {
+    let padded = if name == 0 { 0 } else { name.saturating_add(1).next_multiple_of(16) };
+    u64::try_from(padded).unwrap_or(u64::MAX).saturating_add(16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch(path: &Path) -> (OwnedFd, Watch) {
+        let dir = file::open_directory(rustix::fs::CWD, path).unwrap();
+        let svscan = file::open_directory(rustix::fs::CWD, path).unwrap();
+        let watch = Watch::new(path, &dir, &svscan);
+        (dir, watch)
+    }
+
+    /// Works off everything as the supervisor does, and returns the names in the order in which they were looked at, and
+    /// the most changes that one turn took in.
+    fn scanned(watch: &mut Watch, dir: &OwnedFd) -> (Vec<Vec<u8>>, usize) {
+        let (mut names, mut most) = (Vec::new(), 0);
+        while watch.is_busy() {
+            if watch.must_drain() {
+                let before = watch.changed.len();
+                let _ = watch.drain();
+                most = most.max(watch.changed.len() - before);
+            }
+            match watch.begin() {
+                Some(true) => watch.read_all(dir, Vec::new()),
+                Some(false) => watch.line_up_changes(),
+                None => {}
+            }
+            watch.read_on();
+            names.extend(std::iter::from_fn(|| watch.next()).take(8));
+        }
+        (names, most)
+    }
+
+    #[test]
+    fn a_scan_sees_every_change_that_came_before_it_and_takes_them_in_by_and_by() {
+        let temp = tempfile::tempdir().unwrap();
+        let (dir, mut watch) = watch(temp.path());
+        watch.ask(true);
+        let _ = scanned(&mut watch, &dir);
+        for n in 0..1000 {
+            std::fs::write(temp.path().join(format!("{n}-{}", "x".repeat(n % 100))), "").unwrap();
+        }
+        watch.ask(false);
+        let (names, most) = scanned(&mut watch, &dir);
+        assert_eq!(names.len(), 1000);
+        // One reading of the kernel's queue more than the share.
+        assert!(most <= EVENTS_A_TURN + 4096 / 32, "{most}");
+    }
+
+    #[test]
+    fn whoever_comes_late_is_looked_at_after_who_was_there_whatever_the_names_are() {
+        let temp = tempfile::tempdir().unwrap();
+        let (_, mut watch) = watch(temp.path());
+        watch.line_up(b"web".to_vec());
+        for n in 0..20_000 {
+            watch.line_up(format!("a{n}").into_bytes());
+            watch.line_up(b"a0".to_vec());
+        }
+        assert_eq!(watch.next().unwrap(), b"web");
+        assert_eq!(std::iter::from_fn(|| watch.next()).count(), 20_000);
+    }
+
+    #[test]
+    fn more_names_than_anybody_needs_are_left_for_a_later_scan() {
+        let temp = tempfile::tempdir().unwrap();
+        let (_, mut watch) = watch(temp.path());
+        watch.blind = false;
+        for n in 0..MAX_PENDING + 10 {
+            watch.line_up(n.to_string().into_bytes());
+        }
+        assert!(watch.blind);
+        assert_eq!(watch.line.names.len(), MAX_PENDING);
+        watch.stop();
+        assert!(!watch.is_busy());
+    }
+}

@@ -1,0 +1,276 @@
+//! More of everything than anybody needs: who makes it is refused or waits, and everybody else is served as ever.
+//!
+//! Nothing is timed here: what a turn does for each user is counted in `gatevisor_core::fair`.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::lchown;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use gatevisor_client::ScanDir;
+use gatevisor_wire::name::ServiceName;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::support::service::{Service, give};
+use crate::support::{World, need_root, waiting};
+
+/// A user that no system has.
+const OWNER: u32 = 23_460;
+
+fn neighbour(world: &World) -> Service {
+    let mut service = world.service("neighbour").stays().place();
+    service.hear("su");
+    service
+}
+
+fn still_served(service: &mut Service) {
+    service.send("k");
+    service.hear("dDu");
+}
+
+/// Makes a slot of the owner that is down, as cheaply as can be.
+fn small_slot(scandir: &Path, name: &str) {
+    let hidden = scandir.join(format!(".{name}"));
+    fs::create_dir(&hidden).unwrap();
+    fs::write(hidden.join("down"), "").unwrap();
+    lchown(&hidden, Some(OWNER), Some(OWNER)).unwrap();
+    fs::rename(hidden, scandir.join(name)).unwrap();
+}
+
+fn refusal(world: &World, name: &str) -> Option<String> {
+    ScanDir::new(world.scandir()).refusal(&ServiceName::new(name.as_bytes()).unwrap())
+}
+
+fn is_supervised(world: &World, name: &str) -> bool {
+    world.scandir().join(name).join("supervise/status").exists()
+}
+
+#[test]
+fn a_user_has_as_many_services_as_allowed_and_others_have_theirs() {
+    need_root();
+    let mut world = World::with(&["--grace-ms", "60000", "--max-services-of-user", "20"]);
+    world.start();
+    let mut neighbour = neighbour(&world);
+    for n in 0..30 {
+        small_slot(&world.scandir(), &format!("s{n:02}"));
+    }
+    world.rescan();
+    let count = || (0..30).filter(|n| is_supervised(&world, &format!("s{n:02}"))).count();
+    waiting::polled("all to be looked at", || {
+        let refused = (0..30).filter(|n| refusal(&world, &format!("s{n:02}")).is_some()).count();
+        (refused == 10).then_some(())
+    });
+    assert_eq!(count(), 20);
+    let names: Vec<String> = (0..30).map(|n| format!("s{n:02}")).collect();
+    let refused = names.iter().find(|name| refusal(&world, name).is_some()).unwrap();
+    let reason = refusal(&world, refused).unwrap();
+    assert!(
+        reason.contains("uid 23460 has 20 services already") && reason.contains("--max-services-of-user"),
+        "{reason}"
+    );
+    assert!(world.said().contains(&format!("{refused} is not supervised: uid 23460")));
+    still_served(&mut neighbour);
+    let mut late = world.service("late").stays().place();
+    late.hear("su");
+    // Where one goes, another one finds its place.
+    let gone = names.iter().find(|name| is_supervised(&world, name)).unwrap();
+    fs::rename(world.scandir().join(gone), world.scandir().join(".gone")).unwrap();
+    waiting::polled("another one in its place", || (count() == 20).then_some(()));
+}
+
+#[test]
+fn all_users_have_as_many_services_as_allowed() {
+    need_root();
+    let mut world = World::with(&["--grace-ms", "60000", "--max-services", "3"]);
+    world.start();
+    let mut neighbour = neighbour(&world);
+    for name in ["a", "b", "c"] {
+        small_slot(&world.scandir(), name);
+        world.rescan();
+    }
+    let reason =
+        waiting::polled("a refusal", || ["a", "b", "c"].iter().find_map(|name| refusal(&world, name)));
+    assert!(reason.contains("there are 3 services already") && reason.contains("--max-services"), "{reason}");
+    still_served(&mut neighbour);
+}
+
+#[test]
+fn twenty_thousand_slots_of_one_user_leave_the_others_untouched() {
+    need_root();
+    let world = World::started();
+    let mut neighbour = neighbour(&world);
+    for n in 0..20_000 {
+        small_slot(&world.scandir(), &format!("a{n}"));
+        if n % 1000 == 0 {
+            world.rescan();
+            still_served(&mut neighbour);
+        }
+    }
+    world.rescan();
+    still_served(&mut neighbour);
+    let mut late = world.service("zzz").stays().place();
+    late.hear("su");
+    for _ in 0..20 {
+        world.rescan();
+        still_served(&mut neighbour);
+        still_served(&mut late);
+    }
+    world.until_said("has 1024 refused entries");
+    let said = world.said().lines().count();
+    assert!(said < 1200, "{said} lines");
+    let refused = fs::read_dir(world.scandir().join(".s6-svscan/refused")).unwrap().count();
+    assert!(refused <= 1024, "{refused}");
+    // All of them go again, and nothing is left of them.
+    for n in 0..20_000 {
+        let name = world.scandir().join(format!("a{n}"));
+        fs::rename(&name, world.scandir().join(format!(".a{n}"))).unwrap();
+    }
+    world.rescan();
+    waiting::polled("no refusals", || {
+        world.rescan();
+        still_served(&mut neighbour);
+        fs::read_dir(world.scandir().join(".s6-svscan/refused")).unwrap().next().is_none().then_some(())
+    });
+}
+
+#[test]
+fn commands_to_two_hundred_services_of_one_user_without_end_keep_nobody_else_waiting() {
+    need_root();
+    let world = World::started();
+    let mut neighbour = neighbour(&world);
+    let mut flooded: Vec<Service> =
+        (0..200).map(|n| world.service(format!("a{n}")).stays().down().owned_by(OWNER).place()).collect();
+    flooded.iter_mut().for_each(|service| service.hear("s"));
+    let mut fifos: Vec<fs::File> =
+        flooded.iter().map(|service| waiting::open_fifo(&service.dir.control_path())).collect();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                // A FIFO that is full is one that is not read as fast as it is written to.
+                fifos.iter_mut().for_each(|fifo| drop(fifo.write(&[b'd'; 4096])));
+            }
+        });
+        for n in 0..30 {
+            still_served(&mut neighbour);
+            if n % 10 == 0 {
+                world.service(format!("z{n}")).stays().place().hear("su");
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    // What is left in them is not obeyed by anybody.
+    for service in &flooded {
+        service.hide();
+    }
+    flooded.iter_mut().for_each(|service| service.hear_until('x'));
+}
+
+#[test]
+fn a_hundred_thousand_listeners_keep_nobody_waiting_and_go_by_and_by() {
+    need_root();
+    let world = World::started();
+    let mut neighbour = neighbour(&world);
+    let mut service = world.service("web").stays().owned_by(OWNER).place();
+    service.hear("su");
+    let event = service.path("event");
+    for n in 100_000..200_000 {
+        waiting::stale_fifo(&event.join(format!("ftrig1:@400000000000002500{n}:stale1")));
+    }
+    service.send("dudududu");
+    still_served(&mut neighbour);
+    world.until_said("web: `event` has more than");
+    waiting::polled("an end of the stale ones", || {
+        service.send("k");
+        still_served(&mut neighbour);
+        (fs::read_dir(&event).unwrap().count() < 10).then_some(())
+    });
+    assert_eq!(world.said().matches("`event` has more than").count(), 1);
+}
+
+#[test]
+fn a_thousand_listeners_are_told_and_more_than_that_are_a_matter_for_the_log() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let world = World::started();
+    let mut neighbour = neighbour(&world);
+    let mut service = world.service("web").stays().place();
+    service.hear("su");
+    let event = service.path("event");
+    let listen = |n: usize| waiting::fifo(&event.join(format!("ftrig1:@40000000000000250000{n}:living")));
+    let mut listeners: Vec<fs::File> = (1000..1900).map(listen).collect();
+    service.send("k");
+    // In the order in which they were said, whenever each is told.
+    service.hear("dDu");
+    for listener in &mut listeners {
+        let mut heard = Vec::new();
+        while heard.len() < 3 {
+            assert!(waiting::readable(&*listener, crate::support::soon()), "{heard:?}");
+            let mut bytes = [0; 8];
+            let count = std::io::Read::read(listener, &mut bytes).unwrap();
+            heard.extend_from_slice(&bytes[..count]);
+        }
+        assert_eq!(heard, b"dDu");
+    }
+    assert!(!world.said().contains("`event` has"), "{}", world.said());
+    listeners.extend((1900..2200).map(listen));
+    service.send("k");
+    world.until_said("web: `event` has more than 1000 listeners");
+    still_served(&mut neighbour);
+}
+
+#[test]
+fn names_that_change_without_end_keep_nobody_waiting() {
+    need_root();
+    let world = World::started();
+    let mut neighbour = neighbour(&world);
+    let (a, b) = (world.scandir().join("aa"), world.scandir().join("ab"));
+    for slot in [&a, &b] {
+        fs::create_dir(slot).unwrap();
+        fs::write(slot.join("down"), "").unwrap();
+        give(slot, OWNER);
+    }
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                renameat_with(CWD, &a, CWD, &b, RenameFlags::EXCHANGE).unwrap();
+            }
+        });
+        for n in 0..50 {
+            world.rescan();
+            still_served(&mut neighbour);
+            if n % 10 == 0 {
+                let mut late = world.service(format!("z{n}")).stays().place();
+                late.hear("su");
+                late.hide();
+                late.hear("dDx");
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn names_of_every_kind_are_shown_without_what_commands_a_terminal() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let world = World::started();
+    let names: [&[u8]; 4] = [b"new\nline", b"\x1b[31mred", b"not \xff\xfe text", &[b'n'; 255]];
+    for name in names {
+        let path = world.scandir().join(OsStr::from_bytes(name));
+        fs::create_dir(&path).unwrap();
+        // What is no name is refused for that; the others for this.
+        fs::write(path.join("supervise"), "").unwrap();
+    }
+    world.rescan();
+    let refused = world.scandir().join(".s6-svscan/refused");
+    waiting::polled("four refusals", || (fs::read_dir(&refused).unwrap().count() == 4).then_some(()));
+    let said = world.said();
+    assert!(said.contains("new\\nline is not") && said.contains("\\u{1b}[31mred is not"), "{said}");
+    assert!(said.contains("not \u{fffd}\u{fffd} text is not"), "{said}");
+    assert!(said.contains("at most 251 bytes, and this one has 255"), "{said}");
+    assert!(!said.chars().any(|c| c.is_control() && c != '\n'), "{said}");
+}
