@@ -136,7 +136,8 @@ pub fn run_in_group(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         return ExitCode::from(EXIT_USAGE);
     };
     let words: Vec<CString> = args.filter_map(|word| CString::new(word.into_vec()).ok()).collect();
-    let service = words.get(1).map_or_else(String::new, |word| word.to_string_lossy().into_owned());
+    // The last, whether the script is executed or its interpreter.
+    let service = words.last().map_or_else(String::new, |word| word.to_string_lossy().into_owned());
     let joined = confine(&name);
     // Whatever came of it, nothing that belongs to the service is touched before this.
     if let Err(failure) = become_user(&user) {
