@@ -21,7 +21,7 @@ use rustix::fs::{AtFlags, statat};
 use rustix::io::Errno;
 
 use crate::confine::{Cannot, Shortfall};
-use crate::failure::{EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_SYSTEM, Failure};
+use crate::failure::{EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_SYSTEM, Failure, START_ERROR};
 use crate::os;
 
 use leaf::Leaf;
@@ -149,6 +149,8 @@ pub fn run_in_group(args: impl IntoIterator<Item = OsString>) -> ExitCode {
                 // Where the log is.
                 os::say_to_stdout(&format!("gatevisor: {service}: {warning}"));
             }
+            // A `run` that is not ours would leave an old reason there.
+            let _ = os::here().and_then(|here| os::remove_in_data(here, START_ERROR));
             execute(&program, &words)
         }
         Err(failure) => failure,
