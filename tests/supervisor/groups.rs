@@ -209,6 +209,11 @@ fn a_bound_that_cannot_be_had_is_a_warning_or_strictly_a_reason_not_to_start() {
         assert!(!strict.path("who").exists());
         let left = strict.until_file("data/start-error", "why it is not started", |text| !text.is_empty());
         assert!(left.starts_with(&format!("confining: {why}")), "{left}");
+        fs::remove_dir_all(strict.path("cgroup")).unwrap();
+        fs::create_dir(strict.path("cgroup")).unwrap();
+        strict.send("u");
+        strict.until_file("who", "a start without bounds", |text| !text.is_empty());
+        assert!(!strict.path("data/start-error").exists());
     }
 }
 

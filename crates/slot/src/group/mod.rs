@@ -21,7 +21,7 @@ use rustix::fs::{AtFlags, statat};
 use rustix::io::Errno;
 
 use crate::confine::{Cannot, Shortfall};
-use crate::failure::{EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_SYSTEM, Failure};
+use crate::failure::{EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_SYSTEM, Failure, START_ERROR};
 use crate::os;
 
 use leaf::Leaf;
@@ -136,7 +136,8 @@ pub fn run_in_group(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         return ExitCode::from(EXIT_USAGE);
     };
     let words: Vec<CString> = args.filter_map(|word| CString::new(word.into_vec()).ok()).collect();
-    let service = words.get(1).map_or_else(String::new, |word| word.to_string_lossy().into_owned());
+    // The last, whether the script is executed or its interpreter.
+    let service = words.last().map_or_else(String::new, |word| word.to_string_lossy().into_owned());
     let joined = confine(&name);
     // Whatever came of it, nothing that belongs to the service is touched before this.
     if let Err(failure) = become_user(&user) {
@@ -148,6 +149,8 @@ pub fn run_in_group(args: impl IntoIterator<Item = OsString>) -> ExitCode {
                 // Where the log is.
                 os::say_to_stdout(&format!("gatevisor: {service}: {warning}"));
             }
+            // A `run` that is not ours would leave an old reason there.
+            let _ = os::here().and_then(|here| os::remove_in_data(here, START_ERROR));
             execute(&program, &words)
         }
         Err(failure) => failure,
