@@ -142,7 +142,9 @@ fn commands_to_two_hundred_services_of_one_user_without_end_keep_nobody_else_wai
     let mut neighbour = neighbour(&world);
     let mut flooded: Vec<Service> =
         (0..200).map(|n| world.service(format!("a{n}")).stays().down().owned_by(OWNER).place()).collect();
-    flooded.iter_mut().for_each(|service| service.hear("s"));
+    for service in &mut flooded {
+        service.hear("s");
+    }
     let mut fifos: Vec<fs::File> =
         flooded.iter().map(|service| waiting::open_fifo(&service.dir.control_path())).collect();
     let stop = AtomicBool::new(false);
@@ -150,7 +152,9 @@ fn commands_to_two_hundred_services_of_one_user_without_end_keep_nobody_else_wai
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 // A FIFO that is full is one that is not read as fast as it is written to.
-                fifos.iter_mut().for_each(|fifo| drop(fifo.write(&[b'd'; 4096])));
+                for fifo in &mut fifos {
+                    let _ = fifo.write(&[b'd'; 4096]);
+                }
             }
         });
         for n in 0..30 {
@@ -165,7 +169,9 @@ fn commands_to_two_hundred_services_of_one_user_without_end_keep_nobody_else_wai
     for service in &flooded {
         service.hide();
     }
-    flooded.iter_mut().for_each(|service| service.hear_until('x'));
+    for service in &mut flooded {
+        service.hear_until('x');
+    }
 }
 
 #[test]

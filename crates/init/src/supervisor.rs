@@ -363,7 +363,9 @@ impl Supervisor {
         self.turns = self.turns.wrapping_add(1);
         let first = self.turns.checked_rem(commanded.len()).unwrap_or(0);
         commanded.rotate_left(first);
-        commanded.into_iter().for_each(|id| self.take_share_of_control(id));
+        for id in commanded {
+            self.take_share_of_control(id);
+        }
         self.fire_timers();
     }
 
