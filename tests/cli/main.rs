@@ -24,6 +24,7 @@ mod logs_terminal;
 mod names;
 mod reconcile;
 mod refusals;
+mod secrets;
 mod state_files;
 mod states;
 mod status;

@@ -134,13 +134,13 @@ fn the_supervisor_has_limits_of_its_own_and_everything_it_starts_has_those_it_wa
         .run(&format!("{LIMITS} > run.out; exec sleep 3600"))
         .owned_by(stranger)
         .place();
-    let logger = format!("#!{} log\n", env!("CARGO_BIN_EXE_gatevisor"));
+    let log_run = format!("#!{} log\n", env!("CARGO_BIN_EXE_gatevisor"));
     let mut logged = world
         .service("logged")
         .stays()
         .prepare(|dir| {
             fs::create_dir(dir.join("log")).unwrap();
-            executable(&dir.join("log/run"), &logger);
+            executable(&dir.join("log/run"), &log_run);
         })
         .place();
     world.start();

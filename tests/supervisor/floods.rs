@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::lchown;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use gatevisor_client::ScanDir;
@@ -14,7 +15,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::support::service::{Service, give};
-use crate::support::{World, need_root, waiting};
+use crate::support::{World, need_root, output, waiting};
 
 /// A user that no system has.
 const OWNER: u32 = 23_460;
@@ -142,7 +143,9 @@ fn commands_to_two_hundred_services_of_one_user_without_end_keep_nobody_else_wai
     let mut neighbour = neighbour(&world);
     let mut flooded: Vec<Service> =
         (0..200).map(|n| world.service(format!("a{n}")).stays().down().owned_by(OWNER).place()).collect();
-    flooded.iter_mut().for_each(|service| service.hear("s"));
+    for service in &mut flooded {
+        service.hear("s");
+    }
     let mut fifos: Vec<fs::File> =
         flooded.iter().map(|service| waiting::open_fifo(&service.dir.control_path())).collect();
     let stop = AtomicBool::new(false);
@@ -150,7 +153,9 @@ fn commands_to_two_hundred_services_of_one_user_without_end_keep_nobody_else_wai
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 // A FIFO that is full is one that is not read as fast as it is written to.
-                fifos.iter_mut().for_each(|fifo| drop(fifo.write(&[b'd'; 4096])));
+                for fifo in &mut fifos {
+                    let _ = fifo.write(&[b'd'; 4096]);
+                }
             }
         });
         for n in 0..30 {
@@ -165,7 +170,9 @@ fn commands_to_two_hundred_services_of_one_user_without_end_keep_nobody_else_wai
     for service in &flooded {
         service.hide();
     }
-    flooded.iter_mut().for_each(|service| service.hear_until('x'));
+    for service in &mut flooded {
+        service.hear_until('x');
+    }
 }
 
 #[test]
@@ -267,10 +274,54 @@ fn names_of_every_kind_are_shown_without_what_commands_a_terminal() {
     }
     world.rescan();
     let refused = world.scandir().join(".s6-svscan/refused");
-    waiting::polled("four refusals", || (fs::read_dir(&refused).unwrap().count() == 4).then_some(()));
+    // The directory may not be there yet, and one that is being written has a dot.
+    let is_whole = |entry: &std::io::Result<fs::DirEntry>| {
+        entry.as_ref().is_ok_and(|entry| !entry.file_name().as_bytes().starts_with(b"."))
+    };
+    waiting::polled("four refusals", || {
+        (fs::read_dir(&refused).ok()?.filter(is_whole).count() == 4).then_some(())
+    });
     let said = world.said();
     assert!(said.contains("new\\nline is not") && said.contains("\\u{1b}[31mred is not"), "{said}");
     assert!(said.contains("not \u{fffd}\u{fffd} text is not"), "{said}");
     assert!(said.contains("at most 251 bytes, and this one has 255"), "{said}");
     assert!(!said.chars().any(|c| c.is_control() && c != '\n'), "{said}");
+}
+
+#[test]
+fn a_process_that_cannot_be_made_now_is_made_when_it_can_be() {
+    need_root();
+    // Root has no limit of processes.
+    let mut world = World::new().prelude(
+        "exec 9< \"$0\"; exec setpriv --reuid=23461 --regid=23461 --clear-groups /proc/self/fd/9 \"$@\"",
+    );
+    give(&world.scandir(), 23_461);
+    let control = ScanDir::new(world.scandir()).control_path();
+    drop(waiting::fifo(&control));
+    lchown(&control, Some(23_461), Some(23_461)).unwrap();
+    world.start();
+    let limit = |most: &str| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=23461", "--regid=23461", "--clear-groups", "prlimit"]);
+        command.args([format!("--pid={}", world.pid()), format!("--nproc={most}:")]);
+        assert!(output(&mut command).unwrap().status.success());
+    };
+    let before = getrlimit(Resource::Nproc).current.map_or("unlimited".to_owned(), |most| most.to_string());
+    limit("1");
+    let mut service = world
+        .service("web")
+        .stays()
+        .log("exec cat > lines")
+        .data("backoff-first", 1)
+        .data("backoff-max", 50)
+        .owned_by(23_461)
+        .place();
+    service.hear("s");
+    service.logger().hear("s");
+    let policy = service.until_policy("failed starts", |policy| policy.failures > 2);
+    assert!(policy.reason.as_ref().is_some_and(|why| why.contains("forking ./run")), "{policy:?}");
+    limit(&before);
+    service.hear("u");
+    service.logger().hear("u");
+    still_served(&mut service);
 }

@@ -87,8 +87,8 @@ fn a_link_of_the_owner_tells_nothing_about_places_that_are_closed_to_the_owner()
         lchown(&link, Some(OWNER), Some(OWNER)).unwrap();
         world.rescan();
         let said = world.until_said(&format!("{name} is not supervised"));
-        let line = said.lines().find(|line| line.contains(&format!(" {name} is not"))).unwrap();
-        reasons.push(line.split_once("supervised: ").unwrap().1.to_owned());
+        let refusal = said.lines().find(|line| line.contains(&format!(" {name} is not"))).unwrap();
+        reasons.push(refusal.split_once("supervised: ").unwrap().1.to_owned());
     }
     reasons.dedup();
     assert_eq!(reasons.len(), 1, "{reasons:?}");

@@ -169,18 +169,19 @@ impl Supervisor {
     }
 
     /// Prepares a directory for supervision unless it is supervised already.
-    fn prepare(&mut self, dir: OwnedFd) -> Result<directory::Opened, directory::Refusal> {
+    ///
+    /// A new slot must leave descriptors to other users; one that is supervised anew has its own already.
+    fn prepare(&mut self, dir: OwnedFd, is_new: bool) -> Result<directory::Opened, directory::Refusal> {
         let stat = fstat(&dir).map_err(|errno| directory::Refusal::Step { step: "looking at it", errno })?;
         let identity = directory::identity(&stat);
         if self.not_slots.contains(&identity) {
             return Err(directory::Refusal::Ours);
         }
+        let own = if is_new { self.slots.owned.of(stat.st_uid) } else { 0 };
         match self.slots.by_directory.get(&identity) {
             Some(name) => Err(directory::Refusal::Taken(String::from_utf8_lossy(name).into_owned())),
             // Before anything in it is touched: with its FIFO open it would look supervised for an instant.
-            None if !self.can_spare(&dir, self.slots.owned.of(stat.st_uid)) => {
-                Err(directory::Refusal::NoDescriptors)
-            }
+            None if !self.can_spare(&dir, own) => Err(directory::Refusal::NoDescriptors),
             None => directory::prepare(dir, &mut self.owners),
         }
     }
@@ -264,7 +265,7 @@ impl Supervisor {
         let owner =
             fstat(&dir).map_err(|errno| directory::Refusal::Step { step: "looking at it", errno })?.st_uid;
         self.has_room(owner)?;
-        let opened = self.prepare(dir)?;
+        let opened = self.prepare(dir, true)?;
         let identity = opened.identity;
         let name: Rc<[u8]> = name.into();
         let logger_dir = match file::open_directory(&opened.dir, files::LOG) {
@@ -291,7 +292,7 @@ impl Supervisor {
                 self.take_on_log(&name, user, reader, slot_dir, stderr);
             } else {
                 directory::log_belongs(&opened.dir, &logger_dir)?;
-                logger = Some((self.prepare(logger_dir)?, reader));
+                logger = Some((self.prepare(logger_dir, true)?, reader));
             }
             pipe = Some(writer);
         }
@@ -421,12 +422,12 @@ impl Supervisor {
             return false;
         }
         let opened = directory::open_slot(&self.scandir, name).and_then(|dir| match role {
-            Role::Main => self.prepare(dir),
+            Role::Main => self.prepare(dir, false),
             Role::Logger => {
                 let log = file::open_directory(&dir, files::LOG)
                     .map_err(|errno| directory::Refusal::Step { step: "opening log", errno })?;
                 directory::log_belongs(&dir, &log)?;
-                self.prepare(log)
+                self.prepare(log, false)
             }
         });
         let opened = match opened {

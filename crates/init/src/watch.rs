@@ -205,7 +205,9 @@ impl Watch {
     pub(crate) fn line_up_changes(&mut self) {
         let changed = std::mem::take(&mut self.changed);
         let unsure = std::mem::take(&mut self.unsure);
-        changed.into_iter().chain(unsure).for_each(|name| self.line_up(name));
+        for name in changed.into_iter().chain(unsure) {
+            self.line_up(name);
+        }
     }
 
     /// Begins to read the whole directory; `supervised` are looked at, too, and those that were refused.
@@ -214,7 +216,9 @@ impl Watch {
         self.unsure.clear();
         self.blind = false;
         let refused: Vec<Vec<u8>> = self.refusals.names().cloned().collect();
-        supervised.into_iter().chain(refused).for_each(|name| self.line_up(name));
+        for name in supervised.into_iter().chain(refused) {
+            self.line_up(name);
+        }
         match file::open_directory(scandir, ".") {
             Ok(dir) => self.reading = Some(dir),
             Err(errno) => say!("warning: cannot read the scandir: {errno}"),

@@ -207,6 +207,10 @@ fn compress_one(directory: &OwnedFd, archive: Archive) -> Result<(), CompressErr
         Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(CompressError::Read { name, source: errno.into() }),
     };
+    // A second name of somebody else's file: a copy would be for whoever may read the log.
+    if fstat(&file).is_ok_and(|stat| file::is_borrowed(directory, &stat)) {
+        return Ok(());
+    }
     let temporary = match make_temporary(directory, &compressed) {
         Ok(Some(made)) => made,
         Ok(None) => return Ok(()),

@@ -384,6 +384,42 @@ mod tests {
         assert_eq!(said_with("910 911 912", as_they_are), "910 a\n911 b\n912 c\n");
     }
 
+    #[test]
+    fn a_child_gets_back_what_its_parent_has_changed_and_the_parent_keeps_its_own() {
+        let score = || std::fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+        let before = score();
+        let (said, stdout) = pipe().unwrap();
+        let (root, null) = (std::fs::File::open("/").unwrap(), std::fs::File::open("/dev/null").unwrap());
+        let mut starting = start(Command {
+            directory: root.as_fd(),
+            program: c"/bin/sh",
+            argv: [c"sh", c"-c", c"echo $(ulimit -Sn) $(ulimit -Sc) $(cat /proc/self/oom_score_adj)"]
+                .map(CStr::to_owned)
+                .to_vec(),
+            environment: Rc::new(Environment::new(vec![c"PATH=/bin:/usr/bin".to_owned()])),
+            stdin: null.as_fd(),
+            stdout: Some(stdout.as_fd()),
+            stderr: None,
+            extras: [None; EXTRAS],
+            user: None,
+            // Whoever has no right to lower it may raise it, and nobody has a higher one.
+            given_back: GivenBack {
+                open_files: Some((77, 77)),
+                core: Some((0, 0)),
+                oom_score_adj: Some(1000),
+            },
+            berths: None,
+        })
+        .unwrap();
+        drop(stdout);
+        let mut text = String::new();
+        std::fs::File::from(said).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "77 0 1000\n");
+        assert_eq!(next(&mut starting), Report::Executed);
+        assert_eq!(reap(&starting), Some(0));
+        assert_eq!(score(), before);
+    }
+
     /// A directory with a `supervise/` whose lock this thread holds.
     struct Held {
         root: std::path::PathBuf,
