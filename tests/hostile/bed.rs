@@ -127,6 +127,8 @@ fn local(authority: u32) -> Bed {
     fs::write(root.join("check.py"), CHECK_PY).unwrap();
     let state = root.join("state");
     fs::create_dir(&state).unwrap();
+    // Programs that run as the supervisor's user note it here.
+    chown(&state, Some(authority), Some(authority)).unwrap();
     world.start();
     let variables = variables(&[
         ("S", &scandir.to_string_lossy()),
@@ -196,7 +198,10 @@ impl Bed {
     pub fn suffers(&self, attacks: &[Attack]) {
         let mut fallen = Vec::new();
         for attack in attacks.iter().filter(|attack| self.allows(attack)) {
-            #[expect(clippy::print_stderr, reason = "which attack it was that never ended is seen in no other way")]
+            #[expect(
+                clippy::print_stderr,
+                reason = "which attack it was that never ended is seen in no other way"
+            )]
             {
                 eprintln!("{}", attack.name);
             }
@@ -216,6 +221,22 @@ impl Bed {
             }
         }
         assert!(fallen.is_empty(), "{}\nthe supervisor said: {}", fallen.join("\n"), self.said());
+    }
+
+    /// As [`Bed::suffers`], with a stop and a start of the container after each attack, and what can hold across them.
+    pub fn survives_restarts(&self, attacks: &[Attack]) {
+        let Place::Container(container) = &self.place else { panic!("only a container is started again") };
+        let mut fallen = Vec::new();
+        for attack in attacks {
+            if let Err(said) = self.carry_out(attack) {
+                fallen.push(format!("{}: it could not be carried out: {said}", attack.name));
+            }
+            container.restart();
+            if let Err(said) = self.run(Who::Root, attack.name, "python3 \"$CHECK\" restarted") {
+                fallen.push(format!("{}: {said}", attack.name));
+            }
+        }
+        assert!(fallen.is_empty(), "{}\nthe container said: {}", fallen.join("\n"), self.said());
     }
 
     fn allows(&self, attack: &Attack) -> bool {
@@ -256,8 +277,7 @@ impl Bed {
         if words.is_empty() {
             return Ok(());
         }
-        let script =
-            format!("{}\nexport N='{name}' D=\"$S/{name}\"\n{PRELUDE}\n{words}\n", self.variables);
+        let script = format!("{}\nexport N='{name}' D=\"$S/{name}\"\n{PRELUDE}\n{words}\n", self.variables);
         let user = match who {
             Who::Root => 0,
             Who::Authority => self.authority,
@@ -267,7 +287,8 @@ impl Bed {
             Place::Local(_) => local_run(user, &script),
             Place::Container(container) => {
                 let user = format!("{user}:{user}");
-                let answer = container.exec_as(&user, &["timeout", "-k", "5", BOUND_S, "bash", "-c", &script]);
+                let answer =
+                    container.exec_as(&user, &["timeout", "-k", "5", BOUND_S, "bash", "-c", &script]);
                 (answer.code, answer.out + &answer.err)
             }
         };

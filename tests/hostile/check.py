@@ -2,6 +2,7 @@
 
     check.py prepare   makes the files of the supervisor's user that attacks aim at, and the bystanders, and notes all of it
     check.py after     compares; prints one line for each thing that fell, and ends with 1 if anything did
+    check.py restarted is `after` for a container that was stopped and started since
     check.py clean     takes away what the attack left in the scandir, so that the next one finds it as this one did
 
 Run by root, in the place where the supervisor runs. Where everything is, the environment says: see bed.rs.
@@ -35,6 +36,10 @@ SYSTEM = [
 ]  # fmt: skip
 
 
+# What the engine writes when it starts a container.
+BY_ENGINE = ["/etc/hosts", "/etc", "/"]
+
+
 def describe(path, times):
     try:
         found = os.lstat(path)
@@ -44,12 +49,12 @@ def describe(path, times):
     if stat.S_ISREG(found.st_mode):
         with open(path, "rb") as file:
             facts.append(hashlib.sha256(file.read()).hexdigest())
-        if times:
-            facts.append(found.st_mtime_ns)
     elif stat.S_ISLNK(found.st_mode):
         facts.append(os.readlink(path))
     elif stat.S_ISCHR(found.st_mode):
         facts.append(found.st_rdev)
+    if times and not stat.S_ISFIFO(found.st_mode):
+        facts.append(found.st_mtime_ns)
     return facts
 
 
@@ -59,7 +64,7 @@ def manifest():
         for directory, _, files in os.walk(tree):
             if "refused" in directory:
                 continue
-            paths[directory] = False
+            paths[directory] = tree == VICTIMS
             # The control FIFO and the lock are what they are for.
             paths.update({os.path.join(directory, name): tree == VICTIMS for name in files})
     return {path: describe(path, times) for path, times in paths.items()}
@@ -116,7 +121,8 @@ def make_slot(name, user, body, logged):
     give(new, user)
     os.rename(new, os.path.join(SCANDIR, name))
     tell_to_scan(b"a")
-    until(f"{name} to be supervised", lambda: tool("s6-svok", f"{SCANDIR}/{name}").returncode == 0)
+    # Its FIFO is there an instant before its first status.
+    until(f"{name} to be supervised", lambda: os.path.exists(f"{SCANDIR}/{name}/supervise/status"))
     must("s6-svwait", "-t", PATIENCE_MS, "-u", f"{SCANDIR}/{name}")
 
 
@@ -155,6 +161,12 @@ def has_logged(name, pid):
 
 def prepare():
     os.makedirs(f"{VICTIMS}/directory", 0o755)
+    # A home of an agent that is the supervisor's user.
+    os.makedirs(f"{VICTIMS}/home/profiles/coder", 0o755)
+    os.makedirs(f"{VICTIMS}/home/logs/gateways/coder", 0o755)
+    for name in ("SOUL.md", "gateway_state.json", ".env"):
+        with open(f"{VICTIMS}/home/profiles/coder/{name}", "w") as file:
+            file.write('{"gateway_state": "stopped"}\n')
     os.mkdir(f"{VICTIMS}/closed", 0o700)
     os.mkdir(f"{VICTIMS}/service", 0o755)
     for name, mode in (("secret", 0o600), ("readable", 0o644), ("closed/file", 0o644), ("directory/file", 0o600)):
@@ -262,22 +274,8 @@ def after():
     # It answers a scan.
     step(make_slot, "probe", BYSTANDERS["bystander-other"], "#!/bin/sh\nexec sleep 3600\n", False)
     step(withdraw, "probe")
-    now = manifest()
-    for path in sorted(set(now) | set(state["manifest"])):
-        if now.get(path) != state["manifest"].get(path):
-            fallen.append(f"{path} was {state['manifest'].get(path)} and is {now.get(path)}")
-    if os.path.exists(f"{STATE}.pwned"):
-        with open(f"{STATE}.pwned") as file:
-            fallen.append(f"code of the attacker's choice ran as uid {AUTHORITY}: {file.read().split()}")
-        os.unlink(f"{STATE}.pwned")
-    for proof, meaning in (("ran", f"the attacker's program ran as uid {AUTHORITY}"), ("leak", "a process could be looked into")):
-        try:
-            with open(f"{SCRATCH}/{proof}", errors="replace") as file:
-                lines = [line.strip() for line in file]
-        except OSError:
-            continue
-        if proof == "leak" or str(AUTHORITY) in lines:
-            fallen.append(f"{meaning}: {lines[:5]}")
+    fallen += differences(state["manifest"])
+    fallen += proofs()
     seen = strangers()
     end = time.monotonic() + 10
     while seen and time.monotonic() < end:
@@ -286,9 +284,56 @@ def after():
         seen = {key: seen[key] for key in seen.keys() & strangers().keys()}
     fallen += [f"a process of uid {AUTHORITY} that is not the supervisor's: {key} {facts}" for key, facts in seen.items()]
     save(state)
-    for line in fallen:
+    report(fallen)
+
+
+def differences(before):
+    """Returns what differs from the manifest that was noted. What directs the supervisor is made anew by a boot."""
+    now = manifest()
+    booted = sys.argv[1] == "restarted"
+    return [
+        f"{path} was {before.get(path)} and is {now.get(path)}"
+        for path in sorted(set(now) | set(before))
+        if now.get(path) != before.get(path) and not (booted and (path.startswith(SCANDIR) or path in BY_ENGINE))
+    ]
+
+
+def proofs():
+    """Returns what programs of the attacker noted down that they must not have been able to."""
+    fallen = []
+    if os.path.exists(f"{STATE}.pwned"):
+        with open(f"{STATE}.pwned") as file:
+            fallen.append(f"code of the attacker's choice ran as uid {AUTHORITY}: {sorted(set(file.read().split()))}")
+        os.unlink(f"{STATE}.pwned")
+    for proof, meaning in (("ran", f"the attacker's program ran as uid {AUTHORITY}"), ("leak", "a process could be looked into")):
+        try:
+            with open(f"{SCRATCH}/{proof}", errors="replace") as file:
+                lines = [line.strip() for line in file]
+        except OSError:
+            continue
+        if proof == "leak" or str(AUTHORITY) in lines:
+            fallen.append(f"{meaning}: {sorted(set(lines))[:5]}")
+    return fallen
+
+
+def report(fallen):
+    for line in fallen[:30]:
         print(line)
     sys.exit(1 if fallen else 0)
+
+
+def restarted():
+    """The container was stopped and started: nothing of root's has changed, and it supervises as it did."""
+    with open(STATE) as file:
+        state = json.load(file)
+    fallen = differences(state["manifest"])
+    fallen += proofs()
+    try:
+        make_slot("probe", BYSTANDERS["bystander-other"], "#!/bin/sh\nexec sleep 3600\n", False)
+        withdraw("probe")
+    except (Fallen, OSError) as error:
+        fallen.append(f"it does not supervise as before: {error}")
+    report(fallen)
 
 
 def remove(path):
@@ -336,7 +381,7 @@ def clean():
 if __name__ == "__main__":
     os.umask(0o022)
     try:
-        {"prepare": prepare, "after": after, "clean": clean}[sys.argv[1]]()
+        {"prepare": prepare, "after": after, "clean": clean, "restarted": restarted}[sys.argv[1]]()
     except Fallen as error:
         print(error)
         sys.exit(1)

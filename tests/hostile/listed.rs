@@ -9,6 +9,7 @@ fn every_attack_has_a_name_of_its_own_and_is_in_the_document() {
     assert_eq!(names.len(), distinct.len(), "two attacks have one name");
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/attacks.md");
     let text = std::fs::read_to_string(path).unwrap();
-    let listed: BTreeSet<&str> = text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    let listed: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
     assert_eq!(listed, distinct, "docs/attacks.md lists other attacks than there are");
 }

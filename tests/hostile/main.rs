@@ -60,6 +60,7 @@ fn against_root_renamer() {
 #[test]
 fn against_pid_1_in_a_container_scarcity() {
     if !engine::skipped() {
-        bed::container("--pids-limit 400 --tmpfs /run:exec,mode=1777,size=8m").suffers(attacks::scarcity::ALL);
+        bed::container("--pids-limit 400 --tmpfs /run:exec,mode=1777,size=8m")
+            .suffers(attacks::scarcity::ALL);
     }
 }

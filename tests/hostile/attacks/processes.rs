@@ -83,7 +83,10 @@ pub const ALL: &[Attack] = &[
         "new; printf '#!%s service\\ncommand = [\"sleep\", \"3600\"]\\n[environment]\\nLD_PRELOAD = \"%s/evil.so\"\\nLD_LIBRARY_PATH = \"%s\"\\nPATH = \"%s\"\\n' \
          \"$G\" \"$T\" \"$T\" \"$T\" > run; payload \"$T/sleep\"; payload \"$T/s6-svscan\"; payload \"$T/gatevisor\"; place; try",
     ),
-    attack("limits-are-lowered-to-nothing", "new; printf '#!/bin/bash\\nulimit -n 4; ulimit -f 0; ulimit -v 60000; exec sleep 3600\\n' > run; place; live"),
+    attack(
+        "limits-are-lowered-to-nothing",
+        "new; printf '#!/bin/bash\\nulimit -n 4; ulimit -f 0; ulimit -v 60000; exec sleep 3600\\n' > run; place; live",
+    ),
     attack(
         "the-directory-is-taken-away-from-under-it",
         "new; place; up; rm -rf \"$D\"; rescan; new; place; mv \"$D\" \"$T/away\"; rescan; rm -rf \"$T/away\"",

@@ -7,7 +7,8 @@ pub const ALL: &[Attack] = &[
     attack("run-is-setuid", "new; chmod 6755 run; cp /bin/true true; chmod 6755 true; place; live"),
     attack("run-is-a-setuid-program-of-root", "place; try")
         .planted("planted data; cp -p \"$V/program\" run; chmod 6755 run; chown 0:0 run"),
-    attack("run-is-a-hard-link-to-a-program-of-root", "place; try").planted("planted data; ln \"$V/program\" run"),
+    attack("run-is-a-hard-link-to-a-program-of-root", "place; try")
+        .planted("planted data; ln \"$V/program\" run"),
     attack("run-is-a-device", "place; try").planted("planted data; mknod run c 1 5; chmod 777 run"),
     attack("run-is-a-link-to-a-device", "new; ln -sf /dev/zero run; place; try"),
     attack("run-is-a-fifo", "new; rm run; mkfifo -m 755 run; place; try"),
@@ -39,11 +40,14 @@ pub const ALL: &[Attack] = &[
         "new; printf '#!%s service\\ncommand = [\"%s/.%s/payload\"]\\nuser = \"root\"\\n' \"$G\" \"$S\" \"$N\" > run; \
          payload payload; place; try",
     ),
-    attack("run-dies-at-once", "new; printf '#!/bin/sh\\nexit 1\\n' > run; mkdir data; echo 1 > data/backoff-max; place; try"),
     attack(
-        "run-belongs-to-a-stranger",
-        "place; try",
-    )
-    .planted("planted data; payload run; chown 10001:10001 run"),
-    attack("run-may-be-written-by-everybody", "new; chmod 777 run; place; try; chmod 777 \"$D\"; try; rescan"),
+        "run-dies-at-once",
+        "new; printf '#!/bin/sh\\nexit 1\\n' > run; mkdir data; echo 1 > data/backoff-max; place; try",
+    ),
+    attack("run-belongs-to-a-stranger", "place; try")
+        .planted("planted data; payload run; chown 10001:10001 run"),
+    attack(
+        "run-may-be-written-by-everybody",
+        "new; chmod 777 run; place; try; chmod 777 \"$D\"; try; rescan",
+    ),
 ];

@@ -7,10 +7,16 @@ pub const ALL: &[Attack] = &[
     attack("finish-is-a-hard-link-to-a-program-of-root", "place; try")
         .planted("planted data; payload run; chown 10000:10000 run; ln \"$V/program\" finish"),
     attack("finish-is-a-fifo", "new; mkfifo -m 755 finish; place; live"),
-    attack("finish-never-ends", "new; printf '#!/bin/sh\\ntrap \"\" TERM\\nwhile :; do sleep 1; done\\n' > finish; chmod 755 finish; \
-        echo 300 > timeout-finish; place; live"),
-    attack("finish-never-ends-and-has-no-limit", "new; printf '#!/bin/sh\\nexec sleep 3600\\n' > finish; chmod 755 finish; echo 0 > \
-        timeout-finish; place; up; tell -k"),
+    attack(
+        "finish-never-ends",
+        "new; printf '#!/bin/sh\\ntrap \"\" TERM\\nwhile :; do sleep 1; done\\n' > finish; chmod 755 finish; \
+        echo 300 > timeout-finish; place; live",
+    ),
+    attack(
+        "finish-never-ends-and-has-no-limit",
+        "new; printf '#!/bin/sh\\nexec sleep 3600\\n' > finish; chmod 755 finish; echo 0 > \
+        timeout-finish; place; up; tell -k",
+    ),
     attack("down-is-a-dangling-link", "new; ln -s \"$V/made\" down; place; tell -U; tell -D; tell -U"),
     attack("down-is-a-link-to-a-file", "new; ln -s \"$V/readable\" down; place; tell -D; tell -U; tell -D"),
     attack("down-is-a-directory", "new; mkdir -p down/x; place; tell -U; tell -D"),
@@ -49,12 +55,21 @@ pub const ALL: &[Attack] = &[
         "new; for n in 0 1 2 255 1023 1048575 2147483647; do echo $n > notification-fd; test -e \"$D\" || place; s6 s6-svc -k \"$D\" || :; \
          cd \"$D\"; done; test \"$SERVED\" = no || s6 s6-svok \"$D\"",
     ),
-    attack("lock-and-notification-are-one-descriptor", "new; echo 3 > notification-fd; echo 3 > lock-fd; place; try"),
-    attack("the-lock-is-held-by-somebody", "new; mkdir supervise; echo 5 > lock-fd; : > supervise/service-lock; \
+    attack(
+        "lock-and-notification-are-one-descriptor",
+        "new; echo 3 > notification-fd; echo 3 > lock-fd; place; try",
+    ),
+    attack(
+        "the-lock-is-held-by-somebody",
+        "new; mkdir supervise; echo 5 > lock-fd; : > supervise/service-lock; \
         python3 -c 'import fcntl,time,os; f=open(\"supervise/service-lock\",\"w\"); fcntl.lockf(f, fcntl.LOCK_EX); \
-        os.fork() and os._exit(0); fcntl.lockf(f, fcntl.LOCK_EX); time.sleep(3)' >/dev/null 2>&1 <&-; place; try"),
+        os.fork() and os._exit(0); fcntl.lockf(f, fcntl.LOCK_EX); time.sleep(3)' >/dev/null 2>&1 <&-; place; try",
+    ),
     attack("a-pid-namespace-is-asked-for", "new; touch flag-newpidns; place; try"),
-    attack("everything-is-a-directory", "new; rm run; mkdir run finish down notification-fd timeout-kill log data event supervise; place; try"),
+    attack(
+        "everything-is-a-directory",
+        "new; rm run; mkdir run finish down notification-fd timeout-kill log data event supervise; place; try",
+    ),
     attack(
         "a-slot-holds-a-hundred-thousand-names",
         "new; mkdir many; cd many; python3 -c 'import os\nfor n in range(100000): os.close(os.open(f\"f{n}\", os.O_CREAT))'; cd ..; place; live",

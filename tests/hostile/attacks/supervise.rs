@@ -7,9 +7,13 @@ use crate::attack::{Attack, attack};
 macro_rules! file {
     ($link:literal, $hard:literal, $name:literal) => {
         [
-            attack($link, concat!("new; mkdir -p supervise; ln -s \"$V/readable\" supervise/", $name, "; place; try")),
+            attack(
+                $link,
+                concat!("new; mkdir -p supervise; ln -s \"$V/readable\" supervise/", $name, "; place; try"),
+            ),
             attack($hard, "place; try").planted(concat!(
-                "planted supervise; ln \"$V/readable\" supervise/", $name,
+                "planted supervise; ln \"$V/readable\" supervise/",
+                $name,
                 "; payload run; chown 10000:10000 run"
             )),
         ]
@@ -19,7 +23,8 @@ macro_rules! file {
 const STATUS: [Attack; 2] = file!("status-is-a-link", "status-is-a-hard-link", "status");
 const STATUS_NEW: [Attack; 2] = file!("status-new-is-a-link", "status-new-is-a-hard-link", "status.new");
 const TALLY: [Attack; 2] = file!("death-tally-is-a-link", "death-tally-is-a-hard-link", "death_tally");
-const TALLY_NEW: [Attack; 2] = file!("death-tally-new-is-a-link", "death-tally-new-is-a-hard-link", "death_tally.new");
+const TALLY_NEW: [Attack; 2] =
+    file!("death-tally-new-is-a-link", "death-tally-new-is-a-hard-link", "death_tally.new");
 const POLICY: [Attack; 2] = file!("policy-is-a-link", "policy-is-a-hard-link", "policy");
 const LOCK: [Attack; 2] = file!("lock-is-a-link", "lock-is-a-hard-link", "lock");
 const CONTROL: [Attack; 2] = file!("control-is-a-link", "control-is-a-hard-link", "control");

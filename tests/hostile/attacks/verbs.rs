@@ -5,8 +5,8 @@ use crate::attack::{Attack, attack};
 /// Every verb, in a home that the attacker prepared. None may hang; whether they succeed is not asked.
 macro_rules! verbs {
     () => {
-        "cd /; g() { timeout 30 \"$G\" --home \"$T/home\" --scandir \"$S\" \"$@\" > \"$STATE.out\" 2>&1 </dev/null || test $? -ne 124; cat \"$STATE.out\" >> \"$STATE.all\"; ! \
-         grep -q precious \"$STATE.out\"; }; rm -f \"$STATE.all\"; g profile create fresh; g profile list; g gateway status coder; g gateway start coder --no-wait; g gateway stop coder \
+        "cd /; g() { said=$(timeout 30 \"$G\" --home \"$T/home\" --scandir \"$S\" \"$@\" 2>&1 </dev/null) || test $? -ne 124 || { echo \"it hangs: $*\"; exit 8; }; case $said in \
+         *precious*) echo \"$*: $said\"; exit 9 ;; esac; }; g profile create fresh; g profile list; g gateway status coder; g gateway start coder --no-wait; g gateway stop coder \
          --no-wait; g gateway restart coder --no-wait; g status; g --json status; g logs coder; g reconcile; g profile delete coder --yes; g profile delete fresh --yes; g status"
     };
 }
@@ -27,6 +27,9 @@ macro_rules! home {
 
 pub const ALL: &[Attack] = &[
     home!("the-profiles-are-a-link", "rm -r profiles; ln -s \"$V/directory\" profiles"),
+    home!("the-profiles-are-somebody-elses", "rm -r profiles; ln -s \"$V/home/profiles\" profiles"),
+    home!("a-profile-is-somebody-elses", "rm -r profiles/coder; ln -s \"$V/home/profiles/coder\" profiles/coder"),
+    home!("the-home-is-somebody-elses", "cd \"$T\"; rm -rf home; ln -s \"$V/home\" home"),
     home!("a-profile-is-a-link", "rm -r profiles/coder; ln -s \"$V/directory\" profiles/coder"),
     home!("a-profile-holds-links-to-everything", "ln -s \"$V\" profiles/coder/x; ln -s /etc profiles/coder/y"),
     home!("the-state-file-is-a-link", "ln -sf \"$V/readable\" profiles/coder/gateway_state.json; ln -sf \"$V/readable\" gateway_state.json"),
