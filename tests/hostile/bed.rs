@@ -40,7 +40,7 @@ const CHECK_PY: &str = include_str!("check.py");
 const BOUND_S: &str = "100";
 
 /// What all words begin with.
-const PRELUDE: &str = r##"
+const PRELUDE: &str = r#"
 set -eu
 umask 022
 export STOP="$T/stop"
@@ -68,7 +68,7 @@ try() { s6 s6-svc -k "$D" 2>/dev/null || :; s6 s6-svc -d "$D" 2>/dev/null || :; 
 rescan() { printf a > "$S/.s6-svscan/control"; }
 # For what root plants in a slot of the attacker.
 planted() { mkdir -p "$S/.$N/$1"; chown -R "$ATTACKER:$ATTACKER" "$S/.$N"; cd "$S/.$N"; }
-"##;
+"#;
 
 /// Who does something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,9 +101,17 @@ pub fn local_user() -> Bed {
     local(SUPERVISOR)
 }
 
+/// Returns a genuine s6-svscan that is root, to compare with.
+pub fn genuine_s6() -> Bed {
+    local_in(World::with(&[]).supervised_by("s6-svscan"), 0).prepared_with("victims")
+}
+
 fn local(authority: u32) -> Bed {
+    local_in(World::with(&["--grace-ms", "5000"]), authority).prepared_with("prepare")
+}
+
+fn local_in(mut world: World, authority: u32) -> Bed {
     need_root();
-    let mut world = World::with(&["--grace-ms", "5000"]);
     if authority != 0 {
         world = world
             .prelude("exec setpriv --reuid=10002 --regid=10002 --clear-groups --inh-caps=-all \"$0\" \"$@\"");
@@ -144,7 +152,7 @@ fn local(authority: u32) -> Bed {
         // Not a version manager's scripts.
         ("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"),
     ]);
-    Bed { place: Place::Local(world), authority, variables }.prepared()
+    Bed { place: Place::Local(world), authority, variables }
 }
 
 /// Returns PID 1 of a container that was started with these options.
@@ -170,27 +178,30 @@ pub fn container(options: &str) -> Bed {
          <<'THE END'\n{ATTACKER_PY}\nTHE END\ncat > /srv/bed/check.py <<'THE END'\n{CHECK_PY}\nTHE END"
     );
     bed.run(Who::Root, "", &make).expect("the bed can be made");
-    bed.prepared()
+    bed.prepared_with("prepare")
 }
 
 fn variables(pairs: &[(&str, &str)]) -> String {
-    pairs.iter().fold(String::new(), |mut text, (name, value)| {
+    let export = |(name, value): &(&str, &str)| {
         assert!(!value.contains('\''), "{name} can be quoted");
-        text.push_str(&format!("export {name}='{value}'\n"));
-        text
-    })
+        format!("export {name}='{value}'\n")
+    };
+    pairs.iter().map(export).collect()
 }
 
 impl Bed {
-    fn prepared(mut self) -> Self {
+    fn prepared_with(mut self, what: &str) -> Self {
         let same = if self.authority == 0 { ATTACKER } else { self.authority };
         let other = if self.authority == 0 { OTHER } else { self.authority };
-        self.variables.push_str(&format!(
-            "export AUTHORITY={} ATTACKER={ATTACKER} OTHER={other} SAME={same} SERVED={}\n",
-            self.authority,
-            if self.authority == 0 { "yes" } else { "no" }
-        ));
-        self.run(Who::Root, "", "python3 \"$CHECK\" prepare").expect("the bed can be prepared");
+        self.variables += &variables(&[
+            ("AUTHORITY", &self.authority.to_string()),
+            ("ATTACKER", &ATTACKER.to_string()),
+            ("OTHER", &other.to_string()),
+            ("SAME", &same.to_string()),
+            ("SERVED", if self.authority == 0 { "yes" } else { "no" }),
+        ]);
+        let words = format!("python3 \"$CHECK\" {what}");
+        self.run(Who::Root, "", &words).expect("the bed can be prepared");
         self
     }
 
@@ -206,21 +217,35 @@ impl Bed {
                 eprintln!("{}", attack.name);
             }
             let before = fallen.len();
-            if let Err(said) = self.carry_out(attack) {
-                fallen.push(format!("{}: it could not be carried out: {said}", attack.name));
-            }
-            if let Err(said) = self.run(Who::Root, attack.name, "python3 \"$CHECK\" after") {
-                fallen.push(format!("{}: {said}", attack.name));
-            }
-            if let Err(said) = self.run(Who::Root, attack.name, "python3 \"$CHECK\" clean") {
-                fallen.push(format!("{}: afterwards: {said}", attack.name));
-            }
+            fallen.extend(self.falls_to(attack));
             if fallen.len() > before && !self.is_alive() {
                 fallen.push("the supervisor is gone, and with it the rest of the group".into());
                 break;
             }
         }
         assert!(fallen.is_empty(), "{}\nthe supervisor said: {}", fallen.join("\n"), self.said());
+    }
+
+    /// Carries out one attack and returns what fell.
+    fn falls_to(&self, attack: &Attack) -> Vec<String> {
+        let mut fallen = Vec::new();
+        if let Err(said) = self.carry_out(attack) {
+            fallen.push(format!("{}: it could not be carried out: {said}", attack.name));
+        }
+        for (what, when) in [("after", ""), ("clean", "afterwards: ")] {
+            if let Err(said) = self.run(Who::Root, attack.name, &format!("python3 \"$CHECK\" {what}")) {
+                fallen.push(format!("{}: {when}{said}", attack.name));
+            }
+        }
+        fallen
+    }
+
+    /// Has the attacker do something, and waits until a test of root's says that it succeeded.
+    pub fn loses(&self, does: &str, proof: &str) {
+        let lost = self
+            .run(Who::Attacker, "slot", does)
+            .and_then(|()| self.run(Who::Root, "slot", &format!("py until 60 {proof}")));
+        assert_eq!(lost, Ok(()), "it held; the supervisor said: {}", self.said());
     }
 
     /// As [`Bed::suffers`], with a stop and a start of the container after each attack, and what can hold across them.
@@ -265,10 +290,9 @@ impl Bed {
         }
         std::thread::scope(|scope| {
             let attacker = scope.spawn(|| self.run(Who::Attacker, attack.name, attack.does));
-            let acted = self.run(Who::Authority, attack.name, attack.then);
-            let stopped = self.run(Who::Root, attack.name, "touch \"$T/stop\"");
-            let attacked = attacker.join().expect("it does not panic");
-            attacked.and(acted).and(stopped)
+            let meanwhile = self.run(Who::Authority, attack.name, attack.then);
+            let told = self.run(Who::Root, attack.name, "touch \"$T/stop\"");
+            attacker.join().expect("it does not panic").and(meanwhile).and(told)
         })
     }
 

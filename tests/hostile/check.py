@@ -1,6 +1,7 @@
 """What must hold after every attack, whatever it was.
 
     check.py prepare   makes the files of the supervisor's user that attacks aim at, and the bystanders, and notes all of it
+    check.py victims   makes these files only
     check.py after     compares; prints one line for each thing that fell, and ends with 1 if anything did
     check.py restarted is `after` for a container that was stopped and started since
     check.py clean     takes away what the attack left in the scandir, so that the next one finds it as this one did
@@ -159,7 +160,7 @@ def has_logged(name, pid):
     until(f"the line of process {pid} in the log of {name}", look)
 
 
-def prepare():
+def victims():
     os.makedirs(f"{VICTIMS}/directory", 0o755)
     # A home of an agent that is the supervisor's user.
     os.makedirs(f"{VICTIMS}/home/profiles/coder", 0o755)
@@ -183,6 +184,10 @@ def prepare():
     shutil.copy2(f"{VICTIMS}/signal-script", f"{SCANDIR}/.s6-svscan/SIGUSR1")
     os.chown(f"{SCANDIR}/.s6-svscan/SIGUSR1", AUTHORITY, AUTHORITY)
     give(VICTIMS, AUTHORITY)
+
+
+def prepare():
+    victims()
     for name, user in BYSTANDERS.items():
         make_slot(name, user, "#!/bin/sh\necho I am $$\nexec sleep 3600\n", True)
     state = {"pids": {name: pid_of(name) for name in BYSTANDERS}, "started": started(SUPERVISOR)}
@@ -381,7 +386,7 @@ def clean():
 if __name__ == "__main__":
     os.umask(0o022)
     try:
-        {"prepare": prepare, "after": after, "clean": clean, "restarted": restarted}[sys.argv[1]]()
+        {"prepare": prepare, "victims": victims, "after": after, "clean": clean, "restarted": restarted}[sys.argv[1]]()
     except Fallen as error:
         print(error)
         sys.exit(1)

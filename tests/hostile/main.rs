@@ -15,6 +15,7 @@ mod engine;
 mod attack;
 mod attacks;
 mod bed;
+mod genuine_s6;
 mod listed;
 mod restart;
 

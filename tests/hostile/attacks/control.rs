@@ -3,17 +3,17 @@
 use crate::attack::{Attack, attack};
 
 pub const ALL: &[Attack] = &[
-    attack("a-flood-of-commands", "new; place; py write \"$D/supervise/control\" 2 'udkUDotxharci12' "),
-    attack("a-flood-of-exits", "new; place; py write \"$D/supervise/control\" 2 'xu'"),
-    attack("a-flood-of-restarts", "new; mkdir data; echo 1 > data/backoff-max; place; py write \"$D/supervise/control\" 2 'ku'"),
-    attack("a-flood-of-wishes", "new; place; py write \"$D/supervise/control\" 2 'UD'"),
-    attack("a-flood-of-pauses", "new; place; py write \"$D/supervise/control\" 2 'pc'"),
-    attack("a-flood-of-nonsense", "new; place; py write \"$D/supervise/control\" 2 '\\x00\\xff\\n?!'"),
-    attack("a-flood-of-scans", "new; py write \"$S/.s6-svscan/control\" 2 'ahznN'; place"),
+    attack("a-flood-of-commands", "new; place; py write \"$D/supervise/control\" 1 'udkUDotxharci12' ").of_the_served(),
+    attack("a-flood-of-exits", "new; place; py write \"$D/supervise/control\" 1 'xu'").of_the_served(),
+    attack("a-flood-of-restarts", "new; mkdir data; echo 1 > data/backoff-max; place; py write \"$D/supervise/control\" 1 'ku'").of_the_served(),
+    attack("a-flood-of-wishes", "new; place; py write \"$D/supervise/control\" 1 'UD'").of_the_served(),
+    attack("a-flood-of-pauses", "new; place; py write \"$D/supervise/control\" 1 'pc'").of_the_served(),
+    attack("a-flood-of-nonsense", "new; place; py write \"$D/supervise/control\" 1 '\\x00\\xff\\n?!'").of_the_served(),
+    attack("a-flood-of-scans", "new; py write \"$S/.s6-svscan/control\" 1 'ahznN'; place"),
     attack("a-flood-from-twenty-slots", "for n in $(seq 20); do mkdir \"$S/.f$n\"; payload \"$S/.f$n/run\"; mv \"$S/.f$n\" \"$S/f$n\"; done; rescan; py \
-        taken \"$S/f20\"; for n in $(seq 20); do py write \"$S/f$n/supervise/control\" 3 'duk' & done; wait"),
+        taken \"$S/f20\"; for n in $(seq 20); do py write \"$S/f$n/supervise/control\" 2 'duk' & done; wait"),
     attack("the-control-fifo-is-full-and-held", "new; place; exec 9<>\"$D/supervise/control\" || test \"$SERVED\" = no; timeout 1 cat /dev/zero >&9 || :"),
-    attack("the-end-is-asked-for", "for x in t b q i; do printf $x > \"$S/.s6-svscan/control\"; done"),
+    attack("the-end-is-asked-for", "for x in t b q i; do printf $x > \"$S/.s6-svscan/control\"; done").of_the_served(),
     attack(
         "a-bystander-is-commanded",
         "! s6 s6-svc -d \"$S/bystander-other\" 2>/dev/null; ! (echo d > \"$S/bystander-other/supervise/control\") 2>/dev/null; ! (exec \

@@ -71,7 +71,7 @@ pub const ALL: &[Attack] = &[
         "new; rm run; mkdir run finish down notification-fd timeout-kill log data event supervise; place; try",
     ),
     attack(
-        "a-slot-holds-a-hundred-thousand-names",
-        "new; mkdir many; cd many; python3 -c 'import os\nfor n in range(100000): os.close(os.open(f\"f{n}\", os.O_CREAT))'; cd ..; place; live",
+        "a-slot-holds-twenty-thousand-names",
+        "new; mkdir many; cd many; python3 -c 'import os\nfor n in range(20000): os.close(os.open(f\"f{n}\", os.O_CREAT))'; cd ..; place; live",
     ),
 ];

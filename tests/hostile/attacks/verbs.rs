@@ -26,11 +26,11 @@ macro_rules! home {
 }
 
 pub const ALL: &[Attack] = &[
-    home!("the-profiles-are-a-link", "rm -r profiles; ln -s \"$V/directory\" profiles"),
-    home!("the-profiles-are-somebody-elses", "rm -r profiles; ln -s \"$V/home/profiles\" profiles"),
-    home!("a-profile-is-somebody-elses", "rm -r profiles/coder; ln -s \"$V/home/profiles/coder\" profiles/coder"),
-    home!("the-home-is-somebody-elses", "cd \"$T\"; rm -rf home; ln -s \"$V/home\" home"),
-    home!("a-profile-is-a-link", "rm -r profiles/coder; ln -s \"$V/directory\" profiles/coder"),
+    home!("the-profiles-are-a-link", "rm -r profiles; ln -s \"$V/directory\" profiles").of_the_served(),
+    home!("the-profiles-are-somebody-elses", "rm -r profiles; ln -s \"$V/home/profiles\" profiles").of_the_served(),
+    home!("a-profile-is-somebody-elses", "rm -r profiles/coder; ln -s \"$V/home/profiles/coder\" profiles/coder").of_the_served(),
+    home!("the-home-is-somebody-elses", "cd \"$T\"; rm -rf home; ln -s \"$V/home\" home").of_the_served(),
+    home!("a-profile-is-a-link", "rm -r profiles/coder; ln -s \"$V/directory\" profiles/coder").of_the_served(),
     home!("a-profile-holds-links-to-everything", "ln -s \"$V\" profiles/coder/x; ln -s /etc profiles/coder/y"),
     home!("the-state-file-is-a-link", "ln -sf \"$V/readable\" profiles/coder/gateway_state.json; ln -sf \"$V/readable\" gateway_state.json"),
     home!("the-state-file-is-a-fifo", "rm profiles/coder/gateway_state.json; mkfifo profiles/coder/gateway_state.json gateway_state.json"),
@@ -39,10 +39,10 @@ pub const ALL: &[Attack] = &[
     home!("the-boot-log-is-a-link", "ln -s \"$V/readable\" logs/boot.log"),
     home!("the-boot-log-is-a-fifo", "mkfifo logs/boot.log"),
     home!("the-boot-log-is-a-directory", "mkdir -p logs/boot.log/x"),
-    home!("the-logs-are-a-link", "rm -r logs; ln -s \"$V/directory\" logs"),
+    home!("the-logs-are-a-link", "rm -r logs; ln -s \"$V/directory\" logs").of_the_served(),
     home!("a-log-is-a-link-to-a-secret", "ln -sf \"$V/secret\" logs/gateways/coder/current.x; rm logs/gateways/coder/current; mkfifo logs/gateways/coder/current"),
     home!("the-secrets-are-a-link-to-a-secret", "ln -sf \"$V/secret\" profiles/coder/.env; ln -sf \"$V/secret\" .env; ln -s \"$V/secret\" config.yaml"),
-    home!("run-is-a-link", "mkdir -p run; ln -s \"$V/directory\" run/service; ln -s \"$V/directory\" run/x"),
+    home!("run-is-a-link", "mkdir -p run; ln -s \"$V/directory\" run/service; ln -s \"$V/directory\" run/x").of_the_served(),
     home!("a-profile-cannot-be-entered", "chmod 000 profiles/coder; mkdir -p profiles/other/deep; chmod 000 profiles/other"),
     home!("ten-thousand-profiles", "python3 -c 'import os\nfor n in range(10000): os.mkdir(f\"profiles/p{n}\")'"),
     attack(
