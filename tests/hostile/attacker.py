@@ -284,9 +284,14 @@ def taken(slot, patience="30"):
 
 
 def until(patience, *command):
-    """Repeats a command until it succeeds."""
+    """Repeats a command until it succeeds; one that cannot even be started has not."""
     end = time.monotonic() + float(patience)
-    while subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode != 0:
+    while True:
+        try:
+            if subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
+                return
+        except OSError:
+            pass
         if time.monotonic() > end:
             sys.exit(f"never came true: {command}")
         time.sleep(0.02)

@@ -89,6 +89,6 @@ pub const ALL: &[Attack] = &[
     ),
     attack(
         "the-directory-is-taken-away-from-under-it",
-        "new; place; up; rm -rf \"$D\"; rescan; new; place; mv \"$D\" \"$T/away\"; rescan; rm -rf \"$T/away\"",
+        "new; place; up; rm -rf \"$D\" || rm -rf \"$D\" || :; mv \"$D\" \"$T/rest\" || :; rescan; new; place; mv \"$D\" \"$T/away\"; rescan; rm -rf \"$T/away\" || :",
     ),
 ];
