@@ -213,13 +213,25 @@ fn stop_of_all_tells_all_gateways_before_it_waits_for_any() {
     }
     let container = container().started();
     // Each ends when all have been told, and says so; one that is told alone gives up, later than the command does on it.
-    let gateway = "#!/bin/bash
-fifo=/tmp/fifo-$1; mkfifo $fifo
-told() { touch /tmp/told-$1; for i in $(seq 120); do [ $(ls /tmp/told-* | wc -l) = 6 ] && echo together >> /tmp/ends && exit 0; read -rt 0.1 <> $fifo; done; echo alone >> /tmp/ends; exit 0; }
-trap \"told $1\" TERM
-: > /tmp/up-$1; while :; do read -rt 1 <> $fifo; done";
+    let gateway = "#!/usr/bin/python3
+import glob, os, signal, sys, threading
+told = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: told.set())
+open('/tmp/up-' + sys.argv[1], 'w').close()
+told.wait()
+open('/tmp/told-' + sys.argv[1], 'w').close()
+for _ in range(120):
+    if len(glob.glob('/tmp/told-*')) == 6: break
+    threading.Event().wait(0.1)
+else: os.write(os.open('/tmp/ends', os.O_WRONLY | os.O_CREAT | os.O_APPEND), b'alone\\n'); sys.exit()
+os.write(os.open('/tmp/ends', os.O_WRONLY | os.O_CREAT | os.O_APPEND), b'together\\n')";
     let script = "cd /run/service; for i in 1 2 3 4 5 6; do mkdir .g; echo \"$1\" > .g/run; chmod 755 .g/run; mv .g gateway-g$i; done; \
-                  /command/s6-svscanctl -a /run/service; timeout 45 bash -c 'until [ $(ls /tmp/up-* | wc -l) = 6 ]; do read -rt 0.1 <> <(:); done'";
+                  /command/s6-svscanctl -a /run/service; exec python3 -c \"
+import glob, threading
+for _ in range(450):
+    if len(glob.glob('/tmp/up-*')) == 6: break
+    threading.Event().wait(0.1)
+else: raise SystemExit(9)\"";
     container.exec(&["bash", "-c", script, "-", gateway]).ok();
     let stopped = container.hermes("gateway stop --all");
     assert!(stopped.ok().contains("Stopped 7 profile gateway(s) under s6"), "{stopped:#?}");
