@@ -50,8 +50,10 @@ fn what_root_broke_is_found_and_mended_by_the_printed_commands_root() {
     let container = container().started();
     container.hermes("profile create coder").ok();
     container.hermes("profile create writer").ok();
+    // Nobody gives the new profile a slot.
     container.root_sh(
-        "cd /opt/data/profiles; for p in coder writer; do echo TELEGRAM_BOT_TOKEN=1234:qqzzxxww >> $p/.env; done; \
+        "/command/s6-svc -wD -d /run/service/profile-watcher; \
+         cd /opt/data/profiles; for p in coder writer; do echo TELEGRAM_BOT_TOKEN=1234:qqzzxxww >> $p/.env; done; \
          chmod 644 coder/.env; chown -R 0:0 writer; mkdir stray; echo > stray/SOUL.md; chown -R 10000:10000 stray",
     );
     let broken = [

@@ -293,7 +293,9 @@ impl Supervisor {
         let more_names = self.pump_scan();
         self.pump_starts();
         let mut space = [MaybeUninit::uninit(); EVENTS_A_TURN];
-        let timeout = if more_names { Some(Timespec { tv_sec: 0, tv_nsec: 0 }) } else { self.timeout() };
+        // The last name that the container's command waits for may have been looked at just now.
+        let is_busy = more_names || self.command_is_due();
+        let timeout = if is_busy { Some(Timespec { tv_sec: 0, tv_nsec: 0 }) } else { self.timeout() };
         let events = match epoll::wait(&self.epoll, &mut space, timeout.as_ref()) {
             Ok((events, _)) => events,
             Err(Errno::INTR) => return,
