@@ -104,6 +104,7 @@ pub fn up_with(script: &str, changes: &[(&str, &str)]) -> Home {
     home.wish("coder");
     home.up_quietly();
     home.until("coder", Condition::Up);
+    home.end_the_watcher();
     home
 }
 

@@ -38,6 +38,7 @@ fn s6(tool: &str, arguments: &[&str], home: &Home, profile: &str) -> String {
 #[test]
 fn after_register_s6_svstat_answers_at_once() {
     let home = up_with(SLEEPER, &[], &[]);
+    home.end_the_watcher();
     for number in 0..10 {
         let name = format!("p{number}");
         home.plant(&name);

@@ -112,6 +112,7 @@ fn a_table_without_a_supervisor_says_so_and_is_no_failure() {
 fn of_twenty_processes_that_register_one_slot_at_once_one_wins_and_nineteen_say_so() {
     let mut home = Home::with_script("exec sleep 1000", &[]);
     home.up_quietly();
+    home.end_the_watcher();
     for round in 0..5 {
         let name = format!("round{round}");
         home.plant(&name);

@@ -413,6 +413,19 @@ impl Home {
         waiting::polled("the supervisor", || scandir.running().then_some(()));
     }
 
+    /// Ends the process that gives new profiles a slot, where a test gives them one itself, or none.
+    pub fn end_the_watcher(&self) {
+        for pid in processes::children(self.running().pid()) {
+            // It was forked from `gatevisor up` before that became the supervisor.
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            if line.split(|byte| *byte == 0).nth(1) == Some(b"up")
+                && let Some(watcher) = Held::of(pid)
+            {
+                watcher.kill();
+            }
+        }
+    }
+
     pub fn up_with<S: AsRef<OsStr>>(&mut self, arguments: impl IntoIterator<Item = S>) {
         assert!(self.up.is_none(), "it is running already");
         self.up = Some(self.start(arguments));
