@@ -338,7 +338,12 @@ impl Supervisor {
         }
         self.shares.renew();
         let mut space = [MaybeUninit::uninit(); EVENTS_A_TURN];
-        let is_busy = more_names || has_reaped || self.more_dead || self.broadcasts.are_busy();
+        let is_busy = more_names
+            || has_reaped
+            || self.more_dead
+            || self.broadcasts.are_busy()
+            // The scan that it waits for may just have ended.
+            || self.command_is_due();
         let timeout = if is_busy { Some(Timespec { tv_sec: 0, tv_nsec: 0 }) } else { self.timeout() };
         let events = match epoll::wait(&self.epoll, &mut space, timeout.as_ref()) {
             Ok((events, _)) => events,
