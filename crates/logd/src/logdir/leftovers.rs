@@ -113,3 +113,46 @@ fn forget(directory: &OwnedFd, name: &str) -> Result<(), Errno> {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Compress, Limits, LogDir};
+    use gatevisor_wire::tai::Tai64n;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    const LIMITS: Limits =
+        Limits { size: 20, keep: 3, total: u64::MAX, period_s: None, compress: Compress::None };
+
+    fn at(seconds: i64) -> Tai64n {
+        Tai64n::from_unix(seconds, 0)
+    }
+
+    #[test]
+    fn a_current_that_is_a_second_name_of_somebody_elses_file_is_left_alone() {
+        if !rustix::process::geteuid().is_root() {
+            println!("not shown: only root can give files to others");
+            return;
+        }
+        let temp = tempfile::tempdir().unwrap();
+        let (victim, path) = (temp.path().join("victim"), temp.path().join("log"));
+        fs::create_dir(&path).unwrap();
+        for name in ["current", "state"] {
+            fs::write(&victim, b"kept").unwrap();
+            fs::set_permissions(&victim, fs::Permissions::from_mode(0o600)).unwrap();
+            fs::hard_link(&victim, path.join(name)).unwrap();
+            std::os::unix::fs::lchown(&path, Some(12_345), Some(12_345)).unwrap();
+            // What is found may be put away under another name, and what cannot be used is an error.
+            if let Ok(mut dir) = LogDir::open(rustix::fs::CWD, &path, LIMITS, at(1000)) {
+                dir.write(b"line\n", at(1)).unwrap();
+            }
+            assert_eq!(
+                (fs::read(&victim).unwrap(), fs::metadata(&victim).unwrap().permissions().mode() & 0o7777),
+                (b"kept".to_vec(), 0o600),
+                "{name}"
+            );
+            fs::remove_dir_all(&path).unwrap();
+            fs::create_dir(&path).unwrap();
+        }
+    }
+}
