@@ -72,6 +72,19 @@ pub fn without_ages(mut ran: Ran) -> Ran {
     ran
 }
 
+/// Does what [`agree`] does for a wait that may time out after a moment.
+///
+/// s6's tool starts a helper first. If the processor is busy for that moment, it is the helper that it has waited for, and
+/// it ends with 111; then it is asked again.
+pub fn agree_on_waiting(name: &str, arguments: &[String]) -> Ran {
+    let asked = waiting::polled("s6's tool to have the processor in time", || {
+        Some(theirs(name, arguments)).filter(|ran| ran.code != Some(111))
+    });
+    let (ours, said) = ours(name, arguments);
+    assert_eq!(ours, asked, "{name} {arguments:?}, ours first; ours said: {said}");
+    asked
+}
+
 /// Checks that both tools print the same and end the same, but for ages.
 pub fn agree(name: &str, arguments: &[String]) -> Ran {
     let theirs = without_ages(theirs(name, arguments));

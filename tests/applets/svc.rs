@@ -6,7 +6,7 @@ use gatevisor_wire::control::Control;
 use gatevisor_wire::{Pid, status::Status, tai::Tai64n, wait::WaitStatus};
 use tempfile::tempdir;
 
-use crate::both::{Fake, Supervisor, agree, our_code, our_command, ours, theirs, words};
+use crate::both::{Fake, Supervisor, agree, agree_on_waiting, our_code, our_command, ours, theirs, words};
 use crate::support::World;
 
 /// The commands of s6 2.11.
@@ -189,13 +189,13 @@ fn waits(world: &World, start: impl FnOnce(&World) -> Supervisor) {
         service.hear(letters);
     }
     // What never comes is waited for as long as was said, by both.
-    assert_eq!(agree("s6-svc", &words("-wu -T 100 -d", service.dir.path())).code, Some(99));
+    assert_eq!(agree_on_waiting("s6-svc", &words("-wu -T 100 -d", service.dir.path())).code, Some(99));
     // Readiness that a service never tells is not waited for.
     let (ran, said) = ours("s6-svc", &words("-wU -T 20000 -u", mute.dir.path()));
     assert_eq!(ran.code, Some(0));
     assert!(said.starts_with("s6-svc: warning: ") && said.contains("notification-fd"), "{said}");
     mute.hear("u");
-    let said_to_live = agree("s6-svc", &words("-wd -T 100 -u", mute.dir.path()));
+    let said_to_live = agree_on_waiting("s6-svc", &words("-wd -T 100 -u", mute.dir.path()));
     assert_eq!(said_to_live.code, Some(99));
 }
 

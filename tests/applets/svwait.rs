@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::fs::inotify::WatchFlags;
 use tempfile::tempdir;
 
-use crate::both::{Supervisor, agree, our_code, our_command, ours, words};
+use crate::both::{Supervisor, agree, agree_on_waiting, our_code, our_command, ours, words};
 use crate::support::service::Service;
 use crate::support::{World, soon, waiting};
 
@@ -36,7 +36,7 @@ fn compare(world: &World, start: impl FnOnce(&World) -> Supervisor) {
     for condition in ["-u", "-U", "-d", "-D", ""] {
         for all in ["", "-a", "-o"] {
             for dirs in [&[&up][..], &[&mute], &[&down], &[&up, &mute], &[&up, &down], &[&mute, &down, &up]] {
-                agree("s6-svwait", &line(&format!("{condition} {all} -t 150"), dirs));
+                agree_on_waiting("s6-svwait", &line(&format!("{condition} {all} -t 150"), dirs));
             }
         }
     }
@@ -49,8 +49,14 @@ fn compare(world: &World, start: impl FnOnce(&World) -> Supervisor) {
             assert_eq!(child.wait().unwrap().code(), Some(0), "{condition}");
             up.hear(letters);
         }
-        assert_eq!(agree("s6-svwait", &line(&format!("{condition} -t 150"), &[&down])).code, Some(99));
-        assert_eq!(agree("s6-svwait", &line(&format!("{condition} -t 150"), &[&up])).code, Some(99));
+        assert_eq!(
+            agree_on_waiting("s6-svwait", &line(&format!("{condition} -t 150"), &[&down])).code,
+            Some(99)
+        );
+        assert_eq!(
+            agree_on_waiting("s6-svwait", &line(&format!("{condition} -t 150"), &[&up])).code,
+            Some(99)
+        );
     }
     for (condition, letter, letters) in
         [("-D", "d", "dD"), ("-U", "u", "uU"), ("-d", "d", "dD"), ("-u", "u", "uU")]
