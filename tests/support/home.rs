@@ -418,7 +418,7 @@ impl Home {
         for pid in processes::children(self.running().pid()) {
             // It was forked from `gatevisor up` before that became the supervisor.
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            if line.split(|byte| *byte == 0).nth(1) == Some(b"up")
+            if line.split(|byte| *byte == 0).any(|word| word == b"up")
                 && let Some(watcher) = Held::of(pid)
             {
                 watcher.kill();

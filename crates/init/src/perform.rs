@@ -15,7 +15,7 @@ use gatevisor_wire::log_script::LogScript;
 use gatevisor_wire::tally::{self, Death};
 use gatevisor_wire::wait::WaitStatus;
 use gatevisor_wire::{Pid, files, signal};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, statat, unlinkat};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 
@@ -103,7 +103,7 @@ impl Supervisor {
             Effect::RecordDeath(death) => {
                 let keep = settings::max_death_tally(&service.dir, &service.name());
                 if let Err(errno) = record_death(&service.supervise, death, keep)
-                    && !is_removed(errno)
+                    && !is_removed(&service.dir, errno)
                 {
                     say!("warning: {}: cannot record its death: {errno}", service.name());
                 }
@@ -113,7 +113,7 @@ impl Supervisor {
                 let result =
                     file::replace(&service.supervise, "status", "status.new", &status.encode(), mode);
                 if let Err(errno) = result
-                    && !is_removed(errno)
+                    && !is_removed(&service.dir, errno)
                 {
                     say!("warning: {}: cannot write its status: {errno}", service.name());
                 }
@@ -123,7 +123,7 @@ impl Supervisor {
                 let result =
                     file::replace(&service.supervise, "policy", "policy.new", &policy.encode(), mode);
                 if let Err(errno) = result
-                    && !is_removed(errno)
+                    && !is_removed(&service.dir, errno)
                 {
                     say!("warning: {}: cannot write its policy: {errno}", service.name());
                 }
@@ -505,10 +505,10 @@ fn said(errno: Errno) -> String {
     format!("{words} (errno {})", errno.raw_os_error())
 }
 
-/// Returns whether nothing could be made in a directory because that was removed while it was open: whoever deletes a
-/// service with its directory reads nothing of it any more.
-fn is_removed(errno: Errno) -> bool {
-    errno == Errno::NOENT
+/// Returns whether nothing could be written because the whole service directory was removed while it was open: whoever
+/// deletes a service with its directory reads nothing of it any more.
+fn is_removed(dir: impl AsFd, errno: Errno) -> bool {
+    errno == Errno::NOENT && fstat(dir).is_ok_and(|stat| stat.st_nlink == 0)
 }
 
 fn record_death(supervise: impl AsFd, death: Death, keep: usize) -> Result<(), Errno> {
