@@ -8,19 +8,8 @@ use gatevisor_wire::status::Status;
 use rustix::fs::OFlags;
 
 use crate::support::processes::Held;
-use crate::support::service::Service;
+use crate::support::service::{Service, neighbour, still_served};
 use crate::support::{World, waiting};
-
-fn neighbour(world: &World) -> Service {
-    let mut service = world.service("neighbour").stays().place();
-    service.hear("su");
-    service
-}
-
-fn still_served(service: &mut Service) {
-    service.send("k");
-    service.hear("dDu");
-}
 
 /// The same ones every time.
 fn random_bytes() -> impl Iterator<Item = u8> {

@@ -8,20 +8,9 @@ use gatevisor_wire::scan::ScanCommand;
 use rustix::process::Signal;
 
 use crate::support::processes::{self, Held};
-use crate::support::service::Service;
+use crate::support::service::{neighbour, still_served};
 use crate::support::wrong::{EVERY, PRECIOUS, Wrong, remove};
 use crate::support::{World, soon};
-
-fn neighbour(world: &World) -> Service {
-    let mut service = world.service("neighbour").stays().place();
-    service.hear("su");
-    service
-}
-
-fn still_served(service: &mut Service) {
-    service.send("k");
-    service.hear("dDu");
-}
 
 /// Runs one of our applets, which must end by itself, and returns its exit code.
 #[track_caller]

@@ -8,7 +8,7 @@ use std::process::Command;
 use gatevisor_wire::policy::Phase;
 
 use crate::support::processes::Held;
-use crate::support::service::{STAY, Service, give};
+use crate::support::service::{STAY, give, neighbour, still_served};
 use crate::support::{World, need_root, output, script, spawn};
 
 /// Users that no system has.
@@ -20,17 +20,6 @@ const WHO: &str = "echo $(id -u) $(id -g) $(id -G)";
 fn owner_of(path: &Path) -> (u32, u32) {
     let meta = fs::symlink_metadata(path).unwrap();
     (meta.uid(), meta.gid())
-}
-
-fn neighbour(world: &World) -> Service {
-    let mut service = world.service("neighbour").stays().place();
-    service.hear("su");
-    service
-}
-
-fn still_served(service: &mut Service) {
-    service.send("k");
-    service.hear("dDu");
 }
 
 fn mode(path: &Path, mode: u32) {

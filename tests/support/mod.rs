@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a panic in a test says what is wrong")]
 
 pub mod processes;
+pub mod running;
 pub mod service;
 pub mod waiting;
 pub mod wrong;

@@ -173,6 +173,19 @@ pub fn give(path: &Path, uid: u32) {
     }
 }
 
+/// Places a service that nothing happens to, beside those that things are done to; it is up.
+pub fn neighbour(world: &World) -> Service {
+    let mut service = world.service("neighbour").stays().place();
+    service.hear("su");
+    service
+}
+
+/// Checks that its supervisor still obeys, and starts it again.
+pub fn still_served(service: &mut Service) {
+    service.send("k");
+    service.hear("dDu");
+}
+
 /// A service in a scandir, and its listener.
 pub struct Service {
     name: OsString,

@@ -1,7 +1,8 @@
 //! Going down in order: services, then what they left behind, the logs, and whatever else is below us.
 //!
-//! Where a command is, services of a certain kind go before it and the others after it. Every stage ends with an event, never after a fixed pause; the grace only bounds it. No wish is
-//! written: a container that stops still wants what it wanted.
+//! Where a command is, services of a certain kind go before it and the others after it. Every stage ends with an event,
+//! never after a fixed pause; the grace only bounds it. No wish is written: a container that stops still wants what it
+//! wanted.
 
 use gatevisor_core::{Event, Tick};
 use rustix::process::{Pid, Signal, getpid};

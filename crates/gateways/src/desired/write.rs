@@ -226,12 +226,16 @@ fn move_aside(parent: BorrowedFd<'_>, name: &str) -> Result<String, Errno> {
     Err(Errno::EXIST)
 }
 
+/// Returns the name of the lock beside a state file.
+pub(crate) fn lock_name(file: &Path) -> String {
+    format!(".{}.lock", file.file_name().unwrap_or_default().to_string_lossy())
+}
+
 /// Takes the lock beside the file, waiting for its turn but not for ever.
 fn lock(parent: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, RecordError> {
     let write = |errno: Errno| RecordError::Write { path: path.to_owned(), source: errno.into() };
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = openat(parent, &*format!(".{name}.lock"), flags, Mode::RUSR | Mode::WUSR).map_err(write)?;
+    let file = openat(parent, lock_name(path), flags, Mode::RUSR | Mode::WUSR).map_err(write)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => return Ok(file),
         Err(Errno::WOULDBLOCK) => {}

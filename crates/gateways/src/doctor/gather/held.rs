@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use super::process;
-use crate::desired::LOCK_TIMEOUT;
+use crate::desired::{LOCK_TIMEOUT, lock_name};
 use crate::doctor::facts::{Holder, Lock, LockKind, Named, PidFile, ProfileFact};
 use crate::files::read_bounded;
 use crate::manager::ScandirManager;
@@ -69,7 +69,7 @@ pub(super) fn locks(manager: &ScandirManager, profiles: &[ProfileFact]) -> Vec<L
 fn state_locks(profiles: &[ProfileFact]) -> Vec<Lock> {
     let mut waited_for = Vec::new();
     for profile in profiles {
-        let Some(path) = lock_beside(&profile.state_file) else { continue };
+        let path = profile.state_file.with_file_name(lock_name(&profile.state_file));
         let Some(file) = open(&path).filter(is_held) else { continue };
         let holder = holder_of(&file);
         // The kernel knows no deadline for this lock; a thread whose wait is in vain ends with this process.
@@ -92,11 +92,6 @@ fn state_locks(profiles: &[ProfileFact]) -> Vec<Lock> {
         }
     }
     locks
-}
-
-/// Returns the path of the lock beside a state file.
-fn lock_beside(file: &Path) -> Option<PathBuf> {
-    Some(file.with_file_name(format!(".{}.lock", file.file_name()?.to_str()?)))
 }
 
 /// Returns the process that holds a lock of flock(2), where it can be seen from here.
