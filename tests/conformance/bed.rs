@@ -114,7 +114,7 @@ impl Pairing {
     /// Returns an empty scandir whose supervisor is not started yet.
     pub fn bed(self) -> Bed {
         let world = match self.supervisor {
-            Maker::S6 => World::with(&[]).supervised_by("s6-svscan"),
+            Maker::S6 => World::with(&[]).supervised_by(&["s6-svscan"]),
             Maker::Ours => World::with(&["--grace-ms", "60000", "--s6-timing"]),
         };
         Bed { world, pairing: self }

@@ -6,6 +6,7 @@ or after the seconds it is given. Exit code 0: the attack was carried out; what 
 
 import ctypes
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -131,6 +132,14 @@ def hold():
     """Stays until it is told to stop."""
     for _ in rounds(60, 1):
         signal.sigtimedwait([signal.SIGUSR2], 0.05)
+
+
+def hold_lock(path, proof):
+    """Holds the lock of a file, and says so by making another."""
+    with open(path, "w") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        open(proof, "w").close()
+        hold()
 
 
 def slots(directory, count, start):

@@ -33,6 +33,7 @@ pub const ATTACKER: u32 = 10_000;
 const OTHER: u32 = 10_001;
 const SUPERVISOR: u32 = 10_002;
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_gatevisor");
 const ATTACKER_PY: &str = include_str!("attacker.py");
 const CHECK_PY: &str = include_str!("check.py");
 
@@ -93,29 +94,30 @@ pub struct Bed {
 
 /// Returns a supervisor that is root.
 pub fn local_root() -> Bed {
-    local(0)
+    local_in(World::with(&["--grace-ms", "5000"]), 0).prepared_with("prepare")
 }
 
-/// Returns a supervisor that is an ordinary user, and not the attacker.
+/// Returns `gatevisor up` of an ordinary user who is not the attacker.
 pub fn local_user() -> Bed {
-    local(SUPERVISOR)
+    let mut world = World::with(&["--grace", "5", "--quiet", "--home"]);
+    let home = world.root().join("own");
+    fs::create_dir(&home).unwrap();
+    chown(&home, Some(SUPERVISOR), Some(SUPERVISOR)).unwrap();
+    world = world
+        .option(home)
+        .option("--scandir")
+        .supervised_by(&[PROGRAM, "up"])
+        .prelude("exec setpriv --reuid=10002 --regid=10002 --clear-groups --inh-caps=-all \"$0\" \"$@\"");
+    local_in(world, SUPERVISOR).prepared_with("prepare")
 }
 
 /// Returns a genuine s6-svscan that is root, to compare with.
 pub fn genuine_s6() -> Bed {
-    local_in(World::with(&[]).supervised_by("s6-svscan"), 0).prepared_with("victims")
-}
-
-fn local(authority: u32) -> Bed {
-    local_in(World::with(&["--grace-ms", "5000"]), authority).prepared_with("prepare")
+    local_in(World::with(&[]).supervised_by(&["s6-svscan"]), 0).prepared_with("victims")
 }
 
 fn local_in(mut world: World, authority: u32) -> Bed {
     need_root();
-    if authority != 0 {
-        world = world
-            .prelude("exec setpriv --reuid=10002 --regid=10002 --clear-groups --inh-caps=-all \"$0\" \"$@\"");
-    }
     let (scandir, root) = (world.scandir(), world.root().to_owned());
     let scratch = root.join("attacker");
     let home = root.join("home");
@@ -146,7 +148,7 @@ fn local_in(mut world: World, authority: u32) -> Bed {
         ("A", &root.join("attacker.py").to_string_lossy()),
         ("CHECK", &root.join("check.py").to_string_lossy()),
         ("STATE", &state.join("state").to_string_lossy()),
-        ("G", env!("CARGO_BIN_EXE_gatevisor")),
+        ("G", PROGRAM),
         ("P", &world.pid().to_string()),
         ("GATEVISOR_TEST_WORLD", &root.to_string_lossy()),
         // Not a version manager's scripts.

@@ -194,6 +194,8 @@ def prepare():
     for name, pid in state["pids"].items():
         has_logged(name, pid)
     state["manifest"] = manifest()
+    # `gatevisor up` has a helper beside it.
+    state["helpers"] = [list(key) for key in strangers()]
     save(state)
 
 
@@ -281,7 +283,8 @@ def after():
     step(withdraw, "probe")
     fallen += differences(state["manifest"])
     fallen += proofs()
-    seen = strangers()
+    helpers = {tuple(key) for key in state["helpers"]}
+    seen = {key: facts for key, facts in strangers().items() if key not in helpers}
     end = time.monotonic() + 10
     while seen and time.monotonic() < end:
         # A process on its way to its program has the supervisor's user for an instant.

@@ -133,8 +133,14 @@ impl World {
     }
 
     /// Takes another supervisor, which is given the scandir as its last argument.
-    pub fn supervised_by(mut self, program: &str) -> Self {
-        self.program = vec![program.into()];
+    pub fn supervised_by(mut self, program: &[&str]) -> Self {
+        self.program = program.iter().map(OsString::from).collect();
+        self
+    }
+
+    /// Gives the supervisor one more option, after those it has.
+    pub fn option(mut self, option: impl Into<OsString>) -> Self {
+        self.options.push(option.into());
         self
     }
 

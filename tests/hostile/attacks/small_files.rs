@@ -61,9 +61,8 @@ pub const ALL: &[Attack] = &[
     ),
     attack(
         "the-lock-is-held-by-somebody",
-        "new; mkdir supervise; echo 5 > lock-fd; : > supervise/service-lock; \
-        python3 -c 'import fcntl,time,os; f=open(\"supervise/service-lock\",\"w\"); fcntl.lockf(f, fcntl.LOCK_EX); \
-        os.fork() and os._exit(0); fcntl.lockf(f, fcntl.LOCK_EX); time.sleep(3)' >/dev/null 2>&1 <&-; place; try",
+        "new; mkdir supervise; echo 5 > lock-fd; : > supervise/service-lock; python3 \"$A\" hold_lock supervise/service-lock \"$T/held\" & holder=$!; \
+        py until 20 test -e \"$T/held\"; place; try; kill $holder; ! wait $holder",
     ),
     attack("a-pid-namespace-is-asked-for", "new; touch flag-newpidns; place; try"),
     attack(
