@@ -69,13 +69,14 @@ impl Places {
         fs::create_dir_all(&self.root)?;
         let root = file::open_directory(CWD, &self.root)?;
         let ours = geteuid().as_raw();
-        let top = own_directory(&root, TOP, &[ours])?;
+        // An image leaves them to everybody for the case that it is not started by root; what is root's is no trap.
+        let trusted = [0, ours];
+        let top = own_directory(&root, TOP, &trusted)?;
         if agent.is_some() {
-            // An image may leave it to everybody, for the case that it is not started by root.
             fchmod(&top, Mode::from_raw_mode(0o755))?;
         }
-        own_directory(&top, BASE, &[ours])?;
-        let owners: Vec<u32> = agent.map(|agent| agent.uid).into_iter().chain([ours]).collect();
+        own_directory(&top, BASE, &trusted)?;
+        let owners: Vec<u32> = agent.map(|agent| agent.uid).into_iter().chain(trusted).collect();
         let scandir = own_directory(&root, SERVICES, &owners)?;
         clear(&scandir)?;
         let mode = Mode::from_raw_mode(if agent.is_some() { 0o755 } else { 0o700 });

@@ -6,7 +6,6 @@
 //! gets a copy of its own.
 
 use std::ffi::{CStr, CString};
-use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -142,8 +141,6 @@ pub struct Starting {
     waits: bool,
     /// Whether it ever had to.
     has_waited: bool,
-    /// What it has back when it is its program.
-    oom_score_adj: Option<i32>,
     /// The memory the child uses; freed only when the report says that it no longer does.
     _stage: Box<Stage>,
 }
@@ -210,14 +207,6 @@ impl Starting {
         if self.waits {
             Report::Failed(StartFailure { step: Step::Lock, errno: Errno::INTR })
         } else {
-            if let Some(number) = self.oom_score_adj {
-                // Its number is its own until it is reaped. Where it has ended, nobody needs it back.
-                let path = format!("/proc/{}/oom_score_adj", self.pid);
-                let _ = std::fs::OpenOptions::new()
-                    .write(true)
-                    .open(path)
-                    .and_then(|mut file| file.write_all(number.to_string().as_bytes()));
-            }
             Report::Executed
         }
     }
@@ -262,13 +251,10 @@ pub fn start_apart(command: Command<'_>, apart: Apart) -> Result<Starting, Start
     let fork_failed = |errno| StartFailure { step: Step::Fork, errno };
     let (report, report_writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(fork_failed)?;
     // One that waits may be sent signals that dump core, which before Linux 5.16 ends all who share the memory.
-    let share_memory = command.user.is_none() && apart == Apart::default();
-    // The kernel changes the adjustment of all who share the memory, so one who shares ours has its own back when it
-    // has its own memory. Another user has it back first: what he starts meanwhile would keep ours for ever.
-    let (at_first, at_last) = match command.given_back.oom_score_adj {
-        number if share_memory => (None, number),
-        number => (number, None),
-    };
+    // The kernel changes the adjustment of all who share the memory, so who has its own back has its own memory: given back
+    // by us after exec, it would come too late for what the program has started by then.
+    let share_memory =
+        command.user.is_none() && apart == Apart::default() && command.given_back.oom_score_adj.is_none();
     let argv_pointers = raw::null_terminated(&command.argv);
     // Without a free one the child gets a copy of all descriptors, which takes longer and is as good.
     let mut berth = command.berths.and_then(Berths::take);
@@ -299,7 +285,7 @@ pub fn start_apart(command: Command<'_>, apart: Apart) -> Result<Starting, Start
         report: report_number,
         open_files: command.given_back.open_files,
         core: command.given_back.core,
-        oom_score_adj: at_first.map(|number| number.to_string().into_bytes()),
+        oom_score_adj: command.given_back.oom_score_adj.map(|number| number.to_string().into_bytes()),
         program: command.program.to_owned(),
         argv: command.argv,
         argv_pointers,
@@ -308,16 +294,7 @@ pub fn start_apart(command: Command<'_>, apart: Apart) -> Result<Starting, Start
     let mut stage = Box::new(Stage::new(plan));
     let step = if apart.pid_namespace { Step::Namespace } else { Step::Fork };
     let pid = stage.launch(share_memory).map_err(|errno| StartFailure { step, errno })?;
-    Ok(Starting {
-        pid,
-        report,
-        berth,
-        ended: false,
-        waits: false,
-        has_waited: false,
-        oom_score_adj: at_last,
-        _stage: stage,
-    })
+    Ok(Starting { pid, report, berth, ended: false, waits: false, has_waited: false, _stage: stage })
 }
 
 #[cfg(test)]
