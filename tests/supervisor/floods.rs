@@ -14,22 +14,11 @@ use gatevisor_wire::name::ServiceName;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::support::service::{Service, give};
+use crate::support::service::{Service, give, neighbour, still_served};
 use crate::support::{World, need_root, output, waiting};
 
 /// A user that no system has.
 const OWNER: u32 = 23_460;
-
-fn neighbour(world: &World) -> Service {
-    let mut service = world.service("neighbour").stays().place();
-    service.hear("su");
-    service
-}
-
-fn still_served(service: &mut Service) {
-    service.send("k");
-    service.hear("dDu");
-}
 
 /// Makes a slot of the owner that is down, as cheaply as can be.
 fn small_slot(scandir: &Path, name: &str) {

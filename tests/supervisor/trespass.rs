@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{CWD, RenameFlags, inotify::WatchFlags, renameat_with};
 use rustix::process::Signal;
 
-use crate::support::service::{STAY, Service, give};
+use crate::support::service::{STAY, give, neighbour, still_served};
 use crate::support::{World, need_root, script, waiting};
 
 /// A user that no system has.
@@ -25,17 +25,6 @@ fn world() -> World {
     lchown(world.scandir(), Some(OWNER), Some(OWNER)).unwrap();
     world.start();
     world
-}
-
-fn neighbour(world: &World) -> Service {
-    let mut service = world.service("neighbour").stays().place();
-    service.hear("su");
-    service
-}
-
-fn still_served(service: &mut Service) {
-    service.send("k");
-    service.hear("dDu");
 }
 
 /// A file that only root may read.
