@@ -1,6 +1,6 @@
 //! The container's command, and root's calls of the agent's program: as whom, in which environment, and what it is.
 //!
-//! *Lives here:* becoming it. *Does not live here:* the rule for what arguments mean (`gatevisor_boot::route`).
+//! *Lives here:* becoming it, and what its environment says about the container. *Does not live here:* the rule for what arguments mean (`gatevisor_boot::route`).
 //!
 //! **Source:** BEHAVIOUR sections 15 and 16; USER-1.
 
@@ -11,10 +11,13 @@ use std::path::{Path, PathBuf};
 use gatevisor_boot::environment::{self, Variable};
 use gatevisor_boot::{hooks, route};
 use gatevisor_gateways::agent::{AgentDefinition, says_yes};
+use gatevisor_gateways::manager::ScandirManager;
+use gatevisor_gateways::profile::Home;
 use gatevisor_sys::user::{self, User};
 use gatevisor_sys::{Errno, process, signal};
 use rustix::fs::{Access, access};
 
+use crate::context;
 use crate::exit::{Exit, Failure, Outcome};
 
 /// Where programs are looked for where the environment does not say.
@@ -39,6 +42,19 @@ pub fn home(agent: &AgentDefinition, variables: &[Variable]) -> Result<PathBuf, 
         Ok(user) if user.home.starts_with(b"/") => Ok(OsString::from_vec(user.home).into()),
         _ => Err(Failure::new(Exit::Usage, format!("no home is known; set {name}, with -e or in the image"))),
     }
+}
+
+/// Returns the manager of a container's gateways, as a service of the container finds it in its environment.
+pub fn manager(variables: &[Variable]) -> Result<ScandirManager, Failure> {
+    let agent = agent()?;
+    let home = home(&agent, variables)?;
+    let home = Home::new(&home).map_err(|error| Failure::of(error.exit_code(), &error))?;
+    let scandir = environment::get(variables, context::SCANDIR_VARIABLE).filter(|path| !path.is_empty());
+    let scandir = scandir.map_or_else(|| PathBuf::from(context::CONTAINER_SCANDIR), PathBuf::from);
+    let program = std::env::current_exe().map_err(|error| {
+        Failure::new(Exit::System, format!("cannot find this program's own file: {error}"))
+    })?;
+    Ok(ScandirManager::new(agent, home, scandir, program))
 }
 
 /// Returns the home directory of the user that services and the command run as: `user` where we are root, else ourselves.

@@ -19,15 +19,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use gatevisor_gateways::{AgentDefinition, Home, ProfileName, ScandirManager, ServiceManager};
+use gatevisor_boot::environment::Variable;
+use gatevisor_gateways::{ProfileName, ScandirManager, ServiceManager};
 use gatevisor_sys::{process, user};
 use gatevisor_wire::control::Control;
 use rustix::io::Errno;
 use rustix::process::{WaitOptions, geteuid, getppid, waitpid};
 
-use crate::context::{CONTAINER_SCANDIR, SCANDIR_VARIABLE};
 use crate::exit::Exit;
-use crate::out;
+use crate::{enter, out};
 
 /// Milliseconds that a gateway has to end before whoever stopped it goes on. They give up after five seconds.
 const ENDS_WITHIN_MS: &str = "3000";
@@ -57,14 +57,9 @@ pub fn run(service: &OsStr, run: impl Fn(&[OsString]) -> u8) -> Option<u8> {
 /// Returns whose gateway a service directory in a container is, and the manager of it.
 fn gateway_of(service: &Path) -> Option<(ScandirManager, ProfileName)> {
     let name = ProfileName::of_service(service.file_name()?.as_bytes())?;
-    let scandir = std::env::var_os(SCANDIR_VARIABLE).unwrap_or_else(|| CONTAINER_SCANDIR.into());
-    if service.parent()? != Path::new(&scandir) {
-        return None;
-    }
-    let agent = AgentDefinition::load(None).ok()?;
-    let home = Home::new(Path::new(&std::env::var_os(agent.home_variable())?)).ok()?;
-    let program = std::env::current_exe().ok()?;
-    Some((ScandirManager::new(agent, home, scandir.into(), program), name))
+    let variables: Vec<Variable> = std::env::vars_os().collect();
+    let manager = enter::manager(&variables).ok()?;
+    (service.parent()? == manager.scandir()).then_some((manager, name))
 }
 
 /// Returns whether the command line that calls us stops all gateways, one after the other.

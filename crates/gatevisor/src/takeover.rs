@@ -16,7 +16,7 @@ use gatevisor_wire::control::Control;
 use jiff::Zoned;
 
 use crate::exit::{Exit, Failure};
-use crate::{out, watch};
+use crate::{enter, out, watch};
 
 /// What this is called in the scandir, and as a verb.
 pub const NAME: &str = "takeover";
@@ -28,7 +28,7 @@ pub fn run() -> Failure {
 }
 
 fn perform(variables: &[Variable]) -> Result<Failure, Failure> {
-    let manager = Arc::new(watch::manager(variables)?);
+    let manager = Arc::new(enter::manager(variables)?);
     let home = manager.home().root();
     // The slots here are those of the profiles that were there when this container began to wait.
     let mut watcher =

@@ -6,18 +6,16 @@
 //! In a container it is a service like any other, of the agent's user, in the container that runs the gateways of its
 //! home. Beside `gatevisor up` it is a process of its own, which ends with the supervisor.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gatevisor_boot::environment::{self, Variable};
+use gatevisor_boot::environment::Variable;
 use gatevisor_client::Waiter;
-use gatevisor_gateways::manager::{ScandirManager, ServiceManager};
-use gatevisor_gateways::profile::Home;
+use gatevisor_gateways::manager::ServiceManager;
 use gatevisor_gateways::watch::{Notice, WatchError, Watcher};
 use gatevisor_sys::signal;
 
-use crate::context::{self, Context};
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::{enter, out};
 
@@ -30,7 +28,7 @@ const SUPERVISED_WITHIN: Duration = Duration::from_secs(30);
 /// Watches the profiles of this container; returns only why it cannot any longer.
 pub fn run() -> Failure {
     let variables: Vec<Variable> = std::env::vars_os().collect();
-    let watcher = manager(&variables)
+    let watcher = enter::manager(&variables)
         .and_then(|manager| Watcher::new(Arc::new(manager), tell).map_err(|error| failure(&error)));
     match watcher {
         Ok(watcher) => failure(&watcher.run()),
@@ -67,17 +65,4 @@ pub fn tell(notice: Notice) {
 /// Returns the failure that a watcher ended with.
 pub fn failure(error: &WatchError) -> Failure {
     Failure::of(Exit::System as u8, error)
-}
-
-/// Returns the manager of a container's gateways, as a service of the container finds it in its environment.
-pub fn manager(variables: &[Variable]) -> Result<ScandirManager, Failure> {
-    let agent = enter::agent()?;
-    let home = enter::home(&agent, variables)?;
-    let home = Home::new(&home).map_err(|error| Failure::of(error.exit_code(), &error))?;
-    let scandir = environment::get(variables, context::SCANDIR_VARIABLE).filter(|path| !path.is_empty());
-    let scandir = scandir.map_or_else(|| PathBuf::from(context::CONTAINER_SCANDIR), PathBuf::from);
-    let program = std::env::current_exe().map_err(|error| {
-        Failure::new(Exit::System, format!("cannot find this program's own file: {error}"))
-    })?;
-    Ok(ScandirManager::new(agent, home, scandir, program))
 }

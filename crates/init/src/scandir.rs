@@ -111,12 +111,12 @@ impl Supervisor {
         self.watch.ask(true);
     }
 
-    /// Goes on with the scan; returns whether there is more to do.
+    /// Goes on with the scan.
     ///
     /// A large scandir is taken in turns, so that starts already go on and no command has to wait.
-    pub(crate) fn pump_scan(&mut self) -> bool {
+    pub(crate) fn pump_scan(&mut self) {
         if !self.watch.is_busy() {
-            return false;
+            return;
         }
         self.watch.doubted().iter().for_each(|name| self.look_for_loss(name));
         if self.watch.must_drain() {
@@ -135,7 +135,6 @@ impl Supervisor {
             let Some(name) = self.watch.next() else { break };
             self.look_at(&name);
         }
-        self.watch.is_busy()
     }
 
     /// Looks again at the slots that were refused for want of descriptors, now that no process is starting.

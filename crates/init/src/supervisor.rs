@@ -309,10 +309,6 @@ impl Supervisor {
     pub(crate) fn run(&mut self) {
         self.scan_all();
         while !self.is_over() {
-            if self.command_is_due() {
-                self.start_command();
-                continue;
-            }
             self.turn();
         }
         // The last letters, to whoever is not one of too many.
@@ -326,24 +322,27 @@ impl Supervisor {
 
     /// Waits for something to happen and deals with it.
     fn turn(&mut self) {
-        let more_names = self.pump_scan();
+        self.pump_scan();
         self.pump_starts();
+        let starts_command = self.command_is_due();
+        if starts_command {
+            self.start_command();
+        }
         for id in self.broadcasts.go_on() {
             self.found_crowded(id);
         }
-        // What follows from these deaths may be that nothing is left to wait for.
+        // What follows from these deaths, or from a command that cannot be started, may be that nothing is left to wait for.
         let has_reaped = std::mem::take(&mut self.more_dead);
         if has_reaped {
             self.reap();
         }
         self.shares.renew();
         let mut space = [MaybeUninit::uninit(); EVENTS_A_TURN];
-        let is_busy = more_names
+        let is_busy = self.has_pending_scan()
+            || starts_command
             || has_reaped
             || self.more_dead
-            || self.broadcasts.are_busy()
-            // The last name that it waits for may have been looked at just now.
-            || self.command_is_due();
+            || self.broadcasts.are_busy();
         let timeout = if is_busy { Some(Timespec { tv_sec: 0, tv_nsec: 0 }) } else { self.timeout() };
         let events = match epoll::wait(&self.epoll, &mut space, timeout.as_ref()) {
             Ok((events, _)) => events,
