@@ -112,6 +112,11 @@ bench-logs: build ## Measure logging beside s6-log, svlogd, multilog and cat
 	@scripts/setup.sh bench
 	@bench/logs.py
 
+.PHONY: bench-floods
+bench-floods: build ## Measure how long a command takes while another user floods the supervisor, beside s6
+	@scripts/setup.sh bench
+	@bench/floods.py
+
 .PHONY: bench-container
 bench-container: image ## Measure how a container starts and ends beside one without our init
 	@bench/container.py

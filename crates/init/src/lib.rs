@@ -10,6 +10,7 @@
 
 mod broadcast;
 mod command;
+mod control;
 mod directory;
 mod groups;
 mod kill;

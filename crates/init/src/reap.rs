@@ -6,9 +6,10 @@ use gatevisor_wire::Pid;
 use gatevisor_wire::wait::WaitStatus;
 use rustix::process::{WaitOptions, wait};
 
+use crate::control::MAX_CONTROL_BYTES;
 use crate::settings;
 use crate::shutdown::Stage;
-use crate::supervisor::{MAX_CONTROL_BYTES, Supervisor};
+use crate::supervisor::Supervisor;
 use crate::talk::say;
 
 /// Processes that are collected before other events get their turn: orphans can end as fast as somebody makes them.

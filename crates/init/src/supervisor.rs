@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 
-use gatevisor_core::fair::{Counts, FairQueue, Shares};
+use gatevisor_core::fair::{Counts, FairQueue};
 use gatevisor_core::restart::Numbers;
 use gatevisor_core::scan::Identity;
 use gatevisor_core::{Effects, Event, Moment, Tick};
@@ -15,15 +15,14 @@ use gatevisor_sys::signal::{self, SignalFd};
 use gatevisor_sys::spawn::{Environment, GivenBack, Starting};
 use gatevisor_sys::{Errno, clock, file};
 use gatevisor_wire::Pid;
-use gatevisor_wire::control::Control;
 use gatevisor_wire::files;
-use gatevisor_wire::scan::ScanCommand;
 use gatevisor_wire::tai::Tai64n;
 use rustix::event::{Timespec, epoll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::broadcast::Broadcasts;
 use crate::command::Command;
+use crate::control::Pace;
 use crate::directory::{self, Owners};
 use crate::groups::Groups;
 use crate::limits;
@@ -35,12 +34,6 @@ use crate::talk::say;
 use crate::watch::Watch;
 use crate::{Config, StartError};
 
-/// Control bytes taken from one FIFO before the others get their turn.
-const CONTROL_BYTES_A_TURN: usize = 16;
-/// Control bytes that are read at once.
-pub(crate) const MAX_CONTROL_BYTES: usize = 64;
-/// Control bytes of one user's services that are obeyed before the others get their turn.
-const CONTROL_BYTES_OF_OWNER: usize = 32;
 /// Broadcasts that take longer go on this often after the end of everything else.
 const LAST_SLICES: usize = 256;
 /// Processes that start from low descriptors at a time; the others get a copy of all.
@@ -105,6 +98,8 @@ pub(crate) enum Timer {
     /// The services that are stopped first have had their time alone.
     Hurry,
     Shutdown,
+    /// FIFOs of commands that were too many for their user's pace.
+    Pace,
 }
 
 /// Everything the loop holds.
@@ -114,7 +109,7 @@ pub(crate) struct Supervisor {
     pub(crate) epoll: OwnedFd,
     signals: SignalFd,
     pub(crate) scandir: OwnedFd,
-    scan_control: OwnedFd,
+    pub(crate) scan_control: OwnedFd,
     /// Held for its lock only.
     _scan_lock: OwnedFd,
     /// The same, where it can be had: it tells clients whose supervisor this is.
@@ -142,8 +137,8 @@ pub(crate) struct Supervisor {
     /// Processes between fork and exec.
     pub(crate) on_their_way: Counts,
     pub(crate) broadcasts: Broadcasts,
-    /// What is left of this turn for the commands to each user's services.
-    shares: Shares,
+    /// How fast commands are taken.
+    pub(crate) pace: Pace,
     turns: usize,
     /// Not everybody who has ended has been collected.
     pub(crate) more_dead: bool,
@@ -156,7 +151,7 @@ pub(crate) struct Supervisor {
     /// The grace of the shutdown is over, or somebody insisted.
     pub(crate) impatient: bool,
     /// It was said that somebody else's command to end is not obeyed.
-    has_refused: bool,
+    pub(crate) has_refused: bool,
     pub(crate) now: Moment,
     effects: Effects,
     seed: u64,
@@ -243,7 +238,7 @@ impl Supervisor {
             doomed: HashMap::new(),
             on_their_way: Counts::default(),
             broadcasts: Broadcasts::default(),
-            shares: Shares::new(CONTROL_BYTES_OF_OWNER),
+            pace: Pace::default(),
             turns: 0,
             more_dead: false,
             readiness_pipes: Rc::default(),
@@ -336,7 +331,6 @@ impl Supervisor {
         if has_reaped {
             self.reap();
         }
-        self.shares.renew();
         let mut space = [MaybeUninit::uninit(); EVENTS_A_TURN];
         let is_busy = self.has_pending_scan()
             || starts_command
@@ -456,6 +450,7 @@ impl Supervisor {
                 Timer::Orphans => self.kill_orphans(),
                 Timer::Hurry => self.hurry(),
                 Timer::Shutdown => self.lose_patience(),
+                Timer::Pace => self.resume(),
             }
         }
     }
@@ -483,76 +478,6 @@ impl Supervisor {
             }
         }
         self.reap();
-    }
-
-    fn take_scan_commands(&mut self) {
-        let mut bytes = [0; MAX_CONTROL_BYTES];
-        let Ok(count) = rustix::io::read(&self.scan_control, &mut bytes) else { return };
-        for command in bytes.iter().take(count).filter_map(|&byte| ScanCommand::from_byte(byte)) {
-            if self.is_refused(command) {
-                continue;
-            }
-            match command {
-                ScanCommand::Rescan | ScanCommand::NukeGone | ScanCommand::NukeGoneAndLoggers => self.scan(),
-                ScanCommand::Hangup => self.scan_all(),
-                ScanCommand::Reap => self.reap(),
-                ScanCommand::Terminate | ScanCommand::Interrupt => self.begin_shutdown(),
-                ScanCommand::Quit => self.quit(),
-                ScanCommand::Abort => self.abandon(),
-            }
-        }
-    }
-
-    /// Returns whether a command would end us that may have come from somebody who may not; says so.
-    fn is_refused(&mut self, command: ScanCommand) -> bool {
-        let ends = match command {
-            ScanCommand::Terminate | ScanCommand::Interrupt | ScanCommand::Quit | ScanCommand::Abort => true,
-            ScanCommand::Rescan
-            | ScanCommand::Hangup
-            | ScanCommand::Reap
-            | ScanCommand::NukeGone
-            | ScanCommand::NukeGoneAndLoggers => false,
-        };
-        // Whoever may write to root's FIFO may have things looked at; what root wishes besides it says by a signal.
-        let is_open_to_others = || {
-            rustix::process::geteuid().is_root()
-                && rustix::fs::fstat(&self.scan_control).is_ok_and(|stat| {
-                    stat.st_uid != 0
-                        || stat.st_mode & 0o002 != 0
-                        || (stat.st_gid != 0 && stat.st_mode & 0o020 != 0)
-                })
-        };
-        let refused = ends && is_open_to_others();
-        if refused && !std::mem::replace(&mut self.has_refused, true) {
-            say!(
-                "warning: a command to end was read from `{}`, to which others than root may write; it is not obeyed: \
-                 send a signal instead",
-                files::SVSCAN_CONTROL
-            );
-        }
-        refused
-    }
-
-    /// Obeys as many commands as the share of the service's user in this turn allows; the rest waits in the FIFO.
-    fn take_share_of_control(&mut self, id: Id) {
-        let Some(owner) = self.services.get(id).map(|service| service.uid) else { return };
-        let most = self.shares.take(owner, CONTROL_BYTES_A_TURN);
-        if most > 0 {
-            let taken = self.take_control(id, most);
-            self.shares.give_back(owner, most.saturating_sub(taken));
-        }
-    }
-
-    /// Obeys at most `most` commands, and returns how many bytes that took.
-    pub(crate) fn take_control(&mut self, id: Id, most: usize) -> usize {
-        let Some(service) = self.services.get(id) else { return 0 };
-        let mut bytes = [0; MAX_CONTROL_BYTES];
-        let bytes_mut = bytes.get_mut(..most.min(MAX_CONTROL_BYTES)).unwrap_or_default();
-        let Ok(count) = rustix::io::read(&service.control, bytes_mut) else { return 0 };
-        for control in bytes.iter().take(count).filter_map(|&byte| Control::from_byte(byte)) {
-            self.step(id, Event::Control(control));
-        }
-        count
     }
 
     pub(crate) fn take_readiness(&mut self, id: Id) {
