@@ -103,6 +103,11 @@ docs-check: ## Check what a machine can check about the documents
 
 ##@ Measuring
 
+.PHONY: vm
+vm: ## Run the tests of confinement in a virtual machine, for what this kernel lacks
+	@scripts/docker.sh start
+	@scripts/vm.sh
+
 .PHONY: bench
 bench: build ## Measure supervision beside s6, runit, supervisord and plain fork+exec, where they are installed
 	@bench/supervision.py
