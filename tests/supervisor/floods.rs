@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use gatevisor_client::ScanDir;
 use gatevisor_wire::name::ServiceName;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::ioctl_fionread;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::support::service::{Service, give, neighbour, still_served};
-use crate::support::{World, need_root, output, waiting};
+use crate::support::{World, need_root, output, processes, waiting};
 
 /// A user that no system has.
 const OWNER: u32 = 23_460;
@@ -162,6 +163,26 @@ fn commands_to_two_hundred_services_of_one_user_without_end_keep_nobody_else_wai
     for service in &mut flooded {
         service.hear_until('x');
     }
+}
+
+/// Commands that have nothing to do, so that only taking them costs anything.
+#[test]
+fn a_flood_of_commands_is_taken_at_a_pace_and_the_supervisor_sleeps_meanwhile() {
+    const FLOOD: usize = 8192;
+    let world = World::started();
+    let mut flooded = world.service("flooded").stays().down().place();
+    flooded.hear("s");
+    let fifo = waiting::open_fifo(&flooded.dir.control_path());
+    let sleeps = || -> usize {
+        let line = processes::status_line(world.pid(), "voluntary_ctxt_switches");
+        line.split_whitespace().last().unwrap().parse().unwrap()
+    };
+    let before = sleeps();
+    assert_eq!((&fifo).write(&[b'h'; FLOOD]).unwrap(), FLOOD);
+    waiting::polled("the flood to be over", || (ioctl_fionread(&fifo).unwrap() == 0).then_some(()));
+    let slept = sleeps() - before;
+    // 32 are taken in a period. Whoever is kept from the processor for a period does not sleep besides.
+    assert!(slept >= FLOOD / 32 / 8, "it slept {slept} times");
 }
 
 #[test]
