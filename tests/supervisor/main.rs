@@ -31,4 +31,5 @@ mod shutdown;
 mod stopping;
 mod torture;
 mod trespass;
+mod unending;
 mod withdrawal;

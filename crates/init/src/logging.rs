@@ -372,10 +372,26 @@ impl Supervisor {
         }
     }
 
-    pub(crate) fn kill_log_daemons(&mut self) {
+    /// Kills every daemon, and has none started again for what it has not written.
+    pub(crate) fn give_up_log_daemons(&mut self) {
         for daemon in &mut self.logging.daemons {
             daemon.chances_used = LAST_CHANCES;
-            if let Some(pid) = daemon.process.and_then(|pid| rustix::process::Pid::from_raw(pid.get())) {
+        }
+        self.kill_log_daemons(|_| true);
+    }
+
+    /// Kills the daemons that have not let go of a pipe which they were told to let go of. What they leave is written by
+    /// those that are started in their place.
+    pub(crate) fn kill_late_log_daemons(&self) {
+        let late = |number| self.logging.pipes.values().any(|pipe| pipe.releasing && pipe.daemon == number);
+        self.kill_log_daemons(late);
+    }
+
+    fn kill_log_daemons(&self, which: impl Fn(u32) -> bool) {
+        for (number, daemon) in (0..).zip(&self.logging.daemons) {
+            if let Some(pid) = daemon.process.and_then(|pid| rustix::process::Pid::from_raw(pid.get()))
+                && which(number)
+            {
                 crate::kill::kill(pid, Signal::KILL, false);
             }
         }

@@ -155,6 +155,8 @@ pub(crate) struct Supervisor {
     pub(crate) command: Command,
     /// The grace of the shutdown is over, or somebody insisted.
     pub(crate) impatient: bool,
+    /// How often what did not stop was killed.
+    pub(crate) rounds: u32,
     /// It was said that somebody else's command to end is not obeyed.
     has_refused: bool,
     pub(crate) now: Moment,
@@ -251,6 +253,7 @@ impl Supervisor {
             stage: Stage::Running,
             command: Command::default(),
             impatient: false,
+            rounds: 0,
             has_refused: false,
             now,
             effects: Effects::new(),
