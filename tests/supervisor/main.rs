@@ -13,6 +13,7 @@ mod support;
 
 mod backoff;
 mod birth;
+mod captured;
 mod commands;
 mod deaths;
 mod failed_starts;

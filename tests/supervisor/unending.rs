@@ -88,7 +88,7 @@ fn a_log_daemon_that_its_owner_stops_holds_nobody_up() {
     let daemon = processes::children(world.pid())
         .into_iter()
         .find(|&pid| {
-            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"gatevisor\0logd\0")
+            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"gatevisor\0logd\0"))
                 && processes::status_line(pid, "Uid").contains(&OWNER.to_string())
         })
         .expect("the owner has a log daemon");
