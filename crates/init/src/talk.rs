@@ -34,13 +34,13 @@ pub(crate) fn say_line(what: Arguments<'_>) {
     UNSAID.set(if said { 0 } else { unsaid.saturating_add(1) });
 }
 
-/// Opens standard error once more where that is a pipe: services write to the same one, so that it may be full again
-/// between a look at it and a write that waits. The flag that says not to wait must not be set for them.
+/// Opens standard error once more where that is a pipe or a terminal: others write to the same one or stop it, so that it may
+/// be full again between a look at it and a write that waits. The flag that says not to wait must not be set for them.
 fn reopened() -> Option<OwnedFd> {
     let stat = fstat(std::io::stderr()).ok()?;
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    FileType::from_raw_mode(stat.st_mode)
-        .is_fifo()
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    (kind.is_fifo() || kind.is_char_device())
         .then(|| openat(CWD, "/proc/self/fd/2", flags, Mode::empty()).ok())?
 }
 
