@@ -23,6 +23,16 @@ pub const ALL: &[Attack] = &[
         "cd /run/service; mkdir -p x/y/z .x/y; ln -s \"$V\" x/v; ln -s \"$V\" v; mkfifo x/f; chmod 000 x/y; ln -s \"$V/program\" .y",
     )
     .in_a_container(),
+    attack(
+        "boot-the-scandir-is-deep",
+        "cd /run/service; n=0; while test $n -lt 600; do mkdir d; cd d; n=$((n + 1)); done",
+    )
+    .in_a_container(),
+    attack(
+        "boot-what-the-scandir-would-be-put-aside-as-is-taken",
+        "mkdir -p $(seq -f /run/.service.%.0f.not-ours/x 0 20); mv /run/service /run/was-service-2; ln -s \"$V/directory\" /run/service",
+    )
+    .in_a_container(),
     attack("boot-the-run-time-directory-is-a-link", "! mv /run/s6 /run/was-s6 2>/dev/null; ! touch /run/s6/x 2>/dev/null").in_a_container(),
     attack("boot-the-mark-of-a-container-is-a-link", "rm -f /run/.containerenv 2>/dev/null; ln -s \"$V/made\" /run/.containerenv 2>/dev/null || :").in_a_container(),
     attack(

@@ -335,3 +335,25 @@ fn a_process_that_cannot_be_made_now_is_made_when_it_can_be() {
     service.logger().hear("u");
     still_served(&mut service);
 }
+
+#[test]
+fn letters_that_wait_for_earlier_ones_hold_no_descriptor_each() {
+    let world = World::started();
+    let mut neighbour = neighbour(&world);
+    let mut service = world
+        .service("crowded")
+        .run("echo >> lives; exit 1")
+        .data("backoff-first", 1)
+        .data("backoff-max", 1)
+        .place_after(|dir| {
+            for n in 0..16_000 {
+                fs::write(dir.join(format!("event/nobody-{n}")), "").unwrap();
+            }
+        });
+    service.until_lines("lives", 100);
+    let held =
+        processes::descriptors(world.pid()).into_iter().filter(|path| path.ends_with("/event")).count();
+    assert!(held <= 1, "{held}");
+    still_served(&mut neighbour);
+    service.unheard();
+}

@@ -13,6 +13,7 @@ mod support;
 
 mod backoff;
 mod birth;
+mod captured;
 mod commands;
 mod deaths;
 mod failed_starts;
@@ -31,4 +32,5 @@ mod shutdown;
 mod stopping;
 mod torture;
 mod trespass;
+mod unending;
 mod withdrawal;

@@ -13,7 +13,7 @@ use rustix::fs::{CWD, RenameFlags, inotify::WatchFlags, renameat_with};
 use rustix::process::Signal;
 
 use crate::support::service::{STAY, give, neighbour, still_served};
-use crate::support::{World, need_root, script, waiting};
+use crate::support::{World, need_root, output, script, waiting};
 
 /// A user that no system has.
 const OWNER: u32 = 23_456;
@@ -355,4 +355,22 @@ fn root_without_the_capability_to_signal_brings_services_of_others_down() {
     service.send("d");
     service.hear("dD");
     assert_eq!(world.stop().code(), Some(0));
+}
+
+#[test]
+fn a_slot_that_its_owner_broke_holds_up_nobody_who_has_the_scandir_looked_at() {
+    let world = world();
+    let mut broken = world.service("broken").stays().owned_by(OWNER).place();
+    broken.hear("su");
+    fs::rename(broken.path("supervise"), broken.path("taken-away")).unwrap();
+    symlink("nowhere", broken.path("supervise")).unwrap();
+    // One that is there beforehand, as whoever makes one has it looked at.
+    let fresh = world.scandir().join("fresh");
+    fs::create_dir(&fresh).unwrap();
+    script(&fresh.join("run"), STAY);
+    let mut rescan = std::process::Command::new(env!("CARGO_BIN_EXE_gatevisor"));
+    let ended = output(rescan.args(["s6", "s6-svscanctl", "-a"]).arg(world.scandir())).unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!((ended.status.code(), said.contains("broken")), (Some(0), true), "{said}");
+    assert!(fresh.join("supervise/status").exists());
 }

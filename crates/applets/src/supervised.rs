@@ -5,7 +5,8 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
 
 use gatevisor_client::{Refusals, ScanDir, ServiceDir};
 use gatevisor_wire::files;
@@ -17,6 +18,8 @@ use crate::listen::remaining;
 
 /// Room for some dozens of events.
 const ROOM: usize = 4096;
+/// How long other users' services are waited for. They need an instant, unless their owner made it impossible to see.
+const OTHERS_WITHIN: Duration = Duration::from_millis(500);
 
 /// How waiting for services to be supervised ended, of those that are not.
 #[derive(Debug, Default)]
@@ -25,9 +28,13 @@ pub(crate) struct Left {
     pub(crate) refused: Vec<(ServiceDir, String)>,
     /// Nothing was heard of them in time.
     pub(crate) late: Vec<ServiceDir>,
+    /// Nothing was heard of them either, and they are other users'.
+    pub(crate) others: Vec<ServiceDir>,
 }
 
 /// Waits until a supervisor holds each service and has published its status or refuses it, or the service has gone.
+///
+/// What another user does to a service of that user's holds nobody up for long.
 ///
 /// `refusals` has been listening since before the scan was asked for.
 pub(crate) fn wait(
@@ -36,8 +43,8 @@ pub(crate) fn wait(
     refusals: Option<&Refusals>,
     deadline: Option<Instant>,
 ) -> Result<Left, Errno> {
-    let mut waiting: Vec<Birth> =
-        dirs.into_iter().map(|dir| Birth { dir, held: false }).filter_map(Birth::unfinished).collect();
+    let mut waiting: Vec<Birth> = dirs.into_iter().map(Birth::new).filter_map(Birth::unfinished).collect();
+    let others_deadline = Instant::now().checked_add(OTHERS_WITHIN);
     let mut left = Left::default();
     if waiting.is_empty() {
         return Ok(left);
@@ -62,9 +69,14 @@ pub(crate) fn wait(
         }
         let mut fds = vec![PollFd::new(&inotify, PollFlags::IN)];
         fds.extend(refusals.map(|refusals| PollFd::new(refusals, PollFlags::IN)));
-        match poll(&mut fds, remaining(deadline).as_ref()) {
+        let has_own = waiting.iter().any(|birth| birth.is_own);
+        let until = if has_own { deadline } else { others_deadline.into_iter().chain(deadline).min() };
+        match poll(&mut fds, remaining(until).as_ref()) {
             Ok(0) => {
-                left.late = waiting.into_iter().map(|birth| birth.dir).collect();
+                let (own, others): (Vec<Birth>, Vec<Birth>) =
+                    waiting.into_iter().partition(|birth| birth.is_own);
+                left.late = own.into_iter().map(|birth| birth.dir).collect();
+                left.others = others.into_iter().map(|birth| birth.dir).collect();
                 return Ok(left);
             }
             Ok(_) | Err(Errno::INTR) => drain(&inotify),
@@ -76,11 +88,19 @@ pub(crate) fn wait(
 /// A service on its way to being supervised.
 struct Birth {
     dir: ServiceDir,
+    /// It belongs to us.
+    is_own: bool,
     /// A supervisor reads its FIFO. Not asked again, for our own looking would be news to our own watch.
     held: bool,
 }
 
 impl Birth {
+    fn new(dir: ServiceDir) -> Self {
+        let ours = rustix::process::geteuid().as_raw();
+        let is_own = std::fs::metadata(dir.path()).is_ok_and(|found| found.uid() == ours);
+        Self { dir, is_own, held: false }
+    }
+
     /// Watches for `supervise/`, for a supervisor that opens the FIFO in it, and for the status.
     fn watch(&self, inotify: &OwnedFd) {
         let entries = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ATTRIB | WatchFlags::ONLYDIR;

@@ -42,6 +42,11 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
         // The rescan that was asked for is done, so this is no failure, as it is none with s6-svscan.
         warn("s6-svscanctl", &format!("`{}` is not supervised: {reason}", dir.path().display()));
     }
+    for dir in &left.others {
+        // Whoever owns it may have taken away what shows that it is.
+        let path = dir.path().display();
+        warn("s6-svscanctl", &format!("`{path}`, which is another user's, does not look supervised"));
+    }
     if left.late.is_empty() {
         return Ok(0);
     }

@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use gatevisor_sys::{Errno, file, user::User};
+use gatevisor_sys::{Errno, clock, file, user::User};
 use gatevisor_wire::files;
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, fchmod, fchown, fstat, mkdirat,
@@ -77,8 +77,13 @@ impl Places {
         }
         own_directory(&top, BASE, &trusted)?;
         let owners: Vec<u32> = agent.map(|agent| agent.uid).into_iter().chain(trusted).collect();
-        let scandir = own_directory(&root, SERVICES, &owners)?;
-        clear(&scandir)?;
+        let mut scandir = own_directory(&root, SERVICES, &owners)?;
+        if clear(&scandir).is_err() {
+            // Whatever its owner left in it, the container starts.
+            put_aside(&root, SERVICES)?;
+            scandir = own_directory(&root, SERVICES, &owners)?;
+            clear(&scandir)?;
+        }
         let mode = Mode::from_raw_mode(if agent.is_some() { 0o755 } else { 0o700 });
         mkdirat(&scandir, files::SVSCAN, mode)?;
         let svscan = file::open_directory(&scandir, files::SVSCAN)?;
@@ -102,25 +107,29 @@ impl Places {
 ///
 /// What is there instead is renamed.
 fn own_directory(parent: &OwnedFd, name: &str, owners: &[u32]) -> io::Result<OwnedFd> {
-    for attempt in 0..TRIES {
+    for _ in 0..TRIES {
         match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno.into()),
         }
         match file::open_directory(parent, name) {
             Ok(found) if owners.contains(&fstat(&found)?.st_uid) => return Ok(found),
-            Ok(_) | Err(Errno::NOTDIR | Errno::LOOP) => {
-                let aside = format!(".{name}.{attempt}.not-ours");
-                match renameat(parent, name, parent, &aside) {
-                    Ok(())
-                    | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::ISDIR | Errno::NOTDIR) => {}
-                    Err(errno) => return Err(errno.into()),
-                }
-            }
+            Ok(_) | Err(Errno::NOTDIR | Errno::LOOP) => put_aside(parent, name)?,
             Err(errno) => return Err(errno.into()),
         }
     }
     Err(Errno::EXIST.into())
+}
+
+/// Gives what is in a place another name, unless that is taken.
+fn put_aside(parent: &OwnedFd, name: &str) -> io::Result<()> {
+    // Nobody who was there before could know it, and take all the names.
+    let (seconds, nanos) = clock::wall();
+    let aside = format!(".{name}.{seconds:x}{nanos:08x}.not-ours");
+    match renameat(parent, name, parent, &aside) {
+        Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::ISDIR | Errno::NOTDIR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Removes everything in a directory, through descriptors only.
@@ -264,6 +273,25 @@ mod tests {
         places.make(Some(&agent)).unwrap();
         assert_eq!(fs::read_dir(&precious).unwrap().count(), 2);
         assert_eq!(fs::read_dir(&places.scandir).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn whatever_is_left_in_the_scandir_or_beside_it_the_places_are_made() {
+        let root = tempfile::tempdir().unwrap();
+        let places = Places::below(root.path());
+        places.make(None).unwrap();
+        // Deeper than what is removed.
+        fs::create_dir_all(places.scandir.join(["d"; 600].join("/"))).unwrap();
+        places.make(None).unwrap();
+        assert_eq!(fs::read_dir(&places.scandir).unwrap().count(), 1);
+        // Every name that could be known beforehand.
+        for attempt in 0..20 {
+            fs::create_dir_all(root.path().join(format!(".service.{attempt}.not-ours/full"))).unwrap();
+        }
+        fs::remove_dir_all(&places.scandir).unwrap();
+        std::os::unix::fs::symlink("/nowhere", &places.scandir).unwrap();
+        places.make(None).unwrap();
+        assert!(fs::symlink_metadata(&places.scandir).unwrap().is_dir());
     }
 
     #[test]

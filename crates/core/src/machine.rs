@@ -115,17 +115,7 @@ impl Machine {
     ///
     /// `want_up` is false where a `down` file is present; `seed` spreads the delays of many services.
     pub fn new(now: Moment, rules: Rules, want_up: bool, seed: u64, out: &mut Effects) -> Self {
-        // Paused without a process reads as "not started yet" to s6 2.13 and newer; 2.11 does not write it.
-        let status = Status {
-            changed: now.wall,
-            ready_at: now.wall,
-            pid: None,
-            last: WaitStatus::from_raw(0),
-            paused: rules == Rules::Native,
-            finishing: false,
-            want_up,
-            ready: true,
-        };
+        let status = Self::first_status(now, rules, want_up);
         out.add(Effect::PublishStatus(status));
         out.add(Effect::Broadcast(&[Letter::SupervisionStarted]));
         Self {
@@ -142,6 +132,21 @@ impl Machine {
             started: false,
             failure: None,
             published: policy::Phase::Running,
+        }
+    }
+
+    /// Returns the status of a service that has never run.
+    pub fn first_status(now: Moment, rules: Rules, want_up: bool) -> Status {
+        Status {
+            changed: now.wall,
+            ready_at: now.wall,
+            pid: None,
+            last: WaitStatus::from_raw(0),
+            // Without a process this reads as "not started yet" to s6 2.13 and newer; 2.11 does not write it.
+            paused: rules == Rules::Native,
+            finishing: false,
+            want_up,
+            ready: true,
         }
     }
 

@@ -59,7 +59,7 @@ fn main() -> ExitCode {
         Some("idle") => return idle(),
         Some(takeover::NAME) => return ended(Err(takeover::run())),
         Some(watch::NAME) => return ended(Err(watch::run())),
-        Some("logd") => return gatevisor_logd::daemon::main(),
+        Some("logd") => return gatevisor_logd::daemon::main(rest()),
         _ => {}
     }
     report_bugs();

@@ -7,12 +7,13 @@
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 
-use gatevisor_core::fair::FairQueue;
+use gatevisor_core::fair::{Counts, FairQueue};
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::event::{Letter, is_listener_name};
 use gatevisor_wire::files;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, fstat, openat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, SeekFrom, Stat, fstat, openat, seek, unlinkat};
 
 use crate::service::Id;
 use crate::talk::say;
@@ -29,6 +30,8 @@ const SLICES_AT_ONCE: usize = 2;
 const SLICES_A_TURN: usize = 4;
 /// Broadcasts of one service that wait for an earlier one.
 const MAX_WAITING: usize = 64;
+/// Services of one user whose broadcasts take longer than an instant. Each holds a descriptor.
+const MAX_LONG_OF_OWNER: usize = 32;
 
 /// What is told, as far as it is bounded: no alphabet is longer.
 type Bytes = ([u8; 8], usize);
@@ -36,7 +39,7 @@ type Bytes = ([u8; 8], usize);
 /// A broadcast that is under way, or waits for an earlier one of the same service.
 #[derive(Debug)]
 struct Telling {
-    event: OwnedFd,
+    event: Rc<OwnedFd>,
     bytes: Bytes,
     looked_at: usize,
     reached: usize,
@@ -55,6 +58,8 @@ enum Progress {
 #[derive(Debug, Default)]
 pub(crate) struct Broadcasts {
     turns: FairQueue<Id>,
+    /// How many services of each user are in there.
+    long: Counts,
     /// For each service, in order.
     tellings: HashMap<Id, std::collections::VecDeque<Telling>>,
 }
@@ -78,15 +83,17 @@ impl Broadcasts {
             *slot = letter.byte();
             bytes.1 += 1;
         }
-        let Ok(event) = file::open_directory(dir, files::EVENT) else { return Trouble::None };
-        let mut telling = Telling { event, bytes, looked_at: 0, reached: 0 };
-        if let Some(earlier) = self.tellings.get_mut(&id) {
+        if let Some(earlier) = self.tellings.get_mut(&id)
+            && let Some(event) = earlier.back().map(|telling| Rc::clone(&telling.event))
+        {
             if earlier.len() >= MAX_WAITING {
                 return Trouble::TooMany;
             }
-            earlier.push_back(telling);
+            earlier.push_back(Telling { event, bytes, looked_at: 0, reached: 0 });
             return Trouble::None;
         }
+        let Ok(event) = file::open_directory(dir, files::EVENT) else { return Trouble::None };
+        let mut telling = Telling { event: Rc::new(event), bytes, looked_at: 0, reached: 0 };
         for _ in 0..SLICES_AT_ONCE {
             match telling.go_on() {
                 Progress::More => {}
@@ -94,6 +101,10 @@ impl Broadcasts {
                 Progress::CutShort => return Trouble::TooMany,
             }
         }
+        if self.long.of(owner) >= MAX_LONG_OF_OWNER {
+            return Trouble::TooMany;
+        }
+        self.long.add(owner);
         self.tellings.insert(id, [telling].into());
         self.turns.push(owner, id);
         Trouble::None
@@ -114,6 +125,7 @@ impl Broadcasts {
             }
             if tellings.is_empty() {
                 self.tellings.remove(&id);
+                self.long.remove(owner);
             } else {
                 self.turns.push(owner, id);
             }
@@ -130,15 +142,18 @@ impl Broadcasts {
 impl Telling {
     /// Tells the next few.
     fn go_on(&mut self) -> Progress {
+        if self.looked_at == 0 && seek(&*self.event, SeekFrom::Start(0)).is_err() {
+            return Progress::Done;
+        }
         let mut space = [MaybeUninit::uninit(); SLICE_BYTES];
-        let mut entries = RawDir::new(&self.event, &mut space);
+        let mut entries = RawDir::new(&*self.event, &mut space);
         let bytes = self.bytes.0.get(..self.bytes.1).unwrap_or_default();
         loop {
             let Some(Ok(entry)) = entries.next() else { return Progress::Done };
             self.looked_at = self.looked_at.saturating_add(1);
             let may_be = matches!(entry.file_type(), FileType::Fifo | FileType::Unknown);
             let name = entry.file_name();
-            if may_be && is_listener_name(name.to_bytes()) && tell(&self.event, name, bytes) {
+            if may_be && is_listener_name(name.to_bytes()) && tell(&*self.event, name, bytes) {
                 self.reached = self.reached.saturating_add(1);
             }
             if self.reached >= MAX_LISTENERS || self.looked_at >= MAX_ENTRIES {

@@ -9,6 +9,7 @@ use gatevisor_sys::file::LinkError;
 use gatevisor_sys::user::{self, User};
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::files;
+use gatevisor_wire::status::Status;
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, RawDir, Stat, fchmod, fchown, fstat, mkdirat, mknodat, openat,
     statat, unlinkat,
@@ -128,20 +129,29 @@ pub(crate) fn open_slot(scandir: impl AsFd, name: &[u8]) -> Result<OwnedFd, Refu
 ///
 /// It must not be supervised by this process already: the lock holds against others only, and is lost when
 /// one of its descriptors is closed. What exists already keeps its owner and mode; what is made belongs to the directory's owner.
-pub(crate) fn prepare(dir: OwnedFd, owners: &mut Owners) -> Result<Opened, Refusal> {
+///
+/// `first_status` is the status of one that is normally up, or not. It is there before the control FIFO is read, which is what
+/// tells others that the service is supervised.
+pub(crate) fn prepare(
+    dir: OwnedFd,
+    owners: &mut Owners,
+    first_status: impl Fn(bool) -> Status,
+) -> Result<Opened, Refusal> {
     let stat = fstat(&dir).map_err(at("looking at it"))?;
     let owner = authority(&stat, owners)?;
     make_directory(&dir, files::EVENT, files::EVENT_MODE, owner.as_deref())?;
     make_directory(&dir, files::SUPERVISE, SUPERVISE_MODE, owner.as_deref())?;
     let supervise = file::open_directory(&dir, files::SUPERVISE).map_err(at("opening supervise"))?;
     let lock = file::lock(&supervise, "lock").map_err(at("locking it"))?.ok_or(Refusal::Locked)?;
-    let control = make_control(&supervise, owner.as_deref())?;
     forget_the_past(&supervise)?;
     let normally_up = match statat(&dir, files::DOWN, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => true,
         Ok(_) => false,
         Err(errno) => return Err(Refusal::Step { step: "looking for `down`", errno }),
     };
+    // Where it cannot be written, supervision says so and goes on without.
+    let _ = publish_status(&supervise, &first_status(normally_up));
+    let control = make_control(&supervise, owner.as_deref())?;
     Ok(Opened { identity: identity(&stat), dir, supervise, control, lock, owner, normally_up })
 }
 
@@ -243,6 +253,11 @@ pub(crate) fn open_fifo(dir: impl AsFd, name: &str) -> Result<Option<OwnedFd>, E
     // Another name may be that of a FIFO which somebody else reads: what is written there would come here.
     let is_borrowed = stat.st_nlink != 1 && fstat(&dir)?.st_uid != stat.st_uid;
     Ok((FileType::from_raw_mode(stat.st_mode).is_fifo() && !is_borrowed).then_some(fd))
+}
+
+/// Replaces the status of a service.
+pub(crate) fn publish_status(supervise: impl AsFd, status: &Status) -> Result<(), Errno> {
+    file::replace(supervise, "status", "status.new", &status.encode(), Mode::from_raw_mode(0o644))
 }
 
 /// Empties the death tally and removes what an earlier supervisor said about its policy.

@@ -4,15 +4,26 @@
 //!
 //! **Source:** kill(2); capabilities(7), `CAP_KILL`.
 
+use std::os::fd::AsFd;
+
 use gatevisor_sys::Errno;
-use rustix::process::{Pid, Signal, Uid, geteuid, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, Uid, geteuid, kill_process, kill_process_group, pidfd_send_signal};
 use rustix::thread::set_thread_res_uid;
 
 /// Sends a signal to a child of ours that is not reaped yet, or with `group` to the group that it leads.
 ///
 /// A process that is gone is no failure: its death is on its way to us.
 pub(crate) fn kill(pid: Pid, signal: Signal, group: bool) {
-    let send = || if group { kill_process_group(pid, signal) } else { kill_process(pid, signal) };
+    as_allowed(pid, || if group { kill_process_group(pid, signal) } else { kill_process(pid, signal) });
+}
+
+/// Sends a signal to a process that may be anybody's child, by what keeps hold of it.
+pub(crate) fn kill_held(held: impl AsFd, pid: Pid, signal: Signal) {
+    as_allowed(pid, || pidfd_send_signal(&held, signal));
+}
+
+/// Does `send` as whoever may send signals to the process.
+fn as_allowed(pid: Pid, send: impl Fn() -> Result<(), Errno>) {
     if send() != Err(Errno::PERM) || !geteuid().is_root() {
         return;
     }
@@ -29,9 +40,10 @@ pub(crate) fn kill(pid: Pid, signal: Signal, group: bool) {
 
 /// Returns the real user of a process.
 fn owner(pid: Pid) -> Option<Uid> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-    line.split_ascii_whitespace().next()?.parse().ok().map(Uid::from_raw)
+    // What it is called is in there as well, and that may be any bytes.
+    let status = std::fs::read(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
+    let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
+    str::from_utf8(line).ok()?.split_ascii_whitespace().next()?.parse().ok().map(Uid::from_raw)
 }
 
 #[cfg(test)]

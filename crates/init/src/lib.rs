@@ -25,6 +25,7 @@ mod scripts;
 mod service;
 mod settings;
 mod shutdown;
+mod strays;
 mod supervisor;
 mod talk;
 mod watch;

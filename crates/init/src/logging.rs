@@ -2,8 +2,11 @@
 //!
 //! We keep both ends of every log pipe, so neither a service nor a daemon can break one by ending. A
 //! daemon is handed the read ends over a socket; a restarted one is handed them all again.
+//!
+//! The daemon of an owner is that owner's process, so nothing is taken from it but bytes, and few of them at a time.
 
 use std::collections::{HashMap, VecDeque};
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -15,6 +18,7 @@ use gatevisor_sys::{Errno, memory, socket};
 use gatevisor_wire::Pid;
 use gatevisor_wire::wait::WaitStatus;
 use rustix::event::epoll;
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 
 use crate::shutdown::Stage;
@@ -25,12 +29,18 @@ use crate::talk::say;
 const SOCKET_FD: i32 = 3;
 const STAGE_FD: i32 = 4;
 const JOURNAL_FD: i32 = 5;
+/// Bytes of an answer: its tag, and the number of a pipe.
+const ANSWER: usize = 5;
+/// Answers taken at once.
+const ANSWERS: usize = 64;
 /// Times that a log daemon is started again while we are going down.
 const LAST_CHANCES: u32 = 3;
 
 /// Something to tell a daemon.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Order {
+    /// Answer into this pipe.
+    Voice(OwnedFd),
     Take(Rc<[u8]>),
     Release(Rc<[u8]>),
     Quit,
@@ -79,6 +89,8 @@ struct Daemon {
     /// Memory that the process uses until it has reached its program.
     starting: Option<Starting>,
     socket: Option<OwnedFd>,
+    /// What it answers into.
+    voice: Option<OwnedFd>,
     /// What one process leaves to the next.
     legacy: Option<Legacy>,
     /// What is waited for on the socket.
@@ -94,6 +106,8 @@ struct Daemon {
 pub(crate) struct Logging {
     daemons: Vec<Daemon>,
     pipes: HashMap<Rc<[u8]>, LogPipe>,
+    /// The slots whose pipes are to be let go of, by the numbers of these.
+    releasing: HashMap<u32, Rc<[u8]>>,
     last_number: u32,
 }
 
@@ -116,8 +130,9 @@ impl Logging {
                 process: None,
                 starting: None,
                 socket: None,
+                voice: None,
                 legacy: None,
-                interest: epoll::EventFlags::IN,
+                interest: epoll::EventFlags::empty(),
                 orders: VecDeque::new(),
                 since: Tick(0),
                 history: History::new(seed),
@@ -169,7 +184,8 @@ impl Supervisor {
         let name = Rc::clone(name);
         let Some(pipe) = self.logging.pipes.get_mut(slot) else { return };
         pipe.releasing = true;
-        let daemon = pipe.daemon;
+        let (daemon, pipe_number) = (pipe.daemon, pipe.number);
+        self.logging.releasing.insert(pipe_number, Rc::clone(&name));
         self.order(daemon, Order::Release(name));
     }
 
@@ -193,6 +209,8 @@ impl Supervisor {
     fn try_start_log_daemon(&mut self, number: u32) -> Result<(), Errno> {
         let now = self.now.tick;
         let (ours, theirs) = socket::seqpacket_pair()?;
+        socket::refuse_all(&ours)?;
+        let (heard, voice) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let environment = Rc::clone(&self.environment);
         let Some(daemon) = self.logging.daemons.get_mut(usize::try_from(number).unwrap_or(usize::MAX)) else {
             return Ok(());
@@ -210,16 +228,21 @@ impl Supervisor {
             }
             None => (None, None),
         };
+        let mut argv = vec![c"gatevisor".to_owned(), c"logd".to_owned()];
+        if let Some(user) = &daemon.owner {
+            argv.push(CString::new(user.uid.to_string()).unwrap_or_default());
+        }
         let starting = spawn::start(Command {
             directory: self.scandir.as_fd(),
             program: c"/proc/self/exe",
-            argv: vec![c"gatevisor".to_owned(), c"logd".to_owned()],
+            argv,
             environment,
             stdin: self.null.as_fd(),
             stdout: None,
             stderr: None,
             extras: [Some((theirs.as_fd(), SOCKET_FD)), stage, journal],
-            user: daemon.owner.as_deref(),
+            // It becomes the owner by itself, so that the owner cannot look into it.
+            user: None,
             // It needs as many files as we do.
             given_back: GivenBack { open_files: None, ..self.given_back },
             berths: None,
@@ -227,10 +250,13 @@ impl Supervisor {
         .map_err(|failure| failure.errno)?;
         daemon.process = Pid::new(starting.pid());
         daemon.starting = Some(starting);
-        epoll::add(&self.epoll, &ours, Source::LogDaemon(number).token(), epoll::EventFlags::IN)?;
-        daemon.socket = Some(ours);
-        daemon.interest = epoll::EventFlags::IN;
+        let token = Source::LogDaemon(number).token();
+        epoll::add(&self.epoll, &heard, token, epoll::EventFlags::IN)?;
+        epoll::add(&self.epoll, &ours, token, epoll::EventFlags::empty())?;
+        (daemon.socket, daemon.voice) = (Some(ours), Some(heard));
+        daemon.interest = epoll::EventFlags::empty();
         daemon.orders.clear();
+        daemon.orders.push_back(Order::Voice(voice));
         for (name, pipe) in self.logging.pipes.iter().filter(|(_, pipe)| pipe.daemon == number) {
             daemon.orders.push_back(Order::Take(Rc::clone(name)));
             if pipe.releasing {
@@ -265,7 +291,7 @@ impl Supervisor {
             return;
         };
         let Some(socket) = &daemon.socket else { return };
-        let mut interest = epoll::EventFlags::IN;
+        let mut interest = epoll::EventFlags::empty();
         while let Some(order) = daemon.orders.front() {
             match send(socket, order, &self.logging.pipes) {
                 Ok(()) => {
@@ -289,37 +315,37 @@ impl Supervisor {
     pub(crate) fn take_log_daemon(&mut self, number: u32) {
         let mut released = Vec::new();
         if let Some(daemon) = self.logging.daemon(number)
-            && let Some(socket) = &daemon.socket
+            && let Some(voice) = &daemon.voice
         {
-            let mut buffer = [0; 64];
-            let mut fds = Vec::new();
-            loop {
-                match socket::recv_with_fds(socket, &mut buffer, &mut fds) {
-                    Ok(0) | Err(_) => break,
-                    Ok(count) => {
-                        if let Some([b'R', number @ ..]) = buffer.get(..count)
-                            && let Ok(number) = <[u8; 4]>::try_from(number)
-                        {
-                            released.push(u32::from_le_bytes(number));
-                        }
-                    }
+            let mut buffer = [0; ANSWER * ANSWERS];
+            match rustix::io::read(voice, &mut buffer) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Ok(count @ 1..) => {
+                    let (answers, _) = buffer.get(..count).unwrap_or_default().as_chunks::<ANSWER>();
+                    released.extend(answers.iter().filter_map(|[tag, number @ ..]| {
+                        (*tag == b'R').then_some(u32::from_le_bytes(*number))
+                    }));
                 }
+                // It will not say anything any more.
+                Ok(0) | Err(_) => daemon.voice = None,
             }
         }
-        if !released.is_empty() {
-            let names: Vec<Rc<[u8]>> = self
-                .logging
-                .pipes
-                .iter()
-                .filter(|(_, pipe)| pipe.releasing && released.contains(&pipe.number))
-                .map(|(name, _)| Rc::clone(name))
-                .collect();
-            for name in names {
-                self.logging.pipes.remove(&name);
-                self.log_released(&name);
-            }
+        for pipe_number in released {
+            self.released(number, pipe_number);
         }
         self.hang_up_or_flush(number);
+    }
+
+    /// A daemon has let go of a pipe, which is its own and was to be let go of, unless it says anything.
+    fn released(&mut self, daemon: u32, number: u32) {
+        let Some(name) = self.logging.releasing.get(&number) else { return };
+        let is_its_own = |pipe: &LogPipe| pipe.daemon == daemon && pipe.number == number;
+        if self.logging.pipes.get(name).is_some_and(is_its_own)
+            && let Some(name) = self.logging.releasing.remove(&number)
+        {
+            self.logging.pipes.remove(&name);
+            self.log_released(&name);
+        }
     }
 
     /// Stops listening to a daemon that hung up; otherwise tells it what waits.
@@ -349,7 +375,7 @@ impl Supervisor {
         let Some(daemon) = self.logging.daemon(number) else { return };
         daemon.process = None;
         daemon.starting = None;
-        daemon.socket = None;
+        (daemon.socket, daemon.voice) = (None, None);
         daemon.orders.clear();
         if going_down {
             if how.success() || daemon.chances_used >= LAST_CHANCES {
@@ -372,10 +398,26 @@ impl Supervisor {
         }
     }
 
-    pub(crate) fn kill_log_daemons(&mut self) {
+    /// Kills every daemon, and has none started again for what it has not written.
+    pub(crate) fn give_up_log_daemons(&mut self) {
         for daemon in &mut self.logging.daemons {
             daemon.chances_used = LAST_CHANCES;
-            if let Some(pid) = daemon.process.and_then(|pid| rustix::process::Pid::from_raw(pid.get())) {
+        }
+        self.kill_log_daemons(|_| true);
+    }
+
+    /// Kills the daemons that have not let go of a pipe which they were told to let go of. What they leave is written by
+    /// those that are started in their place.
+    pub(crate) fn kill_late_log_daemons(&self) {
+        let late = |number| self.logging.pipes.values().any(|pipe| pipe.releasing && pipe.daemon == number);
+        self.kill_log_daemons(late);
+    }
+
+    fn kill_log_daemons(&self, which: impl Fn(u32) -> bool) {
+        for (number, daemon) in (0..).zip(&self.logging.daemons) {
+            if let Some(pid) = daemon.process.and_then(|pid| rustix::process::Pid::from_raw(pid.get()))
+                && which(number)
+            {
                 crate::kill::kill(pid, Signal::KILL, false);
             }
         }
@@ -396,6 +438,10 @@ fn send(socket: &OwnedFd, order: &Order, pipes: &HashMap<Rc<[u8]>, LogPipe>) -> 
     let mut message = Vec::with_capacity(272);
     let mut fds: Vec<BorrowedFd<'_>> = Vec::new();
     match order {
+        Order::Voice(pipe) => {
+            message.push(b'V');
+            fds.push(pipe.as_fd());
+        }
         Order::Quit => message.push(b'Q'),
         Order::Take(name) => {
             // A pipe that was released in the meantime needs no word.

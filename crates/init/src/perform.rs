@@ -109,10 +109,7 @@ impl Supervisor {
                 }
             }
             Effect::PublishStatus(status) => {
-                let mode = Mode::from_raw_mode(0o644);
-                let result =
-                    file::replace(&service.supervise, "status", "status.new", &status.encode(), mode);
-                if let Err(errno) = result
+                if let Err(errno) = directory::publish_status(&service.supervise, &status)
                     && !is_removed(&service.dir, errno)
                 {
                     say!("warning: {}: cannot write its status: {errno}", service.name());

@@ -181,7 +181,9 @@ impl Supervisor {
             Some(name) => Err(directory::Refusal::Taken(String::from_utf8_lossy(name).into_owned())),
             // Before anything in it is touched: with its FIFO open it would look supervised for an instant.
             None if !self.can_spare(&dir, own) => Err(directory::Refusal::NoDescriptors),
-            None => directory::prepare(dir, &mut self.owners),
+            None => directory::prepare(dir, &mut self.owners, |normally_up| {
+                Machine::first_status(self.now, self.config.rules, normally_up)
+            }),
         }
     }
 

@@ -3,19 +3,26 @@
 //! Where a command is, services of a certain kind go before it and the others after it. Every stage ends with an event,
 //! never after a fixed pause; the grace only bounds it. No wish is written: a container that stops still wants what it
 //! wanted.
+//!
+//! An event that never comes holds nobody up: what cannot even be killed, because somebody traces it, say, is left behind.
 
 use gatevisor_core::{Event, Tick};
-use rustix::process::{Pid, Signal, getpid};
+use rustix::process::Signal;
 
 use crate::kill::kill;
 use crate::service::{Id, Role, Service};
+use crate::strays;
 use crate::supervisor::{Supervisor, Timer};
 use crate::talk::say;
 
 /// Milliseconds that processes without a service have between `SIGTERM` and `SIGKILL`.
 const STRAY_GRACE_MS: u64 = 2000;
 /// Milliseconds between two rounds of killing what did not die.
-const AGAIN_MS: u64 = 5000;
+const AGAIN_MS: u64 = 500;
+/// Rounds after which what did not die is left behind.
+const ROUNDS: u32 = 20;
+/// Rounds in a container, whose engine kills it as a whole soon: others shall have their last lines written before that.
+const ROUNDS_OF_CONTAINER: u32 = 2;
 
 /// How far the shutdown is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,32 +117,64 @@ impl Supervisor {
         self.stage = Stage::Over;
     }
 
-    /// The grace is over, or somebody insists: kills what is in the way.
+    /// The grace is over, or somebody insists: kills what is in the way, and in the end leaves it behind.
     pub(crate) fn lose_patience(&mut self) {
         self.hurry();
         self.impatient = true;
+        if matches!(self.stage, Stage::Running | Stage::Over | Stage::First | Stage::Command) {
+            return;
+        }
+        self.rounds = self.rounds.saturating_add(1);
+        let rounds = if self.config.container.is_some() { ROUNDS_OF_CONTAINER } else { ROUNDS };
+        let gives_up = self.rounds > rounds;
+        if matches!(self.stage, Stage::Services | Stage::Loggers) && (self.rounds == 1 || gives_up) {
+            let names = self.running_names();
+            let what = if gives_up {
+                "leaving behind what cannot be killed"
+            } else {
+                "killing what did not stop in time"
+            };
+            if !names.is_empty() {
+                say!("{what}: {}", names.join(", "));
+            }
+        }
         match self.stage {
-            Stage::Running | Stage::Over | Stage::First | Stage::Command => return,
+            Stage::Running | Stage::Over | Stage::First | Stage::Command => {}
+            Stage::Services | Stage::Loggers if gives_up => {
+                self.stage = Stage::Logs;
+                self.quit_log_daemons();
+            }
             Stage::Services | Stage::Loggers => {
-                let command = self.has_command().then(|| "the command".to_owned());
-                let ids = self.services.ids();
-                let services = ids.iter().filter_map(|&id| self.services.get(id)).map(Service::name);
-                let names: Vec<String> = command.into_iter().chain(services).collect();
-                if !names.is_empty() {
-                    say!("killing what did not stop in time: {}", names.join(", "));
-                }
                 self.kill_command();
                 for id in self.services.ids() {
                     self.step(id, Event::KillNow);
                 }
-                if self.stage == Stage::Loggers {
+                // One of them may be what a service cannot end for.
+                self.end_orphans(Signal::KILL);
+                if self.rounds > 1 {
+                    // Their owners may have stopped them.
+                    self.kill_late_log_daemons();
+                }
+            }
+            Stage::Logs => {
+                self.give_up_log_daemons();
+                if gives_up {
+                    self.stage = Stage::Strays;
                     self.end_orphans(Signal::KILL);
                 }
             }
-            Stage::Logs => self.kill_log_daemons(),
+            Stage::Strays if gives_up => self.stage = Stage::Over,
             Stage::Strays => self.end_orphans(Signal::KILL),
         }
         self.wake_at(self.now.tick.after(AGAIN_MS), Timer::Shutdown);
+    }
+
+    /// Returns the names of what still runs.
+    fn running_names(&self) -> Vec<String> {
+        let command = self.has_command().then(|| "the command".to_owned());
+        let ids = self.services.ids();
+        let services = ids.iter().filter_map(|&id| self.services.get(id)).map(Service::name);
+        command.into_iter().chain(services).collect()
     }
 
     /// Moves on to the next stage when the present one is complete; returns whether all are.
@@ -180,35 +219,27 @@ impl Supervisor {
         }
     }
 
-    /// Sends `signal` to every child of ours that is no service's process and no log daemon.
+    /// Sends `signal` to every child of ours that is no service's process and no log daemon; `SIGKILL` goes to all that
+    /// descends from them as well.
     fn end_orphans(&self, signal: Signal) {
-        let ours = getpid();
-        let Ok(entries) = std::fs::read_dir("/proc") else { return };
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let Some(number) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
-            let (Some(pid), Some(known)) = (Pid::from_raw(number), gatevisor_wire::Pid::new(number)) else {
-                continue;
-            };
+        let is_orphan = |child: gatevisor_wire::Pid| {
             // A script may be what asked for the end; it has until everything else is down.
-            let is_script = self.stage != Stage::Strays && self.doomed.contains_key(&known);
+            let is_script = self.stage != Stage::Strays && self.doomed.contains_key(&child);
             // What ends a group is soon over itself, unless there is no time at all.
-            let ends_group = signal != Signal::KILL && self.groups.ending.contains(&known);
+            let ends_group = signal != Signal::KILL && self.groups.ending.contains(&child);
             let is_known = is_script
                 || ends_group
-                || self.is_command(known)
-                || self.pids.contains_key(&known)
-                || self.is_log_daemon(known);
-            if !is_known && parent_of(pid) == Some(ours) {
+                || self.is_command(child)
+                || self.pids.contains_key(&child)
+                || self.is_log_daemon(child);
+            !is_known
+        };
+        if signal == Signal::KILL {
+            strays::kill_descendants(is_orphan);
+        } else {
+            for pid in strays::children(is_orphan) {
                 kill(pid, signal, false);
             }
         }
     }
-}
-
-fn parent_of(pid: Pid) -> Option<Pid> {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
-    // The command may hold anything; what follows its last parenthesis is numbers.
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_ascii_whitespace().nth(1)?.parse().ok().and_then(Pid::from_raw)
 }

@@ -150,6 +150,8 @@ pub(crate) struct Supervisor {
     pub(crate) command: Command,
     /// The grace of the shutdown is over, or somebody insisted.
     pub(crate) impatient: bool,
+    /// How often what did not stop was killed.
+    pub(crate) rounds: u32,
     /// It was said that somebody else's command to end is not obeyed.
     pub(crate) has_refused: bool,
     pub(crate) now: Moment,
@@ -246,6 +248,7 @@ impl Supervisor {
             stage: Stage::Running,
             command: Command::default(),
             impatient: false,
+            rounds: 0,
             has_refused: false,
             now,
             effects: Effects::new(),

@@ -6,7 +6,7 @@
 use std::cell::{Cell, OnceCell};
 use std::fmt::Arguments;
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
@@ -26,7 +26,7 @@ pub(crate) fn say_line(what: Arguments<'_>) {
     let note =
         if unsaid > 0 { format!(" ({unsaid} earlier lines could not be shown)") } else { String::new() };
     let line = one_line(&what.to_string(), &note);
-    let said = OWN.with(|own| match own.get_or_init(reopened) {
+    let said = OWN.with(|own| match own.get_or_init(|| reopened(std::io::stderr())) {
         // A pipe takes it whole or not at all.
         Some(own) => rustix::io::write(own, line.as_bytes()).is_ok(),
         None => is_writable() && std::io::stderr().lock().write_all(line.as_bytes()).is_ok(),
@@ -34,14 +34,15 @@ pub(crate) fn say_line(what: Arguments<'_>) {
     UNSAID.set(if said { 0 } else { unsaid.saturating_add(1) });
 }
 
-/// Opens standard error once more where that is a pipe: services write to the same one, so that it may be full again
-/// between a look at it and a write that waits. The flag that says not to wait must not be set for them.
-fn reopened() -> Option<OwnedFd> {
-    let stat = fstat(std::io::stderr()).ok()?;
+/// Opens what standard error is once more where that is a pipe or a terminal: others write to the same one or stop it, so that it may
+/// be full again between a look at it and a write that waits. The flag that says not to wait must not be set for them.
+fn reopened(stderr: impl AsFd) -> Option<OwnedFd> {
+    let stderr = stderr.as_fd();
+    let stat = fstat(stderr).ok()?;
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    FileType::from_raw_mode(stat.st_mode)
-        .is_fifo()
-        .then(|| openat(CWD, "/proc/self/fd/2", flags, Mode::empty()).ok())?
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    (kind.is_fifo() || kind.is_char_device())
+        .then(|| openat(CWD, format!("/proc/self/fd/{}", stderr.as_raw_fd()), flags, Mode::empty()).ok())?
 }
 
 fn is_writable() -> bool {
@@ -76,7 +77,20 @@ pub(crate) use say;
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_BYTES, one_line};
+    use super::{MAX_BYTES, one_line, reopened};
+
+    #[test]
+    fn what_somebody_else_can_stop_is_opened_once_more_so_that_nothing_waits() {
+        let flags = |fd| rustix::fs::fcntl_getfl(fd).unwrap();
+        let (_reader, pipe) = rustix::pipe::pipe().unwrap();
+        let device = std::fs::File::options().write(true).open("/dev/null").unwrap();
+        for stderr in [pipe, device.into()] {
+            let own = reopened(&stderr).unwrap();
+            assert!(flags(own).contains(rustix::fs::OFlags::NONBLOCK));
+            assert!(!flags(stderr).contains(rustix::fs::OFlags::NONBLOCK), "others have it as it was");
+        }
+        assert!(reopened(tempfile::tempfile().unwrap()).is_none(), "a file never waits");
+    }
 
     #[test]
     fn what_is_said_is_one_line_whatever_is_in_it() {

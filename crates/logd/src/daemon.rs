@@ -10,12 +10,15 @@
 //! supervisor says so and it holds nothing more. Signals that a terminal sends to everybody are not for us.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use gatevisor_sys::clock::monotonic_ms;
 use gatevisor_sys::signal::{SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTTOU, SignalFd};
+use gatevisor_sys::user;
 use gatevisor_wire::name::ServiceName;
 use rustix::event::epoll;
 use rustix::io::Errno;
@@ -41,6 +44,8 @@ const PACKETS: usize = 64;
 const EVENTS: usize = 64;
 /// Names the socket among the events; keys of pipes are 33 bits, so no pipe has it.
 const SOCKET: u64 = u64::MAX;
+/// Names the pipe for answers among the events.
+const VOICE: u64 = u64::MAX - 1;
 /// Exit code when the system refused something without which nothing can be done.
 const EXIT_SYSTEM: u8 = 111;
 /// The descriptor on which the supervisor passes the socket.
@@ -70,9 +75,18 @@ impl Legacy {
 }
 
 /// Runs the log daemon as the supervisor starts it: the socket is descriptor 3, its legacy 4 and 5.
-pub fn main() -> ExitCode {
+///
+/// The first of `arguments` is the number of the user to become, where that is another one. A process that becomes somebody
+/// without executing anything afterwards cannot be looked into by that user: neither its memory nor what it has open.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     // Before anything is opened, which would take their numbers.
     let (socket, legacy) = (gatevisor_sys::process::adopt_fd(SOCKET_FD), Legacy::passed());
+    if let Some(uid) = arguments.into_iter().next()
+        && let Err(why) = become_user(&uid)
+    {
+        say(&format!("gatevisor: logd: cannot become uid {}: {why}", uid.display()));
+        return ExitCode::from(EXIT_SYSTEM);
+    }
     let stdout = std::io::stdout().as_fd().try_clone_to_owned();
     match (socket, stdout) {
         (Ok(socket), Ok(stdout)) => run(socket, stdout, legacy),
@@ -87,6 +101,11 @@ pub fn main() -> ExitCode {
             ExitCode::from(EXIT_SYSTEM)
         }
     }
+}
+
+fn become_user(uid: &OsStr) -> Result<(), String> {
+    let user = user::lookup(uid.as_bytes()).map_err(|error| chain(&error))?;
+    user::assume(&user).map_err(|errno| chain(&errno))
 }
 
 /// Runs the log daemon on a socket to its supervisor until that says `Q` or is gone.
@@ -220,6 +239,8 @@ fn read_on(service: &mut Service, index: usize, turn: &mut Turn, desk: &mut Desk
 
 struct Daemon {
     socket: Option<OwnedFd>,
+    /// What answers are written into.
+    voice: Option<OwnedFd>,
     epoll: OwnedFd,
     desk: Desk,
     entries: BTreeMap<u32, Entry>,
@@ -236,6 +257,7 @@ impl Daemon {
         epoll::add(&epoll, &socket, epoll::EventData::new_u64(SOCKET), epoll::EventFlags::IN)?;
         Ok(Self {
             socket: Some(socket),
+            voice: None,
             epoll,
             desk,
             entries: BTreeMap::new(),
@@ -256,9 +278,11 @@ impl Daemon {
                 Err(errno) => return Err(errno),
             }
             for event in &events {
-                let (data, flags) = (event.data.u64(), event.flags);
+                let data = event.data.u64();
                 if data == SOCKET {
-                    self.handle_socket(flags);
+                    self.handle_socket();
+                } else if data == VOICE {
+                    self.send_answers();
                 } else {
                     self.advance(id_of(data), Some(index_of(data)));
                 }
@@ -373,10 +397,7 @@ impl Daemon {
         }
     }
 
-    fn handle_socket(&mut self, flags: epoll::EventFlags) {
-        if flags.contains(epoll::EventFlags::OUT) {
-            self.send_answers();
-        }
+    fn handle_socket(&mut self) {
         let mut packet = [0; MAX_PACKET];
         for _ in 0..PACKETS {
             let mut fds = Vec::new();
@@ -396,11 +417,18 @@ impl Daemon {
             Some(Order::Take { id, name }) => self.accept(id, name, fds),
             Some(Order::Release { id }) => self.leave(id, true),
             Some(Order::Quit) => self.quit(),
+            Some(Order::Voice) => self.answer_into(fds.into_iter().next()),
             None => {
                 let shown = packet.get(..16).unwrap_or(packet).escape_ascii();
                 self.desk.console.warn(&format!("gatevisor: logd: the supervisor sent `{shown}`; ignored"));
             }
         }
+    }
+
+    fn answer_into(&mut self, pipe: Option<OwnedFd>) {
+        self.answers_blocked = false;
+        self.voice = pipe.filter(|pipe| make_non_blocking(pipe).is_ok());
+        self.send_answers();
     }
 
     fn accept(&mut self, id: u32, name: &[u8], fds: Vec<OwnedFd>) {
@@ -469,9 +497,10 @@ impl Daemon {
     }
 
     fn send_answers(&mut self) {
-        let Some(socket) = &self.socket else { return };
+        let Some(voice) = &self.voice else { return };
         while let Some(answer) = self.answers.front() {
-            match gatevisor_sys::socket::send_with_fds(socket, answer, &[]) {
+            // Few bytes are written whole or not at all.
+            match rustix::io::write(voice, answer) {
                 Ok(_) => {
                     self.answers.pop_front();
                 }
@@ -484,9 +513,12 @@ impl Daemon {
         let blocked = !self.answers.is_empty();
         if blocked != self.answers_blocked {
             self.answers_blocked = blocked;
-            let mut flags = epoll::EventFlags::IN;
-            flags.set(epoll::EventFlags::OUT, blocked);
-            let _ = epoll::modify(&self.epoll, socket, epoll::EventData::new_u64(SOCKET), flags);
+            let _ = if blocked {
+                let data = epoll::EventData::new_u64(VOICE);
+                epoll::add(&self.epoll, voice, data, epoll::EventFlags::OUT)
+            } else {
+                epoll::delete(&self.epoll, voice)
+            };
         }
     }
 }

@@ -1,9 +1,13 @@
-//! What the supervisor and the log daemon say to each other, one packet each.
+//! What the supervisor and the log daemon say to each other.
 //!
-//! *Lives here:* the bytes. *Does not live here:* the socket, and the descriptors that travel along.
+//! *Lives here:* the bytes. *Does not live here:* the socket and the pipe, and the descriptors that travel along.
 //!
-//! | packet | from | meaning |
+//! The supervisor sends packets over a socket. The daemon belongs to a user whom nobody must trust, so what it answers goes
+//! through a pipe, which can carry bytes and nothing else.
+//!
+//! | bytes | from | meaning |
 //! |---|---|---|
+//! | `V` | supervisor | answer into this pipe (first descriptor) |
 //! | `A` id name | supervisor | take the pipe (first descriptor) of this service (its directory is the second; a third is the pipe of its standard error) |
 //! | `R` id | supervisor | the slot is gone: drain the pipe, close it, answer `R` id |
 //! | `Q` | supervisor | there are no more writers: drain everything and end |
@@ -31,6 +35,8 @@ pub(crate) enum Order<'a> {
     },
     /// Let go of everything and end.
     Quit,
+    /// Answer into the pipe that came along.
+    Voice,
 }
 
 impl<'a> Order<'a> {
@@ -43,12 +49,13 @@ impl<'a> Order<'a> {
             }
             (b'R', Some((id, []))) => Some(Self::Release { id: u32::from_le_bytes(*id) }),
             (b'Q', None) if rest.is_empty() => Some(Self::Quit),
+            (b'V', None) if rest.is_empty() => Some(Self::Voice),
             _ => None,
         }
     }
 }
 
-/// Returns the packet that says that a pipe is released.
+/// Returns the bytes that say that a pipe is released.
 pub(crate) const fn released(id: u32) -> [u8; 5] {
     let [a, b, c, d] = id.to_le_bytes();
     [b'R', a, b, c, d]
@@ -60,7 +67,7 @@ mod tests {
 
     #[test]
     fn packets_mean_what_the_table_says() {
-        let table: [(&[u8], Option<Order<'_>>); 11] = [
+        let table: [(&[u8], Option<Order<'_>>); 13] = [
             (b"A\x02\x01\0\0gateway-coder", Some(Order::Take { id: 258, name: b"gateway-coder" })),
             (b"A\x02\x01\0\0", None),
             (b"A\x02\x01", None),
@@ -69,6 +76,8 @@ mod tests {
             (b"R\xff", None),
             (b"Q", Some(Order::Quit)),
             (b"Qx", None),
+            (b"V", Some(Order::Voice)),
+            (b"V\0", None),
             (b"Q\0\0\0\0", None),
             (b"", None),
             (b"X", None),

@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 
 use common::{DEADLINE, Lines, lines_of, pipe, program, unstamped, wait_readable};
 use gatevisor_logd::{Limits, LogDir, daemon};
-use gatevisor_sys::socket::{recv_with_fds, send_with_fds, seqpacket_pair};
+use gatevisor_sys::socket::{send_with_fds, seqpacket_pair};
 use gatevisor_wire::tai::Tai64n;
 use tempfile::TempDir;
 
@@ -22,6 +22,8 @@ use tempfile::TempDir;
 struct Daemon {
     temp: TempDir,
     socket: Option<OwnedFd>,
+    /// What the daemon answers.
+    heard: OwnedFd,
     thread: JoinHandle<std::process::ExitCode>,
 }
 
@@ -36,8 +38,10 @@ impl Daemon {
     fn start_with(stdout: OwnedFd) -> (Self, Lines) {
         let (warned, stderr) = pipe();
         let (socket, theirs) = seqpacket_pair().unwrap();
+        let (heard, voice) = pipe();
+        send_with_fds(&socket, b"V", &[voice.as_fd()]).unwrap();
         let thread = std::thread::spawn(move || daemon::run_with(theirs, stdout, stderr, None));
-        let daemon = Self { temp: tempfile::tempdir().unwrap(), socket: Some(socket), thread };
+        let daemon = Self { temp: tempfile::tempdir().unwrap(), socket: Some(socket), heard, thread };
         (daemon, Lines::new(warned))
     }
 
@@ -79,11 +83,10 @@ impl Daemon {
     }
 
     fn answer(&self) -> Vec<u8> {
-        let socket = self.socket.as_ref().unwrap();
-        assert!(wait_readable(socket), "no answer in time");
-        let mut packet = [0; 64];
-        let n = recv_with_fds(socket, &mut packet, &mut Vec::new()).unwrap();
-        packet[..n].to_vec()
+        assert!(wait_readable(&self.heard), "no answer in time");
+        let mut answer = [0; 64];
+        let n = rustix::io::read(&self.heard, &mut answer).unwrap();
+        answer[..n].to_vec()
     }
 
     /// Says `Q` and waits for the end; the directory with everything in it is returned.

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use common::{Lines, lines_of, pipe, program, wait_readable};
 use gatevisor_logd::daemon::{JOURNAL_FD, SOCKET_FD, STAGE_FD};
 use gatevisor_sys::memory;
-use gatevisor_sys::socket::{recv_with_fds, send_with_fds, seqpacket_pair};
+use gatevisor_sys::socket::{send_with_fds, seqpacket_pair};
 use gatevisor_sys::spawn::{Command, Environment, start};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use tempfile::TempDir;
@@ -41,7 +41,7 @@ struct Keeper {
     stdout: OwnedFd,
     stderr: OwnedFd,
     services: Vec<Service>,
-    daemon: Option<(Pid, OwnedFd)>,
+    daemon: Option<(Pid, OwnedFd, OwnedFd)>,
 }
 
 impl Keeper {
@@ -93,7 +93,7 @@ impl Keeper {
         let inject = format!("inject={call}:signal=KILL:when={when}");
         let program = program();
         self.start_as(&["strace", "-f", "-o", "/dev/null", "-e", &inject, program.to_str().unwrap(), "logd"]);
-        let (pid, _socket) = self.daemon.take().unwrap();
+        let (pid, _socket, _heard) = self.daemon.take().unwrap();
         let exit = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
         assert!(wait_readable(exit), "it never came to its {when}th {call}");
         let (_, status) = waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap();
@@ -126,7 +126,9 @@ impl Keeper {
         .unwrap();
         // The memory that the child uses until it is its program must stay until then.
         assert!(wait_readable(&starting));
-        self.daemon = Some((Pid::from_raw(starting.pid()).unwrap(), ours));
+        let (heard, voice) = pipe();
+        send_with_fds(&ours, b"V", &[voice.as_fd()]).unwrap();
+        self.daemon = Some((Pid::from_raw(starting.pid()).unwrap(), ours, heard));
         for (id, service) in (1_u32..).zip(&self.services) {
             let packet = [b"A", id.to_le_bytes().as_slice(), service.name.as_bytes()].concat();
             let socket = &self.daemon.as_ref().unwrap().1;
@@ -137,7 +139,7 @@ impl Keeper {
     }
 
     fn kill(&mut self) {
-        let (pid, _socket) = self.daemon.take().unwrap();
+        let (pid, _socket, _heard) = self.daemon.take().unwrap();
         kill_process(pid, Signal::KILL).unwrap();
         let (_, status) = waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap();
         assert_eq!(status.terminating_signal(), Some(9), "nothing else ended it");
@@ -145,18 +147,18 @@ impl Keeper {
 
     /// Has the daemon let go of a service, once all that its pipe holds is on file.
     fn release(&self, id: u32) {
-        let socket = &self.daemon.as_ref().unwrap().1;
+        let (_, socket, heard) = self.daemon.as_ref().unwrap();
         let packet = [b"R", id.to_le_bytes().as_slice()].concat();
         send_with_fds(socket, &packet, &[]).unwrap();
-        assert!(wait_readable(socket), "no answer in time");
+        assert!(wait_readable(heard), "no answer in time");
         let mut answer = [0; 64];
-        let n = recv_with_fds(socket, &mut answer, &mut Vec::new()).unwrap();
+        let n = rustix::io::read(heard, &mut answer).unwrap();
         assert_eq!(&answer[..n], packet);
     }
 
     /// Has everything filed, and ends.
     fn quit(mut self) -> TempDir {
-        let (pid, socket) = self.daemon.take().unwrap();
+        let (pid, socket, _heard) = self.daemon.take().unwrap();
         send_with_fds(&socket, b"Q", &[]).unwrap();
         let (_, status) = waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap();
         assert_eq!(status.exit_status(), Some(0));

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 
 use common::{Lines, pipe, wait_readable};
 use gatevisor_logd::{DirError, Limits, LogDir, daemon};
-use gatevisor_sys::socket::{recv_with_fds, send_with_fds, seqpacket_pair};
+use gatevisor_sys::socket::{send_with_fds, seqpacket_pair};
 use gatevisor_wire::tai::Tai64n;
 use gatevisor_wire::trouble::Trouble;
 use rustix::fs::inotify;
@@ -23,6 +23,7 @@ use tempfile::TempDir;
 struct Service {
     temp: TempDir,
     socket: OwnedFd,
+    heard: OwnedFd,
     thread: JoinHandle<ExitCode>,
     pipe: fs::File,
     shown: Lines,
@@ -42,9 +43,11 @@ impl Service {
         let ((shown, stdout), (warned, stderr), (read_end, write_end)) = (pipe(), pipe(), pipe());
         let (socket, theirs) = seqpacket_pair().unwrap();
         let thread = std::thread::spawn(move || daemon::run_with(theirs, stdout, stderr, None));
+        let (heard, voice) = pipe();
+        send_with_fds(&socket, b"V", &[voice.as_fd()]).unwrap();
         send_with_fds(&socket, b"A\x01\0\0\0gateway-coder", &[read_end.as_fd(), directory.as_fd()]).unwrap();
         let (shown, warned) = (Lines::new(shown), Lines::new(warned));
-        Self { temp, socket, thread, pipe: write_end.into(), shown, warned }
+        Self { temp, socket, heard, thread, pipe: write_end.into(), shown, warned }
     }
 
     fn kept(&self) -> PathBuf {
@@ -62,15 +65,15 @@ impl Service {
     /// Has the daemon let go of the pipe; everything is filed and shown then.
     fn release(&self) {
         send_with_fds(&self.socket, b"R\x01\0\0\0", &[]).unwrap();
-        assert!(wait_readable(&self.socket), "no answer in time");
-        let mut packet = [0; 64];
-        let n = recv_with_fds(&self.socket, &mut packet, &mut Vec::new()).unwrap();
-        assert_eq!(&packet[..n], b"R\x01\0\0\0");
+        assert!(wait_readable(&self.heard), "no answer in time");
+        let mut answer = [0; 64];
+        let n = rustix::io::read(&self.heard, &mut answer).unwrap();
+        assert_eq!(&answer[..n], b"R\x01\0\0\0");
     }
 
     /// Ends the daemon; returns what was shown and what was warned of since the last line that was asked for.
     fn end(self) -> (TempDir, Vec<String>, Vec<String>) {
-        let Self { temp, socket, thread, pipe, mut shown, mut warned } = self;
+        let Self { temp, socket, heard: _, thread, pipe, mut shown, mut warned } = self;
         send_with_fds(&socket, b"Q", &[]).unwrap();
         assert_eq!(thread.join().unwrap(), ExitCode::SUCCESS);
         drop(pipe);

@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType, recvmsg, sendmsg, shutdown,
+    socketpair,
 };
 
 /// Descriptors that one message may carry.
@@ -16,6 +17,14 @@ pub const MAX_FDS: usize = 4;
 /// Returns two connected sequenced-packet sockets, close-on-exec and non-blocking.
 pub fn seqpacket_pair() -> Result<(OwnedFd, OwnedFd), Errno> {
     socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
+}
+
+/// Takes nothing more from the peer of this socket, neither bytes nor descriptors; the peer's attempts fail with `EPIPE`.
+///
+/// Whoever has the last descriptor of a file waits for what closing it takes, so descriptors of somebody who is not to be
+/// waited for must not even arrive.
+pub fn refuse_all(socket: impl AsFd) -> Result<(), Errno> {
+    shutdown(socket, Shutdown::Read)
 }
 
 /// Sends one packet with `fds` attached, without waiting.

@@ -53,8 +53,7 @@ pub const ALL: &[Attack] = &[
     attack(
         "the-log-daemon-is-stopped",
         "new; mkdir log; printf '#!%s log\\ndirectory = \"lines\"\\n' \"$G\" > log/run; chmod 755 log/run; printf \
-        '#!/bin/sh\\nexec timeout 2 yes\\n' > run; place; up; for p in $(pgrep -u $(id -u) -f 'gatevisor logd' || :); do tr '\\0' '\\n' < /proc/$p/environ | \
-        grep -qxF \"GATEVISOR_TEST_WORLD=${GATEVISOR_TEST_WORLD-}\" && { kill -STOP $p; kill -CONT $p; kill -KILL $p; } || :; done; live",
+        '#!/bin/sh\\nexec timeout 2 yes\\n' > run; place; up; for p in $(pgrep -U $(id -u) -P \"$P\" -f 'gatevisor logd' || :); do kill -STOP $p; kill -CONT $p; kill -KILL $p; done; live",
     ),
     attack(
         "the-loggers-own-process-is-stopped",

@@ -1,0 +1,185 @@
+//! What an owner leaves behind so that the end never comes: each of it is a process of the owner's that the supervisor would
+//! wait for.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use crate::support::processes::{self, Held};
+use crate::support::service::{Service, neighbour};
+use crate::support::{World, need_root};
+
+/// A user that no system has.
+const OWNER: u32 = 23_456;
+
+/// What the programs below have in common: becoming a process that has left its service, and what the kernel calls it.
+const PRELUDE: &str = r#"#!/usr/bin/env python3
+import ctypes, os, signal, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    signal.signal(number, signal.SIG_IGN)
+
+def escape():
+    """Returns True in a process that no service has any more, and False in the service."""
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return False
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    return True
+
+def note(name):
+    with open(name + ".new", "w") as file:
+        file.write(str(os.getpid()))
+    os.rename(name + ".new", name)
+
+def stay():
+    while True:
+        signal.pause()
+
+def leave():
+    """The service itself is an ordinary one."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    stay()
+
+"#;
+
+/// Returns a world of little grace in which root's service runs.
+fn world() -> World {
+    need_root();
+    let mut world = World::with(&["--grace-ms", "500"]);
+    world.start();
+    world
+}
+
+/// Places a service of the owner's whose `run` is this program, and returns it when it has noted the file.
+fn attacker(world: &World, program: &str, noted: &str) -> Service {
+    let run = format!("{PRELUDE}{program}");
+    let mut service = world.service("attacker").executable("run", &run).owned_by(OWNER).place();
+    service.hear("su");
+    service.until_file(noted, "what it does", |text| !text.is_empty());
+    service
+}
+
+fn noted(service: &Service, name: &str) -> i32 {
+    fs::read_to_string(service.path(name)).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_log_daemon_that_its_owner_stops_holds_nobody_up() {
+    let mut world = world();
+    let daemon_log = format!("#!{} log\ndirectory = \"lines\"\n", env!("CARGO_BIN_EXE_gatevisor"));
+    let log = |name: &str, owner: u32| {
+        let mut service = world
+            .service(name)
+            .run("echo hello; exec sleep 3600")
+            .prepare(|dir| fs::create_dir_all(dir.join("log/lines")).unwrap())
+            .executable("log/run", &daemon_log)
+            .owned_by(owner)
+            .place();
+        service.hear("su");
+        service.until_file("log/lines/current", "its line", |text| text.contains("hello"));
+        service
+    };
+    let mut own = log("attacker", OWNER);
+    let mut other = log("other", OWNER + 1);
+    let daemon = processes::children(world.pid())
+        .into_iter()
+        .find(|&pid| {
+            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"gatevisor\0logd\0"))
+                && processes::status_line(pid, "Uid").contains(&OWNER.to_string())
+        })
+        .expect("the owner has a log daemon");
+    processes::signal(daemon, Signal::STOP);
+    assert_eq!(world.stop().code(), Some(0));
+    own.hear("dDx");
+    other.hear("dDx");
+}
+
+#[test]
+fn a_service_that_an_escaped_process_traces_ends_when_the_grace_is_over() {
+    let mut world = world();
+    let mut neighbour = neighbour(&world);
+    // What is traced is not there to be waited for until whoever traces it has let go.
+    let program = r#"
+service = os.getpid()
+libc.prctl(0x59616D61, -1, 0, 0, 0)
+if escape():
+    if libc.ptrace(0x4206, service, 0, 0) != 0:
+        sys.exit(os.strerror(ctypes.get_errno()))
+    note("traced")
+    stay()
+leave()
+"#;
+    let service = attacker(&world, program, "traced");
+    let tracer = Held::of(noted(&service, "traced")).unwrap();
+    assert_eq!(world.stop().code(), Some(0));
+    assert!(tracer.is_gone());
+    neighbour.hear("dDx");
+}
+
+#[test]
+fn what_has_a_name_that_is_no_text_is_ended_too() {
+    let mut world = world();
+    let program = r#"
+if escape():
+    libc.prctl(15, b"\xff) \xfe", 0, 0, 0)
+    note("named")
+    stay()
+leave()
+"#;
+    let service = attacker(&world, program, "named");
+    let stray = Held::of(noted(&service, "named")).unwrap();
+    assert_eq!(world.stop().code(), Some(0));
+    assert!(stray.is_gone());
+}
+
+#[test]
+fn a_long_line_of_descent_is_ended_as_a_whole() {
+    let mut world = world();
+    let program = r#"
+if escape():
+    for n in range(60):
+        if os.fork():
+            stay()
+    note("last")
+    stay()
+leave()
+"#;
+    let service = attacker(&world, program, "last");
+    let last = Held::of(noted(&service, "last")).unwrap();
+    assert_eq!(world.stop().code(), Some(0));
+    assert!(last.is_gone());
+}
+
+#[test]
+fn those_who_put_another_in_the_place_of_each_who_dies_are_ended() {
+    let mut world = world();
+    // A child's death is its parent's signal to make another, and a parent's death the child's.
+    let program = r#"
+if escape():
+    for _ in range(3):
+        if os.fork() == 0:
+            if os.fork() == 0:
+                libc.prctl(1, signal.SIGUSR1, 0, 0, 0)
+                signal.signal(signal.SIGUSR1, lambda *_: os.fork())
+                note("watching")
+                stay()
+            while True:
+                try:
+                    os.waitpid(-1, 0)
+                except OSError:
+                    pass
+                if os.fork() == 0:
+                    libc.prctl(1, signal.SIGUSR1, 0, 0, 0)
+                    signal.signal(signal.SIGUSR1, lambda *_: os.fork())
+                    stay()
+    stay()
+leave()
+"#;
+    let service = attacker(&world, program, "watching");
+    assert!(noted(&service, "watching") > 0);
+    assert_eq!(world.stop().code(), Some(0));
+}
