@@ -114,7 +114,14 @@ pub fn read_small(
     {
         match read(&fd, rest) {
             Ok(0) => break,
-            Ok(n) => filled = filled.saturating_add(n),
+            Ok(n) => {
+                filled = filled.saturating_add(n);
+                // What it had when it was looked at; what grows afterwards comes too late anyway. The files of /proc and
+                // /sys have no size, or one that says nothing, and are read to their end.
+                if i64::try_from(filled).is_ok_and(|filled| filled == stat.st_size) {
+                    break;
+                }
+            }
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }
