@@ -14,6 +14,7 @@ mod support;
 mod backoff;
 mod birth;
 mod commands;
+mod cost;
 mod deaths;
 mod failed_starts;
 mod floods;
