@@ -22,7 +22,7 @@ use crate::raw::{self, EXTRAS, Stack};
 const SLOTS: usize = 5 + EXTRAS;
 
 /// Stacks that are kept for the next start.
-const KEPT_STACKS: usize = 32;
+const KEPT_STACKS: usize = 8;
 
 /// Berths for several starts at a time.
 #[derive(Debug, Clone)]
@@ -156,6 +156,12 @@ mod tests {
         }
         assert_eq!(berth.hold(writer.as_fd()), Err(Errno::MFILE));
         drop(writer);
+        drop(berth);
+        // What a free berth holds need not be put there, and is there all the same.
+        let mut berth = berths.take().unwrap();
+        let number = berth.hold(null.as_fd()).unwrap();
+        let held = format!("/proc/thread-self/fd/{number}");
+        assert_eq!(std::fs::read_link(held).unwrap().to_str(), Some("/dev/null"));
         drop(berth);
         // Nobody holds the other end any more.
         assert_eq!(rustix::io::read(&reader, &mut [0; 1]), Ok(0));

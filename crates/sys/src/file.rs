@@ -273,6 +273,23 @@ mod tests {
     }
 
     #[test]
+    fn a_small_file_is_read_to_its_end_also_where_its_size_says_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = opened(temp.path());
+        fs::write(temp.path().join("file"), "0123456789").unwrap();
+        assert_eq!(read_small(&dir, "file", &mut [0; 20]), Ok(&b"0123456789"[..]));
+        assert_eq!(read_small(&dir, "file", &mut [0; 10]), Ok(&b"0123456789"[..]));
+        assert_eq!(read_small(&dir, "file", &mut [0; 4]), Ok(&b"0123"[..]));
+        fs::write(temp.path().join("empty"), "").unwrap();
+        assert_eq!(read_small(&dir, "empty", &mut [0; 4]), Ok(&b""[..]));
+        // Of no size, so nothing else says where it ends.
+        let proc = opened(&fs::canonicalize("/proc/self").unwrap());
+        let whole = fs::read("/proc/self/limits").unwrap();
+        let mut buffer = vec![0; whole.len() * 2];
+        assert_eq!(read_small(&proc, "limits", &mut buffer), Ok(&whole[..]));
+    }
+
+    #[test]
     fn a_lock_is_a_regular_file() {
         let temp = tempfile::tempdir().unwrap();
         let dir = opened(temp.path());
