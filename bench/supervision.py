@@ -65,7 +65,8 @@ def processes():
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
-                stat = pathlib.Path("/proc", entry, "stat").read_text()
+                # A process may call itself anything.
+                stat = pathlib.Path("/proc", entry, "stat").read_text(errors="replace")
             except OSError:
                 continue
             comm, rest = stat.split("(", 1)[1].rsplit(")", 1)

@@ -15,6 +15,7 @@ mod backoff;
 mod birth;
 mod captured;
 mod commands;
+mod cost;
 mod deaths;
 mod failed_starts;
 mod floods;

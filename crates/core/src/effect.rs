@@ -65,6 +65,11 @@ impl Effects {
         self.0.push(effect);
     }
 
+    /// Leaves out the status, for one that is on disk already.
+    pub fn leave_out_status(&mut self) {
+        self.0.retain(|effect| !matches!(effect, Effect::PublishStatus(_)));
+    }
+
     /// Takes the effects out, oldest first, and leaves the list empty for the next step.
     pub fn drain(&mut self) -> impl Iterator<Item = Effect> + '_ {
         self.0.drain(..)

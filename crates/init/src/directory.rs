@@ -3,6 +3,7 @@
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::OnceLock;
 
 use gatevisor_core::scan::Identity;
 use gatevisor_sys::file::LinkError;
@@ -61,13 +62,15 @@ fn at(step: &'static str) -> impl Fn(Errno) -> Refusal {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) identity: Identity,
-    pub(crate) dir: OwnedFd,
+    pub(crate) dir: Rc<OwnedFd>,
     pub(crate) supervise: OwnedFd,
     pub(crate) control: OwnedFd,
     pub(crate) lock: OwnedFd,
     /// The owner, where that is not the user we run as.
     pub(crate) owner: Option<Rc<User>>,
     pub(crate) normally_up: bool,
+    /// Its first status is there.
+    pub(crate) is_published: bool,
 }
 
 /// Finds owners' groups once for all their services.
@@ -90,9 +93,22 @@ impl Owners {
     }
 }
 
+/// Returns the user and the group as which this process runs.
+///
+/// A supervisor has the same ones from its start to its end, so the kernel is asked once and not for each file.
+fn ourselves() -> (u32, u32) {
+    static OURSELVES: OnceLock<(u32, u32)> = OnceLock::new();
+    *OURSELVES.get_or_init(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()))
+}
+
+/// Returns the user as whom this process runs.
+pub(crate) fn our_user() -> u32 {
+    ourselves().0
+}
+
 /// Returns the owner that `stat` gives a directory, if we may serve it.
 fn authority(stat: &Stat, owners: &mut Owners) -> Result<Option<Rc<User>>, Refusal> {
-    let ours = rustix::process::geteuid().as_raw();
+    let ours = our_user();
     let owner = stat.st_uid;
     let mode = stat.st_mode & 0o7777;
     let user = if owner == ours {
@@ -113,7 +129,7 @@ fn authority(stat: &Stat, owners: &mut Owners) -> Result<Option<Rc<User>>, Refus
 
 /// Returns whether others than the owner, ours where that is `None`, and the owner's own group may write.
 pub(crate) fn writable_by_others(stat: &Stat, owner: Option<&User>) -> bool {
-    let own_group = owner.map_or_else(|| rustix::process::getegid().as_raw(), |owner| owner.gid);
+    let own_group = owner.map_or(ourselves().1, |owner| owner.gid);
     stat.st_mode & 0o002 != 0 || (stat.st_mode & 0o020 != 0 && stat.st_gid != own_group)
 }
 
@@ -125,7 +141,7 @@ pub(crate) fn open_slot(scandir: impl AsFd, name: &[u8]) -> Result<OwnedFd, Refu
     })
 }
 
-/// Prepares an opened directory for supervision and locks it.
+/// Prepares an opened directory, which `stat` is of, for supervision and locks it.
 ///
 /// It must not be supervised by this process already: the lock holds against others only, and is lost when
 /// one of its descriptors is closed. What exists already keeps its owner and mode; what is made belongs to the directory's owner.
@@ -134,25 +150,38 @@ pub(crate) fn open_slot(scandir: impl AsFd, name: &[u8]) -> Result<OwnedFd, Refu
 /// tells others that the service is supervised.
 pub(crate) fn prepare(
     dir: OwnedFd,
+    stat: &Stat,
     owners: &mut Owners,
     first_status: impl Fn(bool) -> Status,
 ) -> Result<Opened, Refusal> {
-    let stat = fstat(&dir).map_err(at("looking at it"))?;
-    let owner = authority(&stat, owners)?;
+    let owner = authority(stat, owners)?;
     make_directory(&dir, files::EVENT, files::EVENT_MODE, owner.as_deref())?;
-    make_directory(&dir, files::SUPERVISE, SUPERVISE_MODE, owner.as_deref())?;
-    let supervise = file::open_directory(&dir, files::SUPERVISE).map_err(at("opening supervise"))?;
+    let made = make_directory(&dir, files::SUPERVISE, SUPERVISE_MODE, owner.as_deref())?;
+    let is_fresh = made.is_some();
+    let supervise = match made {
+        Some(supervise) => supervise,
+        None => file::open_directory(&dir, files::SUPERVISE).map_err(at("opening supervise"))?,
+    };
     let lock = file::lock(&supervise, "lock").map_err(at("locking it"))?.ok_or(Refusal::Locked)?;
-    forget_the_past(&supervise)?;
+    forget_the_past(&supervise, is_fresh)?;
     let normally_up = match statat(&dir, files::DOWN, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => true,
         Ok(_) => false,
         Err(errno) => return Err(Refusal::Step { step: "looking for `down`", errno }),
     };
     // Where it cannot be written, supervision says so and goes on without.
-    let _ = publish_status(&supervise, &first_status(normally_up));
+    let is_published = publish_status(&supervise, &first_status(normally_up)).is_ok();
     let control = make_control(&supervise, owner.as_deref())?;
-    Ok(Opened { identity: identity(&stat), dir, supervise, control, lock, owner, normally_up })
+    Ok(Opened {
+        identity: identity(stat),
+        dir: Rc::new(dir),
+        supervise,
+        control,
+        lock,
+        owner,
+        normally_up,
+        is_published,
+    })
 }
 
 /// Returns an error unless the programs in the directory `log` of a slot may run as its owner.
@@ -162,8 +191,13 @@ pub(crate) fn prepare(
 pub(crate) fn log_belongs(slot: impl AsFd, log: impl AsFd) -> Result<(), Refusal> {
     let owner = |fd: BorrowedFd<'_>| fstat(fd).map(|stat| stat.st_uid).map_err(at("looking at log"));
     let (slot, log) = (owner(slot.as_fd())?, owner(log.as_fd())?);
-    let is_ours = slot == 0 || slot == rustix::process::geteuid().as_raw();
+    let is_ours = slot == 0 || slot == our_user();
     if is_ours || slot == log { Ok(()) } else { Err(Refusal::ForeignLog { log, slot }) }
+}
+
+/// Returns what an opened directory is.
+pub(crate) fn look(dir: impl AsFd) -> Result<Stat, Refusal> {
+    fstat(dir).map_err(at("looking at it"))
 }
 
 /// Returns what tells a directory from every other one.
@@ -175,14 +209,13 @@ pub(crate) fn identity(stat: &Stat) -> Identity {
 ///
 /// Whoever may write to the directory may have put something else in its place already: only what is still ours is
 /// touched, is no further name of something, and is empty.
-fn give(made: impl AsFd, name: &'static str, owner: Option<&User>) -> Result<(), Refusal> {
-    let stat = fstat(&made).map_err(at("looking at what was made"))?;
+fn give(made: impl AsFd, stat: &Stat, name: &'static str, owner: Option<&User>) -> Result<(), Refusal> {
     let is_fresh = if FileType::from_raw_mode(stat.st_mode).is_dir() {
         owner.is_none() || is_empty(&made).map_err(at("looking into what was made"))?
     } else {
         stat.st_nlink == 1
     };
-    if stat.st_uid != rustix::process::geteuid().as_raw() || !is_fresh {
+    if stat.st_uid != our_user() || !is_fresh {
         return Err(Refusal::WrongType(name));
     }
     let Some(owner) = owner else { return Ok(()) };
@@ -203,23 +236,25 @@ fn is_empty(directory: impl AsFd) -> Result<bool, Errno> {
     Ok(true)
 }
 
+/// Makes a directory and returns it; `None` where something of that name was there already.
 fn make_directory(
     dir: impl AsFd,
     name: &'static str,
     mode: u32,
     owner: Option<&User>,
-) -> Result<(), Refusal> {
+) -> Result<Option<OwnedFd>, Refusal> {
     match mkdirat(&dir, name, Mode::from_raw_mode(mode & 0o777)) {
-        Err(Errno::EXIST) => return Ok(()),
+        Err(Errno::EXIST) => return Ok(None),
         other => other.map_err(at("making a directory in it"))?,
     }
     let fresh = file::open_directory(&dir, name).map_err(|_| Refusal::WrongType(name))?;
-    give(&fresh, name, owner)?;
+    let stat = fstat(&fresh).map_err(at("looking at what was made"))?;
+    give(&fresh, &stat, name, owner)?;
     // After the change of owner, which clears the set-group-id bit; and whatever the umask is.
     if mode & !0o777 != 0 {
         fchmod(&fresh, Mode::from_raw_mode(mode)).map_err(at("setting a mode in it"))?;
     }
-    Ok(())
+    Ok(Some(fresh))
 }
 
 fn make_control(supervise: impl AsFd, owner: Option<&User>) -> Result<OwnedFd, Refusal> {
@@ -238,21 +273,22 @@ fn make_control(supervise: impl AsFd, owner: Option<&User>) -> Result<OwnedFd, R
         }
         Err(errno) => return Err(Refusal::Step { step: "making the control FIFO", errno }),
     };
-    let fifo = open_fifo(supervise, NAME).map_err(at("opening the control FIFO"))?.ok_or(WRONG)?;
+    let (fifo, stat) = open_fifo(supervise, NAME).map_err(at("opening the control FIFO"))?.ok_or(WRONG)?;
     if made {
-        give(&fifo, "supervise/control", owner)?;
+        give(&fifo, &stat, "supervise/control", owner)?;
     }
     Ok(fifo)
 }
 
-/// Opens a FIFO for reading and holds it for writing too, so that it never ends; `None` when it is none.
-pub(crate) fn open_fifo(dir: impl AsFd, name: &str) -> Result<Option<OwnedFd>, Errno> {
+/// Opens a FIFO for reading and holds it for writing too, so that it never ends, and returns what it is besides; `None` when it
+/// is none.
+pub(crate) fn open_fifo(dir: impl AsFd, name: &str) -> Result<Option<(OwnedFd, Stat)>, Errno> {
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = openat(&dir, name, flags, Mode::empty())?;
     let stat = fstat(&fd)?;
     // Another name may be that of a FIFO which somebody else reads: what is written there would come here.
     let is_borrowed = stat.st_nlink != 1 && fstat(&dir)?.st_uid != stat.st_uid;
-    Ok((FileType::from_raw_mode(stat.st_mode).is_fifo() && !is_borrowed).then_some(fd))
+    Ok((FileType::from_raw_mode(stat.st_mode).is_fifo() && !is_borrowed).then_some((fd, stat)))
 }
 
 /// Replaces the status of a service.
@@ -260,11 +296,21 @@ pub(crate) fn publish_status(supervise: impl AsFd, status: &Status) -> Result<()
     file::replace(supervise, "status", "status.new", &status.encode(), Mode::from_raw_mode(0o644))
 }
 
-/// Empties the death tally and removes what an earlier supervisor said about its policy.
-fn forget_the_past(supervise: impl AsFd) -> Result<(), Refusal> {
-    file::replace(&supervise, "death_tally", "death_tally.new", &[], Mode::from_raw_mode(0o644))
-        .map_err(at("emptying the death tally"))?;
-    match unlinkat(&supervise, "policy", AtFlags::empty()) {
+/// Empties the death tally and removes what an earlier supervisor said about its policy; there was none where `supervise/`
+/// has just been made.
+fn forget_the_past(supervise: impl AsFd, is_fresh: bool) -> Result<(), Refusal> {
+    const TALLY: &str = "death_tally";
+    let (supervise, mode) = (supervise.as_fd(), Mode::from_raw_mode(0o644));
+    // An empty file is whole as soon as it is there.
+    match mknodat(supervise, TALLY, FileType::RegularFile, mode, 0) {
+        Err(Errno::EXIST) => file::replace(supervise, TALLY, "death_tally.new", &[], mode),
+        other => other,
+    }
+    .map_err(at("emptying the death tally"))?;
+    if is_fresh {
+        return Ok(());
+    }
+    match unlinkat(supervise, "policy", AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(Refusal::Step { step: "removing the old policy", errno }),
     }

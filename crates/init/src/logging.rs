@@ -54,7 +54,7 @@ struct LogPipe {
     reader: OwnedFd,
     /// Kept when the service is gone, so that the daemon never sees an end it was not told of.
     writer: Option<OwnedFd>,
-    slot_dir: OwnedFd,
+    slot_dir: Rc<OwnedFd>,
     /// The pipe of the service's standard error, where it is a stream of its own.
     stderr: Option<Pipe>,
     releasing: bool,
@@ -151,7 +151,7 @@ impl Supervisor {
         slot: &Rc<[u8]>,
         owner: Option<Rc<User>>,
         reader: OwnedFd,
-        slot_dir: OwnedFd,
+        slot_dir: Rc<OwnedFd>,
         stderr: Option<Pipe>,
     ) {
         let seed = self.next_seed();

@@ -397,15 +397,18 @@ impl Supervisor {
     /// with directives that the daemon can express.
     pub(crate) fn is_logged_by_daemon(&self, log: impl AsFd) -> bool {
         let mut head = [0; SHEBANG_BYTES];
-        let is_script = file::read_small(&log, files::RUN, &mut head)
-            .is_ok_and(|head| LogScript::from_file(head).is_some());
-        is_script || self.is_ours(log, files::RUN, "log")
+        file::read_small(log, files::RUN, &mut head)
+            .is_ok_and(|head| LogScript::from_file(head).is_some() || self.begins_as_ours(head, "log"))
     }
 
     /// Returns whether the script's interpreter is this very program, called with `verb`.
     pub(crate) fn is_ours(&self, dir: impl AsFd, script: &str, verb: &str) -> bool {
         let mut head = [0; SHEBANG_BYTES];
-        let Ok(head) = file::read_small(dir, script, &mut head) else { return false };
+        file::read_small(dir, script, &mut head).is_ok_and(|head| self.begins_as_ours(head, verb))
+    }
+
+    /// Returns whether this is how a script begins whose interpreter is this very program, called with `verb`.
+    fn begins_as_ours(&self, head: &[u8], verb: &str) -> bool {
         let Some(line) = head.split(|&b| b == b'\n').next().and_then(|line| line.strip_prefix(b"#!")) else {
             return false;
         };
@@ -447,7 +450,7 @@ fn is_still_of(owner: u32, user: Option<&User>, ours: u32) -> bool {
 fn trusted(service: &Service, script: &str) -> Result<(), Distrust> {
     let stat = statat(&service.dir, script, AtFlags::SYMLINK_NOFOLLOW)?;
     let owner = rustix::fs::fstat(&service.dir)?.st_uid;
-    let ours = rustix::process::geteuid().as_raw();
+    let ours = directory::our_user();
     if !is_still_of(owner, service.owner.as_deref(), ours) {
         return Err(Distrust::NewOwner(owner));
     }

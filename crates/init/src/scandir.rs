@@ -13,7 +13,7 @@ use gatevisor_sys::file::LinkError;
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::files;
 use gatevisor_wire::name::ServiceName;
-use rustix::fs::{AtFlags, FileType, fstat, statat};
+use rustix::fs::{AtFlags, FileType, Stat, fstat, statat};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::Limits;
@@ -155,10 +155,18 @@ impl Supervisor {
     }
 
     fn identity(&self, name: &[u8]) -> Option<Identity> {
-        let stat = statat(&self.scandir, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        self.identity_of(name, &self.stat(name)?)
+    }
+
+    fn stat(&self, name: &[u8]) -> Option<Stat> {
+        statat(&self.scandir, name, AtFlags::SYMLINK_NOFOLLOW).ok()
+    }
+
+    /// Returns which directory the entry leads to that `stat` is of.
+    fn identity_of(&self, name: &[u8], stat: &Stat) -> Option<Identity> {
         let kind = FileType::from_raw_mode(stat.st_mode);
         if !kind.is_symlink() {
-            return kind.is_dir().then(|| directory::identity(&stat));
+            return kind.is_dir().then(|| directory::identity(stat));
         }
         match file::open_directory_linked(&self.scandir, name) {
             Ok(dir) => fstat(dir).ok().map(|stat| directory::identity(&stat)),
@@ -170,9 +178,13 @@ impl Supervisor {
     /// Prepares a directory for supervision unless it is supervised already.
     ///
     /// A new slot must leave descriptors to other users; one that is supervised anew has its own already.
-    fn prepare(&mut self, dir: OwnedFd, is_new: bool) -> Result<directory::Opened, directory::Refusal> {
-        let stat = fstat(&dir).map_err(|errno| directory::Refusal::Step { step: "looking at it", errno })?;
-        let identity = directory::identity(&stat);
+    fn prepare(
+        &mut self,
+        dir: OwnedFd,
+        stat: &Stat,
+        is_new: bool,
+    ) -> Result<directory::Opened, directory::Refusal> {
+        let identity = directory::identity(stat);
         if self.not_slots.contains(&identity) {
             return Err(directory::Refusal::Ours);
         }
@@ -181,23 +193,19 @@ impl Supervisor {
             Some(name) => Err(directory::Refusal::Taken(String::from_utf8_lossy(name).into_owned())),
             // Before anything in it is touched: with its FIFO open it would look supervised for an instant.
             None if !self.can_spare(&dir, own) => Err(directory::Refusal::NoDescriptors),
-            None => directory::prepare(dir, &mut self.owners, |normally_up| {
+            None => directory::prepare(dir, stat, &mut self.owners, |normally_up| {
                 Machine::first_status(self.now, self.config.rules, normally_up)
             }),
         }
     }
 
-    fn is_link(&self, name: &[u8]) -> bool {
-        statat(&self.scandir, name, AtFlags::SYMLINK_NOFOLLOW)
-            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_symlink())
-    }
-
     /// Acts on one name: adopts, withdraws or replaces.
     pub(crate) fn look_at(&mut self, name: &[u8]) {
-        if self.is_link(name) {
+        let stat = self.stat(name);
+        if stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode).is_symlink()) {
             self.watch.unsure.insert(name.to_vec());
         }
-        let there = self.identity(name);
+        let there = stat.and_then(|stat| self.identity_of(name, &stat));
         let slot = self.slots.get_mut(name);
         if slot.as_ref().is_some_and(|slot| slot.leaving) {
             // The name is not free yet; it is looked at again when it is.
@@ -263,10 +271,10 @@ impl Supervisor {
 
     fn adopt_checked(&mut self, name: &[u8]) -> Result<(), directory::Refusal> {
         let dir = directory::open_slot(&self.scandir, name)?;
-        let owner =
-            fstat(&dir).map_err(|errno| directory::Refusal::Step { step: "looking at it", errno })?.st_uid;
+        let stat = directory::look(&dir)?;
+        let owner = stat.st_uid;
         self.has_room(owner)?;
-        let opened = self.prepare(dir, true)?;
+        let opened = self.prepare(dir, &stat, true)?;
         let identity = opened.identity;
         let name: Rc<[u8]> = name.into();
         let logger_dir = match file::open_directory(&opened.dir, files::LOG) {
@@ -283,17 +291,15 @@ impl Supervisor {
             let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)
                 .map_err(|errno| directory::Refusal::Step { step: "making the log pipe", errno })?;
             if by_daemon {
-                let slot_dir = opened.dir.try_clone().map_err(|_| directory::Refusal::Step {
-                    step: "handing over the log",
-                    errno: Errno::MFILE,
-                })?;
+                let slot_dir = Rc::clone(&opened.dir);
                 let user = opened.owner.clone();
                 let stderr = stderr_pipe(&opened.dir)
                     .map_err(|errno| directory::Refusal::Step { step: "making the log pipe", errno })?;
                 self.take_on_log(&name, user, reader, slot_dir, stderr);
             } else {
                 directory::log_belongs(&opened.dir, &logger_dir)?;
-                logger = Some((self.prepare(logger_dir, true)?, reader));
+                let stat = directory::look(&logger_dir)?;
+                logger = Some((self.prepare(logger_dir, &stat, true)?, reader));
             }
             pipe = Some(writer);
         }
@@ -319,8 +325,11 @@ impl Supervisor {
     ) -> Option<Id> {
         let mut effects = Effects::new();
         let seed = self.next_seed();
-        let ours = rustix::process::geteuid().as_raw();
+        let ours = directory::our_user();
         let machine = Machine::new(self.now, self.config.rules, opened.normally_up, seed, &mut effects);
+        if opened.is_published {
+            effects.leave_out_status();
+        }
         self.slots.by_directory.insert(opened.identity, Rc::clone(slot));
         let id = self.services.insert(|_| Service {
             slot: Rc::clone(slot),
@@ -423,12 +432,16 @@ impl Supervisor {
             return false;
         }
         let opened = directory::open_slot(&self.scandir, name).and_then(|dir| match role {
-            Role::Main => self.prepare(dir, false),
+            Role::Main => {
+                let stat = directory::look(&dir)?;
+                self.prepare(dir, &stat, false)
+            }
             Role::Logger => {
                 let log = file::open_directory(&dir, files::LOG)
                     .map_err(|errno| directory::Refusal::Step { step: "opening log", errno })?;
                 directory::log_belongs(&dir, &log)?;
-                self.prepare(log, false)
+                let stat = directory::look(&log)?;
+                self.prepare(log, &stat, false)
             }
         });
         let opened = match opened {

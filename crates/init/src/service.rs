@@ -73,7 +73,7 @@ pub(crate) struct Service {
     pub(crate) machine: Machine,
     /// The user as whom its programs run, and whose turn it is when it is this service's.
     pub(crate) uid: u32,
-    pub(crate) dir: OwnedFd,
+    pub(crate) dir: Rc<OwnedFd>,
     pub(crate) supervise: OwnedFd,
     pub(crate) control: OwnedFd,
     /// Held for its lock only.

@@ -202,7 +202,7 @@ impl Supervisor {
         let mode = Mode::from_raw_mode(0o600);
         or_there(rustix::fs::mknodat(&svscan, "control", rustix::fs::FileType::Fifo, mode, 0))
             .map_err(failed("making .s6-svscan/control"))?;
-        let scan_control = directory::open_fifo(&svscan, "control")
+        let (scan_control, _) = directory::open_fifo(&svscan, "control")
             .map_err(failed("opening .s6-svscan/control"))?
             .ok_or_else(|| failed(".s6-svscan/control is not a FIFO")(Errno::INVAL))?;
         let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())

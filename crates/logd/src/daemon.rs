@@ -460,7 +460,7 @@ impl Daemon {
         };
         let turns = vec![Turn::default(); if err.is_some() { 2 } else { 1 }];
         let console = &self.desk.console;
-        let settings = Settings::of_service(directory, &name, &mut |line| console.warn(&line));
+        let settings = Settings::of_service(directory.as_ref(), &name, &mut |line| console.warn(&line));
         let service = Service::new(out, err, settings, &mut self.desk);
         self.entries.insert(id, Entry { service, turns, leaving: None });
         self.watch(id);

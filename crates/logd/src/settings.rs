@@ -20,6 +20,8 @@ use crate::sink::{Place, Sink};
 use crate::words::chain;
 
 const FILE: &str = "log/run";
+/// Bytes that hardly any file has; taking memory for the longest that may be costs more than reading one.
+const USUAL_BYTES: usize = 4096;
 
 /// How a stream is kept and shown.
 #[derive(Debug)]
@@ -51,24 +53,20 @@ impl Settings {
     ///
     /// A `log/run` that cannot be used is no reason to lose lines: they are shown then, and a warning says why they
     /// are not kept.
-    pub fn of_service(directory: Option<OwnedFd>, name: &ServiceName, warn: &mut dyn FnMut(String)) -> Self {
-        let log = directory.as_ref().and_then(|dir| gatevisor_sys::file::open_directory(dir, c"log").ok());
+    pub fn of_service(directory: Option<&OwnedFd>, name: &ServiceName, warn: &mut dyn FnMut(String)) -> Self {
+        let open = || gatevisor_sys::file::open_directory(directory?, c"log").ok();
+        let log = open();
         if let Some(log) = &log {
             // Of a daemon that is no more; if the trouble lasts, it is noted again.
             notice::remove(log);
         }
-        let found = match &directory {
+        let found = match directory {
             Some(directory) => read(directory),
             None => Err(SettingsError::Read(Errno::BADF)),
         };
-        drop(directory);
-        let found = found.and_then(|file| {
-            let log = log.as_ref().and_then(|log| log.try_clone().ok());
-            Self::new(&file, label_of(name), log)
-        });
-        found.unwrap_or_else(|error| {
+        found.and_then(|file| Self::new(&file, label_of(name), log)).unwrap_or_else(|error| {
             let label = label_of(name);
-            if let Some(log) = &log {
+            if let Some(log) = open() {
                 notice::put(
                     log,
                     Moment::now().tai(),
@@ -120,8 +118,16 @@ pub(crate) fn read_file(path: &Path) -> Result<(LogFile, u32), SettingsError> {
 }
 
 fn read(directory: impl AsFd) -> Result<LogFile, SettingsError> {
+    let mut little = [0; USUAL_BYTES];
+    let text = gatevisor_sys::file::read_small(&directory, FILE, &mut little).map_err(SettingsError::Read)?;
+    if text.len() < USUAL_BYTES {
+        return parse(text);
+    }
     let mut buffer = vec![0; gatevisor_slot::file::MAX_BYTES.saturating_add(1)];
-    let text = gatevisor_sys::file::read_small(directory, FILE, &mut buffer).map_err(SettingsError::Read)?;
+    parse(gatevisor_sys::file::read_small(directory, FILE, &mut buffer).map_err(SettingsError::Read)?)
+}
+
+fn parse(text: &[u8]) -> Result<LogFile, SettingsError> {
     match LogScript::from_file(text) {
         Some(script) => Ok(of_script(&script)),
         None => Ok(parse_log(text)?),

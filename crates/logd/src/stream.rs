@@ -287,6 +287,5 @@ fn cannot_take(errno: Errno, outlet: &Outlet, desk: &Desk) {
 ///
 /// The other side's writes are not affected: a pipe's two ends have descriptions of their own.
 pub(crate) fn make_non_blocking(pipe: impl AsFd) -> Result<(), Errno> {
-    let flags = rustix::fs::fcntl_getfl(&pipe)?;
-    rustix::fs::fcntl_setfl(&pipe, flags | rustix::fs::OFlags::NONBLOCK)
+    rustix::io::ioctl_fionbio(pipe, true)
 }

@@ -16,10 +16,13 @@ use std::rc::Rc;
 
 use rustix::io::{DupFlags, Errno, dup3, fcntl_dupfd_cloexec};
 
-use crate::raw::{self, EXTRAS};
+use crate::raw::{self, EXTRAS, Stack};
 
 /// Descriptors that one start needs at the most: directory, the three standard ones, the extra ones, the report.
 const SLOTS: usize = 5 + EXTRAS;
+
+/// Stacks that are kept for the next start.
+const KEPT_STACKS: usize = 8;
 
 /// Berths for several starts at a time.
 #[derive(Debug, Clone)]
@@ -29,11 +32,16 @@ pub struct Berths(Rc<Pool>);
 struct Pool {
     /// What a slot holds while it is not used, so that its number stays ours.
     null: OwnedFd,
+    /// The number of the descriptor that it is a second name of.
+    model: RawFd,
     free: RefCell<Vec<[OwnedFd; SLOTS]>>,
+    /// Stacks that no child runs on any more.
+    stacks: RefCell<Vec<Stack>>,
 }
 
 impl Berths {
-    /// Returns `count` berths made of the lowest free descriptors, each a second name of `null`.
+    /// Returns `count` berths made of the lowest free descriptors, each a second name of `null`, which must stay open as
+    /// long as they are used.
     ///
     /// Call it before much else is open, from a process with one thread.
     ///
@@ -51,7 +59,8 @@ impl Berths {
         }
         // The lowest is taken first.
         free.reverse();
-        Ok(Self(Rc::new(Pool { null: kept, free: RefCell::new(free) })))
+        let model = null.as_fd().as_raw_fd();
+        Ok(Self(Rc::new(Pool { null: kept, model, free: RefCell::new(free), stacks: RefCell::default() })))
     }
 
     /// Returns whether one is free. One that is not soon is: no other program runs in it.
@@ -62,7 +71,22 @@ impl Berths {
     /// Returns a free berth, if there is one.
     pub(crate) fn take(&self) -> Option<Berth> {
         let slots = self.0.free.borrow_mut().pop()?;
-        Some(Berth { slots: Some(slots), used: 0, pool: Rc::clone(&self.0) })
+        Some(Berth { slots: Some(slots), used: 0, changed: [false; SLOTS], pool: Rc::clone(&self.0) })
+    }
+
+    /// Returns a stack for a child to run on.
+    ///
+    /// Taking memory from the kernel for each start and giving it back takes longer than all that is done on it.
+    pub(crate) fn stack(&self) -> Stack {
+        self.0.stacks.borrow_mut().pop().unwrap_or_else(raw::stack)
+    }
+
+    /// Keeps a stack that no child runs on any more.
+    pub(crate) fn keep(&self, stack: Stack) {
+        let mut stacks = self.0.stacks.borrow_mut();
+        if stacks.len() < KEPT_STACKS {
+            stacks.push(stack);
+        }
     }
 }
 
@@ -71,6 +95,8 @@ impl Berths {
 pub(crate) struct Berth {
     slots: Option<[OwnedFd; SLOTS]>,
     used: usize,
+    /// Which slots hold something else than they do when they are free.
+    changed: [bool; SLOTS],
     pool: Rc<Pool>,
 }
 
@@ -84,7 +110,13 @@ impl Berth {
     /// Gives `fd` a second number, within the bounds.
     pub(crate) fn hold(&mut self, fd: BorrowedFd<'_>) -> Result<RawFd, Errno> {
         let slot = self.slots.as_mut().and_then(|slots| slots.get_mut(self.used)).ok_or(Errno::MFILE)?;
-        dup3(fd, slot, DupFlags::CLOEXEC)?;
+        // Most children read from what a free slot holds anyway.
+        if fd.as_raw_fd() != self.pool.model {
+            dup3(fd, slot, DupFlags::CLOEXEC)?;
+            if let Some(changed) = self.changed.get_mut(self.used) {
+                *changed = true;
+            }
+        }
         self.used = self.used.saturating_add(1);
         Ok(slot.as_raw_fd())
     }
@@ -93,7 +125,7 @@ impl Berth {
 impl Drop for Berth {
     fn drop(&mut self) {
         let Some(mut slots) = self.slots.take() else { return };
-        for slot in slots.iter_mut().take(self.used) {
+        for (slot, _) in slots.iter_mut().zip(self.changed).filter(|(_, changed)| *changed) {
             // With a valid descriptor and a number of ours this cannot fail.
             let _ = dup3(&self.pool.null, slot, DupFlags::CLOEXEC);
         }
@@ -124,6 +156,12 @@ mod tests {
         }
         assert_eq!(berth.hold(writer.as_fd()), Err(Errno::MFILE));
         drop(writer);
+        drop(berth);
+        // What a free berth holds need not be put there, and is there all the same.
+        let mut berth = berths.take().unwrap();
+        let number = berth.hold(null.as_fd()).unwrap();
+        let held = format!("/proc/thread-self/fd/{number}");
+        assert_eq!(std::fs::read_link(held).unwrap().to_str(), Some("/dev/null"));
         drop(berth);
         // Nobody holds the other end any more.
         assert_eq!(rustix::io::read(&reader, &mut [0; 1]), Ok(0));

@@ -114,7 +114,14 @@ pub fn read_small(
     {
         match read(&fd, rest) {
             Ok(0) => break,
-            Ok(n) => filled = filled.saturating_add(n),
+            Ok(n) => {
+                filled = filled.saturating_add(n);
+                // What it had when it was looked at; what grows afterwards comes too late anyway. The files of /proc and
+                // /sys have no size, or one that says nothing, and are read to their end.
+                if i64::try_from(filled).is_ok_and(|filled| filled == stat.st_size) {
+                    break;
+                }
+            }
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }
@@ -263,6 +270,23 @@ mod tests {
         lchown(temp.path().join("secret"), Some(12_345), Some(12_345)).unwrap();
         assert_eq!(read_small(&theirs, "file", &mut [0; 10]), Ok(&b"secret"[..]));
         assert!(lock(&theirs, "file").unwrap().is_some());
+    }
+
+    #[test]
+    fn a_small_file_is_read_to_its_end_also_where_its_size_says_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = opened(temp.path());
+        fs::write(temp.path().join("file"), "0123456789").unwrap();
+        assert_eq!(read_small(&dir, "file", &mut [0; 20]), Ok(&b"0123456789"[..]));
+        assert_eq!(read_small(&dir, "file", &mut [0; 10]), Ok(&b"0123456789"[..]));
+        assert_eq!(read_small(&dir, "file", &mut [0; 4]), Ok(&b"0123"[..]));
+        fs::write(temp.path().join("empty"), "").unwrap();
+        assert_eq!(read_small(&dir, "empty", &mut [0; 4]), Ok(&b""[..]));
+        // Of no size, so nothing else says where it ends.
+        let proc = opened(&fs::canonicalize("/proc/self").unwrap());
+        let whole = fs::read("/proc/self/limits").unwrap();
+        let mut buffer = vec![0; whole.len() * 2];
+        assert_eq!(read_small(&proc, "limits", &mut buffer), Ok(&whole[..]));
     }
 
     #[test]

@@ -155,16 +155,25 @@ pub(crate) mod step {
 /// The memory a cloned child runs on: its stack and its orders.
 #[derive(Debug)]
 pub(crate) struct Stage {
-    stack: Box<[u128]>,
+    /// No child may run on it when it is taken away.
+    pub(crate) stack: Stack,
     plan: Plan,
 }
+
+/// The stack of a child.
+pub(crate) type Stack = Box<[u128]>;
 
 /// Bytes of stack that a child needs before exec: it calls a handful of leaf functions.
 const STACK_BYTES: usize = 16 * 1024;
 
+/// Returns a new stack.
+pub(crate) fn stack() -> Stack {
+    vec![0_u128; STACK_BYTES / 16].into_boxed_slice()
+}
+
 impl Stage {
-    pub(crate) fn new(plan: Plan) -> Self {
-        Self { stack: vec![0_u128; STACK_BYTES / 16].into_boxed_slice(), plan }
+    pub(crate) fn new(stack: Stack, plan: Plan) -> Self {
+        Self { stack, plan }
     }
 
     /// Starts the child; with `share_memory` it runs in the parent's address space until exec, which

@@ -142,7 +142,17 @@ pub struct Starting {
     /// Whether it ever had to.
     has_waited: bool,
     /// The memory the child uses; freed only when the report says that it no longer does.
-    _stage: Box<Stage>,
+    stage: Box<Stage>,
+    /// Where its stack goes then.
+    berths: Option<Berths>,
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(berths) = &self.berths {
+            berths.keep(std::mem::take(&mut self.stage.stack));
+        }
+    }
 }
 
 /// What the report pipe says.
@@ -291,10 +301,20 @@ pub fn start_apart(command: Command<'_>, apart: Apart) -> Result<Starting, Start
         argv_pointers,
         environment: command.environment,
     };
-    let mut stage = Box::new(Stage::new(plan));
+    let stack = command.berths.map_or_else(raw::stack, Berths::stack);
+    let mut stage = Box::new(Stage::new(stack, plan));
     let step = if apart.pid_namespace { Step::Namespace } else { Step::Fork };
     let pid = stage.launch(share_memory).map_err(|errno| StartFailure { step, errno })?;
-    Ok(Starting { pid, report, berth, ended: false, waits: false, has_waited: false, _stage: stage })
+    Ok(Starting {
+        pid,
+        report,
+        berth,
+        ended: false,
+        waits: false,
+        has_waited: false,
+        stage,
+        berths: command.berths.cloned(),
+    })
 }
 
 #[cfg(test)]

@@ -1,0 +1,113 @@
+//! What a start costs: counted in system calls of the supervisor, as far as they do not depend on how busy the machine is.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use gatevisor_client::ServiceDir;
+use gatevisor_wire::status::Status;
+use rustix::process::Signal;
+
+use crate::support::{self, World, processes, waiting};
+
+/// System calls of the supervisor for a service with a log of the daemon's, from the look at its name to the last letter.
+///
+/// Whoever needs more has a reason, and changes the number; docs/benchmarks.md tells what a start takes.
+const CALLS_A_START: usize = 75;
+
+/// Calls that are not counted: how often it waits, finds nothing yet, is told to come back later or needs memory depends on
+/// who runs when.
+const UNCOUNTED: [&str; 10] =
+    ["epoll_wait", "epoll_pwait", "epoll_ctl", "poll", "read", "sendmsg", "recvmsg", "mmap", "munmap", "brk"];
+
+/// A tracer of one process, without its children.
+struct Tracer {
+    strace: Child,
+    said: BufReader<ChildStderr>,
+    calls: std::path::PathBuf,
+}
+
+impl Tracer {
+    /// Returns a tracer that traces already; `None` where none may.
+    fn of(world: &World, name: &str) -> Option<Self> {
+        let calls = world.root().join(name);
+        let mut command = Command::new("strace");
+        command.arg("-o").arg(&calls).arg("-p").arg(world.pid().to_string());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut strace = support::spawn(&mut command).ok()?;
+        let mut said = BufReader::new(strace.stderr.take()?);
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        if line.contains("attached") {
+            return Some(Self { strace, said, calls });
+        }
+        strace.wait().unwrap();
+        None
+    }
+
+    /// Lets go of the process and returns how many calls it has made that count.
+    fn count(mut self) -> usize {
+        processes::signal(i32::try_from(self.strace.id()).unwrap(), Signal::TERM);
+        // To the end, so that it never finds the pipe full.
+        std::io::copy(&mut self.said, &mut std::io::sink()).unwrap();
+        self.strace.wait().unwrap();
+        let calls = fs::read_to_string(&self.calls).unwrap();
+        let name = |line: &str| line.split_once('(').map(|(name, _)| name.to_owned());
+        let counts =
+            |name: &String| !name.starts_with(['-', '+', '<']) && !UNCOUNTED.contains(&name.as_str());
+        calls.lines().filter_map(name).filter(counts).count()
+    }
+}
+
+/// Adds as many services as these at once and returns when all are up.
+fn add(world: &World, names: &[String]) {
+    for name in names {
+        let log = world.root().join(format!("logs-{name}"));
+        let script = format!(
+            "#!{} log\ndirectory = \"{}\"\nforward = \"off\"\n",
+            env!("CARGO_BIN_EXE_gatevisor"),
+            log.display()
+        );
+        // Under a name that is nobody's yet.
+        world
+            .service(format!(".{name}"))
+            .stays()
+            .prepare(|dir| {
+                fs::create_dir(dir.join("log")).unwrap();
+                support::executable(&dir.join("log/run"), &script);
+            })
+            .place_unheard();
+    }
+    for name in names {
+        fs::rename(world.scandir().join(format!(".{name}")), world.scandir().join(name)).unwrap();
+    }
+    world.rescan();
+    for name in names {
+        let service = ServiceDir::new(world.scandir().join(name));
+        waiting::polled("a service that is up", || service.status().ok().filter(Status::is_up));
+        assert!(!world.scandir().join(name).join("log/supervise").exists(), "the daemon writes its log");
+    }
+}
+
+#[test]
+fn a_start_takes_no_more_system_calls_than_it_must() {
+    let world = World::started();
+    let names = |first: usize, count: usize| -> Vec<String> {
+        (first..first + count).map(|n| format!("s{n}")).collect()
+    };
+    // The log daemon is there afterwards, and what is taken from the kernel once.
+    add(&world, &names(0, 10));
+    let mut counted = Vec::new();
+    for (file, first, count) in [("few", 10, 10), ("many", 20, 30)] {
+        let Some(tracer) = Tracer::of(&world, file) else {
+            eprintln!("skipped: strace is not installed, or may not trace here");
+            return;
+        };
+        add(&world, &names(first, count));
+        counted.push(tracer.count());
+    }
+    let calls = (counted[1] - counted[0]) / 20;
+    println!("{calls} system calls a start");
+    // A supervisor that was not seen at work would seem to cost nothing.
+    assert!((20..=CALLS_A_START).contains(&calls), "{calls} system calls a start: {counted:?}");
+}
