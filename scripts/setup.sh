@@ -5,7 +5,7 @@
 #   scripts/setup.sh demo     what `make up` needs besides: Python
 #   scripts/setup.sh bench    what `make bench-logs` needs besides `build`: Python, s6, runit, daemontools
 #   scripts/setup.sh image    what `make image` needs besides `build`: a Docker engine
-#   scripts/setup.sh test     what `make test` needs besides: s6, cargo-nextest, cargo-deny, cargo-fuzz and C++
+#   scripts/setup.sh test     what `make test` needs besides: s6, strace, cargo-nextest, cargo-deny, cargo-fuzz and C++
 #
 # Each step includes the ones above it, except that `test` needs nothing of `bench`. As root on Debian and Ubuntu the
 # packages are installed; otherwise the script says what to install and ends with 1. No question is ever asked.
@@ -70,6 +70,8 @@ check_docker() {
     # The base image is made with it where none can be pulled.
     have debootstrap || want 'debootstrap, to make a base image with' debootstrap debian-archive-keyring
 }
+
+check_tracer() { have strace || want 'strace, by which a test counts what a start costs' strace; }
 
 # libFuzzer is written in C++.
 check_fuzzer() { have c++ || want 'a C++ compiler, for the fuzzer (c++)' g++; }
@@ -151,7 +153,10 @@ fi
 if [[ $step == test || $step == bench ]]; then check_s6; fi
 if [[ $step == bench ]]; then check_peers; fi
 if [[ $step == test || $step == image ]]; then check_docker; fi
-if [[ $step == test ]]; then check_fuzzer; fi
+if [[ $step == test ]]; then
+    check_fuzzer
+    check_tracer
+fi
 install_packages
 if [[ $step != build ]]; then
     # A second look: the python3 that was just installed may be too old, and a newer one be there beside it.
