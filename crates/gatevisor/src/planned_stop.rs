@@ -23,14 +23,17 @@ use gatevisor_boot::environment::Variable;
 use gatevisor_gateways::{ProfileName, ScandirManager, ServiceManager};
 use gatevisor_sys::{process, user};
 use gatevisor_wire::control::Control;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{WaitOptions, geteuid, getppid, waitpid};
+use rustix::process::{PidfdFlags, Signal, WaitOptions, geteuid, getppid, kill_process, pidfd_open, waitpid};
 
 use crate::exit::Exit;
 use crate::{enter, out};
 
 /// Milliseconds that a gateway has to end before whoever stopped it goes on. They give up after five seconds.
 const ENDS_WITHIN_MS: &str = "3000";
+/// How long the announcement may take that root has made by a gateway's owner.
+const OWNER_WITHIN: Timespec = Timespec { tv_sec: 3, tv_nsec: 0 };
 
 /// Brings a gateway of this container down; `None` where the service directory is none of one.
 ///
@@ -99,9 +102,13 @@ fn as_owner(service: &Path, job: impl FnOnce()) {
         }
         0
     });
-    if let Ok(child) = child {
-        while matches!(waitpid(Some(child), WaitOptions::empty()), Err(Errno::INTR)) {}
+    let Ok(child) = child else { return };
+    // It is a process of the owner's, who may hold it.
+    if let Ok(held) = pidfd_open(child, PidfdFlags::empty()) {
+        let _ = poll(&mut [PollFd::new(&held, PollFlags::IN)], Some(&OWNER_WITHIN));
+        let _ = kill_process(child, Signal::KILL);
     }
+    while matches!(waitpid(Some(child), WaitOptions::empty()), Err(Errno::INTR)) {}
 }
 
 #[cfg(test)]

@@ -58,8 +58,9 @@ pub(crate) fn kill_descendants(wanted: impl Fn(Known) -> bool) {
     for _ in 0..LOOKS {
         let all = all();
         let mut found_new = false;
+        let descents = descents(&all, ours);
         for (&number, process) in &all {
-            let Some(child) = ancestor(&all, number, ours) else { continue };
+            let Some(&Some(child)) = descents.get(&number) else { continue };
             if Known::new(child).is_some_and(&wanted) && killed.insert((number, process.began)) {
                 found_new = true;
                 kill_one(number, *process, ours);
@@ -71,17 +72,30 @@ pub(crate) fn kill_descendants(wanted: impl Fn(Known) -> bool) {
     }
 }
 
-/// Returns the child of `ours` that a process descends from, which may be the process itself.
-fn ancestor(all: &BTreeMap<i32, Process>, mut number: i32, ours: i32) -> Option<i32> {
-    // The list is not of one instant, so it may hold a circle.
-    for _ in 0..all.len() {
-        let parent = all.get(&number)?.parent;
-        if parent == ours {
-            return Some(number);
-        }
-        number = parent;
+/// Returns the child of `ours` that each process descends from, which may be the process itself; `None` for strangers.
+///
+/// Every process is looked at once, however long the lines are.
+fn descents(all: &BTreeMap<i32, Process>, ours: i32) -> BTreeMap<i32, Option<i32>> {
+    let mut known = BTreeMap::new();
+    for &number in all.keys() {
+        let mut line = Vec::new();
+        let mut at = number;
+        let child = loop {
+            if let Some(&found) = known.get(&at) {
+                break found;
+            }
+            let Some(process) = all.get(&at) else { break None };
+            // The list is not of one instant, so it may hold a circle, which leads nowhere.
+            known.insert(at, None);
+            line.push(at);
+            if process.parent == ours {
+                break Some(at);
+            }
+            at = process.parent;
+        };
+        known.extend(line.into_iter().map(|member| (member, child)));
     }
-    None
+    known
 }
 
 fn kill_one(number: i32, process: Process, ours: i32) {
@@ -122,9 +136,17 @@ mod tests {
         let all =
             [(2, 1), (3, 2), (4, 3), (5, 0), (6, 7), (7, 6)].map(|(pid, parent)| (pid, process(parent)));
         let all = BTreeMap::from(all);
-        for (number, expected) in [(2, Some(2)), (3, Some(2)), (4, Some(2)), (5, None), (6, None), (9, None)]
+        let found = descents(&all, 1);
+        for (number, expected) in [(2, Some(2)), (3, Some(2)), (4, Some(2)), (5, None), (6, None), (7, None)]
         {
-            assert_eq!(ancestor(&all, number, 1), expected, "{number}");
+            assert_eq!(found.get(&number), Some(&expected), "{number}");
         }
+        assert_eq!(found.get(&9), None);
+    }
+
+    #[test]
+    fn a_line_of_a_hundred_thousand_is_followed_once() {
+        let all = (2..100_000).rev().map(|pid| (pid, Process { parent: pid + 1, began: 0 })).collect();
+        assert!(descents(&all, 100_000).values().all(|&child| child == Some(99_999)));
     }
 }
