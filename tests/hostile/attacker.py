@@ -273,6 +273,15 @@ def bomb(seconds):
         ours.discard(os.wait()[0])
 
 
+def is_heard(fifo):
+    """Returns whether somebody reads a FIFO, which is how a supervised service is told."""
+    try:
+        os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        return True
+    except OSError:
+        return False
+
+
 def taken(slot, patience="30"):
     """Waits until a slot is supervised or refused."""
     scandir, name = os.path.split(slot)
@@ -280,7 +289,7 @@ def taken(slot, patience="30"):
     control = f"{scandir}/.s6-svscan/control"
     refused = os.path.join(os.fsencode(scandir), b".s6-svscan/refused", os.fsencode(name))
     while time.monotonic() < end:
-        if os.path.lexists(f"{slot}/supervise/status") or os.path.lexists(refused):
+        if is_heard(f"{slot}/supervise/control") or os.path.lexists(refused):
             return
         try:
             fd = os.open(control, os.O_WRONLY | os.O_NONBLOCK)

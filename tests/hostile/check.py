@@ -122,8 +122,7 @@ def make_slot(name, user, body, logged):
     give(new, user)
     os.rename(new, os.path.join(SCANDIR, name))
     tell_to_scan(b"a")
-    # Its FIFO is there an instant before its first status.
-    until(f"{name} to be supervised", lambda: os.path.exists(f"{SCANDIR}/{name}/supervise/status"))
+    until(f"{name} to be supervised", lambda: tool("s6-svok", f"{SCANDIR}/{name}").returncode == 0)
     must("s6-svwait", "-t", PATIENCE_MS, "-u", f"{SCANDIR}/{name}")
 
 

@@ -51,8 +51,8 @@ pub const ALL: &[Attack] = &[
     attack("supervise-is-a-file", "new; echo > supervise; place; try; rm \"$D/supervise\"; py taken \"$D\""),
     attack(
         "service-lock-is-a-link",
-        "new; mkdir supervise; echo 9 > lock-fd; ln -s \"$V/readable\" supervise/service-lock; place; try; rm \
-         \"$D/supervise/service-lock\"; ln -s \"$V/made\" \"$D/supervise/service-lock\"; try",
+        "new; mkdir supervise; echo 9 > lock-fd; ln -s \"$V/readable\" supervise/service-lock; place; try; ln -sf \
+         \"$V/made\" \"$D/supervise/service-lock\"; try",
     ),
     attack(
         "supervise-is-removed-and-made-a-link",
