@@ -101,12 +101,12 @@ deny: ## Check licences, advisories and sources of the dependencies
 docs-check: ## Check what a machine can check about the documents
 	@exec scripts/check-docs.sh
 
-##@ Measuring
-
 .PHONY: vm
-vm: ## Run the tests of confinement in a virtual machine, for what this kernel lacks
+vm: ## Run the tests of confinement in a virtual machine, for what this kernel lacks; not a part of make test
 	@scripts/docker.sh start
 	@scripts/vm.sh
+
+##@ Measuring
 
 .PHONY: bench
 bench: build ## Measure supervision beside s6, runit, supervisord and plain fork+exec, where they are installed

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures how long one user's command takes while another user floods the supervisor, beside s6, in one run.
 
-    bench/floods.py [--samples N]
+    bench/floods.py [--samples N] [--same-user]
 
 A sample is the time from writing `u` into the control FIFO of a service that is down to its first instruction. Floods, each
 by one process as fast as it can:
@@ -10,10 +10,12 @@ by one process as fast as it can:
   restarts   `u` and `d` on it, with nine hundred listeners who read nothing
   slots      slots of the other user come and go, with a scan for each
 s6 has a process for each service, so the first two only take processor time from it. The difference to `none` is what counts.
+With --same-user the service that is measured belongs to the user who floods, as gateways of one agent do.
 Everything is on tmpfs. Must be root, as the other user is uid 12345.
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
 import select
@@ -87,7 +89,7 @@ def flood(peer, kind, slot):
             pass
 
 
-def measure(kind, samples, payload):
+def measure(kind, samples, payload, same_user):
     """Returns the times in milliseconds for each flood."""
     times = {}
     for name in FLOODS:
@@ -110,7 +112,8 @@ def measure(kind, samples, payload):
             if peer.name == "gatevisor":
                 os.chown(svscan / "control", 0, OTHER)
                 os.chmod(svscan / "control", 0o660)
-                for path in (peer.scandir, other, other / "run", other / "down"):
+                own = [calm, calm / "run", calm / "down"] if same_user else []
+                for path in (peer.scandir, other, other / "run", other / "down", *own):
                     os.chown(path, OTHER, OTHER)
             process = subprocess.Popen(peer.command(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                        stderr=subprocess.DEVNULL, start_new_session=True)
@@ -144,7 +147,8 @@ def measure(kind, samples, payload):
                     os.waitpid(flooder, 0)
                 # How it ends is measured elsewhere.
                 for pid in family(process.pid):
-                    os.kill(pid, signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
                 process.wait()
                 sweep(payload)
                 marks.close()
@@ -154,6 +158,7 @@ def measure(kind, samples, payload):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=300)
+    parser.add_argument("--same-user", action="store_true")
     options = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("only root can be two users")
@@ -163,7 +168,7 @@ def main():
     payload = build / "payload"
     subprocess.run(["cc", "-O2", "-static", "-o", payload, ROOT / "bench" / "payload.c"], check=True)
     try:
-        times = {kind.name: measure(kind, options.samples, payload) for kind in peers}
+        times = {kind.name: measure(kind, options.samples, payload, options.same_user) for kind in peers}
     finally:
         shutil.rmtree(build)
     print(f"milliseconds from `u` to the first instruction; {options.samples} samples on {os.cpu_count()} processors\n")

@@ -38,6 +38,7 @@ class Marks:
     def __init__(self, directory):
         self.path = directory / "marks"
         os.mkfifo(self.path)
+        os.chmod(self.path, 0o666)
         self.fd = os.open(self.path, os.O_RDWR | os.O_NONBLOCK)
         PLACE.write_text(str(self.path))
 

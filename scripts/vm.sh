@@ -77,7 +77,7 @@ for place in /dev/shm /tmp /run; do mount -t tmpfs tmpfs \$place; done
 mount -t devpts pts /dev/pts; mount -t cgroup2 groups /sys/fs/cgroup
 exec >/dev/ttyS0 2>&1 </dev/null
 # There is no ip(8): the flags UP, LOOPBACK and RUNNING by SIOCSIFFLAGS.
-perl -e 'use Socket; socket(S, AF_INET, SOCK_DGRAM, 0); ioctl(S, 0x8914, pack("a16 s x22", "lo", 0x49)) or die "lo: \$!"'
+perl -e 'use Socket; \$lo = pack("a16 s x22", "lo", 0x49); socket(S, AF_INET, SOCK_DGRAM, 0); ioctl(S, 0x8914, \$lo) or die "lo: \$!"'
 # The tests' own parent, as a login is.
 code=0
 setsid --wait $supervisor --test-threads 2 ${filters[*]} || code=1

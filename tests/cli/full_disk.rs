@@ -59,6 +59,8 @@ fn a_supervisor_on_a_full_disk_restarts_its_gateways_and_stops_in_order() {
     home.wish("coder");
     home.up();
     let pid = home.pid("coder");
+    // The log has a block on the disk that the next line fits in: that line is not held back.
+    home.until_logged("coder", "begins");
     disk.fill();
     crate::support::processes::signal(pid, rustix::process::Signal::KILL);
     let forwarded = home.running().until_out("a second start", |out| {

@@ -66,7 +66,8 @@ fn on_a_terminal_the_command_has_the_terminal() {
     if skipped() {
         return;
     }
-    let script = "exec 3</dev/tty && echo has-a-tty; read -p 'name? ' name; tput cols; stty size; echo \"hello $name\"; exit 7";
+    // The engine's client tells the size of its terminal only when the container runs.
+    let script = "exec 3</dev/tty && echo has-a-tty; for n in {1..200}; do read -rt 0.1 <> <(:); [ \"$(stty size)\" = '40 132' ] && break; done; read -p 'name? ' name; tput cols; stty size; echo \"hello $name\"; exit 7";
     let (code, seen) = container().run_on_a_terminal(&["bash", "-c", script], &[("name?", b"coder\n")]);
     assert_eq!(code, 7, "{seen}");
     for words in ["132", "40 132", "has-a-tty", "hello coder"] {

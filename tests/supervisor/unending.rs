@@ -120,9 +120,17 @@ leave()
     neighbour.hear("dDx");
 }
 
+/// Checks that what a service leaves behind, which notes this when it is there, ends with the supervisor.
+fn ends_with_the_supervisor(program: &str, told_by: &str) {
+    let mut world = world();
+    let service = attacker(&world, program, told_by);
+    let stray = Held::of(noted(&service, told_by)).unwrap();
+    assert_eq!(world.stop().code(), Some(0));
+    assert!(stray.is_gone());
+}
+
 #[test]
 fn what_has_a_name_that_is_no_text_is_ended_too() {
-    let mut world = world();
     let program = r#"
 if escape():
     libc.prctl(15, b"\xff) \xfe", 0, 0, 0)
@@ -130,15 +138,11 @@ if escape():
     stay()
 leave()
 "#;
-    let service = attacker(&world, program, "named");
-    let stray = Held::of(noted(&service, "named")).unwrap();
-    assert_eq!(world.stop().code(), Some(0));
-    assert!(stray.is_gone());
+    ends_with_the_supervisor(program, "named");
 }
 
 #[test]
 fn a_long_line_of_descent_is_ended_as_a_whole() {
-    let mut world = world();
     let program = r#"
 if escape():
     for n in range(60):
@@ -148,10 +152,7 @@ if escape():
     stay()
 leave()
 "#;
-    let service = attacker(&world, program, "last");
-    let last = Held::of(noted(&service, "last")).unwrap();
-    assert_eq!(world.stop().code(), Some(0));
-    assert!(last.is_gone());
+    ends_with_the_supervisor(program, "last");
 }
 
 #[test]

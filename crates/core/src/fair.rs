@@ -1,9 +1,10 @@
 //! Turns: whose work is done next, and how much of it, so that the many wishes of one user do not keep those of another
 //! waiting.
 //!
-//! *Lives here:* a queue in which owners take turns, and shares of a turn. *Does not live here:* the work.
+//! *Lives here:* a queue in which owners take turns, and shares of what there is for a while. *Does not live here:* the work.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 
 /// Holds work in order for each owner; the owners take turns.
 #[derive(Debug)]
@@ -47,39 +48,43 @@ impl<T> FairQueue<T> {
     pub fn is_empty(&self) -> bool {
         self.turns.is_empty()
     }
+
+    /// Returns whether any work of this owner waits.
+    pub fn waits(&self, owner: u32) -> bool {
+        self.waiting.contains_key(&owner)
+    }
 }
 
-/// What each owner may have of one turn.
+/// What each may have of something that comes back by and by.
 #[derive(Debug)]
-pub struct Shares {
-    most: usize,
-    used: HashMap<u32, usize>,
+pub struct Shares<K> {
+    used: HashMap<K, usize>,
 }
 
-impl Shares {
-    /// Returns full shares of this size.
-    pub fn new(most: usize) -> Self {
-        Self { most, used: HashMap::new() }
+impl<K> Default for Shares<K> {
+    fn default() -> Self {
+        Self { used: HashMap::new() }
+    }
+}
+
+impl<K: Eq + Hash> Shares<K> {
+    /// Returns what is left of a share of this size.
+    pub fn left(&self, of: &K, size: usize) -> usize {
+        size.saturating_sub(self.used.get(of).copied().unwrap_or(0))
     }
 
-    /// Returns how much of `wanted` the owner may have, which is then used.
-    pub fn take(&mut self, owner: u32, wanted: usize) -> usize {
-        let used = self.used.entry(owner).or_default();
-        let given = wanted.min(self.most.saturating_sub(*used));
-        *used = used.saturating_add(given);
-        given
+    /// Counts what was used, which may be more than was left.
+    pub fn charge(&mut self, whom: K, used: usize) {
+        let sum = self.used.entry(whom).or_default();
+        *sum = sum.saturating_add(used);
     }
 
-    /// Gives back what was taken and not needed.
-    pub fn give_back(&mut self, owner: u32, unused: usize) {
-        if let Some(used) = self.used.get_mut(&owner) {
-            *used = used.saturating_sub(unused);
-        }
-    }
-
-    /// Begins the next turn.
-    pub fn renew(&mut self) {
-        self.used.clear();
+    /// Gives so much back to everybody.
+    pub fn renew(&mut self, given: usize) {
+        self.used.retain(|_, used| {
+            *used = used.saturating_sub(given);
+            *used > 0
+        });
     }
 }
 
@@ -145,21 +150,25 @@ mod tests {
         }
         assert_eq!(queue.pop(|owner| owner != 1), Some((2, 'c')));
         assert_eq!(queue.pop(|owner| owner != 1), None);
-        assert!(!queue.is_empty());
+        assert!(!queue.is_empty() && queue.waits(1) && !queue.waits(2));
         assert_eq!(queue.pop(|_| true), Some((1, 'a')));
         assert_eq!(queue.pop(|_| true), Some((1, 'b')));
         assert!(queue.is_empty() && queue.pop(|_| true).is_none());
     }
 
     #[test]
-    fn a_flood_on_any_number_of_fifos_gets_one_share_of_a_turn() {
-        let mut shares = Shares::new(64);
-        let flooded: usize = (0..4096).map(|_| shares.take(1, 16)).sum();
-        assert_eq!((flooded, shares.take(2, 16)), (64, 16));
-        shares.give_back(1, 3);
-        assert_eq!((shares.take(1, 16), shares.take(1, 16)), (3, 0));
-        shares.renew();
-        assert_eq!(shares.take(1, 16), 16);
+    fn who_has_used_more_than_a_share_has_nothing_left_until_that_has_come_back() {
+        let mut shares = Shares::default();
+        shares.charge('a', 3);
+        assert_eq!((shares.left(&'a', 4), shares.left(&'a', 1), shares.left(&'b', 4)), (1, 0, 4));
+        shares.charge('a', 8);
+        shares.charge('b', 5);
+        let left = |shares: &Shares<char>| (shares.left(&'a', 4), shares.left(&'b', 4), shares.left(&'c', 4));
+        assert_eq!(left(&shares), (0, 0, 4));
+        shares.renew(4);
+        assert_eq!(left(&shares), (0, 3, 4));
+        shares.renew(100);
+        assert_eq!(left(&shares), (4, 4, 4));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The container's command, and root's calls of the agent's program: as whom, in which environment, and what it is.
 //!
-//! *Lives here:* becoming it, and what its environment says about the container. *Does not live here:* the rule for what arguments mean (`gatevisor_boot::route`).
+//! *Lives here:* becoming it, and what its environment says about the container.
+//! *Does not live here:* the rule for what arguments mean (`gatevisor_boot::route`).
 //!
 //! **Source:** BEHAVIOUR sections 15 and 16; USER-1.
 

@@ -9,6 +9,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use common::entries;
 use gatevisor_gateways::desired::{
@@ -136,6 +137,26 @@ fn a_writer_waits_for_the_lock_and_then_says_that_it_is_held() {
     assert_eq!(error.exit_code(), 99);
     assert_snapshot!(error.to_string().replace(&dir.path().display().to_string(), "DIR"), @"another command has been writing `DIR/gateway_state.json` for 5 s; try again");
     assert!(text(dir.path()).contains("running"));
+}
+
+#[test]
+fn a_writer_behind_many_others_on_a_slow_disk_waits_for_its_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(record(dir.path(), FILE, &wish(Desired::Running)).unwrap());
+    let lock = fs::File::options().write(true).open(dir.path().join(".gateway_state.json.lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| record(dir.path(), FILE, &wish(Desired::Stopped)));
+        // For longer than one writer may hold it, it is taken again and again, as writers do that are before this one.
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(7) && !waiting.is_finished() {
+            lock.set_modified(SystemTime::now()).unwrap();
+            thread::park_timeout(Duration::from_millis(50));
+        }
+        drop(lock);
+        drop(waiting.join().unwrap().unwrap());
+    });
+    assert!(text(dir.path()).contains("stopped"));
 }
 
 #[test]

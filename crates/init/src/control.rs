@@ -18,51 +18,44 @@ use crate::service::Id;
 use crate::supervisor::{Source, Supervisor, Timer};
 use crate::talk::say;
 
-/// Control bytes that are read at once.
-pub(crate) const MAX_CONTROL_BYTES: usize = 64;
-/// Control bytes taken from one FIFO before the others get their turn.
-const CONTROL_BYTES_A_TURN: usize = 16;
-/// Control bytes of one user's services that are obeyed in a period.
-const CONTROL_BYTES_OF_OWNER: usize = 32;
+/// Bytes that are read at once from the supervisor's own FIFO.
+const MAX_SCAN_BYTES: usize = 64;
+/// Control bytes that are read at once, so that what was written at once is obeyed at once.
+const MAX_CONTROL_BYTES: usize = 256;
+/// As above, where other services of the same user wait.
+const CONTROL_BYTES_OF_MANY: usize = 64;
+/// Control bytes of one service that are obeyed in a period.
+const CONTROL_BYTES: usize = 256;
+/// Control bytes of all services of one user that are obeyed in a period.
+const CONTROL_BYTES_OF_OWNER: usize = 512;
 /// Times that the supervisor's own FIFO is read in a period.
 const SCAN_READS: usize = 8;
-/// Milliseconds after which everybody has a whole share again.
-const PERIOD_MS: u64 = 2;
+/// Milliseconds in which a share comes back.
+const PERIOD_MS: u64 = 4;
 
 /// How fast commands are taken.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Pace {
     /// When this period began.
     since: Tick,
-    /// What is left of it for the commands to each user's services.
-    shares: Shares,
+    /// What of its commands have been obeyed, for each service and for each user.
+    of_service: Shares<Id>,
+    of_owner: Shares<u32>,
     scan_reads: usize,
     /// The FIFOs that are not listened to, which have been too fast, each with its service's user.
     paused: FairQueue<Id>,
     is_scan_paused: bool,
-    /// The end of the period is waited for.
-    is_waiting: bool,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self {
-            since: Tick(0),
-            shares: Shares::new(CONTROL_BYTES_OF_OWNER),
-            scan_reads: 0,
-            paused: FairQueue::default(),
-            is_scan_paused: false,
-            is_waiting: false,
-        }
-    }
 }
 
 impl Pace {
     /// Begins another period where this one is over.
     fn renew(&mut self, now: Tick) {
-        if now.since(self.since) >= PERIOD_MS {
+        let periods = now.since(self.since).checked_div(PERIOD_MS).unwrap_or_default();
+        if periods > 0 {
+            let periods = usize::try_from(periods).unwrap_or(usize::MAX);
             self.since = now;
-            self.shares.renew();
+            self.of_service.renew(CONTROL_BYTES.saturating_mul(periods));
+            self.of_owner.renew(CONTROL_BYTES_OF_OWNER.saturating_mul(periods));
             self.scan_reads = 0;
         }
     }
@@ -73,13 +66,13 @@ impl Supervisor {
     pub(crate) fn take_scan_commands(&mut self) {
         self.pace.renew(self.now.tick);
         if self.pace.scan_reads >= SCAN_READS {
-            self.pace.is_scan_paused = true;
             self.attend(&self.scan_control, Source::ScanControl, EventFlags::empty());
             self.wait_for_the_next_period();
+            self.pace.is_scan_paused = true;
             return;
         }
         self.pace.scan_reads = self.pace.scan_reads.saturating_add(1);
-        let mut bytes = [0; MAX_CONTROL_BYTES];
+        let mut bytes = [0; MAX_SCAN_BYTES];
         let Ok(count) = rustix::io::read(&self.scan_control, &mut bytes) else { return };
         for command in bytes.iter().take(count).filter_map(|&byte| ScanCommand::from_byte(byte)) {
             if self.is_refused(command) {
@@ -126,56 +119,67 @@ impl Supervisor {
         refused
     }
 
-    /// Obeys as many commands as the share of the service's user in this period allows; the rest waits in the FIFO.
+    /// Obeys as many commands as the shares of the service and its user in this period allow; the rest waits in the FIFO.
     pub(crate) fn take_share_of_control(&mut self, id: Id) {
         let Some(service) = self.services.get(id) else { return };
-        let owner = service.uid;
-        self.pace.renew(self.now.tick);
-        let most = self.pace.shares.take(owner, CONTROL_BYTES_A_TURN);
-        if most == 0 {
+        let (owner, pace) = (service.uid, &mut self.pace);
+        pace.renew(self.now.tick);
+        if pace.of_service.left(&id, CONTROL_BYTES) == 0
+            || pace.of_owner.left(&owner, CONTROL_BYTES_OF_OWNER) == 0
+        {
             self.attend(&service.control, Source::Control(id), EventFlags::empty());
-            self.pace.paused.push(owner, id);
             self.wait_for_the_next_period();
+            self.pace.paused.push(owner, id);
             return;
         }
-        let taken = self.take_control(id, most);
-        self.pace.shares.give_back(owner, most.saturating_sub(taken));
+        // Of services that are commanded too fast many go on together, lest another one wait for all of them.
+        let most = if pace.paused.waits(owner) { CONTROL_BYTES_OF_MANY } else { MAX_CONTROL_BYTES };
+        let used = self.take_control(id, most);
+        self.pace.of_service.charge(id, used);
+        self.pace.of_owner.charge(owner, used);
+    }
+
+    /// Obeys what was commanded before a death.
+    pub(crate) fn take_control_before_death(&mut self, id: Id) {
+        let used = self.take_control(id, MAX_CONTROL_BYTES);
+        // Its user's other services do not wait longer for it.
+        self.pace.of_service.charge(id, used);
     }
 
     /// Obeys at most `most` commands, and returns how many bytes that took.
-    pub(crate) fn take_control(&mut self, id: Id, most: usize) -> usize {
+    fn take_control(&mut self, id: Id, most: usize) -> usize {
         let Some(service) = self.services.get(id) else { return 0 };
         let mut bytes = [0; MAX_CONTROL_BYTES];
-        let bytes_mut = bytes.get_mut(..most.min(MAX_CONTROL_BYTES)).unwrap_or_default();
+        let bytes_mut = bytes.get_mut(..most).unwrap_or_default();
         let Ok(count) = rustix::io::read(&service.control, bytes_mut) else { return 0 };
+        self.withhold_from(id);
         for control in bytes.iter().take(count).filter_map(|&byte| Control::from_byte(byte)) {
             self.step(id, Event::Control(control));
         }
+        self.publish_withheld();
         count
     }
 
+    /// Sets the timer for one more who is about to be paused, unless it is set for others.
     fn wait_for_the_next_period(&mut self) {
-        if !std::mem::replace(&mut self.pace.is_waiting, true) {
+        if self.pace.paused.is_empty() && !self.pace.is_scan_paused {
             self.wake_at(self.pace.since.after(PERIOD_MS), Timer::Pace);
         }
     }
 
     /// Listens again to those who were too fast: of each user to as many as its share is for, those who wait longest first.
     pub(crate) fn resume(&mut self) {
-        self.pace.is_waiting = false;
         if std::mem::take(&mut self.pace.is_scan_paused) {
             self.attend(&self.scan_control, Source::ScanControl, EventFlags::IN);
         }
-        let mut resumed = Counts::default();
-        while let Some((owner, id)) = self.pace.paused.pop(|owner| resumed.of(owner) < CONTROL_BYTES_OF_OWNER)
-        {
+        let (mut resumed, most) = (Counts::default(), CONTROL_BYTES_OF_OWNER / CONTROL_BYTES_OF_MANY);
+        while let Some((owner, id)) = self.pace.paused.pop(|owner| resumed.of(owner) < most) {
             if let Some(service) = self.services.get(id) {
                 self.attend(&service.control, Source::Control(id), EventFlags::IN);
                 resumed.add(owner);
             }
         }
         if !self.pace.paused.is_empty() {
-            self.pace.is_waiting = true;
             self.wake_at(self.now.tick.after(PERIOD_MS), Timer::Pace);
         }
     }

@@ -293,7 +293,7 @@ pub(crate) fn open_fifo(dir: impl AsFd, name: &str) -> Result<Option<(OwnedFd, S
 
 /// Replaces the status of a service.
 pub(crate) fn publish_status(supervise: impl AsFd, status: &Status) -> Result<(), Errno> {
-    file::replace(supervise, "status", "status.new", &status.encode(), Mode::from_raw_mode(0o644))
+    file::publish(supervise, "status", "status.new", &status.encode(), Mode::from_raw_mode(0o644))
 }
 
 /// Empties the death tally and removes what an earlier supervisor said about its policy; there was none where `supervise/`
@@ -303,7 +303,7 @@ fn forget_the_past(supervise: impl AsFd, is_fresh: bool) -> Result<(), Refusal> 
     let (supervise, mode) = (supervise.as_fd(), Mode::from_raw_mode(0o644));
     // An empty file is whole as soon as it is there.
     match mknodat(supervise, TALLY, FileType::RegularFile, mode, 0) {
-        Err(Errno::EXIST) => file::replace(supervise, TALLY, "death_tally.new", &[], mode),
+        Err(Errno::EXIST) => file::publish(supervise, TALLY, "death_tally.new", &[], mode),
         other => other,
     }
     .map_err(at("emptying the death tally"))?;

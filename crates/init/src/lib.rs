@@ -18,6 +18,7 @@ mod limits;
 mod logging;
 mod noexec;
 mod perform;
+mod publish;
 mod reap;
 mod refusals;
 mod scandir;

@@ -12,10 +12,9 @@ use gatevisor_sys::spawn::{self, Apart, Command, EXTRAS, Report, StartFailure};
 use gatevisor_sys::user::User;
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::log_script::LogScript;
-use gatevisor_wire::tally::{self, Death};
 use gatevisor_wire::wait::WaitStatus;
 use gatevisor_wire::{Pid, files, signal};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, statat};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 
@@ -23,6 +22,7 @@ use crate::broadcast::{self, Trouble};
 use crate::directory;
 use crate::kill::kill;
 use crate::noexec;
+use crate::publish;
 use crate::service::{Id, OnItsWay, ReadinessPipe, Role, Service};
 use crate::settings;
 use crate::supervisor::{Source, Supervisor};
@@ -66,7 +66,8 @@ impl Supervisor {
         }
     }
 
-    fn perform_one(&mut self, id: Id, effect: Effect, answers: &mut Vec<Event>) {
+    pub(crate) fn perform_one(&mut self, id: Id, effect: Effect, answers: &mut Vec<Event>) {
+        let Some(effect) = self.withhold(id, effect) else { return };
         if effect == Effect::End {
             self.let_go(id);
             return;
@@ -100,50 +101,16 @@ impl Supervisor {
                 send(&self.pids, pid, signal::KILL, group);
             }
             Effect::CloseReadiness => service.readiness = None,
-            Effect::RecordDeath(death) => {
-                let keep = settings::max_death_tally(&service.dir, &service.name());
-                if let Err(errno) = record_death(&service.supervise, death, keep)
-                    && !is_removed(&service.dir, errno)
-                {
-                    say!("warning: {}: cannot record its death: {errno}", service.name());
-                }
-            }
-            Effect::PublishStatus(status) => {
-                if let Err(errno) = directory::publish_status(&service.supervise, &status)
-                    && !is_removed(&service.dir, errno)
-                {
-                    say!("warning: {}: cannot write its status: {errno}", service.name());
-                }
-            }
-            Effect::PublishPolicy(policy) => {
-                let mode = Mode::from_raw_mode(0o644);
-                let result =
-                    file::replace(&service.supervise, "policy", "policy.new", &policy.encode(), mode);
-                if let Err(errno) = result
-                    && !is_removed(&service.dir, errno)
-                {
-                    say!("warning: {}: cannot write its policy: {errno}", service.name());
-                }
-            }
+            Effect::RecordDeath(death) => publish::death(service, death),
+            Effect::PublishStatus(status) => publish::status(service, &status),
+            Effect::PublishPolicy(policy) => publish::policy(service, &policy),
             Effect::Broadcast(letters) => {
                 if self.broadcasts.begin(id, service.uid, &service.dir, letters) == Trouble::TooMany {
                     self.found_crowded(id);
                 }
             }
-            Effect::CreateDownFile => {
-                // What is there, whatever it is, says that the service is down; it is not even opened.
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-                match openat(&service.dir, files::DOWN, flags, Mode::from_raw_mode(0o644)) {
-                    Ok(_) | Err(Errno::EXIST) => {}
-                    Err(errno) => {
-                        say!("warning: {}: cannot make its `down` file: {errno}", service.name());
-                    }
-                }
-            }
-            Effect::RemoveDownFile => match unlinkat(&service.dir, files::DOWN, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(errno) => say!("warning: {}: cannot remove its `down` file: {errno}", service.name()),
-            },
+            Effect::CreateDownFile => publish::down_file(service, true),
+            Effect::RemoveDownFile => publish::down_file(service, false),
             Effect::End => {}
         }
     }
@@ -503,35 +470,4 @@ fn said(errno: Errno) -> String {
     let text = errno.to_string();
     let words = text.rsplit_once(" (os error").map_or(text.as_str(), |(words, _)| words);
     format!("{words} (errno {})", errno.raw_os_error())
-}
-
-/// Returns whether nothing could be written because the whole service directory was removed while it was open: whoever
-/// deletes a service with its directory reads nothing of it any more.
-fn is_removed(dir: impl AsFd, errno: Errno) -> bool {
-    errno == Errno::NOENT && fstat(dir).is_ok_and(|stat| stat.st_nlink == 0)
-}
-
-fn record_death(supervise: impl AsFd, death: Death, keep: usize) -> Result<(), Errno> {
-    if keep == 0 {
-        return Ok(());
-    }
-    let supervise = supervise.as_fd();
-    let mut buffer = vec![0; tally::MAX.saturating_mul(tally::SIZE)];
-    let mut deaths = match file::read_small(supervise, "death_tally", &mut buffer) {
-        // A tally that makes no sense is begun anew rather than kept.
-        Ok(bytes) => tally::decode_all(bytes).unwrap_or_default(),
-        // Nor one that is somebody else's file.
-        Err(Errno::NOENT | Errno::MLINK) => Vec::new(),
-        Err(errno) => return Err(errno),
-    };
-    deaths.push(death);
-    let first = deaths.len().saturating_sub(keep);
-    let kept = deaths.get(first..).unwrap_or_default();
-    file::replace(
-        supervise,
-        "death_tally",
-        "death_tally.new",
-        &tally::encode_all(kept),
-        Mode::from_raw_mode(0o644),
-    )
 }

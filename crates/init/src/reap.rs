@@ -6,7 +6,6 @@ use gatevisor_wire::Pid;
 use gatevisor_wire::wait::WaitStatus;
 use rustix::process::{WaitOptions, wait};
 
-use crate::control::MAX_CONTROL_BYTES;
 use crate::settings;
 use crate::shutdown::Stage;
 use crate::supervisor::Supervisor;
@@ -63,7 +62,7 @@ impl Supervisor {
         if let Some(id) = self.pids.remove(&pid) {
             // What somebody asked for before we knew of the death was not meant for what comes after it. No signal
             // goes out any more: the number is no longer ours.
-            self.take_control(id, MAX_CONTROL_BYTES);
+            self.take_control_before_death(id);
             let numbers =
                 self.services.get(id).map(|service| settings::policy_numbers(&service.dir, &service.name()));
             self.step_with(id, Event::Exited(how), &numbers.unwrap_or_default());

@@ -12,10 +12,8 @@ use gatevisor_core::fair::Counts;
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::files;
 use rustix::fs::{
-    AtFlags, Mode, OFlags, RawDir, Timespec, Timestamps, UTIME_NOW, fstat, mkdirat, openat, renameat,
-    unlinkat, utimensat,
+    AtFlags, Mode, RawDir, Timespec, Timestamps, UTIME_NOW, fstat, mkdirat, unlinkat, utimensat,
 };
-use rustix::io::write;
 
 use crate::talk::say;
 
@@ -143,10 +141,8 @@ fn empty(directory: &OwnedFd) -> Result<(), Errno> {
 }
 
 fn publish(directory: &OwnedFd, name: &[u8], reason: &str) -> Result<(), Errno> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let unfinished = openat(directory, UNFINISHED, flags, Mode::from_raw_mode(FILE_MODE))?;
-    write(&unfinished, format!("{reason}\n").as_bytes())?;
-    renameat(directory, UNFINISHED, directory, name)
+    let text = format!("{reason}\n");
+    file::publish(directory, name, UNFINISHED, text.as_bytes(), Mode::from_raw_mode(FILE_MODE))
 }
 
 fn touch(directory: &OwnedFd, name: &[u8]) -> Result<(), Errno> {

@@ -27,6 +27,7 @@ use crate::directory::{self, Owners};
 use crate::groups::Groups;
 use crate::limits;
 use crate::logging::Logging;
+use crate::publish::Withheld;
 use crate::scandir::Slots;
 use crate::service::{Id, Table};
 use crate::shutdown::Stage;
@@ -156,6 +157,7 @@ pub(crate) struct Supervisor {
     pub(crate) has_refused: bool,
     pub(crate) now: Moment,
     effects: Effects,
+    pub(crate) withheld: Option<Withheld>,
     seed: u64,
 }
 
@@ -252,6 +254,7 @@ impl Supervisor {
             has_refused: false,
             now,
             effects: Effects::new(),
+            withheld: None,
             seed: now.tick.0 ^ u64::from(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs()),
             config,
         };

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use read::{Prior, ReadStateError, Recorded, read};
-pub(crate) use write::{LOCK_TIMEOUT, lock_name};
+pub(crate) use write::{LOCK_TIMEOUT, changed, lock_name};
 pub use write::{RecordError, Recording, migrate, overwritten, record};
 
 /// Bytes of a state file at the most.

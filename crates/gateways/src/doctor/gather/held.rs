@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, flock, fstat, major, minor, openat};
+use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, flock, fstat, major, minor, openat, stat};
 use rustix::io::Errno;
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use super::process;
-use crate::desired::{LOCK_TIMEOUT, lock_name};
+use crate::desired::{LOCK_TIMEOUT, changed, lock_name};
 use crate::doctor::facts::{Holder, Lock, LockKind, Named, PidFile, ProfileFact};
 use crate::files::read_bounded;
 use crate::manager::ScandirManager;
@@ -65,13 +65,14 @@ pub(super) fn locks(manager: &ScandirManager, profiles: &[ProfileFact]) -> Vec<L
     locks
 }
 
-/// Returns the locks of state files that stay held for as long as a wish would wait.
+/// Returns the locks of state files that one writer holds for as long as a wish would wait.
 fn state_locks(profiles: &[ProfileFact]) -> Vec<Lock> {
     let mut waited_for = Vec::new();
     for profile in profiles {
         let path = profile.state_file.with_file_name(lock_name(&profile.state_file));
         let Some(file) = open(&path).filter(is_held) else { continue };
         let holder = holder_of(&file);
+        let Ok(taken) = fstat(&file) else { continue };
         // The kernel knows no deadline for this lock; a thread whose wait is in vain ends with this process.
         let (sender, receiver) = mpsc::channel();
         let spawned = std::thread::Builder::new().name("lock".to_owned()).spawn(move || {
@@ -79,15 +80,16 @@ fn state_locks(profiles: &[ProfileFact]) -> Vec<Lock> {
             let _ = sender.send(());
         });
         if spawned.is_ok() {
-            waited_for.push((path, profile, holder, receiver));
+            waited_for.push((path, profile, holder, changed(&taken), receiver));
         }
     }
     let now = Instant::now();
     let deadline = now.checked_add(LOCK_TIMEOUT).unwrap_or(now);
     let mut locks = Vec::new();
-    for (path, profile, holder, receiver) in waited_for {
+    for (path, profile, holder, taken, receiver) in waited_for {
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        if receiver.recv_timeout(left).is_err() {
+        let is_same = || stat(&path).is_ok_and(|stat| changed(&stat) == taken);
+        if receiver.recv_timeout(left).is_err() && is_same() {
             locks.push(Lock { path, profile: Some(profile.name.clone()), kind: LockKind::State, holder });
         }
     }

@@ -1,0 +1,138 @@
+//! What is told of a service in files: status, policy, deaths, and whether it is down at the next start.
+//!
+//! *Lives here:* writing them, and what may wait until more has happened. *Does not live here:* what they say (the machine).
+
+use std::os::fd::AsFd;
+
+use gatevisor_core::Effect;
+use gatevisor_sys::{Errno, file};
+use gatevisor_wire::files;
+use gatevisor_wire::policy::Policy;
+use gatevisor_wire::status::Status;
+use gatevisor_wire::tally::{self, Death};
+use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, unlinkat};
+
+use crate::directory;
+use crate::service::{Id, Service};
+use crate::settings;
+use crate::supervisor::Supervisor;
+use crate::talk::say;
+
+/// What is not published yet of a service that has many commands to obey: only the last of each counts.
+#[derive(Debug)]
+pub(crate) struct Withheld {
+    id: Id,
+    down_file: Option<Effect>,
+    policy: Option<Effect>,
+    status: Option<Effect>,
+}
+
+impl Supervisor {
+    /// Withholds what is published of a service until [`Self::publish_withheld`].
+    pub(crate) fn withhold_from(&mut self, id: Id) {
+        self.withheld = Some(Withheld { id, down_file: None, policy: None, status: None });
+    }
+
+    /// Publishes what was withheld last of each.
+    pub(crate) fn publish_withheld(&mut self) {
+        let Some(Withheld { id, down_file, policy, status }) = self.withheld.take() else { return };
+        for effect in [down_file, policy, status].into_iter().flatten() {
+            // None of them has an answer.
+            self.perform_one(id, effect, &mut Vec::new());
+        }
+    }
+
+    /// Returns the effect if it is to be performed now.
+    pub(crate) fn withhold(&mut self, id: Id, effect: Effect) -> Option<Effect> {
+        let Some(withheld) = self.withheld.as_mut().filter(|withheld| withheld.id == id) else {
+            return Some(effect);
+        };
+        let place = match effect {
+            Effect::PublishStatus(_) => &mut withheld.status,
+            Effect::PublishPolicy(_) => &mut withheld.policy,
+            Effect::CreateDownFile | Effect::RemoveDownFile => &mut withheld.down_file,
+            // Whoever hears a letter finds what it is about.
+            Effect::Broadcast(_) | Effect::End => {
+                self.publish_withheld();
+                self.withhold_from(id);
+                return Some(effect);
+            }
+            other => return Some(other),
+        };
+        *place = Some(effect);
+        None
+    }
+}
+
+pub(crate) fn status(service: &Service, status: &Status) {
+    if let Err(errno) = directory::publish_status(&service.supervise, status)
+        && !is_removed(&service.dir, errno)
+    {
+        say!("warning: {}: cannot write its status: {errno}", service.name());
+    }
+}
+
+pub(crate) fn policy(service: &Service, policy: &Policy) {
+    let mode = Mode::from_raw_mode(0o644);
+    let result = file::publish(&service.supervise, "policy", "policy.new", &policy.encode(), mode);
+    if let Err(errno) = result
+        && !is_removed(&service.dir, errno)
+    {
+        say!("warning: {}: cannot write its policy: {errno}", service.name());
+    }
+}
+
+pub(crate) fn death(service: &Service, death: Death) {
+    let keep = settings::max_death_tally(&service.dir, &service.name());
+    if let Err(errno) = record_death(&service.supervise, death, keep)
+        && !is_removed(&service.dir, errno)
+    {
+        say!("warning: {}: cannot record its death: {errno}", service.name());
+    }
+}
+
+/// Makes or removes the `down` file.
+pub(crate) fn down_file(service: &Service, is_down: bool) {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let (doing, result) = if is_down {
+        // What is there, whatever it is, says that the service is down; it is not even opened.
+        ("make", openat(&service.dir, files::DOWN, flags, Mode::from_raw_mode(0o644)).map(drop))
+    } else {
+        ("remove", unlinkat(&service.dir, files::DOWN, AtFlags::empty()))
+    };
+    match result {
+        Ok(()) | Err(Errno::EXIST | Errno::NOENT) => {}
+        Err(errno) => say!("warning: {}: cannot {doing} its `down` file: {errno}", service.name()),
+    }
+}
+
+/// Returns whether nothing could be written because the whole service directory was removed while it was open: whoever
+/// deletes a service with its directory reads nothing of it any more.
+fn is_removed(dir: impl AsFd, errno: Errno) -> bool {
+    errno == Errno::NOENT && fstat(dir).is_ok_and(|stat| stat.st_nlink == 0)
+}
+
+fn record_death(supervise: impl AsFd, death: Death, keep: usize) -> Result<(), Errno> {
+    if keep == 0 {
+        return Ok(());
+    }
+    let supervise = supervise.as_fd();
+    let mut buffer = vec![0; tally::MAX.saturating_mul(tally::SIZE)];
+    let mut deaths = match file::read_small(supervise, "death_tally", &mut buffer) {
+        // A tally that makes no sense is begun anew rather than kept.
+        Ok(bytes) => tally::decode_all(bytes).unwrap_or_default(),
+        // Nor one that is somebody else's file.
+        Err(Errno::NOENT | Errno::MLINK) => Vec::new(),
+        Err(errno) => return Err(errno),
+    };
+    deaths.push(death);
+    let first = deaths.len().saturating_sub(keep);
+    let kept = deaths.get(first..).unwrap_or_default();
+    file::publish(
+        supervise,
+        "death_tally",
+        "death_tally.new",
+        &tally::encode_all(kept),
+        Mode::from_raw_mode(0o644),
+    )
+}
