@@ -1,5 +1,8 @@
 //! Every way to start a container, and what is refused.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use crate::engine::{HERMES, Start, container, docker, minimal, skipped, unique};
 
 /// Asks in one go whether the supervisor works, and who the command is.
@@ -48,6 +51,27 @@ fn any_user_with_a_writable_home_works() {
     let home =
         "--user 4242:4242 --tmpfs /home/any:mode=1777 --env HERMES_HOME=/home/any --env HOME=/home/any";
     works(container().with(home), "4242");
+}
+
+/// Python that the agent may have changed, as it is the agent's who runs it.
+#[test]
+fn a_step_of_the_agent_s_that_does_not_end_holds_up_the_boot_for_as_long_as_it_may_take() {
+    if skipped() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    let program =
+        "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: signal.pause()\n";
+    fs::write(path.join("skills_sync.py"), program).unwrap();
+    let here = path.display();
+    let mounts = format!("-v {here}:/opt/hermes/tools:ro -v {here}:/opt/hermes/skills:ro");
+    let container = container().with(&mounts).env("GATEVISOR_STEP_TIMEOUT", "0.5").started();
+    container.says(
+        "bringing skills up to date took more than 0.5 s and was ended (`GATEVISOR_STEP_TIMEOUT`); the boot goes on",
+    );
+    container.waits("-u", "main-hermes");
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
     check.py prepare   makes the files of the supervisor's user that attacks aim at, and the bystanders, and notes all of it
     check.py victims   makes these files only
-    check.py after     compares; prints one line for each thing that fell, and ends with 1 if anything did
-    check.py restarted is `after` for a container that was stopped and started since
-    check.py clean     takes away what the attack left in the scandir, so that the next one finds it as this one did
+    check.py after     compares, and takes away what the attack left in the scandir, so that the next one finds it as this one
+                       did; prints one line for each thing that fell, and ends with 1 if anything did
+    check.py restarted compares in a container that was stopped and started since
 
 Run by root, in the place where the supervisor runs. Where everything is, the environment says: see bed.rs.
 """
@@ -263,8 +263,7 @@ def after():
             fallen.append(str(error))
 
     if started(SUPERVISOR) != state["started"]:
-        print("the supervisor is gone")
-        sys.exit(1)
+        report(["the supervisor is gone"])
     for name, user in BYSTANDERS.items():
         before = state["pids"][name]
         now = step(pid_of, name)
@@ -291,6 +290,10 @@ def after():
         seen = {key: seen[key] for key in seen.keys() & strangers().keys()}
     fallen += [f"a process of uid {AUTHORITY} that is not the supervisor's: {key} {facts}" for key, facts in seen.items()]
     save(state)
+    try:
+        clean()
+    except (Fallen, OSError) as error:
+        fallen.append(f"afterwards: {error}")
     report(fallen)
 
 
@@ -388,7 +391,7 @@ def clean():
 if __name__ == "__main__":
     os.umask(0o022)
     try:
-        {"prepare": prepare, "victims": victims, "after": after, "clean": clean, "restarted": restarted}[sys.argv[1]]()
+        {"prepare": prepare, "victims": victims, "after": after, "restarted": restarted}[sys.argv[1]]()
     except Fallen as error:
         print(error)
         sys.exit(1)

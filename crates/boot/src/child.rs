@@ -1,18 +1,22 @@
 //! Work that is done in a process of its own while this one waits, and the dead that come our way meanwhile.
 //!
-//! *Lives here:* the waiting, which a signal that asks for the end cuts short.
+//! *Lives here:* the waiting, which a signal that asks for the end cuts short, and so does a limit.
 //! *Does not live here:* what the process does.
 
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use gatevisor_sys::signal::{self, SignalFd};
 use gatevisor_sys::{Errno, process};
 use gatevisor_wire::wait::WaitStatus;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
 /// Signals that ask for the end.
 const ENDING: [i32; 3] = [signal::SIGTERM, signal::SIGINT, signal::SIGQUIT];
+
+/// How long what has been asked to end may take before it is killed.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a piece of work has no result.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +24,9 @@ pub enum ChildError {
     /// No process could be made, or waiting for it failed.
     #[error("cannot run it in a process of its own: {0}")]
     System(#[from] Errno),
+    /// It took longer than this, and was ended.
+    #[error("took more than {} s and was ended", .0.as_secs_f64())]
+    TooLong(Duration),
     /// This signal asked us to end.
     #[error("stopped by signal {0}")]
     Stopped(i32),
@@ -45,8 +52,13 @@ impl Nursery {
     /// Orphans that end meanwhile are collected too.
     ///
     /// # Errors
-    /// [`ChildError::Stopped`] where a signal asked for the end; the child has been told and has ended.
-    pub fn run(&mut self, job: impl FnOnce() -> i32) -> Result<WaitStatus, ChildError> {
+    /// [`ChildError::Stopped`] where a signal asked for the end, [`ChildError::TooLong`] where it took longer than the `limit`;
+    /// the child has been told, or killed, and has ended.
+    pub fn run(
+        &mut self,
+        limit: Option<Duration>,
+        job: impl FnOnce() -> i32,
+    ) -> Result<WaitStatus, ChildError> {
         self.listen();
         if let Some(number) = self.asked {
             return Err(ChildError::Stopped(number));
@@ -55,21 +67,30 @@ impl Nursery {
             signal::unblock_all();
             job()
         })?;
-        let mut told = false;
+        let mut next = limit.and_then(|limit| Instant::now().checked_add(limit));
+        let mut told = None;
         loop {
             if let Some(status) = collect(child)? {
-                return match self.asked {
-                    Some(number) => Err(ChildError::Stopped(number)),
-                    None => Ok(status),
+                return match (self.asked, told) {
+                    (Some(number), _) => Err(ChildError::Stopped(number)),
+                    (None, Some(limit)) => Err(ChildError::TooLong(limit)),
+                    (None, None) => Ok(status),
                 };
             }
-            poll(&mut [PollFd::new(&self.signals.as_fd(), PollFlags::IN)], None)
+            let left = next.map(|at| at.saturating_duration_since(Instant::now()));
+            let left = left.and_then(|left| Timespec::try_from(left).ok());
+            poll(&mut [PollFd::new(&self.signals.as_fd(), PollFlags::IN)], left.as_ref())
                 .or_else(|errno| if errno == Errno::INTR { Ok(0) } else { Err(errno) })?;
             self.listen();
-            if self.asked.is_some() && !told {
-                told = true;
+            let is_due = next.is_some_and(|at| at <= Instant::now());
+            if told.is_none() && (is_due || self.asked.is_some()) {
+                told = Some(limit.unwrap_or_default());
+                next = Instant::now().checked_add(PATIENCE);
                 // Root without the capability may not; then the work ends by itself.
                 let _ = kill_process(child, Signal::TERM);
+            } else if is_due {
+                next = None;
+                let _ = kill_process(child, Signal::KILL);
             }
         }
     }

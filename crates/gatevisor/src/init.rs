@@ -10,6 +10,7 @@ use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use gatevisor_boot::child::{ChildError, Nursery};
 use gatevisor_boot::environment::{self, Variable};
@@ -23,6 +24,7 @@ use gatevisor_init::Limits;
 use gatevisor_sys::signal;
 use gatevisor_sys::user::{self, User};
 use gatevisor_sys::{file, process};
+use gatevisor_wire::wait::WaitStatus;
 use jiff::Zoned;
 use rustix::fs::MemfdFlags;
 
@@ -41,6 +43,10 @@ const TOOLS: &str = "/command";
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Seconds from the request to stop until everything is killed.
 const GRACE_VARIABLE: &str = "GATEVISOR_GRACE";
+/// Seconds that each step of the boot may take that is the agent's; 0 is no limit.
+const STEP_VARIABLE: &str = "GATEVISOR_STEP_TIMEOUT";
+/// Bringing a home up to date after an upgrade takes minutes on a slow disk.
+const STEP_MS: u64 = 300_000;
 /// How many services a user may have.
 const SERVICES_VARIABLE: &str = "GATEVISOR_MAX_SERVICES";
 /// An engine kills the container ten seconds after its request, and what is left needs some of them.
@@ -92,7 +98,9 @@ impl From<ChildError> for Stop {
     fn from(error: ChildError) -> Self {
         match error {
             ChildError::Stopped(number) => Self::Signal(number),
-            ChildError::System(errno) => Failure::new(Exit::System, format!("cannot boot: {errno}")).into(),
+            ChildError::System(_) | ChildError::TooLong(_) => {
+                Failure::new(Exit::System, format!("cannot boot: {error}")).into()
+            }
         }
     }
 }
@@ -232,7 +240,7 @@ impl<'a> Boot<'a> {
         }
         let Some(user) = &self.user else { return Ok(()) };
         let (home, container) = (&self.home, &self.agent.container);
-        self.nursery.run(|| {
+        self.nursery.run(None, || {
             let mut progress = |line: String| drop(out::line(format_args!("init: {line}")));
             let mut repair = match Repair::new(home, (user.uid, user.gid), &mut progress) {
                 Ok(repair) => repair,
@@ -266,9 +274,10 @@ impl<'a> Boot<'a> {
 
     /// Makes what a home holds from its first boot on, and runs the agent's own steps.
     fn seed(&mut self) -> Result<(), Stop> {
+        let limit = self.step_limit();
         let (agent, home, variables) = (&self.agent, &self.home, &self.variables);
         let user = self.user.as_ref();
-        self.nursery.run(|| {
+        let seeded = self.nursery.run(limit, || {
             as_agent(user, || {
                 let lookup = |name: &str| environment::get(variables, name);
                 if let Err(errno) = volume::make(home) {
@@ -279,7 +288,8 @@ impl<'a> Boot<'a> {
                 }
                 0
             })
-        })?;
+        });
+        within("filling the home", seeded)?;
         for step in &agent.container.steps {
             if !is_due(step, home, variables) {
                 continue;
@@ -302,7 +312,7 @@ impl<'a> Boot<'a> {
             };
             let mut own = variables.clone();
             environment::set(&mut own, "HOME", enter::user_home(user, home));
-            let ended = self.nursery.run(|| {
+            let ended = self.nursery.run(limit, || {
                 as_agent(user, || {
                     let errno = hooks::become_program(&argv, &own, Some(home));
                     out::warn(&format!(
@@ -311,8 +321,10 @@ impl<'a> Boot<'a> {
                     ));
                     127
                 })
-            })?;
-            if !ended.success() {
+            });
+            if let Some(ended) = within(&step.name, ended)?
+                && !ended.success()
+            {
                 out::warn(&format!("{} failed: {ended}; the boot goes on", step.name));
             }
         }
@@ -328,7 +340,7 @@ impl<'a> Boot<'a> {
         for hook in &found {
             let argv = [hook.clone().into_os_string()];
             let variables = &self.variables;
-            let ended = self.nursery.run(|| {
+            let ended = self.nursery.run(None, || {
                 let errno = hooks::become_program(&argv, variables, None);
                 out::warn(&format!("cannot execute `{}`: {errno}", hook.display()));
                 126
@@ -358,8 +370,7 @@ impl<'a> Boot<'a> {
         let argv: Vec<String> = self.words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         let has_gateways = role(&self.agent, &argv) != Role::NoGateways;
         let elsewhere = has_gateways && self.is_taken();
-        let (agent, variables, program) = (&self.agent, &self.variables, &self.program);
-        let mut others = agent.container.services.clone();
+        let mut others = self.agent.container.services.clone();
         if has_gateways {
             // Whoever waits for the home watches it when he has it.
             others.push(own(if elsewhere { takeover::NAME } else { watch::NAME }));
@@ -372,7 +383,9 @@ impl<'a> Boot<'a> {
             ))?;
         }
         let home = Home::new(&self.home).map_err(|error| Failure::of(error.exit_code(), &error))?;
-        let ended = self.nursery.run(|| {
+        let limit = self.step_limit();
+        let (agent, variables, program) = (&self.agent, &self.variables, &self.program);
+        let ended = self.nursery.run(limit, || {
             as_agent(self.user.as_ref(), || {
                 let lookup = |name: &str| environment::get(variables, name);
                 let settings = Settings {
@@ -397,8 +410,8 @@ impl<'a> Boot<'a> {
                 out::warn_all(&services::publish(&others, &places.scandir, program, &lookup));
                 code
             })
-        })?;
-        if !ended.success() {
+        });
+        if !within("reconciling the gateways", ended)?.is_some_and(WaitStatus::success) {
             out::warn("the gateways of this home are not supervised, for the reason above");
         }
         Ok(())
@@ -505,6 +518,27 @@ impl<'a> Boot<'a> {
         })
     }
 
+    /// Returns how long a step may take that is the agent's, who must not be able to hold up the boot for ever.
+    fn step_limit(&self) -> Option<Duration> {
+        let default = Duration::from_millis(STEP_MS);
+        let Some(value) = self.variable(STEP_VARIABLE).filter(|value| !value.is_empty()) else {
+            return Some(default);
+        };
+        if value == "0" {
+            return None;
+        }
+        Some(milliseconds(&value.to_string_lossy()).map_or_else(
+            || {
+                out::warn(&format!(
+                    "{STEP_VARIABLE} is no number of seconds, so it is {} s",
+                    default.as_secs()
+                ));
+                default
+            },
+            Duration::from_millis,
+        ))
+    }
+
     fn grace_ms(&self) -> u64 {
         let Some(value) = self.variable(GRACE_VARIABLE).filter(|value| !value.is_empty()) else {
             return GRACE_MS;
@@ -513,6 +547,18 @@ impl<'a> Boot<'a> {
             out::warn(&format!("{GRACE_VARIABLE} is no number of seconds, so it is {GRACE_MS} ms"));
             GRACE_MS
         })
+    }
+}
+
+/// Returns how a step ended; `None`, which is said, where it took too long.
+fn within(step: &str, ended: Result<WaitStatus, ChildError>) -> Result<Option<WaitStatus>, Stop> {
+    match ended {
+        Ok(status) => Ok(Some(status)),
+        Err(error @ ChildError::TooLong(_)) => {
+            out::warn(&format!("{step} {error} (`{STEP_VARIABLE}`); the boot goes on"));
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -224,7 +224,7 @@ impl Supervisor {
         }
         if let Some(service) = self.services.get_mut(id) {
             self.on_their_way.add(service.uid);
-            service.on_its_way = Some(process);
+            service.on_its_way = Some(Box::new(process));
         }
         Ok(pid)
     }
@@ -254,7 +254,7 @@ impl Supervisor {
         if !process.starting().has_waited() {
             self.one_less_on_its_way(owner);
         }
-        match (process, report) {
+        match (*process, report) {
             (_, Report::Pending | Report::Blocked) | (OnItsWay::Finish(_), Report::Executed) => {}
             (OnItsWay::Run(_), Report::Executed) => self.step(id, Event::Spawned),
             (OnItsWay::Run(starting), Report::Failed(failure)) => {
@@ -284,6 +284,11 @@ impl Supervisor {
         self.on_their_way.remove(owner);
         if self.on_their_way.all() == 0 {
             self.feed_the_starved();
+            if self.start_queue.is_empty()
+                && let Some(berths) = &self.berths
+            {
+                berths.rest();
+            }
         }
     }
 
@@ -291,9 +296,10 @@ impl Supervisor {
     fn forget_waiting(&mut self, id: Id) {
         let Some(service) = self.services.get_mut(id) else { return };
         if service.on_its_way.as_ref().is_some_and(|process| process.starting().has_waited())
-            && let Some(OnItsWay::Run(starting) | OnItsWay::Finish(starting)) = service.on_its_way.take()
+            && let Some(process) = service.on_its_way.take()
         {
             service.readiness = None;
+            let (OnItsWay::Run(starting) | OnItsWay::Finish(starting)) = *process;
             self.disown(starting);
         }
     }

@@ -81,7 +81,7 @@ pub(crate) struct Service {
     pub(crate) owner: Option<Rc<User>>,
     /// The end of the log pipe that it writes to (main) or reads from (logger).
     pub(crate) pipe: Option<OwnedFd>,
-    pub(crate) on_its_way: Option<OnItsWay>,
+    pub(crate) on_its_way: Option<Box<OnItsWay>>,
     /// The name of its control group, if it has been started in one.
     pub(crate) group: Option<CString>,
     pub(crate) readiness: Option<ReadinessPipe>,

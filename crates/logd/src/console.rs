@@ -236,8 +236,8 @@ pub(crate) struct Shown {
 
 impl Shown {
     /// Returns how to show a stream whose lines bear `label`.
-    pub fn new(label: &str, forward: Forward, stderr: bool) -> Self {
-        let format = Format { label: label.into(), forward, stderr };
+    pub fn new(label: Arc<str>, forward: Forward, stderr: bool) -> Self {
+        let format = Format { label, forward, stderr };
         Self { format, showing: Showing::new(), slot: None, gap: None }
     }
 
@@ -405,9 +405,9 @@ mod tests {
     fn lines_of_several_streams_are_whole_and_labelled() {
         let (read_end, stdout) = pipe();
         let console = Console::start(stdout, null(), Tally::default()).unwrap();
-        let mut coder = Shown::new("coder", Forward::Label, false);
-        let mut raw = Shown::new("raw", Forward::Raw, false);
-        let mut off = Shown::new("off", Forward::Off, false);
+        let mut coder = Shown::new("coder".into(), Forward::Label, false);
+        let mut raw = Shown::new("raw".into(), Forward::Raw, false);
+        let mut off = Shown::new("off".into(), Forward::Off, false);
         console.show(&mut coder, b"one\ntw");
         console.show(&mut raw, b"plain\n");
         console.show(&mut off, b"never\n");
@@ -427,7 +427,7 @@ mod tests {
     fn a_long_line_is_marked_where_it_is_cut() {
         let (read_end, stdout) = pipe();
         let console = Console::start(stdout, null(), Tally::default()).unwrap();
-        let mut coder = Shown::new("c", Forward::Label, false);
+        let mut coder = Shown::new("c".into(), Forward::Label, false);
         console.show(&mut coder, &vec![b'x'; crate::lines::SHOWN + 1]);
         console.finish(&mut coder);
         let mut lines = BufReader::new(File::from(read_end)).lines();
@@ -442,8 +442,8 @@ mod tests {
         // The pipe is full from the beginning, so the thread gets nowhere.
         write_all(&stdout, &b"full...\n".repeat(8 << 10)).unwrap();
         let console = Console::start(stdout, null(), Tally::default()).unwrap();
-        let mut coder = Shown::new("coder", Forward::Label, false);
-        let mut writer = Shown::new("writer", Forward::Label, false);
+        let mut coder = Shown::new("coder".into(), Forward::Label, false);
+        let mut writer = Shown::new("writer".into(), Forward::Label, false);
         let total = 40_000;
         for number in 0..total {
             console.show(&mut coder, format!("{number:090}\n").as_bytes());
@@ -481,7 +481,7 @@ mod tests {
         let (warned, stderr) = pipe();
         write_all(&stdout, &b"full...\n".repeat(8 << 10)).unwrap();
         let console = Console::start(stdout, stderr, Tally::default()).unwrap();
-        let mut coder = Shown::new("coder", Forward::Label, false);
+        let mut coder = Shown::new("coder".into(), Forward::Label, false);
         console.show(&mut coder, b"nobody reads this\n");
         console.warn("the disk is full");
         let mut line = String::new();
@@ -494,7 +494,7 @@ mod tests {
     fn the_queue_has_a_bound() {
         let (_read_end, stdout) = pipe();
         let console = Console::start(stdout, null(), Tally::default()).unwrap();
-        let mut coder = Shown::new("coder", Forward::Label, false);
+        let mut coder = Shown::new("coder".into(), Forward::Label, false);
         for _ in 0..64 {
             console.show(&mut coder, &b"x\n".repeat(32 << 10));
         }
@@ -508,7 +508,7 @@ mod tests {
         let (warned, stderr) = pipe();
         drop(read_end);
         let console = Console::start(stdout, stderr, Tally::default()).unwrap();
-        let mut coder = Shown::new("coder", Forward::Label, false);
+        let mut coder = Shown::new("coder".into(), Forward::Label, false);
         console.show(&mut coder, b"into the void\n");
         assert!(console.flush(PATIENCE));
         console.show(&mut coder, b"more\n");
@@ -524,7 +524,7 @@ mod tests {
         let (read_end, stdout) = pipe();
         rustix::fs::fcntl_setfl(&stdout, OFlags::NONBLOCK).unwrap();
         let console = Console::start(stdout, null(), Tally::default()).unwrap();
-        let mut coder = Shown::new("c", Forward::Raw, false);
+        let mut coder = Shown::new("c".into(), Forward::Raw, false);
         let text = b"0123456789abcde\n".repeat(16 << 10);
         console.show(&mut coder, &text);
         let mut found = vec![0; text.len()];

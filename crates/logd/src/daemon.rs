@@ -243,7 +243,7 @@ struct Daemon {
     voice: Option<OwnedFd>,
     epoll: OwnedFd,
     desk: Desk,
-    entries: BTreeMap<u32, Entry>,
+    entries: BTreeMap<u32, Box<Entry>>,
     /// Those for which a time counts: something is held back, or they are leaving.
     timed: BTreeSet<u32>,
     answers: VecDeque<[u8; 5]>,
@@ -462,7 +462,7 @@ impl Daemon {
         let console = &self.desk.console;
         let settings = Settings::of_service(directory.as_ref(), &name, &mut |line| console.warn(&line));
         let service = Service::new(out, err, settings, &mut self.desk);
-        self.entries.insert(id, Entry { service, turns, leaving: None });
+        self.entries.insert(id, Box::new(Entry { service, turns, leaving: None }));
         self.watch(id);
     }
 

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::io::Write as _;
+use std::sync::Arc;
 
 use gatevisor_slot::{Forward, Timestamp};
 
@@ -20,7 +21,7 @@ pub(crate) const CONTINUED: &[u8] = b"[gatevisor: line continued] ";
 /// How the lines of one stream are written.
 #[derive(Debug, Clone)]
 pub(crate) struct Format {
-    pub label: Box<str>,
+    pub label: Arc<str>,
     pub forward: Forward,
     /// They come from the standard error of a service whose streams are told apart.
     pub stderr: bool,

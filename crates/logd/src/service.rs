@@ -4,6 +4,7 @@
 //! *Does not live here:* the way of one stream's bytes (`stream`), and when to read (the loops decide).
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use crate::compose::{Composer, Spec};
 use crate::console::Shown;
@@ -39,7 +40,7 @@ impl Service {
         let stream = |which, Input { pipe, record }| {
             let stderr = which == Which::Err;
             let composer = Composer::new(Spec { stderr, whole_lines: is_shared, ..spec.clone() });
-            Stream::new(which, pipe, composer, record, Shown::new(&label, forward, stderr))
+            Stream::new(which, pipe, composer, record, Shown::new(Arc::clone(&label), forward, stderr))
         };
         let mut streams = vec![stream(Which::Out, out)];
         streams.extend(err.map(|err| stream(Which::Err, err)));

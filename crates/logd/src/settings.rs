@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use gatevisor_slot::{Forward, LogFile, Timestamp, expand, log::default_label, parse_log};
 use gatevisor_wire::log_script::{LogScript, LogStamp};
@@ -26,7 +27,7 @@ const USUAL_BYTES: usize = 4096;
 /// How a stream is kept and shown.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    pub label: String,
+    pub label: Arc<str>,
     pub forward: Forward,
     pub timestamp: Timestamp,
     /// Which lines are kept and shown.
@@ -64,7 +65,7 @@ impl Settings {
             Some(directory) => read(directory),
             None => Err(SettingsError::Read(Errno::BADF)),
         };
-        found.and_then(|file| Self::new(&file, label_of(name), log)).unwrap_or_else(|error| {
+        found.and_then(|file| Self::new(&file, &label_of(name), log)).unwrap_or_else(|error| {
             let label = label_of(name);
             if let Some(log) = open() {
                 notice::put(
@@ -75,7 +76,7 @@ impl Settings {
             }
             warn(format!("gatevisor: {label}: {}; lines are shown and not kept", chain(&error)));
             Self {
-                label,
+                label: label.into(),
                 forward: Forward::Label,
                 timestamp: Timestamp::IsoUtc,
                 sink: None,
@@ -88,12 +89,12 @@ impl Settings {
     ///
     /// `label` counts where the file names none. A relative directory lies below `log`, the service's `log/`, where it
     /// would lie were `log/run` a process of its own, or below the working directory.
-    pub fn new(file: &LogFile, label: String, log: Option<OwnedFd>) -> Result<Self, SettingsError> {
+    pub fn new(file: &LogFile, label: &str, log: Option<OwnedFd>) -> Result<Self, SettingsError> {
         let path: OsString = expand(&file.directory, &|name| std::env::var_os(name))?;
         if path.is_empty() {
             return Err(SettingsError::Empty);
         }
-        let label = file.label.clone().unwrap_or(label);
+        let label: Arc<str> = file.label.as_deref().unwrap_or(label).into();
         let path = PathBuf::from(path);
         let place = Place { base: log, path };
         let limits = Limits {
@@ -104,7 +105,7 @@ impl Settings {
             compress: file.compress,
         };
         let spec = Spec { patterns: file.patterns()?, rate: file.rate, ..Spec::default() };
-        let sink = Sink::new(label.clone(), place, limits, file.forward != Forward::Off);
+        let sink = Sink::new(Arc::clone(&label), place, limits, file.forward != Forward::Off);
         Ok(Self { label, forward: file.forward, timestamp: file.timestamp, sink: Some(sink), spec })
     }
 }

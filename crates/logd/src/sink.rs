@@ -11,6 +11,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use gatevisor_wire::tai::Tai64n;
 
@@ -56,7 +57,7 @@ pub(crate) struct Context<'a> {
 /// Where a stream's lines are kept.
 #[derive(Debug)]
 pub(crate) struct Sink {
-    label: String,
+    label: Arc<str>,
     place: Place,
     limits: Limits,
     /// The lines are shown as well, so they may be left out of the file rather than hold up the service.
@@ -95,7 +96,7 @@ impl Witness for Noting<'_> {
 
 impl Sink {
     /// Returns a sink that opens its directory when the first byte comes.
-    pub fn new(label: String, place: Place, limits: Limits, may_skip: bool) -> Self {
+    pub fn new(label: Arc<str>, place: Place, limits: Limits, may_skip: bool) -> Self {
         Self {
             label,
             place,

@@ -59,7 +59,7 @@ fn prepare(mut args: impl Iterator<Item = OsString>) -> Result<(Service, Desk, S
         read_file(Path::new(&script)).map_err(|error| failed("cannot start", &error, EXIT_BAD_FILE))?;
     give_up_root(owner)?;
     let settings =
-        Settings::new(&file, label, None).map_err(|error| failed("cannot start", &error, EXIT_BAD_FILE))?;
+        Settings::new(&file, &label, None).map_err(|error| failed("cannot start", &error, EXIT_BAD_FILE))?;
     let system = |error: std::io::Error| failed("cannot start", &error, EXIT_SYSTEM);
     // Before the console's thread is there, so that signals are blocked in it, too.
     let signals = SignalFd::new(&[SIGTERM, SIGHUP, SIGINT, SIGPIPE, SIGTTOU, Signal::XFSZ.as_raw()])

@@ -5,6 +5,7 @@
 //! (`service`).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use gatevisor_slot::Timestamp;
 use gatevisor_sys::clock::monotonic_ms;
@@ -43,7 +44,7 @@ impl Desk {
 /// Where the streams of one service are kept.
 #[derive(Debug)]
 pub(crate) struct Outlet {
-    pub label: String,
+    pub label: Arc<str>,
     pub timestamp: Timestamp,
     pub sink: Option<Sink>,
     /// The stream whose batch is filed in part; until it is whole no other is filed.

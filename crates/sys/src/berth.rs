@@ -81,6 +81,11 @@ impl Berths {
         self.0.stacks.borrow_mut().pop().unwrap_or_else(raw::stack)
     }
 
+    /// Keeps one stack, for the next start, of those that many starts at one time have needed.
+    pub fn rest(&self) {
+        self.0.stacks.borrow_mut().truncate(1);
+    }
+
     /// Keeps a stack that no child runs on any more.
     pub(crate) fn keep(&self, stack: Stack) {
         let mut stacks = self.0.stacks.borrow_mut();
