@@ -64,6 +64,7 @@ impl Supervisor {
     }
 }
 
+/// Replaces the status; what goes wrong is said.
 pub(crate) fn status(service: &Service, status: &Status) {
     if let Err(errno) = directory::publish_status(&service.supervise, status)
         && !is_removed(&service.dir, errno)
@@ -72,6 +73,7 @@ pub(crate) fn status(service: &Service, status: &Status) {
     }
 }
 
+/// Replaces what is said about the policy.
 pub(crate) fn policy(service: &Service, policy: &Policy) {
     let mode = Mode::from_raw_mode(0o644);
     let result = file::publish(&service.supervise, "policy", "policy.new", &policy.encode(), mode);
@@ -82,6 +84,7 @@ pub(crate) fn policy(service: &Service, policy: &Policy) {
     }
 }
 
+/// Adds a death to the tally.
 pub(crate) fn death(service: &Service, death: Death) {
     let keep = settings::max_death_tally(&service.dir, &service.name());
     if let Err(errno) = record_death(&service.supervise, death, keep)
