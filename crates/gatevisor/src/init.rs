@@ -5,6 +5,8 @@
 //!
 //! **Source:** BEHAVIOUR sections 2 to 4.
 
+mod limits;
+
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -20,7 +22,6 @@ use gatevisor_boot::{accounts, hooks, route, seed, services, volume};
 use gatevisor_gateways::agent::{AgentDefinition, StaticService, Step};
 use gatevisor_gateways::profile::{Home, SERVICE_PREFIX};
 use gatevisor_gateways::reconcile::{Role, Settings, reconcile, role};
-use gatevisor_init::Limits;
 use gatevisor_sys::signal;
 use gatevisor_sys::user::{self, User};
 use gatevisor_sys::{file, process};
@@ -41,16 +42,6 @@ const COMM: &str = "s6-svscan";
 const TOOLS: &str = "/command";
 /// Where programs are where nobody says.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Seconds from the request to stop until everything is killed.
-const GRACE_VARIABLE: &str = "GATEVISOR_GRACE";
-/// Seconds that each step of the boot may take that is the agent's; 0 is no limit.
-const STEP_VARIABLE: &str = "GATEVISOR_STEP_TIMEOUT";
-/// Bringing a home up to date after an upgrade takes minutes on a slow disk.
-const STEP_MS: u64 = 300_000;
-/// How many services a user may have.
-const SERVICES_VARIABLE: &str = "GATEVISOR_MAX_SERVICES";
-/// An engine kills the container ten seconds after its request, and what is left needs some of them.
-const GRACE_MS: u64 = 8000;
 /// What s6-overlay does when a hook fails; `2` is to stop.
 const FAILING_VARIABLE: &str = "S6_BEHAVIOUR_IF_STAGE2_FAILS";
 /// Where run-time files are.
@@ -165,9 +156,10 @@ impl<'a> Boot<'a> {
         }
         places::mark();
         self.repair()?;
-        self.seed()?;
+        let limit = limits::of_a_step(&self.variables);
+        self.seed(limit)?;
         self.hooks(&places)?;
-        self.slots(&places)?;
+        self.slots(&places, limit)?;
         Ok(self.become_supervisor(&places))
     }
 
@@ -273,8 +265,7 @@ impl<'a> Boot<'a> {
     }
 
     /// Makes what a home holds from its first boot on, and runs the agent's own steps.
-    fn seed(&mut self) -> Result<(), Stop> {
-        let limit = self.step_limit();
+    fn seed(&mut self, limit: Option<Duration>) -> Result<(), Stop> {
         let (agent, home, variables) = (&self.agent, &self.home, &self.variables);
         let user = self.user.as_ref();
         let seeded = self.nursery.run(limit, || {
@@ -366,7 +357,7 @@ impl<'a> Boot<'a> {
     }
 
     /// Makes the slots of the gateways and of the other services, as the agent's user.
-    fn slots(&mut self, places: &Places) -> Result<(), Stop> {
+    fn slots(&mut self, places: &Places, limit: Option<Duration>) -> Result<(), Stop> {
         let argv: Vec<String> = self.words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         let has_gateways = role(&self.agent, &argv) != Role::NoGateways;
         let elsewhere = has_gateways && self.is_taken();
@@ -383,7 +374,6 @@ impl<'a> Boot<'a> {
             ))?;
         }
         let home = Home::new(&self.home).map_err(|error| Failure::of(error.exit_code(), &error))?;
-        let limit = self.step_limit();
         let (agent, variables, program) = (&self.agent, &self.variables, &self.program);
         let ended = self.nursery.run(limit, || {
             as_agent(self.user.as_ref(), || {
@@ -451,8 +441,8 @@ impl<'a> Boot<'a> {
         };
         let home = enter::user_home(self.user.as_ref(), &self.home);
         environment::set(&mut self.variables, "HOME", home);
-        let grace = self.grace_ms().to_string();
-        let services = self.max_services().to_string();
+        let grace = limits::grace_ms(&self.variables).to_string();
+        let services = limits::max_services(&self.variables).to_string();
         let number = passed.as_raw_fd().to_string();
         let mut argv: Vec<&OsStr> = [
             "gatevisor",
@@ -506,48 +496,6 @@ impl<'a> Boot<'a> {
         };
         (command, shown)
     }
-
-    fn max_services(&self) -> usize {
-        let default = Limits::default().of_one_owner;
-        let Some(value) = self.variable(SERVICES_VARIABLE).filter(|value| !value.is_empty()) else {
-            return default;
-        };
-        value.to_str().and_then(|value| value.parse().ok()).unwrap_or_else(|| {
-            out::warn(&format!("{SERVICES_VARIABLE} is no number, so it is {default}"));
-            default
-        })
-    }
-
-    /// Returns how long a step may take that is the agent's, who must not be able to hold up the boot for ever.
-    fn step_limit(&self) -> Option<Duration> {
-        let default = Duration::from_millis(STEP_MS);
-        let Some(value) = self.variable(STEP_VARIABLE).filter(|value| !value.is_empty()) else {
-            return Some(default);
-        };
-        if value == "0" {
-            return None;
-        }
-        Some(milliseconds(&value.to_string_lossy()).map_or_else(
-            || {
-                out::warn(&format!(
-                    "{STEP_VARIABLE} is no number of seconds, so it is {} s",
-                    default.as_secs()
-                ));
-                default
-            },
-            Duration::from_millis,
-        ))
-    }
-
-    fn grace_ms(&self) -> u64 {
-        let Some(value) = self.variable(GRACE_VARIABLE).filter(|value| !value.is_empty()) else {
-            return GRACE_MS;
-        };
-        milliseconds(&value.to_string_lossy()).unwrap_or_else(|| {
-            out::warn(&format!("{GRACE_VARIABLE} is no number of seconds, so it is {GRACE_MS} ms"));
-            GRACE_MS
-        })
-    }
 }
 
 /// Returns how a step ended; `None`, which is said, where it took too long.
@@ -555,22 +503,11 @@ fn within(step: &str, ended: Result<WaitStatus, ChildError>) -> Result<Option<Wa
     match ended {
         Ok(status) => Ok(Some(status)),
         Err(error @ ChildError::TooLong(_)) => {
-            out::warn(&format!("{step} {error} (`{STEP_VARIABLE}`); the boot goes on"));
+            out::warn(&format!("{step} {error} (`{}`); the boot goes on", limits::STEP_VARIABLE));
             Ok(None)
         }
         Err(error) => Err(error.into()),
     }
-}
-
-/// Returns a number of seconds, with up to three digits after a point, in milliseconds.
-fn milliseconds(seconds: &str) -> Option<u64> {
-    let (whole, part) = seconds.split_once('.').unwrap_or((seconds, "0"));
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    if !digits(whole) || !digits(part) || part.len() > 3 {
-        return None;
-    }
-    let part: u64 = format!("{part:0<3}").parse().ok()?;
-    whole.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(part).filter(|ms| *ms > 0)
 }
 
 /// Changes an account file; says so and goes on where it cannot be. Returns whether it was changed.
@@ -611,21 +548,4 @@ fn own(verb: &str) -> StaticService {
 fn is_due(step: &Step, home: &Path, variables: &[Variable]) -> bool {
     let set = |name: &String| environment::get(variables, name).is_some_and(|value| !value.is_empty());
     step.variable.as_ref().is_none_or(set) && step.needs.iter().all(|path| home.join(path).exists())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::milliseconds;
-
-    #[test]
-    fn a_grace_is_a_number_of_seconds() {
-        for (text, expected) in
-            [("8", Some(8000)), ("7.5", Some(7500)), ("0.05", Some(50)), ("60", Some(60_000))]
-        {
-            assert_eq!(milliseconds(text), expected, "{text}");
-        }
-        for wrong in ["", "0", "0.0", "-1", "1.", ".5", "1.2345", "8s", "1e3", "99999999999999999999"] {
-            assert_eq!(milliseconds(wrong), None, "{wrong}");
-        }
-    }
 }

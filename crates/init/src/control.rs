@@ -20,12 +20,10 @@ use crate::talk::say;
 
 /// Bytes that are read at once from the supervisor's own FIFO.
 const MAX_SCAN_BYTES: usize = 64;
-/// Control bytes that are read at once, so that what was written at once is obeyed at once.
-const MAX_CONTROL_BYTES: usize = 256;
-/// As above, where other services of the same user wait.
-const CONTROL_BYTES_OF_MANY: usize = 64;
-/// Control bytes of one service that are obeyed in a period.
+/// Control bytes of one service that are obeyed in a period, and read at once: what was written at once is obeyed at once.
 const CONTROL_BYTES: usize = 256;
+/// Those that are read at once where other services of the same user wait.
+const CONTROL_BYTES_OF_MANY: usize = 64;
 /// Control bytes of all services of one user that are obeyed in a period.
 const CONTROL_BYTES_OF_OWNER: usize = 512;
 /// Times that the supervisor's own FIFO is read in a period.
@@ -133,7 +131,7 @@ impl Supervisor {
             return;
         }
         // Of services that are commanded too fast many go on together, lest another one wait for all of them.
-        let most = if pace.paused.waits(owner) { CONTROL_BYTES_OF_MANY } else { MAX_CONTROL_BYTES };
+        let most = if pace.paused.waits(owner) { CONTROL_BYTES_OF_MANY } else { CONTROL_BYTES };
         let used = self.take_control(id, most);
         self.pace.of_service.charge(id, used);
         self.pace.of_owner.charge(owner, used);
@@ -141,7 +139,7 @@ impl Supervisor {
 
     /// Obeys what was commanded before a death.
     pub(crate) fn take_control_before_death(&mut self, id: Id) {
-        let used = self.take_control(id, MAX_CONTROL_BYTES);
+        let used = self.take_control(id, CONTROL_BYTES);
         // Its user's other services do not wait longer for it.
         self.pace.of_service.charge(id, used);
     }
@@ -149,7 +147,7 @@ impl Supervisor {
     /// Obeys at most `most` commands, and returns how many bytes that took.
     fn take_control(&mut self, id: Id, most: usize) -> usize {
         let Some(service) = self.services.get(id) else { return 0 };
-        let mut bytes = [0; MAX_CONTROL_BYTES];
+        let mut bytes = [0; CONTROL_BYTES];
         let bytes_mut = bytes.get_mut(..most).unwrap_or_default();
         let Ok(count) = rustix::io::read(&service.control, bytes_mut) else { return 0 };
         self.withhold_from(id);

@@ -16,6 +16,8 @@ use rustix::fs::{
     statat, unlinkat,
 };
 
+use crate::publish::put_status;
+
 /// Mode of a `supervise/` that we make ourselves: whoever may send commands is decided by the owner.
 const SUPERVISE_MODE: u32 = 0o700;
 /// Mode of a control FIFO that we make ourselves.
@@ -170,7 +172,7 @@ pub(crate) fn prepare(
         Err(errno) => return Err(Refusal::Step { step: "looking for `down`", errno }),
     };
     // Where it cannot be written, supervision says so and goes on without.
-    let is_published = publish_status(&supervise, &first_status(normally_up)).is_ok();
+    let is_published = put_status(&supervise, &first_status(normally_up), is_fresh).is_ok();
     let control = make_control(&supervise, owner.as_deref())?;
     Ok(Opened {
         identity: identity(stat),
@@ -289,11 +291,6 @@ pub(crate) fn open_fifo(dir: impl AsFd, name: &str) -> Result<Option<(OwnedFd, S
     // Another name may be that of a FIFO which somebody else reads: what is written there would come here.
     let is_borrowed = stat.st_nlink != 1 && fstat(&dir)?.st_uid != stat.st_uid;
     Ok((FileType::from_raw_mode(stat.st_mode).is_fifo() && !is_borrowed).then_some((fd, stat)))
-}
-
-/// Replaces the status of a service.
-pub(crate) fn publish_status(supervise: impl AsFd, status: &Status) -> Result<(), Errno> {
-    file::publish(supervise, "status", "status.new", &status.encode(), Mode::from_raw_mode(0o644))
 }
 
 /// Empties the death tally and removes what an earlier supervisor said about its policy; there was none where `supervise/`

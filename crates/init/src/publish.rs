@@ -12,7 +12,6 @@ use gatevisor_wire::status::Status;
 use gatevisor_wire::tally::{self, Death};
 use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, unlinkat};
 
-use crate::directory;
 use crate::service::{Id, Service};
 use crate::settings;
 use crate::supervisor::Supervisor;
@@ -66,10 +65,21 @@ impl Supervisor {
 
 /// Replaces the status; what goes wrong is said.
 pub(crate) fn status(service: &Service, status: &Status) {
-    if let Err(errno) = directory::publish_status(&service.supervise, status)
+    if let Err(errno) = put_status(&service.supervise, status, false)
         && !is_removed(&service.dir, errno)
     {
         say!("warning: {}: cannot write its status: {errno}", service.name());
+    }
+}
+
+/// Writes the status below `supervise`; one that is the first there has none to change places with.
+pub(crate) fn put_status(supervise: impl AsFd, status: &Status, is_first: bool) -> Result<(), Errno> {
+    let (name, unfinished) = ("status", "status.new");
+    let (bytes, mode) = (status.encode(), Mode::from_raw_mode(0o644));
+    if is_first {
+        file::replace(supervise, name, unfinished, &bytes, mode)
+    } else {
+        file::publish(supervise, name, unfinished, &bytes, mode)
     }
 }
 

@@ -7,6 +7,7 @@
 //!
 //! **Source:** REC-7 to REC-11, SM-8, GW-1.
 
+mod lock;
 mod read;
 mod write;
 
@@ -15,8 +16,8 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use lock::{LOCK_TIMEOUT, changed, lock_name, wait_apart};
 pub use read::{Prior, ReadStateError, Recorded, read};
-pub(crate) use write::{LOCK_TIMEOUT, changed, lock_name};
 pub use write::{RecordError, Recording, migrate, overwritten, record};
 
 /// Bytes of a state file at the most.

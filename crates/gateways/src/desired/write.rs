@@ -10,26 +10,18 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::time::Duration;
 
 use jiff::Timestamp;
-use rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, flock, futimens, openat,
-    statat, unlinkat,
-};
+use rustix::fs::{AtFlags, statat, unlinkat};
 use rustix::io::Errno;
 use serde_json::{Map, Value};
 
+use super::lock::lock;
 use super::read::{ReadStateError, read_object};
 use super::{Desired, MAX_BYTES, Wish, bounded};
 use crate::exit;
 use crate::files::{commit, open_directory, rename_new, write_beside};
 
-/// How long one other writer may hold the lock.
-pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
-/// How many times this is waited for while other writers come and go: a minute.
-const LOCK_TURNS: u32 = 12;
 /// How many invalid files are kept beside the file.
 const INVALID_KEPT: u32 = 10;
 
@@ -229,62 +221,4 @@ fn move_aside(parent: BorrowedFd<'_>, name: &str) -> Result<String, Errno> {
         }
     }
     Err(Errno::EXIST)
-}
-
-/// Returns the name of the lock beside a state file.
-pub(crate) fn lock_name(file: &Path) -> String {
-    format!(".{}.lock", file.file_name().unwrap_or_default().to_string_lossy())
-}
-
-/// Takes the lock beside the file, waiting for its turn but not for ever.
-fn lock(parent: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, RecordError> {
-    let write = |errno: Errno| RecordError::Write { path: path.to_owned(), source: errno.into() };
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = openat(parent, lock_name(path), flags, Mode::RUSR | Mode::WUSR).map_err(write)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => return Ok(taken(file)),
-        Err(Errno::WOULDBLOCK) => {}
-        Err(errno) => return Err(write(errno)),
-    }
-    let taken_at =
-        || statat(parent, lock_name(path), AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| changed(&stat));
-    let mut last = taken_at();
-    // The kernel knows no deadline for this lock, so the wait gets a thread of its own, left behind if it is in vain.
-    let (sender, receiver) = mpsc::channel();
-    let spawned = std::thread::Builder::new().name("lock".to_owned()).spawn(move || {
-        let result = loop {
-            match flock(&file, FlockOperation::LockExclusive) {
-                Err(Errno::INTR) => {}
-                other => break other,
-            }
-        };
-        let _ = sender.send(result.map(|()| file));
-    });
-    if let Err(source) = spawned {
-        return Err(RecordError::Write { path: path.to_owned(), source });
-    }
-    for _ in 0..LOCK_TURNS {
-        if let Ok(result) = receiver.recv_timeout(LOCK_TIMEOUT) {
-            return result.map(taken).map_err(write);
-        }
-        // Many writers on a slow disk are no writer that hangs.
-        let now = taken_at();
-        if std::mem::replace(&mut last, now) == now {
-            break;
-        }
-    }
-    Err(RecordError::Locked { path: path.to_owned() })
-}
-
-/// Tells those who wait that the lock has another holder now.
-fn taken(lock: OwnedFd) -> OwnedFd {
-    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-    // Somebody else's lock that we may not touch: they give up a little early.
-    let _ = futimens(&lock, &Timestamps { last_access: now, last_modification: now });
-    lock
-}
-
-/// Returns when a lock was taken last.
-pub(crate) fn changed(lock: &Stat) -> (i64, u64) {
-    (lock.st_mtime, lock.st_mtime_nsec)
 }

@@ -10,7 +10,6 @@
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, flock, fstat, major, minor, openat, stat};
@@ -18,7 +17,7 @@ use rustix::io::Errno;
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use super::process;
-use crate::desired::{LOCK_TIMEOUT, changed, lock_name};
+use crate::desired::{LOCK_TIMEOUT, changed, lock_name, wait_apart};
 use crate::doctor::facts::{Holder, Lock, LockKind, Named, PidFile, ProfileFact};
 use crate::files::read_bounded;
 use crate::manager::ScandirManager;
@@ -73,23 +72,18 @@ fn state_locks(profiles: &[ProfileFact]) -> Vec<Lock> {
         let Some(file) = open(&path).filter(is_held) else { continue };
         let holder = holder_of(&file);
         let Ok(taken) = fstat(&file) else { continue };
-        // The kernel knows no deadline for this lock; a thread whose wait is in vain ends with this process.
-        let (sender, receiver) = mpsc::channel();
-        let spawned = std::thread::Builder::new().name("lock".to_owned()).spawn(move || {
-            while flock(&file, FlockOperation::LockShared) == Err(Errno::INTR) {}
-            let _ = sender.send(());
-        });
-        if spawned.is_ok() {
-            waited_for.push((path, profile, holder, changed(&taken), receiver));
+        // Who waits behind us is not held up.
+        if let Ok(free) = wait_apart(file, FlockOperation::LockShared, drop) {
+            waited_for.push((path, profile, holder, changed(&taken), free));
         }
     }
     let now = Instant::now();
     let deadline = now.checked_add(LOCK_TIMEOUT).unwrap_or(now);
     let mut locks = Vec::new();
-    for (path, profile, holder, taken, receiver) in waited_for {
+    for (path, profile, holder, taken, free) in waited_for {
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let is_same = || stat(&path).is_ok_and(|stat| changed(&stat) == taken);
-        if receiver.recv_timeout(left).is_err() && is_same() {
+        if free.recv_timeout(left).is_err() && is_same() {
             locks.push(Lock { path, profile: Some(profile.name.clone()), kind: LockKind::State, holder });
         }
     }
