@@ -47,10 +47,10 @@ fn what_begins_with_a_dot_is_not_supervised_and_everything_else_is() {
     let make = "cd /run/service; for name in .gateway-staged.tmp gateway-plain.tmp; do mkdir $name; echo longrun > $name/type; \
         printf '#!/command/execlineb -P\\n/command/s6-sleep 600\\n' > $name/run; chmod 755 $name/run; done; ";
     let fire = "for i in 1 2 3 4 5 6 7 8 9; do /command/s6-svscanctl -a /run/service || exit 1; done; ";
-    let look = "test -d gateway-plain.tmp/supervise && test ! -e .gateway-staged.tmp/supervise && /command/s6-svstat gateway-plain.tmp; ";
+    let look = "test -d gateway-plain.tmp/supervise && test ! -e .gateway-staged.tmp/supervise && /command/s6-svwait -u -t 20000 gateway-plain.tmp && /command/s6-svstat gateway-plain.tmp; ";
     let state = container.sh(&[make, fire, look].concat());
     assert!(state.starts_with("up (pid "), "{state}");
-    let publish = "cd /run/service; mv .gateway-staged.tmp gateway-staged; /command/s6-svscanctl -a . && /command/s6-svstat gateway-staged";
+    let publish = "cd /run/service; mv .gateway-staged.tmp gateway-staged; /command/s6-svscanctl -a . && /command/s6-svwait -u -t 20000 gateway-staged && /command/s6-svstat gateway-staged";
     assert!(container.sh(publish).starts_with("up (pid "));
 }
 
