@@ -111,7 +111,7 @@ def measure(kind, samples, payload, same_user):
             os.mkfifo(svscan / "control", 0o600)
             if peer.name == "gatevisor":
                 os.chown(svscan / "control", 0, OTHER)
-                os.chmod(svscan / "control", 0o660)
+                os.chmod(svscan / "control", 0o620)
                 own = [calm, calm / "run", calm / "down"] if same_user else []
                 for path in (peer.scandir, other, other / "run", other / "down", *own):
                     os.chown(path, OTHER, OTHER)

@@ -128,10 +128,10 @@ fn local_in(mut world: World, authority: u32) -> Bed {
     // As in a container: the scandir is the agent's, what directs the supervisor is its user's.
     let svscan = scandir.join(".s6-svscan");
     let control = svscan.join("control");
-    mknodat(CWD, &control, FileType::Fifo, Mode::from_raw_mode(0o660), 0).unwrap();
+    mknodat(CWD, &control, FileType::Fifo, Mode::from_raw_mode(0o620), 0).unwrap();
     chown(&svscan, Some(authority), Some(authority)).unwrap();
     chown(&control, Some(authority), Some(ATTACKER)).unwrap();
-    fs::set_permissions(&control, fs::Permissions::from_mode(0o660)).unwrap();
+    fs::set_permissions(&control, fs::Permissions::from_mode(0o620)).unwrap();
     chown(&scandir, Some(ATTACKER), Some(ATTACKER)).unwrap();
     fs::write(root.join("attacker.py"), ATTACKER_PY).unwrap();
     fs::write(root.join("check.py"), CHECK_PY).unwrap();

@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use crate::support::service::Service;
+use rustix::process::Signal;
+
+use crate::support::service::{STAY, Service};
 use crate::support::{World, executable, is_root, processes, script, waiting};
 
 /// Lines that a `run` collects and puts into the file `out` at once.
@@ -89,14 +91,53 @@ fn run_starts_with_no_signal_blocked_or_ignored_whatever_the_supervisor_was_star
     service.hear("su");
     other.hear("sudOD");
     for service in [&service, &other] {
-        let status = service.until_file("out", "the last line", |text| text.contains("nonvoluntary"));
-        for mask in ["SigBlk", "SigIgn"] {
-            let line = status.lines().find(|line| line.starts_with(mask)).unwrap();
-            let mask = u64::from_str_radix(line.split_whitespace().last().unwrap(), 16).unwrap();
-            // A C library keeps some real-time signals for itself.
-            assert_eq!(mask & !0x3_8000_0000, 0, "{line}");
-        }
+        finds_clean_signals(
+            &service.until_file("out", "the last line", |text| text.contains("nonvoluntary")),
+        );
     }
+}
+
+/// Checks that the process of this `/proc/PID/status` was started with no signal blocked and none ignored.
+fn finds_clean_signals(status: &str) {
+    for mask in ["SigBlk", "SigIgn"] {
+        let line = status.lines().find(|line| line.starts_with(mask)).unwrap();
+        let mask = u64::from_str_radix(line.split_whitespace().last().unwrap(), 16).unwrap();
+        // A C library keeps some real-time signals for itself.
+        assert_eq!(mask & !0x3_8000_0000, 0, "{line} of {status}");
+    }
+}
+
+/// Tells, in a file, how it was started.
+const TELLS: &str = "cp /proc/self/status told.new && mv told.new told";
+
+#[test]
+fn whatever_of_ours_becomes_a_program_gives_it_clean_signals() {
+    let gatevisor = env!("CARGO_BIN_EXE_gatevisor");
+    let mut world = World::new();
+    script(&world.scandir().join(".s6-svscan/SIGUSR1"), &format!("mkdir usr1; cd usr1; {TELLS}"));
+    script(&world.scandir().join(".s6-svscan/finish"), &format!("mkdir last; cd last; {TELLS}"));
+    let run = format!("#!{gatevisor} service\ncommand = [\"sh\", \"-c\", \"{TELLS}; exec sleep 3600\"]\n");
+    let interpreted = world.service("interpreted").executable("run", &run).place();
+    let becomes = format!("exec {gatevisor} s6 s6-setuidgid $(id -u):$(id -g)");
+    let chained = world.service("chained").run(&format!("{becomes} sh -c '{TELLS}; {STAY}'")).place();
+    let processor = "s6-log s4096 '?cp /proc/self/status \"$DIR/told\"; cat' ./lines";
+    let writes = "n=0; while [ $n -lt 200 ]; do echo 'a line of some thirty bytes'; n=$((n + 1)); done";
+    let mut logged = world
+        .service("logged")
+        .run(&format!("{writes}; {STAY}"))
+        .log(&format!("export DIR=$PWD; exec {gatevisor} s6 {processor}"))
+        .place();
+    world.start();
+    world.signal(Signal::USR1);
+    let is_whole = |text: &str| text.contains("nonvoluntary");
+    for service in [&interpreted, &chained, logged.logger()] {
+        finds_clean_signals(&service.until_file("told", "what it tells", is_whole));
+    }
+    let told = world.scandir().join("usr1/told");
+    waiting::polled("what the script tells", || told.exists().then_some(()));
+    finds_clean_signals(&fs::read_to_string(told).unwrap());
+    assert_eq!(world.stop().code(), Some(0));
+    finds_clean_signals(&fs::read_to_string(world.scandir().join("last/told")).unwrap());
 }
 
 #[test]

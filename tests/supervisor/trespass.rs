@@ -287,7 +287,7 @@ fn whoever_may_write_to_roots_control_fifo_cannot_end_the_supervisor() {
     let mut neighbour = neighbour(&world);
     let control = world.scandir().join(".s6-svscan/control");
     lchown(&control, Some(0), Some(OWNER)).unwrap();
-    fs::set_permissions(&control, fs::Permissions::from_mode(0o660)).unwrap();
+    fs::set_permissions(&control, fs::Permissions::from_mode(0o620)).unwrap();
     let mut fifo = waiting::open_fifo(&control);
     for command in ["t", "i", "q", "b"] {
         fifo.write_all(command.as_bytes()).unwrap();

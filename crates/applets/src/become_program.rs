@@ -5,7 +5,7 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use gatevisor_sys::{Errno, process, signal};
+use gatevisor_sys::{Errno, process};
 
 use crate::Fatal;
 use crate::talk::SYSTEM;
@@ -32,8 +32,6 @@ pub(crate) fn become_program(argv: &[OsString], environment: &[Variable]) -> Fat
         return Fatal::new(SYSTEM, "cannot pass on an argument or a variable that holds a NUL byte");
     };
     let path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_bytes());
-    // Rust programs ignore it, and whoever comes next does not expect that.
-    signal::restore(signal::SIGPIPE);
     let errno = if program.is_empty() {
         Errno::NOENT
     } else {

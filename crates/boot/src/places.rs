@@ -95,7 +95,8 @@ impl Places {
             mknodat(&svscan, "control", FileType::Fifo, Mode::from_raw_mode(0o600), 0)?;
             // Only we may write to this directory, so it is the one that was just made.
             chownat(&svscan, "control", None, own_group, AtFlags::SYMLINK_NOFOLLOW)?;
-            chmodat(&svscan, "control", Mode::from_raw_mode(0o660), AtFlags::empty())?;
+            // Who could read from it could take root's commands away.
+            chmodat(&svscan, "control", Mode::from_raw_mode(0o620), AtFlags::empty())?;
             fchown(&scandir, Some(Uid::from_raw(agent.uid)), own_group)?;
             fchmod(&scandir, Mode::from_raw_mode(0o755))?;
         }
@@ -240,7 +241,7 @@ mod tests {
         assert_eq!((svscan.uid(), svscan.mode() & 0o777), (0, 0o755));
         let control = fs::metadata(places.scandir.join(".s6-svscan/control")).unwrap();
         assert!(control.file_type().is_fifo());
-        assert_eq!((control.uid(), control.gid(), control.mode() & 0o777), (0, 10_000, 0o660));
+        assert_eq!((control.uid(), control.gid(), control.mode() & 0o777), (0, 10_000, 0o620));
     }
 
     #[test]

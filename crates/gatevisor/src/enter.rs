@@ -15,7 +15,7 @@ use gatevisor_gateways::agent::{AgentDefinition, says_yes};
 use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_gateways::profile::Home;
 use gatevisor_sys::user::{self, User};
-use gatevisor_sys::{Errno, process, signal};
+use gatevisor_sys::{Errno, process};
 use rustix::fs::{Access, access};
 
 use crate::context;
@@ -161,8 +161,6 @@ fn become_program(command: &[OsString], variables: &[Variable]) -> Failure {
         return Failure::new(Exit::System, "an argument or a variable holds a NUL byte");
     };
     let path = environment::get(variables, "PATH").map_or(DEFAULT_PATH, OsStrExt::as_bytes);
-    // Rust programs ignore it, and whoever comes next does not expect that.
-    signal::restore(signal::SIGPIPE);
     let errno = if program.is_empty() { Errno::NOENT } else { process::exec_search(&words, &block, path) };
     let code = if errno == Errno::NOENT { NOT_FOUND } else { NOT_EXECUTABLE };
     Failure { message: format!("cannot execute `{}`: {errno}", program.display()), code }

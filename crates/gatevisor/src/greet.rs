@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use gatevisor_client::{Condition, ServiceDir, Waited, Waiter, wait_all};
 use gatevisor_gateways::profile::ProfileName;
-use gatevisor_sys::signal;
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -23,10 +22,6 @@ const READY_GRACE: Duration = Duration::from_secs(5);
 ///
 /// `others` are those that have a slot and stay down.
 pub fn run(context: &Context, wanted: &[ProfileName], others: &[ProfileName]) -> i32 {
-    // The greeting is over when the supervisor is.
-    let _ = rustix::process::set_parent_process_death_signal(rustix::process::Signal::from_named_raw(
-        signal::SIGTERM,
-    ));
     match greet(context, wanted, others) {
         Ok(()) => 0,
         Err(failure) => i32::from(out::fail(&failure)),

@@ -22,7 +22,6 @@ use gatevisor_boot::{accounts, hooks, route, seed, services, volume};
 use gatevisor_gateways::agent::{AgentDefinition, StaticService, Step};
 use gatevisor_gateways::profile::{Home, SERVICE_PREFIX};
 use gatevisor_gateways::reconcile::{Role, Settings, reconcile, role};
-use gatevisor_sys::signal;
 use gatevisor_sys::user::{self, User};
 use gatevisor_sys::{file, process};
 use gatevisor_wire::wait::WaitStatus;
@@ -471,9 +470,8 @@ impl<'a> Boot<'a> {
         let Ok(program) = CString::new(self.program.as_os_str().as_bytes()) else {
             return failed(&"its path holds a NUL byte");
         };
-        // Rust programs ignore it; the supervisor puts the others back itself.
-        signal::restore(signal::SIGPIPE);
-        failed(&process::exec(&program, &argv, &block))
+        // A signal that comes now is the supervisor's to hear.
+        failed(&process::exec_with_blocked_signals(&program, &argv, &block))
     }
 
     /// Returns what the command's process executes, and the words that tell others about it.

@@ -47,11 +47,12 @@ pub fn run(context: &Context, options: &args::Up) -> Outcome {
     for number in [signal::SIGINT, signal::SIGTERM, signal::SIGQUIT, signal::SIGHUP] {
         signal::restore(number);
     }
+    // Both are over when the supervisor is, which this process becomes.
     if !options.quiet {
-        process::fork_child(|| greet::run(context, &wanted, &others))
+        process::fork_beside(|| greet::run(context, &wanted, &others))
             .map_err(|errno| Failure::new(Exit::System, format!("cannot fork: {errno}")))?;
     }
-    process::fork_child(|| watch::beside(context))
+    process::fork_beside(|| watch::beside(context))
         .map_err(|errno| Failure::new(Exit::System, format!("cannot fork: {errno}")))?;
     Err(become_supervisor(context, options))
 }

@@ -13,7 +13,6 @@ use gatevisor_boot::environment::Variable;
 use gatevisor_client::Waiter;
 use gatevisor_gateways::manager::ServiceManager;
 use gatevisor_gateways::watch::{Notice, WatchError, Watcher};
-use gatevisor_sys::signal;
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -38,10 +37,6 @@ pub fn run() -> Failure {
 
 /// Watches the profiles beside the supervisor that the process which forked this one becomes; returns an exit code.
 pub fn beside(context: &Context) -> i32 {
-    // It is over when the supervisor is.
-    let _ = rustix::process::set_parent_process_death_signal(rustix::process::Signal::from_named_raw(
-        signal::SIGTERM,
-    ));
     let manager = &context.manager;
     let watcher = Watcher::new(Arc::new(manager.clone()), tell);
     // What has come since is done when there is somebody to do it with.

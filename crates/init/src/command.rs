@@ -118,7 +118,6 @@ impl Supervisor {
         let forked = process::fork_child(|| {
             terminal.take();
             limits::give_back(&self.given_back);
-            signal::unblock_all();
             let program = container.command.first().cloned().unwrap_or_default();
             let errno = process::exec(&program, &container.command, self.environment.strings());
             say!("fatal: cannot execute `{}`: {errno}", program.to_string_lossy());

@@ -116,10 +116,9 @@ impl Supervisor {
             return;
         }
         limits::give_back(&self.given_back);
-        let errno = fchdir(&self.scandir).err().unwrap_or_else(|| {
-            signal::unblock_all();
-            process::exec(script, &[script.to_owned()], &self.config.environment)
-        });
+        let errno = fchdir(&self.scandir)
+            .err()
+            .unwrap_or_else(|| process::exec(script, &[script.to_owned()], &self.config.environment));
         say!("warning: cannot execute `{}`: {errno}", script.to_string_lossy());
     }
 }

@@ -1,19 +1,40 @@
 //! Becoming another program, forking a helper, adopting inherited descriptors.
+//!
+//! *Lives here:* the only ways to become a program, besides [`crate::spawn`]; each gives it clean signals.
 
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, getpid, getppid, set_parent_process_death_signal, waitpid};
 
 use crate::raw;
 
+/// What a child ends with that has nobody to work for.
+const ABANDONED: i32 = 111;
+
 /// Replaces this process by the program at `path`; returns only the reason why it could not.
+///
+/// The program finds `SIGPIPE` at its default and no signal blocked, as with every other function here that becomes a program.
 ///
 /// **Source:** execve(2).
 pub fn exec(path: &CStr, argv: &[CString], envp: &[CString]) -> Errno {
-    raw::execve(path, argv, envp)
+    with_signals_of_a_new_program(false, || raw::execve(path, argv, envp))
+}
+
+/// Does what [`exec`] does and leaves blocked what is blocked, for a program that reads its signals one by one from the beginning:
+/// one that comes meanwhile is not lost and ends nobody.
+pub fn exec_with_blocked_signals(path: &CStr, argv: &[CString], envp: &[CString]) -> Errno {
+    with_signals_of_a_new_program(true, || raw::execve(path, argv, envp))
+}
+
+/// Calls `exec` with the signals that a program expects; they are as before if it returns.
+fn with_signals_of_a_new_program(keeps_mask: bool, exec: impl FnOnce() -> Errno) -> Errno {
+    let before = raw::signals_of_a_new_program(keeps_mask);
+    let errno = exec();
+    raw::put_signals_back(&before);
+    errno
 }
 
 /// Replaces this process by `argv[0]`, looked up in the directories of `path_var` when it holds no
@@ -21,6 +42,10 @@ pub fn exec(path: &CStr, argv: &[CString], envp: &[CString]) -> Errno {
 ///
 /// A name found but not executable is remembered, as shells do: the answer is then `EACCES`, not `ENOENT`.
 pub fn exec_search(argv: &[CString], envp: &[CString], path_var: &[u8]) -> Errno {
+    with_signals_of_a_new_program(false, || search(argv, envp, path_var))
+}
+
+fn search(argv: &[CString], envp: &[CString], path_var: &[u8]) -> Errno {
     let Some(name) = argv.first() else { return Errno::INVAL };
     if name.as_bytes().contains(&b'/') {
         return raw::execve(name, argv, envp);
@@ -72,6 +97,22 @@ pub fn fork_child(job: impl FnOnce() -> i32) -> Result<Pid, Errno> {
     }
 }
 
+/// Runs `job` in a child process that is killed when this process ends, whatever program this has become by then.
+///
+/// A child that begins when this process has ended already does nothing. Call it only while the process has one thread.
+pub fn fork_beside(job: impl FnOnce() -> i32) -> Result<Pid, Errno> {
+    let parent = getpid();
+    fork_child(|| {
+        // The signal is asked for first: a parent that ends after this is noticed by the kernel, and one that has ended
+        // before it is no longer the parent.
+        let asked = set_parent_process_death_signal(Some(Signal::KILL));
+        if asked.is_err() || getppid() != Some(parent) {
+            return ABANDONED;
+        }
+        job()
+    })
+}
+
 /// Makes every descriptor beyond the three standard ones end at exec, so that what this process inherited by
 /// accident does not reach its children.
 pub fn forget_inherited_fds() {
@@ -91,4 +132,31 @@ pub fn give_up_terminal() {
 /// `EBADF` when it is not open.
 pub fn adopt_fd(number: i32) -> io::Result<OwnedFd> {
     raw::adopt(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::read;
+    use rustix::pipe::pipe;
+
+    #[test]
+    fn a_process_beside_another_ends_with_it_however_soon_that_is() {
+        for _ in 0..200 {
+            let (reader, writer) = pipe().unwrap();
+            let parent = fork_child(|| {
+                // Its descriptor is open as long as it is there.
+                let beside = fork_beside(|| {
+                    loop {
+                        let _ = rustix::event::poll(&mut [], None);
+                    }
+                });
+                i32::from(beside.is_err())
+            });
+            drop(writer);
+            let ended = waitpid(Some(parent.unwrap()), WaitOptions::empty()).unwrap().unwrap();
+            assert_eq!(ended.1.exit_status(), Some(0));
+            assert_eq!(read(&reader, &mut [0; 1]), Ok(0), "nobody holds the pipe any more");
+        }
+    }
 }

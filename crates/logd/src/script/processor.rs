@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use gatevisor_sys::process::{adopt_fd, exec_search, fork_child};
-use gatevisor_sys::signal;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, FdFlags, dup2, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::Pid;
@@ -40,8 +39,6 @@ pub(super) fn start(processor: &Processor, directory: BorrowedFd<'_>) -> Result<
         let (what, errno) = if let Err((what, errno)) = prepare(directory) {
             (what.to_owned(), errno)
         } else {
-            signal::restore(signal::SIGPIPE);
-            signal::unblock_all();
             let errno = exec_search(&argv, &environment, path.as_bytes());
             (format!("exec {}", OsStr::from_bytes(program).display()), errno)
         };
