@@ -2,11 +2,11 @@
 
 use crate::engine::{Container, container, docker, skipped};
 
-/// A service that says when it is up and what ends it, and takes its time over it.
+/// A service of the agent's that says when it is up and what ends it, and takes its time over it.
 fn service(container: &Container, name: &str, body: &str) {
     let script = format!(
         "cd /run/service && mkdir .{name} && printf '%s\\n' '#!/bin/sh' \"$1\" > .{name}/run && chmod 755 .{name}/run && \
-         mv .{name} {name} && /command/s6-svscanctl -a /run/service && /command/s6-svwait -u -t 20000 {name}"
+         chown -R hermes: .{name} && mv .{name} {name} && /command/s6-svscanctl -a /run/service && /command/s6-svwait -u -t 20000 {name}"
     );
     container.exec(&["bash", "-c", &script, "-", body]).ok();
 }

@@ -1,14 +1,18 @@
 //! The end of the supervisor: in order, within the grace, and with nothing left behind.
 
 use std::fs;
+use std::os::unix::fs::chown;
 use std::os::unix::process::ExitStatusExt;
 
 use gatevisor_wire::scan::ScanCommand;
 use rustix::process::Signal;
 
 use crate::support::processes::{self, Held, children};
-use crate::support::service::Service;
-use crate::support::{World, waiting};
+use crate::support::service::{STAY, Service};
+use crate::support::{World, need_root, waiting};
+
+/// A user that no system has.
+const OWNER: u32 = 23_456;
 
 /// A way to ask for the end.
 type Ask = fn(&World);
@@ -65,6 +69,44 @@ fn asked_to_quit_it_tells_loggers_at_once_and_no_service_finds_its_pipe_broken()
     assert_eq!(world.ended().code(), Some(0));
     assert_eq!(fs::read_to_string(service.path("wrote")).unwrap(), "0\n");
     assert_eq!(service.status().last.exit_code(), Some(0));
+}
+
+#[test]
+fn a_stubborn_service_keeps_back_what_its_own_user_stops_later_and_nobody_elses() {
+    need_root();
+    let mut world = World::new().option("--command-fd").option("5").option("--stop-first").option("gateway-");
+    world = world.prelude("exec 5< \"$GATEVISOR_TEST_WORLD/command\"");
+    let note = world.root().join("command-runs");
+    let command = format!("/bin/sh\0-c\0: > {}; exec sleep 3600\0", note.display());
+    fs::write(world.root().join("command"), command).unwrap();
+    world.start();
+    chown(world.scandir(), Some(OWNER), Some(OWNER)).unwrap();
+    let place = |name: &str, owner: u32, run: &str| {
+        let mut service = world.service(name).run(run).owned_by(owner).place();
+        service.hear("su");
+        service
+    };
+    let mut deaf = place("gateway-deaf", OWNER, STUBBORN);
+    deaf.until_file("stubborn", "the trap", |_| true);
+    let mut later = place("later", OWNER, STAY);
+    let mut others = [
+        place("gateway-of-another", OWNER + 1, STAY),
+        place("of-another", OWNER + 1, STAY),
+        place("of-root", 0, STAY),
+    ];
+    waiting::polled("the command", || note.exists().then_some(()));
+    world.signal(Signal::TERM);
+    for service in &mut others {
+        service.hear("dDx");
+    }
+    assert_eq!((deaf.unheard(), later.unheard()), (String::new(), String::new()));
+    let supervisor = world.pid();
+    let runs =
+        |pid: i32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"sleep\x003600\0");
+    // Those of `later` and of the command.
+    assert_eq!(children(supervisor).into_iter().filter(|&pid| runs(pid)).count(), 2);
+    world.signal(Signal::TERM);
+    assert_eq!(world.ended().code(), Some(0));
 }
 
 #[test]

@@ -184,3 +184,42 @@ leave()
     assert!(noted(&service, "watching") > 0);
     assert_eq!(world.stop().code(), Some(0));
 }
+
+#[test]
+fn chains_of_processes_each_of_which_forks_and_ends_are_ended() {
+    let mut world = world();
+    let program = r#"
+if escape():
+    for _ in range(4):
+        if os.fork() == 0:
+            while True:
+                if os.fork():
+                    os._exit(0)
+    note("begun")
+    stay()
+leave()
+"#;
+    let service = attacker(&world, program, "begun");
+    assert!(noted(&service, "begun") > 0);
+    assert_eq!(world.stop().code(), Some(0));
+}
+
+#[test]
+fn chains_each_link_of_which_is_a_session_of_its_own_are_ended() {
+    let mut world = world();
+    let program = r#"
+if escape():
+    for _ in range(4):
+        if os.fork() == 0:
+            while True:
+                os.setsid()
+                if os.fork():
+                    os._exit(0)
+    note("begun")
+    stay()
+leave()
+"#;
+    let service = attacker(&world, program, "begun");
+    assert!(noted(&service, "begun") > 0);
+    assert_eq!(world.stop().code(), Some(0));
+}

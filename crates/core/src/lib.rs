@@ -1,7 +1,7 @@
 //! Every decision of the supervisor, without any input or output.
 //!
 //! *Lives here:* the service machine ([`machine`]), the restart policy ([`restart`]), what a rescan
-//! means ([`scan`]), whose turn it is ([`fair`]).
+//! means ([`scan`]), whose turn it is ([`fair`]), in which order the end comes ([`stop`]).
 //! *Does not live here:* clocks, files, processes. Time is an argument, facts from disk travel
 //! inside events, and what must happen is returned as a list of effects.
 #![forbid(unsafe_code)]
@@ -11,6 +11,7 @@ pub mod fair;
 pub mod machine;
 pub mod restart;
 pub mod scan;
+pub mod stop;
 pub mod time;
 
 pub use effect::{Effect, Effects};

@@ -22,6 +22,19 @@ pub(crate) fn kill_held(held: impl AsFd, pid: Pid, signal: Signal) {
     as_allowed(pid, || pidfd_send_signal(&held, signal));
 }
 
+/// Kills everything in our PID namespace but ourselves, of which we are the first process; `some` are processes in it.
+///
+/// The kernel does that in one step, in which nobody has a child.
+pub(crate) fn kill_all(some: &[Pid]) {
+    // Minus one, which is everybody.
+    let send = || kill_process_group(Pid::INIT, Signal::KILL);
+    let _ = send();
+    for &pid in some {
+        // It tells whether one may who is not allowed to everybody.
+        as_allowed(pid, || kill_process(pid, Signal::KILL).and_then(|()| send()));
+    }
+}
+
 /// Does `send` as whoever may send signals to the process.
 fn as_allowed(pid: Pid, send: impl Fn() -> Result<(), Errno>) {
     if send() != Err(Errno::PERM) || !geteuid().is_root() {

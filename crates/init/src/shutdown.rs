@@ -1,15 +1,19 @@
 //! Going down in order: services, then what they left behind, the logs, and whatever else is below us.
 //!
-//! Where a command is, services of a certain kind go before it and the others after it. Every stage ends with an event,
-//! never after a fixed pause; the grace only bounds it. No wish is written: a container that stops still wants what it
-//! wanted.
+//! Where a command is, services of a certain kind go before it and the others after it, as far as they are of one user
+//! (`gatevisor_core::stop`). Every stage ends with an event, never after a fixed pause; the grace only bounds it. No wish
+//! is written: a container that stops still wants what it wanted.
 //!
 //! An event that never comes holds nobody up: what cannot even be killed, because somebody traces it, say, is left behind.
 
-use gatevisor_core::{Event, Tick};
-use rustix::process::Signal;
+use std::collections::BTreeSet;
 
-use crate::kill::kill;
+use gatevisor_core::stop::Rank;
+use gatevisor_core::{Event, Tick};
+use rustix::process::{Signal, WaitOptions, getpid, wait};
+
+use crate::directory;
+use crate::kill::{kill, kill_all};
 use crate::service::{Id, Role, Service};
 use crate::strays;
 use crate::supervisor::{Supervisor, Timer};
@@ -19,21 +23,21 @@ use crate::talk::say;
 const STRAY_GRACE_MS: u64 = 2000;
 /// Milliseconds between two rounds of killing what did not die.
 const AGAIN_MS: u64 = 500;
-/// Rounds after which what did not die is left behind.
-const ROUNDS: u32 = 20;
-/// Rounds in a container, whose engine kills it as a whole soon: others shall have their last lines written before that.
-const ROUNDS_OF_CONTAINER: u32 = 2;
+/// Milliseconds of killing after which what did not die is left behind.
+const KILLING_MS: u64 = 10_000;
+/// The same in a container, whose engine kills it as a whole soon: others shall have their last lines written before that.
+const KILLING_OF_CONTAINER_MS: u64 = 1_000;
+/// Milliseconds between two hunts for processes of which each has a successor.
+const HUNT_AGAIN_MS: u64 = 20;
+/// The dead that are collected at the very end.
+const LAST_DEATHS: usize = 1 << 20;
 
 /// How far the shutdown is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// Not begun.
     Running,
-    /// The services that go before the command are going down.
-    First,
-    /// The command is told to end.
-    Command,
-    /// The services are going down, each with its logger after it.
+    /// The command and the services are going down, each user's in order, each service with its logger after it.
     Services,
     /// The services are down. Loggers read what is left, up to the end of their pipes.
     Loggers,
@@ -57,45 +61,52 @@ impl Supervisor {
         self.forget_pending_scan();
         let running = self.pids.len();
         say!("stopping ({running} {} running)", if running == 1 { "process" } else { "processes" });
-        if self.config.container.is_none() {
-            self.stage = Stage::Services;
-            self.stop_services(|_| true);
-            return;
+        self.stage = Stage::Services;
+        if self.config.container.is_some() {
+            // What comes after others shall be asked as well before everything is killed.
+            let alone = self.config.grace_ms.saturating_sub(self.config.grace_ms / 4);
+            self.wake_at(Tick(now.saturating_add(alone)), Timer::Hurry);
         }
-        self.stage = Stage::First;
-        // What comes after them shall be asked as well before everything is killed.
-        let alone = self.config.grace_ms.saturating_sub(self.config.grace_ms / 4);
-        self.wake_at(Tick(now.saturating_add(alone)), Timer::Hurry);
-        let ids = self.first();
-        self.stop_services(|id| ids.contains(&id));
+        self.stop_due();
     }
 
-    /// Returns the services that are stopped before the command.
-    fn first(&self) -> Vec<Id> {
-        let prefix = self.config.container.as_ref().map(|container| container.stop_first.as_slice());
-        let is_first = |id: &Id| {
-            let service = self.services.get(*id).filter(|service| service.role == Role::Main);
-            service.zip(prefix).is_some_and(|(service, prefix)| service.slot.starts_with(prefix))
+    /// Returns when a service is told to stop, among those of its user.
+    fn rank(&self, service: &Service) -> Rank {
+        match &self.config.container {
+            Some(container) if service.slot.starts_with(&container.stop_first) => Rank::First,
+            Some(_) | None => Rank::Last,
+        }
+    }
+
+    /// Returns the user whose services the command stands among: who has the scandir is whom the container is for.
+    fn commands_user(&self) -> u32 {
+        rustix::fs::fstat(&self.scandir).map_or_else(|_| directory::our_user(), |stat| stat.st_uid)
+    }
+
+    /// Tells everybody to stop whose turn it is. A logger ends after its service, when it has read everything.
+    fn stop_due(&mut self) {
+        let of = |id: Id| {
+            let service = self.services.get(id).filter(|service| service.role == Role::Main)?;
+            Some((id, (service.uid, self.rank(service))))
         };
-        self.services.ids().into_iter().filter(is_first).collect()
-    }
-
-    /// Tells the services that `which` picks to go down. A logger ends after its service, when it has read everything.
-    fn stop_services(&mut self, which: impl Fn(Id) -> bool) {
-        for id in self.services.ids() {
-            if which(id) && self.services.get(id).is_some_and(|s| s.role == Role::Main) {
-                self.step(id, Event::Shutdown);
-            }
+        let mains: Vec<(Id, (u32, Rank))> = self.services.ids().into_iter().filter_map(of).collect();
+        let mut running: BTreeSet<(u32, Rank)> = mains.iter().map(|(_, whose)| *whose).collect();
+        running.extend(self.has_command().then(|| (self.commands_user(), Rank::Command)));
+        let due = self.stop_order.due(&running);
+        let told = mains.iter().filter(|(_, whose)| due.contains(whose));
+        for &(id, _) in told {
+            self.step(id, Event::Shutdown);
+        }
+        if due.iter().any(|(_, rank)| *rank == Rank::Command) {
+            self.stop_command();
         }
     }
 
-    /// Waits no longer for those that go first, and tells everything else to end.
+    /// Waits for nobody any longer, and tells everything to end.
     pub(crate) fn hurry(&mut self) {
-        if matches!(self.stage, Stage::First | Stage::Command) {
-            self.stage = Stage::Services;
-            self.stop_command();
-            let told = self.first();
-            self.stop_services(|id| !told.contains(&id));
+        self.stop_order.hurry();
+        if self.stage == Stage::Services {
+            self.stop_due();
         }
     }
 
@@ -120,38 +131,32 @@ impl Supervisor {
     /// The grace is over, or somebody insists: kills what is in the way, and in the end leaves it behind.
     pub(crate) fn lose_patience(&mut self) {
         self.hurry();
-        self.impatient = true;
-        if matches!(self.stage, Stage::Running | Stage::Over | Stage::First | Stage::Command) {
+        if matches!(self.stage, Stage::Running | Stage::Over) {
             return;
         }
-        self.rounds = self.rounds.saturating_add(1);
-        let rounds = if self.config.container.is_some() { ROUNDS_OF_CONTAINER } else { ROUNDS };
-        let gives_up = self.rounds > rounds;
-        if matches!(self.stage, Stage::Services | Stage::Loggers) && (self.rounds == 1 || gives_up) {
-            let names = self.running_names();
-            let what = if gives_up {
-                "leaving behind what cannot be killed"
-            } else {
-                "killing what did not stop in time"
-            };
-            if !names.is_empty() {
-                say!("{what}: {}", names.join(", "));
-            }
-        }
+        let now = self.now.tick;
+        let is_first = self.impatient_since.is_none();
+        let since = *self.impatient_since.get_or_insert(now);
+        let killing = if self.config.container.is_some() { KILLING_OF_CONTAINER_MS } else { KILLING_MS };
+        let gives_up = now.since(since) > killing;
         match self.stage {
-            Stage::Running | Stage::Over | Stage::First | Stage::Command => {}
+            Stage::Running | Stage::Over => {}
             Stage::Services | Stage::Loggers if gives_up => {
+                self.say_who_is_in_the_way("leaving behind what cannot be killed");
                 self.stage = Stage::Logs;
                 self.quit_log_daemons();
             }
             Stage::Services | Stage::Loggers => {
+                if is_first {
+                    self.say_who_is_in_the_way("killing what did not stop in time");
+                }
                 self.kill_command();
                 for id in self.services.ids() {
                     self.step(id, Event::KillNow);
                 }
                 // One of them may be what a service cannot end for.
                 self.end_orphans(Signal::KILL);
-                if self.rounds > 1 {
+                if !is_first {
                     // Their owners may have stopped them.
                     self.kill_late_log_daemons();
                 }
@@ -164,9 +169,20 @@ impl Supervisor {
                 }
             }
             Stage::Strays if gives_up => self.stage = Stage::Over,
-            Stage::Strays => self.end_orphans(Signal::KILL),
+            Stage::Strays => {
+                self.end_orphans(Signal::KILL);
+                self.wake_at(now.after(HUNT_AGAIN_MS), Timer::Shutdown);
+                return;
+            }
         }
-        self.wake_at(self.now.tick.after(AGAIN_MS), Timer::Shutdown);
+        self.wake_at(now.after(AGAIN_MS), Timer::Shutdown);
+    }
+
+    fn say_who_is_in_the_way(&self, what: &str) {
+        let names = self.running_names();
+        if !names.is_empty() {
+            say!("{what}: {}", names.join(", "));
+        }
     }
 
     /// Returns the names of what still runs.
@@ -179,13 +195,8 @@ impl Supervisor {
 
     /// Moves on to the next stage when the present one is complete; returns whether all are.
     pub(crate) fn is_over(&mut self) -> bool {
-        if self.stage == Stage::First && self.first().is_empty() {
-            self.stage = Stage::Command;
-            self.stop_command();
-        }
-        if self.stage == Stage::Command && !self.has_command() {
-            self.stage = Stage::Services;
-            self.stop_services(|_| true);
+        if self.stage == Stage::Services {
+            self.stop_due();
         }
         if self.stage == Stage::Services && !self.services.has(Role::Main) && !self.has_command() {
             self.stage = Stage::Loggers;
@@ -202,7 +213,7 @@ impl Supervisor {
         if self.stage == Stage::Logs && !self.has_log_daemons() {
             self.stage = Stage::Strays;
             // Where the grace is over, they have none either: the container would be killed as a whole.
-            let late = self.config.container.is_some() && self.impatient;
+            let late = self.config.container.is_some() && self.impatient_since.is_some();
             self.end_orphans(if late { Signal::KILL } else { Signal::TERM });
             self.wake_at(self.now.tick.after(STRAY_GRACE_MS), Timer::Shutdown);
             // Notices at once when there is none.
@@ -221,7 +232,7 @@ impl Supervisor {
 
     /// Sends `signal` to every child of ours that is no service's process and no log daemon; `SIGKILL` goes to all that
     /// descends from them as well.
-    fn end_orphans(&self, signal: Signal) {
+    fn end_orphans(&mut self, signal: Signal) {
         let is_orphan = |child: gatevisor_wire::Pid| {
             // A script may be what asked for the end; it has until everything else is down.
             let is_script = self.stage != Stage::Strays && self.doomed.contains_key(&child);
@@ -234,12 +245,30 @@ impl Supervisor {
                 || self.is_log_daemon(child);
             !is_known
         };
-        if signal == Signal::KILL {
-            strays::kill_descendants(is_orphan);
-        } else {
+        if signal != Signal::KILL {
             for pid in strays::children(is_orphan) {
                 kill(pid, signal, false);
             }
+            return;
+        }
+        if self.stage == Stage::Strays && getpid().is_init() {
+            // Nothing but ourselves is wanted any more in the whole namespace.
+            kill_all(&strays::children(is_orphan));
+        }
+        let mut collected = Vec::new();
+        strays::kill_descendants(is_orphan, |pid| collected.push(pid));
+        for pid in collected {
+            self.doomed.remove(&pid);
+            self.groups.ending.remove(&pid);
+        }
+    }
+}
+
+/// Collects who has ended, so that nobody else finds them unreaped when we are gone.
+pub(crate) fn reap_last() {
+    for _ in 0..LAST_DEATHS {
+        if !matches!(wait(WaitOptions::NOHANG), Ok(Some(_))) {
+            break;
         }
     }
 }

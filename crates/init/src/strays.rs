@@ -2,22 +2,30 @@
 //!
 //! *Lives here:* finding them, and killing whole lines of descent. *Does not live here:* when that is done (`shutdown`).
 //!
-//! **Source:** `proc_pid_stat(5)`, `pidfd_open(2)`.
+//! A process that forks and ends is gone before a look at all processes is over. Its child is ours at that moment, and a list
+//! of our own children takes microseconds: so children are killed, with their process groups, as long as there are any.
+//!
+//! **Source:** `proc_pid_stat(5)`, `proc_tid_children(5)`, `pidfd_open(2)`; kill(2): a group is killed as a whole, and
+//! nobody in it has a child meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gatevisor_sys::clock::monotonic_ms;
 use gatevisor_wire::Pid as Known;
-use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, getpgrp, getpid, pidfd_open, waitpid};
 
 use crate::kill::{kill, kill_held};
 
-/// Looks at all processes for what was forked while others were killed.
-const LOOKS: usize = 16;
+/// Milliseconds after which a hunt is interrupted; what is left is the next one's.
+const HUNT_MS: u64 = 100;
+/// The same for the part before all processes are looked at: there may be tens of thousands that are dead and uncollected.
+const FIRST_HUNT_MS: u64 = 20;
 
 /// A process, as far as it tells its line of descent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Process {
     parent: i32,
+    group: i32,
     /// Tells it from a later one of the same number.
     began: u64,
 }
@@ -32,7 +40,8 @@ impl Process {
         // What it is called may be any bytes; what follows its last parenthesis is numbers.
         let end = stat.iter().rposition(|&byte| byte == b')')?;
         let mut words = str::from_utf8(stat.get(end..)?).ok()?.split_ascii_whitespace().skip(2);
-        Some(Self { parent: words.next()?.parse().ok()?, began: words.nth(17)?.parse().ok()? })
+        let (parent, group) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        Some(Self { parent, group, began: words.nth(16)?.parse().ok()? })
     }
 }
 
@@ -43,31 +52,82 @@ fn all() -> BTreeMap<i32, Process> {
     numbers.filter_map(|number| Some((number, Process::of(Pid::from_raw(number)?)?))).collect()
 }
 
+/// Returns our children, the dead ones that nobody has collected among them.
+fn own_children() -> Vec<i32> {
+    let ours = getpid().as_raw_nonzero().get();
+    if let Ok(list) = std::fs::read_to_string(format!("/proc/self/task/{ours}/children")) {
+        return list.split_ascii_whitespace().filter_map(|number| number.parse().ok()).collect();
+    }
+    // A kernel without such lists.
+    let all = all();
+    all.iter().filter(|(_, process)| process.parent == ours).map(|(&number, _)| number).collect()
+}
+
 /// Returns those of our children for which `wanted` holds. Each is a child until we collect it.
 pub(crate) fn children(wanted: impl Fn(Known) -> bool) -> Vec<Pid> {
-    let ours = getpid().as_raw_nonzero().get();
-    let all = all();
-    let own = all.iter().filter(|(_, process)| process.parent == ours).map(|(&number, _)| number);
+    let own = own_children().into_iter();
     own.filter(|&number| Known::new(number).is_some_and(&wanted)).filter_map(Pid::from_raw).collect()
 }
 
-/// Kills those of our children for which `wanted` holds, and everything that descends from them, until nothing new is found.
-pub(crate) fn kill_descendants(wanted: impl Fn(Known) -> bool) {
-    let ours = getpid().as_raw_nonzero().get();
-    let mut killed = BTreeSet::new();
-    for _ in 0..LOOKS {
-        let all = all();
-        let mut found_new = false;
-        let descents = descents(&all, ours);
-        for (&number, process) in &all {
-            let Some(&Some(child)) = descents.get(&number) else { continue };
-            if Known::new(child).is_some_and(&wanted) && killed.insert((number, process.began)) {
-                found_new = true;
-                kill_one(number, *process, ours);
+/// Kills those of our children for which `wanted` holds, and everything that descends from them, until nothing is left or
+/// this has taken long enough. Who has died of it is collected and told.
+pub(crate) fn kill_descendants(wanted: impl Fn(Known) -> bool, mut collected: impl FnMut(Known)) {
+    if !hunt(&wanted, &mut collected, FIRST_HUNT_MS) {
+        kill_lines(&wanted);
+        hunt(&wanted, &mut collected, HUNT_MS);
+    }
+}
+
+/// Kills and collects wanted children until there is none, which is true, or until it has taken so long.
+fn hunt(wanted: &impl Fn(Known) -> bool, collected: &mut impl FnMut(Known), limit_ms: u64) -> bool {
+    let until = monotonic_ms().saturating_add(limit_ms);
+    loop {
+        let prey = children(wanted);
+        if prey.is_empty() {
+            return true;
+        }
+        kill_with_groups(&prey, wanted);
+        for &pid in &prey {
+            if matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(Some(_)))
+                && let Some(pid) = Known::new(pid.as_raw_nonzero().get())
+            {
+                collected(pid);
             }
         }
-        if !found_new {
-            return;
+        if monotonic_ms() >= until {
+            return false;
+        }
+    }
+}
+
+/// Kills children of ours and the groups that they are in, as far as these are neither ours nor a service's.
+///
+/// The numbers of these groups stay theirs until we collect the children, dead or alive.
+fn kill_with_groups(prey: &[Pid], wanted: &impl Fn(Known) -> bool) {
+    let ours = getpgrp().as_raw_nonzero().get();
+    let mut groups = BTreeSet::new();
+    for &pid in prey {
+        kill(pid, Signal::KILL, false);
+        groups.extend(Process::of(pid).map(|process| process.group));
+    }
+    for group in groups.into_iter().filter(|&group| group > 1 && group != ours) {
+        if Known::new(group).is_some_and(wanted)
+            && let Some(group) = Pid::from_raw(group)
+        {
+            kill(group, Signal::KILL, true);
+        }
+    }
+}
+
+/// Looks at all processes once, and kills those that descend from children for which `wanted` holds.
+fn kill_lines(wanted: &impl Fn(Known) -> bool) {
+    let ours = getpid().as_raw_nonzero().get();
+    let all = all();
+    let descents = descents(&all, ours);
+    for (&number, process) in &all {
+        let Some(&Some(child)) = descents.get(&number) else { continue };
+        if Known::new(child).is_some_and(wanted) {
+            kill_one(number, *process, ours);
         }
     }
 }
@@ -121,7 +181,7 @@ mod tests {
         let rest = "S 7 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 0 0";
         for name in [&b"sleep"[..], b"a) S 1 (b", b"\xff) \xfe", b"", b"two\nlines"] {
             let stat = [b"12 (", name, b") ", rest.as_bytes(), b"\n"].concat();
-            assert_eq!(Process::parse(&stat), Some(Process { parent: 7, began: 4711 }), "{stat:?}");
+            assert_eq!(Process::parse(&stat), Some(Process { parent: 7, group: 1, began: 4711 }), "{stat:?}");
         }
         for wrong in [&b""[..], b"12 (x", b"12 (x) S", b"12 (x) S y", b"12 (x) S 7 1"] {
             assert_eq!(Process::parse(wrong), None);
@@ -132,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_line_of_descent_leads_to_a_child_of_ours_or_nowhere() {
-        let process = |parent| Process { parent, began: 0 };
+        let process = |parent| Process { parent, group: 0, began: 0 };
         let all =
             [(2, 1), (3, 2), (4, 3), (5, 0), (6, 7), (7, 6)].map(|(pid, parent)| (pid, process(parent)));
         let all = BTreeMap::from(all);
@@ -146,7 +206,8 @@ mod tests {
 
     #[test]
     fn a_line_of_a_hundred_thousand_is_followed_once() {
-        let all = (2..100_000).rev().map(|pid| (pid, Process { parent: pid + 1, began: 0 })).collect();
+        let all =
+            (2..100_000).rev().map(|pid| (pid, Process { parent: pid + 1, group: 0, began: 0 })).collect();
         assert!(descents(&all, 100_000).values().all(|&child| child == Some(99_999)));
     }
 }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use gatevisor_core::fair::{Counts, FairQueue};
 use gatevisor_core::restart::Numbers;
 use gatevisor_core::scan::Identity;
+use gatevisor_core::stop::StopOrder;
 use gatevisor_core::{Effects, Event, Moment, Tick};
 use gatevisor_sys::berth::Berths;
 use gatevisor_sys::signal::{self, SignalFd};
@@ -30,7 +31,7 @@ use crate::logging::Logging;
 use crate::publish::Withheld;
 use crate::scandir::Slots;
 use crate::service::{Id, Table};
-use crate::shutdown::Stage;
+use crate::shutdown::{self, Stage};
 use crate::talk::say;
 use crate::watch::Watch;
 use crate::{Config, StartError};
@@ -149,10 +150,10 @@ pub(crate) struct Supervisor {
     pub(crate) logging: Logging,
     pub(crate) stage: Stage,
     pub(crate) command: Command,
-    /// The grace of the shutdown is over, or somebody insisted.
-    pub(crate) impatient: bool,
-    /// How often what did not stop was killed.
-    pub(crate) rounds: u32,
+    /// Whom the end has reached.
+    pub(crate) stop_order: StopOrder,
+    /// When the grace of the shutdown was over, or somebody insisted.
+    pub(crate) impatient_since: Option<Tick>,
     /// It was said that somebody else's command to end is not obeyed.
     pub(crate) has_refused: bool,
     pub(crate) now: Moment,
@@ -249,8 +250,8 @@ impl Supervisor {
             logging: Logging::default(),
             stage: Stage::Running,
             command: Command::default(),
-            impatient: false,
-            rounds: 0,
+            stop_order: StopOrder::default(),
+            impatient_since: None,
             has_refused: false,
             now,
             effects: Effects::new(),
@@ -312,6 +313,7 @@ impl Supervisor {
         while !self.is_over() {
             self.turn();
         }
+        shutdown::reap_last();
         // The last letters, to whoever is not one of too many.
         for _ in 0..LAST_SLICES {
             if !self.broadcasts.are_busy() {
