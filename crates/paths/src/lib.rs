@@ -1,0 +1,30 @@
+//! Every way that root goes below what others own: opening a path there, finding a home, walking a tree.
+//!
+//! *Lives here:* one resolver, one way to a home, one walk; nothing else in the project may follow a link or recurse.
+//! *Does not live here:* what is done with what was opened, and whose it should be.
+//!
+//! Whoever owns a directory decides what is in it, at any time: links of either kind, mounts of its own name space behind
+//! `/proc/PID/root`, trees without a bottom. So there are three doors, and each holds what it found by a descriptor:
+//!
+//! | you have | you call | you get |
+//! |---|---|---|
+//! | a descriptor and a path below it | [`Resolver`]: [`Resolver::STRICT`] to change something, [`Resolver::READING`] to read | a descriptor, or which component was refused and why |
+//! | the path of a home | [`OpenHome::open`], [`OpenHome::open_or_make`] | the home, whose it is, and who else could have led us there |
+//! | a tree that is to go, to be given away, to be measured | [`Walker`]: `remove`, `empty`, `give`, `measure`, or a [`walk::Visitor`] of your own | what was done, and which mounts were left alone |
+//!
+//! Nothing here waits: what is opened is opened without waiting, and no file system is asked that the owner of a directory
+//! could have mounted. A walk may take long, so it asks a closure between two entries whether to go on.
+//!
+//! **Source:** openat2(2), statx(2), `proc_pid_mountinfo(5)`, `proc_pid_fdinfo(5)`.
+#![forbid(unsafe_code)]
+
+pub mod home;
+pub mod look;
+pub mod resolve;
+pub mod walk;
+
+pub use gatevisor_sys::Errno;
+pub use home::{Authority, HomeError, OpenHome, Untrusted};
+pub use look::{Look, look};
+pub use resolve::{Links, Mounts, Reason, ResolveError, Resolver};
+pub use walk::Walker;

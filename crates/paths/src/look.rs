@@ -1,0 +1,183 @@
+//! What an open file is, whose, and on which mount.
+//!
+//! *Lives here:* statx, and what stands in for it where a kernel or a filter does not have it.
+//! *Does not live here:* what follows from any of it.
+//!
+//! A bind mount has the device of what it shows, so a device does not tell one mount from another; its number does.
+//!
+//! **Source:** statx(2), `proc_pid_fdinfo(5)`, inode(7).
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, fstat, makedev, openat, statx};
+use rustix::io::{Errno, read};
+
+/// Bytes of a file of `/proc/self/fdinfo` that are read; the number of the mount is in the third line.
+const FDINFO_BYTES: usize = 512;
+
+/// What a file is, found out through a descriptor of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// Whose it is.
+    pub uid: u32,
+    /// The group whose it is.
+    pub gid: u32,
+    /// What it is, and its permissions.
+    pub mode: u32,
+    /// Whether it has several names; each directory has.
+    pub has_other_names: bool,
+    /// The device that it is on.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
+    /// Bytes in it.
+    pub size: u64,
+    /// Bytes that it takes.
+    pub allocated: u64,
+    /// The number of the mount through which it was opened; `None` where nothing tells.
+    pub mount: Option<u64>,
+}
+
+impl Look {
+    /// What is behind a door that is closed to us: nobody's, and of no kind.
+    const CLOSED: Self = Self {
+        uid: u32::MAX,
+        gid: u32::MAX,
+        mode: 0,
+        has_other_names: true,
+        device: 0,
+        inode: 0,
+        size: 0,
+        allocated: 0,
+        mount: None,
+    };
+
+    /// Returns what kind of file it is.
+    pub const fn kind(&self) -> FileType {
+        FileType::from_raw_mode(self.mode)
+    }
+
+    /// Returns whether it is a directory.
+    pub fn is_directory(&self) -> bool {
+        self.kind().is_dir()
+    }
+
+    /// Returns whether it is a symbolic link.
+    pub fn is_link(&self) -> bool {
+        self.kind().is_symlink()
+    }
+
+    /// Returns whether both are on one mount, as far as anything tells; where nothing does they are not.
+    pub fn shares_mount_with(&self, other: &Self) -> bool {
+        self.mount.is_some() && self.mount == other.mount
+    }
+
+    /// Returns whether both are the same file on the same mount.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode) && self.mount == other.mount
+    }
+}
+
+/// Looks at what a descriptor is of, also where that can do nothing else (`O_PATH`).
+///
+/// A file system that asks somebody else is not asked: what the kernel knows is enough.
+pub fn look(fd: impl AsFd) -> Result<Look, Errno> {
+    let fd = fd.as_fd();
+    match by_statx(fd, "", AtFlags::EMPTY_PATH) {
+        // A kernel before 4.11, or a container that does not let it through.
+        Err(Errno::NOSYS | Errno::PERM) => by_fstat(fd),
+        // A user's own file system, into which not even root may look.
+        Err(Errno::ACCESS) => Ok(Look { mount: mount_by_fdinfo(fd), ..Look::CLOSED }),
+        Ok(seen) if seen.mount.is_none() => Ok(Look { mount: mount_by_fdinfo(fd), ..seen }),
+        other => other,
+    }
+}
+
+/// Looks at the entry `name` of a directory, which may be another one a moment later: good for deciding what is worth a
+/// look at a descriptor, and for nothing else.
+pub fn glance(parent: impl AsFd, name: impl rustix::path::Arg + Copy) -> Result<Look, Errno> {
+    match by_statx(parent.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(seen) if seen.mount.is_some() => Ok(seen),
+        Ok(_) | Err(Errno::NOSYS | Errno::PERM | Errno::ACCESS) => look(pinned(parent, name)?),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Opens an entry of a directory, a link itself too, so that it can be looked at and does not become another one.
+pub fn pinned(parent: impl AsFd, name: impl rustix::path::Arg) -> Result<std::os::fd::OwnedFd, Errno> {
+    openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
+fn by_statx(fd: BorrowedFd<'_>, name: impl rustix::path::Arg, flags: AtFlags) -> Result<Look, Errno> {
+    let flags = flags | AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
+    let seen = statx(fd, name, flags, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)?;
+    Ok(Look {
+        uid: seen.stx_uid,
+        gid: seen.stx_gid,
+        mode: u32::from(seen.stx_mode),
+        has_other_names: seen.stx_nlink > 1,
+        device: makedev(seen.stx_dev_major, seen.stx_dev_minor),
+        inode: seen.stx_ino,
+        size: seen.stx_size,
+        allocated: seen.stx_blocks.saturating_mul(512),
+        mount: (seen.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(seen.stx_mnt_id),
+    })
+}
+
+/// Looks as a kernel without statx can.
+pub(crate) fn by_fstat(fd: BorrowedFd<'_>) -> Result<Look, Errno> {
+    let seen = fstat(fd)?;
+    Ok(Look {
+        uid: seen.st_uid,
+        gid: seen.st_gid,
+        mode: seen.st_mode,
+        has_other_names: seen.st_nlink > 1,
+        device: seen.st_dev,
+        inode: seen.st_ino,
+        size: u64::try_from(seen.st_size).unwrap_or(0),
+        allocated: u64::try_from(seen.st_blocks).unwrap_or(0).saturating_mul(512),
+        mount: mount_by_fdinfo(fd),
+    })
+}
+
+/// Returns the number of the mount as `/proc` tells it.
+fn mount_by_fdinfo(fd: BorrowedFd<'_>) -> Option<u64> {
+    let path = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
+    let file = openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let mut buffer = [0; FDINFO_BYTES];
+    let filled = read(&file, &mut buffer).ok()?;
+    let text = std::str::from_utf8(buffer.get(..filled)?).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{by_fstat, glance, look, pinned};
+    use rustix::fs::{CWD, Mode, OFlags, openat};
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_kernel_without_statx_tells_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "1234").unwrap();
+        std::os::unix::fs::symlink("file", dir.path().join("link")).unwrap();
+        for path in [dir.path().to_owned(), dir.path().join("file"), dir.path().join("link"), "/proc".into()]
+        {
+            let fd = pinned(CWD, &path).unwrap();
+            let seen = look(&fd).unwrap();
+            assert!(seen.mount.is_some());
+            assert_eq!(seen, by_fstat(fd.as_fd()).unwrap(), "{}", path.display());
+            assert_eq!(seen, glance(CWD, &path).unwrap());
+        }
+    }
+
+    #[test]
+    fn mounts_of_one_device_differ_from_mounts_of_another_at_least() {
+        let at = |path: &str| {
+            look(openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()).unwrap()
+        };
+        assert!(at("/").shares_mount_with(&at("/")));
+        assert!(!at("/").shares_mount_with(&at("/proc")));
+        assert!(at("/proc").is_same(&at("/proc")) && !at("/").is_same(&at("/proc")));
+    }
+}

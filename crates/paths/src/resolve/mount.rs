@@ -1,0 +1,68 @@
+//! Whose a mount is.
+//!
+//! *Lives here:* reading the kernel's table of mounts. *Does not live here:* telling mounts apart (`look`).
+//!
+//! Only the operator, or the engine, mounts something where this process sees it, with one exception: a user's own program
+//! that answers as a file system (FUSE), which a helper mounts for that user. Asking such a one is waiting for that user.
+//! The table says whose program it is; the mount itself need not be touched.
+//!
+//! **Source:** `proc_pid_mountinfo(5)`, mount.fuse(8), `user_id`.
+
+use rustix::process::geteuid;
+
+/// Where the table is.
+const TABLE: &str = "/proc/self/mountinfo";
+
+/// Returns whether a mount is the operator's; one that nothing is known of is not.
+pub fn is_operators(mount: u64) -> bool {
+    let table = std::fs::read(TABLE).unwrap_or_default();
+    is_operators_in(&String::from_utf8_lossy(&table), mount, geteuid().as_raw())
+}
+
+fn is_operators_in(table: &str, mount: u64, ours: u32) -> bool {
+    let number = |line: &&str| line.split(' ').next().and_then(|word| word.parse().ok()) == Some(mount);
+    table
+        .lines()
+        .find(number)
+        .is_some_and(|line| answering_user(line).is_none_or(|uid| [0, ours].contains(&uid)))
+}
+
+/// Returns the user whose program answers for the file system of a line of the table, where one does.
+fn answering_user(line: &str) -> Option<u32> {
+    let (_, after) = line.split_once(" - ")?;
+    let mut words = after.split(' ');
+    let (kind, options) = (words.next()?, words.nth(1).unwrap_or_default());
+    if !kind.starts_with("fuse") {
+        return None;
+    }
+    let user = options.split(',').find_map(|option| option.strip_prefix("user_id="));
+    // A file system of that kind which does not say whose it is is nobody's that we trust.
+    Some(user.and_then(|uid| uid.parse().ok()).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_operators_in;
+
+    const TABLE: &str = "\
+24 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+31 24 0:27 / /home/a/remote rw,nosuid,nodev shared:9 - fuse.sshfs host: rw,user_id=1000,group_id=1000
+32 24 0:28 / /mnt/a\\040b rw master:3 - fuse.rclone remote: rw,user_id=0,group_id=0,allow_other
+33 24 8:2 / /mnt/ntfs rw - fuseblk /dev/sdb1 rw,user_id=0
+34 24 0:29 / /odd rw - fuse x rw
+";
+
+    #[test]
+    fn a_file_system_that_a_user_answers_for_is_not_the_operators() {
+        let theirs = |mount| is_operators_in(TABLE, mount, 0);
+        assert_eq!([24, 31, 32, 33, 34, 99].map(theirs), [true, false, true, true, false, false]);
+        assert!(is_operators_in(TABLE, 31, 1000), "one's own program one may wait for");
+    }
+
+    #[test]
+    fn the_mounts_of_this_machine_are_found() {
+        let fd = crate::look::pinned(rustix::fs::CWD, "/proc").unwrap();
+        assert!(super::is_operators(crate::look(fd).unwrap().mount.unwrap()));
+        assert!(!super::is_operators(u64::MAX));
+    }
+}

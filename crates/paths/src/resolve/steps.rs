@@ -1,0 +1,270 @@
+//! Going along a path component by component.
+//!
+//! *Lives here:* what openat2 does in the kernel, told step by step; and following the links that a caller allows.
+//! *Does not live here:* which links those are (the caller's choice), whose a mount is (`mount`).
+//!
+//! Each component is opened as a path only, without following it, and looked at through that descriptor. What is a link is
+//! read through it, and what is a directory is gone on from through it, so nothing is looked at twice by name. Only the
+//! last component is opened once more, for its use; it must then be on the mount that was looked at, and no link.
+
+use std::collections::VecDeque;
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstatfs, openat, readlinkat};
+use rustix::io::Errno;
+
+use super::{Links, Mounts, Reason, ResolveError, Resolver, is_operators, without_waiting};
+use crate::look::{Look, look, pinned};
+
+/// Links that are followed on one way.
+const MOST_LINKS: u32 = 16;
+/// Components of one way, those of its links among them.
+const MOST_STEPS: u32 = 512;
+/// How a directory is opened that is only gone through.
+const THROUGH: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// What goes along and hears where the way leads.
+pub trait Guide {
+    /// The way leads through this directory.
+    fn passes(&mut self, _path: &Path, _directory: &Look) {}
+
+    /// There is no `name` below a directory that the way leads through; it is looked for once more afterwards.
+    fn misses(&mut self, _parent: &OwnedFd, _path: &Path, _name: &OsStr) -> Result<(), Reason> {
+        Ok(())
+    }
+}
+
+/// A way, as far as it has been gone.
+pub struct Steps {
+    rules: Resolver,
+    at: OwnedFd,
+    here: Look,
+    path: PathBuf,
+    links: u32,
+    /// Who must own what the path leads to, because a link of theirs was followed.
+    owner: Option<u32>,
+}
+
+impl Steps {
+    /// Begins at a directory.
+    pub fn below(directory: BorrowedFd<'_>, rules: Resolver) -> Result<Self, ResolveError> {
+        Self::at(directory, OsStr::new("."), rules, PathBuf::new())
+    }
+
+    /// Begins at the root of the file system.
+    pub fn from_root(rules: Resolver) -> Result<Self, ResolveError> {
+        Self::at(CWD, OsStr::new("/"), rules, PathBuf::from("/"))
+    }
+
+    fn at(from: BorrowedFd<'_>, name: &OsStr, rules: Resolver, path: PathBuf) -> Result<Self, ResolveError> {
+        let opened = openat(from, name, THROUGH, Mode::empty());
+        match opened.and_then(|at| Ok((look(&at)?, at))) {
+            Ok((here, at)) => Ok(Self { rules, at, here, path, links: 0, owner: None }),
+            Err(errno) => Err(ResolveError::new(Path::new(name), Reason::Errno(errno))),
+        }
+    }
+
+    /// Goes along `path` and opens what it leads to.
+    pub fn walk(
+        mut self,
+        path: &Path,
+        flags: OFlags,
+        mode: Mode,
+        guide: &mut dyn Guide,
+    ) -> Result<OwnedFd, ResolveError> {
+        let mut left = components(path);
+        for _ in 0..MOST_STEPS {
+            let Some(name) = left.pop_front() else { break };
+            let is_last = left.is_empty();
+            if is_last && name != ".." {
+                match self.last(&name, flags, mode, guide)? {
+                    Last::Opened(fd) => return Ok(fd),
+                    Last::Link(link, seen) => left = self.follow(&name, &link, &seen)?,
+                }
+                continue;
+            }
+            left = self.through(&name, left, guide)?;
+        }
+        if !left.is_empty() {
+            return Err(ResolveError::new(path, Reason::Errno(Errno::NAMETOOLONG)));
+        }
+        let name = OsStr::new(".");
+        self.judge(name, &self.here)?;
+        self.reopen(name, flags, &self.here)
+    }
+
+    /// Goes through one component and returns what is left then.
+    fn through(
+        &mut self,
+        name: &OsStr,
+        mut left: VecDeque<OsString>,
+        guide: &mut dyn Guide,
+    ) -> Result<VecDeque<OsString>, ResolveError> {
+        let (next, seen) = self.find(name, guide)?;
+        if seen.is_link() {
+            let mut target = self.follow(name, &next, &seen)?;
+            target.append(&mut left);
+            return Ok(target);
+        }
+        if !seen.is_directory() {
+            return Err(self.refused(name, Reason::NotADirectory));
+        }
+        self.path.push(name);
+        (self.at, self.here) = (next, seen);
+        Ok(left)
+    }
+
+    /// Opens the last component, or returns the link that it is.
+    fn last(
+        &mut self,
+        name: &OsStr,
+        flags: OFlags,
+        mode: Mode,
+        guide: &mut dyn Guide,
+    ) -> Result<Last, ResolveError> {
+        let (fd, seen) = match self.find(name, guide) {
+            Err(error) if error.is_missing() && flags.contains(OFlags::CREATE) => {
+                let flags = without_waiting(flags | OFlags::NOFOLLOW);
+                let fresh = openat(&self.at, name, flags, mode);
+                return fresh.map(Last::Opened).map_err(|errno| self.refused(name, Reason::Errno(errno)));
+            }
+            found => found?,
+        };
+        if flags.contains(OFlags::CREATE | OFlags::EXCL) {
+            return Err(self.refused(name, Reason::Errno(Errno::EXIST)));
+        }
+        let is_path = flags.contains(OFlags::PATH);
+        if seen.is_link() && !(is_path && flags.contains(OFlags::NOFOLLOW)) {
+            return Ok(Last::Link(fd, seen));
+        }
+        if flags.contains(OFlags::DIRECTORY) && !seen.is_directory() {
+            return Err(self.refused(name, Reason::NotADirectory));
+        }
+        self.judge(name, &seen)?;
+        if is_path {
+            return Ok(Last::Opened(fd));
+        }
+        drop(fd);
+        self.reopen(name, flags, &seen).map(Last::Opened)
+    }
+
+    /// Opens a component as a path, and looks at it.
+    fn find(&self, name: &OsStr, guide: &mut dyn Guide) -> Result<(OwnedFd, Look), ResolveError> {
+        let refused = |errno| self.refused(name, Reason::Errno(errno));
+        guide.passes(&self.path, &self.here);
+        let fd = match pinned(&self.at, name) {
+            Err(Errno::NOENT) => {
+                guide.misses(&self.at, &self.path, name).map_err(|reason| self.refused(name, reason))?;
+                pinned(&self.at, name)
+            }
+            other => other,
+        };
+        let fd = fd.map_err(refused)?;
+        let seen = look(&fd).map_err(refused)?;
+        self.cross(name, &seen)?;
+        if seen.kind() == FileType::Unknown {
+            return Err(refused(Errno::ACCESS));
+        }
+        Ok((fd, seen))
+    }
+
+    /// Reads a link that may be followed, and returns where it leads.
+    fn follow(
+        &mut self,
+        name: &OsStr,
+        link: &OwnedFd,
+        seen: &Look,
+    ) -> Result<VecDeque<OsString>, ResolveError> {
+        self.allow(link, seen).map_err(|reason| self.refused(name, reason))?;
+        if seen.uid != 0 && self.rules.links == Links::RootsOrOwnersOfTarget {
+            self.owner = Some(seen.uid);
+        }
+        self.links = self.links.saturating_add(1);
+        let target: CString =
+            readlinkat(link, "", Vec::new()).map_err(|errno| self.refused(name, Reason::Errno(errno)))?;
+        let target = Path::new(OsStr::from_bytes(target.to_bytes()));
+        if target.is_absolute() {
+            let root = Self::from_root(self.rules)?;
+            self.cross(name, &root.here)?;
+            (self.at, self.here, self.path) = (root.at, root.here, root.path);
+        }
+        Ok(components(target))
+    }
+
+    /// Refuses a link that may not be followed.
+    fn allow(&self, link: &OwnedFd, seen: &Look) -> Result<(), Reason> {
+        if fstatfs(link).is_ok_and(|fs| fs.f_type == PROC_SUPER_MAGIC) {
+            return Err(Reason::MagicLink);
+        }
+        if self.links >= MOST_LINKS {
+            return Err(Reason::TooManyLinks);
+        }
+        // Anybody may have made a further name of a link of root's.
+        let is_roots = seen.uid == 0 && !seen.has_other_names;
+        let is_one_users = seen.uid != 0 && self.owner.is_none_or(|owner| owner == seen.uid);
+        let is_allowed = match self.rules.links {
+            Links::Refused => false,
+            Links::Roots => is_roots,
+            Links::RootsOrOwnersOfTarget => is_roots || is_one_users,
+            Links::All => true,
+        };
+        if is_allowed { Ok(()) } else { Err(Reason::Link(seen.uid)) }
+    }
+
+    /// Refuses another mount, unless it may be crossed.
+    fn cross(&self, name: &OsStr, next: &Look) -> Result<(), ResolveError> {
+        if self.here.shares_mount_with(next) {
+            return Ok(());
+        }
+        match (self.rules.mounts, next.mount) {
+            (_, None) => Err(self.refused(name, Reason::UnknownMount)),
+            (Mounts::Operators, Some(mount)) if is_operators(mount) => Ok(()),
+            _ => Err(self.refused(name, Reason::OtherMount)),
+        }
+    }
+
+    /// Refuses what a link of somebody else's led to.
+    fn judge(&self, name: &OsStr, seen: &Look) -> Result<(), ResolveError> {
+        match self.owner {
+            Some(owner) if owner != seen.uid => Err(self.refused(name, Reason::Link(owner))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens what was looked at, for its use.
+    fn reopen(&self, name: &OsStr, flags: OFlags, seen: &Look) -> Result<OwnedFd, ResolveError> {
+        let refused = |errno| self.refused(name, Reason::Errno(errno));
+        let flags = without_waiting(flags.difference(OFlags::CREATE) | OFlags::NOFOLLOW);
+        let fd = openat(&self.at, name, flags, Mode::empty()).map_err(refused)?;
+        let opened = look(&fd).map_err(refused)?;
+        if !opened.shares_mount_with(seen) {
+            return Err(self.refused(name, Reason::OtherMount));
+        }
+        self.judge(name, &opened)?;
+        Ok(fd)
+    }
+
+    fn refused(&self, name: &OsStr, reason: Reason) -> ResolveError {
+        let path = if name == "." { self.path.clone() } else { self.path.join(name) };
+        ResolveError { path, reason }
+    }
+}
+
+/// What became of the last component.
+enum Last {
+    Opened(OwnedFd),
+    Link(OwnedFd, Look),
+}
+
+/// Returns the components of a path; where it begins is the caller's to know.
+fn components(path: &Path) -> VecDeque<OsString> {
+    let named = |part: Component<'_>| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    };
+    path.components().filter_map(named).collect()
+}

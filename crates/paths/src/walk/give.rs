@@ -1,0 +1,105 @@
+//! Giving a tree to a user.
+//!
+//! *Lives here:* changing owners, mismatches only. *Does not live here:* which trees, and to whom.
+//!
+//! What is changed is what was opened and looked at. A link is left alone, and so is what has another name: that may be
+//! anywhere, and whoever made one of them need not own the file.
+
+use std::ffi::CStr;
+use std::os::fd::AsFd;
+
+use rustix::fs::{AtFlags, Dir, FileType, Gid, Uid, chownat};
+use rustix::io::Errno;
+
+use super::{Entry, Levels, Report, Step, Trouble, Visitor, Walker, Wrong, child};
+use crate::look::{Look, look};
+use crate::resolve::Reason;
+
+struct Giver {
+    uid: u32,
+    gid: u32,
+}
+
+impl Visitor for Giver {
+    fn visit(&mut self, entry: &Entry<'_>) -> Result<Step, Wrong> {
+        match entry.glance()? {
+            None => return Ok(Step::Foreign),
+            Some(seen) if !self.wants(&seen) => return Ok(Step::Enter),
+            Some(_) => {}
+        }
+        let Some((fd, seen)) = entry.pin()? else { return Ok(Step::Foreign) };
+        if !self.wants(&seen) {
+            return Ok(Step::Enter);
+        }
+        refuse(&seen)?;
+        self.give(fd)?;
+        Ok(Step::Changed)
+    }
+}
+
+impl Giver {
+    fn wants(&self, seen: &Look) -> bool {
+        seen.uid != self.uid && !seen.is_link()
+    }
+
+    fn give(&self, fd: impl AsFd) -> Result<(), Errno> {
+        let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
+        chownat(fd, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
+    }
+}
+
+/// Refuses what must not be given away, whatever directory it is in.
+fn refuse(seen: &Look) -> Result<(), Wrong> {
+    match seen.kind() {
+        FileType::Directory => Ok(()),
+        FileType::BlockDevice | FileType::CharacterDevice => Err(Wrong::Device),
+        _ if seen.has_other_names => Err(Wrong::OtherNames),
+        _ => Ok(()),
+    }
+}
+
+impl Walker<'_> {
+    /// Gives the entry `name` of a directory, and everything in it that is on its mount, to a user with a group, where it
+    /// belongs to somebody else. There need not be one.
+    ///
+    /// Paths in the report are relative to `parent`.
+    pub fn give(&mut self, parent: impl AsFd, name: &CStr, (uid, gid): (u32, u32)) -> Report {
+        let parent = parent.as_fd();
+        let mut giver = Giver { uid, gid };
+        let mut report = self.give_entry(parent, name, (uid, gid));
+        if !report.mounts.is_empty() {
+            return report;
+        }
+        match child::open(self.resolver, parent, name, false) {
+            Ok((directory, _)) => match self.walk(directory, &mut giver) {
+                Ok(below) => report.append(name, below),
+                Err(errno) => report.troubles.push(Trouble::of(name, errno.into())),
+            },
+            Err(Reason::Errno(errno)) if errno != Errno::NOENT => {
+                report.troubles.push(Trouble::of(name, errno.into()));
+            }
+            // There is none, or it is no directory.
+            Err(_) => {}
+        }
+        report
+    }
+
+    /// Gives the entry `name` of a directory alone to a user with a group.
+    pub fn give_entry(&mut self, parent: impl AsFd, name: &CStr, (uid, gid): (u32, u32)) -> Report {
+        let mut report = Report::default();
+        let given = look(&parent).and_then(|seen| Ok(Levels::new(Dir::read_from(&parent)?, seen)));
+        let visited = given.map_err(Wrong::from).and_then(|levels| {
+            let (parent, kind) = (parent.as_fd(), FileType::Unknown);
+            Giver { uid, gid }.visit(&Entry { levels: &levels, parent, name, kind })
+        });
+        report.progress.entries = 1;
+        match visited {
+            Ok(Step::Changed) => report.progress.changed = 1,
+            Ok(Step::Foreign) => report.mounts.push(super::path_of(name)),
+            Ok(_) => {}
+            Err(Wrong::Errno(Errno::NOENT)) => report.progress.entries = 0,
+            Err(wrong) => report.troubles.push(Trouble::of(name, wrong)),
+        }
+        report
+    }
+}

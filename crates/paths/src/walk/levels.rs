@@ -1,0 +1,198 @@
+//! The directories that a walk is in.
+//!
+//! *Lives here:* which of them are held by a descriptor, and coming back to the others.
+//! *Does not live here:* what is done in them.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use rustix::fs::{Dir, DirEntry, Mode, OFlags, openat};
+use rustix::io::Errno;
+
+use crate::look::{Look, look};
+
+/// Levels that are held besides the top: those next to where the walk is.
+const HELD: usize = 32;
+/// Levels whose names are kept in any case, to tell people where it was.
+const NAMED: usize = 8;
+
+/// One directory, and how far it has been read.
+#[derive(Debug)]
+struct Level {
+    entries: Option<Dir>,
+    seen: Look,
+    /// Where reading goes on.
+    offset: i64,
+    name: Option<CString>,
+    /// Whether something went away since it was last read from its beginning.
+    has_gone: bool,
+    /// Whether something is still there, as far as it has been read.
+    has_left: bool,
+}
+
+/// The directories from the top down to where the walk is. There is always the top.
+#[derive(Debug)]
+pub struct Levels {
+    top: Level,
+    below: Vec<Level>,
+}
+
+/// How a level was left.
+#[derive(Debug)]
+pub enum Left {
+    /// The directory above is where the walk is again, and this is what the one that was left is called there.
+    Named(CString),
+    /// The same, but that name is not remembered.
+    Nameless,
+    /// The directory above is not there any more.
+    Lost,
+}
+
+impl Level {
+    const fn new(entries: Dir, seen: Look, name: Option<CString>) -> Self {
+        Self { entries: Some(entries), seen, offset: 0, name, has_gone: false, has_left: false }
+    }
+}
+
+impl Levels {
+    pub const fn new(top: Dir, seen: Look) -> Self {
+        Self { top: Level::new(top, seen, None), below: Vec::new() }
+    }
+
+    fn last(&self) -> &Level {
+        self.below.last().unwrap_or(&self.top)
+    }
+
+    fn last_mut(&mut self) -> &mut Level {
+        self.below.last_mut().unwrap_or(&mut self.top)
+    }
+
+    /// Returns what the directory is that the walk is in.
+    pub fn here(&self) -> &Look {
+        &self.last().seen
+    }
+
+    /// Returns how many directories the walk is in.
+    pub fn depth(&self) -> usize {
+        self.below.len().saturating_add(1)
+    }
+
+    /// Returns the descriptor of the directory that the walk is in.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.last().entries.as_ref().and_then(|entries| entries.fd().ok())
+    }
+
+    /// Reads the next entry.
+    pub fn read(&mut self) -> Option<Result<DirEntry, Errno>> {
+        let level = self.last_mut();
+        let entry = level.entries.as_mut()?.read()?;
+        if let Ok(entry) = &entry {
+            level.offset = entry.offset();
+        }
+        Some(entry)
+    }
+
+    /// Notes that an entry is gone.
+    pub fn note_gone(&mut self) {
+        self.last_mut().has_gone = true;
+    }
+
+    /// Notes that an entry stays.
+    pub fn note_left(&mut self) {
+        self.last_mut().has_left = true;
+    }
+
+    /// Begins the directory anew where something went away from it; returns whether it does.
+    ///
+    /// It is opened anew for that: ext4 does not find the beginning again after a position near the end that was sought
+    /// and not read to.
+    pub fn reads_again(&mut self) -> bool {
+        let level = self.last_mut();
+        if !std::mem::take(&mut level.has_gone) {
+            return false;
+        }
+        let Some(Ok(entries)) = level.entries.as_ref().map(|entries| Dir::read_from(entries.fd()?)) else {
+            return false;
+        };
+        level.entries = Some(entries);
+        level.has_left = false;
+        true
+    }
+
+    /// Returns whether the last reading found nothing that stays.
+    pub fn is_left_empty(&self) -> bool {
+        !self.last().has_left
+    }
+
+    /// Goes into a directory.
+    pub fn push(&mut self, name: &CStr, entries: Dir, seen: Look) {
+        self.below.push(Level::new(entries, seen, Some(name.to_owned())));
+        if let Some(index) = self.below.len().checked_sub(HELD.saturating_add(1))
+            && let Some(level) = self.below.get_mut(index)
+        {
+            level.entries = None;
+            if index >= NAMED {
+                level.name = None;
+            }
+        }
+    }
+
+    /// Goes back to the directory above; `None` where this is the top.
+    pub fn leave(&mut self) -> Option<Left> {
+        let Level { entries, name, .. } = self.below.pop()?;
+        let above = self.last_mut();
+        if above.entries.is_none() {
+            let Some(found) = entries.as_ref().and_then(|child| above_of(child, &above.seen)) else {
+                return Some(Left::Lost);
+            };
+            above.entries = reopened(found, above.offset);
+            if above.entries.is_none() {
+                return Some(Left::Lost);
+            }
+        }
+        Some(name.map_or(Left::Nameless, Left::Named))
+    }
+
+    /// Forgets the levels that are not held, from below.
+    pub fn drop_closed(&mut self) {
+        while self.below.last().is_some_and(|level| level.entries.is_none()) {
+            self.below.pop();
+        }
+    }
+
+    /// Returns where the entry `name` of this directory is, relative to the top.
+    pub fn path_of(&self, name: &CStr) -> PathBuf {
+        let mut path = PathBuf::new();
+        let mut is_cut = false;
+        for level in &self.below {
+            match &level.name {
+                Some(name) => path.push(OsStr::from_bytes(name.to_bytes())),
+                None if !is_cut => path.push("…"),
+                None => {}
+            }
+            is_cut = level.name.is_none();
+        }
+        if !matches!(name.to_bytes(), b"" | b".") {
+            path.push(OsStr::from_bytes(name.to_bytes()));
+        }
+        path
+    }
+}
+
+/// Opens the directory above one, if it is still the one that it was.
+fn above_of(child: &Dir, known: &Look) -> Option<Dir> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let above = openat(child.fd().ok()?, "..", flags, Mode::empty()).ok()?;
+    if !look(&above).ok()?.is_same(known) {
+        return None;
+    }
+    Dir::new(above).ok()
+}
+
+/// Goes on reading where it was left.
+fn reopened(mut entries: Dir, offset: i64) -> Option<Dir> {
+    entries.seek(offset).ok()?;
+    Some(entries)
+}
