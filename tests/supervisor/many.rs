@@ -1,6 +1,7 @@
 //! Many services, many cycles, and nothing to do.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use gatevisor_wire::scan::ScanCommand;
 use rustix::event::{Timespec, poll};
@@ -238,4 +239,31 @@ fn a_busy_neighbour_does_not_keep_others_from_being_heard() {
         calm.hear("dDu");
     }
     busy.send("d");
+}
+
+#[test]
+fn tens_of_thousands_of_refused_names_take_hardly_any_memory() {
+    let mut world = World::started();
+    let mut first = world.service("first").stays().place();
+    first.hear("su");
+    let memory = || {
+        let line = processes::status_line(world.pid(), "VmRSS");
+        line.split_whitespace().find_map(|word| word.parse::<u64>().ok()).unwrap()
+    };
+    let before = memory();
+    for n in 0..20_000 {
+        let path = world.scandir().join(format!("{n}-{}", "x".repeat(200)));
+        fs::create_dir(&path).unwrap();
+        // Others may write to it, so it is refused.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    world.rescan();
+    let mut last = world.service("last").stays().place();
+    last.hear("su");
+    world.scan_command(ScanCommand::Rescan);
+    first.send("p");
+    first.send("c");
+    let grown = memory().saturating_sub(before);
+    assert!(grown < 4096, "{grown} kB for names that are refused");
+    assert_eq!(world.stop().code(), Some(0));
 }

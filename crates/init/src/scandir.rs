@@ -203,7 +203,7 @@ impl Supervisor {
     pub(crate) fn look_at(&mut self, name: &[u8]) {
         let stat = self.stat(name);
         if stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode).is_symlink()) {
-            self.watch.unsure.insert(name.to_vec());
+            self.watch.keep_unsure(name);
         }
         let there = stat.and_then(|stat| self.identity_of(name, &stat));
         let slot = self.slots.get_mut(name);
@@ -242,7 +242,7 @@ impl Supervisor {
             Err(refusal) => {
                 self.watch.starved |= matches!(refusal, directory::Refusal::NoDescriptors);
                 if self.refuse(name, refusal.to_string()) {
-                    self.watch.unsure.insert(name.to_vec());
+                    self.watch.keep_unsure(name);
                 } else {
                     // Nobody remembers it but the directory.
                     self.watch.blind = true;
@@ -418,7 +418,7 @@ impl Supervisor {
                     slot.reader = pipe;
                 }
                 if stays {
-                    self.watch.unsure.insert(name.to_vec());
+                    self.watch.keep_unsure(&name);
                 }
                 self.settle_slot(&name);
             }
@@ -471,7 +471,7 @@ impl Supervisor {
         let name = Rc::clone(name);
         let Some(reader) = self.slots.get_mut(&name).and_then(|slot| slot.reader.take()) else { return };
         if !self.revive(&name, Role::Logger, Some(&reader)) {
-            self.watch.unsure.insert(name.to_vec());
+            self.watch.keep_unsure(&name);
             if let Some(slot) = self.slots.get_mut(&name) {
                 slot.reader = Some(reader);
             }

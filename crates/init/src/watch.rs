@@ -20,8 +20,14 @@ use crate::talk::say;
 
 /// Names of changed entries that are remembered; with more, the next scan reads the whole directory.
 const MAX_CHANGED: usize = 4096;
-/// Names that wait to be looked at; a scan that finds more overlooks the rest.
+/// Names that wait to be looked at: more than there can be services, refusals and changes. What is more is left for a later scan.
 const MAX_PENDING: usize = 65_536;
+/// Names in line with which the directory is read on. What is not read yet takes no memory, however many entries there are.
+const READ_AHEAD: usize = 64;
+/// Bytes of the names that each scan looks at, about; with more, each scan reads the whole directory.
+const MAX_UNSURE_BYTES: usize = 1 << 20;
+/// Bytes that a name takes besides its own.
+const NAME_OVERHEAD: usize = 64;
 /// Changes that are taken in before other events get their turn.
 const EVENTS_A_TURN: usize = 256;
 /// Losses that are looked into before other events get their turn, when the kernel lost count of them.
@@ -60,6 +66,8 @@ struct Asked {
     unread: u64,
     /// It reads the whole directory.
     whole: bool,
+    /// The directory is still being read for an earlier one, and what changed since is in line already.
+    is_ahead: bool,
 }
 
 /// The watch on the scandir, the names it saw change since the last scan, and those that wait to be looked at.
@@ -69,7 +77,8 @@ pub(crate) struct Watch {
     changed: BTreeSet<Vec<u8>>,
     /// Names about which the kernel does not tell everything that matters: links, whose targets may come and
     /// go elsewhere, and slots that were refused, which may be mended inside. Each scan looks at them.
-    pub(crate) unsure: BTreeSet<Vec<u8>>,
+    unsure: BTreeSet<Vec<u8>>,
+    unsure_bytes: usize,
     pub(crate) refusals: Refusals,
     /// A slot was refused for want of descriptors, some of which starting processes use for an instant.
     pub(crate) starved: bool,
@@ -120,6 +129,7 @@ impl Watch {
             inotify,
             changed: BTreeSet::new(),
             unsure: BTreeSet::new(),
+            unsure_bytes: 0,
             refusals: Refusals::new(svscan),
             starved: false,
             blind: true,
@@ -181,7 +191,7 @@ impl Watch {
             return;
         }
         let unread = self.inotify.as_ref().map_or(0, |fd| rustix::io::ioctl_fionread(fd).unwrap_or(0));
-        self.asked = Some(Asked { unread, whole });
+        self.asked = Some(Asked { unread, whole, is_ahead: false });
     }
 
     /// Returns whether a scan that was asked for has to wait until earlier changes are taken in.
@@ -190,21 +200,48 @@ impl Watch {
     }
 
     /// Returns whether a scan that was asked for can begin now, and if so, whether it reads the whole directory.
+    ///
+    /// While the directory is being read, what is known to have changed does not wait for the end of that.
     pub(crate) fn begin(&mut self) -> Option<bool> {
-        if self.reading.is_some() || self.must_drain() {
+        if self.must_drain() {
             return None;
         }
-        let asked = self.asked.take()?;
+        let is_whole = self.asked?.whole || self.blind || self.inotify.is_none();
+        if is_whole && self.reading.is_some() {
+            let asked = self.asked.as_mut()?;
+            return (!std::mem::replace(&mut asked.is_ahead, true)).then_some(false);
+        }
+        self.asked = None;
         if let Some(whole) = self.again.take() {
             self.ask(whole);
         }
-        Some(asked.whole || self.blind || self.inotify.is_none())
+        Some(is_whole)
+    }
+
+    /// Remembers a name about which the kernel does not tell everything, for each later scan to look at.
+    pub(crate) fn keep_unsure(&mut self, name: &[u8]) {
+        if self.unsure.contains(name) {
+            return;
+        }
+        let bytes = name.len().saturating_add(NAME_OVERHEAD);
+        if self.unsure_bytes.saturating_add(bytes) > MAX_UNSURE_BYTES {
+            // Nobody remembers it but the directory.
+            self.blind = true;
+            return;
+        }
+        self.unsure_bytes = self.unsure_bytes.saturating_add(bytes);
+        self.unsure.insert(name.to_vec());
+    }
+
+    fn take_unsure(&mut self) -> BTreeSet<Vec<u8>> {
+        self.unsure_bytes = 0;
+        std::mem::take(&mut self.unsure)
     }
 
     /// Puts what changed, and what the kernel does not tell everything about, in line.
     pub(crate) fn line_up_changes(&mut self) {
         let changed = std::mem::take(&mut self.changed);
-        let unsure = std::mem::take(&mut self.unsure);
+        let unsure = self.take_unsure();
         for name in changed.into_iter().chain(unsure) {
             self.line_up(name);
         }
@@ -213,7 +250,7 @@ impl Watch {
     /// Begins to read the whole directory; `supervised` are looked at, too, and those that were refused.
     pub(crate) fn read_all(&mut self, scandir: &OwnedFd, supervised: Vec<Vec<u8>>) {
         self.changed.clear();
-        self.unsure.clear();
+        let _ = self.take_unsure();
         self.blind = false;
         let refused: Vec<Vec<u8>> = self.refusals.names().cloned().collect();
         for name in supervised.into_iter().chain(refused) {
@@ -225,8 +262,11 @@ impl Watch {
         }
     }
 
-    /// Reads on in the directory, if that is being read.
+    /// Reads on in the directory, if that is being read and few names are in line.
     pub(crate) fn read_on(&mut self) {
+        if self.line.names.len() > READ_AHEAD {
+            return;
+        }
         let Some(dir) = self.reading.take() else { return };
         let mut space = [MaybeUninit::uninit(); 8192];
         let mut entries = RawDir::new(&dir, &mut space);
@@ -264,7 +304,7 @@ impl Watch {
 
     /// Puts the names that are looked at by each scan in line.
     pub(crate) fn line_up_unsure(&mut self) {
-        for name in std::mem::take(&mut self.unsure) {
+        for name in self.take_unsure() {
             self.line_up(name);
         }
     }
@@ -317,6 +357,78 @@ mod tests {
         let svscan = file::open_directory(rustix::fs::CWD, path).unwrap();
         let watch = Watch::new(path, &dir, &svscan);
         (dir, watch)
+    }
+
+    /// Returns a directory of so many entries with long names, and a watch on it.
+    fn crowded(entries: usize) -> (tempfile::TempDir, OwnedFd, Watch) {
+        let temp = tempfile::tempdir().unwrap();
+        // Beside them is what the watch makes itself.
+        for n in 1..entries {
+            std::fs::write(temp.path().join(format!("{n}-{}", "x".repeat(200))), "").unwrap();
+        }
+        let (dir, watch) = watch(temp.path());
+        (temp, dir, watch)
+    }
+
+    /// Takes in what changed before the scan that was asked for, and begins it.
+    fn begun(watch: &mut Watch) -> Option<bool> {
+        while watch.must_drain() {
+            let _ = watch.drain();
+        }
+        watch.begin()
+    }
+
+    #[test]
+    fn however_many_entries_there_are_few_of_their_names_are_in_memory() {
+        let (_temp, dir, mut watch) = crowded(1000);
+        watch.ask(true);
+        let (mut seen, mut most) = (0, 0);
+        while watch.is_busy() {
+            if begun(&mut watch) == Some(true) {
+                watch.read_all(&dir, Vec::new());
+            }
+            watch.read_on();
+            most = most.max(watch.line.names.len());
+            seen += std::iter::from_fn(|| watch.next()).take(8).count();
+        }
+        assert_eq!(seen, 1000);
+        // Those of one read of the kernel's list.
+        assert!(most < READ_AHEAD + 100, "{most}");
+    }
+
+    #[test]
+    fn what_changes_while_the_directory_is_read_does_not_wait_for_the_end_of_that() {
+        let (temp, dir, mut watch) = crowded(200);
+        watch.ask(true);
+        assert_eq!(begun(&mut watch), Some(true));
+        watch.read_all(&dir, Vec::new());
+        watch.read_on();
+        std::fs::write(temp.path().join("new"), "").unwrap();
+        watch.ask(true);
+        assert_eq!(begun(&mut watch), Some(false), "what changed, now");
+        watch.line_up_changes();
+        assert_eq!(begun(&mut watch), None, "the directory, when it has been read");
+        assert!(std::iter::from_fn(|| watch.next()).any(|name| name == b"new"));
+        assert!(watch.reading.is_some());
+        while watch.reading.is_some() {
+            watch.read_on();
+            let _ = std::iter::from_fn(|| watch.next()).count();
+        }
+        assert_eq!(begun(&mut watch), Some(true));
+    }
+
+    #[test]
+    fn names_that_are_too_many_to_remember_are_found_by_reading_the_directory() {
+        let temp = tempfile::tempdir().unwrap();
+        let (_, mut watch) = watch(temp.path());
+        watch.blind = false;
+        for n in 0..4 * MAX_UNSURE_BYTES / NAME_OVERHEAD {
+            watch.keep_unsure(n.to_string().as_bytes());
+        }
+        assert!(watch.blind);
+        assert!(watch.unsure.len() < MAX_UNSURE_BYTES / NAME_OVERHEAD, "{}", watch.unsure.len());
+        watch.line_up_unsure();
+        assert_eq!(watch.unsure_bytes, 0);
     }
 
     /// Works off everything as the supervisor does, and returns the names in the order in which they were looked at, and
