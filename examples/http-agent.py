@@ -3,15 +3,19 @@
 
     http-agent.py PROFILE HOME
 
-Reads PORT (and, for experiments, EXIT_CODE) from HOME/.env, answers GET /health on 127.0.0.1, says on standard
-output what it does, and ends on SIGTERM with 0 and on SIGUSR1 with 75, which asks to be started again.
-Without a valid PORT it ends with 78, which says that another attempt is useless.
+Reads PORT (8700 where none is set) and, for experiments, EXIT_CODE from HOME/.env, answers GET /health on 127.0.0.1,
+says on standard output what it does, and ends on SIGTERM with 0 and on SIGUSR1 with 75, which asks to be started
+again. With a PORT that it can never have it ends with 78, which says that another attempt is useless; with one that
+somebody else has at the moment it ends with 1.
 """
 
 import http.server
 import os
 import signal
 import sys
+
+# http-agent.toml says the same to the probe and to `gatevisor doctor`.
+DEFAULT_PORT = "8700"
 
 
 def settings(path):
@@ -56,9 +60,15 @@ def main():
     signal.signal(signal.SIGUSR1, lambda *_: leave(75, "SIGUSR1, start me again"))
     if "EXIT_CODE" in env:
         leave(int(env["EXIT_CODE"]), "EXIT_CODE is set")
-    if not env.get("PORT", "").isdigit():
-        leave(78, f"no valid PORT in {home}/.env")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", int(env["PORT"])), Health)
+    port = env.get("PORT") or DEFAULT_PORT
+    if not port.isdigit() or not 0 < int(port) < 65536:
+        leave(78, f"no valid PORT in {home}/.env: {port}")
+    try:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", int(port)), Health)
+    except PermissionError:
+        leave(78, f"no valid PORT in {home}/.env: this user may not listen on {port}")
+    except OSError as error:
+        leave(1, f"cannot listen on port {port}: {error.strerror}")
     print(f"{profile}: pid {os.getpid()} answers on port {server.server_port}", flush=True)
     server.serve_forever()
 

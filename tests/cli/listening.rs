@@ -1,12 +1,15 @@
 //! Following what happens: `status --watch`, `events`, `wait`.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use rustix::termios::Winsize;
 use serde_json::Value;
 
 use crate::home::{Home, Running};
 use crate::support::{PATIENCE, processes, waiting};
+use crate::terminal::{terminal, until_seen};
 
 const SLEEPER: &str = "exec sleep 1000";
 
@@ -53,11 +56,35 @@ fn a_watched_table_shows_a_change_when_it_happens() {
     until_heard(&home, "coder");
     home.says("gateway stop coder").ok();
     watching.until_out("the change", |out| {
-        let last = out.rsplit("\x1b[H").next()?;
+        let last = out.rsplit("\n\n").next()?;
         last.lines().find(|line| line.starts_with("coder") && line.contains(" down ")).map(drop)
     });
     watching.signal(Signal::INT);
-    watching.ended(PATIENCE);
+    let out = watching.ended(PATIENCE).out;
+    assert!(!out.contains('\x1b'), "a file is no terminal: {out:?}");
+}
+
+#[test]
+fn a_watched_table_that_is_longer_than_the_screen_shows_its_head_and_says_how_many_rows_are_left_out() {
+    let home = Home::with_script(SLEEPER, &[]);
+    for number in 0..20 {
+        home.plant(format!("p{number:02}"));
+    }
+    home.run(["reconcile"]).ok();
+    let (terminal, side) = terminal();
+    let size = Winsize { ws_row: 10, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&side, size).unwrap();
+    let mut command = home.command(["status", "--watch"]);
+    let mut child = command.stdout(side).stderr(Stdio::null()).spawn().unwrap();
+    let seen = until_seen(&terminal, "\x1b[H\x1b[J");
+    let _ = child.kill();
+    let _ = child.wait();
+    let (first, _) = seen.split_once("\x1b[H").unwrap();
+    let rows: Vec<&str> = first.lines().collect();
+    assert!(rows[0].contains("PROFILE") && rows[1].contains("default") && rows[2].contains("p00"), "{first}");
+    // A header, six of 21, and this.
+    assert_eq!(rows.len(), 8, "{first}");
+    assert!(rows[7].starts_with("… and 15 more; `gatevisor status` shows all"), "{first}");
 }
 
 #[test]

@@ -124,8 +124,8 @@ fn a_log_in_local_time_is_read_as_such_where_its_slot_says_so() {
 fn what_is_no_time_and_no_expression_is_refused_with_examples() {
     let home = Home::new();
     written(&home);
-    assert_snapshot!(home.says("logs coder --since soon").refused(100), @"gatevisor: error: --since takes a date and time (`2026-11-20`, `2026-11-20 10:00`, `2026-11-20T10:00:00Z`), a time of today (`10:00`), `today`, `yesterday`, or how long ago (`10m`, `2h30m`, `1d`), not `soon`");
-    assert_snapshot!(home.says("logs coder --until 10").refused(100), @"gatevisor: error: --until takes a date and time (`2026-11-20`, `2026-11-20 10:00`, `2026-11-20T10:00:00Z`), a time of today (`10:00`), `today`, `yesterday`, or how long ago (`10m`, `2h30m`, `1d`), not `10`");
+    assert_snapshot!(home.says("logs coder --since soon").refused(100), @"gatevisor: error: --since takes a date and time (`2026-11-20`, `2026-11-20 10:00`, `2026-11-20T10:00:00Z`), a time of today (`10:00`), `today`, `yesterday`, how long ago (`10m`, `2h30m`, `1d`), or a line's own stamp, not `soon`");
+    assert_snapshot!(home.says("logs coder --until 10").refused(100), @"gatevisor: error: --until takes a date and time (`2026-11-20`, `2026-11-20 10:00`, `2026-11-20T10:00:00Z`), a time of today (`10:00`), `today`, `yesterday`, how long ago (`10m`, `2h30m`, `1d`), or a line's own stamp, not `10`");
     assert_snapshot!(home.says("logs coder --since 10m --until 20m").refused(100), @"gatevisor: error: --since is later than --until, so there is nothing between");
     assert_snapshot!(home.says("logs coder --grep a(b").refused(100), @"gatevisor: error: --grep takes a regular expression, and `a(b` is none: unclosed group");
     assert_eq!(home.says("logs -f --until 10m").code, Some(100));
@@ -215,4 +215,37 @@ fn nothing_is_read_of_a_large_log_but_its_end() {
     assert_eq!(texts(&home.says("logs coder -n 1").ok()), ["two"]);
     assert_eq!(texts(&home.says("logs coder -n 1 -g one").ok()), ["one"]);
     assert_eq!(texts(&home.says("logs coder --since 2026-11-20T10:00:00.5Z -n 5").ok()), ["two"]);
+}
+
+#[test]
+fn a_stamp_that_was_printed_finds_its_lines_again_whatever_the_zone() {
+    let mut home = Home::new();
+    written(&home);
+    home.set("TZ", "IST-5:30");
+    let printed = home.says("logs coder").ok();
+    let stamp = printed.lines().last().unwrap().split("  ").next().unwrap();
+    assert_eq!(stamp, "2026-11-20 10:02:00.000000000Z");
+    assert_eq!(texts(&home.run(["logs", "coder", "--since", stamp]).ok()), ["last"]);
+    // So does one that was copied from the file, which has no zone.
+    let in_file = stamp.trim_end_matches('Z');
+    assert_eq!(texts(&home.run(["logs", "coder", "--since", in_file]).ok()), ["last"]);
+}
+
+#[test]
+fn a_stamp_of_a_log_in_local_time_finds_its_lines_again() {
+    let mut home = Home::new();
+    home.set("TZ", "IST-5:30");
+    home.plant("coder");
+    home.run(["reconcile"]).ok();
+    let file = home.slot("coder").path().join("log/run");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{text}\ntimestamp = \"iso-local\"\n")).unwrap();
+    let lines = "2026-11-20 15:30:00.000000000  one\n2026-11-20 15:31:00.000000000  two\n";
+    log(&home, "coder", "current", lines);
+    let printed = home.says("logs coder").ok();
+    let stamp = printed.lines().last().unwrap().split("  ").next().unwrap();
+    assert_eq!(stamp, "2026-11-20 15:31:00.000000000+05:30");
+    assert_eq!(texts(&home.run(["logs", "coder", "--since", stamp]).ok()), ["two"]);
+    let in_file = stamp.trim_end_matches("+05:30");
+    assert_eq!(texts(&home.run(["logs", "coder", "--since", in_file]).ok()), ["two"]);
 }

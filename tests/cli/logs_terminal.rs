@@ -1,45 +1,20 @@
 //! What `gatevisor logs` looks like on a terminal.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::process::Stdio;
 
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-
 use crate::home::Home;
-use crate::support::{soon, waiting};
+use crate::terminal::{terminal, until_seen};
 
 /// Runs a command whose output is a terminal, and returns what that shows.
 fn on_a_terminal(home: &Home, arguments: &[&str], last: &str) -> String {
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-    grantpt(&terminal).unwrap();
-    unlockpt(&terminal).unwrap();
-    let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
-    // Kept open, so that what was written is there to be read whether the command still runs or not.
-    let side = File::options().read(true).write(true).custom_flags_noctty().open(&name).unwrap();
+    let (terminal, side) = terminal();
     let mut command = home.command(arguments);
     let mut child = command.stdout(Stdio::from(side.try_clone().unwrap())).spawn().unwrap();
-    let mut terminal = File::from(terminal);
-    let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
-    while !String::from_utf8_lossy(&seen).contains(last) {
-        assert!(waiting::readable(&terminal, soon()), "{}", String::from_utf8_lossy(&seen));
-        let length = terminal.read(&mut buffer).unwrap();
-        seen.extend(buffer.iter().take(length));
-    }
+    let seen = until_seen(&terminal, last);
     assert!(child.wait().unwrap().success());
-    String::from_utf8(seen).unwrap()
-}
-
-/// Opens a terminal without becoming its session's.
-trait WithoutControl {
-    fn custom_flags_noctty(&mut self) -> &mut Self;
-}
-
-impl WithoutControl for fs::OpenOptions {
-    fn custom_flags_noctty(&mut self) -> &mut Self {
-        use std::os::unix::fs::OpenOptionsExt;
-        self.custom_flags(i32::try_from(rustix::fs::OFlags::NOCTTY.bits()).unwrap())
-    }
+    drop(side);
+    seen
 }
 
 fn home() -> Home {

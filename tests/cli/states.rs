@@ -70,7 +70,7 @@ fn backing_off_is_a_gateway_that_keeps_dying_and_shows_the_time_left() {
             && report["next_start_in_ms"].as_u64().is_some_and(|left| left > 30_000)
     });
     assert!(report["next_start_in_ms"].as_u64().unwrap() <= 66_000, "{report}");
-    assert_eq!((&report["exitcode"], &report["pid"]), (&3.into(), &(-1).into()), "{report}");
+    assert_eq!((&report["exitcode"], &report["pid"]), (&3.into(), &serde_json::Value::Null), "{report}");
     let row = shown(&home);
     let (words, _) = row.split_once(" s ").unwrap();
     let seconds: u64 = words.strip_prefix("backing off, ").unwrap().parse().unwrap();
@@ -124,7 +124,7 @@ fn down_is_a_gateway_that_nobody_wants() {
 fn failed_is_a_gateway_that_said_that_another_attempt_is_useless_and_why() {
     let mut home = Home::new();
     home.profile("coder");
-    std::fs::write(home.profile_dir("coder").join(".env"), "# no port\n").unwrap();
+    std::fs::write(home.profile_dir("coder").join(".env"), "EXIT_CODE=78\n").unwrap();
     home.wish("coder");
     home.up_quietly();
     let report = home.until_state("coder", "failed");
@@ -169,7 +169,7 @@ fn not_supervised_is_a_gateway_without_a_supervisor() {
     assert_eq!(report["state"], "not-supervised");
     assert_eq!(
         (&report["up"], &report["pid"]),
-        (&false.into(), &(-1).into()),
+        (&false.into(), &serde_json::Value::Null),
         "what was is not so any more: {report}"
     );
     home.up();

@@ -63,7 +63,6 @@ fn a_command_line_that_means_nothing_exits_100_and_does_nothing() {
         "gateway start --ready --no-wait",
         "gateway start --timeout soon",
         "gateway start --timeout -1",
-        "wait coder",
         "wait coder --up --down",
         "logs -n",
         "completions klingon",

@@ -214,7 +214,7 @@ pub struct Logs {
     /// Print so many last lines of each, or `all`; 10 by default, all with --since or --until
     #[arg(short = 'n', long, value_name = "N")]
     pub lines: Option<String>,
-    /// Leave out what was written before; such as `10m`, `2h30m`, `10:00`, `2026-11-20 10:00`, RFC 3339
+    /// Leave out what was written before; such as `10m`, `2h30m`, `10:00`, `2026-11-20 10:00`, RFC 3339, a line's stamp
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
     /// Leave out what was written after
@@ -234,7 +234,7 @@ pub struct Logs {
 /// What can be done with the names of s6's tools.
 #[derive(Debug, Subcommand)]
 pub enum Applets {
-    /// List the names, and what each does; `s6-log` is not among them yet
+    /// List the names, and what each does
     List,
     /// Make a link to this program for every name
     Install {
@@ -254,8 +254,8 @@ pub enum Applets {
 pub struct Wait {
     /// The profile; else -p, else the default profile
     pub name: Option<OsString>,
-    /// Until it is up
-    #[arg(long, group = "condition", required_unless_present_any = ["ready", "down"])]
+    /// Until it is up; so it is without any of these
+    #[arg(long, group = "condition")]
     pub up: bool,
     /// Until it is up and ready
     #[arg(long, group = "condition")]

@@ -16,10 +16,12 @@ mod gateway;
 mod greet;
 mod init;
 mod logs;
+mod near;
 mod out;
 mod planned_stop;
 mod profile;
 mod reconcile;
+mod screen;
 mod status;
 mod supervise;
 mod takeover;
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Ok(cli) => run(cli),
         Err(error) => {
             // Help and version go to standard output and are no error.
+            let error = near::explained(error);
             let _ = error.print();
             Ok(if error.use_stderr() { Exit::Usage as u8 } else { Exit::Done as u8 })
         }

@@ -14,9 +14,13 @@ use crate::context::Context;
 use crate::ears::Ears;
 use crate::exit::{DONE, Failure, Outcome};
 use crate::out::{self, Paint};
+use crate::screen::{self, Screen};
 
 /// How often a watched table is shown again although nothing changed: uptimes and memory do.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
+
+/// Rows of a screen that a watched table leaves free: for the cursor, and for a word about the supervisor.
+const ROWS_KEPT: usize = 2;
 
 /// Prints the table, once or again and again.
 pub fn run(context: &Context, names: &[OsString], watch: bool) -> Outcome {
@@ -29,27 +33,29 @@ pub fn run(context: &Context, names: &[OsString], watch: bool) -> Outcome {
         let scandir = context.manager.scandir().display();
         out::say(format_args!("{program} supervises `{scandir}`"));
     }
-    show(context, &only)?;
     if !watch {
+        show(context, &only, None)?;
         return DONE;
     }
+    show(context, &only, Screen::of_stdout())?;
     let mut ears = Ears::open(context.manager.scandir(), only.clone())?;
     loop {
         ears.hear(Some(WATCH_EVERY), |_, _| Ok(()))?;
+        // It may have another size by now.
+        let screen = Screen::of_stdout();
         if !context.json {
-            // Home, then clear to the end: no flicker.
-            out::write(b"\x1b[H\x1b[J")?;
+            out::write(if screen.is_some() { screen::CLEAR } else { b"\n" })?;
         }
-        show(context, &only)?;
+        show(context, &only, screen)?;
     }
 }
 
 /// Prints the table of everything.
 pub fn table(context: &Context) -> Result<(), Failure> {
-    show(context, &[])
+    show(context, &[], None)
 }
 
-fn show(context: &Context, only: &[ProfileName]) -> Result<(), Failure> {
+fn show(context: &Context, only: &[ProfileName], screen: Option<Screen>) -> Result<(), Failure> {
     let reports = if only.is_empty() {
         inspect::survey(&context.manager).map_err(|error| Failure::of(error.exit_code(), &error))?
     } else {
@@ -75,8 +81,13 @@ fn show(context: &Context, only: &[ProfileName]) -> Result<(), Failure> {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    for line in table.lines() {
-        out::line(format_args!("{}", line.trim_end()))?;
+    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    let (shown, omitted) = screen.map_or((&*lines, 0), |screen| screen.fit(&lines, ROWS_KEPT));
+    for line in shown {
+        out::line(format_args!("{line}"))?;
+    }
+    if omitted > 0 {
+        out::line(format_args!("… and {omitted} more; `gatevisor status` shows all"))?;
     }
     Ok(())
 }
@@ -87,7 +98,7 @@ fn cells(report: &Report, paint: Paint) -> [String; 8] {
     [
         name,
         state_cell(report, paint),
-        if report.pid > 0 { report.pid.to_string() } else { none() },
+        report.pid.map_or_else(none, |pid| pid.to_string()),
         if report.up { span(report.updownfor) } else { none() },
         report.restarts.map_or_else(none, |count| count.to_string()),
         report.memory_bytes.map_or_else(none, size),
@@ -128,7 +139,7 @@ fn state_colour(state: State) -> AnsiColor {
 }
 
 fn short_exit(death: &DeathReport) -> String {
-    if death.exitcode < 0 { death.signal.clone() } else { format!("exit {}", death.exitcode) }
+    death.how("", "")
 }
 
 fn long_exit(death: &DeathReport) -> String {
@@ -164,8 +175,8 @@ pub fn print_details(context: &Context, report: &Report) -> Result<(), Failure> 
     let paint = Paint::stdout();
     let item = |name: &str, text: &str| out::line(format_args!("{} {text}", paint.dim(&format!("{name:8}"))));
     let mut state = paint.colour(state_colour(report.state), &state_words(report));
-    if report.pid > 0 {
-        let _ = write!(state, " (pid {}) for {}", report.pid, span(report.updownfor));
+    if let Some(pid) = report.pid {
+        let _ = write!(state, " (pid {pid}) for {}", span(report.updownfor));
     } else if report.state != State::NotSupervised && !report.deaths.is_empty() {
         let _ = write!(state, " for {}", span(report.updownfor));
     }

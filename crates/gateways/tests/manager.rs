@@ -39,7 +39,7 @@ fn alive(pid: i32) -> bool {
 }
 
 fn pid_of(world: &World, profile: &str) -> i32 {
-    inspect::inspect(&world.manager, &name(profile)).unwrap().pid
+    inspect::inspect(&world.manager, &name(profile)).unwrap().pid.unwrap_or(-1)
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn a_registered_gateway_is_supervised_and_down_when_registration_returns() {
     assert_eq!(world.manager.list().unwrap(), std::slice::from_ref(&coder));
     assert!(world.manager.slot(&coder).supervised().unwrap());
     let report = inspect::inspect(&world.manager, &coder).unwrap();
-    assert_eq!((report.state, report.up, report.normallyup, report.pid), (State::Down, false, false, -1));
+    assert_eq!((report.state, report.up, report.normallyup, report.pid), (State::Down, false, false, None));
     assert_eq!(world.entries(), ["gateway-coder"]);
     assert!(!world.manager.home().profile_dir(&coder).join("gateway_state.json").exists());
 }
@@ -245,7 +245,7 @@ fn a_slot_that_nobody_supervises_is_simply_removed() {
     world.stop_supervisor();
     assert_eq!(world.entries(), ["gateway-coder"]);
     let report = inspect::inspect(&world.manager, &coder).unwrap();
-    assert_eq!((report.state, report.up, report.pid), (State::NotSupervised, false, -1));
+    assert_eq!((report.state, report.up, report.pid), (State::NotSupervised, false, None));
     assert_eq!(world.manager.unregister(&coder).unwrap().outcome, Unregistered::Gone);
     assert!(world.entries().is_empty());
 }
@@ -259,7 +259,7 @@ fn a_gateway_that_fails_for_good_says_why() {
     insta::assert_snapshot!(error, @"the gateway of `coder` failed for good: exit 78: will not be retried; mend that, then start it again");
     assert_eq!(error.exit_code(), 1);
     let report = inspect::inspect(&world.manager, &coder).unwrap();
-    assert_eq!((report.state, report.exitcode), (State::Failed, 78));
+    assert_eq!((report.state, report.exitcode), (State::Failed, Some(78)));
     assert_eq!(report.reason.as_deref(), Some("exit 78: will not be retried"));
     // Our supervisor says that it failed; of s6 that cannot be known, so there the time is over.
     let waited = world.manager.wait(&coder, Condition::Up, Some(Duration::ZERO)).unwrap();
@@ -286,7 +286,7 @@ fn a_gateway_that_keeps_dying_is_down_for_certain_when_its_stop_returns() {
     drop(world.manager.start(&coder, &order(WaitFor::Up)).unwrap());
     assert_eq!(world.manager.stop(&coder, &order(WaitFor::Up)).unwrap().outcome, Stopped::Down);
     let report = inspect::inspect(&world.manager, &coder).unwrap();
-    assert_eq!((report.state, report.wantedup, report.pid), (State::Down, false, -1));
+    assert_eq!((report.state, report.wantedup, report.pid), (State::Down, false, None));
 }
 
 #[test]

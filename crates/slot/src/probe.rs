@@ -17,6 +17,9 @@ use crate::http::{self, Target};
 const ATTEMPT_MS: u64 = 5_000;
 /// Bytes of an answer that are looked at for its status.
 const ANSWER: usize = 64;
+/// Milliseconds for which the rest of an answer is read, and bytes of it, at the most.
+const REST_MS: u64 = 2_000;
+const REST: usize = 1 << 20;
 
 /// What is probed, and how often.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,9 +41,10 @@ enum Wake {
 }
 
 /// What became of one attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Attempt {
-    Ready,
+    /// The answer on this connection is that the service is ready.
+    Ready(OwnedFd),
     NotYet,
     ServiceGone,
 }
@@ -56,7 +60,11 @@ impl Probe {
             for address in &self.target.addresses {
                 let limit = monotonic_ms().saturating_add(ATTEMPT_MS).min(end);
                 match attempt(*address, &self.target.request, service, limit).unwrap_or(Attempt::NotYet) {
-                    Attempt::Ready => return write(notify, b"\n").is_ok(),
+                    Attempt::Ready(connection) => {
+                        let is_told = write(notify, b"\n").is_ok();
+                        hear_out(&connection, service);
+                        return is_told;
+                    }
                     Attempt::ServiceGone => return false,
                     Attempt::NotYet => {}
                 }
@@ -95,7 +103,11 @@ fn attempt(
     let mut filled = 0;
     loop {
         if let Some(status) = http::status(answer.get(..filled).unwrap_or_default()) {
-            return Ok(if (200..300).contains(&status) { Attempt::Ready } else { Attempt::NotYet });
+            if (200..300).contains(&status) {
+                return Ok(Attempt::Ready(socket));
+            }
+            hear_out(&socket, service);
+            return Ok(Attempt::NotYet);
         }
         match wait(service, Some((socket.as_fd(), PollFlags::IN)), limit) {
             Wake::Happened => {}
@@ -107,6 +119,19 @@ fn attempt(
             Ok(n) => filled = filled.saturating_add(n),
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Reads the rest of an answer: a server whose client hangs up in the middle of one may complain in the service's log.
+fn hear_out(connection: &OwnedFd, service: BorrowedFd<'_>) {
+    let limit = monotonic_ms().saturating_add(REST_MS);
+    let (mut buffer, mut rest) = ([0; 4096], REST);
+    while rest > 0 && wait(service, Some((connection.as_fd(), PollFlags::IN)), limit) == Wake::Happened {
+        match read(connection, &mut buffer) {
+            Ok(length) if length > 0 => rest = rest.saturating_sub(length),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            _ => return,
         }
     }
 }
@@ -190,6 +215,31 @@ mod tests {
         let requests = thread.join().unwrap();
         assert_eq!(requests.len(), 4);
         assert!(requests.iter().all(|r| r.starts_with("GET /health HTTP/1.1\r\n")), "{requests:?}");
+    }
+
+    #[test]
+    fn a_server_whose_answer_is_long_is_not_hung_up_on() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let thread = std::thread::spawn(move || {
+            for head in ["HTTP/1.1 503 No\r\n\r\n", "HTTP/1.1 200 Yes\r\n\r\n"] {
+                let (mut stream, _) = listener.accept().unwrap();
+                let _ = stream.read(&mut [0; 512]).unwrap();
+                stream.write_all(head.as_bytes()).unwrap();
+                // More than any buffer on the way holds, so the last of it needs a reader.
+                for _ in 0..16 {
+                    stream.write_all(&[b'x'; 32 << 10]).unwrap();
+                }
+                stream.shutdown(std::net::Shutdown::Write).unwrap();
+                // The other end has read all of it and closes: no reset.
+                assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0);
+            }
+        });
+        let (alive, _service) = pipe();
+        let (told, notify) = pipe();
+        assert!(probe(&format!("http://127.0.0.1:{port}/health"), 60_000).run(&alive, &notify));
+        assert_eq!(notified(&told), b"\n");
+        thread.join().unwrap();
     }
 
     #[test]

@@ -53,6 +53,23 @@ fn said_by_slot(log: &std::path::Path) -> Option<(String, Clock)> {
     Some((file.directory, clock(file.timestamp == Timestamp::IsoLocal)))
 }
 
+/// Refuses a profile that there is not; the log of one that was deleted stays, and may be read.
+pub fn exists(context: &Context, name: &ProfileName, directory: &Directory) -> Result<(), Failure> {
+    let manager = &context.manager;
+    if directory.path.exists() || manager.slot(name).path().exists() {
+        return Ok(());
+    }
+    profile::show(manager.home(), manager.agent(), name)
+        .map(drop)
+        .map_err(|error| Failure::of(error.exit_code(), &error))
+}
+
+/// Returns the clock of all these logs; that of UTC where they differ.
+pub fn common_clock(directories: &[Directory]) -> Clock {
+    let all_local = directories.iter().all(|directory| directory.clock == Clock::Local);
+    if all_local && !directories.is_empty() { Clock::Local } else { Clock::Utc }
+}
+
 /// Returns the named profiles, else the selected one, else all that have a slot or a log.
 pub fn chosen(context: &Context, options: &args::Logs) -> Result<Vec<ProfileName>, Failure> {
     if !options.names.is_empty() {

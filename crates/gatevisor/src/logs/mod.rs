@@ -10,7 +10,7 @@ use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 
-use gatevisor_logd::reader::{self, Event, Options, Pick, Time};
+use gatevisor_logd::reader::{self, Clock, Event, Options, Pick, Time};
 use regex::bytes::{Regex, RegexBuilder};
 
 use crate::args;
@@ -26,9 +26,12 @@ const COLLECTED: usize = 64 << 10;
 /// Prints the last lines, and with `-f` those to come.
 pub fn run(context: &Context, options: &args::Logs) -> Outcome {
     let lines = number_of_lines(options)?;
-    let pick = pick(options)?;
     let names = find::chosen(context, options)?;
     let dirs: Vec<_> = names.iter().map(|name| find::directory(context, name)).collect::<Result<_, _>>()?;
+    let pick = pick(options, find::common_clock(&dirs))?;
+    for (name, directory) in names.iter().zip(&dirs) {
+        find::exists(context, name, directory)?;
+    }
     if !options.follow
         && let [directory] = dirs.as_slice()
         && !directory.path.exists()
@@ -42,7 +45,7 @@ pub fn run(context: &Context, options: &args::Logs) -> Outcome {
         let visible = !options.raw && std::io::stdout().is_terminal();
         show::Look::Text { paint: Paint::stdout(), visible }
     };
-    let printer = show::Printer::new(look, &names);
+    let printer = show::Printer::new(look, &names, &dirs);
     let mut collected = Vec::new();
     let mut failure = None;
     let stdout = std::io::stdout();
@@ -89,11 +92,11 @@ fn number_of_lines(options: &args::Logs) -> Result<Option<usize>, Failure> {
     }
 }
 
-fn pick(options: &args::Logs) -> Result<Pick, Failure> {
-    let now = jiff::Zoned::now();
+fn pick(options: &args::Logs, clock: Clock) -> Result<Pick, Failure> {
+    let (now, zone) = (jiff::Zoned::now(), show::zone(clock));
     let moment = |option: &str, text: &Option<String>| -> Result<Option<Time>, Failure> {
         let Some(text) = text else { return Ok(None) };
-        when::moment(text, &now).map(Some).ok_or_else(|| {
+        when::moment(text, &now, &zone).map(Some).ok_or_else(|| {
             Failure::new(Exit::Usage, format!("{option} takes {}, not `{text}`", when::EXAMPLES))
         })
     };

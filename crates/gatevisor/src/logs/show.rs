@@ -6,7 +6,8 @@ use std::io::Write as _;
 
 use anstyle::AnsiColor;
 use gatevisor_gateways::profile::ProfileName;
-use gatevisor_logd::reader::{Line, Time};
+use gatevisor_logd::reader::{Clock, Directory, Line, Time};
+use jiff::tz::TimeZone;
 use serde_json::json;
 
 use crate::out::Paint;
@@ -39,17 +40,29 @@ pub enum Look {
     },
 }
 
+/// Length of a stamp without the zone, as it is in a file: `2026-11-20 10:00:00.000000000`.
+const STAMP: usize = 29;
+
 /// Prints lines of some profiles.
 #[derive(Debug)]
 pub struct Printer {
     look: Look,
-    /// By number: the services, and what their lines begin with.
-    profiles: Vec<(String, String)>,
+    profiles: Vec<Source>,
+}
+
+/// Whose lines they are.
+#[derive(Debug)]
+struct Source {
+    service: String,
+    /// What its lines begin with.
+    label: String,
+    /// The zone of its stamps.
+    zone: TimeZone,
 }
 
 impl Printer {
     /// Returns a printer for the lines of these profiles, which are numbered in this order.
-    pub fn new(look: Look, names: &[ProfileName]) -> Self {
+    pub fn new(look: Look, names: &[ProfileName], directories: &[Directory]) -> Self {
         let width = names.iter().map(|name| name.as_str().len()).max().unwrap_or(0);
         let label = |name: &ProfileName| match look {
             Look::Text { paint, .. } if names.len() > 1 => {
@@ -58,13 +71,17 @@ impl Printer {
             }
             Look::Text { .. } | Look::Json => String::new(),
         };
-        Self { look, profiles: names.iter().map(|name| (name.service_entry(), label(name))).collect() }
+        let source = |(name, directory): (&ProfileName, &Directory)| Source {
+            service: name.service_entry(),
+            label: label(name),
+            zone: zone(directory.clock),
+        };
+        Self { look, profiles: names.iter().zip(directories).map(source).collect() }
     }
 
     /// Appends a line to `out`.
     pub fn print(&self, line: &Line<'_>, out: &mut Vec<u8>) {
-        let (service, label) =
-            self.profiles.get(line.index).map_or(("", ""), |(service, label)| (service, label));
+        let Some(Source { service, label, zone }) = self.profiles.get(line.index) else { return };
         match self.look {
             Look::Json => {
                 let object = json!({
@@ -78,10 +95,8 @@ impl Printer {
             }
             Look::Text { paint, visible } => {
                 out.extend_from_slice(label.as_bytes());
-                let head = String::from_utf8_lossy(line.head());
-                out.extend_from_slice(
-                    if head.is_empty() { head.into_owned() } else { paint.dim(&head) }.as_bytes(),
-                );
+                let head = with_zone(line, zone);
+                out.extend_from_slice(if head.is_empty() { head } else { paint.dim(&head) }.as_bytes());
                 if visible {
                     push_visible(line.text(), out);
                 } else {
@@ -91,6 +106,38 @@ impl Printer {
         }
         out.push(b'\n');
     }
+}
+
+/// Returns the zone of stamps that name none.
+pub fn zone(clock: Clock) -> TimeZone {
+    match clock {
+        Clock::Utc => TimeZone::UTC,
+        Clock::Local => TimeZone::system(),
+    }
+}
+
+/// Returns what a line begins with, its stamp with the zone that the file leaves out: what is shown can be given to
+/// `--since` as it is, wherever.
+fn with_zone(line: &Line<'_>, zone: &TimeZone) -> String {
+    let mut head = String::from_utf8_lossy(line.head()).into_owned();
+    let is_dated = head.len() >= STAMP && head.is_char_boundary(STAMP) && !head.starts_with('@');
+    if let Some(at) = line.entry.time.filter(|_| is_dated).and_then(timestamp) {
+        head.insert_str(STAMP, &zone_of(at, zone));
+    }
+    head
+}
+
+/// Returns how a zone is written after a time: `Z`, or how far it is ahead of UTC.
+fn zone_of(at: jiff::Timestamp, zone: &TimeZone) -> String {
+    if *zone == TimeZone::UTC {
+        "Z".to_owned()
+    } else {
+        at.to_zoned(zone.clone()).strftime("%:z").to_string()
+    }
+}
+
+fn timestamp(time: Time) -> Option<jiff::Timestamp> {
+    jiff::Timestamp::new(time.seconds, i32::try_from(time.nanos).ok()?).ok()
 }
 
 /// Returns the same colour for the same name every time, whoever else is shown.
@@ -105,8 +152,7 @@ fn colour_of(name: &str) -> AnsiColor {
 
 /// Returns a moment in UTC with all its nanoseconds.
 fn rfc_3339(time: Time) -> Option<String> {
-    let at = jiff::Timestamp::new(time.seconds, i32::try_from(time.nanos).ok()?).ok()?;
-    Some(at.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string())
+    Some(timestamp(time)?.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string())
 }
 
 /// Appends text for a terminal: it gets no character that commands it, and sees what is none at all.

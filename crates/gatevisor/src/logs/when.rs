@@ -5,22 +5,28 @@
 use gatevisor_logd::reader::Time;
 use gatevisor_wire::tai::Tai64n;
 use jiff::civil;
+use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, Zoned};
 
 /// What may be written, for messages.
 pub const EXAMPLES: &str = "a date and time (`2026-11-20`, `2026-11-20 10:00`, `2026-11-20T10:00:00Z`), \
-     a time of today (`10:00`), `today`, `yesterday`, or how long ago (`10m`, `2h30m`, `1d`)";
+     a time of today (`10:00`), `today`, `yesterday`, how long ago (`10m`, `2h30m`, `1d`), or a line's own stamp";
+
+/// Length of a stamp as it is in the file of a log, to the nanosecond and without a zone.
+const STAMP: usize = "2026-11-20 10:00:00.000000000".len();
 
 /// Returns the moment that `text` means at the moment `now`, or `None` if it means none.
 ///
-/// What has no zone is in the zone of `now`.
-pub fn moment(text: &str, now: &Zoned) -> Option<Time> {
+/// What has no zone is in the zone of `now`; but a stamp that was copied from the file of a log is in the zone of the
+/// log's clock, `log`.
+pub fn moment(text: &str, now: &Zoned, log: &TimeZone) -> Option<Time> {
     let text = text.trim();
     if let Some(hex) = text.strip_prefix('@') {
         return Tai64n::parse_hex(hex.as_bytes()).map(Time::from);
     }
     let at = named(text, now)
         .or_else(|| text.parse().ok())
+        .or_else(|| stamp(text, log))
         .or_else(|| local(text, now))
         .or_else(|| ago(text, now))?;
     let nanos = at.subsec_nanosecond();
@@ -36,6 +42,13 @@ fn named(text: &str, now: &Zoned) -> Option<Timestamp> {
         _ => return None,
     };
     Some(day.to_zoned(now.time_zone().clone()).ok()?.timestamp())
+}
+
+/// Reads a stamp as it is in the file of a log.
+fn stamp(text: &str, log: &TimeZone) -> Option<Timestamp> {
+    let is_stamp = text.len() == STAMP && text.as_bytes().get(10) == Some(&b' ');
+    let at: civil::DateTime = is_stamp.then(|| text.parse().ok())??;
+    Some(at.to_zoned(log.clone()).ok()?.timestamp())
 }
 
 /// Reads a date, a date with a time, or a time of today.
@@ -61,7 +74,7 @@ mod tests {
 
     fn meant(text: &str) -> Option<String> {
         let now: Zoned = "2026-11-20T12:34:56.5+01:00[+01:00]".parse().unwrap();
-        let Time { seconds, nanos } = moment(text, &now)?;
+        let Time { seconds, nanos } = moment(text, &now, &TimeZone::UTC)?;
         Some(Timestamp::new(seconds, i32::try_from(nanos).unwrap()).unwrap().to_string())
     }
 
@@ -83,6 +96,10 @@ mod tests {
             ("10m ago", "2026-11-20T11:24:56.5Z"),
             ("2h30m", "2026-11-20T09:04:56.5Z"),
             ("2h 30m", "2026-11-20T09:04:56.5Z"),
+            ("2026-11-20 10:00:00.123456789Z", "2026-11-20T10:00:00.123456789Z"),
+            ("2026-11-20 10:00:00.123456789+05:30", "2026-11-20T04:30:00.123456789Z"),
+            ("2026-11-20 10:00:00.123456789", "2026-11-20T10:00:00.123456789Z"),
+            ("2026-11-20 10:00:00.123456", "2026-11-20T09:00:00.123456Z"),
             ("90s", "2026-11-20T11:33:26.5Z"),
             ("1d", "2026-11-19T11:34:56.5Z"),
             ("2 weeks", "2026-11-06T11:34:56.5Z"),

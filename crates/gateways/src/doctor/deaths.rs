@@ -94,10 +94,9 @@ fn in_a_row(facts: &Facts, service: &ServiceFact) -> usize {
 /// Returns how it died last.
 fn last(service: &ServiceFact, reason: &str) -> String {
     match service.report.deaths.first() {
-        Some(death) if death.exitcode < 0 => format!("the last time by {}", death.signal),
         Some(death) => match &death.meaning {
-            Some(meaning) => format!("the last time with exit {}: {meaning}", death.exitcode),
-            None => format!("the last time with exit {}", death.exitcode),
+            Some(meaning) => format!("the last time {}: {meaning}", death.how("with ", "by ")),
+            None => format!("the last time {}", death.how("with ", "by ")),
         },
         None => reason.to_owned(),
     }

@@ -79,11 +79,11 @@ fn who(holder: Option<&Holder>) -> String {
 fn named(facts: &Facts, file: &PidFile) -> Option<Finding> {
     let slot = facts.slot(&file.profile);
     // Numbers of another container's processes mean nothing here.
-    if facts.supervision.elsewhere || slot.is_some_and(|slot| slot.report.pid == file.pid) {
+    if facts.supervision.elsewhere || slot.is_some_and(|slot| slot.report.pid == Some(file.pid)) {
         return None;
     }
     let session = file.found.as_ref().and_then(|found| found.session);
-    let is_part = |slot: &&ServiceFact| session.is_some() && session == Some(slot.report.pid);
+    let is_part = |slot: &&ServiceFact| session.is_some() && session == slot.report.pid;
     let is_new = |slot: &&ServiceFact| slot.report.up && slot.report.updownfor < SETTLED_S;
     if slot.filter(is_part).or(slot.filter(is_new)).is_some() {
         return None;

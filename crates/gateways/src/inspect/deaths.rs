@@ -16,20 +16,31 @@ use crate::manager::Observed;
 pub struct DeathReport {
     /// When, in RFC 3339 UTC.
     pub at: String,
-    /// The exit code; -1 if a signal ended it.
-    pub exitcode: i32,
-    /// The signal's name; `NA` if none ended it.
-    pub signal: String,
+    /// The exit code; none if a signal ended it.
+    pub exitcode: Option<i32>,
+    /// The signal's name; none if no signal ended it.
+    pub signal: Option<String>,
     /// What that means, where something is known.
     pub meaning: Option<String>,
+}
+
+impl DeathReport {
+    /// Returns how it died: its exit code or its signal, each with the words before it that belong to it.
+    pub fn how(&self, with_code: &str, with_signal: &str) -> String {
+        match (self.exitcode, &self.signal) {
+            (Some(code), _) => format!("{with_code}exit {code}"),
+            (None, Some(signal)) => format!("{with_signal}{signal}"),
+            (None, None) => "in an unknown way".to_owned(),
+        }
+    }
 }
 
 /// Returns the deaths that a supervisor remembers, the latest first, at most `limit` of them.
 pub fn deaths(agent: &AgentDefinition, observed: &Observed, limit: usize) -> Vec<DeathReport> {
     let report = |death: &Death| {
         let (exitcode, signal) = match death.signal {
-            0 => (i32::from(death.exit_code), "NA".to_owned()),
-            number => (-1, signal_name(number)),
+            0 => (Some(i32::from(death.exit_code)), None),
+            number => (None, Some(signal_name(number))),
         };
         let code = (death.signal == 0).then_some(death.exit_code);
         DeathReport {

@@ -86,7 +86,8 @@ impl From<&StateName> for State {
 
 /// Everything worth telling about one service.
 ///
-/// Up to `normallyup`, names and values are those of `s6-svstat -o`.
+/// Up to `normallyup`, names are those of `s6-svstat -o`. What there is none of is null, and never a number or a word
+/// that stands for nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[expect(clippy::struct_excessive_bools, reason = "the fields are those of s6-svstat")]
 pub struct Report {
@@ -98,18 +99,18 @@ pub struct Report {
     pub up: bool,
     /// Whether it has said that it is ready.
     pub ready: bool,
-    /// Its process; -1 if there is none.
-    pub pid: i32,
+    /// Its process, if there is one.
+    pub pid: Option<i32>,
     /// Whether its supervisor wants it up.
     pub wantedup: bool,
     /// Whether it is up by default.
     pub normallyup: bool,
     /// Seconds since it came up or went down; 0 if that never happened.
     pub updownfor: u64,
-    /// The exit code of its last death; -1 while it is up or if a signal ended it.
-    pub exitcode: i32,
-    /// The signal of its last death; `NA` while it is up or if none ended it.
-    pub signal: String,
+    /// The exit code of its last death; none while it is up, before its first start, or if a signal ended it.
+    pub exitcode: Option<i32>,
+    /// The signal of its last death; none while it is up, before its first start, or if no signal ended it.
+    pub signal: Option<String>,
     /// The state in one word.
     pub state: State,
     /// Why it is in that state, where that is known.
@@ -183,18 +184,20 @@ impl Report {
         let policy = observed.policy.as_ref().filter(|_| supervised);
         let running = status.is_some_and(|status| status.is_up());
         let until = observed.state.until_unix_ms().filter(|_| !running);
+        let last =
+            status.filter(|status| !status.is_up() && !status.never_started()).map(|status| status.last);
         let left = until.map(|until| u64::try_from(until.saturating_sub(now.to_unix_ms())).unwrap_or(0));
         Self {
             profile: observed.profile.clone(),
             service: observed.service.clone(),
             up: running,
             ready: running && status.is_some_and(|status| status.ready),
-            pid: status.and_then(|status| status.pid).map_or(-1, gatevisor_wire::Pid::get),
+            pid: status.and_then(|status| status.pid).map(gatevisor_wire::Pid::get),
             wantedup: status.is_some_and(|status| status.want_up),
             normallyup: observed.normally_up,
             updownfor: status.map_or(0, |status| updown_for(&status, now)),
-            exitcode: last_exit(status.as_ref()),
-            signal: last_signal(status.as_ref()),
+            exitcode: last.and_then(gatevisor_wire::wait::WaitStatus::exit_code).map(i32::from),
+            signal: last.and_then(gatevisor_wire::wait::WaitStatus::signal).map(signal_name),
             state,
             reason,
             supervisor: None,
@@ -256,15 +259,4 @@ fn state_and_reason(
 
 fn updown_for(status: &Status, now: Tai64n) -> u64 {
     if status.never_started() { 0 } else { now.since(status.changed).map_or(0, |since| since.as_secs()) }
-}
-
-fn last_exit(status: Option<&Status>) -> i32 {
-    // One that was never started has ended with 0, as s6-svstat has it.
-    let down = status.filter(|status| !status.is_up());
-    down.and_then(|status| status.last.exit_code()).map_or(-1, i32::from)
-}
-
-fn last_signal(status: Option<&Status>) -> String {
-    let down = status.filter(|status| !status.is_up() && !status.never_started());
-    down.and_then(|status| status.last.signal()).map_or_else(|| "NA".to_owned(), signal_name)
 }
