@@ -164,7 +164,7 @@ fn a_home_that_nobody_supervises_is_supervised_again() {
 
 #[test]
 fn a_home_that_is_missing_or_something_else_is_mended() {
-    let home = Home::new();
+    let home = Home::missing();
     mends(&home, "home", None, "error");
     assert!(home.path().is_dir());
     fs::remove_dir_all(home.path()).unwrap();
@@ -189,9 +189,10 @@ fn a_home_that_its_owner_cannot_write_to_is_opened() {
     assert!(text(&found, "why").contains("Permission denied"), "{found}");
     chmod(home.profile_dir("coder"), 0o500);
     mends(&home, "home", Some("coder"), "error");
-    let entries: Vec<_> =
+    let mut entries: Vec<_> =
         fs::read_dir(home.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
-    assert_eq!(entries, ["profiles"], "trying left something behind");
+    entries.sort();
+    assert_eq!(entries, [".gatevisor-agent", "profiles"], "trying left something behind");
 }
 
 #[test]
@@ -532,4 +533,56 @@ fn a_stranger_is_told_what_he_may_know() {
     let Ran { code, out, err } = home.spawn(command).ended(PATIENCE);
     assert_eq!((code, &*err), (Some(1), ""), "{out}");
     assert!(out.contains("cannot write to the home") && out.contains("cannot be told as uid 65534"), "{out}");
+}
+
+#[test]
+fn a_token_behind_a_byte_order_mark_is_taken_out_as_well() {
+    let mut home = Home::with_script(OBEDIENT, &[]);
+    let file = |home: &Home, name: &str| home.profile_dir(name).join(".env");
+    for (name, before) in [("coder", ""), ("writer", "\u{feff}")] {
+        home.profile(name);
+        fs::write(file(&home, name), format!("{before}BOT_TOKEN=1234567890\r\nOTHER=1\r\n")).unwrap();
+    }
+    home.up_quietly();
+    for locale in ["C", "C.UTF-8"] {
+        home.set("LC_ALL", locale);
+        fs::write(file(&home, "writer"), "\u{feff}BOT_TOKEN=1234567890\r\nOTHER=1\r\n").unwrap();
+        mends(&home, "token", Some("writer"), "warning");
+        assert_eq!(fs::read_to_string(file(&home, "writer")).unwrap(), "OTHER=1\r\n", "{locale}");
+    }
+}
+
+#[test]
+fn what_file_systems_and_file_servers_put_beside_profiles_is_nobodys_business() {
+    const FOREIGN: [&str; 8] = [
+        "lost+found",
+        "@eaDir",
+        "#recycle",
+        "#snapshot",
+        ".snapshots",
+        ".Trash-1000",
+        "~snapshot",
+        "$RECYCLE.BIN",
+    ];
+    let home = Home::new();
+    home.profile("coder");
+    if is_root() {
+        chmod(home.beside(""), 0o755);
+        give(home.path(), NOBODY);
+    }
+    for name in FOREIGN {
+        let path = home.path().join("profiles").join(name);
+        fs::create_dir(&path).unwrap();
+        // Whatever is in it: it cannot be a profile.
+        fs::write(path.join("agent.conf"), "").unwrap();
+        chmod(&path, 0o700);
+    }
+    let all = findings(&home);
+    for name in FOREIGN {
+        assert!(!all.iter().any(|finding| finding.to_string().contains(name)), "{name}: {all:#?}");
+    }
+    let listed = home.says("profile list");
+    assert_eq!((&*listed.out, &*listed.err), ("coder\n", ""));
+    let planned = home.says("reconcile --dry-run").ok();
+    assert_eq!(planned.lines().count(), 2, "{planned}");
 }

@@ -72,8 +72,8 @@ fn a_watched_table_that_is_longer_than_the_screen_shows_its_head_and_says_how_ma
     }
     home.run(["reconcile"]).ok();
     let (terminal, side) = terminal();
-    let size = Winsize { ws_row: 10, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
-    rustix::termios::tcsetwinsize(&side, size).unwrap();
+    let ten_rows = Winsize { ws_row: 10, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&side, ten_rows).unwrap();
     let mut command = home.command(["status", "--watch"]);
     let mut child = command.stdout(side).stderr(Stdio::null()).spawn().unwrap();
     let seen = until_seen(&terminal, "\x1b[H\x1b[J");

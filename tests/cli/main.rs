@@ -8,6 +8,7 @@ mod home;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod definition;
 mod disk;
 mod doctor;
 mod doctor_locks;
@@ -23,6 +24,8 @@ mod logs;
 mod logs_query;
 mod logs_terminal;
 mod names;
+mod no_proc;
+mod no_reader;
 mod reconcile;
 mod refusals;
 mod secrets;
@@ -33,4 +36,5 @@ mod terminal;
 mod up;
 mod usage;
 mod watching;
+mod windows;
 mod wishes;

@@ -158,7 +158,7 @@ fn dotted(home: &Home) -> Vec<String> {
 
 #[test]
 fn a_home_that_is_a_file_is_refused() {
-    let home = Home::new();
+    let home = Home::missing();
     fs::write(home.path(), "").unwrap();
     let lines = ["profile create coder", "up", "reconcile", "profile list", "status"];
     assert_snapshot!(refused(&home, 111, &lines), @"
@@ -172,16 +172,59 @@ fn a_home_that_is_a_file_is_refused() {
 }
 
 #[test]
+fn a_home_that_is_named_and_does_not_exist_is_refused_by_every_command_and_not_made() {
+    let mut home = Home::missing();
+    let lines = [
+        "status",
+        "up",
+        "profile create coder",
+        "profile list",
+        "gateway start",
+        "logs",
+        "events",
+        "reconcile",
+    ];
+    let said = refused(&home, 1, &lines);
+    for line in said.lines() {
+        let why = "gatevisor: error: there is no home `HOME`, which --home names; check the path, or make it with \
+             `gatevisor --home HOME up --create`";
+        assert!(line.ends_with(why), "{line}");
+    }
+    // So is one that the agent's variable names.
+    home.set("HTTP_AGENT_HOME", home.path().to_owned());
+    let agent = home.agent().unwrap().to_owned();
+    let by_variable = |line: &str| {
+        let command = home.command(line.split(' '));
+        let mut without = std::process::Command::new(command.get_program());
+        without.env("HTTP_AGENT_HOME", home.path()).arg("--agent").arg(&agent).args(line.split(' '));
+        home.spawn(without).ended(PATIENCE)
+    };
+    let said = by_variable("status").refused(1);
+    assert!(said.contains("which HTTP_AGENT_HOME names"), "{said}");
+    assert!(!home.path().exists());
+    by_variable("profile create coder --create").ok();
+    assert!(home.profile_dir("coder").is_dir());
+}
+
+#[test]
+fn a_home_that_does_not_exist_is_made_by_up_where_that_is_asked_for() {
+    let mut home = Home::missing();
+    home.up_with(["up", "--create"]);
+    home.until_supervised("default");
+    assert!(home.says("status").ok().contains("default"));
+}
+
+#[test]
 fn a_home_on_a_read_only_disk_is_refused() {
     let mut home = Home::new();
     let mut disk = Disk::mounted(&home, "4m");
     home.move_to(disk.view().join("home"));
+    fs::remove_dir(home.path()).unwrap();
     disk.read_only();
-    let lines = ["profile create coder", "up", "reconcile"];
+    let lines = ["profile create coder --create", "up --create"];
     assert_snapshot!(refused(&home, 111, &lines), @"
-    profile create coder: gatevisor: error: cannot make profile `coder` in `HOME/profiles`; nothing of it remains: Read-only file system (os error 30)
-    up: gatevisor: error: cannot make the home `HOME`: Read-only file system (os error 30); name another with --home
-    reconcile: gatevisor: error: cannot prepare the scandir `HOME/run/service`: Read-only file system (os error 30)
+    profile create coder --create: gatevisor: error: cannot make profile `coder` in `HOME/profiles`; nothing of it remains: Read-only file system (os error 30)
+    up --create: gatevisor: error: cannot make the home `HOME`: Read-only file system (os error 30); name another with --home
     ");
     assert_eq!(fs::read_dir(disk.view()).unwrap().count(), 0);
 }

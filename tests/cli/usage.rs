@@ -7,9 +7,10 @@ use insta::assert_snapshot;
 
 use crate::home::Home;
 
-const VERBS: [&str; 22] = [
+const VERBS: [&str; 23] = [
     "",
     "up",
+    "reload",
     "reconcile",
     "profile",
     "profile create",
@@ -34,7 +35,7 @@ const VERBS: [&str; 22] = [
 
 #[test]
 fn every_verb_explains_itself() {
-    let home = Home::new();
+    let home = Home::missing();
     for verb in VERBS {
         let ran = home.says(&format!("{verb} --help"));
         assert_eq!((ran.code, &*ran.err), (Some(0), ""), "{verb}");
@@ -50,7 +51,7 @@ fn every_verb_explains_itself() {
 
 #[test]
 fn a_command_line_that_means_nothing_exits_100_and_does_nothing() {
-    let home = Home::new();
+    let home = Home::missing();
     for line in [
         "",
         "fly",
@@ -78,7 +79,7 @@ fn a_command_line_that_means_nothing_exits_100_and_does_nothing() {
 
 #[test]
 fn an_agent_definition_that_cannot_be_used_is_refused() {
-    let home = Home::new();
+    let home = Home::missing();
     let definition = |text: &[u8]| std::fs::write(home.beside("agent.toml"), text).unwrap();
     let run = |agent: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gatevisor"));
@@ -103,7 +104,7 @@ fn an_agent_definition_that_cannot_be_used_is_refused() {
 
 #[test]
 fn completions_are_scripts_of_their_shells() {
-    let home = Home::new();
+    let home = Home::missing();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = home.says(&format!("completions {shell}")).ok();
         for verb in ["unregister", "completions", "reconcile"] {

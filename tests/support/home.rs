@@ -82,8 +82,15 @@ fn repository() -> PathBuf {
 }
 
 impl Home {
-    /// Returns a home, which does not exist yet, for the plain HTTP agent of the examples.
+    /// Returns an empty home for the plain HTTP agent of the examples.
     pub fn new() -> Self {
+        let home = Self::missing();
+        fs::create_dir(home.path()).unwrap();
+        home
+    }
+
+    /// As `new`, but the home does not exist.
+    pub fn missing() -> Self {
         let mut home = Self::with_definition(None);
         home.agent = Some(repository().join("examples/http-agent.toml"));
         home.set("HTTP_AGENT_PROGRAM", repository().join("examples/http-agent.py"));
@@ -130,6 +137,7 @@ impl Home {
     pub fn built_in() -> Self {
         let mut home = Self::with_definition(None);
         home.marker = "SOUL.md";
+        fs::create_dir(home.path()).unwrap();
         home
     }
 
@@ -138,6 +146,11 @@ impl Home {
         let path = root.path().join("home");
         let program = PathBuf::from(env!("CARGO_BIN_EXE_gatevisor"));
         Self { root, path, agent, marker: "agent.conf", variables: Vec::new(), program, up: None }
+    }
+
+    /// Has the commands that follow told no definition of an agent, or another one.
+    pub fn tell_agent(&mut self, agent: Option<PathBuf>) {
+        self.agent = agent;
     }
 
     /// Sets a variable for all commands, and so for the supervisor and its gateways.
@@ -150,13 +163,19 @@ impl Home {
         self.program = program;
     }
 
-    /// Moves the home somewhere else.
+    /// Has the home somewhere else, empty.
     pub fn move_to(&mut self, path: PathBuf) {
+        fs::create_dir(&path).unwrap();
         self.path = path;
     }
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns the file with the agent's definition, where it is not the built-in one.
+    pub fn agent(&self) -> Option<&Path> {
+        self.agent.as_deref()
     }
 
     /// Returns a place beside the home.

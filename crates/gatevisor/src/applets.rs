@@ -55,7 +55,7 @@ pub fn run(verb: &Applets) -> Outcome {
             }
         }
         Applets::Install { dir, relative, force } => {
-            let program = std::env::current_exe().map_err(|error| {
+            let program = gatevisor_sys::process::own_program().map_err(|error| {
                 Failure::new(Exit::System, format!("cannot find out where this program is: {error}"))
             })?;
             let done = links::install(dir, &program, *relative, *force).map_err(|error| {

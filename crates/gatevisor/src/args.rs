@@ -55,6 +55,8 @@ pub enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Make service directories as the agent definition has them now, after it was edited
+    Reload(Reload),
     /// Make, remove and list profiles
     #[command(subcommand)]
     Profile(Profile),
@@ -110,6 +112,19 @@ pub struct Up {
     /// Do not wait for the gateways and print no table
     #[arg(short, long)]
     pub quiet: bool,
+    /// Make the home that --home or the agent's variable names, if it does not exist
+    #[arg(long)]
+    pub create: bool,
+}
+
+/// What to make anew.
+#[derive(Debug, Args)]
+pub struct Reload {
+    /// The profiles; else all that have a service directory
+    pub names: Vec<OsString>,
+    /// Restart the gateways that are up and whose directories changed
+    #[arg(long)]
+    pub restart: bool,
 }
 
 /// What can be done with profiles.
@@ -122,6 +137,9 @@ pub enum Profile {
         /// Wish its gateway running, and start it
         #[arg(long)]
         start: bool,
+        /// Make the home that --home or the agent's variable names, if it does not exist
+        #[arg(long)]
+        create: bool,
         /// Why, for the record
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,

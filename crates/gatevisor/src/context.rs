@@ -5,12 +5,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use gatevisor_gateways::agent::AgentDefinition;
+use gatevisor_gateways::agent::remember::{self, Remembered};
 use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_gateways::profile::{Home, ProfileName};
 use gatevisor_sys::user;
 
 use crate::args::Common;
 use crate::exit::{Exit, Failure};
+use crate::out;
 
 /// The variable that names the scandir, as upstream's reconciler reads it.
 pub const SCANDIR_VARIABLE: &str = "S6_PROFILE_GATEWAY_SCANDIR";
@@ -31,6 +33,10 @@ pub struct Context {
     pub json: bool,
     /// The absolute path of this program.
     pub program: PathBuf,
+    /// The definition that this command was told, where none is built in or the system's.
+    told: Option<PathBuf>,
+    /// Whether homes remember their definition here: in a container the image has it.
+    remembers: bool,
 }
 
 /// Returns the value of a variable of the environment.
@@ -45,14 +51,32 @@ fn container_scandir() -> Option<PathBuf> {
     is_there.then(|| scandir.to_owned())
 }
 
+/// What is to become of a home that is named and does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MissingHome {
+    /// The command makes it, or says itself that there is none.
+    IsMade,
+    /// Its name is mistyped, as far as we know, so nothing is done.
+    IsRefused,
+}
+
 impl Context {
     /// Finds out what the command works on.
-    pub fn new(common: &Common) -> Result<Self, Failure> {
-        let agent = AgentDefinition::load(common.agent.as_deref())
-            .map_err(|error| Failure::of(error.exit_code(), &error))?;
+    pub fn new(common: &Common, missing: MissingHome) -> Result<Self, Failure> {
+        let load = |file: Option<&Path>| {
+            AgentDefinition::load(file).map_err(|error| Failure::of(error.exit_code(), &error))
+        };
+        let agent = load(common.agent.as_deref())?;
         let home = Home::resolve(common.home.as_deref(), &agent, &variable)
             .map_err(|error| Failure::of(error.exit_code(), &error))?;
+        if missing == MissingHome::IsRefused {
+            must_exist(&home, common, &agent)?;
+        }
         become_owner(home.root())?;
+        let remembers = container_scandir().is_none();
+        // Not before: what the home's owner left there is read with the owner's rights, and acted upon with them.
+        let recalled = if remembers && common.agent.is_none() { recall(home.root())? } else { None };
+        let agent = recalled.as_deref().map_or(Ok(agent), |file| load(Some(file)))?;
         let scandir = common
             .scandir
             .clone()
@@ -60,7 +84,7 @@ impl Context {
             .or_else(container_scandir)
             .map_or_else(|| Ok(home.scandir()), std::path::absolute)
             .map_err(|error| Failure::new(Exit::Usage, format!("cannot use the scandir: {error}")))?;
-        let program = std::env::current_exe().map_err(|error| {
+        let program = gatevisor_sys::process::own_program().map_err(|error| {
             Failure::new(Exit::System, format!("cannot find this program's own file: {error}"))
         })?;
         let selected = match &common.profile {
@@ -69,12 +93,84 @@ impl Context {
         };
         let is_selected = common.profile.is_some() || !home.selected().is_root();
         let manager = ScandirManager::new(agent, home, scandir, program.clone());
-        Ok(Self { manager, selected, is_selected, json: common.json, program })
+        let told = common.agent.clone();
+        Ok(Self { manager, selected, is_selected, json: common.json, program, told, remembers })
+    }
+
+    /// Has the home remember the definition that this command was told, for all later commands.
+    pub fn remember(&self) {
+        let Some(told) = self.told.as_deref().filter(|_| self.remembers) else { return };
+        let home = self.manager.home().root();
+        match remember::remember(home, told) {
+            Ok(Remembered::New) => {}
+            Ok(Remembered::Instead(before)) => out::warn(&format!(
+                "until now the home `{}` was used with the agent definition `{}`; from now on it is `{}`",
+                home.display(),
+                before.display(),
+                told.display()
+            )),
+            Err(error) => out::warn(&format!(
+                "the home `{}` cannot remember its agent definition: {error}; give --agent to every command",
+                home.display()
+            )),
+        }
+    }
+
+    /// Warns if this command was told another definition than the one that the home remembers.
+    pub fn warn_of_another(&self) {
+        let Some(told) = self.told.as_deref().filter(|_| self.remembers) else { return };
+        if let Some(other) = remember::differs(self.manager.home().root(), told) {
+            out::warn(&format!(
+                "the home `{}` is used with the agent definition `{}`, and this command with another one",
+                self.manager.home().root().display(),
+                other.display()
+            ));
+        }
+    }
+
+    /// Returns the words with which another command works on the same: those that the home does not know by itself.
+    pub fn options(&self) -> String {
+        let home = self.manager.home().root();
+        let mut words = format!("--home {}", home.display());
+        let knows =
+            |told: &Path| remember::recall(home).is_ok_and(|known| known == std::fs::canonicalize(told).ok());
+        if let Some(told) = self.told.as_deref().filter(|told| !knows(told)) {
+            let told = std::path::absolute(told).unwrap_or_else(|_| told.to_owned());
+            words = format!("{words} --agent {}", told.display());
+        }
+        words
     }
 
     /// Returns the profile that a command means: the one it names, else the selected one.
     pub fn named(&self, name: Option<&OsStr>) -> Result<ProfileName, Failure> {
         name.map_or_else(|| Ok(self.selected.clone()), profile_name)
+    }
+}
+
+/// Returns the definition that a home remembers.
+fn recall(home: &Path) -> Result<Option<PathBuf>, Failure> {
+    remember::recall(home).map_err(|error| Failure::of(error.exit_code(), &error))
+}
+
+/// Refuses a home that somebody named and that does not exist. Where nobody names one, it is made when it is needed.
+fn must_exist(home: &Home, common: &Common, agent: &AgentDefinition) -> Result<(), Failure> {
+    let root = home.root();
+    let by = match (&common.home, agent.home_variable()) {
+        (Some(_), _) => "--home".to_owned(),
+        (None, name) if variable(&name).is_some_and(|value| !value.is_empty()) => name,
+        (None, _) => return Ok(()),
+    };
+    match std::fs::metadata(root) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Failure::new(
+            Exit::No,
+            format!(
+                "there is no home `{root}`, which {by} names; check the path, or make it with \
+                 `gatevisor --home {root} up --create`",
+                root = root.display()
+            ),
+        )),
+        // Whoever works in it says what else is wrong with it.
+        _ => Ok(()),
     }
 }
 

@@ -52,7 +52,7 @@ pub fn manager(variables: &[Variable]) -> Result<ScandirManager, Failure> {
     let home = Home::new(&home).map_err(|error| Failure::of(error.exit_code(), &error))?;
     let scandir = environment::get(variables, context::SCANDIR_VARIABLE).filter(|path| !path.is_empty());
     let scandir = scandir.map_or_else(|| PathBuf::from(context::CONTAINER_SCANDIR), PathBuf::from);
-    let program = std::env::current_exe().map_err(|error| {
+    let program = gatevisor_sys::process::own_program().map_err(|error| {
         Failure::new(Exit::System, format!("cannot find this program's own file: {error}"))
     })?;
     Ok(ScandirManager::new(agent, home, scandir, program))

@@ -73,6 +73,10 @@ fn control<T>(
     let timeout = target.timeout.map(|seconds| Duration::from_secs(u64::from(seconds)));
     let order = Order { reason: target.reason.clone(), wait, timeout, ..Order::here(&command) };
     let results = act(&names, &order);
+    if command.starts_with("gateway start") || command.starts_with("gateway restart") {
+        let done = names.iter().zip(&results).filter(|(_, result)| result.is_ok());
+        crate::reload::warn_of_old(context, done.map(|(name, _)| name));
+    }
     tell(
         context,
         &names,
@@ -91,30 +95,31 @@ fn tell(
     results: impl Iterator<Item = Result<(String, Vec<String>), Failure>>,
 ) -> Outcome {
     let mut code = Exit::Done as u8;
+    let mut printed = Ok(());
+    // Each is done and said, whether the results before it were read or not.
     for (name, result) in names.iter().zip(results) {
-        match result {
+        let line = match result {
             Ok((words, warnings)) => {
                 out::warn_all(&warnings);
                 if context.json {
-                    out::json(&json!({ "profile": name.as_str(), "ok": true, "result": words }))?;
+                    out::json(&json!({ "profile": name.as_str(), "ok": true, "result": words }))
                 } else {
-                    out::line(format_args!("{name}: {words}"))?;
+                    out::line(format_args!("{name}: {words}"))
                 }
             }
             Err(failure) => {
-                if context.json {
-                    out::json(
-                        &json!({ "profile": name.as_str(), "ok": false, "error": failure.message, "exit": failure.code }),
-                    )?;
-                }
+                let object = json!({ "profile": name.as_str(), "ok": false, "error": failure.message, "exit": failure.code });
+                let line = if context.json { out::json(&object) } else { Ok(()) };
                 out::fail(&failure);
                 if code == Exit::Done as u8 {
                     code = failure.code;
                 }
+                line
             }
-        }
+        };
+        printed = printed.and(line);
     }
-    Ok(code)
+    if code == Exit::Done as u8 { printed.and(DONE) } else { Ok(code) }
 }
 
 /// Returns the words for what came of a start.

@@ -81,13 +81,13 @@ fn count(number: usize) -> String {
 
 fn hints(context: &Context, wanted: &[ProfileName]) -> Result<(), Failure> {
     let program = context.program.display();
-    let home = context.manager.home().root().display();
+    let options = context.options();
     let example = wanted.first().map_or("NAME", ProfileName::as_str);
     let paint = out::Paint::stdout();
     out::line(format_args!(
         "\nIn another terminal:\n  {}\n  {}\n  {}\nHere: Ctrl-C stops everything in order; what is wanted comes back at the next start.\n",
-        paint.bold(&format!("{program} --home {home} status --watch")),
-        paint.bold(&format!("{program} --home {home} logs -f {example}")),
-        paint.bold(&format!("{program} --home {home} gateway restart {example}")),
+        paint.bold(&format!("{program} {options} status --watch")),
+        paint.bold(&format!("{program} {options} logs -f {example}")),
+        paint.bold(&format!("{program} {options} gateway restart {example}")),
     ))
 }

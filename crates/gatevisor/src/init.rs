@@ -116,7 +116,7 @@ impl<'a> Boot<'a> {
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         let agent = enter::agent()?;
         let mut variables: Vec<Variable> = std::env::vars_os().collect();
-        let program = std::env::current_exe()
+        let program = gatevisor_sys::process::own_program()
             .map_err(|error| system(format!("cannot find this program's own file: {error}")))?;
         let home = enter::home(&agent, &variables)?;
         environment::set(&mut variables, &agent.home_variable(), home.clone());

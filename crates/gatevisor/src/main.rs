@@ -21,6 +21,7 @@ mod out;
 mod planned_stop;
 mod profile;
 mod reconcile;
+mod reload;
 mod screen;
 mod status;
 mod supervise;
@@ -36,7 +37,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
-use context::Context;
+use context::{Context, MissingHome};
 use exit::{Exit, Outcome};
 
 fn main() -> ExitCode {
@@ -48,8 +49,9 @@ fn main() -> ExitCode {
         return ended(outcome);
     }
     let rest = || arguments.get(2..).unwrap_or_default().iter().cloned();
-    // What the kernel, the supervisor and slots call; neither needs a command-line parser.
-    match arguments.get(1).and_then(|verb| verb.to_str()) {
+    // What the kernel, the supervisor and slots call; neither needs a command-line parser. Of a script with the line ends of
+    // Windows the kernel takes the last letter for a part of the verb; whoever reads that script says what is wrong.
+    match arguments.get(1).and_then(|verb| verb.to_str()).map(|verb| verb.trim_end_matches('\r')) {
         Some("supervise") => return supervise::main(arguments.get(2..).unwrap_or_default()),
         Some("service") => return gatevisor_slot::run_service(rest()),
         Some("in-group") => return gatevisor_slot::run_in_group(rest()),
@@ -133,18 +135,43 @@ fn run(cli: Cli) -> Outcome {
         Command::S6 { applet, arguments } => return applets::named(applet, arguments),
         _ => {}
     }
-    let context = Context::new(&cli.common)?;
-    match cli.command {
+    let missing = match &cli.command {
+        // The last one says itself that there is none, and what to do.
+        Command::Up(args::Up { create: true, .. })
+        | Command::Profile(args::Profile::Create { create: true, .. })
+        | Command::Doctor => MissingHome::IsMade,
+        _ => MissingHome::IsRefused,
+    };
+    let context = Context::new(&cli.common, missing)?;
+    let is_memorable = matches!(
+        cli.command,
+        Command::Reconcile { dry_run: false }
+            | Command::Reload(_)
+            | Command::Profile(args::Profile::Create { .. })
+            | Command::Gateway(args::Gateway::Start(_) | args::Gateway::Register { .. })
+    );
+    let outcome = perform(&context, cli.command, &cli.common);
+    if is_memorable && matches!(outcome, Ok(0)) {
+        context.remember();
+    } else {
+        context.warn_of_another();
+    }
+    outcome
+}
+
+fn perform(context: &Context, command: Command, common: &args::Common) -> Outcome {
+    match command {
         Command::Init { command } => init::run(&command),
-        Command::Up(options) => up::run(&context, &options),
-        Command::Reconcile { dry_run } => reconcile::run(&context, dry_run),
-        Command::Profile(verb) => profile::run(&context, verb),
-        Command::Gateway(verb) => gateway::run(&context, verb),
-        Command::Status { names, watch } => status::run(&context, &names, watch),
-        Command::Doctor => doctor::run(&context, &cli.common),
-        Command::Logs(options) => logs::run(&context, &options),
-        Command::Events { names } => events::run(&context, &names),
-        Command::Wait(options) => wait::run(&context, &options),
+        Command::Up(options) => up::run(context, &options),
+        Command::Reconcile { dry_run } => reconcile::run(context, dry_run),
+        Command::Reload(options) => reload::run(context, &options),
+        Command::Profile(verb) => profile::run(context, verb),
+        Command::Gateway(verb) => gateway::run(context, verb),
+        Command::Status { names, watch } => status::run(context, &names, watch),
+        Command::Doctor => doctor::run(context, common),
+        Command::Logs(options) => logs::run(context, &options),
+        Command::Events { names } => events::run(context, &names),
+        Command::Wait(options) => wait::run(context, &options),
         Command::Completions { .. } | Command::Applets(_) | Command::S6 { .. } => exit::DONE,
     }
 }

@@ -34,6 +34,7 @@ const OPTIONS: [(&[&str], &str); 4] = [
 
 /// Returns the parser's complaint with what was probably meant, and without guesses that are far from it.
 pub fn explained(mut error: clap::Error) -> clap::Error {
+    escape(&mut error);
     let (word, guesses, table) = match word(&error) {
         Some((word, ContextKind::InvalidSubcommand)) => (word, ContextKind::SuggestedSubcommand, &VERBS[..]),
         Some((word, _)) => (word, ContextKind::SuggestedArg, &OPTIONS[..]),
@@ -52,6 +53,25 @@ pub fn explained(mut error: clap::Error) -> clap::Error {
         error.insert(guesses, ContextValue::String(guess));
     }
     error
+}
+
+/// Makes control characters of the words that are complained of visible.
+fn escape(error: &mut clap::Error) {
+    let kinds = [
+        ContextKind::InvalidSubcommand,
+        ContextKind::InvalidArg,
+        ContextKind::InvalidValue,
+        ContextKind::SuggestedValue,
+        ContextKind::Suggested,
+    ];
+    for kind in kinds {
+        let Some(ContextValue::String(word)) = error.get(kind) else { continue };
+        let visible: String = word
+            .chars()
+            .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+            .collect();
+        error.insert(kind, ContextValue::String(visible));
+    }
 }
 
 /// Returns the word that is no verb or no option, and which of these it was to be.
@@ -141,6 +161,15 @@ mod tests {
         assert_eq!(tips("ls"), ["it is called `status` here"]);
         assert_eq!(tips("help"), ["it is called `--help` here"]);
         assert_eq!(tips("logs coder --tail 5"), ["it is called `-n` here"]);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_shown_without_control_characters() {
+        for line in ["status\r", "\x1b[31mx", "--co\x07lour", "logs --since\r=1", "completions kl\x1bingon"] {
+            let words = std::iter::once("gatevisor").chain(line.split(' '));
+            let text = explained(Cli::try_parse_from(words).unwrap_err()).to_string();
+            assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::out;
 /// Runs one of the verbs.
 pub fn run(context: &Context, verb: args::Profile) -> Outcome {
     match verb {
-        args::Profile::Create { name, start, reason } => create(context, &name, start, reason),
+        args::Profile::Create { name, start, reason, create: _ } => create(context, &name, start, reason),
         args::Profile::Delete { name, yes } => delete(context, &name, yes),
         args::Profile::List => list(context),
         args::Profile::Show { name } => show(context, &name),
@@ -44,13 +44,13 @@ fn create(context: &Context, name: &OsString, start: bool, reason: Option<String
         Err(_) => ("failed", "its gateway is not as ordered".to_owned()),
     };
     let path = &made.created.profile.path;
-    if context.json {
-        out::json(&json!({ "profile": name.as_str(), "path": path.to_string_lossy(), "slot": slot }))?;
+    let printed = if context.json {
+        out::json(&json!({ "profile": name.as_str(), "path": path.to_string_lossy(), "slot": slot }))
     } else {
-        out::line(format_args!("created profile {name} in {}; {words}", path.display()))?;
-    }
+        out::line(format_args!("created profile {name} in {}; {words}", path.display()))
+    };
     match made.gateway {
-        Ok(_) => DONE,
+        Ok(_) => printed.and(DONE),
         Err(error) => Err(Failure::of(error.exit_code(), &error)),
     }
 }

@@ -126,6 +126,9 @@ fn state_cell(report: &Report, paint: Paint) -> String {
         let problem = format!("not logged since {since}: {problem}");
         let _ = write!(words, "; {}", paint.colour(AnsiColor::Red, &problem));
     }
+    if report.older_than_definition {
+        let _ = write!(words, "; {}", paint.colour(AnsiColor::Yellow, "older than the definition"));
+    }
     words
 }
 
@@ -203,6 +206,10 @@ pub fn print_details(context: &Context, report: &Report) -> Result<(), Failure> 
         let _ = write!(slot, ", under {supervisor}");
     }
     item("slot", &slot)?;
+    if report.older_than_definition {
+        let text = "older than the definition, or edited; `gatevisor reload` renders it anew";
+        item("", &paint.colour(AnsiColor::Yellow, text))?;
+    }
     for (index, death) in report.deaths.iter().enumerate() {
         item(if index == 0 { "deaths" } else { "" }, &long_exit(death))?;
     }

@@ -75,7 +75,7 @@ fn parse(arguments: &[OsString]) -> Option<Config> {
         rules,
         grace_ms,
         environment: environment(),
-        program: std::env::current_exe().ok()?,
+        program: gatevisor_sys::process::own_program().ok()?,
         limits,
         container: command.map(|command| Container { command, stop_first }),
     })
@@ -135,7 +135,7 @@ fn prepare(asked: &Svscan) -> Result<(Option<OwnedFd>, PathBuf), (u8, String)> {
     if !asked.scandir.is_dir() {
         return Err((111, format!("there is no scandir `{}`", asked.scandir.display())));
     }
-    let program = std::env::current_exe();
+    let program = gatevisor_sys::process::own_program();
     let program =
         program.map_err(|error| (111, format!("cannot find out where this program is: {error}")))?;
     Ok((notify, program))

@@ -47,7 +47,7 @@ fn perform(variables: &[Variable]) -> Result<Failure, Failure> {
 
 /// Starts what is wished, after the rest of its last life was cleaned up.
 fn start(manager: &ScandirManager, variables: &[Variable]) -> Result<(), Failure> {
-    let program = std::env::current_exe().map_err(|error| {
+    let program = gatevisor_sys::process::own_program().map_err(|error| {
         Failure::new(Exit::System, format!("cannot find this program's own file: {error}"))
     })?;
     let settings = Settings {

@@ -34,9 +34,11 @@ pub fn run(context: &Context, options: &args::Up) -> Outcome {
             ),
         ));
     }
+    context.remember();
     let report = reconcile::perform(context, false)?;
     for line in report.lines() {
-        out::line(format_args!("{line}"))?;
+        // That nobody reads it is no reason not to supervise.
+        let _ = out::line(format_args!("{line}"));
     }
     let named = |verdict: Verdict| {
         let actions = report.actions.iter().filter(move |action| action.action == verdict);

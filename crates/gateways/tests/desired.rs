@@ -203,7 +203,7 @@ fn on_a_full_disk_nothing_is_acknowledged_and_nothing_is_torn() {
     // A limit on the size of files fails a write as a full disk does, and needs no privilege.
     let status = Command::new("sh")
         .args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$1\" --exact in_a_process_that_may_not_write", "sh"])
-        .arg(std::env::current_exe().unwrap())
+        .arg(gatevisor_sys::process::own_program().unwrap())
         .env("GATEVISOR_TEST_FULL", dir.path())
         .output()
         .unwrap();

@@ -130,7 +130,8 @@ fn a_ready_gateway_reads_like_this() {
           "desired_at": "2026-05-28T20:00:00.000Z",
           "problem": null,
           "log_problem": null,
-          "log_problem_since": null
+          "log_problem_since": null,
+          "older_than_definition": false
         }
         "#);
 }

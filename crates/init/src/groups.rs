@@ -20,8 +20,6 @@ use crate::service::{Role, Service};
 use crate::supervisor::Supervisor;
 use crate::talk::say;
 
-/// This very program.
-const OURSELVES: &CStr = c"/proc/self/exe";
 /// Bytes of a slot's name that go into that of its group.
 const NAME_BYTES: usize = 100;
 
@@ -74,6 +72,7 @@ impl Groups {
         service: &mut Service,
         apart: Apart,
         program: &Program,
+        ourselves: &CStr,
     ) -> Result<Option<Program>, String> {
         let asks = service.role == Role::Main
             && statat(&service.dir, files::CGROUP, AtFlags::SYMLINK_NOFOLLOW)
@@ -98,7 +97,7 @@ impl Groups {
         argv.push(CString::new(user).unwrap_or_default());
         argv.push(path.clone());
         argv.extend_from_slice(arguments);
-        Ok(Some((OURSELVES.to_owned(), argv)))
+        Ok(Some((ourselves.to_owned(), argv)))
     }
 }
 
@@ -107,7 +106,7 @@ impl Supervisor {
     pub(crate) fn end_group(&mut self, group: CString) {
         let started = spawn::start(Command {
             directory: self.scandir.as_fd(),
-            program: OURSELVES,
+            program: &self.ourselves,
             argv: vec![c"gatevisor".to_owned(), c"end-group".to_owned(), group],
             environment: Rc::clone(&self.environment),
             stdin: self.null.as_fd(),

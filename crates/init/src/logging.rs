@@ -234,7 +234,7 @@ impl Supervisor {
         }
         let starting = spawn::start(Command {
             directory: self.scandir.as_fd(),
-            program: c"/proc/self/exe",
+            program: &self.ourselves,
             argv,
             environment,
             stdin: self.null.as_fd(),

@@ -39,7 +39,11 @@ pub(crate) fn program(dir: impl AsFd, name: &CStr, arguments: Vec<CString>) -> P
 fn interpreter(head: &[u8], path: &CStr, arguments: &[CString]) -> Option<Program> {
     let line = head.strip_prefix(b"#!")?;
     let end = line.iter().position(|&b| b == b'\n')?;
-    let line = line.get(..end)?.trim_ascii();
+    // A carriage return is a letter like every other one, as for the kernel.
+    let blank = |c: &u8| matches!(c, b' ' | b'\t');
+    let start = line.iter().position(|c| !blank(c))?;
+    let line = line.get(start..end)?;
+    let line = line.get(..line.iter().rposition(|c| !blank(c)).map_or(0, |last| last.saturating_add(1)))?;
     let (program, argument) = match line.iter().position(|b| matches!(b, b' ' | b'\t')) {
         Some(at) => line.split_at(at),
         None => (line, &b""[..]),
@@ -66,7 +70,9 @@ mod tests {
             ("#! /bin/sh -e \nexit", Some("/bin/sh|-e|./run|web")),
             ("#!/usr/bin/env\tsh -x\n", Some("/usr/bin/env|sh -x|./run|web")),
             ("#!/usr/local/bin/gatevisor service\n", Some("/usr/local/bin/gatevisor|service|./run|web")),
+            ("#!/bin/sh\r\n", Some("/bin/sh\r|./run|web")),
             ("#!\n", None),
+            ("#! \n", None),
             ("#!/bin/sh", None),
             ("\u{7f}ELF", None),
             ("", None),

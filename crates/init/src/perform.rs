@@ -12,6 +12,7 @@ use gatevisor_sys::spawn::{self, Apart, Command, EXTRAS, Report, StartFailure};
 use gatevisor_sys::user::User;
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::log_script::LogScript;
+use gatevisor_wire::script::Flaw;
 use gatevisor_wire::wait::WaitStatus;
 use gatevisor_wire::{Pid, files, signal};
 use rustix::fs::{AtFlags, FileType, statat};
@@ -158,7 +159,7 @@ impl Supervisor {
             .and_then(|number| i32::try_from(number).ok());
         let apart = apart(service, &name, notification)?;
         let program = noexec::program(&service.dir, c"run", vec![service.argument()]);
-        let grouped = self.groups.enter(service, apart, &program)?;
+        let grouped = self.groups.enter(service, apart, &program, &self.ourselves)?;
         let (is_grouped, (program, argv)) = match grouped {
             Some(ourselves) => (true, ourselves),
             None => (false, program),
@@ -259,12 +260,14 @@ impl Supervisor {
             (OnItsWay::Run(_), Report::Executed) => self.step(id, Event::Spawned),
             (OnItsWay::Run(starting), Report::Failed(failure)) => {
                 self.disown(starting);
-                self.spawn_answered(id, Event::SpawnFailed(explain("run", failure)));
+                let why = self.explain_in(id, "run", failure);
+                self.spawn_answered(id, Event::SpawnFailed(why));
             }
             (OnItsWay::Finish(starting), Report::Failed(failure)) => {
                 self.disown(starting);
                 if let Some(service) = self.services.get(id) {
-                    say!("warning: {}: {}", service.name(), explain("finish", failure));
+                    let why = self.explain_in(id, "finish", failure);
+                    say!("warning: {}: {why}", service.name());
                 }
                 self.step(id, Event::FinishAbsent);
             }
@@ -278,6 +281,22 @@ impl Supervisor {
         {
             broadcast::say_crowded(&service.name());
         }
+    }
+
+    /// Returns why a script of a service is not executed; where the reason is one that no editor shows, that too.
+    fn explain_in(&self, id: Id, script: &'static str, failure: StartFailure) -> String {
+        let why = explain(script, failure);
+        let is_hidden = matches!(failure.errno, Errno::NOENT | Errno::NOEXEC);
+        let mut head = [0; SHEBANG_BYTES];
+        let flaw = self
+            .services
+            .get(id)
+            .filter(|_| is_hidden)
+            .and_then(|service| file::read_small(&service.dir, script, &mut head).ok())
+            .and_then(Flaw::of);
+        flaw.map_or(why.clone(), |flaw| {
+            format!("{why}: {}; mend that: {} {script}", flaw.words(), flaw.mend())
+        })
     }
 
     fn one_less_on_its_way(&mut self, owner: u32) {

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 
 use gatevisor_core::restart::{MAX_CODES, Numbers};
 use gatevisor_sys::{Errno, file};
+use gatevisor_wire::script::{BYTE_ORDER_MARK, has_windows_end};
 use gatevisor_wire::{files, number, signal, tally};
 
 use crate::talk::say;
@@ -42,16 +43,27 @@ pub(crate) fn number(dir: impl AsFd, service: &str, name: &str) -> Option<u32> {
     let line = first_line(dir, service, name, &mut buffer)?;
     let parsed = number::parse(line);
     if parsed.is_none() {
-        say!("warning: {service}: invalid `{name}`: not a number; it is ignored");
+        say!("warning: {service}: invalid `{name}`: {}; it is ignored", flaw_of(line, "not a number"));
     }
     parsed
+}
+
+/// Returns why a line is not understood: the letter at its end that no editor shows, or else `what`.
+fn flaw_of(line: &[u8], what: &'static str) -> &'static str {
+    if has_windows_end(line) {
+        "line ends of Windows"
+    } else if line.starts_with(BYTE_ORDER_MARK) {
+        "a byte-order mark before its first character"
+    } else {
+        what
+    }
 }
 
 fn signal_or(dir: impl AsFd, service: &str, name: &str, default: u8) -> u8 {
     let mut buffer = [0; LINE_BYTES + 1];
     let Some(line) = first_line(dir, service, name, &mut buffer) else { return default };
     signal::parse(line).unwrap_or_else(|| {
-        say!("warning: {service}: invalid `{name}`: not a signal; the default is used");
+        say!("warning: {service}: invalid `{name}`: {}; the default is used", flaw_of(line, "not a signal"));
         default
     })
 }

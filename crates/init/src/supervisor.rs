@@ -2,8 +2,10 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
+use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 use std::rc::Rc;
 
 use gatevisor_core::fair::{Counts, FairQueue};
@@ -147,6 +149,8 @@ pub(crate) struct Supervisor {
     /// How many readiness pipes are open.
     pub(crate) readiness_pipes: Rc<Cell<usize>>,
     pub(crate) groups: Groups,
+    /// What is executed to become this very program.
+    pub(crate) ourselves: CString,
     pub(crate) logging: Logging,
     pub(crate) stage: Stage,
     pub(crate) command: Command,
@@ -221,6 +225,7 @@ impl Supervisor {
         let now = moment();
         let supervisor = Self {
             groups: Groups::new(&scandir),
+            ourselves: ourselves(&config.program),
             berths,
             epoll,
             signals,
@@ -506,6 +511,13 @@ impl Supervisor {
 }
 
 /// Takes the lock by which clients know our supervisor, under whatever name it runs and whoever they are.
+/// Returns what is executed to become this very program: whatever its path leads to by now, where there is a `/proc`.
+fn ourselves(program: &Path) -> CString {
+    const SELF: &CStr = c"/proc/self/exe";
+    let by_path = || CString::new(program.as_os_str().as_encoded_bytes()).unwrap_or_default();
+    rustix::fs::readlink(SELF, Vec::new()).map_or_else(|_| by_path(), |_| SELF.to_owned())
+}
+
 fn take_own_lock(svscan: &OwnedFd) -> Option<OwnedFd> {
     let name = files::SVSCAN_OURS.rsplit('/').next()?;
     match file::lock(svscan, name) {

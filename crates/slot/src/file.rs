@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use gatevisor_wire::script::Flaw;
 use serde::{Deserialize, Serialize};
 
 use crate::confine::settings::{self, Landlock, Limit, LimitName};
@@ -156,6 +157,9 @@ impl Ready {
 /// Why a `run` or `log/run` file cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
+    /// It was written by an editor of another system, and the kernel takes it for something else.
+    #[error("{}; `{}` and its name mends that", .0.words(), .0.mend())]
+    Flaw(Flaw),
     /// It is larger than 64 KiB.
     #[error("the file is larger than {MAX_BYTES} bytes")]
     TooLarge,
@@ -226,6 +230,9 @@ fn parse<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, ParseError> {
     if bytes.len() > MAX_BYTES {
         return Err(ParseError::TooLarge);
     }
+    if let Some(flaw) = Flaw::of(bytes) {
+        return Err(ParseError::Flaw(flaw));
+    }
     // The `#!` line holds a path, which need not be UTF-8; TOML begins after it.
     let (body, first_line) = match bytes.strip_prefix(b"#!") {
         Some(rest) => match rest.iter().position(|&b| b == b'\n') {
@@ -240,9 +247,13 @@ fn parse<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, ParseError> {
     };
     let text = std::str::from_utf8(body)
         .map_err(|error| ParseError::NotUtf8 { line: line_of(error.valid_up_to()) })?;
-    toml::from_str(text).map_err(|error| ParseError::Syntax {
-        line: line_of(error.span().map_or(0, |span| span.start)),
-        message: error.message().split_whitespace().collect::<Vec<_>>().join(" "),
+    toml::from_str(text).map_err(|error| {
+        let start = error.span().map_or(0, |span| span.start);
+        // Nobody sees it in an editor.
+        let mark = text.get(start..).is_some_and(|rest| rest.starts_with('\u{feff}'));
+        let what = if mark { "there is a byte-order mark (U+FEFF), which is to be removed: " } else { "" };
+        let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+        ParseError::Syntax { line: line_of(start), message: what.to_owned() + &message }
     })
 }
 

@@ -12,6 +12,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::process::ExitCode;
 
+use gatevisor_wire::script::Flaw;
 use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
 
@@ -114,9 +115,20 @@ fn read(script: &Path) -> Result<(ServiceFile, u32), Failure> {
         let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
         Failure::system(stage(), "cannot read the file", errno)
     })?;
-    let file = parse_service(&read.bytes)
-        .map_err(|error: ParseError| Failure::plain(stage(), &error, EXIT_BAD_FILE))?;
+    let file = parse_service(&read.bytes).map_err(|error| match error {
+        ParseError::Flaw(flaw) => flawed(stage(), flaw, script),
+        other => Failure::plain(stage(), &other, EXIT_BAD_FILE),
+    })?;
     Ok((file, read.owner))
+}
+
+/// Returns the failure of a file that an editor of another system spoiled, with the command that mends it.
+fn flawed(stage: String, flaw: Flaw, script: &Path) -> Failure {
+    let path = std::path::absolute(script).unwrap_or_else(|_| script.to_owned());
+    let path: std::path::PathBuf = path.components().collect();
+    let message =
+        format!("{} in `{}`; mend that: {} {}", flaw.words(), path.display(), flaw.mend(), path.display());
+    Failure { stage, message, errno: None, exit: EXIT_BAD_FILE }
 }
 
 fn set_user(file: &ServiceFile, owner: u32) -> Result<(), Failure> {

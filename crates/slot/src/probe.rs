@@ -228,7 +228,7 @@ mod tests {
                 stream.write_all(head.as_bytes()).unwrap();
                 // More than any buffer on the way holds, so the last of it needs a reader.
                 for _ in 0..16 {
-                    stream.write_all(&[b'x'; 32 << 10]).unwrap();
+                    stream.write_all(&vec![b'x'; 32 << 10]).unwrap();
                 }
                 stream.shutdown(std::net::Shutdown::Write).unwrap();
                 // The other end has read all of it and closes: no reset.

@@ -2,9 +2,11 @@
 //!
 //! *Lives here:* the only ways to become a program, besides [`crate::spawn`]; each gives it clean signals.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, getpid, getppid, set_parent_process_death_signal, waitpid};
@@ -64,6 +66,19 @@ fn search(argv: &[CString], envp: &[CString], path_var: &[u8]) -> Errno {
         }
     }
     refused
+}
+
+/// Returns the absolute path of the file that this process executes.
+///
+/// Without a `/proc` it is the path that it was executed with, which must not have been a script's.
+pub fn own_program() -> io::Result<PathBuf> {
+    let by_path = |error| {
+        let path = raw::executed_path().map(|path| PathBuf::from(OsString::from_vec(path.into_bytes())));
+        path.and_then(|path| std::path::absolute(path).ok()).filter(|path| path.is_file()).ok_or(error)
+    };
+    #[expect(clippy::disallowed_methods, reason = "here is what to do where it fails")]
+    let by_proc = std::env::current_exe();
+    by_proc.or_else(by_path)
 }
 
 /// Runs `job` in a grandchild that nobody here has to wait for.

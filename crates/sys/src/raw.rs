@@ -63,6 +63,18 @@ fn bare_syscall(number: libc::c_long, args: [usize; 4]) -> isize {
     result
 }
 
+/// Returns the path that this process was executed with, as whoever did it wrote it.
+pub(crate) fn executed_path() -> Option<CString> {
+    // JUSTIFICATION: std asks /proc, which need not be there; rustix has no safe call for it either.
+    // SAFETY: the kernel puts there a text that ends with a zero byte and stays as long as the process, or nothing.
+    let text = unsafe {
+        let address = libc::getauxval(libc::AT_EXECFN);
+        (address != 0)
+            .then(|| CStr::from_ptr(std::ptr::with_exposed_provenance(usize::try_from(address).unwrap_or(0))))
+    };
+    text.map(CStr::to_owned)
+}
+
 /// What a child writes when it has its own table of descriptors.
 pub(crate) const UNSHARED: u8 = b'U';
 

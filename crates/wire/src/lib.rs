@@ -21,6 +21,7 @@ pub mod number;
 mod pid;
 pub mod policy;
 pub mod scan;
+pub mod script;
 pub mod signal;
 pub mod status;
 pub mod tai;

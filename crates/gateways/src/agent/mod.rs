@@ -13,6 +13,7 @@ mod confine;
 mod container;
 mod doctor;
 mod log;
+pub mod remember;
 mod template;
 
 use std::collections::BTreeMap;

@@ -152,6 +152,8 @@ pub(super) struct EnvironmentFile {
     pub is_reachable: bool,
     /// Why it cannot be read, and whether something else is in its place.
     pub problem: Option<(String, bool)>,
+    /// Whether it begins with a byte-order mark, which no editor shows.
+    pub has_mark: bool,
     /// Its variables, in its order.
     pub values: Vec<(String, Secret)>,
 }

@@ -134,8 +134,10 @@ fn shared_token(
     let mend = if value.0.as_bytes().contains(&b'\n') {
         format!("\"${{EDITOR:-vi}}\" {path}")
     } else {
-        let line = format!("/^[[:blank:]]*(export[[:blank:]]+)?{variable}[[:blank:]]*=/d");
-        format!("sed -i -E {} {path}", quote(OsStr::new(&line)))
+        let line = format!("/^[[:space:]]*(export[[:space:]]+)?{variable}[[:space:]]*=/d");
+        // The mark may be before the very line.
+        let mark = if file.has_mark { "-e '1s/^\\xEF\\xBB\\xBF//' -e " } else { "" };
+        format!("sed -i -E {mark}{} {path}", quote(OsStr::new(&line)))
     };
     finding.of(&profile.name).at(&file.path).mend(mend + &restarted(facts, profile))
 }

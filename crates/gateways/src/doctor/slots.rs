@@ -23,7 +23,17 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
             found.push(untaken(facts, service));
         }
         found.extend(unlogged(facts, service));
+        found.extend(older(facts, service));
     }
+}
+
+/// Returns the finding about a service directory that is not what the definition makes of it now.
+fn older(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
+    let name = service.observed.profile.as_ref().filter(|_| service.report.older_than_definition)?;
+    let what = format!("the service directory of {name} is older than the definition");
+    let why = "the agent definition, or the directory itself, was edited; what counts is the directory";
+    let finding = Finding::new(Check::Slot, Severity::Warning, &what, why).of(name).at(&service.path);
+    Some(finding.mend(facts.caller.command(["reload", "--restart", name.as_str()])))
 }
 
 fn without_slot(facts: &Facts, found: &mut Vec<Finding>) {

@@ -126,7 +126,14 @@ fn disk(all: u64, left: u64) -> Disk {
 
 fn env(pairs: &[(&str, &str)]) -> EnvironmentFile {
     let values = pairs.iter().map(|(name, value)| ((*name).to_owned(), Secret((*value).into()))).collect();
-    EnvironmentFile { path: "/h/.env".into(), mode: 0o600, is_reachable: true, problem: None, values }
+    EnvironmentFile {
+        path: "/h/.env".into(),
+        mode: 0o600,
+        is_reachable: true,
+        problem: None,
+        has_mark: false,
+        values,
+    }
 }
 
 fn line(finding: &Finding) -> String {
@@ -428,7 +435,7 @@ fn a_port_of_two_is_named_and_not_shown() {
 #[test]
 fn a_token_of_two_is_named_and_not_shown() {
     let same = || two(&[("TOKEN", "s3cret")], &[("TOKEN", "s3cret")]);
-    assert_snapshot!(found(same()), @"token warning writer: profiles coder and writer have the same TOKEN: only one of them can be who it stands for: messages go to one or the other, or the second does not start => sed -i -E '/^[[:blank:]]*(export[[:blank:]]+)?TOKEN[[:blank:]]*=/d' /h/profiles/writer/.env");
+    assert_snapshot!(found(same()), @"token warning writer: profiles coder and writer have the same TOKEN: only one of them can be who it stands for: messages go to one or the other, or the second does not start => sed -i -E '/^[[:space:]]*(export[[:space:]]+)?TOKEN[[:space:]]*=/d' /h/profiles/writer/.env");
     assert!(!found(same()).contains("s3cret"));
     let both = |facts: &mut Facts| {
         same()(facts);

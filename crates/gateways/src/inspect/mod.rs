@@ -20,6 +20,7 @@ use gatevisor_wire::tai::Tai64n;
 use crate::desired::{self, Recorded};
 use crate::manager::{ListError, Observed, ScandirManager, ServiceManager};
 use crate::profile::{self, ProfileName};
+use crate::slots;
 
 pub use deaths::{DeathReport, deaths, meaning};
 pub use memory::{Usage, resident_by_session};
@@ -106,7 +107,14 @@ fn report(manager: &ScandirManager, observed: &Observed, usage: &HashMap<Pid, Us
     let memory = pid.and_then(|pid| usage.get(&pid).copied());
     let wish = observed.profile.as_ref().map(|name| wish(manager, name));
     let kept = keeping::trouble(&manager.scandir().join(&observed.service));
-    Report::new(manager.agent(), observed, wish, memory, now).keeping(kept.as_ref())
+    let is_older = observed.profile.as_ref().is_some_and(|name| is_older(manager, name));
+    Report::new(manager.agent(), observed, wish, memory, now).keeping(kept.as_ref()).older(is_older)
+}
+
+/// Returns whether a gateway's service directory is one of ours and not as the definition has it.
+fn is_older(manager: &ScandirManager, name: &ProfileName) -> bool {
+    let changes = slots::changes(manager.slot(name).path(), manager.agent(), name).ok().flatten();
+    changes.is_some_and(|changes| !changes.is_empty())
 }
 
 fn now() -> Tai64n {

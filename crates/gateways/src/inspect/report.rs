@@ -142,6 +142,8 @@ pub struct Report {
     pub log_problem: Option<String>,
     /// Since when, in RFC 3339.
     pub log_problem_since: Option<String>,
+    /// Whether its service directory is not what the agent definition makes of it now: one of the two was edited.
+    pub older_than_definition: bool,
 }
 
 impl Report {
@@ -158,6 +160,13 @@ impl Report {
         let trouble = trouble.filter(|_| self.state != State::NotSupervised);
         self.log_problem = trouble.map(|trouble| trouble.reason.clone());
         self.log_problem_since = trouble.map(|trouble| moment(trouble.since));
+        self
+    }
+
+    /// Returns the report of a service whose directory is older than the definition, or is not.
+    #[must_use]
+    pub(super) const fn older(mut self, is_older: bool) -> Self {
+        self.older_than_definition = is_older;
         self
     }
 
@@ -213,6 +222,7 @@ impl Report {
             problem: observed.problem.clone().or(broken),
             log_problem: None,
             log_problem_since: None,
+            older_than_definition: false,
         }
     }
 }

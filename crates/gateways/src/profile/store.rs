@@ -321,7 +321,7 @@ pub fn delete(home: &Home, name: &ProfileName) -> Result<(), DeleteError> {
 
 /// Returns everything that is a profile or would be one but for its name, sorted by name.
 ///
-/// Directories without the marker, files, and names that begin with a dot do not count. The root profile is not
+/// Directories without the marker, files, names that begin with a dot, and what others put beside profiles do not count. The root profile is not
 /// among them. A home without profiles has none.
 pub fn scan(home: &Home, agent: &AgentDefinition) -> Result<Vec<Candidate>, ListError> {
     let path = home.profiles_dir();
@@ -329,7 +329,7 @@ pub fn scan(home: &Home, agent: &AgentDefinition) -> Result<Vec<Candidate>, List
     Ok(complete.map(|(name, _)| candidate(&name, path.join(&name))).collect())
 }
 
-/// Returns the directories among the profiles whose names do not begin with a dot, and of each whether it has the marker.
+/// Returns the directories among the profiles that are not foreign, and of each whether it has the marker.
 pub(crate) fn directories(
     home: &Home,
     agent: &AgentDefinition,
@@ -344,12 +344,20 @@ pub(crate) fn directories(
     for entry in entries {
         let name = entry.map_err(|source| ListError { path: path.clone(), source })?.file_name();
         let directory = path.join(&name);
-        if !name.as_encoded_bytes().starts_with(b".") && directory.is_dir() {
+        if !is_foreign(&name) && directory.is_dir() {
             let has_marker = has_marker(&directory, agent);
             found.insert(name, has_marker);
         }
     }
     Ok(found)
+}
+
+/// Returns whether a directory of this name was put there by a file system, a file server or a desktop, whatever is in
+/// it: `lost+found`, `.snapshots`, `.Trash-1000`, `@eaDir`, `#recycle`, `#snapshot`, `~snapshot`, `$RECYCLE.BIN`.
+fn is_foreign(name: &OsStr) -> bool {
+    const WHOLE: [&str; 2] = ["lost+found", "System Volume Information"];
+    WHOLE.iter().any(|foreign| name == *foreign)
+        || name.as_encoded_bytes().first().is_some_and(|first| b".@#~$".contains(first))
 }
 
 fn has_marker(directory: &Path, agent: &AgentDefinition) -> bool {

@@ -6,9 +6,11 @@
 
 mod publish;
 mod render;
+mod renew;
 
 pub use publish::{PublishError, Published, publish, replace};
 pub use render::{RenderSlotError, SlotFile, SlotFiles, render};
+pub use renew::{Changes, changes, renew};
 
 /// The number of the descriptor on which a gateway's interpreter says that it is ready.
 pub const NOTIFICATION_FD: u32 = 3;

@@ -51,6 +51,17 @@ impl RenderSlotError {
     }
 }
 
+/// Numbers of the restart policy, in the order of their fields.
+const NUMBERS: [&str; 4] =
+    ["data/backoff-first", "data/backoff-max", "data/stable-after", "data/give-up-after"];
+
+/// Returns the files that some definitions have in a slot and others have not; `down` is no definition's business.
+pub(super) fn optional() -> impl Iterator<Item = &'static str> {
+    let bounds = gatevisor_slot::group::Bound::ALL.into_iter().map(gatevisor_slot::group::Bound::path);
+    let others = [files::NOTIFICATION_FD, files::CGROUP_STRICT, files::LOG_STDERR];
+    NUMBERS.into_iter().chain(bounds).chain(others)
+}
+
 /// Returns the files of the slot of one profile's gateway.
 ///
 /// `interpreter` is the absolute path of this program. Without `up`, the slot has a `down` file.
@@ -88,12 +99,9 @@ pub fn render(
         all.push(text(files::NOTIFICATION_FD, format!("{NOTIFICATION_FD}\n")));
     }
     let restart = &gateway.restart;
-    for (path, number) in [
-        ("data/backoff-first", restart.backoff_first_ms),
-        ("data/backoff-max", restart.backoff_max_ms),
-        ("data/stable-after", restart.stable_after_ms),
-        ("data/give-up-after", restart.give_up_after),
-    ] {
+    let numbers =
+        [restart.backoff_first_ms, restart.backoff_max_ms, restart.stable_after_ms, restart.give_up_after];
+    for (path, number) in NUMBERS.into_iter().zip(numbers) {
         all.extend(number.map(|number| text(path, format!("{number}\n"))));
     }
     let bounds = gateway.confine.cgroup.bounds();

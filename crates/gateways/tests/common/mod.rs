@@ -192,7 +192,7 @@ pub fn interpreter() -> PathBuf {
     if let Some(program) = program() {
         return program;
     }
-    let test = std::env::current_exe().expect("a test knows itself");
+    let test = gatevisor_sys::process::own_program().expect("a test knows itself");
     let path = test.ancestors().nth(2).expect("a test is in a target directory").join("examples/interpreter");
     assert!(path.exists(), "`cargo test` builds `{}`; so does `cargo build --examples`", path.display());
     path

@@ -18,7 +18,7 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Returns the program of this crate's programs.
 pub fn program() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
+    let test = gatevisor_sys::process::own_program().unwrap();
     let path = test.parent().unwrap().parent().unwrap().join("examples/gatevisor-logd");
     assert!(path.exists(), "{} is built with the tests", path.display());
     path

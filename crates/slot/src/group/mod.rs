@@ -17,7 +17,8 @@ use std::process::ExitCode;
 
 use gatevisor_sys::file;
 use gatevisor_wire::files;
-use rustix::fs::{AtFlags, statat};
+use gatevisor_wire::script::Flaw;
+use rustix::fs::{AtFlags, CWD, statat};
 use rustix::io::Errno;
 
 use crate::confine::{Cannot, Shortfall};
@@ -37,6 +38,8 @@ const NUMBER_BYTES: usize = 24;
 const MAX_PERCENT: u64 = 1_000_000;
 /// Exit code for a call that makes no sense.
 const EXIT_USAGE: u8 = 100;
+/// Bytes of a script that are enough to see why it is none.
+const HEAD_BYTES: usize = 256;
 
 /// Something that a service as a whole can be kept from using too much of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -177,7 +180,15 @@ fn execute(program: &OsStr, argv: &[CString]) -> Failure {
     let path = CString::new(program.as_bytes()).unwrap_or_default();
     let errno = gatevisor_sys::process::exec(&path, argv, &os::environment_without(|_| false));
     let exit = if errno == Errno::NOENT { EXIT_NOT_FOUND } else { EXIT_CANNOT_EXECUTE };
-    Failure { exit, ..Failure::system("executing", format_args!("`{}`", program.display()), errno) }
+    let failure = Failure::system("executing", format_args!("`{}`", program.display()), errno);
+    let mut head = [0; HEAD_BYTES];
+    // A script may look right and be none to the kernel.
+    let is_hidden = matches!(errno, Errno::NOENT | Errno::NOEXEC);
+    let flaw = is_hidden.then(|| file::read_small(CWD, &path, &mut head).ok().and_then(Flaw::of)).flatten();
+    let hint = flaw.map_or_else(String::new, |flaw| {
+        format!(": {}; mend that: {} {}", flaw.words(), flaw.mend(), program.display())
+    });
+    Failure { exit, message: failure.message.clone() + &hint, ..failure }
 }
 
 /// Makes the group that `cgroup/` asks for and enters it.

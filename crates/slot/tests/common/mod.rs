@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
 pub fn interpreter() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
+    let test = gatevisor_sys::process::own_program().unwrap();
     let path = test.parent().unwrap().parent().unwrap().join("examples/slot-interpreter");
     assert!(path.exists(), "{} is built with the tests", path.display());
     path

@@ -187,7 +187,7 @@ fn supervision(settings: &Settings<'_>, services: &[ServiceFact]) -> Supervision
 
 /// Returns what says that this is a container, if its image has this program for an entry point.
 fn marker() -> Option<&'static str> {
-    let own = fs::canonicalize(std::env::current_exe().ok()?).ok()?;
+    let own = fs::canonicalize(gatevisor_sys::process::own_program().ok()?).ok()?;
     let is_ours = fs::canonicalize(ENTRY_POINT).is_ok_and(|entry_point| entry_point == own);
     MARKERS.into_iter().find(|marker| is_ours && Path::new(marker).exists())
 }

@@ -106,12 +106,14 @@ pub(super) fn entries(manager: &ScandirManager, profiles: &[ProfileFact]) -> Vec
             places.push((log.path.join("current"), name));
         }
     }
-    // What its owner cannot look into is not known for a profile.
+    // What its owner cannot look into is not known for a profile; what can be none because of its name is no business of
+    // ours, whoever put it there.
     let below = fs::read_dir(manager.home().profiles_dir()).into_iter().flatten().flatten().take(MOST);
     let closed = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    let closed: Vec<_> =
-        closed.map(|entry| (entry.path(), ProfileName::from_os(&entry.file_name()).ok())).collect();
-    places.extend(closed.iter().map(|(path, name)| (path.clone(), name.as_ref())));
+    let closed: Vec<_> = closed
+        .filter_map(|entry| Some((entry.path(), ProfileName::from_os(&entry.file_name()).ok()?)))
+        .collect();
+    places.extend(closed.iter().map(|(path, name)| (path.clone(), Some(name))));
     let mut seen = BTreeSet::new();
     let mut entries: Vec<Entry> = places
         .into_iter()

@@ -90,8 +90,9 @@ fn environment(path: PathBuf) -> Option<EnvironmentFile> {
         }
     };
     let mode = fs::metadata(&path).map_or(0, |meta| meta.mode() & 0o777);
+    let has_mark = bytes.starts_with(gatevisor_wire::script::BYTE_ORDER_MARK);
     let values = dotenv::parse(&bytes).into_iter().map(|(name, value)| (name, Secret(value))).collect();
-    Some(EnvironmentFile { mode, is_reachable: places::is_reachable(&path), problem, values, path })
+    Some(EnvironmentFile { mode, is_reachable: places::is_reachable(&path), problem, has_mark, values, path })
 }
 
 /// Returns where a gateway's lines are kept: what its slot says, else what the definition would have a slot say.

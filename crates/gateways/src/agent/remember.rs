@@ -1,0 +1,227 @@
+//! *Lives here:* which agent definition a home is used with, so that it is said once and counts for every later command.
+//!
+//! *Does not live here:* reading a definition; the order in which definitions count.
+//!
+//! The note is a file in the home, and so its owner's: whoever reads it has become the owner before, and gains nothing that
+//! the owner has not. Where the reader stays who they are, root in a home of root's included, the note and the definition that
+//! it names count only if nobody else can write to them, nor put something else in their place.
+
+use std::ffi::OsString;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use crate::exit;
+use crate::files::{commit, open_directory, write_beside};
+
+/// The name of the note in a home.
+pub const NOTE: &str = ".gatevisor-agent";
+/// Bytes of a note at the most: the longest path and a newline.
+const MAX_BYTES: usize = 4097;
+
+/// Why what a home remembers does not count.
+#[derive(Debug, thiserror::Error)]
+pub enum RecallError {
+    /// It cannot be read.
+    #[error("cannot read `{}`, in which the home says what agent definition it is used with; remove it, or give --agent", note.display())]
+    Read {
+        /// The note.
+        note: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It is no path.
+    #[error("`{}` does not hold the path of an agent definition; remove it, or give --agent", note.display())]
+    NoPath {
+        /// The note.
+        note: PathBuf,
+    },
+    /// Somebody else could have written it, or the definition that it names.
+    #[error("the agent definition that `{}` names does not count, because {why}; give --agent", note.display())]
+    Untrusted {
+        /// The note.
+        note: PathBuf,
+        /// Whose what is.
+        why: String,
+    },
+    /// The definition has gone.
+    #[error("there is no agent definition `{}`, with which the home was used until now; give the one that counts with --agent", definition.display())]
+    Gone {
+        /// The definition.
+        definition: PathBuf,
+    },
+}
+
+impl RecallError {
+    /// Returns the exit code for this failure.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Read { .. } => exit::SYSTEM,
+            Self::NoPath { .. } | Self::Untrusted { .. } | Self::Gone { .. } => exit::USAGE,
+        }
+    }
+}
+
+/// Returns the definition that a home is used with; `None` where it was never told one.
+pub fn recall(home: &Path) -> Result<Option<PathBuf>, RecallError> {
+    let Some(definition) = noted(home)? else { return Ok(None) };
+    let untrusted = |why| RecallError::Untrusted { note: home.join(NOTE), why };
+    match fs::metadata(&definition) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(RecallError::Gone { definition });
+        }
+        // Reading it says why not.
+        Err(_) => return Ok(Some(definition)),
+        Ok(meta) => is_ours(&definition, &meta).map_err(untrusted)?,
+    }
+    if rustix::process::geteuid().is_root() {
+        let way = fs::canonicalize(&definition).unwrap_or_else(|_| definition.clone());
+        for directory in way.ancestors().skip(1) {
+            if let Ok(meta) = fs::metadata(directory) {
+                is_ours(directory, &meta).map_err(untrusted)?;
+            }
+        }
+    }
+    Ok(Some(definition))
+}
+
+/// Returns the path in a home's note, if there is one.
+fn noted(home: &Path) -> Result<Option<PathBuf>, RecallError> {
+    let note = home.join(NOTE);
+    let failed = |errno: Errno| RecallError::Read { note: note.clone(), source: errno.into() };
+    let mut room = [0; MAX_BYTES + 1];
+    // Neither followed, if it is a link, nor waited for.
+    let bytes = match open_directory(home).map(|home| gatevisor_sys::file::read_small(home, NOTE, &mut room))
+    {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(Errno::NOENT)) | Err(_) => return Ok(None),
+        Ok(Err(errno)) => return Err(failed(errno)),
+    };
+    let path = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    let path = PathBuf::from(OsString::from_vec(path.to_vec()));
+    if bytes.len() > MAX_BYTES || !path.is_absolute() || path.as_os_str().as_bytes().contains(&b'\n') {
+        return Err(RecallError::NoPath { note });
+    }
+    let meta =
+        fs::symlink_metadata(&note).map_err(|source| RecallError::Read { note: note.clone(), source })?;
+    is_ours(&note, &meta).map_err(|why| RecallError::Untrusted { note, why })?;
+    Ok(Some(path))
+}
+
+/// Refuses what others than root and the user of this process could have written or replaced.
+fn is_ours(path: &Path, meta: &Metadata) -> Result<(), String> {
+    let us = rustix::process::geteuid().as_raw();
+    if meta.uid() != 0 && meta.uid() != us {
+        return Err(format!("`{}` belongs to uid {}", path.display(), meta.uid()));
+    }
+    // In a directory with the sticky bit nobody replaces what is another's. One's own group is one's own business.
+    let is_sticky = meta.is_dir() && meta.mode() & 0o1000 != 0;
+    let others = if us == 0 { 0o022 } else { 0o002 };
+    if meta.mode() & others != 0 && !is_sticky {
+        return Err(format!("others may write to `{}`", path.display()));
+    }
+    Ok(())
+}
+
+/// What came of a note.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remembered {
+    /// It was there already, or is now.
+    New,
+    /// It names another definition than until now, which was this one.
+    Instead(PathBuf),
+}
+
+/// Notes the definition that a home is used with from now on.
+pub fn remember(home: &Path, definition: &Path) -> io::Result<Remembered> {
+    let definition = fs::canonicalize(definition)?;
+    let before = noted(home).ok().flatten();
+    if before.as_ref() == Some(&definition) {
+        return Ok(Remembered::New);
+    }
+    let text = [definition.as_os_str().as_bytes(), b"\n"].concat();
+    let directory = open_directory(home)?;
+    let temporary = write_beside(directory.as_fd(), NOTE, &text, 0o644)?;
+    commit(directory.as_fd(), &temporary, NOTE)?;
+    Ok(before.map_or(Remembered::New, Remembered::Instead))
+}
+
+/// Returns the definition that a home remembers, where that is another one than this.
+pub fn differs(home: &Path, definition: &Path) -> Option<PathBuf> {
+    let same = fs::canonicalize(definition).unwrap_or_else(|_| definition.to_owned());
+    noted(home).ok().flatten().filter(|remembered| *remembered != same)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn place() -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let place = tempfile::tempdir().unwrap();
+        let (home, definition) = (place.path().join("home"), place.path().join("agent.toml"));
+        fs::create_dir(&home).unwrap();
+        fs::write(&definition, crate::agent::SMALL).unwrap();
+        fs::set_permissions(&definition, fs::Permissions::from_mode(0o644)).unwrap();
+        (place, home, fs::canonicalize(definition).unwrap())
+    }
+
+    #[test]
+    fn a_home_knows_the_definition_that_it_was_told_last() {
+        let (place, home, definition) = place();
+        assert_eq!(recall(&home).unwrap(), None);
+        assert_eq!(remember(&home, &definition).unwrap(), Remembered::New);
+        assert_eq!(recall(&home).unwrap().as_ref(), Some(&definition));
+        assert_eq!(differs(&home, &definition), None);
+        let other = place.path().join("other.toml");
+        fs::write(&other, crate::agent::SMALL).unwrap();
+        assert_eq!(differs(&home, &other).as_ref(), Some(&definition));
+        assert_eq!(remember(&home, &other).unwrap(), Remembered::Instead(definition.clone()));
+        fs::remove_file(&other).unwrap();
+        let error = recall(&home).unwrap_err();
+        assert!(error.to_string().starts_with("there is no agent definition `"), "{error}");
+    }
+
+    #[test]
+    fn what_others_could_have_written_does_not_count() {
+        let (place, home, definition) = place();
+        remember(&home, &definition).unwrap();
+        let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        for path in [&definition, &home.join(NOTE)] {
+            mode(path, 0o666);
+            assert!(matches!(recall(&home), Err(RecallError::Untrusted { .. })), "{}", path.display());
+            mode(path, 0o644);
+        }
+        if rustix::process::geteuid().is_root() {
+            // Root minds the way, too; there is nobody else's directory on it.
+            std::os::unix::fs::chown(place.path(), Some(65_534), None).unwrap();
+            assert!(matches!(recall(&home), Err(RecallError::Untrusted { .. })));
+            std::os::unix::fs::chown(place.path(), Some(0), None).unwrap();
+            std::os::unix::fs::chown(home.join(NOTE), Some(65_534), None).unwrap();
+            assert!(matches!(recall(&home), Err(RecallError::Untrusted { .. })));
+        }
+    }
+
+    #[test]
+    fn a_note_that_is_no_small_file_with_a_path_is_refused() {
+        let (place, home, definition) = place();
+        let note = home.join(NOTE);
+        for text in ["", "relative\n", "/a\n/b\n"] {
+            fs::write(&note, text).unwrap();
+            assert!(matches!(recall(&home), Err(RecallError::NoPath { .. })), "{text:?}");
+        }
+        fs::write(&note, format!("/{}", "x".repeat(5000))).unwrap();
+        assert!(recall(&home).is_err());
+        fs::remove_file(&note).unwrap();
+        let elsewhere = place.path().join("note");
+        fs::write(&elsewhere, format!("{}\n", definition.display())).unwrap();
+        symlink(elsewhere, &note).unwrap();
+        assert!(recall(&home).is_err(), "a link is not followed");
+    }
+}
