@@ -42,7 +42,7 @@ pub fn may_mount(test: &str) -> bool {
     }
     let ended = Command::new("unshare")
         .args(["--mount", "--propagation", "private"])
-        .arg(std::env::current_exe().unwrap())
+        .arg(gatevisor_sys::process::own_program().unwrap())
         .args(["--exact", test, "--nocapture"])
         .env(INSIDE, "1")
         .output()
@@ -62,7 +62,7 @@ pub fn is_ordinary(test: &str) -> bool {
     if !rustix::process::geteuid().is_root() {
         return true;
     }
-    let again = Command::new(std::env::current_exe().unwrap())
+    let again = Command::new(gatevisor_sys::process::own_program().unwrap())
         .args(["--exact", test, "--nocapture"])
         .uid(12_345)
         .output();
