@@ -36,15 +36,15 @@ fn up_shows_progress_the_table_and_what_to_type_next() {
 }
 
 #[test]
-fn a_second_up_exits_100_and_the_first_goes_on() {
+fn a_second_up_exits_1_as_there_is_one_already_and_the_first_goes_on() {
     let mut home = Home::with_script("exec sleep 1000", &[]);
     home.profile("coder");
     home.wish("coder");
     home.up();
     let pid = home.pid("coder");
-    let said = home.redact(&home.says("up").refused(100));
+    let said = home.redact(&home.says("up").refused(1));
     assert_snapshot!(said, @"gatevisor: error: another supervisor already runs on `HOME/run/service`; `gatevisor status` shows what it does");
-    assert_eq!(home.redact(&home.says("up --quiet").refused(100)), said);
+    assert_eq!(home.redact(&home.says("up --quiet").refused(1)), said);
     assert_eq!(home.pid("coder"), pid);
 }
 

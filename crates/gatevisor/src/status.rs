@@ -127,7 +127,7 @@ fn state_cell(report: &Report, paint: Paint) -> String {
         let _ = write!(words, "; {}", paint.colour(AnsiColor::Red, &problem));
     }
     if report.older_than_definition {
-        let _ = write!(words, "; {}", paint.colour(AnsiColor::Yellow, "older than the definition"));
+        let _ = write!(words, " ({})", paint.colour(AnsiColor::Yellow, "older than the definition"));
     }
     words
 }

@@ -27,7 +27,7 @@ pub fn run(context: &Context, options: &args::Up) -> Outcome {
     let claim = if manager.supervisor_running() { Claim::Taken } else { reconcile::claim(context)? };
     if matches!(claim, Claim::Taken) {
         return Err(Failure::new(
-            Exit::Usage,
+            Exit::No,
             format!(
                 "another supervisor already runs on `{}`; `gatevisor status` shows what it does",
                 manager.scandir().display()
