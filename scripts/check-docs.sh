@@ -103,6 +103,36 @@ check_tests() {
     done
 }
 
+# Every behaviour that is cited by letters and a number is explained in docs/behaviour.md, and nothing outside of this repository is
+# cited in its place.
+check_codes() {
+    local known families code cited place
+    known=$(sed -nE 's/^- \*\*([A-Z]+[-.][0-9]+(-[0-9]+)?)\*\*: .*/\1/p' docs/behaviour.md | sort)
+    [[ -n $known ]] || {
+        wrong 'docs/behaviour.md explains no behaviour'
+        return 0
+    }
+    while read -r code; do wrong "docs/behaviour.md explains $code twice"; done < <(uniq -d <<<"$known")
+    families=$(sed -nE 's/^([A-Z]+)-.*/\1/p' <<<"$known" | sort -u | paste -sd '|')
+    cited=$(
+        project_files | grep -vx 'docs/behaviour.md' | tr '\n' '\0' |
+            xargs -0 grep -hoIE "\\b($families)-[0-9]+( to ($families)-[0-9]+)?\\b|\\bB\\.[0-9]+-[0-9]+\\b" |
+            awk '$2 == "to" {
+                    split($1, from, "-"); split($3, last, "-")
+                    for (number = from[2]; number <= last[2]; number++) print from[1] "-" number
+                    next
+                 }
+                 { print $1 }' | sort -u
+    )
+    while read -r code; do
+        wrong "$code is cited, and docs/behaviour.md does not explain it"
+    done < <(comm -13 <(uniq <<<"$known") - <<<"$cited")
+    while read -r place; do
+        wrong "$place cites a document that is not in this repository"
+    done < <(project_files | grep -vx 'scripts/check-docs.sh' | tr '\n' '\0' |
+        xargs -0 grep -nIoE "(^|[^_A-Z])(BEHAVIOUR|DESIGN)\\b" | cut -d: -f1,2)
+}
+
 # Every command that the binary's help lists is in the README.
 check_help() {
     [[ -x target/gatevisor ]] || return 0
@@ -127,6 +157,7 @@ check_links
 check_tests
 check_exit_codes
 check_help
+check_codes
 
 ((failures == 0)) || die "documents: $failures findings, see above"
 say 'documents: fine'

@@ -3,7 +3,7 @@
 //! *Lives here:* what their slots hold, and publishing them in a scandir that nobody supervises yet.
 //! *Does not live here:* the slots of gateways (`gatevisor_gateways::slots`).
 //!
-//! **Source:** BEHAVIOUR section 13.
+//! **Source:** docs/behaviour.md, *Static services*.
 
 use std::ffi::OsStr;
 use std::path::Path;

@@ -4,7 +4,7 @@
 //! phase.
 //! *Does not live here:* when a restart is due (see [`crate::restart`]) and everything that touches the kernel.
 //!
-//! **Source:** s6-supervise(8) and its table of actions; DESIGN's restart policy where the rules are native.
+//! **Source:** s6-supervise(8) and its table of actions; the restart policy of docs/slot.md where the rules are native.
 
 mod commands;
 

@@ -3,7 +3,7 @@
 //! *Lives here:* becoming it, and what its environment says about the container.
 //! *Does not live here:* the rule for what arguments mean (`gatevisor_boot::route`).
 //!
-//! **Source:** BEHAVIOUR sections 15 and 16; USER-1.
+//! **Source:** docs/behaviour.md, *The wrapper and the shim*; USER-1.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

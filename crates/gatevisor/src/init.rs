@@ -3,7 +3,7 @@
 //! *Lives here:* the order of the boot; then this process becomes the supervisor, with the same process number.
 //! *Does not live here:* the steps of the boot (`gatevisor-boot`), and what happens after it (`gatevisor-init`).
 //!
-//! **Source:** BEHAVIOUR sections 2 to 4.
+//! **Source:** docs/behaviour.md, from *Process 1 and the container's command* to *What a boot prepares*.
 
 mod limits;
 

@@ -2,7 +2,7 @@
 //!
 //! *Does not live here:* ending the process, or the exit codes of the applets.
 //!
-//! **Source:** DESIGN.md, *Command line*: 0 done or yes, 1 no, 99 timed out, 100 usage, 102 not supervised, 111
+//! **Source:** README.md, *Exit codes*: 0 done or yes, 1 no, 99 timed out, 100 usage, 102 not supervised, 111
 //! system failure.
 
 /// The question has the answer no, or the request does not fit the facts: it exists already, it does not exist.

@@ -5,7 +5,7 @@
 //!
 //! No symbolic link is ever followed, and nothing is changed that is right already.
 //!
-//! **Source:** L-20, and BEHAVIOUR section 4.2.
+//! **Source:** L-20, STG-8 to STG-14.
 
 use std::ffi::OsStr;
 use std::io;

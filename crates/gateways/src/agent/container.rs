@@ -14,7 +14,7 @@ use crate::profile::SERVICE_PREFIX;
 
 /// What an agent is in a container. Paths are below the home unless they are absolute.
 ///
-/// **Source:** REC-2, REC-11; BEHAVIOUR sections 4, 13, 15 and 16.
+/// **Source:** REC-2, REC-11; docs/behaviour.md, *What a boot prepares*, *Static services*, *The wrapper and the shim*.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct ContainerDefinition {

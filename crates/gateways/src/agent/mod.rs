@@ -6,7 +6,7 @@
 //! `${VARIABLE}` is left for the moment when the gateway starts, so that nothing of the environment at registration
 //! is baked into a slot.
 //!
-//! **Source:** DESIGN.md, *The agent definition*; SLOT-4.
+//! **Source:** docs/agent.md; SLOT-4.
 
 mod check;
 mod confine;

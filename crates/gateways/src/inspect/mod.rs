@@ -4,7 +4,7 @@
 //!
 //! Names and values are those of `s6-svstat -o` where it has them; additions have their unit in the name.
 //!
-//! **Source:** DESIGN.md, *Command line*.
+//! **Source:** s6-svstat(8), *Programmatic usage*.
 
 mod deaths;
 mod keeping;

@@ -2,7 +2,7 @@
 //!
 //! *Does not live here:* making any of it.
 //!
-//! **Source:** DESIGN.md, *Two ways to run*; CLI-1 for the selected profile.
+//! **Source:** CLI-1 for the selected profile.
 
 use std::ffi::OsString;
 use std::io;

@@ -5,7 +5,7 @@
 //! Facts are gathered, a plan is made of them without any I/O, and the plan is carried out. A profile that is broken
 //! is skipped with its reason and stops no other.
 //!
-//! **Source:** BEHAVIOUR section 6; L-1, L-21.
+//! **Source:** docs/behaviour.md, *Reconciliation*; L-1, L-21.
 
 mod boot_log;
 mod execute;

@@ -2,7 +2,7 @@
 //!
 //! *Does not live here:* supervising it; deciding whether it shall run.
 //!
-//! **Source:** DESIGN.md, *A slot, as our manager writes it*; BEHAVIOUR section 7.
+//! **Source:** docs/slot.md; docs/behaviour.md, *Slots*.
 
 mod publish;
 mod render;

@@ -11,7 +11,7 @@
 //! Only what *becomes* a profile gets a slot: one that has none because somebody took it away keeps none, and while a
 //! profile is being deleted its slot goes first. Whoever publishes a slot first has made it, and for the other it is there.
 //!
-//! **Source:** L-4, L-5; BEHAVIOUR, *Decided* (d).
+//! **Source:** L-4, L-5; docs/behaviour.md, *Decided*.
 
 mod book;
 mod ears;
