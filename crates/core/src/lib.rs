@@ -1,13 +1,15 @@
 //! Every decision of the supervisor, without any input or output.
 //!
 //! *Lives here:* the service machine ([`machine`]), the restart policy ([`restart`]), what a rescan
-//! means ([`scan`]), whose turn it is ([`fair`]), in which order the end comes ([`stop`]).
+//! means ([`scan`]), whose turn it is ([`fair`]), in which order the end comes ([`stop`]), when a
+//! log daemon starts again ([`log_daemon`]).
 //! *Does not live here:* clocks, files, processes. Time is an argument, facts from disk travel
 //! inside events, and what must happen is returned as a list of effects.
 #![forbid(unsafe_code)]
 
 pub mod effect;
 pub mod fair;
+pub mod log_daemon;
 pub mod machine;
 pub mod restart;
 pub mod scan;

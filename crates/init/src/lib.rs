@@ -15,6 +15,7 @@ mod directory;
 mod groups;
 mod kill;
 mod limits;
+mod log_failure;
 mod logging;
 mod noexec;
 mod perform;

@@ -10,8 +10,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use gatevisor_core::Tick;
-use gatevisor_core::restart::{History, Numbers, Verdict};
+use gatevisor_core::log_daemon::LogDaemonHistory;
 use gatevisor_sys::spawn::{self, Command, GivenBack, Starting};
 use gatevisor_sys::user::User;
 use gatevisor_sys::{Errno, memory, socket};
@@ -21,6 +20,7 @@ use rustix::event::epoll;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 
+use crate::log_failure::Failure;
 use crate::shutdown::Stage;
 use crate::supervisor::{Source, Supervisor, Timer};
 use crate::talk::say;
@@ -48,16 +48,16 @@ enum Order {
 
 /// The read end of a slot's log pipe.
 #[derive(Debug)]
-struct LogPipe {
-    number: u32,
-    daemon: u32,
-    reader: OwnedFd,
+pub(crate) struct LogPipe {
+    pub(crate) number: u32,
+    pub(crate) daemon: u32,
+    pub(crate) reader: OwnedFd,
     /// Kept when the service is gone, so that the daemon never sees an end it was not told of.
     writer: Option<OwnedFd>,
     slot_dir: Rc<OwnedFd>,
     /// The pipe of the service's standard error, where it is a stream of its own.
-    stderr: Option<Pipe>,
-    releasing: bool,
+    pub(crate) stderr: Option<Pipe>,
+    pub(crate) releasing: bool,
 }
 
 /// Both ends of a pipe.
@@ -83,8 +83,8 @@ impl Legacy {
 
 /// A log daemon, running or to be started.
 #[derive(Debug)]
-struct Daemon {
-    owner: Option<Rc<User>>,
+pub(crate) struct Daemon {
+    pub(crate) owner: Option<Rc<User>>,
     process: Option<Pid>,
     /// Memory that the process uses until it has reached its program.
     starting: Option<Starting>,
@@ -96,8 +96,9 @@ struct Daemon {
     /// What is waited for on the socket.
     interest: epoll::EventFlags,
     orders: VecDeque<Order>,
-    since: Tick,
-    history: History,
+    pub(crate) history: LogDaemonHistory,
+    /// What is known of its failing.
+    pub(crate) failure: Failure,
     chances_used: u32,
 }
 
@@ -105,7 +106,7 @@ struct Daemon {
 #[derive(Debug, Default)]
 pub(crate) struct Logging {
     daemons: Vec<Daemon>,
-    pipes: HashMap<Rc<[u8]>, LogPipe>,
+    pub(crate) pipes: HashMap<Rc<[u8]>, LogPipe>,
     /// The slots whose pipes are to be let go of, by the numbers of these.
     releasing: HashMap<u32, Rc<[u8]>>,
     last_number: u32,
@@ -117,11 +118,12 @@ impl Logging {
         self.pipes.get(slot)?.stderr.as_ref().map(|pipe| pipe.writer.as_fd())
     }
 
-    fn daemon(&mut self, number: u32) -> Option<&mut Daemon> {
+    pub(crate) fn daemon(&mut self, number: u32) -> Option<&mut Daemon> {
         self.daemons.get_mut(usize::try_from(number).ok()?)
     }
 
-    fn daemon_of(&mut self, owner: Option<Rc<User>>, seed: u64) -> u32 {
+    /// Returns the number of the owner's daemon, and whether it is a new one.
+    fn daemon_of(&mut self, owner: Option<Rc<User>>, seed: u64) -> (u32, bool) {
         let uid = |user: &Option<Rc<User>>| user.as_ref().map(|user| user.uid);
         let known = self.daemons.iter().position(|daemon| uid(&daemon.owner) == uid(&owner));
         let position = known.unwrap_or_else(|| {
@@ -134,13 +136,13 @@ impl Logging {
                 legacy: None,
                 interest: epoll::EventFlags::empty(),
                 orders: VecDeque::new(),
-                since: Tick(0),
-                history: History::new(seed),
+                history: LogDaemonHistory::new(seed),
+                failure: Failure::default(),
                 chances_used: 0,
             });
             self.daemons.len().saturating_sub(1)
         });
-        u32::try_from(position).unwrap_or(u32::MAX)
+        (u32::try_from(position).unwrap_or(u32::MAX), known.is_none())
     }
 }
 
@@ -155,14 +157,14 @@ impl Supervisor {
         stderr: Option<Pipe>,
     ) {
         let seed = self.next_seed();
-        let daemon = self.logging.daemon_of(owner, seed);
+        let (daemon, is_first) = self.logging.daemon_of(owner, seed);
         self.logging.last_number = self.logging.last_number.wrapping_add(1);
         let number = self.logging.last_number;
         let pipe = LogPipe { number, daemon, reader, writer: None, slot_dir, stderr, releasing: false };
         self.logging.pipes.insert(Rc::clone(slot), pipe);
         if self.logging.daemon(daemon).is_some_and(|d| d.socket.is_some()) {
             self.order(daemon, Order::Take(Rc::clone(slot)));
-        } else if self.logging.daemon(daemon).is_some_and(|d| d.since == Tick(0)) {
+        } else if is_first {
             // The first of its owner; a daemon that died is started again by its timer.
             self.start_log_daemon(daemon);
         }
@@ -186,7 +188,12 @@ impl Supervisor {
         pipe.releasing = true;
         let (daemon, pipe_number) = (pipe.daemon, pipe.number);
         self.logging.releasing.insert(pipe_number, Rc::clone(&name));
-        self.order(daemon, Order::Release(name));
+        if self.is_failing(daemon) {
+            // Nobody would ever let go of it.
+            self.drop_released(daemon);
+        } else {
+            self.order(daemon, Order::Release(name));
+        }
     }
 
     fn order(&mut self, number: u32, order: Order) {
@@ -201,8 +208,10 @@ impl Supervisor {
     /// Starts a log daemon and hands it every pipe of its owner.
     pub(crate) fn start_log_daemon(&mut self, number: u32) {
         if let Err(errno) = self.try_start_log_daemon(number) {
-            say!("warning: cannot start a log daemon: {errno}");
-            self.retry_log_daemon(number, None);
+            if !self.is_failing(number) {
+                say!("warning: cannot start a log daemon: {errno}");
+            }
+            self.retry_log_daemon(number, &format!("it cannot be started: {errno}"));
         }
     }
 
@@ -215,7 +224,7 @@ impl Supervisor {
         let Some(daemon) = self.logging.daemons.get_mut(usize::try_from(number).unwrap_or(usize::MAX)) else {
             return Ok(());
         };
-        daemon.since = now;
+        daemon.history.begins(now);
         if daemon.legacy.is_none() {
             match Legacy::new() {
                 Ok(legacy) => daemon.legacy = Some(legacy),
@@ -270,19 +279,13 @@ impl Supervisor {
         Ok(())
     }
 
-    fn retry_log_daemon(&mut self, number: u32, died: Option<WaitStatus>) {
+    /// Has a daemon started again after a while.
+    fn retry_log_daemon(&mut self, number: u32, how: &str) {
         let now = self.now.tick;
         let Some(daemon) = self.logging.daemon(number) else { return };
-        // Its services wait as soon as their pipes are full, which may be in no time.
-        let numbers = Numbers { backoff_first_ms: 10, backoff_max_ms: 250, ..Numbers::default() };
-        let verdict = match died {
-            // No exit code of it is final: somebody must read what the services write.
-            Some(_) => daemon.history.after_death(&numbers, daemon.since, now, WaitStatus::exited(1)),
-            None => daemon.history.after_failed_start(&numbers),
-        };
-        if let Verdict::After(ms) = verdict {
-            self.wake_at(now.after(ms), Timer::LogDaemon(number));
-        }
+        let pause_ms = daemon.history.ended(now);
+        self.wake_at(now.after(pause_ms), Timer::LogDaemon(number));
+        self.log_daemon_fails(number, how);
     }
 
     /// Sends a daemon what waits for it, as far as it takes it now.
@@ -314,6 +317,7 @@ impl Supervisor {
     /// Hears what a daemon has released, and goes on telling it what waits.
     pub(crate) fn take_log_daemon(&mut self, number: u32) {
         let mut released = Vec::new();
+        let mut works = false;
         if let Some(daemon) = self.logging.daemon(number)
             && let Some(voice) = &daemon.voice
         {
@@ -322,6 +326,7 @@ impl Supervisor {
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Ok(count @ 1..) => {
                     let (answers, _) = buffer.get(..count).unwrap_or_default().as_chunks::<ANSWER>();
+                    works = answers.iter().any(|[tag, ..]| *tag == b'W');
                     released.extend(answers.iter().filter_map(|[tag, number @ ..]| {
                         (*tag == b'R').then_some(u32::from_le_bytes(*number))
                     }));
@@ -330,6 +335,9 @@ impl Supervisor {
                 Ok(0) | Err(_) => daemon.voice = None,
             }
         }
+        if works {
+            self.log_daemon_works(number);
+        }
         for pipe_number in released {
             self.released(number, pipe_number);
         }
@@ -337,7 +345,7 @@ impl Supervisor {
     }
 
     /// A daemon has let go of a pipe, which is its own and was to be let go of, unless it says anything.
-    fn released(&mut self, daemon: u32, number: u32) {
+    pub(crate) fn released(&mut self, daemon: u32, number: u32) {
         let Some(name) = self.logging.releasing.get(&number) else { return };
         let is_its_own = |pipe: &LogPipe| pipe.daemon == daemon && pipe.number == number;
         if self.logging.pipes.get(name).is_some_and(is_its_own)
@@ -386,8 +394,10 @@ impl Supervisor {
             self.start_log_daemon(number);
             return;
         }
-        say!("warning: a log daemon ended ({how}); starting it again");
-        self.retry_log_daemon(number, Some(how));
+        if !self.is_failing(number) {
+            say!("warning: a log daemon ended ({how}); starting it again");
+        }
+        self.retry_log_daemon(number, &format!("it ended ({how})"));
     }
 
     /// Tells every daemon to write what is left and to end.

@@ -165,7 +165,8 @@ fn open(svscan: &OwnedFd) -> Result<OwnedFd, Errno> {
     Ok(directory)
 }
 
-fn empty(directory: &OwnedFd) -> Result<(), Errno> {
+/// Removes the files of a directory.
+pub(crate) fn empty(directory: &OwnedFd) -> Result<(), Errno> {
     let mut space = [MaybeUninit::uninit(); 4096];
     let mut entries = RawDir::new(directory, &mut space);
     while let Some(entry) = entries.next() {

@@ -29,6 +29,7 @@ use crate::control::Pace;
 use crate::directory::{self, Owners};
 use crate::groups::Groups;
 use crate::limits;
+use crate::log_failure;
 use crate::logging::Logging;
 use crate::publish::Withheld;
 use crate::scandir::Slots;
@@ -98,6 +99,8 @@ impl Source {
 pub(crate) enum Timer {
     Service(Id),
     LogDaemon(u32),
+    /// The pipes of a log daemon that cannot work, before the services that write to them wait.
+    Unread(u32),
     Orphans,
     /// The services that are stopped first have had their time alone.
     Hurry,
@@ -206,6 +209,7 @@ impl Supervisor {
             .map_err(failed("locking"))?
             .ok_or_else(|| StartError::AlreadyRunning(config.scandir.clone()))?;
         let ours_lock = take_own_lock(&svscan);
+        log_failure::forget_all(&svscan);
         let mode = Mode::from_raw_mode(0o600);
         or_there(rustix::fs::mknodat(&svscan, "control", rustix::fs::FileType::Fifo, mode, 0))
             .map_err(failed("making .s6-svscan/control"))?;
@@ -460,6 +464,7 @@ impl Supervisor {
                     self.step(id, Event::Deadline);
                 }
                 Timer::LogDaemon(number) => self.start_log_daemon(number),
+                Timer::Unread(number) => self.make_room_in_pipes(number),
                 Timer::Orphans => self.kill_orphans(),
                 Timer::Hurry => self.hurry(),
                 Timer::Shutdown => self.lose_patience(),

@@ -46,6 +46,8 @@ const EVENTS: usize = 64;
 const SOCKET: u64 = u64::MAX;
 /// Names the pipe for answers among the events.
 const VOICE: u64 = u64::MAX - 1;
+/// Tells the supervisor that the daemon works.
+const WORKS: [u8; 5] = [b'W', 0, 0, 0, 0];
 /// Exit code when the system refused something without which nothing can be done.
 const EXIT_SYSTEM: u8 = 111;
 /// The descriptor on which the supervisor passes the socket.
@@ -428,6 +430,7 @@ impl Daemon {
     fn answer_into(&mut self, pipe: Option<OwnedFd>) {
         self.answers_blocked = false;
         self.voice = pipe.filter(|pipe| make_non_blocking(pipe).is_ok());
+        self.answers.push_front(WORKS);
         self.send_answers();
     }
 

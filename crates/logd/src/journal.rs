@@ -21,12 +21,12 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU64, compiler_fence};
 
-use gatevisor_sys::memory::{self, Words};
+use gatevisor_sys::memory::Words;
 use rustix::io::Errno;
 
 use crate::logdir::Mark;
@@ -42,8 +42,12 @@ const STREAM: usize = 3 + 2 * ENTRY;
 const HEAD: usize = 2;
 /// Streams that a daemon's journal can hold, more than a process can have pipes.
 pub(crate) const STREAMS: usize = 1 << 17;
+/// A journal of fewer streams is none.
+const FEWEST_STREAMS: usize = 1 << 8;
 /// What the first number of a journal says: who wrote it, and in which form.
 const FORM: u64 = 0x6776_6c6f_6764_0001;
+/// What is there while the bytes are not in the stage: nobody can go on with them.
+const LEFT: u64 = !FORM;
 
 const OWNER: usize = 0;
 const TURN: usize = 1;
@@ -321,13 +325,15 @@ impl Journal {
     ///
     /// # Errors
     /// Those of the two files of memory.
-    pub fn kept(stage: OwnedFd, memory: OwnedFd) -> Result<Self, Errno> {
-        Self::open(stage, memory, STREAMS)
+    pub fn kept(stage: OwnedFd, memory: impl AsFd) -> Result<Self, Errno> {
+        let stage = Stage::new(stage)?;
+        // Where somebody limits the size of files it is for fewer streams.
+        let (words, streams) = fitting(STREAMS, |count| Words::map(&memory, count))?;
+        Self::open(stage, words, streams)
     }
 
-    fn open(stage: OwnedFd, memory: OwnedFd, streams: usize) -> Result<Self, Errno> {
-        let count = streams.saturating_mul(STREAM).saturating_add(HEAD);
-        let memory = Memory(Words::map(memory, count)?);
+    fn open(stage: Stage, words: Words, streams: usize) -> Result<Self, Errno> {
+        let memory = Memory(words);
         let form = memory.word(0).ok_or(Errno::INVAL)?;
         match form.load(Acquire) {
             0 => form.store(FORM, Release),
@@ -335,7 +341,6 @@ impl Journal {
             // Of another version of ours; its streams cannot be told.
             _ => return Err(Errno::PROTO),
         }
-        let stage = Stage::new(stage)?;
         let memory = Arc::new(memory);
         let mut journal = Self { stage, memory, taken: HashMap::new(), free: Vec::new(), fresh: 0, streams };
         journal.find();
@@ -344,10 +349,13 @@ impl Journal {
 
     /// Returns a journal of so many streams that ends with this process.
     ///
+    /// It needs no file.
+    ///
     /// # Errors
-    /// Those of the two files of memory.
+    /// Those of mmap(2).
     pub fn private(streams: usize) -> Result<Self, Errno> {
-        Self::open(memory::file("gatevisor-stage")?, memory::file("gatevisor-journal")?, streams)
+        let (words, streams) = fitting(streams, Words::private)?;
+        Self::open(Stage::private(), words, streams)
     }
 
     /// Finds the streams of a daemon that was killed.
@@ -419,16 +427,53 @@ impl Journal {
     /// Gives back the memory of the stage that no stream needs; returns whether the next bytes go further to the front.
     pub fn make_room(&mut self) -> bool {
         let before = self.stage.end();
-        let ranges = self.taken.values().map(|slot| self.memory.entry(*slot).bytes);
-        let needed = ranges.filter(|bytes| !bytes.is_empty()).collect();
-        self.stage.tidy(needed);
+        let had_left = self.stage.has_left_file();
+        self.stage.tidy(self.needed());
+        if had_left && !self.stage.has_left_file() {
+            self.set_form(FORM);
+        }
         self.stage.end() < before
+    }
+
+    /// Has the stage go on in the memory of this process, where its file can be no longer or no memory can be had for it.
+    ///
+    /// # Errors
+    /// Those of reading the stage.
+    pub fn leave_file(&mut self) -> Result<(), Errno> {
+        self.stage.leave_file(&self.needed())?;
+        // What a successor would find in the file is not what the entries are about.
+        self.set_form(LEFT);
+        Ok(())
+    }
+
+    fn set_form(&self, form: u64) {
+        if let Some(word) = self.memory.word(0) {
+            word.store(form, Release);
+        }
+    }
+
+    /// Returns what of the stage some stream needs.
+    fn needed(&self) -> Vec<Range<u64>> {
+        let ranges = self.taken.values().map(|slot| self.memory.entry(*slot).bytes);
+        ranges.filter(|bytes| !bytes.is_empty()).collect()
+    }
+}
+
+/// Returns the memory for as many of the streams as it can be had for, and how many these are.
+fn fitting(mut streams: usize, map: impl Fn(usize) -> Result<Words, Errno>) -> Result<(Words, usize), Errno> {
+    loop {
+        match map(streams.saturating_mul(STREAM).saturating_add(HEAD)) {
+            Ok(words) => return Ok((words, streams)),
+            Err(Errno::FBIG | Errno::NOMEM) if streams > FEWEST_STREAMS => streams /= 2,
+            Err(errno) => return Err(errno),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gatevisor_sys::memory;
     use proptest::prelude::*;
 
     fn files() -> (OwnedFd, OwnedFd) {
@@ -466,6 +511,37 @@ mod tests {
         assert_eq!((second.entry.state, second.unshown(), second.is_uncertain), ([1, 2, 3, 4], 4, false));
         let third = next.adopt(3).unwrap();
         assert_eq!((third.entry.phase, third.entry.filed, third.is_uncertain), (Phase::Last, 0, true));
+    }
+
+    #[test]
+    fn nobody_goes_on_with_bytes_that_only_the_last_daemon_had() {
+        let files = files();
+        let mut journal = opened(&files);
+        write_to_stage(&mut journal, "a line of");
+        let mut record = journal.adopt(1).unwrap();
+        record.entry.bytes = 2..9;
+        record.commit();
+        journal.leave_file().unwrap();
+        let mut bytes = [0; 7];
+        journal.stage.read(2, &mut bytes).unwrap();
+        assert_eq!(&bytes, b"line of");
+        let next = || Journal::kept(files.0.try_clone().unwrap(), files.1.try_clone().unwrap());
+        assert_eq!(next().unwrap_err(), Errno::PROTO);
+        record.entry.bytes = 0..0;
+        record.commit();
+        journal.make_room();
+        assert!(next().is_ok(), "it is in the file again");
+    }
+
+    #[test]
+    fn a_journal_is_for_as_many_streams_as_there_is_memory_for() {
+        let most = (STREAMS / 8) * STREAM;
+        let (words, streams) =
+            fitting(STREAMS, |count| if count > most { Err(Errno::FBIG) } else { Words::private(count) })
+                .unwrap();
+        assert_eq!((streams, words.as_slice().len()), (STREAMS / 16, STREAMS / 16 * STREAM + HEAD));
+        assert_eq!(fitting(STREAMS, |_| Err(Errno::FBIG)).unwrap_err(), Errno::FBIG);
+        assert_eq!(fitting(STREAMS, |_| Err(Errno::PERM)).unwrap_err(), Errno::PERM);
     }
 
     #[test]

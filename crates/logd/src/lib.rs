@@ -27,6 +27,7 @@ mod protocol;
 pub mod reader;
 pub mod rotation;
 pub mod script;
+mod segments;
 mod service;
 mod settings;
 mod sink;

@@ -22,6 +22,7 @@ use rustix::fs::{
     AtFlags, Mode, OFlags, SeekFrom, StatxFlags, fchmod, fstat, fsync, mkdirat, openat, statat, statx,
 };
 use rustix::io::{Errno, pread, read, write};
+use rustix::process::{Resource, getrlimit};
 
 use self::leftovers::{next_archive, recover, stored, trim};
 use self::lock::Lock;
@@ -61,6 +62,11 @@ pub enum DirError {
 impl DirError {
     fn system(doing: &'static str) -> impl Fn(Errno) -> Self {
         move |source| Self::System { doing, source }
+    }
+
+    /// Returns whether a file may be no longer than it is.
+    fn is_of_a_full_file(self) -> bool {
+        matches!(self, Self::System { source: Errno::FBIG, .. })
     }
 
     /// Returns whether the disk, and not the directory's name or rights, is in the way; it may pass by itself.
@@ -175,7 +181,7 @@ impl LogDir {
             directory,
             fill: Fill { len: 0, mid_line: false },
             begun: now.to_unix().0,
-            limits,
+            limits: Limits { size: possible_size(limits.size), ..limits },
             compression,
             _lock: lock,
         };
@@ -232,6 +238,11 @@ impl LogDir {
             };
             match done {
                 Ok(n) => filed = filed.saturating_add(n),
+                // A file may be no longer than this one is, whatever our own limit says.
+                Err(error) if error.is_of_a_full_file() && self.fill.len > 0 => {
+                    witness.at_end(self.end(), filed);
+                    self.rotate(now).map_err(|error| Unfiled { filed, error })?;
+                }
                 Err(error) => return Err(Unfiled { filed, error }),
             }
         }
@@ -365,6 +376,13 @@ impl LogDir {
         }
         self.open_current()
     }
+}
+
+/// Returns at which size a file is put away: `size`, or what the system's limit of the size of files leaves room for. Lines
+/// are not cut as long as one is no longer than the room.
+fn possible_size(size: u64) -> u64 {
+    let limit = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
+    size.min(limit.saturating_sub(limit / 8))
 }
 
 /// Syncs a file and marks it as closed cleanly.

@@ -12,6 +12,7 @@
 //! | `R` id | supervisor | the slot is gone: drain the pipe, close it, answer `R` id |
 //! | `Q` | supervisor | there are no more writers: drain everything and end |
 //! | `R` id | daemon | released |
+//! | `W` and four zeros | daemon | it works: from now on it takes what comes |
 //!
 //! An id is four bytes, little endian. The end of the socket means `Q`.
 

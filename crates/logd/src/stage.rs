@@ -6,7 +6,8 @@
 //! splice(2) moves bytes from a pipe to the end of a file in one step: they have left the pipe exactly if the file has
 //! grown by them, however abruptly the process that moves them is killed. That is the one moment at which a byte could
 //! be lost or taken twice, so nothing else ever takes bytes out of a pipe. A read(2) would lose what it had taken with
-//! the memory that it was taken into.
+//! the memory that it was taken into. That is done only where there is no such file, or it may not be long enough: bytes that
+//! a kill would lose are better than a service that waits for us.
 
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,6 +15,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{FallocateFlags, fallocate, fstat, ftruncate};
 use rustix::io::{Errno, pread, pwrite, read};
 use rustix::pipe::{SpliceFlags, splice};
+
+use crate::segments::Segments;
 
 /// Bytes after which memory that is no longer needed is given back.
 const TIDY: u64 = 256 << 10;
@@ -32,7 +35,9 @@ pub enum Taken {
 /// The bytes on their way from the pipes to the files.
 #[derive(Debug)]
 pub struct Stage {
-    file: OwnedFd,
+    file: Option<OwnedFd>,
+    /// The bytes, where they are not in the file.
+    segments: Option<Segments>,
     end: u64,
     /// Where the end was when memory was last given back.
     tidied: u64,
@@ -47,15 +52,14 @@ impl Stage {
     /// Those of fstat(2).
     pub fn new(file: OwnedFd) -> Result<Self, Errno> {
         let end = u64::try_from(fstat(&file)?.st_size).unwrap_or(0);
-        Ok(Self { file, end, tidied: 0, buffer: Vec::new() })
+        Ok(Self { file: Some(file), segments: None, end, tidied: 0, buffer: Vec::new() })
     }
 
     /// Returns a stage that ends with this process.
-    ///
-    /// # Errors
-    /// Those of `memfd_create`(2).
-    pub fn private() -> Result<Self, Errno> {
-        Self::new(gatevisor_sys::memory::file("gatevisor-stage")?)
+    pub fn private() -> Self {
+        let file = gatevisor_sys::memory::file("gatevisor-stage").ok();
+        let segments = file.is_none().then(Segments::default);
+        Self { file, segments, end: 0, tidied: 0, buffer: Vec::new() }
     }
 
     /// Returns where the next byte goes.
@@ -73,9 +77,12 @@ impl Stage {
         let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
         loop {
             let mut at = self.end;
-            let taken = match splice(&pipe, None, &self.file, Some(&mut at), limit, flags) {
-                Err(Errno::INVAL | Errno::NOSYS | Errno::PERM) => self.read_in(&pipe, limit),
-                other => other,
+            let taken = match (&self.file, &self.segments) {
+                (Some(file), None) => match splice(&pipe, None, file, Some(&mut at), limit, flags) {
+                    Err(Errno::INVAL | Errno::NOSYS | Errno::PERM) => self.read_in(&pipe, limit),
+                    other => other,
+                },
+                _ => self.read_in(&pipe, limit),
             };
             return match taken {
                 Ok(0) => Ok(Taken::End),
@@ -92,9 +99,43 @@ impl Stage {
 
     fn read_in(&mut self, input: impl AsFd, limit: usize) -> Result<usize, Errno> {
         self.buffer.resize(limit, 0);
-        let n = read(input, &mut self.buffer[..])?;
-        write_at(&self.file, self.buffer.get(..n).unwrap_or_default(), self.end)?;
-        Ok(n)
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let taken = read(input, &mut buffer[..]).and_then(|n| {
+            self.put(buffer.get(..n).unwrap_or_default(), self.end)?;
+            Ok(n)
+        });
+        self.buffer = buffer;
+        taken
+    }
+
+    fn put(&mut self, bytes: &[u8], at: u64) -> Result<(), Errno> {
+        match (&self.file, &mut self.segments) {
+            (Some(file), None) => write_at(file, bytes, at),
+            (_, segments) => {
+                segments.get_or_insert_default().put(at, bytes.to_vec());
+                Ok(())
+            }
+        }
+    }
+
+    /// Goes on in the memory of this process until nothing is in the stage, with what is in these ranges.
+    ///
+    /// # Errors
+    /// Those of reading the file.
+    pub fn leave_file(&mut self, needed: &[Range<u64>]) -> Result<(), Errno> {
+        let mut segments = Segments::default();
+        for range in needed {
+            let mut bytes = vec![0; usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(0)];
+            self.read(range.start, &mut bytes)?;
+            segments.put(range.start, bytes);
+        }
+        self.segments = Some(segments);
+        Ok(())
+    }
+
+    /// Returns whether its bytes are in the memory of this process only.
+    pub const fn has_left_file(&self) -> bool {
+        self.segments.is_some()
     }
 
     /// Moves bytes that are in the stage already to its end; returns where they begin now.
@@ -106,7 +147,7 @@ impl Stage {
         if range.end != begin {
             let mut bytes = vec![0; usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(0)];
             self.read(range.start, &mut bytes)?;
-            write_at(&self.file, &bytes, begin)?;
+            self.put(&bytes, begin)?;
             self.end = begin.saturating_add(length(bytes.len()));
             return Ok(begin);
         }
@@ -118,8 +159,13 @@ impl Stage {
     /// # Errors
     /// Those of pread(2); `EIO` if there are fewer.
     pub fn read(&self, mut at: u64, mut buffer: &mut [u8]) -> Result<(), Errno> {
+        let file = match (&self.file, &self.segments) {
+            (_, Some(segments)) => return segments.read(at, buffer),
+            (Some(file), None) => file,
+            (None, None) => return if buffer.is_empty() { Ok(()) } else { Err(Errno::IO) },
+        };
         while !buffer.is_empty() {
-            match pread(&self.file, &mut *buffer, at) {
+            match pread(file, &mut *buffer, at) {
                 Ok(0) => return Err(Errno::IO),
                 Ok(n) => {
                     at = at.saturating_add(length(n));
@@ -139,23 +185,31 @@ impl Stage {
 
     /// Gives the memory of everything but the ranges in `needed` back, best effort.
     pub fn tidy(&mut self, mut needed: Vec<Range<u64>>) {
-        if needed.is_empty() {
-            if ftruncate(&self.file, 0).is_ok() {
-                self.end = 0;
-            }
-        } else {
-            needed.sort_unstable_by_key(|range| range.start);
-            let mut from = 0;
-            let end = self.end;
-            for range in needed.into_iter().chain(std::iter::once(end..end)) {
-                if range.start > from {
-                    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-                    let _ = fallocate(&self.file, hole, from, range.start.saturating_sub(from));
+        needed.sort_unstable_by_key(|range| range.start);
+        match (&self.file, &mut self.segments) {
+            (Some(file), segments) if needed.is_empty() => {
+                if ftruncate(file, 0).is_ok() {
+                    self.end = 0;
+                    *segments = None;
                 }
-                from = from.max(range.end);
             }
+            (_, Some(segments)) => segments.keep_only(&needed),
+            (Some(file), None) => punch(file, needed, self.end),
+            (None, None) => {}
         }
         self.tidied = self.end;
+    }
+}
+
+/// Gives the memory of a file back, up to `end`, except for what is in these ranges, which are in order.
+fn punch(file: &OwnedFd, needed: Vec<Range<u64>>, end: u64) {
+    let mut from = 0;
+    for range in needed.into_iter().chain(std::iter::once(end..end)) {
+        if range.start > from {
+            let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            let _ = fallocate(file, hole, from, range.start.saturating_sub(from));
+        }
+        from = from.max(range.end);
     }
 }
 
@@ -195,12 +249,12 @@ mod tests {
     }
 
     fn blocks(stage: &Stage) -> u64 {
-        u64::try_from(fstat(&stage.file).unwrap().st_blocks).unwrap()
+        u64::try_from(fstat(stage.file.as_ref().unwrap()).unwrap().st_blocks).unwrap()
     }
 
     #[test]
     fn what_pipes_hold_is_taken_to_the_end() {
-        let mut stage = Stage::private().unwrap();
+        let mut stage = Stage::private();
         let (one, to_one) = pipe();
         let (two, to_two) = pipe();
         assert_eq!(stage.take(&one, 100), Ok(Taken::Empty));
@@ -221,7 +275,7 @@ mod tests {
         let path = temp.path().join("input");
         std::fs::write(&path, "from a file").unwrap();
         let file = std::fs::File::open(path).unwrap();
-        let mut stage = Stage::private().unwrap();
+        let mut stage = Stage::private();
         assert_eq!(stage.take(&file, 4), Ok(Taken::Some(4)));
         assert_eq!(stage.take(&file, 100), Ok(Taken::Some(7)));
         assert_eq!(stage.take(&file, 100), Ok(Taken::End));
@@ -230,7 +284,7 @@ mod tests {
 
     #[test]
     fn what_is_not_at_the_end_is_moved_there() {
-        let mut stage = Stage::private().unwrap();
+        let mut stage = Stage::private();
         let (one, to_one) = pipe();
         write(&to_one, b"0123456789").unwrap();
         stage.take(&one, 100).unwrap();
@@ -241,7 +295,7 @@ mod tests {
 
     #[test]
     fn memory_is_given_back_and_what_is_needed_stays() {
-        let mut stage = Stage::private().unwrap();
+        let mut stage = Stage::private();
         let (one, to_one) = pipe();
         let block = vec![b'x'; 32 << 10];
         while !stage.is_untidy() {
@@ -255,5 +309,42 @@ mod tests {
         assert!(blocks(&stage) <= 16, "two pages of 8 blocks each");
         stage.tidy(Vec::new());
         assert_eq!((stage.end(), blocks(&stage)), (0, 0));
+    }
+
+    #[test]
+    fn what_may_not_be_in_a_file_is_in_memory_until_nothing_is_left() {
+        let mut stage = Stage::private();
+        let (one, to_one) = pipe();
+        write(&to_one, b"in the file").unwrap();
+        stage.take(&one, 100).unwrap();
+        stage.leave_file(std::slice::from_ref(&(3..11))).unwrap();
+        write(&to_one, b", in memory").unwrap();
+        assert_eq!(stage.take(&one, 100), Ok(Taken::Some(11)));
+        assert_eq!(text(&stage, 3..22), "the file, in memory");
+        assert_eq!(stage.move_to_end(3..6), Ok(22));
+        assert_eq!(text(&stage, 20..25), "rythe");
+        let needed = std::iter::once(22..25);
+        stage.tidy(needed.collect());
+        assert_eq!((text(&stage, 22..25), stage.has_left_file()), ("the".to_owned(), true));
+        stage.tidy(Vec::new());
+        assert_eq!((stage.end(), stage.has_left_file()), (0, false));
+        write(&to_one, b"again").unwrap();
+        assert_eq!(stage.take(&one, 100), Ok(Taken::Some(5)));
+        assert_eq!((text(&stage, 0..5), blocks(&stage) > 0), ("again".to_owned(), true));
+    }
+
+    #[test]
+    fn a_stage_without_any_file_takes_bytes_as_well() {
+        let mut stage = Stage { file: None, segments: Some(Segments::default()), ..Stage::private() };
+        let (one, to_one) = pipe();
+        assert_eq!(stage.take(&one, 100), Ok(Taken::Empty));
+        for _ in 0..3 {
+            write(&to_one, b"hello").unwrap();
+            assert_eq!(stage.take(&one, 100), Ok(Taken::Some(5)));
+        }
+        assert_eq!(text(&stage, 0..15), "hellohellohello");
+        stage.tidy(Vec::new());
+        assert_eq!(stage.read(0, &mut [0; 1]), Err(Errno::IO));
+        assert_eq!(stage.end(), 15);
     }
 }

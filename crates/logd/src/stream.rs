@@ -127,6 +127,9 @@ impl Stream {
             // Somebody limits the size of files, and the stage is one.
             taken = self.take(limit, &mut desk.journal);
         }
+        if taken == Err(Errno::FBIG) && desk.journal.leave_file().is_ok() {
+            taken = self.take(limit, &mut desk.journal);
+        }
         match taken {
             Ok(Taken::Some(n)) => {
                 self.record.entry.phase = Phase::Filing;

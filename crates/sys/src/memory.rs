@@ -51,6 +51,14 @@ impl Words {
         raw::Mapping::new(file.as_fd(), count).map(Self)
     }
 
+    /// Returns numbers that no other process sees and that end with this one. Only pages that are written take memory.
+    ///
+    /// # Errors
+    /// Those of mmap(2).
+    pub fn private(count: usize) -> Result<Self, Errno> {
+        raw::Mapping::private(count).map(Self)
+    }
+
     /// Returns the numbers.
     pub fn as_slice(&self) -> &[AtomicU64] {
         self.0.words()
@@ -72,6 +80,14 @@ mod tests {
         drop(ours);
         let theirs = Words::map(&memory, 1000).unwrap();
         assert_eq!((theirs.as_slice().len(), theirs.as_slice()[999].load(SeqCst)), (1000, 7));
+    }
+
+    #[test]
+    fn numbers_of_ones_own_need_no_file() {
+        let words = Words::private(1 << 20).unwrap();
+        assert_eq!(words.as_slice().len(), 1 << 20);
+        words.as_slice()[1000].store(7, SeqCst);
+        assert_eq!([999, 1000].map(|at| words.as_slice()[at].load(SeqCst)), [0, 7]);
     }
 
     #[test]

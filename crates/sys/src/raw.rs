@@ -413,13 +413,20 @@ pub(crate) struct Mapping {
 impl Mapping {
     /// Maps the first `count` numbers of a file that has them and that cannot shrink.
     pub(crate) fn new(file: BorrowedFd<'_>, count: usize) -> Result<Self, Errno> {
+        Self::map(libc::MAP_SHARED, file.as_raw_fd(), count)
+    }
+
+    /// Takes memory for `count` numbers, zero at first.
+    pub(crate) fn private(count: usize) -> Result<Self, Errno> {
+        Self::map(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, count)
+    }
+
+    fn map(flags: c_int, file: RawFd, count: usize) -> Result<Self, Errno> {
         let length = count.checked_mul(size_of::<AtomicU64>()).ok_or(Errno::OVERFLOW)?;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // JUSTIFICATION: neither std nor rustix offers a safe mapping.
         // SAFETY: with a null address the kernel takes memory that nothing else uses.
-        let address = unsafe {
-            libc::mmap(std::ptr::null_mut(), length, protection, libc::MAP_SHARED, file.as_raw_fd(), 0)
-        };
+        let address = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, file, 0) };
         if address == libc::MAP_FAILED {
             return Err(last_errno());
         }
@@ -430,7 +437,7 @@ impl Mapping {
     /// Returns the numbers.
     pub(crate) fn words(&self) -> &[AtomicU64] {
         // JUSTIFICATION: the memory is not one that Rust allocated.
-        // SAFETY: `new` mapped `count` numbers at this page-aligned address, and they stay until `drop`; every bit
+        // SAFETY: `map` mapped `count` numbers at this page-aligned address, and they stay until `drop`; every bit
         // pattern is a number; whoever else sees them changes them only as atomics or by system calls.
         unsafe { std::slice::from_raw_parts(self.address.as_ptr(), self.count) }
     }
@@ -440,7 +447,7 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         let length = self.count.saturating_mul(size_of::<AtomicU64>());
         // JUSTIFICATION: what `mmap` took only `munmap` gives back.
-        // SAFETY: the range is the one that `new` mapped, and no reference into it outlives `self`.
+        // SAFETY: the range is the one that `map` mapped, and no reference into it outlives `self`.
         unsafe { libc::munmap(self.address.as_ptr().cast(), length) };
     }
 }

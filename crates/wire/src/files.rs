@@ -69,5 +69,8 @@ pub const SVSCAN_CONTROL: &str = ".s6-svscan/control";
 pub const SVSCAN_LOCK: &str = ".s6-svscan/lock";
 /// The lock that our supervisor holds and no other program does, whatever it is called; ours alone.
 pub const SVSCAN_OURS: &str = ".s6-svscan/gatevisor";
+/// Directory in which our supervisor says what is wrong with a user's log daemon, while something is: a file called as the
+/// number of the user; ours alone.
+pub const SVSCAN_LOGGING: &str = ".s6-svscan/logging";
 /// Directory in which our supervisor says why it does not supervise an entry: a file of the entry's name.
 pub const SVSCAN_REFUSED: &str = ".s6-svscan/refused";

@@ -1,25 +1,40 @@
-//! *Lives here:* what is wrong with the keeping of a service's lines, as its log daemon notes it.
+//! *Lives here:* what is wrong with the keeping of a service's lines, as its log daemon notes it, or the supervisor where that
+//! cannot work.
 //!
 //! *Does not live here:* the bytes of the note (`gatevisor-wire`).
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use gatevisor_wire::files;
 use gatevisor_wire::trouble::{MAX_BYTES, Trouble};
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
 
-const LOG: &str = gatevisor_wire::files::LOG;
+const LOG: &str = files::LOG;
 const NOTE: &str = "trouble";
+/// Where the supervisor notes, in `.s6-svscan`, that the log daemon of a user cannot work.
+const LOGGING: &str = "logging";
 
 /// Returns the note in a service directory, or `None` where there is none that can be understood.
 ///
 /// Whatever the owner of the directory puts there, no link is followed and nothing is waited for.
 pub(super) fn trouble(slot: &Path) -> Option<Trouble> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let slot = openat(CWD, slot, flags, Mode::empty()).ok()?;
-    let log = gatevisor_sys::file::open_directory(slot, LOG).ok()?;
+    let directory = openat(CWD, slot, flags, Mode::empty()).ok()?;
+    let log = gatevisor_sys::file::open_directory(&directory, LOG).ok()?;
+    note(log, NOTE).or_else(|| {
+        let owner = fstat(&directory).ok()?.st_uid.to_string();
+        let scandir = openat(CWD, slot.parent()?, flags, Mode::empty()).ok()?;
+        let svscan = gatevisor_sys::file::open_directory(scandir, files::SVSCAN).ok()?;
+        let notes = gatevisor_sys::file::open_directory(svscan, LOGGING).ok()?;
+        note(notes, &owner)
+    })
+}
+
+fn note(directory: OwnedFd, name: &str) -> Option<Trouble> {
     // One more byte than a note may have, so that a longer file is told from it.
     let mut room = [0; MAX_BYTES + 1];
-    let bytes = gatevisor_sys::file::read_small(log, NOTE, &mut room).ok()?;
+    let bytes = gatevisor_sys::file::read_small(directory, name, &mut room).ok()?;
     if bytes.len() > MAX_BYTES { None } else { Trouble::decode(bytes) }
 }
 
@@ -29,6 +44,22 @@ mod tests {
     use gatevisor_wire::tai::Tai64n;
     use std::fs;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn what_the_supervisor_notes_of_a_users_log_daemon_counts_where_that_notes_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        let (slot, svscan) = (temp.path().join("slot"), temp.path().join(files::SVSCAN));
+        fs::create_dir_all(slot.join("log")).unwrap();
+        fs::create_dir_all(svscan.join(LOGGING)).unwrap();
+        let note = |reason: &str| Trouble { since: Tai64n::from_unix(5, 6), reason: reason.to_owned() };
+        let uid = rustix::process::geteuid().as_raw();
+        fs::write(svscan.join(LOGGING).join((uid + 1).to_string()), note("another's").encode()).unwrap();
+        assert_eq!(trouble(&slot), None);
+        fs::write(svscan.join(LOGGING).join(uid.to_string()), note("it cannot work").encode()).unwrap();
+        assert_eq!(trouble(&slot), Some(note("it cannot work")));
+        fs::write(slot.join("log").join(NOTE), note("the disk is full").encode()).unwrap();
+        assert_eq!(trouble(&slot), Some(note("the disk is full")));
+    }
 
     #[test]
     fn only_a_small_file_of_the_slot_itself_is_a_note() {

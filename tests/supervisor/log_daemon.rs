@@ -1,0 +1,116 @@
+//! A log daemon under conditions in which it can hardly work, or not at all: no service stands still for it.
+
+use std::fs;
+
+use gatevisor_wire::trouble::Trouble;
+
+use crate::support::World;
+use crate::support::service::Service;
+
+/// Refuses calls of the kernel's to itself, and becomes a program: `memfd` those for files of memory, `threads` those for
+/// threads, without which a log daemon does not begin.
+const REFUSES: &str = r#"
+import ctypes, os, platform, struct, sys
+arm = platform.machine() == "aarch64"
+memfd, clone, clone3 = (279, 220, 435) if arm else (319, 56, 435)
+LD, JEQ, JSET, RET = 0x20, 0x15, 0x45, 0x06
+ALLOW, EPERM, ENOSYS = (RET, 0, 0, 0x7fff0000), (RET, 0, 0, 0x00050001), (RET, 0, 0, 0x00050026)
+number, flags = (LD, 0, 0, 0), (LD, 0, 0, 16)
+filters = {
+    "memfd": [number, (JEQ, 0, 1, memfd), EPERM, ALLOW],
+    "threads": [number, (JEQ, 0, 1, clone3), ENOSYS, (JEQ, 0, 3, clone), flags, (JSET, 0, 1, 0x10000), EPERM, ALLOW],
+}
+code = b"".join(struct.pack("=HBBI", *step) for step in filters[sys.argv[1]])
+buffer = ctypes.create_string_buffer(code)
+program = struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, program, 0, 0):
+    sys.exit(os.strerror(ctypes.get_errno()))
+os.execv(sys.argv[2], sys.argv[2:])
+"#;
+
+fn world_that_refuses(what: &str) -> World {
+    let gatevisor = env!("CARGO_BIN_EXE_gatevisor");
+    let mut world = World::new().supervised_by(&["python3", "-c", REFUSES, what, gatevisor, "supervise"]);
+    world.start();
+    world
+}
+
+/// Places a service that writes so many lines of some thirty bytes, and then a file.
+fn writer(world: &World, lines: u32) -> Service {
+    let log = format!("#!{} log\ndirectory = \"lines\"\nkeep = 1000\n", env!("CARGO_BIN_EXE_gatevisor"));
+    let run = format!("seq -f 'a line of thirty bytes, %06g' {lines}; : > written; exec sleep 3600");
+    let mut service = world
+        .service("web")
+        .run(&run)
+        .prepare(|dir| fs::create_dir_all(dir.join("log/lines")).unwrap())
+        .executable("log/run", &log)
+        .place();
+    service.hear("su");
+    service
+}
+
+fn until_all_is_kept(service: &Service, lines: u32) {
+    service.until_file("log/lines/current", "the last line", |text| {
+        text.contains(&format!("bytes, {lines:06}"))
+    });
+    let files = fs::read_dir(service.path("log/lines")).unwrap().map(|entry| entry.unwrap().path());
+    let kept: usize =
+        files.filter_map(|file| Some(fs::read_to_string(file).ok()?.matches("thirty").count())).sum();
+    assert_eq!(kept, usize::try_from(lines).unwrap());
+}
+
+#[test]
+fn a_limit_of_the_size_of_files_keeps_no_line_from_its_log() {
+    // In blocks of 512 or of 1024 bytes: less than is written, and far less than a journal has otherwise.
+    let mut world = World::new().prelude("ulimit -f 60");
+    world.start();
+    let mut service = writer(&world, 20_000);
+    until_all_is_kept(&service, 20_000);
+    assert!(!world.said().contains("a log daemon ended"), "{}", world.said());
+    assert_eq!(world.stop().code(), Some(0));
+    service.hear("dDx");
+}
+
+#[test]
+fn without_files_of_memory_lines_are_kept_all_the_same() {
+    let mut world = world_that_refuses("memfd");
+    let mut service = writer(&world, 20_000);
+    until_all_is_kept(&service, 20_000);
+    assert!(!world.said().contains("a log daemon ended"), "{}", world.said());
+    assert_eq!(world.stop().code(), Some(0));
+    service.hear("dDx");
+}
+
+#[test]
+fn where_no_log_daemon_can_work_it_is_said_and_no_service_stands_still() {
+    let mut world = world_that_refuses("threads");
+    // Far more than a pipe holds.
+    let mut service = writer(&world, 20_000);
+    service.until_file("written", "the end of its lines", |_| true);
+    let said = world.until_said("cannot work");
+    assert!(said.matches("a log daemon ended").count() <= 4, "{said}");
+    let uid = rustix::process::geteuid().as_raw();
+    let note = fs::read(world.scandir().join(format!(".s6-svscan/logging/{uid}"))).unwrap();
+    let reason = Trouble::decode(&note).unwrap().reason;
+    assert!(reason.contains("cannot work: it ended"), "{reason}");
+    // Nor does the end wait for what nobody can do; the grace would be longer than our patience.
+    assert_eq!(world.stop().code(), Some(0));
+    service.hear("dDx");
+    let said = world.said();
+    assert!(said.contains("bytes in the log pipe are lost"), "{said}");
+}
+
+#[test]
+fn what_an_earlier_supervisor_noted_of_log_daemons_is_gone() {
+    let mut world = World::started();
+    assert_eq!(world.stop().code(), Some(0));
+    let notes = world.scandir().join(".s6-svscan/logging");
+    fs::create_dir(&notes).unwrap();
+    fs::write(notes.join("7"), "").unwrap();
+    world.start();
+    let mut service = world.service("web").stays().place();
+    service.hear("su");
+    assert!(fs::read_dir(&notes).unwrap().next().is_none());
+    assert_eq!(world.stop().code(), Some(0));
+}
