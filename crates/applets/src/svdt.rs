@@ -44,7 +44,7 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
             signal => writeln!(out, "{} signal {}", death.at, signal_name(signal)),
         };
     }
-    print(out.as_bytes())
+    print(&out)
 }
 
 /// Returns the tally's bytes; none where the service has never been supervised.

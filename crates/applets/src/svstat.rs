@@ -84,7 +84,7 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
         let values: Vec<String> = fields.iter().map(|field| shown.field(*field)).collect();
         values.join(" ")
     };
-    print(format!("{line}\n").as_bytes())
+    print(&format!("{line}\n"))
 }
 
 fn add(fields: &mut Vec<Field>, field: Field) -> Result<(), Fatal> {

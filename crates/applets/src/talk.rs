@@ -4,7 +4,9 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
+
+use gatevisor_term::stream;
 
 use crate::Applet;
 
@@ -78,13 +80,12 @@ pub(crate) fn warn(applet: &str, message: &str) {
 }
 
 fn say(applet: &str, kind: &str, message: &str) {
-    let _ = io::stderr().lock().write_all(format!("{applet}: {kind}: {message}\n").as_bytes());
+    stream::say(format_args!("{applet}: {kind}: {message}"));
 }
 
-/// Writes data to standard output; a reader that has gone is no error.
-pub(crate) fn print(bytes: &[u8]) -> Outcome {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+/// Writes lines of data, each with its end, to standard output at once; a reader that has gone is no error.
+pub(crate) fn print(lines: &str) -> Outcome {
+    match stream::print_lines(lines) {
         Ok(()) => Ok(0),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
         Err(error) => Err(Fatal::new(SYSTEM, format!("cannot write to standard output: {error}"))),

@@ -244,7 +244,7 @@ pub struct Logs {
     /// Let upper and lower case be the same in --grep
     #[arg(short, long, requires = "grep")]
     pub ignore_case: bool,
-    /// On a terminal, print control characters as they are
+    /// Print every byte as it was written, also what commands a terminal
     #[arg(long)]
     pub raw: bool,
 }

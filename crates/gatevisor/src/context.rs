@@ -11,6 +11,7 @@ use gatevisor_gateways::profile::{Home, ProfileName};
 use gatevisor_sys::user;
 
 use crate::args::Common;
+use crate::enter;
 use crate::exit::{Exit, Failure};
 use crate::out;
 
@@ -62,7 +63,9 @@ pub enum MissingHome {
 
 impl Context {
     /// Finds out what the command works on.
-    pub fn new(common: &Common, missing: MissingHome) -> Result<Self, Failure> {
+    ///
+    /// With `executes`, more than our own code will run: then it has nothing of a terminal of root's.
+    pub fn new(common: &Common, missing: MissingHome, executes: bool) -> Result<Self, Failure> {
         let load = |file: Option<&Path>| {
             AgentDefinition::load(file).map_err(|error| Failure::of(error.exit_code(), &error))
         };
@@ -72,7 +75,7 @@ impl Context {
         if missing == MissingHome::IsRefused {
             must_exist(&home, common, &agent)?;
         }
-        become_owner(home.root())?;
+        become_owner(home.root(), executes)?;
         let remembers = container_scandir().is_none();
         // Not before: what the home's owner left there is read with the owner's rights, and acted upon with them.
         let recalled = if remembers && common.agent.is_none() { recall(home.root())? } else { None };
@@ -176,12 +179,15 @@ fn must_exist(home: &Home, common: &Common, agent: &AgentDefinition) -> Result<(
 
 /// Makes root the owner of the home, where that is somebody else: whoever owns it may put links anywhere in it, and what
 /// is made in it must be that user's.
-fn become_owner(home: &Path) -> Result<(), Failure> {
+fn become_owner(home: &Path, executes: bool) -> Result<(), Failure> {
     let Ok(found) = std::fs::symlink_metadata(home) else { return Ok(()) };
     if !rustix::process::geteuid().is_root() || found.uid() == 0 {
         return Ok(());
     }
     let user = user::lookup_uid(found.uid()).map_err(|error| Failure::of(Exit::System as u8, &error))?;
+    if executes {
+        enter::leave_terminal(&user)?;
+    }
     user::assume(&user).map_err(|errno| {
         let hint = "it needs the capabilities SETUID and SETGID; or call this as that user";
         let uid = found.uid();

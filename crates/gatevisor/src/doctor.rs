@@ -15,7 +15,7 @@ use gatevisor_sys::user;
 use crate::args::Common;
 use crate::context::{CONTAINER_SCANDIR, Context};
 use crate::exit::{DONE, Exit, Failure, Outcome};
-use crate::out::{self, Paint};
+use crate::out::{self, DIM, Text, colour};
 use crate::takeover;
 
 /// Examines the home and its scandir; the exit code is 1 if anything is an error.
@@ -72,17 +72,16 @@ fn caller(context: &Context, common: &Common) -> Caller {
 }
 
 fn print(diagnosis: &Diagnosis) -> Result<(), Failure> {
-    let paint = Paint::stdout();
     for finding in &diagnosis.findings {
-        print_finding(finding, paint)?;
-        out::line(format_args!(""))?;
+        print_finding(finding)?;
+        out::empty_line()?;
     }
     let looked_at = &diagnosis.looked_at;
     let [errors, warnings, notes] =
         [Severity::Error, Severity::Warning, Severity::Note].map(|severity| diagnosis.count(severity));
     if errors + warnings == 0 {
-        let well = paint.colour(AnsiColor::Green, "all well");
-        return out::line(format_args!("{well}: looked at {looked_at}"));
+        let well = Text::default().styled(colour(AnsiColor::Green), "all well");
+        return out::line(well.and(format_args!(": looked at {looked_at}")));
     }
     let counts = [(errors, "error"), (warnings, "warning"), (notes, "note")];
     let counts: Vec<String> = counts
@@ -93,16 +92,17 @@ fn print(diagnosis: &Diagnosis) -> Result<(), Failure> {
     out::line(format_args!("{}; looked at {looked_at}", counts.join(", ")))
 }
 
-fn print_finding(finding: &Finding, paint: Paint) -> Result<(), Failure> {
-    let colour = match finding.severity {
+fn print_finding(finding: &Finding) -> Result<(), Failure> {
+    let severity = match finding.severity {
         Severity::Error => AnsiColor::Red,
         Severity::Warning => AnsiColor::Yellow,
         Severity::Note => AnsiColor::Cyan,
     };
-    let severity = paint.colour(colour, finding.severity.word());
-    out::line(format_args!("{severity}: {}", finding.what))?;
-    let item =
-        |name: &str, text: &str| out::line(format_args!("  {} {text}", paint.dim(&format!("{name:5}"))));
+    let severity = Text::default().styled(colour(severity), finding.severity.word());
+    out::line(severity.and(": ").and(&finding.what))?;
+    let item = |name: &str, text: &str| {
+        out::line(Text::from("  ").styled(DIM, format_args!("{name:5}")).and(" ").and(text))
+    };
     item("why:", &finding.why)?;
     finding.mend.as_ref().map_or(Ok(()), |mend| item("mend:", mend))
 }

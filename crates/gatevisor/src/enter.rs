@@ -16,6 +16,7 @@ use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_gateways::profile::Home;
 use gatevisor_sys::user::{self, User};
 use gatevisor_sys::{Errno, process};
+use gatevisor_term::relay;
 use rustix::fs::{Access, access};
 
 use crate::context;
@@ -95,13 +96,15 @@ pub fn guard(agent: &AgentDefinition, home: &Path) -> Result<(), Failure> {
     ))
 }
 
-/// `main-wrapper.sh`, which is `gatevisor enter`: becomes the container's command, as the agent's user.
-pub fn run(words: &[OsString]) -> Outcome {
+/// `main-wrapper.sh`, which is `gatevisor enter`: becomes a command of the agent's, as its user.
+///
+/// The container's own command has the container's terminal; whoever else calls this keeps theirs to themselves.
+pub fn run(words: &[OsString], terminal: Terminal) -> Outcome {
     let agent = agent()?;
     let mut variables: Vec<Variable> = std::env::vars_os().collect();
     let home = home(&agent, &variables)?;
     if rustix::process::geteuid().is_root() {
-        become_agent(&agent)?;
+        become_agent(&agent, terminal)?;
     } else {
         guard(&agent, &home)?;
     }
@@ -126,7 +129,8 @@ pub fn call(agent: &AgentDefinition, words: &[OsString]) -> Outcome {
     let keep = agent.container.keep_root_variable.as_deref();
     let keep = keep.and_then(|name| environment::get(&variables, name)?.to_str()).is_some_and(says_yes);
     if rustix::process::geteuid().is_root() && !keep {
-        let user = become_agent(agent).map_err(|failure| Failure { code: NOT_EXECUTABLE, ..failure })?;
+        let user = become_agent(agent, Terminal::Callers)
+            .map_err(|failure| Failure { code: NOT_EXECUTABLE, ..failure })?;
         environment::set(&mut variables, "HOME", OsString::from_vec(user.home));
     }
     let command: Vec<OsString> =
@@ -134,9 +138,29 @@ pub fn call(agent: &AgentDefinition, words: &[OsString]) -> Outcome {
     Err(become_program(&command, &variables))
 }
 
-fn become_agent(agent: &AgentDefinition) -> Result<User, Failure> {
+/// Whose terminal it is that a command begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Terminal {
+    /// The container's, which is there for its command.
+    Containers,
+    /// That of the one who calls, who goes on using it.
+    Callers,
+}
+
+/// Leaves the terminal that root has to root; what runs as `user` gets one of its own.
+pub fn leave_terminal(user: &User) -> Result<(), Failure> {
+    relay::leave_terminal(user.uid).map_err(|error| {
+        let hint = "is devpts mounted on /dev/pts? without a terminal, as after `docker exec` without -t, none is needed";
+        Failure::new(Exit::System, format!("cannot make a terminal for `{}`: {error}; {hint}", String::from_utf8_lossy(&user.name)))
+    })
+}
+
+fn become_agent(agent: &AgentDefinition, terminal: Terminal) -> Result<User, Failure> {
     let user =
         user::lookup(agent.user().as_bytes()).map_err(|error| Failure::of(Exit::System as u8, &error))?;
+    if terminal == Terminal::Callers {
+        leave_terminal(&user)?;
+    }
     user::assume(&user).map_err(|errno| {
         let hint = "it needs the capabilities SETUID and SETGID; or start the container as that user";
         Failure::new(Exit::System, format!("cannot become user `{}`: {errno}; {hint}", agent.user()))

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::context::Context;
 use crate::ears::Ears;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::out::{self, Paint};
+use crate::out::{self, Text};
 
 /// Prints events until the reader goes or somebody presses Ctrl-C.
 pub fn run(context: &Context, names: &[OsString]) -> Outcome {
@@ -46,8 +46,8 @@ fn print(context: &Context, name: &ServiceName, letter: Letter) -> Result<(), Fa
         }));
     }
     let shown = profile.map_or_else(|| name.to_string(), |profile| profile.to_string());
-    let word = Paint::stdout().colour(colour, word);
-    out::line(format_args!("{} {shown} {word}", now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ")))
+    let line = Text::from(format_args!("{} {shown} ", now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ")));
+    out::line(line.styled(out::colour(colour), word))
 }
 
 fn words(letter: Letter) -> (&'static str, AnsiColor) {

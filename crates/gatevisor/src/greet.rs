@@ -9,7 +9,8 @@ use gatevisor_gateways::profile::ProfileName;
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::{out, status};
+use crate::out::{self, BOLD, Text};
+use crate::status;
 
 /// How long a supervisor that has just been started may take to take on the slots.
 const SUPERVISED_WITHIN: Duration = Duration::from_secs(30);
@@ -70,7 +71,7 @@ fn greet(context: &Context, wanted: &[ProfileName], others: &[ProfileName]) -> R
         // It is being stopped already, and says so itself.
         return Ok(());
     }
-    out::line(format_args!(""))?;
+    out::empty_line()?;
     status::table(context)?;
     hints(context, wanted)
 }
@@ -83,11 +84,13 @@ fn hints(context: &Context, wanted: &[ProfileName]) -> Result<(), Failure> {
     let program = context.program.display();
     let options = context.options();
     let example = wanted.first().map_or("NAME", ProfileName::as_str);
-    let paint = out::Paint::stdout();
-    out::line(format_args!(
-        "\nIn another terminal:\n  {}\n  {}\n  {}\nHere: Ctrl-C stops everything in order; what is wanted comes back at the next start.\n",
-        paint.bold(&format!("{program} {options} status --watch")),
-        paint.bold(&format!("{program} {options} logs -f {example}")),
-        paint.bold(&format!("{program} {options} gateway restart {example}")),
-    ))
+    let command =
+        |rest: &str| out::line(Text::from("  ").styled(BOLD, format_args!("{program} {options} {rest}")));
+    out::empty_line()?;
+    out::line("In another terminal:")?;
+    command("status --watch")?;
+    command(&format!("logs -f {example}"))?;
+    command(&format!("gateway restart {example}"))?;
+    out::line("Here: Ctrl-C stops everything in order; what is wanted comes back at the next start.")?;
+    out::empty_line()
 }

@@ -33,6 +33,8 @@ use crate::enter::{self, guard};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::{out, supervise, takeover, watch};
 
+/// The verb that becomes the container's command.
+pub const COMMAND: &str = "container-command";
 /// The name that the agent's command line looks for in the first process.
 ///
 /// **Source:** DET-1.
@@ -474,6 +476,12 @@ impl<'a> Boot<'a> {
         failed(&process::exec_with_blocked_signals(&program, &argv, &block))
     }
 
+    /// Returns whether a path leads to this program, whatever it is called.
+    fn is_this_program(&self, path: &OsStr) -> bool {
+        let real = |path: &Path| std::fs::canonicalize(path).ok();
+        real(Path::new(path)).is_some_and(|found| Some(found) == real(&self.program))
+    }
+
     /// Returns what the command's process executes, and the words that tell others about it.
     fn command(&self) -> (Vec<OsString>, Vec<OsString>) {
         let agent = &self.agent;
@@ -484,12 +492,13 @@ impl<'a> Boot<'a> {
         let named = agent.container.wrapper.as_deref().unwrap_or("enter");
         let shown = route::shown(agent, wrapper.map_or(OsStr::new(named), OsString::as_os_str), rest);
         let shown = shown.into_iter().map(OsStr::to_owned).collect();
-        let command = if wrapper.is_some() {
+        let is_ours = wrapper.is_none_or(|wrapper| self.is_this_program(wrapper));
+        let command = if !is_ours {
             self.words.to_vec()
-        } else if rest.is_empty() && agent.container.default_command.is_empty() {
+        } else if wrapper.is_none() && rest.is_empty() && agent.container.default_command.is_empty() {
             Vec::new()
         } else {
-            let ourselves = [self.program.clone().into_os_string(), "enter".into()];
+            let ourselves = [self.program.clone().into_os_string(), COMMAND.into()];
             ourselves.into_iter().chain(rest.iter().cloned()).collect()
         };
         (command, shown)

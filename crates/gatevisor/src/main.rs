@@ -38,6 +38,7 @@ use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
 use context::{Context, MissingHome};
+use enter::Terminal;
 use exit::{Exit, Outcome};
 
 fn main() -> ExitCode {
@@ -59,7 +60,10 @@ fn main() -> ExitCode {
         Some("finish") => return gatevisor_slot::run_finish(rest()),
         Some("log") => return gatevisor_logd::standalone::run(rest()),
         Some("init") => return ended(init::run(arguments.get(2..).unwrap_or_default())),
-        Some("enter") => return ended(enter::run(arguments.get(2..).unwrap_or_default())),
+        Some("enter") => return ended(enter::run(arguments.get(2..).unwrap_or_default(), Terminal::Callers)),
+        Some(init::COMMAND) => {
+            return ended(enter::run(arguments.get(2..).unwrap_or_default(), Terminal::Containers));
+        }
         Some("idle") => return idle(),
         Some(takeover::NAME) => return ended(Err(takeover::run())),
         Some(watch::NAME) => return ended(Err(watch::run())),
@@ -67,16 +71,20 @@ fn main() -> ExitCode {
         _ => {}
     }
     report_bugs();
-    let outcome = match Cli::try_parse_from(arguments) {
+    let outcome = match Cli::try_parse_from(&arguments) {
         Ok(cli) => run(cli),
-        Err(error) => {
-            // Help and version go to standard output and are no error.
-            let error = near::explained(error);
-            let _ = error.print();
-            Ok(if error.use_stderr() { Exit::Usage as u8 } else { Exit::Done as u8 })
-        }
+        Err(error) => not_parsed(&arguments, error),
     };
     ended(outcome)
+}
+
+/// Says what is wrong with the arguments, or the help that they ask for; what it repeats of them is escaped.
+fn not_parsed(arguments: &[OsString], error: clap::Error) -> Outcome {
+    let escaped = arguments.iter().map(|argument| out::escaped_argument(argument));
+    // What is no text is not repeated, and is text once it is escaped.
+    let error = near::explained(Cli::try_parse_from(escaped).err().unwrap_or(error));
+    out::clap(&error)?;
+    Ok(if error.use_stderr() { Exit::Usage as u8 } else { Exit::Done as u8 })
 }
 
 /// Says why it failed, where it did, and returns the exit code.
@@ -96,7 +104,7 @@ fn container_name(arguments: &[OsString]) -> Option<Outcome> {
             let agent = enter::agent().ok()?;
             let wrapper = agent.container.wrapper.as_deref();
             if wrapper == Some(other) {
-                Some(enter::run(words))
+                Some(enter::run(words, Terminal::Callers))
             } else if agent.name == other {
                 Some(enter::call(&agent, words))
             } else {
@@ -127,7 +135,7 @@ fn run(cli: Cli) -> Outcome {
     if let Command::Completions { shell } = cli.command {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "gatevisor", &mut script);
-        out::write(&script)?;
+        out::script(&script)?;
         return exit::DONE;
     }
     match &cli.command {
@@ -142,7 +150,7 @@ fn run(cli: Cli) -> Outcome {
         | Command::Doctor => MissingHome::IsMade,
         _ => MissingHome::IsRefused,
     };
-    let context = Context::new(&cli.common, missing)?;
+    let context = Context::new(&cli.common, missing, matches!(cli.command, Command::Up(_)))?;
     let is_memorable = matches!(
         cli.command,
         Command::Reconcile { dry_run: false }

@@ -1,11 +1,12 @@
 //! `gatevisor profile …`
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal};
 
 use gatevisor_gateways::lifecycle::{self, NewGateway};
 use gatevisor_gateways::manager::{Order, Registered};
 use gatevisor_gateways::profile::{self, ProfileName};
+use gatevisor_term::stream;
 use serde_json::json;
 
 use crate::args;
@@ -79,13 +80,11 @@ fn delete(context: &Context, name: &OsString, yes: bool) -> Outcome {
 
 /// Asks on a terminal; without one the answer is no, since no question is ever asked of a script.
 fn confirmed(name: &ProfileName, path: &std::path::Path) -> Result<bool, Failure> {
-    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+    if !io::stdin().is_terminal() || !stream::stderr_is_terminal() {
         return Ok(false);
     }
     let failed = |error: io::Error| Failure::new(Exit::System, format!("cannot ask: {error}"));
-    let mut stderr = io::stderr().lock();
-    write!(stderr, "Delete profile {name} with everything in {}? [y/N] ", path.display()).map_err(failed)?;
-    stderr.flush().map_err(failed)?;
+    out::ask(format_args!("Delete profile {name} with everything in {}? [y/N] ", path.display()));
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(failed)?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))

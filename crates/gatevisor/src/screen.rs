@@ -2,10 +2,7 @@
 //!
 //! *Lives here:* how large the terminal is, and leaving out what it has no room for. *Does not live here:* what is shown.
 
-use std::io::IsTerminal;
-
-/// Moves to the upper left corner and clears from there to the end: no flicker.
-pub const CLEAR: &[u8] = b"\x1b[H\x1b[J";
+use gatevisor_term::stream;
 
 /// A terminal's rows and columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,18 +14,18 @@ pub struct Screen {
 impl Screen {
     /// Returns the terminal that standard output is, if it is one and knows how large it is.
     pub fn of_stdout() -> Option<Self> {
-        let stdout = std::io::stdout();
-        let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout).ok())??;
-        let screen = Self { rows: usize::from(size.ws_row), columns: usize::from(size.ws_col) };
+        let (rows, columns) = stream::stdout_size()?;
+        let screen = Self { rows: rows.into(), columns: columns.into() };
         (screen.rows > 0 && screen.columns > 0).then_some(screen)
     }
 
-    /// Returns the first of these lines, as many as leave `kept` rows free, and how many are left out.
+    /// Returns the first of these lines, as many as leave `kept` rows free, and how many are left out; `width` tells how
+    /// many columns a line takes.
     ///
     /// Where some are left out, one row more is left free to say so.
-    pub fn fit(self, lines: &[String], kept: usize) -> (&[String], usize) {
+    pub fn fit<T>(self, lines: &[T], kept: usize, width: impl Fn(&T) -> usize) -> (&[T], usize) {
         let room = self.rows.saturating_sub(kept);
-        let rows: Vec<usize> = lines.iter().map(|line| self.rows_of(line)).collect();
+        let rows: Vec<usize> = lines.iter().map(|line| self.rows_of(width(line))).collect();
         if rows.iter().sum::<usize>() <= room {
             return (lines, 0);
         }
@@ -44,24 +41,10 @@ impl Screen {
         (shown, omitted.len())
     }
 
-    /// Returns how many rows a line takes.
-    fn rows_of(self, line: &str) -> usize {
-        width(line).div_ceil(self.columns).max(1)
+    /// Returns how many rows a line of this width takes.
+    fn rows_of(self, width: usize) -> usize {
+        width.div_ceil(self.columns).max(1)
     }
-}
-
-/// Returns how many characters of a line are seen: those of colour codes are not.
-fn width(line: &str) -> usize {
-    let mut is_code = false;
-    let seen = line.chars().filter(|character| {
-        let was_code = is_code;
-        is_code = match character {
-            '\x1b' => true,
-            other => is_code && !other.is_ascii_alphabetic(),
-        };
-        !was_code && !is_code
-    });
-    seen.count()
 }
 
 #[cfg(test)]
@@ -70,7 +53,7 @@ mod tests {
 
     fn shown(rows: usize, columns: usize, lines: &[&str], kept: usize) -> (String, usize) {
         let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
-        let (shown, omitted) = Screen { rows, columns }.fit(&lines, kept);
+        let (shown, omitted) = Screen { rows, columns }.fit(&lines, kept, String::len);
         (shown.join("|"), omitted)
     }
 
@@ -87,6 +70,5 @@ mod tests {
     fn a_line_that_is_wider_than_the_screen_takes_several_rows() {
         assert_eq!(shown(6, 4, &["HEAD", "eight ch", "x"], 1), ("HEAD|eight ch|x".to_owned(), 0));
         assert_eq!(shown(4, 4, &["HEAD", "eight ch", "x"], 1), ("HEAD".to_owned(), 2));
-        assert_eq!(width("\x1b[31mred\x1b[0m, \x1b[1mbold\x1b[0m"), "red, bold".len());
     }
 }

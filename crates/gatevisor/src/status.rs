@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use anstyle::AnsiColor;
-use comfy_table::{ContentArrangement, Table, presets};
 use gatevisor_client::OURS;
 use gatevisor_gateways::inspect::{self, DeathReport, Report, State};
 use gatevisor_gateways::profile::ProfileName;
@@ -13,8 +12,8 @@ use gatevisor_gateways::profile::ProfileName;
 use crate::context::Context;
 use crate::ears::Ears;
 use crate::exit::{DONE, Failure, Outcome};
-use crate::out::{self, Paint};
-use crate::screen::{self, Screen};
+use crate::out::{self, BOLD, DIM, Table, Text, colour};
+use crate::screen::Screen;
 
 /// How often a watched table is shown again although nothing changed: uptimes and memory do.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -44,7 +43,7 @@ pub fn run(context: &Context, names: &[OsString], watch: bool) -> Outcome {
         // It may have another size by now.
         let screen = Screen::of_stdout();
         if !context.json {
-            out::write(if screen.is_some() { screen::CLEAR } else { b"\n" })?;
+            if screen.is_some() { out::clear_screen()? } else { out::empty_line()? }
         }
         show(context, &only, screen)?;
     }
@@ -70,40 +69,32 @@ fn show(context: &Context, only: &[ProfileName], screen: Option<Screen>) -> Resu
             context.manager.scandir().display()
         ));
     }
-    let paint = Paint::stdout();
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    let head = ["PROFILE", "STATE", "PID", "UPTIME", "RESTARTS", "MEMORY", "LAST EXIT", "WISH"];
-    table.set_header(head.map(|word| paint.bold(word)));
+    let mut table =
+        Table::new(["PROFILE", "STATE", "PID", "UPTIME", "RESTARTS", "MEMORY", "LAST EXIT", "WISH"]);
     for report in &reports {
-        table.add_row(cells(report, paint));
+        table.row(cells(report));
     }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
-    let (shown, omitted) = screen.map_or((&*lines, 0), |screen| screen.fit(&lines, ROWS_KEPT));
-    for line in shown {
-        out::line(format_args!("{line}"))?;
-    }
+    let lines = table.lines();
+    let (shown, omitted) = screen.map_or((&*lines, 0), |screen| screen.fit(&lines, ROWS_KEPT, Text::width));
+    out::lines(shown)?;
     if omitted > 0 {
         out::line(format_args!("… and {omitted} more; `gatevisor status` shows all"))?;
     }
     Ok(())
 }
 
-fn cells(report: &Report, paint: Paint) -> [String; 8] {
+fn cells(report: &Report) -> [Text; 8] {
     let name = report.profile.as_ref().map_or_else(|| report.service.clone(), ToString::to_string);
     let none = || "-".to_owned();
     [
-        name,
-        state_cell(report, paint),
-        report.pid.map_or_else(none, |pid| pid.to_string()),
-        if report.up { span(report.updownfor) } else { none() },
-        report.restarts.map_or_else(none, |count| count.to_string()),
-        report.memory_bytes.map_or_else(none, size),
-        report.deaths.first().map_or_else(none, short_exit),
-        report.desired_state.clone().unwrap_or_else(none),
+        name.into(),
+        state_cell(report),
+        report.pid.map_or_else(none, |pid| pid.to_string()).into(),
+        if report.up { span(report.updownfor) } else { none() }.into(),
+        report.restarts.map_or_else(none, |count| count.to_string()).into(),
+        report.memory_bytes.map_or_else(none, size).into(),
+        report.deaths.first().map_or_else(none, short_exit).into(),
+        report.desired_state.clone().unwrap_or_else(none).into(),
     ]
 }
 
@@ -120,14 +111,14 @@ fn state_words(report: &Report) -> String {
 }
 
 /// Returns the state for a table, which has no line for what is wrong with the log.
-fn state_cell(report: &Report, paint: Paint) -> String {
-    let mut words = paint.colour(state_colour(report.state), &state_words(report));
+fn state_cell(report: &Report) -> Text {
+    let mut words = Text::default().styled(colour(state_colour(report.state)), state_words(report));
     if let (Some(problem), Some(since)) = (&report.log_problem, &report.log_problem_since) {
         let problem = format!("not logged since {since}: {problem}");
-        let _ = write!(words, "; {}", paint.colour(AnsiColor::Red, &problem));
+        words = words.and("; ").styled(colour(AnsiColor::Red), problem);
     }
     if report.older_than_definition {
-        let _ = write!(words, " ({})", paint.colour(AnsiColor::Yellow, "older than the definition"));
+        words = words.and(" (").styled(colour(AnsiColor::Yellow), "older than the definition").and(")");
     }
     words
 }
@@ -165,9 +156,9 @@ pub fn details(context: &Context, names: &[ProfileName]) -> Outcome {
             continue;
         }
         if !std::mem::take(&mut first) {
-            out::line(format_args!(""))?;
+            out::empty_line()?;
         }
-        out::line(format_args!("{}", Paint::stdout().bold(name.as_str())))?;
+        out::line(Text::default().styled(BOLD, name))?;
         print_details(context, &report)?;
     }
     DONE
@@ -175,45 +166,49 @@ pub fn details(context: &Context, names: &[ProfileName]) -> Outcome {
 
 /// Prints everything that a report says.
 pub fn print_details(context: &Context, report: &Report) -> Result<(), Failure> {
-    let paint = Paint::stdout();
-    let item = |name: &str, text: &str| out::line(format_args!("{} {text}", paint.dim(&format!("{name:8}"))));
-    let mut state = paint.colour(state_colour(report.state), &state_words(report));
+    let red = |text: String| Text::default().styled(colour(AnsiColor::Red), text);
+    let mut state = Text::default().styled(colour(state_colour(report.state)), state_words(report));
     if let Some(pid) = report.pid {
-        let _ = write!(state, " (pid {pid}) for {}", span(report.updownfor));
+        state = state.and(format_args!(" (pid {pid}) for {}", span(report.updownfor)));
     } else if report.state != State::NotSupervised && !report.deaths.is_empty() {
-        let _ = write!(state, " for {}", span(report.updownfor));
+        state = state.and(format_args!(" for {}", span(report.updownfor)));
     }
-    item("state", &state)?;
+    item("state", state)?;
     if let Some(left) = report.next_start_in_ms {
-        item("waiting", &format!("for its next start, in {}", milliseconds(left)))?;
+        item("waiting", format!("for its next start, in {}", milliseconds(left)))?;
     }
     if let Some(count) = report.restarts {
-        item("restarts", &count.to_string())?;
+        item("restarts", count.to_string())?;
     }
     if let Some(bytes) = report.memory_bytes {
-        item("memory", &format!("{} in {} processes", size(bytes), report.processes.unwrap_or(1)))?;
+        item("memory", format!("{} in {} processes", size(bytes), report.processes.unwrap_or(1)))?;
     }
-    item("wish", &wish(report))?;
+    item("wish", wish(report))?;
     if let Some(problem) = &report.log_problem {
         let since = report.log_problem_since.as_deref().unwrap_or("an unknown time");
-        item("log", &paint.colour(AnsiColor::Red, &format!("since {since}: {problem}")))?;
+        item("log", red(format!("since {since}: {problem}")))?;
     }
     if let Some(problem) = &report.problem {
-        item("problem", &paint.colour(AnsiColor::Red, problem))?;
+        item("problem", red(problem.clone()))?;
     }
     let mut slot = context.manager.scandir().join(&report.service).display().to_string();
     if let Some(supervisor) = &report.supervisor {
         let _ = write!(slot, ", under {supervisor}");
     }
-    item("slot", &slot)?;
+    item("slot", slot)?;
     if report.older_than_definition {
         let text = "older than the definition, or edited; `gatevisor reload` renders it anew";
-        item("", &paint.colour(AnsiColor::Yellow, text))?;
+        item("", Text::default().styled(colour(AnsiColor::Yellow), text))?;
     }
     for (index, death) in report.deaths.iter().enumerate() {
-        item(if index == 0 { "deaths" } else { "" }, &long_exit(death))?;
+        item(if index == 0 { "deaths" } else { "" }, long_exit(death))?;
     }
     Ok(())
+}
+
+/// Prints one thing that is known of a gateway.
+fn item(name: &str, text: impl Into<Text>) -> Result<(), Failure> {
+    out::line(Text::default().styled(DIM, format_args!("{name:8}")).and(" ").then(text.into()))
 }
 
 fn wish(report: &Report) -> String {

@@ -1,13 +1,14 @@
 //! What the supervisor says on standard error.
 //!
 //! A stalled terminal must not stop supervision, so nothing is written while standard error cannot
-//! take it; what had to be left out is counted and said with the next line that fits.
+//! take it; what had to be left out is counted and said with the next line that fits. Each line is escaped.
+#![expect(clippy::disallowed_methods, reason = "the supervisor's own printer, which does not wait")]
 
 use std::cell::{Cell, OnceCell};
 use std::fmt::Arguments;
-use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use gatevisor_term::{escape, stream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 
@@ -26,10 +27,10 @@ pub(crate) fn say_line(what: Arguments<'_>) {
     let note =
         if unsaid > 0 { format!(" ({unsaid} earlier lines could not be shown)") } else { String::new() };
     let line = one_line(&what.to_string(), &note);
-    let said = OWN.with(|own| match own.get_or_init(|| reopened(std::io::stderr())) {
+    let said = OWN.with(|own| match own.get_or_init(|| reopened(stream::stderr_fd())) {
         // A pipe takes it whole or not at all.
         Some(own) => rustix::io::write(own, line.as_bytes()).is_ok(),
-        None => is_writable() && std::io::stderr().lock().write_all(line.as_bytes()).is_ok(),
+        None => is_writable() && rustix::io::write(stream::stderr_fd(), line.as_bytes()).is_ok(),
     });
     UNSAID.set(if said { 0 } else { unsaid.saturating_add(1) });
 }
@@ -46,7 +47,7 @@ fn reopened(stderr: impl AsFd) -> Option<OwnedFd> {
 }
 
 fn is_writable() -> bool {
-    let stderr = std::io::stderr();
+    let stderr = stream::stderr_fd();
     let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     matches!(poll(&mut fds, Some(&now)), Ok(n) if n > 0)
@@ -56,17 +57,16 @@ fn is_writable() -> bool {
 /// Returns what is said as one line that a pipe with room for anything takes whole: so lines of other processes
 /// do not come between, and nothing waits. A name in it cannot end the line or command a terminal.
 fn one_line(what: &str, note: &str) -> String {
-    let mut line = String::from("gatevisor: ");
-    for c in what.chars() {
-        if line.len() > MAX_BYTES {
-            line.push('…');
-            break;
-        }
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
-    }
-    line.push_str(note);
-    line.push('\n');
-    line
+    // Written out it is as long or longer, so what is cut off here would be cut off there.
+    let escaped = escape::line(up_to(what, MAX_BYTES));
+    let shown = up_to(&escaped, MAX_BYTES);
+    let is_cut = what.len() > MAX_BYTES || escaped.len() > MAX_BYTES;
+    format!("gatevisor: {shown}{}{note}\n", if is_cut { "…" } else { "" })
+}
+
+/// Returns the beginning of a text, of this many bytes at the most.
+fn up_to(text: &str, bytes: usize) -> &str {
+    text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
 }
 
 /// Says one line on standard error, with the arguments of `format!`.
@@ -100,9 +100,9 @@ mod tests {
 
     #[test]
     fn what_is_said_fits_into_a_pipe_at_once() {
-        for what in ["ä".repeat(100_000), "\u{1b}".repeat(100_000)] {
+        for what in ["ä".repeat(100_000), "\u{1b}".repeat(100_000), "\u{202e}".repeat(1000)] {
             let line = one_line(&what, " (4294967295 earlier lines could not be shown)");
-            assert!(line.len() > MAX_BYTES && line.len() < 4096, "{}", line.len());
+            assert!(line.len() > MAX_BYTES - 10 && line.len() < 4096, "{}", line.len());
             assert!(line.ends_with("… (4294967295 earlier lines could not be shown)\n"));
         }
     }

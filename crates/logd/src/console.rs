@@ -12,7 +12,6 @@
 //! The queue ends with the process. So that a daemon that is killed leaves no unannounced gap either, the thread counts
 //! the lines that it has written in the journal, and a successor announces those that were taken and not counted.
 
-use std::io::IsTerminal as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,7 +21,7 @@ use memchr::memchr_iter;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, write};
 
-use crate::forward::{Format, Setting, Why, size_bound};
+use crate::forward::{Format, Why, size_bound};
 use crate::journal::{Slot, Tally};
 use crate::lines::{Showing, Shred};
 use crate::moment::Moment;
@@ -41,8 +40,6 @@ const KEPT_CAPACITY: usize = 256 << 10;
 pub(crate) struct Console {
     shared: Arc<Shared>,
     warnings: Warnings,
-    /// Standard output is a terminal.
-    terminal: bool,
 }
 
 #[derive(Debug)]
@@ -103,28 +100,27 @@ impl Console {
             idle: Condvar::new(),
         });
         let for_thread = Arc::clone(&shared);
-        let terminal = stdout.is_terminal();
         let warnings = Warnings::start(stderr)?;
         std::thread::Builder::new()
             .name("console".to_owned())
             .stack_size(128 << 10)
             .spawn(move || work(&for_thread, &stdout, &tally))?;
-        Ok(Self { shared, warnings, terminal })
+        Ok(Self { shared, warnings })
     }
 
     /// Shows the next bytes of a stream.
     pub fn show(&self, shown: &mut Shown, bytes: &[u8]) {
         if shown.format.forward != Forward::Off {
-            let setting = self.setting(shown);
-            self.with(|queue| shown.feed(bytes, setting, queue));
+            let now = Self::moment(shown);
+            self.with(|queue| shown.feed(bytes, now, queue));
         }
     }
 
     /// Shows what is left of a stream's last line.
     pub fn finish(&self, shown: &mut Shown) {
         if shown.format.forward != Forward::Off {
-            let setting = self.setting(shown);
-            self.with(|queue| shown.end(setting, queue));
+            let now = Self::moment(shown);
+            self.with(|queue| shown.end(now, queue));
         }
     }
 
@@ -161,11 +157,10 @@ impl Console {
         self.warnings.flush(deadline)
     }
 
-    fn setting(&self, shown: &Shown) -> Setting {
-        // Only JSON tells the time.
+    /// Returns the moment at which lines are shown, where anybody is told.
+    fn moment(shown: &Shown) -> Moment {
         let json = shown.format.forward == Forward::Json;
-        let now = if json { Moment::now() } else { Moment { seconds: 0, nanos: 0, tick_ms: 0 } };
-        Setting { now, terminal: self.terminal }
+        if json { Moment::now() } else { Moment { seconds: 0, nanos: 0, tick_ms: 0 } }
     }
 
     fn with(&self, act: impl FnOnce(&mut Queue)) {
@@ -260,15 +255,13 @@ impl Shown {
         self.format.forward != Forward::Off && self.showing.is_mid_line()
     }
 
-    fn feed(&mut self, bytes: &[u8], setting: Setting, queue: &mut Queue) {
-        let mut putting =
-            Putting { format: &self.format, setting, gap: &mut self.gap, slot: self.slot, queue };
+    fn feed(&mut self, bytes: &[u8], now: Moment, queue: &mut Queue) {
+        let mut putting = Putting { format: &self.format, now, gap: &mut self.gap, slot: self.slot, queue };
         self.showing.feed(bytes, &mut |piece| putting.put(piece));
     }
 
-    fn end(&mut self, setting: Setting, queue: &mut Queue) {
-        let mut putting =
-            Putting { format: &self.format, setting, gap: &mut self.gap, slot: self.slot, queue };
+    fn end(&mut self, now: Moment, queue: &mut Queue) {
+        let mut putting = Putting { format: &self.format, now, gap: &mut self.gap, slot: self.slot, queue };
         self.showing.finish(&mut |piece| putting.put(piece));
     }
 }
@@ -276,7 +269,7 @@ impl Shown {
 /// The way of one stream's pieces into the queue.
 struct Putting<'a> {
     format: &'a Format,
-    setting: Setting,
+    now: Moment,
     gap: &'a mut Option<(u64, usize)>,
     slot: Option<Slot>,
     queue: &'a mut Queue,
@@ -298,7 +291,7 @@ impl Putting<'_> {
         let begun = u64::from(!piece.continued);
         let in_gap = self.gap.filter(|(generation, _)| *generation == queue.generation);
         let len = piece.kept.len().saturating_add(piece.fresh.len());
-        let size = size_bound(self.format, len, self.setting.terminal);
+        let size = size_bound(self.format, len);
         if let Some((_, place)) = in_gap {
             if let Some(gap) = queue.gaps.get_mut(place) {
                 gap.lines = gap.lines.saturating_add(begun);
@@ -311,7 +304,7 @@ impl Putting<'_> {
             let end = self.slot.map(|slot| End { at: 0, slot, lines: ended });
             queue.gaps.push(Gap { format: self.format.clone(), lines: 1, end });
         } else {
-            self.format.append(piece, self.setting, &mut queue.out);
+            self.format.append(piece, self.now, &mut queue.out);
             queue.end_lines(self.slot, ended);
         }
     }

@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use std::time::Duration;
 use gatevisor_sys::clock::monotonic_ms;
 use gatevisor_sys::signal::{SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTTOU, SignalFd};
 use gatevisor_sys::user;
+use gatevisor_term::stream;
 use gatevisor_wire::name::ServiceName;
 use rustix::event::epoll;
 use rustix::io::Errno;
@@ -29,7 +30,7 @@ use crate::journal::{Journal, STREAMS};
 use crate::moment::until;
 use crate::protocol::{MAX_PACKET, Order, released};
 use crate::service::{Input, Service};
-use crate::settings::Settings;
+use crate::settings::{Output, Settings};
 use crate::stage::Taken;
 use crate::stream::{Desk, make_non_blocking};
 use crate::words::{chain, say};
@@ -80,18 +81,21 @@ impl Legacy {
 ///
 /// The first of `arguments` is the number of the user to become, where that is another one. A process that becomes somebody
 /// without executing anything afterwards cannot be looked into by that user: neither its memory nor what it has open.
+#[expect(clippy::disallowed_methods, reason = "the console escapes what it shows")]
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     // Before anything is opened, which would take their numbers.
     let (socket, legacy) = (gatevisor_sys::process::adopt_fd(SOCKET_FD), Legacy::passed());
-    if let Some(uid) = arguments.into_iter().next()
-        && let Err(why) = become_user(&uid)
+    let other = arguments.into_iter().next();
+    if let Some(uid) = &other
+        && let Err(why) = become_user(uid)
     {
         say(&format!("gatevisor: logd: cannot become uid {}: {why}", uid.display()));
         return ExitCode::from(EXIT_SYSTEM);
     }
-    let stdout = std::io::stdout().as_fd().try_clone_to_owned();
+    let output = if other.is_some() { Output::Foreign } else { Output::Own };
+    let stdout = stream::own_stdout();
     match (socket, stdout) {
-        (Ok(socket), Ok(stdout)) => run(socket, stdout, legacy),
+        (Ok(socket), Ok(stdout)) => run(socket, stdout, legacy, output),
         (Err(error), _) => {
             say(&format!(
                 "gatevisor: logd: no socket on descriptor {SOCKET_FD}: {error}; the supervisor starts this"
@@ -112,12 +116,13 @@ fn become_user(uid: &OsStr) -> Result<(), String> {
 
 /// Runs the log daemon on a socket to its supervisor until that says `Q` or is gone.
 ///
-/// Lines are shown on `stdout`; warnings go to standard error. Without a legacy, what this process has taken ends with
+/// Lines are shown on `stdout`, which is whose `output` says; warnings go to standard error. Without a legacy, what this process has taken ends with
 /// it. Call it before the process has a second thread:
 /// `SIGTERM`, `SIGINT`, `SIGHUP`, `SIGQUIT`, `SIGPIPE`, `SIGTTOU` and `SIGXFSZ` are blocked for good.
-pub fn run(socket: OwnedFd, stdout: OwnedFd, legacy: Option<Legacy>) -> ExitCode {
-    match std::io::stderr().as_fd().try_clone_to_owned() {
-        Ok(stderr) => run_with(socket, stdout, stderr, legacy),
+#[expect(clippy::disallowed_methods, reason = "warnings are escaped by their thread")]
+pub fn run(socket: OwnedFd, stdout: OwnedFd, legacy: Option<Legacy>, output: Output) -> ExitCode {
+    match stream::own_stderr() {
+        Ok(stderr) => run_with(socket, stdout, stderr, legacy, output),
         Err(error) => {
             say(&format!("gatevisor: logd: no standard error: {error}"));
             ExitCode::from(EXIT_SYSTEM)
@@ -126,7 +131,13 @@ pub fn run(socket: OwnedFd, stdout: OwnedFd, legacy: Option<Legacy>) -> ExitCode
 }
 
 /// Runs the log daemon as [`run`] does, with warnings on `stderr`.
-pub fn run_with(socket: OwnedFd, stdout: OwnedFd, stderr: OwnedFd, legacy: Option<Legacy>) -> ExitCode {
+pub fn run_with(
+    socket: OwnedFd,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    legacy: Option<Legacy>,
+    output: Output,
+) -> ExitCode {
     raise_limits();
     // Blocked, not handled: they stay pending and are nobody's business.
     let blocked = SignalFd::new(&[SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPIPE, SIGTTOU, Signal::XFSZ.as_raw()]);
@@ -134,7 +145,7 @@ pub fn run_with(socket: OwnedFd, stdout: OwnedFd, stderr: OwnedFd, legacy: Optio
         let journal = journal(legacy)?;
         let console = Console::start(stdout, stderr, journal.tally())
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))?;
-        let result = Daemon::new(socket, Desk::new(console, journal)).and_then(Daemon::run);
+        let result = Daemon::new(socket, Desk::new(console, journal), output).and_then(Daemon::run);
         drop(signals);
         result
     });
@@ -245,6 +256,7 @@ struct Daemon {
     voice: Option<OwnedFd>,
     epoll: OwnedFd,
     desk: Desk,
+    output: Output,
     entries: BTreeMap<u32, Box<Entry>>,
     /// Those for which a time counts: something is held back, or they are leaving.
     timed: BTreeSet<u32>,
@@ -253,7 +265,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn new(socket: OwnedFd, desk: Desk) -> Result<Self, Errno> {
+    fn new(socket: OwnedFd, desk: Desk, output: Output) -> Result<Self, Errno> {
         make_non_blocking(&socket)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &socket, epoll::EventData::new_u64(SOCKET), epoll::EventFlags::IN)?;
@@ -262,6 +274,7 @@ impl Daemon {
             voice: None,
             epoll,
             desk,
+            output,
             entries: BTreeMap::new(),
             timed: BTreeSet::new(),
             answers: VecDeque::new(),
@@ -463,7 +476,8 @@ impl Daemon {
         };
         let turns = vec![Turn::default(); if err.is_some() { 2 } else { 1 }];
         let console = &self.desk.console;
-        let settings = Settings::of_service(directory.as_ref(), &name, &mut |line| console.warn(&line));
+        let settings =
+            Settings::of_service(directory.as_ref(), &name, self.output, &mut |line| console.warn(&line));
         let service = Service::new(out, err, settings, &mut self.desk);
         self.entries.insert(id, Box::new(Entry { service, turns, leaving: None }));
         self.watch(id);

@@ -1,6 +1,7 @@
 //! What a line looks like where it is shown.
 //!
-//! *Lives here:* the label, JSON, and making control characters visible. No I/O.
+//! *Lives here:* the label and JSON, both escaped: a reader of the container's log sits at a terminal more often than
+//! not, and `docker logs` gives it every byte. No I/O.
 //! *Does not live here:* the queue that it waits in (`console`), and cutting a stream into lines (`lines`).
 
 use std::borrow::Cow;
@@ -8,6 +9,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use gatevisor_slot::{Forward, Timestamp};
+use gatevisor_term::escape::{self, Tab};
 
 use crate::lines::Piece;
 use crate::moment::Moment;
@@ -36,34 +38,25 @@ pub(crate) enum Why {
     Killed,
 }
 
-/// What of the surroundings counts for a line.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Setting {
-    /// When it is shown.
-    pub now: Moment,
-    /// It goes to a terminal, which control characters would steer.
-    pub terminal: bool,
-}
-
 impl Format {
     /// Appends a piece of a line, and the end of the line.
-    pub fn append(&self, piece: Piece<'_>, setting: Setting, out: &mut Vec<u8>) {
+    pub fn append(&self, piece: Piece<'_>, now: Moment, out: &mut Vec<u8>) {
         if self.forward == Forward::Json {
-            return self.append_json(piece, setting, out);
+            return self.append_json(piece, now, out);
         }
-        if self.forward == Forward::Label {
-            out.extend_from_slice(self.label.as_bytes());
+        let is_raw = self.forward == Forward::Raw;
+        if !is_raw {
+            out.extend_from_slice(escape::line(&self.label).as_bytes());
             out.extend_from_slice(if self.stderr { b" ! " } else { b" | " });
         }
         if piece.continued {
             out.extend_from_slice(CONTINUED);
         }
-        let visible = setting.terminal && self.forward == Forward::Label;
-        if visible && (has_controls(piece.kept) || has_controls(piece.fresh)) {
-            append_visible(&joined(piece), out);
-        } else {
+        if is_raw {
             out.extend_from_slice(piece.kept);
             out.extend_from_slice(piece.fresh);
+        } else {
+            escape::append(&joined(piece), Tab::Kept, out);
         }
         if piece.continues {
             out.extend_from_slice(CONTINUES);
@@ -84,14 +77,14 @@ impl Format {
             append_string(&format!("{bound}{lines} line{s} not shown: {reason}"), out);
             let _ = write!(out, ",\"missing\":{lines}}}");
         } else {
-            let label = &self.label;
+            let label = escape::line(&self.label);
             let _ = write!(out, "[gatevisor: {bound}{lines} line{s} of {label} not shown: {reason}]");
         }
         out.push(b'\n');
     }
 
-    fn append_json(&self, piece: Piece<'_>, setting: Setting, out: &mut Vec<u8>) {
-        self.begin_json(if self.stderr { "stderr" } else { "stdout" }, setting.now, out);
+    fn append_json(&self, piece: Piece<'_>, now: Moment, out: &mut Vec<u8>) {
+        self.begin_json(if self.stderr { "stderr" } else { "stdout" }, now, out);
         let bytes = joined(piece);
         let text = String::from_utf8_lossy(&bytes);
         append_string(&text, out);
@@ -121,12 +114,12 @@ impl Format {
 }
 
 /// Returns a bound for the bytes that are added to a piece of `len` bytes.
-pub(crate) fn size_bound(format: &Format, len: usize, terminal: bool) -> usize {
+pub(crate) fn size_bound(format: &Format, len: usize) -> usize {
     let factor = match format.forward {
         // A control character of one byte takes six, and bytes that are no text appear twice.
         Forward::Json => 8,
-        _ if terminal => 4,
-        _ => 1,
+        // As `\u{1b}`.
+        _ => 6,
     };
     len.saturating_mul(factor).saturating_add(format.label.len().saturating_mul(factor)).saturating_add(160)
 }
@@ -140,37 +133,12 @@ fn joined(piece: Piece<'_>) -> Cow<'_, [u8]> {
     }
 }
 
-/// Returns whether a byte may be, or be part of, what a terminal obeys.
-fn has_controls(bytes: &[u8]) -> bool {
-    bytes.iter().any(|b| (*b < b' ' && *b != b'\t') || *b >= 0x7f)
-}
-
-/// Appends text with every control character but the tab, and every byte that is no text, written out.
-fn append_visible(bytes: &[u8], out: &mut Vec<u8>) {
-    for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            match c {
-                '\t' => out.push(b'\t'),
-                c if c.is_ascii_control() => {
-                    let _ = write!(out, "\\x{:02x}", u32::from(c));
-                }
-                c if c.is_control() => {
-                    let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
-                }
-                c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
-            }
-        }
-        for byte in chunk.invalid() {
-            let _ = write!(out, "\\x{byte:02x}");
-        }
-    }
-}
-
-/// Appends a JSON string, quotes included; control characters are escaped, those beyond ASCII too.
+/// Appends a JSON string, quotes included; what is hidden or commands a terminal is escaped, beyond ASCII too.
 fn append_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
+    let is_special = |c: char| c == '"' || c == '\\' || escape::is_hidden(c);
     let mut rest = text;
-    while let Some(at) = rest.find(|c: char| c == '"' || c == '\\' || c.is_control()) {
+    while let Some(at) = rest.find(is_special) {
         let (plain, after) = rest.split_at_checked(at).unwrap_or((rest, ""));
         out.extend_from_slice(plain.as_bytes());
         let mut chars = after.chars();
@@ -178,7 +146,9 @@ fn append_string(text: &str, out: &mut Vec<u8>) {
             Some(c @ ('"' | '\\')) => out.extend_from_slice(&[b'\\', if c == '"' { b'"' } else { b'\\' }]),
             Some('\t') => out.extend_from_slice(b"\\t"),
             Some(c) => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(out, "\\u{unit:04x}");
+                }
             }
             None => {}
         }
@@ -218,10 +188,10 @@ mod tests {
         Piece { kept: b"", fresh: bytes, continued: false, continues: false }
     }
 
-    fn text(format: &Format, piece: Piece<'_>, terminal: bool) -> String {
+    fn text(format: &Format, piece: Piece<'_>) -> String {
         let mut out = Vec::new();
-        format.append(piece, Setting { now: NOW, terminal }, &mut out);
-        assert!(out.len() <= size_bound(format, piece.kept.len() + piece.fresh.len(), terminal));
+        format.append(piece, NOW, &mut out);
+        assert!(out.len() <= size_bound(format, piece.kept.len() + piece.fresh.len()));
         String::from_utf8(out).unwrap()
     }
 
@@ -241,13 +211,13 @@ mod tests {
             (b"\xff\xfe\xfd", "\"stdout\",\"text\":\"\u{fffd}\u{fffd}\u{fffd}\",\"bytes\":\"//79\"}"),
         ];
         for (line, rest) in table {
-            assert_eq!(text(&json, piece(line), false), format!("{start}{rest}\n"));
+            assert_eq!(text(&json, piece(line)), format!("{start}{rest}\n"));
         }
         let errors = format(Forward::Json, true);
-        assert_eq!(text(&errors, piece(b"x"), false), format!("{start}\"stderr\",\"text\":\"x\"}}\n"));
+        assert_eq!(text(&errors, piece(b"x")), format!("{start}\"stderr\",\"text\":\"x\"}}\n"));
         let part = Piece { kept: b"\xc3", fresh: b"\xbc", continued: true, continues: true };
         assert_eq!(
-            text(&json, part, false),
+            text(&json, part),
             format!("{start}\"stdout\",\"text\":\"ü\",\"continued\":true,\"continues\":true}}\n")
         );
         let mut gap = Vec::new();
@@ -257,21 +227,23 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_is_not_steered_by_a_line() {
+    fn nobody_who_reads_a_line_is_commanded_by_it() {
+        let line = "tab\there \x1b[2Jcleared\r\x07 \u{9b}31m ü \u{202e}\x7f".as_bytes();
+        let safe = "co\"der | tab\there \\u{1b}[2Jcleared\\r\\u{7} \\u{9b}31m ü \\u{202e}\\u{7f}\n";
         let label = format(Forward::Label, false);
-        let line = "tab\there \x1b[2Jcleared\r\x07 \u{9b}31m ü \x7f".as_bytes();
-        let safe = "co\"der | tab\there \\x1b[2Jcleared\\x0d\\x07 \\u{9b}31m ü \\x7f\n";
-        assert_eq!(text(&label, piece(line), true), safe);
-        assert_eq!(text(&label, piece(b"\x9b31m\xff"), true), "co\"der | \\x9b31m\\xff\n");
-        let raw = String::from_utf8(line.to_vec()).unwrap();
-        assert_eq!(text(&label, piece(line), false), format!("co\"der | {raw}\n"), "no terminal");
-        assert_eq!(text(&format(Forward::Raw, false), piece(line), true), format!("{raw}\n"), "raw is raw");
+        assert_eq!(text(&label, piece(line)), safe);
+        assert_eq!(text(&label, piece(b"\x9b31m\xff")), "co\"der | \\x9b31m\\xff\n");
+        let raw = format(Forward::Raw, false);
+        let bytes = String::from_utf8(line.to_vec()).unwrap();
+        assert_eq!(text(&raw, piece(line)), format!("{bytes}\n"), "raw is raw");
+        let odd = Format { label: "a\nb".into(), ..label };
+        assert_eq!(text(&odd, piece(b"x")), "a\\nb | x\n");
     }
 
     #[test]
     fn standard_error_is_told_from_standard_output() {
-        assert_eq!(text(&format(Forward::Label, true), piece(b"x"), false), "co\"der ! x\n");
-        assert_eq!(text(&format(Forward::Raw, true), piece(b"x"), false), "x\n");
+        assert_eq!(text(&format(Forward::Label, true), piece(b"x")), "co\"der ! x\n");
+        assert_eq!(text(&format(Forward::Raw, true), piece(b"x")), "x\n");
     }
 
     #[test]
@@ -289,19 +261,19 @@ mod tests {
         #[test]
         fn no_line_is_too_strange_for_json(kept in any::<Vec<u8>>(), fresh in any::<Vec<u8>>()) {
             let line = Piece { kept: &kept, fresh: &fresh, continued: false, continues: false };
-            let shown = text(&format(Forward::Json, false), line, true);
+            let shown = text(&format(Forward::Json, false), line);
             let bytes = [kept.as_slice(), &fresh].concat();
             prop_assert_eq!(shown.matches('\n').count(), 1);
-            prop_assert!(shown.trim_end_matches('\n').chars().all(|c| !c.is_control()));
+            prop_assert!(!shown.trim_end_matches('\n').contains(escape::is_hidden));
             let value: serde_json::Value = serde_json::from_str(&shown).unwrap();
             prop_assert_eq!(value["text"].as_str().unwrap(), String::from_utf8_lossy(&bytes));
             prop_assert_eq!(value.get("bytes").is_some(), std::str::from_utf8(&bytes).is_err());
         }
 
         #[test]
-        fn no_line_is_too_strange_for_a_terminal(line in any::<Vec<u8>>()) {
+        fn no_line_is_too_strange_for_a_reader(line in any::<Vec<u8>>()) {
             let line: Vec<u8> = line.into_iter().filter(|b| *b != b'\n').collect();
-            let shown = text(&format(Forward::Label, false), piece(&line), true);
+            let shown = text(&format(Forward::Label, false), piece(&line));
             prop_assert!(shown.trim_end_matches('\n').chars().all(|c| c == '\t' || !c.is_control()));
         }
     }

@@ -41,3 +41,4 @@ mod words;
 
 pub use logdir::{DirError, Limits, LogDir};
 pub use moment::Moment;
+pub use settings::Output;

@@ -36,6 +36,49 @@ pub(crate) struct Settings {
     pub sink: Option<Sink>,
 }
 
+/// Whose the output is on which lines are shown, seen from those who write them and choose their settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// Their own user's: they may show there what they like.
+    Own,
+    /// Somebody else's, who must be able to tell whose lines these are.
+    Foreign,
+}
+
+impl Output {
+    /// Returns how lines are shown there, where their settings say `wanted`.
+    fn forward(self, wanted: Forward) -> Forward {
+        match (self, wanted) {
+            (Self::Foreign, Forward::Raw) => Forward::Label,
+            _ => wanted,
+        }
+    }
+
+    /// Returns what lines of `service` begin with there, where their settings say `wanted`.
+    fn label(self, wanted: Option<&str>, service: &str) -> String {
+        match (self, wanted) {
+            (_, None) => service.to_owned(),
+            (Self::Own, Some(wanted)) => wanted.to_owned(),
+            (Self::Foreign, Some(wanted)) if wanted == service => service.to_owned(),
+            (Self::Foreign, Some(wanted)) => format!("{service}/{}", word(wanted)),
+        }
+    }
+}
+
+/// Returns a text as one word, which cannot be taken for a label with a line behind it.
+fn word(text: &str) -> String {
+    let is_plain =
+        |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '@' | '+' | '/' | '\\' | '{' | '}');
+    text.chars().fold(String::new(), |mut word, c| {
+        if is_plain(c) {
+            word.push(c);
+        } else {
+            word.extend(c.escape_unicode());
+        }
+        word
+    })
+}
+
 /// Why a service's lines are only shown.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettingsError {
@@ -54,7 +97,12 @@ impl Settings {
     ///
     /// A `log/run` that cannot be used is no reason to lose lines: they are shown then, and a warning says why they
     /// are not kept.
-    pub fn of_service(directory: Option<&OwnedFd>, name: &ServiceName, warn: &mut dyn FnMut(String)) -> Self {
+    pub fn of_service(
+        directory: Option<&OwnedFd>,
+        name: &ServiceName,
+        output: Output,
+        warn: &mut dyn FnMut(String),
+    ) -> Self {
         let open = || gatevisor_sys::file::open_directory(directory?, c"log").ok();
         let log = open();
         if let Some(log) = &log {
@@ -65,7 +113,7 @@ impl Settings {
             Some(directory) => read(directory),
             None => Err(SettingsError::Read(Errno::BADF)),
         };
-        found.and_then(|file| Self::new(&file, &label_of(name), log)).unwrap_or_else(|error| {
+        found.and_then(|file| Self::new(&file, &label_of(name), log, output)).unwrap_or_else(|error| {
             let label = label_of(name);
             if let Some(log) = open() {
                 notice::put(
@@ -87,14 +135,19 @@ impl Settings {
 
     /// Returns the settings that a `log/run` file gives to a service.
     ///
-    /// `label` counts where the file names none. A relative directory lies below `log`, the service's `log/`, where it
+    /// `label` counts where the file names none, and always where the output is foreign. A relative directory lies below `log`, the service's `log/`, where it
     /// would lie were `log/run` a process of its own, or below the working directory.
-    pub fn new(file: &LogFile, label: &str, log: Option<OwnedFd>) -> Result<Self, SettingsError> {
+    pub fn new(
+        file: &LogFile,
+        label: &str,
+        log: Option<OwnedFd>,
+        output: Output,
+    ) -> Result<Self, SettingsError> {
         let path: OsString = expand(&file.directory, &|name| std::env::var_os(name))?;
         if path.is_empty() {
             return Err(SettingsError::Empty);
         }
-        let label: Arc<str> = file.label.as_deref().unwrap_or(label).into();
+        let label: Arc<str> = output.label(file.label.as_deref(), label).into();
         let path = PathBuf::from(path);
         let place = Place { base: log, path };
         let limits = Limits {
@@ -106,7 +159,8 @@ impl Settings {
         };
         let spec = Spec { patterns: file.patterns()?, rate: file.rate, ..Spec::default() };
         let sink = Sink::new(Arc::clone(&label), place, limits, file.forward != Forward::Off);
-        Ok(Self { label, forward: file.forward, timestamp: file.timestamp, sink: Some(sink), spec })
+        let forward = output.forward(file.forward);
+        Ok(Self { label, forward, timestamp: file.timestamp, sink: Some(sink), spec })
     }
 }
 
@@ -154,6 +208,7 @@ fn of_script(script: &LogScript<'_>) -> LogFile {
 /// Returns the label of a service whose settings name none.
 pub(crate) fn label_of(name: &ServiceName) -> String {
     // A label goes to terminals, so what a name may hold and a line may not is escaped.
-    ServiceName::new(default_label(name.as_bytes()))
-        .map_or_else(|_| name.to_string(), |short| short.to_string())
+    let shown = ServiceName::new(default_label(name.as_bytes()))
+        .map_or_else(|_| name.to_string(), |short| short.to_string());
+    word(&shown)
 }

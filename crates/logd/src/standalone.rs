@@ -12,6 +12,7 @@ use std::time::Duration;
 use gatevisor_slot::{Identity, decide_identity};
 use gatevisor_sys::clock::monotonic_ms;
 use gatevisor_sys::signal::{SIGHUP, SIGINT, SIGPIPE, SIGTERM, SIGTTOU, SignalFd};
+use gatevisor_term::stream;
 use gatevisor_wire::name::ServiceName;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -21,7 +22,7 @@ use crate::console::Console;
 use crate::journal::Journal;
 use crate::moment::until;
 use crate::service::{Input, Service};
-use crate::settings::{Settings, label_of, read_file};
+use crate::settings::{Output, Settings, label_of, read_file};
 use crate::stage::Taken;
 use crate::stream::Desk;
 use crate::words::{chain, say};
@@ -52,21 +53,22 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the console escapes what it shows")]
 fn prepare(mut args: impl Iterator<Item = OsString>) -> Result<(Service, Desk, SignalFd), ExitCode> {
     let script = args.next().unwrap_or_else(|| "./run".into());
     let label = service_label(args.next());
     let (file, owner) =
         read_file(Path::new(&script)).map_err(|error| failed("cannot start", &error, EXIT_BAD_FILE))?;
-    give_up_root(owner)?;
-    let settings =
-        Settings::new(&file, &label, None).map_err(|error| failed("cannot start", &error, EXIT_BAD_FILE))?;
+    let output = give_up_root(owner)?;
+    let settings = Settings::new(&file, &label, None, output)
+        .map_err(|error| failed("cannot start", &error, EXIT_BAD_FILE))?;
     let system = |error: std::io::Error| failed("cannot start", &error, EXIT_SYSTEM);
     // Before the console's thread is there, so that signals are blocked in it, too.
     let signals = SignalFd::new(&[SIGTERM, SIGHUP, SIGINT, SIGPIPE, SIGTTOU, Signal::XFSZ.as_raw()])
         .map_err(|e| system(e.into()))?;
     let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(system)?;
-    let stdout: OwnedFd = std::io::stdout().as_fd().try_clone_to_owned().map_err(system)?;
-    let stderr = std::io::stderr().as_fd().try_clone_to_owned().map_err(system)?;
+    let stdout: OwnedFd = stream::own_stdout().map_err(system)?;
+    let stderr = stream::own_stderr().map_err(system)?;
     let mut journal = Journal::private(1).map_err(|errno| system(errno.into()))?;
     let record = journal.adopt(0).ok_or_else(|| system(Errno::NOMEM.into()))?;
     let console = Console::start(stdout, stderr, journal.tally()).map_err(system)?;
@@ -154,16 +156,17 @@ fn service_label(arg: Option<OsString>) -> String {
     from_arg.or_else(from_directory).map_or_else(|| "log".to_owned(), |name| label_of(&name))
 }
 
-fn give_up_root(owner: u32) -> Result<(), ExitCode> {
+fn give_up_root(owner: u32) -> Result<Output, ExitCode> {
     let current = rustix::process::geteuid().as_raw();
     match decide_identity(current, owner, None) {
         Ok(Identity::BecomeOwner) => {
             let user = gatevisor_sys::user::lookup_uid(owner)
                 .map_err(|error| failed("setting user", &error, EXIT_SYSTEM))?;
             gatevisor_sys::user::assume(&user)
-                .map_err(|errno| failed("setting user", &std::io::Error::from(errno), EXIT_SYSTEM))
+                .map_err(|errno| failed("setting user", &std::io::Error::from(errno), EXIT_SYSTEM))?;
+            Ok(Output::Foreign)
         }
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(Output::Own),
         Err(error) => Err(failed("setting user", &error, EXIT_SYSTEM)),
     }
 }

@@ -7,6 +7,8 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use gatevisor_term::escape;
+
 use crate::console::write_all;
 
 /// Bytes of warnings that wait for standard error at the most.
@@ -60,6 +62,7 @@ impl Warnings {
 
     /// Says something, as a line of its own.
     pub fn say(&self, line: &str) {
+        let line = escape::line(line);
         let mut queue = self.shared.lock();
         // What follows one that was left out is left out too, so that the count is in its place.
         if queue.left_out > 0 || queue.lines.len().saturating_add(line.len()) >= WARNINGS {

@@ -3,7 +3,8 @@
 //! *Lives here:* how a failure reads on one line. *Does not live here:* what is said about it.
 
 use std::error::Error;
-use std::io::Write as _;
+
+use gatevisor_term::stream;
 
 /// Returns an error and its causes as one text, without the system's numbers.
 pub(crate) fn chain(error: &dyn Error) -> String {
@@ -22,5 +23,5 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 
 /// Writes a line for a person to standard error, best effort, before there is a console or without one.
 pub(crate) fn say(line: &str) {
-    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+    stream::say(line);
 }

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 
 use common::{DEADLINE, Lines, lines_of, pipe, program, unstamped, wait_readable};
-use gatevisor_logd::{Limits, LogDir, daemon};
+use gatevisor_logd::{Limits, LogDir, Output, daemon};
 use gatevisor_sys::socket::{send_with_fds, seqpacket_pair};
 use gatevisor_wire::tai::Tai64n;
 use tempfile::TempDir;
@@ -40,7 +40,7 @@ impl Daemon {
         let (socket, theirs) = seqpacket_pair().unwrap();
         let (heard, voice) = pipe();
         send_with_fds(&socket, b"V", &[voice.as_fd()]).unwrap();
-        let thread = std::thread::spawn(move || daemon::run_with(theirs, stdout, stderr, None));
+        let thread = std::thread::spawn(move || daemon::run_with(theirs, stdout, stderr, None, Output::Own));
         let daemon = Self { temp: tempfile::tempdir().unwrap(), socket: Some(socket), heard, thread };
         (daemon, Lines::new(warned))
     }

@@ -523,3 +523,79 @@ proptest! {
         prop_assert_eq!(read_with(&options), expected[expected.len() - last..].to_vec());
     }
 }
+
+/// Bytes of a file of which hardly any are written.
+const HUGE: u64 = 3 << 40;
+
+/// Returns a log directory whose `current` is a hole of three terabytes with text in some places.
+fn sparse(temp: &Path, texts: &[(u64, &str)]) -> PathBuf {
+    use std::os::unix::fs::FileExt;
+    let path = temp.join("coder");
+    fs::create_dir(&path).unwrap();
+    let file = fs::File::create(path.join("current")).unwrap();
+    file.set_len(HUGE).unwrap();
+    for (at, text) in texts {
+        file.write_all_at(text.as_bytes(), *at).unwrap();
+    }
+    path
+}
+
+const TEN: &str = "2026-11-20 10:00:00.000000000  ten\n";
+const ELEVEN: &str = "2026-11-20 11:00:00.000000000  eleven\n";
+
+#[test]
+fn holes_of_terabytes_are_not_read() {
+    let since = Time { seconds: 1_795_170_600, nanos: 0 };
+    let eleven = Regex::new("eleven|nothing").unwrap();
+    for (texts, all, late) in [
+        (&[][..], 0, 0),
+        (&[(0, TEN), (HUGE, ELEVEN)][..], 2, 1),
+        (&[(0, TEN), (HUGE / 2, TEN), (HUGE - (1 << 20), ELEVEN)], 3, 1),
+    ] {
+        let temp = tempfile::tempdir().unwrap();
+        let path = sparse(temp.path(), texts);
+        let count = |options: &Options| {
+            read_with(options).iter().filter(|line| line.trim_end_matches('\0').ends_with("en")).count()
+        };
+        let with = |pick: Pick, lines| Options { pick, ..options(&[&path], lines, false) };
+        for lines in [Some(10), Some(usize::MAX), None] {
+            assert_eq!(count(&with(Pick::default(), lines)), all, "{texts:?} {lines:?}");
+            assert_eq!(
+                count(&with(Pick { since: Some(since), ..Pick::default() }, lines)),
+                late,
+                "{texts:?}"
+            );
+            let grep = Some(eleven.clone());
+            assert_eq!(count(&with(Pick { grep, ..Pick::default() }, lines)), late, "{texts:?} {lines:?}");
+        }
+    }
+}
+
+#[test]
+fn a_file_with_holes_of_terabytes_is_followed_like_any_other() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = sparse(temp.path(), &[(0, TEN)]);
+    let follower = Follower::start(options(&[&path], Some(1), true));
+    let append = |text: &str| {
+        let mut file = fs::File::options().append(true).open(path.join("current")).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    };
+    append(ELEVEN);
+    let first = follower.next();
+    assert!(first.contains("ten") || first.contains("eleven"), "{first:?}");
+    fs::File::options().write(true).open(path.join("current")).unwrap().set_len(2 * HUGE).unwrap();
+    append("more\n");
+    follower.lines.iter().find(|line| line.ends_with("more")).unwrap();
+    follower.end();
+}
+
+#[test]
+fn of_a_line_without_an_end_no_more_is_read_than_is_shown() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("coder");
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("current"), vec![b'x'; 40 << 20]).unwrap();
+    let lines = read(&[&path], Some(2));
+    let bytes: usize = lines.iter().map(String::len).sum();
+    assert!(bytes <= 4 << 20, "{} lines of {bytes} bytes", lines.len());
+}

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::thread::JoinHandle;
 
 use common::{Lines, pipe, wait_readable};
-use gatevisor_logd::{DirError, Limits, LogDir, daemon};
+use gatevisor_logd::{DirError, Limits, LogDir, Output, daemon};
 use gatevisor_sys::socket::{send_with_fds, seqpacket_pair};
 use gatevisor_wire::tai::Tai64n;
 use gatevisor_wire::trouble::Trouble;
@@ -42,7 +42,7 @@ impl Service {
         let directory: OwnedFd = fs::File::open(temp.path().join("gateway-coder")).unwrap().into();
         let ((shown, stdout), (warned, stderr), (read_end, write_end)) = (pipe(), pipe(), pipe());
         let (socket, theirs) = seqpacket_pair().unwrap();
-        let thread = std::thread::spawn(move || daemon::run_with(theirs, stdout, stderr, None));
+        let thread = std::thread::spawn(move || daemon::run_with(theirs, stdout, stderr, None, Output::Own));
         let (heard, voice) = pipe();
         send_with_fds(&socket, b"V", &[voice.as_fd()]).unwrap();
         send_with_fds(&socket, b"A\x01\0\0\0gateway-coder", &[read_end.as_fd(), directory.as_fd()]).unwrap();

@@ -4,10 +4,11 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use gatevisor_term::stream;
 use rustix::fs::{CWD, Mode, OFlags, fstat, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
@@ -88,8 +89,9 @@ pub fn own_pidfd() -> Result<OwnedFd, Errno> {
 }
 
 /// Makes standard error a second name of standard output.
+#[expect(clippy::disallowed_methods, reason = "nothing is written to it here")]
 pub fn join_stderr_to_stdout() -> Result<(), Errno> {
-    rustix::stdio::dup2_stderr(rustix::stdio::stdout())
+    rustix::stdio::dup2_stderr(stream::stdout_fd())
 }
 
 /// Points the three standard descriptors at `/dev/null`, best effort.
@@ -120,13 +122,12 @@ pub fn environment_without(skip: impl Fn(&[u8]) -> bool) -> Vec<CString> {
 
 /// Writes a line for a person to standard error, best effort.
 pub fn say(line: &str) {
-    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+    stream::say(line);
 }
 
 /// Writes a line for a person to standard output, best effort.
 pub fn say_to_stdout(line: &str) {
-    let _ = io::stdout().write_all(format!("{line}\n").as_bytes());
-    let _ = io::stdout().flush();
+    let _ = stream::print(line);
 }
 
 /// Returns what an error number means, in words, without the number.

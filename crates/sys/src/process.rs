@@ -128,6 +128,28 @@ pub fn fork_beside(job: impl FnOnce() -> i32) -> Result<Pid, Errno> {
     })
 }
 
+/// Which of two processes this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forked {
+    /// The new one.
+    Child,
+    /// The one that was there, and the other's pid.
+    Parent(Pid),
+}
+
+/// Forks. Call it only while the process has one thread.
+pub fn fork() -> Result<Forked, Errno> {
+    match raw::fork()? {
+        0 => Ok(Forked::Child),
+        child => Pid::from_raw(child).map(Forked::Parent).ok_or(Errno::INVAL),
+    }
+}
+
+/// Ends this process at once: what another process with the same memory would do at its end is left to that one.
+pub fn exit_now(code: i32) -> ! {
+    raw::exit_now(code)
+}
+
 /// Makes every descriptor beyond the three standard ones end at exec, so that what this process inherited by
 /// accident does not reach its children.
 pub fn forget_inherited_fds() {

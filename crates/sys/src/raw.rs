@@ -496,11 +496,19 @@ pub(crate) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
     }
 }
 
-/// Sets the close-on-exec flag of every descriptor from `first` on. A kernel before 5.11 does nothing.
+/// Sets the close-on-exec flag of every descriptor from `first` on; before kernel 5.11, of those below the limit.
 pub(crate) fn close_on_exec_from(first: u32) {
     // JUSTIFICATION: neither std nor rustix offers close_range, and both refuse descriptors without an owner.
     // SAFETY: with this flag nothing is closed, so no owner loses its descriptor.
-    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    unsafe {
+        if libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) == 0 {
+            return;
+        }
+        let limit = libc::sysconf(libc::_SC_OPEN_MAX).clamp(0, 1 << 20);
+        for number in i32::try_from(first).unwrap_or(i32::MAX)..i32::try_from(limit).unwrap_or(0) {
+            libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC);
+        }
+    }
 }
 
 /// Gives up the controlling terminal, if there is one.
@@ -588,6 +596,16 @@ pub(crate) fn put_signals_back(before: &SignalsBefore) {
         libc::signal(libc::SIGPIPE, before.pipe);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const before.mask, std::ptr::null_mut());
     }
+}
+
+/// Blocks or unblocks signals in this thread, besides what is blocked.
+pub(crate) fn change_mask(signals: &[i32], blocked: bool) -> Result<(), Errno> {
+    let set = signal_set(signals);
+    let how = if blocked { libc::SIG_BLOCK } else { libc::SIG_UNBLOCK };
+    // JUSTIFICATION: as above.
+    // SAFETY: the set is initialised.
+    let result = unsafe { libc::sigprocmask(how, &raw const set, std::ptr::null_mut()) };
+    if result < 0 { Err(last_errno()) } else { Ok(()) }
 }
 
 /// Sets the action of `signal` to ignore or default.

@@ -8,7 +8,7 @@ use crate::raw;
 
 pub use libc::{
     SIGABRT, SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGPWR, SIGQUIT, SIGSTOP, SIGTERM,
-    SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH,
+    SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH,
 };
 
 /// A set of blocked signals that are read one by one.
@@ -52,6 +52,16 @@ pub fn block_all(defaults: &[i32]) -> Result<(), Errno> {
 /// Unblocks every signal in this thread.
 pub fn unblock_all() {
     raw::unblock_all();
+}
+
+/// Blocks these signals in this thread, besides those that are blocked.
+pub fn block(signals: &[i32]) -> Result<(), Errno> {
+    raw::change_mask(signals, true)
+}
+
+/// Unblocks these signals in this thread, and no others.
+pub fn unblock(signals: &[i32]) -> Result<(), Errno> {
+    raw::change_mask(signals, false)
 }
 
 /// Makes this process ignore `signal`.

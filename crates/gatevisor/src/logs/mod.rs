@@ -6,17 +6,16 @@ mod find;
 mod show;
 mod when;
 
-use std::io::IsTerminal;
 use std::ops::ControlFlow;
-use std::os::fd::AsFd;
 
 use gatevisor_logd::reader::{self, Clock, Event, Options, Pick, Time};
+use gatevisor_term::stream;
 use regex::bytes::{Regex, RegexBuilder};
 
 use crate::args;
 use crate::context::Context;
 use crate::exit::{DONE, Exit, Failure, Outcome};
-use crate::out::{self, Paint};
+use crate::out::{self, Page};
 
 /// Lines of each gateway that are printed when nobody says how many.
 const LINES: usize = 10;
@@ -24,6 +23,7 @@ const LINES: usize = 10;
 const COLLECTED: usize = 64 << 10;
 
 /// Prints the last lines, and with `-f` those to come.
+#[expect(clippy::disallowed_methods, reason = "it is watched for its end, not written to")]
 pub fn run(context: &Context, options: &args::Logs) -> Outcome {
     let lines = number_of_lines(options)?;
     let names = find::chosen(context, options)?;
@@ -39,33 +39,30 @@ pub fn run(context: &Context, options: &args::Logs) -> Outcome {
         let (name, path) = (&directory.label, directory.path.display());
         return Err(Failure::new(Exit::No, format!("{name} has no log yet; it would be in `{path}`")));
     }
-    let look = if context.json {
-        show::Look::Json
-    } else {
-        let visible = !options.raw && std::io::stdout().is_terminal();
-        show::Look::Text { paint: Paint::stdout(), visible }
+    let look = match (context.json, options.raw) {
+        (true, _) => show::Look::Json,
+        (false, true) => show::Look::Raw,
+        (false, false) => show::Look::Escaped,
     };
     let printer = show::Printer::new(look, &names, &dirs);
-    let mut collected = Vec::new();
+    let mut collected = Page::new();
     let mut failure = None;
-    let stdout = std::io::stdout();
     let reading = Options { dirs, pick, lines, follow: options.follow };
-    let result = reader::run_until(&reading, Some(stdout.as_fd()), &mut |event| {
-        match event {
+    let result = reader::run_until(&reading, Some(stream::stdout_fd()), &mut |event| {
+        let written = match event {
             Event::Line(line) => {
-                printer.print(&line, &mut collected);
-                if collected.len() < COLLECTED {
+                let added = printer.print(&line, &mut collected);
+                if added.is_ok() && collected.len() < COLLECTED {
                     return ControlFlow::Continue(());
                 }
+                added.and_then(|()| collected.print())
             }
             Event::Damaged { label, archive, why } => {
                 out::warn(&format!("{label}: not everything in the archive `{archive}` can be read: {why}"));
                 return ControlFlow::Continue(());
             }
-            Event::Idle => {}
-        }
-        let written = if collected.is_empty() { Ok(()) } else { out::write(&collected) };
-        collected.clear();
+            Event::Idle => collected.print(),
+        };
         match written {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {

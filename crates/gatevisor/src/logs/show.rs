@@ -1,8 +1,6 @@
 //! How a line of a log is printed.
 //!
-//! *Lives here:* labels, colours, JSON, and control characters made visible. *Does not live here:* which lines.
-
-use std::io::Write as _;
+//! *Lives here:* labels, colours, JSON. *Does not live here:* which lines; escaping (`crate::out`).
 
 use anstyle::AnsiColor;
 use gatevisor_gateways::profile::ProfileName;
@@ -10,7 +8,8 @@ use gatevisor_logd::reader::{Clock, Directory, Line, Time};
 use jiff::tz::TimeZone;
 use serde_json::json;
 
-use crate::out::Paint;
+use crate::exit::Failure;
+use crate::out::{Page, Text, colour};
 
 /// For the labels of gateways; red is for errors.
 const COLOURS: [AnsiColor; 10] = [
@@ -27,17 +26,14 @@ const COLOURS: [AnsiColor; 10] = [
 ];
 
 /// What lines look like.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
     /// One object a line.
     Json,
+    /// With everything written out that commands a terminal or hides from a reader.
+    Escaped,
     /// As they are in the file.
-    Text {
-        /// Whether in colours.
-        paint: Paint,
-        /// Whether control characters are made visible.
-        visible: bool,
-    },
+    Raw,
 }
 
 /// Length of a stamp without the zone, as it is in a file: `2026-11-20 10:00:00.000000000`.
@@ -55,7 +51,7 @@ pub struct Printer {
 struct Source {
     service: String,
     /// What its lines begin with.
-    label: String,
+    label: Text,
     /// The zone of its stamps.
     zone: TimeZone,
 }
@@ -65,11 +61,11 @@ impl Printer {
     pub fn new(look: Look, names: &[ProfileName], directories: &[Directory]) -> Self {
         let width = names.iter().map(|name| name.as_str().len()).max().unwrap_or(0);
         let label = |name: &ProfileName| match look {
-            Look::Text { paint, .. } if names.len() > 1 => {
+            Look::Escaped | Look::Raw if names.len() > 1 => {
                 let padded = format!("{:width$}", name.as_str());
-                format!("{} | ", paint.colour(colour_of(name.as_str()), &padded))
+                Text::default().styled(colour(colour_of(name.as_str())), padded).and(" | ")
             }
-            Look::Text { .. } | Look::Json => String::new(),
+            Look::Escaped | Look::Raw | Look::Json => Text::default(),
         };
         let source = |(name, directory): (&ProfileName, &Directory)| Source {
             service: name.service_entry(),
@@ -79,32 +75,29 @@ impl Printer {
         Self { look, profiles: names.iter().zip(directories).map(source).collect() }
     }
 
-    /// Appends a line to `out`.
-    pub fn print(&self, line: &Line<'_>, out: &mut Vec<u8>) {
-        let Some(Source { service, label, zone }) = self.profiles.get(line.index) else { return };
+    /// Adds a line to the page.
+    pub fn print(&self, line: &Line<'_>, page: &mut Page) -> Result<(), Failure> {
+        let Some(Source { service, label, zone }) = self.profiles.get(line.index) else { return Ok(()) };
         match self.look {
-            Look::Json => {
-                let object = json!({
-                    "time": line.entry.time.and_then(rfc_3339),
-                    "profile": line.label,
-                    "service": service,
-                    "stream": line.entry.stream.name(),
-                    "text": String::from_utf8_lossy(line.text()),
-                });
-                let _ = write!(out, "{object}");
+            Look::Json => page.json(&json!({
+                "time": line.entry.time.and_then(rfc_3339),
+                "profile": line.label,
+                "service": service,
+                "stream": line.entry.stream.name(),
+                "text": String::from_utf8_lossy(line.text()),
+            }))?,
+            Look::Raw => {
+                page.text(label);
+                page.raw(line.bytes);
             }
-            Look::Text { paint, visible } => {
-                out.extend_from_slice(label.as_bytes());
-                let head = with_zone(line, zone);
-                out.extend_from_slice(if head.is_empty() { head } else { paint.dim(&head) }.as_bytes());
-                if visible {
-                    push_visible(line.text(), out);
-                } else {
-                    out.extend_from_slice(line.text());
-                }
+            Look::Escaped => {
+                page.text(label);
+                page.dimmed(with_zone(line, zone).as_bytes());
+                page.escaped(line.text());
             }
         }
-        out.push(b'\n');
+        page.end_line();
+        Ok(())
     }
 }
 
@@ -155,42 +148,9 @@ fn rfc_3339(time: Time) -> Option<String> {
     Some(timestamp(time)?.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string())
 }
 
-/// Appends text for a terminal: it gets no character that commands it, and sees what is none at all.
-fn push_visible(text: &[u8], out: &mut Vec<u8>) {
-    for chunk in text.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            match character {
-                '\0'..='\x08' | '\x0a'..='\x1f' | '\x7f' => {
-                    // As terminals and cat -v have it: control and a letter.
-                    out.extend([b'^', u8::try_from(u32::from(character) ^ 0x40).unwrap_or(b'?')]);
-                }
-                '\u{80}'..='\u{9f}' => {
-                    let _ = write!(out, "\\u{{{:x}}}", u32::from(character));
-                }
-                other => out.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
-            }
-        }
-        for byte in chunk.invalid() {
-            let _ = write!(out, "\\x{byte:02x}");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nothing_in_a_line_commands_a_terminal() {
-        let visible = |text: &[u8]| {
-            let mut out = Vec::new();
-            push_visible(text, &mut out);
-            String::from_utf8(out).unwrap()
-        };
-        assert_eq!(visible(b"a\tb \x1b[31mred\x1b[0m\r"), "a\tb ^[[31mred^[[0m^M");
-        assert_eq!(visible("\0 \x7f \u{9b}5m Grüße 🦀".as_bytes()), "^@ ^? \\u{9b}5m Grüße 🦀");
-        assert_eq!(visible(b"\xff\xfe broken \xc3"), "\\xff\\xfe broken \\xc3");
-    }
 
     #[test]
     fn a_profile_keeps_its_colour() {

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use gatevisor_term::escape;
 use serde::Serialize;
 
 use crate::profile::ProfileName;
@@ -157,15 +158,7 @@ pub(super) fn shown(path: &Path) -> String {
 
 /// Returns a text with every character visible that a terminal would obey, or that changes the order of others.
 pub(super) fn plain(text: &str) -> String {
-    let is_harmful = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_harmful(c) { out.extend(c.escape_default()) } else { out.push(c) }
-    }
-    out
+    escape::line(text).into_owned()
 }
 
 #[cfg(test)]

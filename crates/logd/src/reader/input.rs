@@ -11,10 +11,14 @@ use rustix::io::{Errno, pread};
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
+use super::holes;
 use super::names::Form;
 
 /// Bytes read at once.
 pub(crate) const BLOCK: usize = 64 << 10;
+
+/// Bytes of a compressed file that are unpacked at the most: one of a few bytes may hold any number.
+const MOST_UNPACKED: u64 = 4 << 30;
 
 /// Why no more can be read.
 #[derive(Debug)]
@@ -69,6 +73,10 @@ impl Input {
         buffer.reserve(BLOCK);
         match self {
             Self::Plain { file, offset } => loop {
+                let Some(data) = holes::data_from(&*file, *offset).map_err(InputError::System)? else {
+                    return Ok(0);
+                };
+                *offset = data;
                 match pread(&*file, rustix::buffer::spare_capacity(buffer), *offset) {
                     Ok(n) => {
                         *offset = offset.saturating_add(u64::try_from(n).unwrap_or(0));
@@ -93,6 +101,8 @@ pub(crate) struct Unpacker {
     ended: bool,
     /// Unpacked bytes that nobody wants.
     skip: u64,
+    /// Bytes that may still be unpacked.
+    left: u64,
     block: Vec<u8>,
 }
 
@@ -107,7 +117,15 @@ impl Unpacker {
         // Somebody may have read it through a copy of this descriptor.
         let _ = rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0));
         let packed = BufReader::with_capacity(BLOCK, File::from(file));
-        Self { packed, decoder: FrameDecoder::new(), in_frame: false, ended: false, skip, block: Vec::new() }
+        Self {
+            packed,
+            decoder: FrameDecoder::new(),
+            in_frame: false,
+            ended: false,
+            skip,
+            left: MOST_UNPACKED,
+            block: Vec::new(),
+        }
     }
 
     fn read_into(&mut self, buffer: &mut Vec<u8>) -> Result<usize, InputError> {
@@ -122,6 +140,11 @@ impl Unpacker {
                 }
             };
             let length = u64::try_from(n).unwrap_or(0);
+            let Some(left) = self.left.checked_sub(length) else {
+                self.ended = true;
+                return Err(InputError::Damaged(format!("it unpacks to more than {MOST_UNPACKED} bytes")));
+            };
+            self.left = left;
             let unwanted = self.skip.min(length);
             self.skip = self.skip.saturating_sub(unwanted);
             let wanted = self.block.get(usize::try_from(unwanted).unwrap_or(n)..n).unwrap_or_default();
@@ -164,8 +187,7 @@ impl Unpacker {
             Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
                 length, ..
             })) => {
-                let mut skipped = (&mut self.packed).take(length.into());
-                std::io::copy(&mut skipped, &mut std::io::sink()).map_err(|error| of_io(&error))?;
+                self.packed.seek_relative(length.into()).map_err(|error| of_io(&error))?;
             }
             Err(error) => return Err(of_decoder(&error)),
         }
@@ -180,4 +202,33 @@ fn of_io(error: &std::io::Error) -> InputError {
 
 fn of_decoder(error: &FrameDecoderError) -> InputError {
     InputError::Damaged(crate::words::chain(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    #[test]
+    fn a_file_that_unpacks_to_no_end_is_damaged() {
+        // The header of a frame that does not tell its size; then blocks of one repeated byte, none of them the last.
+        let mut packed = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58];
+        for _ in 0..100 {
+            packed.extend([0x02, 0x00, 0x10, b'x']);
+        }
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&packed).unwrap();
+        let mut unpacker = Unpacker::new(file.into(), 0);
+        unpacker.left = 1 << 20;
+        let mut bytes = Vec::new();
+        let why = loop {
+            match unpacker.read_into(&mut bytes) {
+                Ok(0) => panic!("it ended well after {} bytes", bytes.len()),
+                Ok(_) => {}
+                Err(InputError::Damaged(why)) => break why,
+                Err(InputError::System(errno)) => panic!("{errno}"),
+            }
+        };
+        assert!(why.contains("unpacks to more") && bytes.len() <= 1 << 20, "{why}: {}", bytes.len());
+    }
 }

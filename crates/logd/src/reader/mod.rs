@@ -8,6 +8,7 @@
 //! whole, however large.
 
 mod entry;
+mod holes;
 mod input;
 mod lines;
 mod names;

@@ -10,8 +10,9 @@ use memchr::{memchr, memrchr_iter};
 use rustix::io::{Errno, pread};
 
 use super::entry::Time;
+use super::holes::{self, Extent};
 use super::input::{BLOCK, Input};
-use super::lines::LineReader;
+use super::lines::{LONGEST, LineReader};
 use super::names::{Form, Opened};
 use super::pick::Judge;
 
@@ -70,13 +71,24 @@ fn of_newlines(file: impl AsFd, wanted: usize, counts_rest: bool) -> Result<Tail
     let target = if rest_counts { wanted } else { wanted.saturating_add(1) };
     let mut seen: usize = 0;
     let mut end = size;
-    while end > 0 {
-        let start = end.saturating_sub(u64::try_from(BLOCK).unwrap_or(u64::MAX));
-        let block = read_between(&file, start, end)?;
+    // Bytes without a newline since the last one, or since a piece of a line.
+    let mut unbroken: usize = 0;
+    while let Some(Extent { start, end: data_end, .. }) = holes::last_before(&file, end, wide(BLOCK))? {
+        let block = read_between(&file, start, data_end)?;
+        let mut after = block.len();
         for at in memrchr_iter(b'\n', &block) {
             seen = seen.saturating_add(1);
             if seen == target {
                 return Ok(Tail::at(beyond(start, at.saturating_add(1)), wanted));
+            }
+            (unbroken, after) = (0, at);
+        }
+        unbroken = unbroken.saturating_add(after);
+        if unbroken >= LONGEST {
+            // Forwards it would come in pieces of this length, each as if it were a line.
+            (seen, unbroken) = (seen.saturating_add(1), 0);
+            if seen >= target {
+                return Ok(Tail::at(start, wanted));
             }
         }
         end = start;
@@ -97,7 +109,7 @@ fn of_wanted(file: impl AsFd, wanted: usize, judge: &mut Judge, counts_rest: boo
     }
     let mut missing = wanted;
     while end > 0 {
-        let chunk = Chunk::before(&file, end, judge)?;
+        let Some(chunk) = Chunk::before(&file, end, judge)? else { break };
         let mut found: VecDeque<(u64, Option<Time>)> = VecDeque::new();
         let counted = chunk.judge(judge, missing, &mut found);
         missing = missing.saturating_sub(counted);
@@ -121,14 +133,15 @@ struct Chunk {
 }
 
 impl Chunk {
-    /// Returns the chunk that ends at `end`, no larger than needed.
-    fn before(file: impl AsFd, end: u64, judge: &mut Judge) -> Result<Self, Errno> {
+    /// Returns the last chunk before `end`, no larger than needed; `None` where there are only holes.
+    fn before(file: impl AsFd, end: u64, judge: &mut Judge) -> Result<Option<Self>, Errno> {
         let mut width = BLOCK;
         loop {
-            let start = end.saturating_sub(u64::try_from(width).unwrap_or(u64::MAX));
+            let Some(extent) = holes::last_before(&file, end, wide(width))? else { return Ok(None) };
+            let Extent { start, end, is_whole } = extent;
             let mut bytes = read_between(&file, start, end)?;
             // In the middle of a file, the first line is one whose beginning is not seen.
-            let mut at = if start == 0 { Some(0) } else { line_after(&bytes, 0) };
+            let mut at = if is_whole { Some(0) } else { line_after(&bytes, 0) };
             let any = at;
             let mut time = None;
             while let Some(begin) = at
@@ -140,7 +153,7 @@ impl Chunk {
                     at = line_after(&bytes, begin);
                 }
             }
-            if at.is_none() && start > 0 && width < WIDEST {
+            if at.is_none() && !is_whole && width < WIDEST {
                 width = width.saturating_mul(2);
                 continue;
             }
@@ -148,7 +161,7 @@ impl Chunk {
             let begin = if start == 0 { 0 } else { at.or(any).unwrap_or(0) };
             let time = if at == Some(begin) { time } else { None };
             bytes.drain(..begin.min(bytes.len()));
-            return Ok(Self { offset: beyond(start, begin), bytes, time });
+            return Ok(Some(Self { offset: beyond(start, begin), bytes, time }));
         }
     }
 
@@ -205,6 +218,10 @@ fn line_after(bytes: &[u8], from: usize) -> Option<usize> {
     let newline = memchr(b'\n', bytes.get(from..)?)?;
     let begin = from.saturating_add(newline).saturating_add(1);
     (begin < bytes.len()).then_some(begin)
+}
+
+fn wide(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 fn beyond(offset: u64, by: usize) -> u64 {

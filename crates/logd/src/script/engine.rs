@@ -11,6 +11,7 @@ use std::time::Duration;
 use gatevisor_slot::Timestamp;
 use gatevisor_sys::clock::monotonic_ms;
 use gatevisor_sys::signal::{SIGALRM, SIGCHLD, SIGHUP, SIGTERM, SignalFd, restore};
+use gatevisor_term::stream;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, read};
 
@@ -69,12 +70,13 @@ fn failed(doing: &str) -> impl Fn(Errno) -> Failure {
 ///
 /// # Errors
 /// A log directory cannot be opened or is locked; nothing has been read then.
+#[expect(clippy::disallowed_methods, reason = "the directive `1` makes it data for the next program")]
 pub fn run(script: &Script, options: &Options, ready: impl FnOnce()) -> Result<(), Failure> {
-    let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+    let stdin = std::io::stdin();
     if script.has_extra && options.verbosity > 0 {
         say("s6-log: warning: ignoring extraneous non-action directives");
     }
-    let work = Work::new(script, options, Stdout::new(stdout.as_fd()))?;
+    let work = Work::new(script, options, Stdout::new(stream::stdout_fd()))?;
     // A parent may have left it ignored, and then no processor's end would be heard.
     restore(SIGCHLD);
     let signals = SignalFd::new(&[SIGTERM, SIGHUP, SIGALRM, SIGCHLD]).map_err(failed("hear signals"))?;
@@ -387,13 +389,13 @@ fn put(out: &mut Vec<u8>, head: &[u8], line: &[u8]) {
 fn alert(scratch: &mut Vec<u8>, head: &[u8], line: &[u8], limit: usize) {
     scratch.clear();
     scratch.extend_from_slice(b"s6-log: alert: ");
+    scratch.extend_from_slice(head);
     // Three bytes more are not worth the dots that would stand for them.
     if limit > 0 && limit.saturating_add(3) < line.len() {
-        put(scratch, head, line.get(..limit).unwrap_or(line));
-        scratch.truncate(scratch.len().saturating_sub(1));
-        scratch.extend_from_slice(b"...\n");
+        scratch.extend_from_slice(line.get(..limit).unwrap_or(line));
+        scratch.extend_from_slice(b"...");
     } else {
-        put(scratch, head, line);
+        scratch.extend_from_slice(line);
     }
-    let _ = gatevisor_sys::file::write_all(std::io::stderr(), scratch);
+    stream::say_bytes(scratch);
 }

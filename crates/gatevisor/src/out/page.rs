@@ -1,0 +1,122 @@
+//! Lines that are collected and printed at once.
+//!
+//! *Lives here:* a buffer that takes nothing unescaped but by a method whose name says so.
+//! *Does not live here:* when it is printed.
+
+use gatevisor_term::escape::{self, Tab};
+use gatevisor_term::stream;
+
+use super::{DIM, Paint, Text, written};
+use crate::exit::{Exit, Failure};
+
+/// Lines for standard output.
+#[derive(Debug)]
+pub struct Page {
+    paint: Paint,
+    bytes: Vec<u8>,
+}
+
+impl Page {
+    /// Returns an empty one.
+    pub fn new() -> Self {
+        Self { paint: Paint::stdout(), bytes: Vec::new() }
+    }
+
+    /// Returns how many bytes it holds.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Adds text to the line.
+    pub fn text(&mut self, text: &Text) {
+        text.render(self.paint, &mut self.bytes);
+    }
+
+    /// Adds bytes to the line, escaped, tabs excepted.
+    pub fn escaped(&mut self, bytes: &[u8]) {
+        escape::append(bytes, Tab::Kept, &mut self.bytes);
+    }
+
+    /// Adds bytes to the line, escaped and dimmed.
+    pub fn dimmed(&mut self, bytes: &[u8]) {
+        if self.paint.0 && !bytes.is_empty() {
+            self.bytes.extend_from_slice(DIM.render().to_string().as_bytes());
+            self.escaped(bytes);
+            self.bytes.extend_from_slice(DIM.render_reset().to_string().as_bytes());
+        } else {
+            self.escaped(bytes);
+        }
+    }
+
+    /// Adds bytes to the line as they are, because whoever reads them asked for that.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Adds an object to the line.
+    pub fn json(&mut self, value: &impl serde::Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string(value)
+            .map_err(|error| Failure::new(Exit::System, format!("cannot write JSON: {error}")))?;
+        self.bytes.extend_from_slice(escape::json(text).as_bytes());
+        Ok(())
+    }
+
+    /// Adds a line of ours, in which colours stay and everything else is escaped.
+    pub(super) fn ours_with_colours(&mut self, line: &str) {
+        let mut rest = line;
+        while let Some(at) = rest.find('\u{1b}') {
+            let (before, after) = rest.split_at(at);
+            self.escaped(before.as_bytes());
+            let length = colour_sequence(after).unwrap_or(0);
+            let (sequence, after) = after.split_at(length);
+            self.bytes.extend_from_slice(sequence.as_bytes());
+            if length == 0 {
+                return self.escaped(after.as_bytes());
+            }
+            rest = after;
+        }
+        self.escaped(rest.as_bytes());
+    }
+
+    /// Ends the line.
+    pub fn end_line(&mut self) {
+        self.bytes.push(b'\n');
+    }
+
+    /// Prints what was collected, and is empty again.
+    pub fn print(&mut self) -> Result<(), Failure> {
+        let result = if self.bytes.is_empty() { Ok(()) } else { written(&self.bytes) };
+        self.bytes.clear();
+        result
+    }
+
+    /// Says what was collected, on standard error.
+    #[expect(clippy::disallowed_methods, reason = "what was collected is escaped")]
+    pub(super) fn say(&self) {
+        stream::unescaped_stderr(&self.bytes);
+    }
+}
+
+/// Returns how long the sequence is that `text` begins with, if it sets colours and nothing else.
+fn colour_sequence(text: &str) -> Option<usize> {
+    let parameters = text.strip_prefix("\u{1b}[")?;
+    let end = parameters.find(|c: char| !c.is_ascii_digit() && c != ';')?;
+    parameters.get(end..)?.starts_with('m').then(|| end.saturating_add("\u{1b}[m".len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_ours_too_only_colours_reach_the_terminal() {
+        let shown = |line: &str| {
+            let mut page = Page::new();
+            page.ours_with_colours(line);
+            String::from_utf8(page.bytes).unwrap()
+        };
+        assert_eq!(shown("\u{1b}[1;31merror\u{1b}[0m: x"), "\u{1b}[1;31merror\u{1b}[0m: x");
+        assert_eq!(shown("a\u{1b}[2Jb\u{1b}[31m"), "a\\u{1b}[2Jb\\u{1b}[31m");
+        assert_eq!(shown("\u{1b}]0;t\u{7}"), "\\u{1b}]0;t\\u{7}");
+    }
+}

@@ -1,0 +1,157 @@
+//! What the relay and the monitor say to each other.
+//!
+//! *Lives here:* the messages, and ending as somebody else did. *Does not live here:* when they are sent.
+
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+
+use gatevisor_sys::{process, signal};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::process::{Resource, Rlimit, Signal, WaitStatus, getpid, kill_process, setrlimit};
+
+/// How the command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// With this code.
+    Exited(u8),
+    /// By this signal.
+    Killed(i32),
+}
+
+impl Ended {
+    /// Returns how a process ended, if it did.
+    pub fn of(status: WaitStatus) -> Option<Self> {
+        let code = |code: i32| Self::Exited(u8::try_from(code & 0xff).unwrap_or(u8::MAX));
+        status.exit_status().map(code).or_else(|| status.terminating_signal().map(Self::Killed))
+    }
+
+    /// Ends this process in the same way.
+    pub fn end(self) -> ! {
+        match self {
+            Self::Exited(code) => process::exit_now(code.into()),
+            Self::Killed(number) => {
+                // The core, if any, was the command's.
+                let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+                signal::restore(number);
+                if let Some(killer) = Signal::from_named_raw(number) {
+                    let _ = kill_process(getpid(), killer);
+                }
+                let _ = signal::unblock(&[number]);
+                process::exit_now(number.saturating_add(128))
+            }
+        }
+    }
+}
+
+/// From the monitor to the relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Report {
+    /// The command was stopped by this signal.
+    Stopped(i32),
+    /// It ended.
+    Ended(Ended),
+}
+
+/// From the relay to the monitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Let the command go on, with the terminal.
+    Foreground,
+    /// Let it go on, without the terminal.
+    Background,
+    /// Send it this signal.
+    Signal(i32),
+}
+
+impl Report {
+    fn encode(self) -> [u8; 2] {
+        let number = |number: i32| u8::try_from(number).unwrap_or(0);
+        match self {
+            Self::Stopped(signal) => [b's', number(signal)],
+            Self::Ended(Ended::Exited(code)) => [b'x', code],
+            Self::Ended(Ended::Killed(signal)) => [b'k', number(signal)],
+        }
+    }
+
+    fn decode([kind, number]: [u8; 2]) -> Option<Self> {
+        match kind {
+            b's' => Some(Self::Stopped(number.into())),
+            b'x' => Some(Self::Ended(Ended::Exited(number))),
+            b'k' => Some(Self::Ended(Ended::Killed(number.into()))),
+            _ => None,
+        }
+    }
+
+    /// Sends it.
+    pub fn send(self, to: impl AsFd) {
+        tell(to, self.encode());
+    }
+
+    /// Receives one; `None` when the other side has gone.
+    pub fn receive(from: impl AsFd) -> Option<Self> {
+        Self::decode(hear(from)?)
+    }
+}
+
+impl Order {
+    fn encode(self) -> [u8; 2] {
+        match self {
+            Self::Foreground => [b'f', 0],
+            Self::Background => [b'b', 0],
+            Self::Signal(signal) => [b's', u8::try_from(signal).unwrap_or(0)],
+        }
+    }
+
+    fn decode([kind, number]: [u8; 2]) -> Option<Self> {
+        match kind {
+            b'f' => Some(Self::Foreground),
+            b'b' => Some(Self::Background),
+            b's' => Some(Self::Signal(number.into())),
+            _ => None,
+        }
+    }
+
+    /// Sends it.
+    pub fn send(self, to: impl AsFd) {
+        tell(to, self.encode());
+    }
+
+    /// Receives one; `None` when the other side has gone.
+    pub fn receive(from: impl AsFd) -> Option<Self> {
+        Self::decode(hear(from)?)
+    }
+}
+
+/// Sends a message; whoever has gone hears nothing.
+fn tell(to: impl AsFd, message: [u8; 2]) {
+    while send(&to, &message, SendFlags::NOSIGNAL) == Err(Errno::INTR) {}
+}
+
+fn hear(from: impl AsFd) -> Option<[u8; 2]> {
+    let mut buffer = [MaybeUninit::uninit(); 2];
+    loop {
+        match recv(&from, &mut buffer, RecvFlags::empty()) {
+            Ok(((message, _), _)) => return <[u8; 2]>::try_from(&*message).ok(),
+            Err(Errno::INTR) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sent_is_what_is_received() {
+        for report in
+            [Report::Stopped(20), Report::Ended(Ended::Exited(255)), Report::Ended(Ended::Killed(9))]
+        {
+            assert_eq!(Report::decode(report.encode()), Some(report));
+        }
+        for order in [Order::Foreground, Order::Background, Order::Signal(15)] {
+            assert_eq!(Order::decode(order.encode()), Some(order));
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The leader of the pty's session: the command's parent.
+//!
+//! A command whose parent were in another session could not be stopped by its terminal: the kernel stops no orphaned
+//! process group. The monitor stays who the relay is, hears no signal that a terminal could send, and has nothing of
+//! the user's terminal.
+//!
+//! *Lives here:* its loop, and what the command's process does before it returns to the caller.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use gatevisor_sys::process::{self, Forked};
+use gatevisor_sys::signal::{self, SIGCHLD, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, WaitOptions, getpid, ioctl_tiocsctty, kill_process_group, setpgid, setsid, waitpid,
+};
+use rustix::termios::tcsetpgrp;
+
+use super::messages::{Ended, Order, Report};
+use super::user;
+
+/// Becomes the monitor; returns only in the command's process.
+pub(super) fn run(slave: OwnedFd, relay: OwnedFd, foreground: bool) -> std::io::Result<()> {
+    // None of the caller's errors are the monitor's to report: without a session there is no command.
+    let begun = begin(&slave, foreground);
+    match begun {
+        Ok(Forked::Child) => Ok(()),
+        Ok(Forked::Parent(command)) => {
+            Monitor { slave, relay, command }.serve();
+            process::exit_now(0)
+        }
+        Err(_) => {
+            Report::Ended(Ended::Exited(111)).send(&relay);
+            process::exit_now(0)
+        }
+    }
+}
+
+fn begin(slave: &OwnedFd, foreground: bool) -> Result<Forked, Errno> {
+    signal::block_all(&[])?;
+    setsid()?;
+    ioctl_tiocsctty(slave)?;
+    let forked = process::fork()?;
+    match forked {
+        Forked::Child => become_command(slave, foreground)?,
+        Forked::Parent(command) => {
+            // Whichever of the two comes first.
+            let _ = setpgid(Some(command), Some(command));
+            let_go_of_stdio();
+        }
+    }
+    Ok(forked)
+}
+
+fn become_command(slave: &OwnedFd, foreground: bool) -> Result<(), Errno> {
+    setpgid(None, None)?;
+    if foreground {
+        // All signals are blocked, so the terminal does not stop us for being in the background.
+        tcsetpgrp(slave, getpid())?;
+    }
+    user::replace_terminals(slave)?;
+    signal::unblock_all();
+    Ok(())
+}
+
+/// Whoever reads a pipe that the command writes must hear of its end.
+fn let_go_of_stdio() {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOCTTY;
+    if let Ok(null) = openat(CWD, c"/dev/null", flags, Mode::empty()) {
+        let _ = rustix::stdio::dup2_stdin(&null);
+        let _ = rustix::stdio::dup2_stdout(&null);
+        let _ = rustix::stdio::dup2_stderr(&null);
+    }
+}
+
+struct Monitor {
+    slave: OwnedFd,
+    relay: OwnedFd,
+    command: Pid,
+}
+
+impl Monitor {
+    /// Waits for the command and for orders, until one of the two is over.
+    fn serve(&self) {
+        let Ok(signals) = SignalFd::new(&[SIGCHLD]) else { return self.hang_up() };
+        loop {
+            if let Some(ended) = self.look_at_command() {
+                // Who is left in the foreground is not hung up on by the end of this session.
+                let _ = tcsetpgrp(&self.slave, getpid());
+                return Report::Ended(ended).send(&self.relay);
+            }
+            let mut fds = [
+                PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+                PollFd::new(&self.relay, PollFlags::IN),
+            ];
+            let _ = poll(&mut fds, None);
+            let [_, relay] = fds.map(|fd| !fd.revents().is_empty());
+            while let Ok(Some(_)) = signals.next() {}
+            if relay {
+                match Order::receive(&self.relay) {
+                    Some(order) => self.obey(order),
+                    None => return self.hang_up(),
+                }
+            }
+        }
+    }
+
+    /// Returns how the command ended, if it did, and reports it if it stopped.
+    fn look_at_command(&self) -> Option<Ended> {
+        loop {
+            match waitpid(Some(self.command), WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+                Ok(Some((_, status))) => match status.stopping_signal() {
+                    Some(number) => Report::Stopped(number).send(&self.relay),
+                    None => return Ended::of(status),
+                },
+                Err(Errno::INTR) => {}
+                Ok(None) => return None,
+                // It cannot be asked about any more.
+                Err(_) => return Some(Ended::Exited(111)),
+            }
+        }
+    }
+
+    fn obey(&self, order: Order) {
+        match order {
+            Order::Foreground => {
+                let _ = tcsetpgrp(&self.slave, self.command);
+                self.send(signal::SIGCONT);
+            }
+            Order::Background => {
+                let _ = tcsetpgrp(&self.slave, getpid());
+                self.send(signal::SIGCONT);
+            }
+            Order::Signal(number) => self.send(number),
+        }
+    }
+
+    /// Does what a terminal does that is gone.
+    fn hang_up(&self) {
+        self.send(signal::SIGHUP);
+        self.send(signal::SIGCONT);
+    }
+
+    /// Sends a signal to the command's group, whose number is the command's own until it is reaped.
+    fn send(&self, number: i32) {
+        if let Some(number) = Signal::from_named_raw(number) {
+            let _ = kill_process_group(self.command, number);
+        }
+    }
+}

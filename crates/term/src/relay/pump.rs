@@ -1,0 +1,235 @@
+//! The relay: between the user's terminal and the pty.
+//!
+//! *Lives here:* its loop: copying, handing on signals and sizes, stopping with the command, ending after it.
+//! *Does not live here:* the terminal's modes (`user`), the command (`monitor`).
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use gatevisor_sys::signal::{
+    self, SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1,
+    SIGUSR2, SIGWINCH, SignalFd,
+};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, read, write};
+use rustix::process::{Pid, Signal, WaitOptions, getpgrp, kill_process_group, waitpid};
+use rustix::termios::tcsetwinsize;
+
+use super::messages::{Ended, Order, Report};
+use super::user::UserTerminal;
+
+/// Signals that the relay hears.
+pub(super) const SIGNALS: &[i32] = &[
+    SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT,
+    SIGWINCH,
+];
+/// Bytes that are copied at once.
+const BLOCK: usize = 16 << 10;
+/// Bytes of output that are shown after the end at the most: somebody may go on writing for ever.
+const LAST_OUTPUT: usize = 1 << 20;
+/// How long a terminal may take nothing before the last output is given up.
+const LAST_PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
+
+/// Bytes on their way in one direction.
+#[derive(Default)]
+struct Flow {
+    bytes: Vec<u8>,
+    /// The side that they come from gives nothing any more.
+    ended: bool,
+}
+
+impl Flow {
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Takes what there is; returns whether anything came.
+    fn fill(&mut self, from: impl AsFd) -> bool {
+        let mut block = [0; BLOCK];
+        match read(from, &mut block) {
+            Ok(0) => self.ended = true,
+            Ok(n) => {
+                self.bytes.extend_from_slice(block.get(..n).unwrap_or_default());
+                return true;
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => self.ended = true,
+        }
+        false
+    }
+
+    /// Gives what is taken; what cannot be given any more is dropped.
+    fn empty(&mut self, into: impl AsFd) {
+        match write(into, &self.bytes) {
+            Ok(n) => drop(self.bytes.drain(..n.min(self.bytes.len()))),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => self.bytes.clear(),
+        }
+    }
+}
+
+/// The relay.
+pub(super) struct Pump {
+    user: UserTerminal,
+    master: OwnedFd,
+    monitor: OwnedFd,
+    monitor_pid: Pid,
+    signals: SignalFd,
+    typed: Flow,
+    shown: Flow,
+    /// The command uses the terminal whenever we have it.
+    is_interactive: bool,
+}
+
+impl Pump {
+    /// Returns the relay between two terminals.
+    pub fn new(user: UserTerminal, master: OwnedFd, monitor: OwnedFd, monitor_pid: Pid) -> io::Result<Self> {
+        let signals = SignalFd::new(SIGNALS)?;
+        let (typed, shown) = (Flow::default(), Flow::default());
+        Ok(Self { user, master, monitor, monitor_pid, signals, typed, shown, is_interactive: false })
+    }
+
+    /// Copies until the command has ended; returns how.
+    pub fn run(mut self, begins_in_foreground: bool) -> io::Result<Ended> {
+        self.is_interactive = self.user.is_whole();
+        if begins_in_foreground {
+            self.user.make_raw();
+        }
+        loop {
+            self.wait()?;
+            while let Some(number) = self.signals.next()? {
+                self.hear(number);
+            }
+            match self.report() {
+                None => {}
+                Some(Report::Stopped(number)) => self.command_stopped(number),
+                Some(Report::Ended(ended)) => {
+                    self.show_the_rest();
+                    self.user.restore();
+                    while let Err(Errno::INTR) = waitpid(Some(self.monitor_pid), WaitOptions::empty()) {}
+                    return Ok(ended);
+                }
+            }
+        }
+    }
+
+    /// Waits for anything to do, and copies.
+    fn wait(&mut self) -> io::Result<()> {
+        let may_type = self.user.is_raw() && !self.typed.ended;
+        let wanted = |wanted: bool, flag| if wanted { flag } else { PollFlags::empty() };
+        let user = wanted(may_type && self.typed.is_empty(), PollFlags::IN)
+            | wanted(!self.shown.is_empty(), PollFlags::OUT);
+        let pty = wanted(self.shown.is_empty() && !self.shown.ended, PollFlags::IN)
+            | wanted(!self.typed.is_empty(), PollFlags::OUT);
+        let mut fds = vec![
+            PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
+            PollFd::new(&self.monitor, PollFlags::IN),
+        ];
+        // One that nothing is wanted of would wake us for its end, again and again.
+        fds.extend((!user.is_empty()).then(|| PollFd::from_borrowed_fd(self.user.as_fd(), user)));
+        fds.extend((!pty.is_empty()).then(|| PollFd::new(&self.master, pty)));
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        drop(fds);
+        if may_type && self.typed.is_empty() {
+            self.typed.fill(&self.user);
+        }
+        if !self.typed.is_empty() {
+            self.typed.empty(&self.master);
+        }
+        if self.shown.is_empty() && !self.shown.ended {
+            self.shown.fill(&self.master);
+        }
+        if !self.shown.is_empty() {
+            self.shown.empty(&self.user);
+        }
+        Ok(())
+    }
+
+    /// Returns what the monitor has to say, if anything; its end is the command's.
+    fn report(&self) -> Option<Report> {
+        let mut fds = [PollFd::new(&self.monitor, PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let said = matches!(poll(&mut fds, Some(&now)), Ok(1..));
+        said.then(|| Report::receive(&self.monitor).unwrap_or(Report::Ended(Ended::Exited(111))))
+    }
+
+    fn hear(&mut self, number: i32) {
+        match number {
+            SIGWINCH => {
+                if let Some(size) = self.user.size() {
+                    let _ = tcsetwinsize(&self.master, size);
+                }
+                if !self.user.is_raw() {
+                    // Then it is in the background of its own terminal, which tells it nothing.
+                    Order::Signal(number).send(&self.monitor);
+                }
+            }
+            SIGCONT => self.go_on(),
+            // Of a write to a terminal, or of ours being in the background, which is no news to the command.
+            SIGPIPE | SIGTTIN | SIGTTOU => {}
+            other => Order::Signal(other).send(&self.monitor),
+        }
+    }
+
+    /// The command was stopped: because it wants the terminal, or because it shall stop, and we with it.
+    fn command_stopped(&mut self, number: i32) {
+        let wants_terminal = matches!(number, SIGTTIN | SIGTTOU);
+        self.is_interactive |= wants_terminal;
+        if wants_terminal && self.user.is_foreground() {
+            return self.go_on();
+        }
+        self.show_the_rest();
+        self.user.restore();
+        stop_all(if wants_terminal { number } else { SIGTSTP });
+        // A group that nobody could continue is not stopped by the kernel, and then neither is the command.
+        if wants_terminal && !self.user.is_foreground() {
+            self.user.look_again();
+            return Order::Foreground.send(&self.monitor);
+        }
+        self.go_on();
+    }
+
+    /// Lets the command go on, with the terminal if we have it.
+    fn go_on(&mut self) {
+        self.user.look_again();
+        self.hear(SIGWINCH);
+        let has_terminal = self.is_interactive && self.user.is_foreground();
+        if has_terminal {
+            self.user.make_raw();
+            Order::Foreground.send(&self.monitor);
+        } else {
+            Order::Background.send(&self.monitor);
+        }
+    }
+
+    /// Shows what the command has written, as far as it is there.
+    fn show_the_rest(&mut self) {
+        let mut left = LAST_OUTPUT;
+        loop {
+            while !self.shown.is_empty() {
+                let mut fds = [PollFd::from_borrowed_fd(self.user.as_fd(), PollFlags::OUT)];
+                match poll(&mut fds, Some(&LAST_PATIENCE)) {
+                    Ok(0) => return self.shown.bytes.clear(),
+                    Err(Errno::INTR) => {}
+                    _ => self.shown.empty(&self.user),
+                }
+            }
+            if left == 0 || !self.shown.fill(&self.master) {
+                return;
+            }
+            left = left.saturating_sub(self.shown.bytes.len());
+        }
+    }
+}
+
+/// Stops this process and all of its job, as a terminal would, until somebody continues it.
+fn stop_all(number: i32) {
+    if let Some(stop) = Signal::from_named_raw(number) {
+        let _ = kill_process_group(getpgrp(), stop);
+    }
+    let _ = signal::unblock(&[number]);
+    let _ = signal::block(&[number]);
+}

@@ -1,0 +1,140 @@
+//! The user's terminal, as the relay has it.
+//!
+//! *Lives here:* finding it, its modes, and putting them back. *Does not live here:* what is copied.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::process::getpgrp;
+use rustix::termios::{
+    OptionalActions, QueueSelector, Termios, Winsize, isatty, tcflush, tcgetattr, tcgetpgrp, tcgetwinsize,
+    tcsetattr,
+};
+
+/// A terminal that is somebody else's than the command's.
+pub(super) struct UserTerminal {
+    /// Opened once more, so that neither reading nor writing waits: the flag for that is not shared.
+    fd: OwnedFd,
+    modes: Option<Termios>,
+    /// Standard input and standard output both are terminals.
+    whole: bool,
+    raw: bool,
+}
+
+impl UserTerminal {
+    /// Opens the terminal that the standard descriptors are, or that controls this process; `None` without one.
+    pub fn open() -> Option<Self> {
+        let standard = standard();
+        let whole = standard.get(..2).is_some_and(|two| two.iter().all(isatty));
+        let fd = standard.into_iter().find(|fd| isatty(fd)).map_or_else(controlling, again)?;
+        let modes = tcgetattr(&fd).ok();
+        Some(Self { fd, modes, whole, raw: false })
+    }
+
+    /// Returns whether what is typed there is meant for the command and nobody else.
+    ///
+    /// Beside a pipe another program may read the terminal, as `less` does.
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Returns the modes that it had.
+    pub fn modes(&self) -> Option<&Termios> {
+        self.modes.as_ref()
+    }
+
+    /// Returns its size.
+    pub fn size(&self) -> Option<Winsize> {
+        tcgetwinsize(&self.fd).ok()
+    }
+
+    /// Returns whether it is ours to read; one that controls nobody is.
+    pub fn is_foreground(&self) -> bool {
+        tcgetpgrp(&self.fd).map_or(true, |group| group == getpgrp())
+    }
+
+    /// Returns whether it hands over each key.
+    pub fn is_raw(&self) -> bool {
+        self.raw
+    }
+
+    /// Makes it hand over each key as it is pressed: the pty does everything else, save that beside a pipe output is
+    /// this terminal's affair.
+    pub fn make_raw(&mut self) {
+        if let Some(modes) = self.modes.as_ref().filter(|_| !self.raw) {
+            let mut raw = modes.clone();
+            raw.make_raw();
+            if !self.whole {
+                raw.output_modes = modes.output_modes;
+            }
+            self.raw = tcsetattr(&self.fd, OptionalActions::Now, &raw).is_ok();
+        }
+    }
+
+    /// Makes it as it was.
+    ///
+    /// What was typed and not read was typed for the command, not for who comes next: above all what a terminal types by
+    /// itself when it is asked for something.
+    pub fn restore(&mut self) {
+        if let Some(modes) = self.modes.as_ref().filter(|_| self.raw) {
+            let _ = tcflush(&self.fd, QueueSelector::IFlush);
+            let _ = tcsetattr(&self.fd, OptionalActions::Now, modes);
+            self.raw = false;
+        }
+    }
+
+    /// Takes its modes for those that are put back: a shell may have changed them while we were stopped.
+    pub fn look_again(&mut self) {
+        if !self.raw
+            && let Ok(modes) = tcgetattr(&self.fd)
+        {
+            self.modes = Some(modes);
+        }
+    }
+}
+
+impl AsFd for UserTerminal {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for UserTerminal {
+    fn drop(&mut self) {
+        self.restore();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the relay's own door to the terminal")]
+fn standard() -> [BorrowedFd<'static>; 3] {
+    [rustix::stdio::stdin(), crate::stream::stdout_fd(), crate::stream::stderr_fd()]
+}
+
+const FLAGS: OFlags = OFlags::RDWR.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC).union(OFlags::NOCTTY);
+
+fn controlling() -> Option<OwnedFd> {
+    openat(CWD, c"/dev/tty", FLAGS, Mode::empty()).ok()
+}
+
+/// Opens a terminal once more; where that is refused, what there is must do.
+fn again(fd: BorrowedFd<'_>) -> Option<OwnedFd> {
+    openat(CWD, format!("/proc/self/fd/{}", fd.as_raw_fd()), FLAGS, Mode::empty())
+        .or_else(|_| rustix::io::fcntl_dupfd_cloexec(fd, 3))
+        .ok()
+}
+
+/// Puts the pty in the place of each standard descriptor that is a terminal.
+pub(super) fn replace_terminals(slave: &OwnedFd) -> Result<(), Errno> {
+    let [stdin, stdout, stderr] = standard().map(isatty);
+    if stdin {
+        rustix::stdio::dup2_stdin(slave)?;
+    }
+    if stdout {
+        rustix::stdio::dup2_stdout(slave)?;
+    }
+    if stderr {
+        rustix::stdio::dup2_stderr(slave)?;
+    }
+    Ok(())
+}
