@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use gatevisor_client::{Listener, ServiceDir};
@@ -147,7 +148,7 @@ impl Heard {
             }
         };
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let control = match rustix::fs::open(dir.control_path(), flags, Mode::empty()) {
+        let control = match open_control(&dir.control_path(), flags) {
             Ok(control) if is_fifo(&control) => Some(control),
             // Nobody would ever go away from it, so it could be waited for without end.
             Ok(_) => {
@@ -276,6 +277,12 @@ fn wait(all: &mut [Heard], deadline: Option<Instant>) -> Result<(), Fatal> {
 }
 
 /// Makes room for three descriptors a service, as far as that is allowed.
+/// Opens a control FIFO, to which root is led by nobody who may not lead it.
+fn open_control(path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let (parent, name) = gatevisor_client::open_parent(path)?;
+    rustix::fs::openat(parent, name, flags, Mode::empty())
+}
+
 fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     // If it may not be raised, subscribing says so for the service that has no room.

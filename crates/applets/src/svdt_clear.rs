@@ -24,7 +24,7 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     let (Some(parent), Some(name)) = (file.parent(), file.file_name().and_then(|name| name.to_str())) else {
         return Err(Fatal::Usage);
     };
-    let parent = gatevisor_sys::file::open_directory(rustix::fs::CWD, parent).map_err(wrong)?;
+    let parent = gatevisor_client::open_directory(parent).map_err(wrong)?;
     let mode = Mode::from_raw_mode(0o644);
     gatevisor_sys::file::replace(&parent, name, &format!("{name}.new"), b"", mode).map_err(wrong)?;
     Ok(0)

@@ -22,6 +22,7 @@ mod waiting;
 
 pub use dir::{SendError, ServiceDir, StatusError};
 pub use listener::Listener;
+pub use open::{directory as open_directory, parent as open_parent};
 pub use refusals::Refusals;
 pub use scandir::{OURS, ScanDir, ScanSendError};
 pub use waiting::{Condition, WaitError, Waited, Waiter, act, act_all, restart, restart_all, wait, wait_all};

@@ -2,13 +2,14 @@
 //!
 //! *Does not live here:* what the letters mean for a waiting client (`waiting`).
 
+use crate::open;
 use gatevisor_wire::{
     event::{self, Letter},
     tai::Tai64n,
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fs::{AtFlags, CWD, FileType, Mode, OFlags, fchmod, fstat, mkfifoat, openat, renameat, unlinkat},
+    fs::{AtFlags, FileType, Mode, OFlags, fchmod, fstat, mkfifoat, openat, renameat, unlinkat},
     io::{Errno, read},
     process::geteuid,
     rand::{GetRandomFlags, getrandom},
@@ -65,7 +66,7 @@ impl Listener {
     /// entries in it.
     pub fn subscribe(event_dir: &Path) -> io::Result<Self> {
         // The fifodir's group may make entries but not list them, so it cannot be opened for reading.
-        let dir = openat(CWD, event_dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let dir = open::directory(event_dir)?;
         let name = event::listener_name(Tai64n::now_from(SystemTime::now()), random()?);
         // Notifiers skip the dotted name, so they never find a FIFO that nobody reads yet.
         let dotted = [b".", &name[..]].concat();

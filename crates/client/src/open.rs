@@ -1,25 +1,65 @@
-//! *Lives here:* opening control FIFOs and reading small files, neither of which may ever wait.
+//! *Lives here:* opening control FIFOs and reading small files, neither of which may ever wait, and the way to either.
 //!
 //! *Does not live here:* what is in them.
 
+use gatevisor_paths::{Links, Resolver};
 use gatevisor_sys::file;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fs::{CWD, FileType, Mode, OFlags, fstat, open},
+    fs::{FileType, Mode, OFlags, fstat, open, openat},
     io::{Errno, write},
+    process::geteuid,
 };
-use std::{io, os::fd::OwnedFd, path::Path};
+use std::{
+    ffi::OsStr,
+    io,
+    os::fd::OwnedFd,
+    path::{Component, Path, PathBuf, absolute},
+};
 
 /// The most bytes that a pipe takes in one piece.
 ///
 /// **Source:** Linux `pipe(7)`, `PIPE_BUF`.
 const WHOLE: usize = 4096;
 
+/// Returns the directory that a path leads through last, held without being read, and the path's last component.
+///
+/// Whoever owns a directory on the way can put a link there. Root follows those only that are root's or belong to the owner of
+/// their target, as the supervisor does: what root makes or writes at the end of the way would be somewhere else otherwise.
+pub fn parent(path: &Path) -> Result<(OwnedFd, &OsStr), Errno> {
+    let name = path.file_name().ok_or(Errno::INVAL)?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    directory(parent.unwrap_or(Path::new("."))).map(|parent| (parent, name))
+}
+
+/// Returns a directory, held without being read, to which root is led as to one in [`parent`].
+pub fn directory(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    if !geteuid().is_root() {
+        return open(path, flags, Mode::empty());
+    }
+    let path = absolute(path).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))?;
+    let parts: Vec<Component<'_>> = path.components().collect();
+    // What `..` means depends on what is before it, which is the caller's own choice.
+    let begin = parts.iter().rposition(|part| matches!(part, Component::ParentDir | Component::RootDir));
+    let (before, below) =
+        parts.split_at_checked(begin.map_or(0, |at| at.saturating_add(1))).unwrap_or_default();
+    let before = open(before.iter().collect::<PathBuf>(), flags, Mode::empty())?;
+    if below.is_empty() {
+        return Ok(before);
+    }
+    let resolver = Resolver::READING.following(Links::RootsOrOwnersOfTarget);
+    resolver
+        .open(before, below.iter().collect::<PathBuf>(), OFlags::PATH | OFlags::DIRECTORY)
+        .map_err(|error| error.errno())
+}
+
 /// Returns the control FIFO open for writing, or `None` if nobody reads it or there is none.
 pub(crate) fn control(fifo: &Path) -> io::Result<Option<OwnedFd>> {
     // A link instead of the FIFO could make a client with more authority write elsewhere.
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = match open(fifo, flags, Mode::empty()) {
+    let opened = parent(fifo).and_then(|(parent, name)| openat(parent, name, flags, Mode::empty()));
+    let fd = match opened {
         Ok(fd) => fd,
         Err(Errno::NXIO | Errno::NOENT) => return Ok(None),
         Err(errno) => return Err(errno.into()),
@@ -55,6 +95,46 @@ pub(crate) fn send(control: &OwnedFd, commands: &[u8]) -> io::Result<()> {
 /// Returns the bytes of a regular file, or `None` if it has more than `N - 1`.
 pub(crate) fn small<const N: usize>(path: &Path) -> Result<Option<Vec<u8>>, Errno> {
     let mut buffer = vec![0; N];
-    let bytes = file::read_small(CWD, path, &mut buffer)?;
+    let (parent, name) = parent(path)?;
+    let bytes = file::read_small(parent, name, &mut buffer)?;
     Ok((bytes.len() < N).then(|| bytes.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        fs,
+        os::unix::fs::{lchown, symlink},
+    };
+
+    #[test]
+    fn root_is_led_by_links_of_its_own_and_of_the_owner_of_their_target_and_by_no_others() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let temp = tempfile::tempdir().unwrap();
+        let agent = 54_321;
+        let [roots, agents, slot] = ["roots", "agents", "slot"].map(|name| temp.path().join(name));
+        for made in [&roots, &agents, &slot] {
+            fs::create_dir(made).unwrap();
+        }
+        lchown(&agents, Some(agent), Some(agent)).unwrap();
+        let link = |target: &Path, owner: u32| {
+            let at = slot.join("event");
+            let _ = fs::remove_file(&at);
+            symlink(target, &at).unwrap();
+            lchown(&at, Some(owner), Some(owner)).unwrap();
+            directory(&at)
+        };
+        assert_eq!(link(&roots, agent).unwrap_err(), Errno::LOOP);
+        assert!(link(&roots, 0).is_ok() && link(&agents, 0).is_ok() && link(&agents, agent).is_ok());
+        // Nor is it led through such a link, or by one with other words for the same way.
+        assert_eq!(link(temp.path(), agent).unwrap_err(), Errno::LOOP);
+        assert_eq!(directory(&slot.join("event/roots")).unwrap_err(), Errno::LOOP);
+        assert_eq!(parent(&slot.join("event/roots/file")).unwrap_err(), Errno::LOOP);
+        assert!(directory(&slot.join("../roots")).is_ok());
+        assert_eq!(directory(&slot.join("../slot/event")).unwrap_err(), Errno::LOOP);
+        assert!(directory(Path::new("/")).is_ok() && directory(Path::new(".")).is_ok());
+    }
 }
