@@ -7,7 +7,7 @@ use insta::assert_snapshot;
 
 use crate::home::Home;
 
-const VERBS: [&str; 23] = [
+const VERBS: [&str; 24] = [
     "",
     "up",
     "reload",
@@ -29,6 +29,7 @@ const VERBS: [&str; 23] = [
     "logs",
     "events",
     "wait",
+    "health",
     "completions",
     "status --json",
 ];
@@ -47,6 +48,34 @@ fn every_verb_explains_itself() {
     let version = home.says("--version").ok();
     assert!(version.starts_with("gatevisor 0."), "{version}");
     assert!(!home.path().exists(), "asking for help made a home");
+}
+
+#[test]
+fn verbs_that_only_programs_call_explain_themselves_too_and_do_nothing() {
+    let here = tempfile::tempdir().unwrap();
+    for verb in [
+        "supervise",
+        "init",
+        "enter",
+        "service",
+        "finish",
+        "log",
+        "logd",
+        "in-group",
+        "end-group",
+        "takeover",
+        "profile-watcher",
+        "idle",
+    ] {
+        for flag in ["--help", "-h"] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_gatevisor"));
+            let ran = command.args([verb, flag]).current_dir(&here).output().unwrap();
+            assert!(ran.status.success() && ran.stderr.is_empty(), "{verb}: {ran:?}");
+            let said = String::from_utf8(ran.stdout).unwrap();
+            assert!(said.contains(&format!("Usage: gatevisor {verb}")), "{verb}: {said}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(&here).unwrap().count(), 0);
 }
 
 #[test]

@@ -39,12 +39,17 @@ fn a_login_shell_finds_hermes_first_as_every_other_does() {
     if skipped() {
         return;
     }
-    let begin = "/opt/hermes/bin:/opt/hermes/.venv/bin:/opt/data/.local/bin:";
-    for shell in ["-c", "-lc"] {
+    let begin = "/opt/hermes/bin:/opt/hermes/.venv/bin:";
+    for (user, shell, next) in [
+        ("10000:10000", "-c", "/usr/local/sbin:"),
+        ("10000:10000", "-lc", "/opt/data/.local/bin:/usr/"),
+        ("0:0", "-c", "/usr/local/sbin:"),
+        ("0:0", "-lc", "/usr/"),
+    ] {
         let answer = container()
-            .with("--user 10000:10000 --entrypoint bash")
+            .with(&format!("--user {user} --entrypoint bash"))
             .run(&[shell, "printf '%s\\n' \"$PATH\""]);
-        assert!(answer.ok().starts_with(begin), "{shell}: {answer:?}");
+        assert!(answer.ok().starts_with(&format!("{begin}{next}")), "{user} {shell}: {answer:?}");
     }
 }
 
@@ -58,7 +63,8 @@ fn the_image_says_how_it_is_started_and_checked() {
     assert_eq!(ask("{{.Config.WorkingDir}}"), "/opt/hermes");
     assert_eq!(ask("{{json .Config.Volumes}}"), r#"{"/opt/data":{}}"#);
     assert_eq!(ask("{{.Config.User}}"), "");
-    assert!(ask("{{json .Config.Healthcheck.Test}}").contains("/command/s6-svok"));
+    let check = r#"["CMD","/usr/local/bin/gatevisor","health","--supervisor"]"#;
+    assert_eq!(ask("{{json .Config.Healthcheck.Test}}"), check);
     assert!(ask("{{json .Config.Labels}}").contains("org.opencontainers.image.title"));
     let env = ask("{{json .Config.Env}}");
     for set in [

@@ -9,6 +9,7 @@ mod support;
 
 mod engine;
 
+mod authority;
 mod command;
 mod doctor;
 mod environment;

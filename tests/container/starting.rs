@@ -107,6 +107,38 @@ fn few_capabilities_and_no_new_privileges_are_enough() {
 }
 
 #[test]
+fn root_without_its_capabilities_is_told_which_are_missing() {
+    if skipped() {
+        return;
+    }
+    let none = container().with("--cap-drop ALL --read-only --tmpfs /run --tmpfs /tmp").run(&["true"]);
+    let said = none.fails(111);
+    for words in [
+        "without the capabilities CHOWN, SETGID, SETUID, so nothing in it can run as user `hermes`",
+        "`--user 10000:10000`",
+        "`runAsUser: 10000`",
+        "`--cap-add CHOWN --cap-add SETGID --cap-add SETUID`",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let one = container().with("--cap-drop SETUID").run(&["true"]).fails(111);
+    assert!(one.contains("without the capabilities SETUID, so"), "{one}");
+}
+
+#[test]
+fn a_read_only_root_without_run_is_told_what_to_mount() {
+    if skipped() {
+        return;
+    }
+    for start in [container().with("--read-only"), container().with("--read-only --user 10000:10000")] {
+        let said = start.run(&["true"]).fails(111);
+        for words in ["`/run`", "`--tmpfs /run --tmpfs /tmp`", "`emptyDir: {medium: Memory}`"] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+    }
+}
+
+#[test]
 fn nothing_is_executed_from_run() {
     if skipped() {
         return;

@@ -5,6 +5,7 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
+use gatevisor_sys::environment::{ProgramEnvironment, Variable};
 use gatevisor_sys::{Errno, process};
 
 use crate::Fatal;
@@ -15,28 +16,19 @@ const NOT_EXECUTABLE: u8 = 126;
 /// It was not found.
 const NOT_FOUND: u8 = 127;
 /// Where programs are looked for when the environment does not say.
-const DEFAULT_PATH: &[u8] = b"/usr/bin:/bin";
-
-/// One `NAME=value`, in bytes.
-pub(crate) type Variable = (OsString, OsString);
+const DEFAULT_PATH: &str = "/usr/bin:/bin";
 
 /// Replaces this process by the program, looked for in the `PATH` of its own environment; returns only why not.
-pub(crate) fn become_program(argv: &[OsString], environment: &[Variable]) -> Fatal {
+///
+/// Root's is cleaned: see [`gatevisor_sys::environment`].
+pub(crate) fn become_program(argv: &[OsString], environment: Vec<Variable>) -> Fatal {
     let program = argv.first().map_or(OsStr::new(""), OsString::as_os_str);
     let words: Result<Vec<CString>, _> = argv.iter().map(|word| CString::new(word.as_bytes())).collect();
-    let variables: Result<Vec<CString>, _> = environment
-        .iter()
-        .map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()))
-        .collect();
-    let (Ok(words), Ok(variables)) = (words, variables) else {
+    let environment = ProgramEnvironment::new(environment, DEFAULT_PATH);
+    let (Ok(words), Ok(environment)) = (words, environment) else {
         return Fatal::new(SYSTEM, "cannot pass on an argument or a variable that holds a NUL byte");
     };
-    let path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_bytes());
-    let errno = if program.is_empty() {
-        Errno::NOENT
-    } else {
-        process::exec_search(&words, &variables, path.unwrap_or(DEFAULT_PATH))
-    };
+    let errno = if program.is_empty() { Errno::NOENT } else { process::exec_search(&words, &environment) };
     let code = if errno == Errno::NOENT { NOT_FOUND } else { NOT_EXECUTABLE };
     Fatal::new(code, format!("cannot execute `{}`: {errno}", program.display()))
 }

@@ -6,8 +6,10 @@ use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use gatevisor_sys::environment::Variable;
+
 use crate::arguments::Arguments;
-use crate::become_program::{Variable, become_program, inherited};
+use crate::become_program::{become_program, inherited};
 use crate::talk::SYSTEM;
 use crate::{Fatal, Outcome};
 
@@ -34,7 +36,7 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
         let dir = std::env::var_os(DIRECTORY_VARIABLE).map_or_else(|| DIRECTORY.into(), PathBuf::from);
         read(&dir)?
     };
-    Err(become_program(arguments.operands, &environment))
+    Err(become_program(arguments.operands, environment))
 }
 
 fn keeps(value: Option<&OsStr>) -> bool {

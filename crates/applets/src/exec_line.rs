@@ -36,7 +36,7 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     if argv.is_empty() {
         return Ok(0);
     }
-    Err(become_program(&argv, &inherited()))
+    Err(become_program(&argv, inherited()))
 }
 
 fn only_p() -> Fatal {

@@ -32,7 +32,7 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     })?;
     let mut environment = inherited();
     environment.retain(|(name, _)| !HANDED_ON.iter().any(|handed_on| name == handed_on));
-    Err(become_program(program, &environment))
+    Err(become_program(program, environment))
 }
 
 fn find(account: &OsStr) -> Result<User, Fatal> {

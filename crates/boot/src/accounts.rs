@@ -7,11 +7,11 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use gatevisor_sys::{Errno, file};
-use rustix::fs::{CWD, Mode};
+use gatevisor_sys::{Errno, file, trust};
+use rustix::fs::{CWD, FileType, Mode};
 
 /// The largest id that somebody may ask for.
 const LARGEST: u32 = 65534;
@@ -123,23 +123,37 @@ pub fn write(path: &Path, text: &[u8]) -> io::Result<()> {
 /// Returns the groups, each with a name for it, that own what the agent may want to use: an engine's socket, graphics
 /// devices. Never root's.
 ///
+/// What the agent can put there itself gives it nothing: a node counts where it is root's, and either was mounted there
+/// or is in directories that are root's alone. It is judged by its descriptor.
+///
 /// **Source:** STG-5, STG-6.
 pub fn device_groups() -> Vec<(u32, &'static str)> {
-    let socket = SOCKETS.iter().filter_map(|path| fs::metadata(path).ok());
-    let socket =
-        socket.filter(|meta| meta.file_type().is_socket()).map(|meta| (meta.gid(), "hostdocker")).next();
-    let nodes = fs::read_dir(GRAPHICS).into_iter().flatten().flatten();
-    let nodes = nodes.filter_map(|entry| fs::metadata(entry.path()).ok());
-    let nodes = nodes.filter(|meta| meta.file_type().is_char_device()).map(|meta| (meta.gid(), "hostrender"));
-    let mut groups: Vec<(u32, &str)> = socket.into_iter().chain(nodes).filter(|(gid, _)| *gid != 0).collect();
+    groups_of(&SOCKETS.map(Path::new), Path::new(GRAPHICS))
+}
+
+fn groups_of(sockets: &[&Path], graphics: &Path) -> Vec<(u32, &'static str)> {
+    let socket = sockets.iter().find_map(|path| group_of(path, FileType::Socket));
+    let nodes = fs::read_dir(graphics).into_iter().flatten().flatten();
+    let nodes = nodes.filter_map(|entry| group_of(&entry.path(), FileType::CharacterDevice));
+    let named = |name| move |gid| (gid, name);
+    let all = socket.map(named("hostdocker")).into_iter().chain(nodes.map(named("hostrender")));
+    let mut groups: Vec<(u32, &str)> = all.filter(|(gid, _)| *gid != 0).collect();
     groups.sort_unstable();
     groups.dedup_by_key(|(gid, _)| *gid);
     groups
 }
 
+/// Returns the group of a node of this type that nobody but root, or whoever mounts, could have put there.
+fn group_of(path: &Path, wanted: FileType) -> Option<u32> {
+    let arrival = trust::follow(path).ok()?;
+    let (node, stat) = arrival.node?;
+    let is_wanted = FileType::from_raw_mode(stat.st_mode) == wanted && stat.st_uid == 0;
+    (is_wanted && (arrival.way.is_none() || trust::is_mount(&node))).then_some(stat.st_gid)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{wanted_id, with_group, with_member, with_user, write};
+    use super::{groups_of, wanted_id, with_group, with_member, with_user, write};
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
@@ -197,5 +211,37 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"new\n");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_the_agent_puts_where_a_socket_or_a_device_is_looked_for_gives_it_no_group() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir_in("/var").unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let socket = |name: &str| {
+            let bound = std::os::unix::net::UnixListener::bind(path(name)).unwrap();
+            std::os::unix::fs::chown(path(name), Some(0), Some(4711)).unwrap();
+            bound
+        };
+        let groups = |name: &str| groups_of(&[&path(name)], &path("dri"));
+        let _sockets = [socket("of-root"), socket("of-agent")];
+        assert_eq!(groups("of-root"), [(4711, "hostdocker")]);
+        std::os::unix::fs::chown(path("of-agent"), Some(4712), None).unwrap();
+        assert_eq!(groups("of-agent"), []);
+        std::os::unix::fs::symlink(path("of-root"), path("link")).unwrap();
+        assert_eq!(groups("link"), [(4711, "hostdocker")], "root's own link");
+        std::os::unix::fs::lchown(path("link"), Some(4712), None).unwrap();
+        assert_eq!(groups("link"), []);
+        // Where everybody may make files a socket of root's may be a further name of another one.
+        fs::create_dir(path("run")).unwrap();
+        fs::set_permissions(path("run"), fs::Permissions::from_mode(0o1777)).unwrap();
+        fs::hard_link(path("of-root"), path("run/docker.sock")).unwrap();
+        assert_eq!(groups("run/docker.sock"), []);
+        fs::write(path("file"), "").unwrap();
+        std::os::unix::fs::chown(path("file"), Some(0), Some(4711)).unwrap();
+        assert_eq!(groups("file"), [], "no socket");
     }
 }

@@ -11,11 +11,9 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+pub use gatevisor_sys::environment::{Variable, get, set};
 use gatevisor_sys::{Errno, file};
 use rustix::fs::{CWD, Gid, Mode, OFlags, fchmod, fchown, openat};
-
-/// One variable.
-pub type Variable = (OsString, OsString);
 
 /// Bytes that the name of a file may have.
 const LONGEST_NAME: usize = 255;
@@ -62,17 +60,6 @@ fn share(fd: impl AsFd, group: Option<u32>, mode: u32) -> io::Result<()> {
         fchown(&fd, None, Some(Gid::from_raw(gid)))?;
     }
     Ok(fchmod(fd, Mode::from_raw_mode(mode))?)
-}
-
-/// Returns the value of a variable.
-pub fn get<'a>(variables: &'a [Variable], name: &str) -> Option<&'a OsStr> {
-    variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_os_str())
-}
-
-/// Gives a variable a value.
-pub fn set(variables: &mut Vec<Variable>, name: &str, value: impl Into<OsString>) {
-    variables.retain(|(known, _)| known != name);
-    variables.push((name.into(), value.into()));
 }
 
 /// Puts a directory at the beginning of `PATH`, unless it is there.

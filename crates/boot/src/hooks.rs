@@ -12,10 +12,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use gatevisor_sys::environment::{DEFAULT_PATH, ProgramEnvironment, Variable};
+use gatevisor_sys::trust::{self, Distrust};
+use gatevisor_sys::user::User;
 use gatevisor_sys::{Errno, process};
 use rustix::fs::{CWD, Mode, OFlags, openat};
-
-use crate::environment::{Variable, get};
 
 /// Where hooks are.
 pub const DIRECTORY: &str = "/etc/cont-init.d";
@@ -40,27 +41,29 @@ pub fn find(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(hooks)
 }
 
+/// Returns an error where the agent could have changed what root is about to execute.
+///
+/// # Errors
+/// The hook, or a directory on the way to it, is in the agent's reach.
+pub fn check(hook: &Path, agent: Option<&User>) -> Result<(), Distrust> {
+    // Where there is no root, hooks run as whoever the container runs as.
+    agent.map_or(Ok(()), |agent| trust::out_of_reach_of(agent, hook))
+}
+
 /// Replaces this process by a program with this environment, nothing on its standard input, and a session of its own;
 /// returns only why not.
-pub fn become_program(argv: &[OsString], environment: &[Variable], directory: Option<&Path>) -> Errno {
+pub fn become_program(argv: &[OsString], environment: Vec<Variable>, directory: &Path) -> Errno {
     let attempt = || -> Result<Errno, Errno> {
         let null = openat(CWD, "/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         rustix::stdio::dup2_stdin(&null)?;
-        if let Some(directory) = directory {
-            rustix::process::chdir(directory)?;
-        }
+        rustix::process::chdir(directory)?;
         // A child of ours leads no group, so this cannot fail.
         let _ = rustix::process::setsid();
         let words = c_strings(argv.iter().map(|word| word.as_bytes().to_vec()))?;
-        let path = get(environment, "PATH").map_or(&b"/usr/bin:/bin"[..], OsStrExt::as_bytes);
-        Ok(process::exec_search(&words, &block(environment)?, path))
+        let environment = ProgramEnvironment::new(environment, DEFAULT_PATH)?;
+        Ok(process::exec_search(&words, &environment))
     };
     attempt().unwrap_or_else(|errno| errno)
-}
-
-/// Returns an environment as exec wants it.
-pub fn block(environment: &[Variable]) -> Result<Vec<CString>, Errno> {
-    c_strings(environment.iter().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat()))
 }
 
 fn c_strings(all: impl Iterator<Item = Vec<u8>>) -> Result<Vec<CString>, Errno> {

@@ -14,6 +14,7 @@ pub mod child;
 pub mod environment;
 pub mod hooks;
 pub mod places;
+pub mod presence;
 pub mod repair;
 pub mod route;
 pub mod seed;

@@ -176,13 +176,18 @@ fn clear(directory: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the place of an unprivileged user that may not use the usual one.
+/// Returns where the place of an unprivileged user is that may not use the usual one.
+pub fn fallback_of(temporary: &Path) -> PathBuf {
+    temporary.join(format!("gatevisor-{}", geteuid().as_raw()))
+}
+
+/// Returns the place of an unprivileged user that may not use the usual one, which it makes.
 ///
 /// # Errors
 /// There is a directory of that name, and it is another user's.
 pub fn fallback(temporary: &Path) -> io::Result<PathBuf> {
     let ours = geteuid().as_raw();
-    let path = temporary.join(format!("gatevisor-{ours}"));
+    let path = fallback_of(temporary);
     match DirBuilder::new().mode(0o700).create(&path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let found = fs::symlink_metadata(&path)?;

@@ -73,6 +73,18 @@ pub enum Command {
     },
     /// Say what is wrong, why, and which command mends it; exit 1 if anything is an error
     Doctor,
+    /// Tell by the exit code whether gateways work: 0 yes, 1 no
+    ///
+    /// A gateway works if it is ready, or up where it never says that it is ready. Without names those are judged that
+    /// should run; one that is named should.
+    Health {
+        /// Judge these
+        #[arg(conflicts_with = "supervisor")]
+        names: Vec<OsString>,
+        /// Judge the supervisor alone, as a container's health check should
+        #[arg(long)]
+        supervisor: bool,
+    },
     /// Print what gateways wrote
     Logs(Logs),
     /// Print what happens to gateways, as it happens

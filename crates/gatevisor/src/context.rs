@@ -18,6 +18,9 @@ use crate::out;
 /// The variable that names the scandir, as upstream's reconciler reads it.
 pub const SCANDIR_VARIABLE: &str = "S6_PROFILE_GATEWAY_SCANDIR";
 
+/// Where the run-time files of a container are.
+pub const CONTAINER_RUN: &str = "/run";
+
 /// Where the supervisor of a container has its scandir, and what tells that there is one.
 pub const CONTAINER_SCANDIR: &str = "/run/service";
 const CONTAINER_BASE: &str = "/run/s6/basedir";

@@ -10,10 +10,11 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use gatevisor_boot::environment::{self, Variable};
-use gatevisor_boot::{hooks, route};
+use gatevisor_boot::route;
 use gatevisor_gateways::agent::{AgentDefinition, says_yes};
 use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_gateways::profile::Home;
+use gatevisor_sys::environment::{DEFAULT_PATH, ProgramEnvironment, USER_PATH};
 use gatevisor_sys::user::{self, User};
 use gatevisor_sys::{Errno, process};
 use gatevisor_term::relay;
@@ -22,8 +23,6 @@ use rustix::fs::{Access, access};
 use crate::context;
 use crate::exit::{Exit, Failure, Outcome};
 
-/// Where programs are looked for where the environment does not say.
-const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
 /// The program exists and cannot be executed.
 const NOT_EXECUTABLE: u8 = 126;
 /// The program does not exist.
@@ -110,9 +109,9 @@ pub fn run(words: &[OsString], terminal: Terminal) -> Outcome {
     }
     environment::set(&mut variables, "HOME", user_home(None, &home));
     environment::set(&mut variables, &agent.home_variable(), home);
-    let path = environment::get(&variables, "PATH").map_or(DEFAULT_PATH, OsStrExt::as_bytes).to_vec();
-    let command = route::route(&agent, words, |name| is_program(name, &path));
-    Err(become_program(&command, &variables))
+    let environment = told(&agent, variables)?;
+    let command = route::route(&agent, words, |name| is_program(name, environment.path()));
+    Err(become_program(&command, &environment))
 }
 
 /// The agent's name as a program: becomes the agent's program, as the agent's user unless root insists on itself.
@@ -135,7 +134,28 @@ pub fn call(agent: &AgentDefinition, words: &[OsString]) -> Outcome {
     }
     let command: Vec<OsString> =
         std::iter::once(OsString::from(program)).chain(words.iter().cloned()).collect();
-    Err(become_program(&command, &variables))
+    Err(become_program(&command, &told(agent, variables)?))
+}
+
+/// Returns what the program that this process becomes is told, as the user that it is by now.
+fn told(agent: &AgentDefinition, mut variables: Vec<Variable>) -> Result<ProgramEnvironment, Failure> {
+    set_user_path(agent, &mut variables);
+    ProgramEnvironment::new(variables, DEFAULT_PATH)
+        .map_err(|_| Failure::new(Exit::System, "a variable holds a NUL byte"))
+}
+
+/// Says which directories the agent's own programs search besides, unless that was said already.
+pub fn set_user_path(agent: &AgentDefinition, variables: &mut Vec<Variable>) {
+    if environment::get(variables, USER_PATH).is_some() {
+        return;
+    }
+    let known = |name: &str| environment::get(variables, name).map(OsStr::to_owned);
+    let directories = agent.container.user_path.iter();
+    let directories = directories.filter_map(|path| gatevisor_slot::expand(path, &known).ok());
+    let joined = directories.collect::<Vec<_>>().join(OsStr::new(":"));
+    if !joined.is_empty() {
+        environment::set(variables, USER_PATH, joined);
+    }
 }
 
 /// Whose terminal it is that a command begins with.
@@ -176,16 +196,15 @@ fn is_program(name: &OsStr, path: &[u8]) -> bool {
     })
 }
 
-fn become_program(command: &[OsString], variables: &[Variable]) -> Failure {
+fn become_program(command: &[OsString], environment: &ProgramEnvironment) -> Failure {
     let Some(program) = command.first() else {
         return Failure::new(Exit::Usage, "there is no command; name one after the image");
     };
     let words: Result<Vec<CString>, _> = command.iter().map(|word| CString::new(word.as_bytes())).collect();
-    let (Ok(words), Ok(block)) = (words, hooks::block(variables)) else {
-        return Failure::new(Exit::System, "an argument or a variable holds a NUL byte");
+    let Ok(words) = words else {
+        return Failure::new(Exit::System, "an argument holds a NUL byte");
     };
-    let path = environment::get(variables, "PATH").map_or(DEFAULT_PATH, OsStrExt::as_bytes);
-    let errno = if program.is_empty() { Errno::NOENT } else { process::exec_search(&words, &block, path) };
+    let errno = if program.is_empty() { Errno::NOENT } else { process::exec_search(&words, environment) };
     let code = if errno == Errno::NOENT { NOT_FOUND } else { NOT_EXECUTABLE };
     Failure { message: format!("cannot execute `{}`: {errno}", program.display()), code }
 }

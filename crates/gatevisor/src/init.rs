@@ -6,6 +6,8 @@
 //! **Source:** docs/behaviour.md, from *Process 1 and the container's command* to *What a boot prepares*.
 
 mod limits;
+mod needs;
+mod search;
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
@@ -18,10 +20,11 @@ use gatevisor_boot::child::{ChildError, Nursery};
 use gatevisor_boot::environment::{self, Variable};
 use gatevisor_boot::places::{self, Places};
 use gatevisor_boot::repair::Repair;
-use gatevisor_boot::{accounts, hooks, route, seed, services, volume};
+use gatevisor_boot::{accounts, hooks, presence, route, seed, services, volume};
 use gatevisor_gateways::agent::{AgentDefinition, StaticService, Step};
 use gatevisor_gateways::profile::{Home, SERVICE_PREFIX};
 use gatevisor_gateways::reconcile::{Role, Settings, reconcile, role};
+use gatevisor_sys::environment::{DEFAULT_PATH, USER_PATH, block};
 use gatevisor_sys::user::{self, User};
 use gatevisor_sys::{file, process};
 use gatevisor_wire::wait::WaitStatus;
@@ -41,8 +44,6 @@ pub const COMMAND: &str = "container-command";
 const COMM: &str = "s6-svscan";
 /// Where the tools of s6 are.
 const TOOLS: &str = "/command";
-/// Where programs are where nobody says.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// What s6-overlay does when a hook fails; `2` is to stop.
 const FAILING_VARIABLE: &str = "S6_BEHAVIOUR_IF_STAGE2_FAILS";
 /// Where run-time files are.
@@ -142,6 +143,7 @@ impl<'a> Boot<'a> {
         } else {
             guard(&self.agent, &self.home)?;
         }
+        self.search_paths()?;
         let places = self.places()?;
         let group = self.user.as_ref().map(|user| user.gid);
         let left_out = environment::dump(&places.environment, &self.variables, group).map_err(|error| {
@@ -164,6 +166,20 @@ impl<'a> Boot<'a> {
         Ok(self.become_supervisor(&places))
     }
 
+    /// Says where the agent's own programs are looked for, and takes that out of what root searches.
+    fn search_paths(&mut self) -> Result<(), Stop> {
+        let mut own = self.variables.clone();
+        environment::set(&mut own, "HOME", enter::user_home(self.user.as_ref(), &self.home));
+        enter::set_user_path(&self.agent, &mut own);
+        if let Some(path) = environment::get(&own, USER_PATH) {
+            environment::set(&mut self.variables, USER_PATH, path);
+        }
+        if self.user.is_some() {
+            search::separate(&mut self.variables)?;
+        }
+        Ok(())
+    }
+
     fn variable(&self, name: &str) -> Option<&OsStr> {
         environment::get(&self.variables, name)
     }
@@ -179,6 +195,9 @@ impl<'a> Boot<'a> {
             })
         };
         let before = look()?;
+        if let Some(missing) = needs::missing_capabilities(&before) {
+            return Err(Failure::new(Exit::System, missing).into());
+        }
         let prefix = self.agent.prefix();
         let asked = |own: &str, alias: &str| {
             let set = |name: &str| self.variable(name).filter(|value| !value.is_empty());
@@ -209,10 +228,7 @@ impl<'a> Boot<'a> {
             Ok(()) => return Ok(usual),
             Err(error) => error,
         };
-        let failed = |error: std::io::Error| {
-            let hint = "on a read-only root file system add `--tmpfs /run --tmpfs /tmp`";
-            Failure::new(Exit::System, format!("cannot make the run-time files in `{RUN}`: {error}; {hint}"))
-        };
+        let failed = |error| Failure::new(Exit::System, needs::run_time_files(RUN, &error));
         if self.user.is_some() {
             return Err(failed(error).into());
         }
@@ -306,7 +322,7 @@ impl<'a> Boot<'a> {
             environment::set(&mut own, "HOME", enter::user_home(user, home));
             let ended = self.nursery.run(limit, || {
                 as_agent(user, || {
-                    let errno = hooks::become_program(&argv, &own, Some(home));
+                    let errno = hooks::become_program(&argv, own, home);
                     out::warn(&format!(
                         "cannot execute `{}`: {errno}",
                         argv.first().map_or("", |_| &step.name)
@@ -329,18 +345,11 @@ impl<'a> Boot<'a> {
             out::warn(&format!("cannot read `{}`: {error}", hooks::DIRECTORY));
             Vec::new()
         });
+        if self.user.is_some() && !found.is_empty() {
+            search::say_withheld(&self.variables)?;
+        }
         for hook in &found {
-            let argv = [hook.clone().into_os_string()];
-            let variables = &self.variables;
-            let ended = self.nursery.run(None, || {
-                let errno = hooks::become_program(&argv, variables, None);
-                out::warn(&format!("cannot execute `{}`: {errno}", hook.display()));
-                126
-            })?;
-            if ended.success() {
-                continue;
-            }
-            let failed = format!("the hook `{}` failed: {ended}", hook.display());
+            let Some(failed) = self.hook(hook)? else { continue };
             if self.variable(FAILING_VARIABLE).is_some_and(|value| value == "2") {
                 return Err(
                     Failure::new(Exit::System, format!("fatal: stopping the container: {failed}")).into()
@@ -353,8 +362,28 @@ impl<'a> Boot<'a> {
                 Ok(variables) => self.variables = variables,
                 Err(error) => out::warn(&format!("{error}; what hooks added to it is lost")),
             }
+            self.search_paths()?;
         }
         Ok(())
+    }
+
+    /// Runs a hook, unless the agent may have written it; returns why it failed, if it did.
+    fn hook(&mut self, hook: &Path) -> Result<Option<String>, Stop> {
+        let shown = hook.display();
+        if let Err(why) = hooks::check(hook, self.user.as_ref()) {
+            let failed = format!(
+                "the hook `{shown}` is not run as root: {why}, so the agent may have written it; make it root's"
+            );
+            return Ok(Some(failed));
+        }
+        let argv = [hook.as_os_str().to_owned()];
+        let variables = self.variables.clone();
+        let ended = self.nursery.run(None, || {
+            let errno = hooks::become_program(&argv, variables, Path::new("/"));
+            out::warn(&format!("cannot execute `{shown}`: {errno}"));
+            126
+        })?;
+        Ok((!ended.success()).then(|| format!("the hook `{shown}` failed: {ended}")))
     }
 
     /// Makes the slots of the gateways and of the other services, as the agent's user.
@@ -430,6 +459,10 @@ impl<'a> Boot<'a> {
         let failed = |what: &dyn std::fmt::Display| {
             Failure::new(Exit::System, format!("cannot become the supervisor: {what}"))
         };
+        // Held until the supervisor ends, which this process becomes.
+        let _presence = presence::announce(&places.root).inspect_err(|error| {
+            out::warn(&format!("`gatevisor health --supervisor` will see no supervisor: {error}"));
+        });
         let (command, shown) = self.command();
         let passed = rustix::fs::memfd_create("command", MemfdFlags::empty()).and_then(|fd| {
             file::write_all(&fd, &supervise::packed(&command))?;
@@ -466,7 +499,7 @@ impl<'a> Boot<'a> {
         argv.extend(shown.iter().map(OsString::as_os_str));
         let argv: Result<Vec<CString>, _> =
             argv.into_iter().map(|word| CString::new(word.as_bytes())).collect();
-        let (Ok(argv), Ok(block)) = (argv, hooks::block(&self.variables)) else {
+        let (Ok(argv), Ok(block)) = (argv, block(&self.variables)) else {
             return failed(&"an argument or a variable holds a NUL byte");
         };
         let Ok(program) = CString::new(self.program.as_os_str().as_bytes()) else {
@@ -498,7 +531,7 @@ impl<'a> Boot<'a> {
         } else if wrapper.is_none() && rest.is_empty() && agent.container.default_command.is_empty() {
             Vec::new()
         } else {
-            let ourselves = [self.program.clone().into_os_string(), COMMAND.into()];
+            let ourselves = [self.program.clone().into_os_string(), COMMAND.into(), "--".into()];
             ourselves.into_iter().chain(rest.iter().cloned()).collect()
         };
         (command, shown)

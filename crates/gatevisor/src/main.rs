@@ -14,7 +14,9 @@ mod events;
 mod exit;
 mod gateway;
 mod greet;
+mod health;
 mod init;
+mod internal;
 mod logs;
 mod near;
 mod out;
@@ -49,26 +51,8 @@ fn main() -> ExitCode {
     if let Some(outcome) = container_name(&arguments) {
         return ended(outcome);
     }
-    let rest = || arguments.get(2..).unwrap_or_default().iter().cloned();
-    // What the kernel, the supervisor and slots call; neither needs a command-line parser. Of a script with the line ends of
-    // Windows the kernel takes the last letter for a part of the verb; whoever reads that script says what is wrong.
-    match arguments.get(1).and_then(|verb| verb.to_str()).map(|verb| verb.trim_end_matches('\r')) {
-        Some("supervise") => return supervise::main(arguments.get(2..).unwrap_or_default()),
-        Some("service") => return gatevisor_slot::run_service(rest()),
-        Some("in-group") => return gatevisor_slot::run_in_group(rest()),
-        Some("end-group") => return gatevisor_slot::end_group(rest()),
-        Some("finish") => return gatevisor_slot::run_finish(rest()),
-        Some("log") => return gatevisor_logd::standalone::run(rest()),
-        Some("init") => return ended(init::run(arguments.get(2..).unwrap_or_default())),
-        Some("enter") => return ended(enter::run(arguments.get(2..).unwrap_or_default(), Terminal::Callers)),
-        Some(init::COMMAND) => {
-            return ended(enter::run(arguments.get(2..).unwrap_or_default(), Terminal::Containers));
-        }
-        Some("idle") => return idle(),
-        Some(takeover::NAME) => return ended(Err(takeover::run())),
-        Some(watch::NAME) => return ended(Err(watch::run())),
-        Some("logd") => return gatevisor_logd::daemon::main(rest()),
-        _ => {}
+    if let Some(code) = internal::called(&arguments) {
+        return code;
     }
     report_bugs();
     let outcome = match Cli::try_parse_from(&arguments) {
@@ -114,14 +98,6 @@ fn container_name(arguments: &[OsString]) -> Option<Outcome> {
     }
 }
 
-/// Waits to be ended: a service that does nothing.
-fn idle() -> ExitCode {
-    loop {
-        // Interrupted by every signal that does not end us.
-        let _ = rustix::event::poll(&mut [], None);
-    }
-}
-
 /// Makes a panic of the command line say that it is ours, and end with the code for that.
 fn report_bugs() {
     std::panic::set_hook(Box::new(|panic| {
@@ -141,6 +117,8 @@ fn run(cli: Cli) -> Outcome {
     match &cli.command {
         Command::Applets(verb) => return applets::run(verb),
         Command::S6 { applet, arguments } => return applets::named(applet, arguments),
+        Command::Init { command } => return internal::init(command),
+        Command::Health { supervisor: true, .. } => return health::of_supervisor(&cli.common),
         _ => {}
     }
     let missing = match &cli.command {
@@ -169,7 +147,6 @@ fn run(cli: Cli) -> Outcome {
 
 fn perform(context: &Context, command: Command, common: &args::Common) -> Outcome {
     match command {
-        Command::Init { command } => init::run(&command),
         Command::Up(options) => up::run(context, &options),
         Command::Reconcile { dry_run } => reconcile::run(context, dry_run),
         Command::Reload(options) => reload::run(context, &options),
@@ -177,9 +154,12 @@ fn perform(context: &Context, command: Command, common: &args::Common) -> Outcom
         Command::Gateway(verb) => gateway::run(context, verb),
         Command::Status { names, watch } => status::run(context, &names, watch),
         Command::Doctor => doctor::run(context, common),
+        Command::Health { names, .. } => health::of_gateways(context, &names),
         Command::Logs(options) => logs::run(context, &options),
         Command::Events { names } => events::run(context, &names),
         Command::Wait(options) => wait::run(context, &options),
-        Command::Completions { .. } | Command::Applets(_) | Command::S6 { .. } => exit::DONE,
+        Command::Completions { .. } | Command::Applets(_) | Command::S6 { .. } | Command::Init { .. } => {
+            exit::DONE
+        }
     }
 }

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use gatevisor_applets::svscan::Svscan;
 use gatevisor_core::restart::Rules;
 use gatevisor_init::{Config, Container, Limits};
+use gatevisor_sys::environment;
 
 use crate::out;
 
@@ -22,12 +23,13 @@ const GRACE_MS: u64 = 30_000;
 /// A grace that no shutdown outlives: some weeks.
 const NEVER_MS: u64 = u32::MAX as u64;
 
-const USAGE: &str = "usage: gatevisor supervise [--grace-ms N] [--max-services-of-user N] [--max-services N] [--s6-timing] [--comm NAME] [--command-fd N [--stop-first PREFIX]] SCANDIR [-- …]";
+/// How it is called.
+pub const USAGE: &str = "gatevisor supervise [--grace-ms N] [--max-services-of-user N] [--max-services N] [--s6-timing] [--comm NAME] [--command-fd N [--stop-first PREFIX]] SCANDIR [-- …]";
 
 /// Runs the supervisor on the scandir named by `arguments`.
 pub fn main(arguments: &[OsString]) -> ExitCode {
     let Some(config) = parse(arguments) else {
-        out::say(format_args!("{USAGE}"));
+        out::say(format_args!("usage: {USAGE}"));
         return ExitCode::from(100);
     };
     let ended = match &config.container {
@@ -70,11 +72,14 @@ fn parse(arguments: &[OsString]) -> Option<Config> {
             _ => return None,
         }
     }
+    let is_root_in_container = command.is_some() && rustix::process::geteuid().is_root();
     Some(Config {
         scandir: scandir?,
         rules,
         grace_ms,
         environment: environment(),
+        // Root's services need not be told by whoever started the container what is meant for the agent's.
+        own_environment: is_root_in_container.then(environment_of_root),
         program: gatevisor_sys::process::own_program().ok()?,
         limits,
         container: command.map(|command| Container { command, stop_first }),
@@ -109,6 +114,7 @@ pub fn svscan(asked: &Svscan) -> u8 {
         rules: Rules::S6,
         grace_ms: NEVER_MS,
         environment: environment(),
+        own_environment: None,
         program,
         limits: Limits::default(),
         container: None,
@@ -142,12 +148,9 @@ fn prepare(asked: &Svscan) -> Result<(Option<OwnedFd>, PathBuf), (u8, String)> {
 }
 
 fn environment() -> Vec<CString> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| {
-            let mut pair = name.as_bytes().to_vec();
-            pair.push(b'=');
-            pair.extend_from_slice(value.as_bytes());
-            CString::new(pair).ok()
-        })
-        .collect()
+    environment::block(&std::env::vars_os().collect::<Vec<_>>()).unwrap_or_default()
+}
+
+fn environment_of_root() -> Vec<CString> {
+    environment::block(&environment::inherited_by_root(std::env::vars_os().collect()).0).unwrap_or_default()
 }

@@ -119,7 +119,7 @@ impl Supervisor {
             terminal.take();
             limits::give_back(&self.given_back);
             let program = container.command.first().cloned().unwrap_or_default();
-            let errno = process::exec(&program, &container.command, self.environment.strings());
+            let errno = process::exec(&program, &container.command, self.environments.of_command().strings());
             say!("fatal: cannot execute `{}`: {errno}", program.to_string_lossy());
             if errno == gatevisor_sys::Errno::NOENT { NOT_FOUND } else { NOT_EXECUTABLE }
         });

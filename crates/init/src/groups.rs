@@ -108,7 +108,7 @@ impl Supervisor {
             directory: self.scandir.as_fd(),
             program: &self.ourselves,
             argv: vec![c"gatevisor".to_owned(), c"end-group".to_owned(), group],
-            environment: Rc::clone(&self.environment),
+            environment: self.environments.of(None),
             stdin: self.null.as_fd(),
             stdout: None,
             stderr: None,

@@ -12,6 +12,7 @@ mod broadcast;
 mod command;
 mod control;
 mod directory;
+mod environments;
 mod groups;
 mod kill;
 mod limits;
@@ -51,6 +52,9 @@ pub struct Config {
     pub grace_ms: u64,
     /// The environment of every service.
     pub environment: Vec<CString>,
+    /// That of what runs as this supervisor's own user, where that user is told less than others are: root in a
+    /// container.
+    pub own_environment: Option<Vec<CString>>,
     /// The absolute path of this program: interpreters of slots name it, and log daemons run it.
     pub program: PathBuf,
     /// How many services there may be.

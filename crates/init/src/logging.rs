@@ -220,10 +220,10 @@ impl Supervisor {
         let (ours, theirs) = socket::seqpacket_pair()?;
         socket::refuse_all(&ours)?;
         let (heard, voice) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        let environment = Rc::clone(&self.environment);
         let Some(daemon) = self.logging.daemons.get_mut(usize::try_from(number).unwrap_or(usize::MAX)) else {
             return Ok(());
         };
+        let environment = self.environments.of(daemon.owner.as_deref());
         daemon.history.begins(now);
         if daemon.legacy.is_none() {
             match Legacy::new() {

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::AsFd;
-use std::rc::Rc;
 
 use gatevisor_core::restart::Rules;
 use gatevisor_core::{Effect, Effects, Event};
@@ -181,7 +180,7 @@ impl Supervisor {
             directory: service.dir.as_fd(),
             program: &program,
             argv,
-            environment: Rc::clone(&self.environment),
+            environment: self.environments.of(service.owner.as_deref()),
             stdin,
             stdout,
             stderr,
@@ -358,7 +357,7 @@ impl Supervisor {
             directory: service.dir.as_fd(),
             program: &program,
             argv,
-            environment: Rc::clone(&self.environment),
+            environment: self.environments.of(service.owner.as_deref()),
             stdin: self.null.as_fd(),
             stdout: match service.role {
                 Role::Main => service.pipe.as_ref().map(AsFd::as_fd),

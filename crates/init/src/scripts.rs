@@ -4,7 +4,6 @@
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;
-use std::rc::Rc;
 
 use gatevisor_sys::spawn::{self, Command, EXTRAS};
 use gatevisor_sys::{Errno, process, signal};
@@ -78,7 +77,7 @@ impl Supervisor {
             directory: self.scandir.as_fd(),
             program: script,
             argv: vec![(*script).to_owned()],
-            environment: Rc::clone(&self.environment),
+            environment: self.environments.of(None),
             stdin: self.null.as_fd(),
             stdout: None,
             stderr: None,
@@ -116,9 +115,9 @@ impl Supervisor {
             return;
         }
         limits::give_back(&self.given_back);
-        let errno = fchdir(&self.scandir)
-            .err()
-            .unwrap_or_else(|| process::exec(script, &[script.to_owned()], &self.config.environment));
+        let errno = fchdir(&self.scandir).err().unwrap_or_else(|| {
+            process::exec(script, &[script.to_owned()], self.environments.of(None).strings())
+        });
         say!("warning: cannot execute `{}`: {errno}", script.to_string_lossy());
     }
 }

@@ -15,7 +15,7 @@ use gatevisor_core::stop::StopOrder;
 use gatevisor_core::{Effects, Event, Moment, Tick};
 use gatevisor_sys::berth::Berths;
 use gatevisor_sys::signal::{self, SignalFd};
-use gatevisor_sys::spawn::{Environment, GivenBack, Starting};
+use gatevisor_sys::spawn::{GivenBack, Starting};
 use gatevisor_sys::{Errno, clock, file};
 use gatevisor_wire::Pid;
 use gatevisor_wire::files;
@@ -27,6 +27,7 @@ use crate::broadcast::Broadcasts;
 use crate::command::Command;
 use crate::control::Pace;
 use crate::directory::{self, Owners};
+use crate::environments::Environments;
 use crate::groups::Groups;
 use crate::limits;
 use crate::log_failure;
@@ -127,7 +128,7 @@ pub(crate) struct Supervisor {
     pub(crate) null: OwnedFd,
     /// Where processes are started from; none on an old kernel.
     pub(crate) berths: Option<Berths>,
-    pub(crate) environment: Rc<Environment>,
+    pub(crate) environments: Environments,
     /// What we changed for ourselves, as children shall have it.
     pub(crate) given_back: GivenBack,
     /// The number that every descriptor is below; none if there is no limit.
@@ -240,7 +241,7 @@ impl Supervisor {
             not_slots,
             watch,
             null,
-            environment: Rc::new(Environment::new(config.environment.clone())),
+            environments: Environments::new(&config),
             given_back,
             max_descriptors: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
             services: Table::default(),

@@ -12,6 +12,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::process::ExitCode;
 
+use gatevisor_sys::environment::{self, ProgramEnvironment};
 use gatevisor_wire::script::Flaw;
 use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
@@ -29,7 +30,7 @@ use crate::{dotenv, http, os};
 /// Exit code for a call that makes no sense.
 const EXIT_USAGE: u8 = 100;
 /// Where programs are looked for when the command's environment does not say.
-const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// Lowest descriptor that can be one for readiness; those below are the standard ones.
 const FIRST_NOTIFICATION_FD: i32 = 3;
 
@@ -73,8 +74,7 @@ struct Held {
 /// Everything the command is started with.
 struct Start {
     argv: Vec<CString>,
-    envp: Vec<CString>,
-    path: Vec<u8>,
+    environment: ProgramEnvironment,
     directory: Option<OsString>,
     landlock: Option<Paths>,
     readiness: Readiness,
@@ -207,36 +207,35 @@ impl Lookups {
             Some(template) => Some(expanded("directory", template, &lookup)?),
             None => None,
         };
-        let (envp, path) = self.environment(file)?;
+        let environment = self.environment(file)?;
         let landlock = confine::expand_paths(file, &|key, text| expanded(key, text, &lookup))?;
         let readiness = self.readiness(file.ready.as_ref())?;
-        Ok(Start { argv, envp, path, directory, landlock, readiness })
+        Ok(Start { argv, environment, directory, landlock, readiness })
     }
 
-    /// Returns the command's environment, and its `PATH`.
-    fn environment(&self, file: &ServiceFile) -> Result<(Vec<CString>, Vec<u8>), Failure> {
+    /// Returns the command's environment.
+    fn environment(&self, file: &ServiceFile) -> Result<ProgramEnvironment, Failure> {
         let withheld = |name: &[u8]| {
             file.environment_allow
                 .as_ref()
                 .is_some_and(|allow| !allow.iter().any(|pattern| allows(pattern, name)))
         };
         let replaced = |name: &[u8]| file.environment.keys().any(|key| key.as_bytes() == name);
-        let mut envp = os::environment_without(|name| replaced(name) || withheld(name));
-        let mut path = std::env::var_os("PATH").filter(|_| !withheld(b"PATH")).map(OsStringExt::into_vec);
+        let inherited = environment::inherited(std::env::vars_os().collect());
+        let mut variables = inherited.clone();
+        variables.retain(|(name, _)| !replaced(name.as_bytes()) && !withheld(name.as_bytes()));
         for (key, template) in &file.environment {
             // Within its own entry a name means what was inherited, so that `PATH = "/x:${PATH}"` is safe.
             let lookup = |name: &str| {
-                let own = if name == key { std::env::var_os(name) } else { None };
-                own.or_else(|| self.get(name))
+                let own = (name == key).then(|| environment::get(&inherited, name)).flatten();
+                own.map(OsStr::to_owned).or_else(|| self.get(name))
             };
             let value = expanded(&format!("environment.{key}"), template, &lookup)?;
-            if key == "PATH" {
-                path = Some(value.as_bytes().to_vec());
-            }
-            let pair = [key.as_bytes(), b"=", value.as_bytes()].concat();
-            envp.push(c_string(&format!("environment.{key}"), OsString::from_vec(pair))?);
+            let value = c_string(&format!("environment.{key}"), value)?;
+            variables.push((key.into(), OsString::from_vec(value.into_bytes())));
         }
-        Ok((envp, path.unwrap_or_else(|| DEFAULT_PATH.to_vec())))
+        ProgramEnvironment::exactly(variables, DEFAULT_PATH)
+            .map_err(|errno| Failure::system("executing", "cannot make the environment", errno))
     }
 
     fn readiness(&self, ready: Option<&Ready>) -> Result<Readiness, Failure> {
@@ -305,9 +304,16 @@ fn launch(
         // Nobody reading any more is the supervisor's business, not a reason not to start.
         let _ = rustix::io::write(&notify, b"\n");
     }
-    let errno = os::exec_search(&start.argv, &start.envp, &start.path);
+    for dropped in start.environment.dropped() {
+        let directory = dropped.directory.display();
+        os::say(&format!(
+            "gatevisor: {name}: root does not look for programs in `{directory}`: {}",
+            dropped.why
+        ));
+    }
+    let errno = os::exec_search(&start.argv, &start.environment);
     let program = start.argv.first().map(|word| String::from_utf8_lossy(word.as_bytes()).into_owned());
-    Err(not_executed(&program.unwrap_or_default(), &start.path, errno))
+    Err(not_executed(&program.unwrap_or_default(), start.environment.path(), errno))
 }
 
 fn settle(

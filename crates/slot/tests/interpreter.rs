@@ -66,11 +66,57 @@ fn stderr_can_stay_where_the_supervisors_is() {
 
 #[test]
 fn the_command_is_looked_up_in_its_own_path() {
-    let slot = Slot::new("command = [\"only-here\"]\n[environment]\nPATH = \"${PWD}/bin:${PATH}\"\n");
-    fs::create_dir(slot.path().join("bin")).unwrap();
-    std::os::unix::fs::symlink("/bin/echo", slot.path().join("bin/only-here")).unwrap();
-    let output = slot.command().env("PWD", slot.path()).output().unwrap();
+    let slot = Slot::new("command = [\"only-here\"]\n[environment]\nPATH = \"${OWN}/bin:${PATH}\"\n");
+    // Not in /tmp, where root looks for nothing.
+    let own = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    fs::create_dir(own.path().join("bin")).unwrap();
+    std::os::unix::fs::symlink("/bin/echo", own.path().join("bin/only-here")).unwrap();
+    let output = slot.command().env("OWN", own.path()).output().unwrap();
     assert_eq!(stdout(&output), "\n");
+}
+
+#[test]
+fn root_looks_for_its_command_only_where_nobody_else_could_have_put_it() {
+    if !rustix::process::geteuid().is_root() {
+        println!("not shown: only root is careful");
+        return;
+    }
+    let slot = Slot::new("command = [\"sleep\", \"0\"]\n[environment]\nPATH = \"${PWD}/bin::${PATH}\"\n");
+    fs::create_dir(slot.path().join("bin")).unwrap();
+    fs::set_permissions(slot.path().join("bin"), fs::Permissions::from_mode(0o777)).unwrap();
+    let forged = slot.path().join("bin/sleep");
+    fs::write(&forged, "#!/bin/sh\necho forged\n").unwrap();
+    fs::set_permissions(&forged, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::copy(&forged, slot.path().join("sleep")).unwrap();
+    let output = slot.command().env("PWD", slot.path()).output().unwrap();
+    let said = stdout(&output);
+    assert!(output.status.success() && !said.contains("forged"), "{said}");
+    assert!(
+        said.contains(&format!("root does not look for programs in `{}/bin`", slot.path().display())),
+        "{said}"
+    );
+    assert!(said.contains("root does not look for programs in ``: it is no absolute path"), "{said}");
+}
+
+#[test]
+fn root_s_command_is_not_told_what_makes_programs_execute_code_unless_the_slot_says_so() {
+    if !rustix::process::geteuid().is_root() {
+        println!("not shown: only root is careful");
+        return;
+    }
+    let slot = Slot::new("command = [\"env\"]\n[environment]\nPYTHONPATH = \"/root-said-so\"\n");
+    let home = slot.path().join("home");
+    fs::create_dir(&home).unwrap();
+    fs::set_permissions(&home, fs::Permissions::from_mode(0o777)).unwrap();
+    let mut command = slot.command();
+    command.envs([("LD_PRELOAD", ""), ("BASH_ENV", "/x"), ("PYTHONSTARTUP", "/x")]).env("HOME", &home);
+    let output = command.env("PLAIN", "kept").output().unwrap();
+    let told = stdout(&output);
+    assert!(told.contains("PLAIN=kept\n") && told.contains("PYTHONPATH=/root-said-so\n"), "{told}");
+    let home = format!("HOME={}", home.display());
+    for name in ["LD_PRELOAD", "BASH_ENV", "PYTHONSTARTUP", &home] {
+        assert!(!told.contains(name), "{name}: {told}");
+    }
 }
 
 #[test]

@@ -2,13 +2,15 @@
 //! crate with `unsafe` code.
 //!
 //! *Lives here:* starting processes, signals, credentials, descriptor passing, FIFOs, locks, small
-//! files read and replaced through directory descriptors, clocks, memory that outlives a process.
+//! files read and replaced through directory descriptors, clocks, memory that outlives a process; whom a path belongs to,
+//! and what programs of root are told and look for.
 //! *Does not live here:* any decision about a service (see `gatevisor-core`), any format of the s6
 //! contract (see `gatevisor-wire`).
 #![deny(unsafe_code)]
 
 pub mod berth;
 pub mod clock;
+pub mod environment;
 pub mod file;
 pub mod memory;
 pub mod process;
@@ -16,6 +18,7 @@ mod raw;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
+pub mod trust;
 pub mod user;
 
 pub use rustix::io::Errno;

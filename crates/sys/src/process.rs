@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, getpid, getppid, set_parent_process_death_signal, waitpid};
 
+use crate::environment::ProgramEnvironment;
 use crate::raw;
 
 /// What a child ends with that has nobody to work for.
@@ -39,27 +40,32 @@ fn with_signals_of_a_new_program(keeps_mask: bool, exec: impl FnOnce() -> Errno)
     errno
 }
 
-/// Replaces this process by `argv[0]`, looked up in the directories of `path_var` when it holds no
+/// Replaces this process by `argv[0]`, looked up in the directories of the environment's `PATH` when it holds no
 /// slash; returns only the reason why it could not.
 ///
-/// A name found but not executable is remembered, as shells do: the answer is then `EACCES`, not `ENOENT`.
-pub fn exec_search(argv: &[CString], envp: &[CString], path_var: &[u8]) -> Errno {
-    with_signals_of_a_new_program(false, || search(argv, envp, path_var))
+/// A name found but not executable is remembered, as shells do: the answer is then `EACCES`, not `ENOENT`. What another
+/// user may change is not executable to root.
+pub fn exec_search(argv: &[CString], environment: &ProgramEnvironment) -> Errno {
+    with_signals_of_a_new_program(false, || search(argv, environment))
 }
 
-fn search(argv: &[CString], envp: &[CString], path_var: &[u8]) -> Errno {
+fn search(argv: &[CString], environment: &ProgramEnvironment) -> Errno {
     let Some(name) = argv.first() else { return Errno::INVAL };
     if name.as_bytes().contains(&b'/') {
-        return raw::execve(name, argv, envp);
+        return raw::execve(name, argv, environment.block());
     }
     let mut refused = Errno::NOENT;
-    for directory in path_var.split(|&b| b == b':') {
+    for directory in environment.path().split(|&b| b == b':') {
         let directory = if directory.is_empty() { b"." } else { directory };
         let mut candidate = directory.to_vec();
         candidate.push(b'/');
         candidate.extend_from_slice(name.as_bytes());
+        if !environment.may_execute(&candidate) {
+            refused = Errno::ACCESS;
+            continue;
+        }
         let Ok(candidate) = CString::new(candidate) else { continue };
-        match raw::execve(&candidate, argv, envp) {
+        match raw::execve(&candidate, argv, environment.block()) {
             Errno::NOENT | Errno::NOTDIR => {}
             Errno::ACCESS => refused = Errno::ACCESS,
             other => return other,

@@ -6,6 +6,7 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
+use gatevisor_sys::environment::{DEFAULT_PATH, ProgramEnvironment};
 use gatevisor_sys::{process, signal, user};
 use gatevisor_term::{relay, stream};
 
@@ -27,11 +28,11 @@ fn main() -> ExitCode {
         stream::say(format_args!("own-terminal: cannot become uid {uid}: {errno}"));
         return ExitCode::from(111);
     }
-    let environment: Vec<CString> = std::env::vars_os()
-        .filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok())
-        .collect();
+    let Ok(environment) = ProgramEnvironment::new(std::env::vars_os().collect(), DEFAULT_PATH) else {
+        return ExitCode::from(111);
+    };
     signal::restore(signal::SIGPIPE);
-    let errno = process::exec_search(&words, &environment, b"/usr/local/bin:/usr/bin:/bin");
+    let errno = process::exec_search(&words, &environment);
     stream::say(format_args!("own-terminal: {errno}"));
     ExitCode::from(127)
 }

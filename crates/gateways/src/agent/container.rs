@@ -38,6 +38,8 @@ pub struct ContainerDefinition {
     pub program: Option<String>,
     /// A variable that, when it says so, lets root call it as root.
     pub keep_root_variable: Option<String>,
+    /// Directories that only the agent's own programs search, in front of the system's; `${VARIABLE}` is filled in.
+    pub user_path: Vec<String>,
     /// Directories that are made where they are missing.
     pub directories: Vec<String>,
     /// Trees that are given to the agent's user when the home itself is somebody else's.

@@ -7,6 +7,7 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
+use gatevisor_sys::environment::ProgramEnvironment;
 use gatevisor_sys::process::{adopt_fd, exec_search, fork_child};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, FdFlags, dup2, fcntl_dupfd_cloexec, fcntl_setfd};
@@ -31,15 +32,12 @@ pub(super) fn start(processor: &Processor, directory: BorrowedFd<'_>) -> Result<
     };
     let argv: Result<Vec<CString>, _> = [program, flag, line].into_iter().map(CString::new).collect();
     let argv = argv.map_err(|_| Errno::INVAL)?;
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok())
-        .collect::<Vec<_>>();
-    let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+    let environment = ProgramEnvironment::new(std::env::vars_os().collect(), DEFAULT_PATH)?;
     fork_child(|| {
         let (what, errno) = if let Err((what, errno)) = prepare(directory) {
             (what.to_owned(), errno)
         } else {
-            let errno = exec_search(&argv, &environment, path.as_bytes());
+            let errno = exec_search(&argv, &environment);
             (format!("exec {}", OsStr::from_bytes(program).display()), errno)
         };
         let why = std::io::Error::from(errno);

@@ -1,0 +1,428 @@
+//! Who, besides root, may change what a path leads to.
+//!
+//! *Lives here:* following a path from `/` step by step, and judging each step by its descriptor.
+//! *Does not live here:* what is done with the answer (`environment`, `process`, the boot).
+//!
+//! A path is root's alone if every directory on it, and what it leads to, belongs to root and can be written to by
+//! nobody else. A symbolic link is followed only where it is root's and lies in such a directory. A directory with the
+//! sticky bit is not one: others may make new names in it.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, Stat, StatxAttributes, StatxFlags, fstat,
+    fstatfs, openat, readlinkat, statx,
+};
+use rustix::io::Errno;
+
+use crate::user::User;
+
+/// Links that are followed before a path is taken for a circle, as the kernel does.
+const MOST_LINKS: u32 = 40;
+/// Write permission for the group and for everybody.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+/// Write permission for everybody.
+const WRITABLE_BY_ALL: u32 = 0o002;
+
+/// Whose a file is that belongs to a user of no number in this user namespace.
+const UNMAPPED: u32 = 65534;
+
+/// Why root does not rely on a path.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Distrust {
+    /// It depends on the working directory.
+    #[error("it is no absolute path")]
+    Relative,
+    /// A step belongs to this user.
+    #[error("`{}` belongs to uid {uid}", step.display())]
+    Owner {
+        /// The step.
+        step: PathBuf,
+        /// Its owner.
+        uid: u32,
+    },
+    /// A step is root's, and others may write to it.
+    #[error("`{}` may be written to by others than root", .0.display())]
+    Writable(PathBuf),
+    /// A step is a link that this user made.
+    #[error("`{}` is a symbolic link of uid {uid}", step.display())]
+    Link {
+        /// The step.
+        step: PathBuf,
+        /// Its owner.
+        uid: u32,
+    },
+    /// A step is in `/proc`, where a name can lead into another process's view of the file system.
+    #[error("`{}` is in a file system of processes", .0.display())]
+    OfProcesses(PathBuf),
+    /// The kernel refused a step.
+    #[error("`{}`: {errno}", step.display())]
+    Errno {
+        /// The step.
+        step: PathBuf,
+        /// Why.
+        errno: Errno,
+    },
+}
+
+/// Where a path leads to.
+#[derive(Debug)]
+pub struct Arrival {
+    /// What is there, opened without any right but to look at it; `None` where there is nothing.
+    pub node: Option<(OwnedFd, Stat)>,
+    /// What is wrong with a directory on the way.
+    pub way: Option<Distrust>,
+    /// What is wrong with what is there.
+    pub end: Option<Distrust>,
+}
+
+impl Arrival {
+    /// Returns what is wrong with the path as a whole.
+    pub fn distrust(self) -> Result<(), Distrust> {
+        self.way.or(self.end).map_or(Ok(()), Err)
+    }
+}
+
+/// Returns an error where somebody else than root may change what the path leads to, or make something there.
+pub fn root_only(path: &Path) -> Result<(), Distrust> {
+    follow(path)?.distrust()
+}
+
+/// Returns an error where this user may change what the path leads to, or make something there.
+///
+/// Files of third users are no obstacle: a directory that an operator mounted has the numbers of another machine.
+pub fn out_of_reach_of(user: &User, path: &Path) -> Result<(), Distrust> {
+    follow_against(path, Against::User(user))?.distrust()
+}
+
+/// Whose hands a path has to be out of.
+#[derive(Clone, Copy)]
+enum Against<'a> {
+    EverybodyButRoot,
+    User(&'a User),
+}
+
+impl Against<'_> {
+    fn owner(self, uid: u32) -> bool {
+        match self {
+            Self::EverybodyButRoot => uid != 0 && !is_nobody_here(uid),
+            Self::User(user) => uid == user.uid,
+        }
+    }
+
+    fn may_write(self, stat: &Stat) -> bool {
+        let others = match self {
+            Self::User(user) if !user.groups.contains(&stat.st_gid) => WRITABLE_BY_ALL,
+            Self::User(_) | Self::EverybodyButRoot => WRITABLE_BY_OTHERS,
+        };
+        stat.st_mode & others != 0
+    }
+
+    fn judge(self, step: &Path, stat: &Stat) -> Option<Distrust> {
+        if self.owner(stat.st_uid) {
+            return Some(Distrust::Owner { step: step.to_owned(), uid: stat.st_uid });
+        }
+        self.may_write(stat).then(|| Distrust::Writable(step.to_owned()))
+    }
+}
+
+/// Follows a path to its end.
+///
+/// # Errors
+/// A link that is not root's, or that is in a directory that others may write to; a step in `/proc`; a path that is
+/// relative.
+pub fn follow(path: &Path) -> Result<Arrival, Distrust> {
+    follow_against(path, Against::EverybodyButRoot)
+}
+
+fn follow_against(path: &Path, against: Against<'_>) -> Result<Arrival, Distrust> {
+    if !path.is_absolute() {
+        return Err(Distrust::Relative);
+    }
+    let mut walk = Walk::begin(against)?;
+    let mut steps = steps(path);
+    while let Some(step) = steps.pop() {
+        match walk.take(&step)? {
+            Taken::Step => {}
+            Taken::Missing => return Ok(Arrival { node: None, way: walk.end_as_way(), end: None }),
+            Taken::Link(target) => {
+                if target.is_absolute() {
+                    walk.restart();
+                }
+                steps.extend(self::steps(&target));
+            }
+        }
+    }
+    walk.arrive()
+}
+
+/// Returns whether a file is where something was mounted, which in a container only its operator could do.
+pub fn is_mount(node: impl AsFd) -> bool {
+    let found = statx(node, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE);
+    found.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+/// Returns whether a user is none of this user namespace: whoever it is outside, no process in here can be it.
+///
+/// **Source:** `user_namespaces(7)`, *Unmapped user and group IDs*.
+fn is_nobody_here(uid: u32) -> bool {
+    if uid != UNMAPPED {
+        return false;
+    }
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let covers = |line: &str| {
+        let mut numbers = line.split_whitespace().map(|word| word.parse::<u64>().unwrap_or_default());
+        let (first, _, count) = (numbers.next()?, numbers.next()?, numbers.next()?);
+        Some(first <= u64::from(uid) && u64::from(uid) < first.saturating_add(count))
+    };
+    !map.is_empty() && !map.lines().any(|line| covers(line).unwrap_or(true))
+}
+
+/// Returns the steps of a path, the last one first.
+fn steps(path: &Path) -> Vec<OsString> {
+    let named = path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some(OsString::from("..")),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    });
+    let mut steps: Vec<OsString> = named.collect();
+    steps.reverse();
+    steps
+}
+
+/// One directory, or the end, of a walk.
+struct Place {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+/// A walk: where it is, with all the directories that it came through.
+struct Walk<'a> {
+    against: Against<'a>,
+    places: Vec<Place>,
+    /// What is wrong with a directory that was left again, through `..` or a link.
+    left: Option<Distrust>,
+    links: u32,
+}
+
+/// What a step was.
+enum Taken {
+    Step,
+    Missing,
+    Link(PathBuf),
+}
+
+impl<'a> Walk<'a> {
+    fn begin(against: Against<'a>) -> Result<Self, Distrust> {
+        let path = PathBuf::from("/");
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = openat(CWD, "/", flags, Mode::empty())
+            .map_err(|errno| Distrust::Errno { step: path.clone(), errno })?;
+        Ok(Self { against, places: vec![Place { fd, path }], left: None, links: 0 })
+    }
+
+    /// Returns what is wrong with any directory that was come through.
+    fn end_as_way(&self) -> Option<Distrust> {
+        self.left.clone().or_else(|| self.places.iter().find_map(|place| place.distrust(self.against)))
+    }
+
+    /// Goes back to `/`.
+    fn restart(&mut self) {
+        self.left = self.end_as_way();
+        self.places.truncate(1);
+    }
+
+    fn take(&mut self, step: &OsStr) -> Result<Taken, Distrust> {
+        if step == ".." {
+            self.left = self.end_as_way();
+            if self.places.len() > 1 {
+                self.places.pop();
+            }
+            return Ok(Taken::Step);
+        }
+        let Some(here) = self.places.last() else { return Ok(Taken::Missing) };
+        let path = here.path.join(step);
+        let failed = |errno| Distrust::Errno { step: path.clone(), errno };
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = match openat(&here.fd, step, flags, Mode::empty()) {
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Taken::Missing),
+            opened => opened.map_err(failed)?,
+        };
+        if fstatfs(&fd).map_err(failed)?.f_type == PROC_SUPER_MAGIC {
+            return Err(Distrust::OfProcesses(path));
+        }
+        let stat = fstat(&fd).map_err(failed)?;
+        if FileType::from_raw_mode(stat.st_mode).is_symlink() {
+            return self.link(&fd, &stat, path).map(Taken::Link);
+        }
+        self.places.push(Place { fd, path });
+        Ok(Taken::Step)
+    }
+
+    /// Returns where a link leads to, which nobody but root may have made.
+    fn link(&mut self, fd: &OwnedFd, stat: &Stat, path: PathBuf) -> Result<PathBuf, Distrust> {
+        if self.against.owner(stat.st_uid) {
+            return Err(Distrust::Link { step: path, uid: stat.st_uid });
+        }
+        if let Some(distrust) = self.end_as_way() {
+            return Err(distrust);
+        }
+        self.links = self.links.saturating_add(1);
+        let failed = |errno| Distrust::Errno { step: path.clone(), errno };
+        if self.links > MOST_LINKS {
+            return Err(failed(Errno::LOOP));
+        }
+        let target = readlinkat(fd, "", Vec::new()).map_err(failed)?;
+        Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
+    }
+
+    fn arrive(mut self) -> Result<Arrival, Distrust> {
+        let Some(Place { fd, path }) = self.places.pop() else {
+            return Ok(Arrival { node: None, way: self.left, end: None });
+        };
+        let way = self.end_as_way();
+        let stat = fstat(&fd).map_err(|errno| Distrust::Errno { step: path.clone(), errno })?;
+        let end = self.against.judge(&path, &stat);
+        Ok(Arrival { node: Some((fd, stat)), way, end })
+    }
+}
+
+impl Place {
+    fn distrust(&self, against: Against<'_>) -> Option<Distrust> {
+        match fstat(&self.fd) {
+            Ok(stat) => against.judge(&self.path, &stat),
+            Err(errno) => Some(Distrust::Errno { step: self.path.clone(), errno }),
+        }
+    }
+}
+
+/// Returns whether a directory that another user's programs are looked for in is that user's own: this process's.
+///
+/// Of one that does not exist the directory counts that it would be made in.
+pub fn is_own(directory: &Path) -> bool {
+    if !directory.is_absolute() || directory.as_os_str().as_bytes().contains(&b':') {
+        return false;
+    }
+    let existing =
+        directory.ancestors().find_map(|path| rustix::fs::stat(path).ok().map(|stat| (path, stat)));
+    let ours = rustix::process::geteuid().as_raw();
+    existing.is_some_and(|(path, stat)| {
+        // A volume that an orchestrator shares with its group stays root's.
+        let is_shared = stat.st_uid == 0
+            && stat.st_mode & 0o002 == 0
+            && rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
+        stat.st_uid == ours || is_shared
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Distrust, follow, is_mount, out_of_reach_of, root_only};
+    use crate::user::User;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::Path;
+
+    #[test]
+    fn what_the_system_brings_is_roots_alone() {
+        for path in
+            ["/", "/usr/bin", "/usr/bin/env", "/nonexistent", "/usr/bin/nonexistent/x", "/usr/../usr/./bin/"]
+        {
+            assert_eq!(root_only(Path::new(path)), Ok(()), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_to_spoils_what_is_below_it() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        for below in [dir.path().to_owned(), dir.path().join("nothing"), dir.path().join("nothing/below")] {
+            root_only(&below).unwrap_err();
+        }
+        for relative in ["", ".", "usr/bin", "../usr/bin"] {
+            assert_eq!(root_only(Path::new(relative)), Err(Distrust::Relative), "{relative}");
+        }
+        let in_proc = root_only(Path::new("/proc/self/root/usr/bin"));
+        assert_eq!(in_proc, Err(Distrust::OfProcesses("/proc".into())));
+    }
+
+    /// A directory that only root may change, for tests that root runs.
+    fn roots_own() -> Option<tempfile::TempDir> {
+        rustix::process::geteuid().is_root().then(|| tempfile::tempdir_in("/var").unwrap())
+    }
+
+    fn open(path: &Path) {
+        fs::create_dir_all(path).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn links_of_roots_are_followed_and_judged_where_they_lead_to() {
+        let Some(dir) = roots_own() else { return };
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let path = |name: &str| dir.path().join(name);
+        open(&path("bin"));
+        open(&path("agent/bin"));
+        symlink("bin", path("to-bin")).unwrap();
+        symlink(path("agent/bin"), path("to-agent")).unwrap();
+        symlink("circle", path("circle")).unwrap();
+        assert_eq!(root_only(&path("to-bin")), Ok(()));
+        assert_eq!(root_only(&path("to-agent")), Ok(()));
+        assert!(matches!(root_only(&path("circle")), Err(Distrust::Errno { .. })));
+        std::os::unix::fs::chown(path("agent"), Some(4711), None).unwrap();
+        let of_agent = Err(Distrust::Owner { step: path("agent"), uid: 4711 });
+        assert_eq!(root_only(&path("to-agent")), of_agent);
+        assert_eq!(root_only(&path("agent/../bin")), of_agent);
+        assert_eq!(root_only(&path("agent/nothing")), of_agent);
+        symlink("../bin", path("agent/link")).unwrap();
+        assert_eq!(root_only(&path("agent/link")), of_agent);
+        std::os::unix::fs::lchown(path("to-bin"), Some(4711), None).unwrap();
+        assert_eq!(root_only(&path("to-bin")), Err(Distrust::Link { step: path("to-bin"), uid: 4711 }));
+    }
+
+    #[test]
+    fn the_end_is_judged_apart_from_the_way() {
+        let Some(dir) = roots_own() else { return };
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        std::os::unix::fs::chown(&file, Some(4711), None).unwrap();
+        let arrival = follow(&file).unwrap();
+        assert_eq!((arrival.way, arrival.end), (None, Some(Distrust::Owner { step: file, uid: 4711 })));
+    }
+
+    #[test]
+    fn what_a_user_may_change_is_in_its_reach_and_what_third_users_may_is_not() {
+        let Some(dir) = roots_own() else { return };
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let user =
+            User { uid: 4711, gid: 4712, name: b"u".to_vec(), home: b"/".to_vec(), groups: vec![4712] };
+        let file = dir.path().join("hook");
+        fs::write(&file, "").unwrap();
+        for (uid, gid, mode, is_safe) in [
+            (0, 0, 0o755, true),
+            (1000, 1000, 0o775, true),
+            (1000, 1000, 0o777, false),
+            (4711, 0, 0o755, false),
+            (0, 4712, 0o755, true),
+            (0, 4712, 0o775, false),
+        ] {
+            std::os::unix::fs::chown(&file, Some(uid), Some(gid)).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(out_of_reach_of(&user, &file).is_ok(), is_safe, "{uid}:{gid} {mode:o}");
+        }
+        open(&dir.path().join("open"));
+        fs::set_permissions(dir.path().join("open"), fs::Permissions::from_mode(0o1777)).unwrap();
+        assert!(out_of_reach_of(&user, &dir.path().join("open/nothing")).is_err());
+    }
+
+    #[test]
+    fn what_something_was_mounted_on_is_a_mount() {
+        let node = |path: &str| follow(Path::new(path)).unwrap().node.unwrap().0;
+        assert!(is_mount(node("/")));
+        assert!(!is_mount(node("/usr/bin/env")));
+    }
+}
