@@ -122,6 +122,10 @@ bench-floods: build ## Measure how long a command takes while another user flood
 	@scripts/setup.sh bench
 	@bench/floods.py
 
+.PHONY: bench-publish
+bench-publish: ## Measure what it takes to publish a status on a disk and in memory
+	@bench/publish.py
+
 .PHONY: bench-container
 bench-container: image ## Measure how a container starts and ends beside one without our init
 	@bench/container.py

@@ -161,3 +161,15 @@ fn reload_restarts_what_is_up_and_changed_where_that_is_asked_for() {
     assert_eq!(home.report("default")["state"], "down");
     home.says("reload ghost").refused(1);
 }
+
+#[test]
+fn a_profile_that_appears_after_the_definition_was_edited_has_a_slot_as_the_edited_one_says() {
+    let home = up();
+    let text = fs::read_to_string(home.beside("agent.toml")).unwrap();
+    fs::write(home.beside("agent.toml"), text.replace(KEY, "environment = { COLOUR = \"green\" }")).unwrap();
+    home.plant("late");
+    home.until_state("late", "down");
+    assert_eq!(home.report("late")["older_than_definition"], false);
+    let run = fs::read_to_string(home.slot("late").path().join("run")).unwrap();
+    assert!(run.contains("COLOUR = \"green\""), "{run}");
+}

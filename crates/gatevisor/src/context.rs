@@ -75,10 +75,10 @@ impl Context {
         let agent = load(common.agent.as_deref())?;
         let home = Home::resolve(common.home.as_deref(), &agent, &variable)
             .map_err(|error| Failure::of(error.exit_code(), &error))?;
+        become_owner(home.root(), executes)?;
         if missing == MissingHome::IsRefused {
             must_exist(&home, common, &agent)?;
         }
-        become_owner(home.root(), executes)?;
         let remembers = container_scandir().is_none();
         // Not before: what the home's owner left there is read with the owner's rights, and acted upon with them.
         let recalled = if remembers && common.agent.is_none() { recall(home.root())? } else { None };

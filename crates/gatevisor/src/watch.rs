@@ -45,7 +45,7 @@ pub fn beside(context: &Context) -> i32 {
         let _ = waiter.supervised(Instant::now().checked_add(SUPERVISED_WITHIN));
     }
     let error = match watcher {
-        Ok(watcher) => watcher.run(),
+        Ok(watcher) => watcher.remembering().run(),
         Err(error) => error,
     };
     i32::from(out::fail(&failure(&error)))

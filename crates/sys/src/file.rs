@@ -148,8 +148,8 @@ pub fn replace(
 
 /// Does what [`replace`] does for what counts only until the machine ends, and does not wait for a disk.
 ///
-/// Where a file takes the place of another one by `rename`, ext4 writes it out first, lest a crash leave neither: 2 ms here,
-/// and half a second on a busy disk. Not so where the two change places.
+/// Where a file takes the place of another one by `rename`, ext4 writes it out first, lest a crash leave neither, which takes
+/// as long as the disk is busy. Not so where the two change places.
 ///
 /// **Source:** ext4(5), `auto_da_alloc`; renameat2(2).
 pub fn publish(

@@ -38,6 +38,6 @@ pub const ALL: &[Attack] = &[
     )
     .then(
         "for x in ../../../etc/x /etc/x .. . ../victims/directory 'a/b' 'a b' \"$(printf 'a\\nb')\" -- -x gateway-../x; do ! timeout 20 \
-         \"$G\" --home \"$T/new-home\" --scandir \"$S\" profile create \"$x\" >/dev/null 2>&1 || exit 9; done",
+         \"$G\" --home \"$T/new-home\" --scandir \"$S\" profile create --create \"$x\" >/dev/null 2>&1 || exit 9; done",
     ),
 ];

@@ -43,6 +43,12 @@ impl ScandirManager {
         Self { agent, home, scandir, interpreter }
     }
 
+    /// Returns the same manager for another definition of the agent.
+    #[must_use]
+    pub fn with_agent(&self, agent: AgentDefinition) -> Self {
+        Self { agent, ..self.clone() }
+    }
+
     /// Returns the agent.
     pub const fn agent(&self) -> &AgentDefinition {
         &self.agent

@@ -27,6 +27,7 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 
+use crate::agent::{AgentDefinition, remember};
 use crate::desired;
 use crate::manager::{RegisterError, ScandirManager, ServiceManager, Unregistered};
 use crate::profile::{self, Candidate, ListError, ProfileName, SERVICE_PREFIX};
@@ -51,6 +52,8 @@ pub struct Watcher {
     /// As many as hold it are taking a slot away.
     withdrawing: Arc<()>,
     tell: Tell,
+    /// Whether the home may remember another definition than the one that this began with, or an edited one.
+    remembers: bool,
 }
 
 /// Tells people what a watcher did.
@@ -138,7 +141,14 @@ impl Watcher {
         let directories = profile::directories(home, manager.agent())?.into_keys();
         let known = directories.filter(|name| has_slot(&manager, name)).collect();
         let (began, withdrawing) = (Instant::now(), Arc::new(()));
-        Ok(Self { manager, ears, book: Book::new(known), began, withdrawing, tell })
+        Ok(Self { manager, ears, book: Book::new(known), began, withdrawing, tell, remembers: false })
+    }
+
+    /// Returns a watcher that gives each new profile a slot as the definition is then that the home remembers.
+    #[must_use]
+    pub fn remembering(mut self) -> Self {
+        self.remembers = true;
+        self
     }
 
     /// Does at once what there is to do now, without waiting for new profiles to be complete.
@@ -219,6 +229,7 @@ impl Watcher {
             Candidate::Profile(profile) => profile.name,
             Candidate::Misnamed { shown, reason } => return (self.tell)(Notice::Misnamed { shown, reason }),
         };
+        self.read_definition();
         let yields = Book::is_recent(self.now(), since);
         match self.manager.register_down(&name, yields) {
             Ok(_) => {
@@ -234,6 +245,16 @@ impl Watcher {
             // Somebody else was first, or the profile is gone again, which will be heard.
             Err(RegisterError::AlreadyRegistered { .. } | RegisterError::NoProfile { .. }) => {}
             Err(error) => (self.tell)(Notice::Failed(with_causes(&error))),
+        }
+    }
+
+    /// Takes in the definition that the home remembers, if it can be used; else the one before counts on.
+    fn read_definition(&mut self) {
+        let home = self.manager.home().root();
+        let file = self.remembers.then(|| remember::recall(home).ok().flatten()).flatten();
+        let Some(agent) = file.and_then(|file| AgentDefinition::load(Some(&file)).ok()) else { return };
+        if agent != *self.manager.agent() {
+            self.manager = Arc::new(self.manager.with_agent(agent));
         }
     }
 
