@@ -48,8 +48,13 @@ fn without_a_proc_gateways_are_started_logged_shown_and_stopped() {
     assert!(says(&format!("s6 s6-svstat {slot}")).ok().starts_with("up (pid "));
     says(&format!("s6 s6-svc -d {slot}")).ok();
     home.until("coder", gatevisor_client::Condition::Down);
+    let doctor = says("doctor --json").out;
+    assert!(!doctor.contains("cannot be seen from here"), "{doctor}");
     says("profile create writer --start").ok();
     says("gateway stop --all").ok();
     supervisor.signal(Signal::INT);
-    assert_eq!(supervisor.ended(PATIENCE + PATIENCE).code, Some(0));
+    let ended = supervisor.ended(PATIENCE + PATIENCE);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.err.ends_with("everything that is known here has stopped\n"), "{ended:?}");
+    assert!(!ended.err.contains("did not stop in time"), "{ended:?}");
 }

@@ -211,6 +211,12 @@ impl Supervisor {
             self.quit_log_daemons();
         }
         if self.stage == Stage::Logs && !self.has_log_daemons() {
+            if !strays::can_be_found() {
+                // Nobody can be told to end, so nobody is waited for: helpers of ours end because we do.
+                say!("everything that is known here has stopped");
+                self.stage = Stage::Over;
+                return true;
+            }
             self.stage = Stage::Strays;
             // Where the grace is over, they have none either: the container would be killed as a whole.
             let late = self.config.container.is_some() && self.impatient_since.is_some();

@@ -63,6 +63,11 @@ fn own_children() -> Vec<i32> {
     all.iter().filter(|(_, process)| process.parent == ours).map(|(&number, _)| number).collect()
 }
 
+/// Returns whether processes can be looked at here: without a `/proc` we find only those that we know.
+pub(crate) fn can_be_found() -> bool {
+    Process::of(getpid()).is_some()
+}
+
 /// Returns those of our children for which `wanted` holds. Each is a child until we collect it.
 pub(crate) fn children(wanted: impl Fn(Known) -> bool) -> Vec<Pid> {
     let own = own_children().into_iter();

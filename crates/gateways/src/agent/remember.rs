@@ -7,13 +7,14 @@
 //! it names count only if nobody else can write to them, nor put something else in their place.
 
 use std::ffi::OsString;
-use std::fs::{self, Metadata};
-use std::io;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use crate::exit;
@@ -21,8 +22,8 @@ use crate::files::{commit, open_directory, write_beside};
 
 /// The name of the note in a home.
 pub const NOTE: &str = ".gatevisor-agent";
-/// Bytes of a note at the most: the longest path and a newline.
-const MAX_BYTES: usize = 4097;
+/// Bytes of which a note has less: the longest path, a newline, and one more.
+const MAX_BYTES: u64 = 4098;
 
 /// Why what a home remembers does not count.
 #[derive(Debug, thiserror::Error)]
@@ -92,25 +93,29 @@ pub fn recall(home: &Path) -> Result<Option<PathBuf>, RecallError> {
 }
 
 /// Returns the path in a home's note, if there is one.
+///
+/// What is looked at is what is read; no link is followed, and nothing is waited for.
 fn noted(home: &Path) -> Result<Option<PathBuf>, RecallError> {
     let note = home.join(NOTE);
-    let failed = |errno: Errno| RecallError::Read { note: note.clone(), source: errno.into() };
-    let mut room = [0; MAX_BYTES + 1];
-    // Neither followed, if it is a link, nor waited for.
-    let bytes = match open_directory(home).map(|home| gatevisor_sys::file::read_small(home, NOTE, &mut room))
-    {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(Errno::NOENT)) | Err(_) => return Ok(None),
-        Ok(Err(errno)) => return Err(failed(errno)),
+    let failed = |source: io::Error| RecallError::Read { note: note.clone(), source };
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let Ok(directory) = open_directory(home) else { return Ok(None) };
+    let file = match openat(&directory, NOTE, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(failed(errno.into())),
     };
-    let path = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-    let path = PathBuf::from(OsString::from_vec(path.to_vec()));
-    if bytes.len() > MAX_BYTES || !path.is_absolute() || path.as_os_str().as_bytes().contains(&b'\n') {
+    let meta = file.metadata().map_err(failed)?;
+    is_ours(&note, &meta).map_err(|why| RecallError::Untrusted { note: note.clone(), why })?;
+    let mut bytes = Vec::new();
+    if meta.is_file() {
+        file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(failed)?;
+    }
+    let is_whole = u64::try_from(bytes.len()).is_ok_and(|length| length < MAX_BYTES);
+    let path = PathBuf::from(OsString::from_vec(bytes.strip_suffix(b"\n").unwrap_or(&bytes).to_vec()));
+    if !is_whole || !path.is_absolute() || path.as_os_str().as_bytes().contains(&b'\n') {
         return Err(RecallError::NoPath { note });
     }
-    let meta =
-        fs::symlink_metadata(&note).map_err(|source| RecallError::Read { note: note.clone(), source })?;
-    is_ours(&note, &meta).map_err(|why| RecallError::Untrusted { note, why })?;
     Ok(Some(path))
 }
 

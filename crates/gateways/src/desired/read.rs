@@ -151,6 +151,11 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>, Rea
     match serde_json::from_str(text) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(other) => Err(ReadStateError::NotAnObject { path: path(), kind: kind(&other) }),
+        // Its agent does not take it for JSON either, and no editor shows why.
+        Err(_) if text.starts_with('\u{feff}') => {
+            let message = "it begins with a byte-order mark (U+FEFF)".to_owned();
+            Err(ReadStateError::Syntax { path: path(), message })
+        }
         Err(error) => Err(ReadStateError::Syntax { path: path(), message: error.to_string() }),
     }
 }
@@ -241,7 +246,9 @@ mod tests {
             let message = error.to_string().replace(&dir.path().display().to_string(), "DIR");
             lines.push(format!("{} {message} | {}", error.exit_code(), error.reason("s.json")));
         };
-        for bytes in [&b"[1]"[..], b"", b"{", b"\xff{}", b"null", b"3", &vec![b' '; MAX_BYTES + 1]] {
+        for bytes in
+            [&b"[1]"[..], b"", b"{", b"\xff{}", b"null", b"3", b"\xef\xbb\xbf{}", &vec![b' '; MAX_BYTES + 1]]
+        {
             fs::write(&path, bytes).unwrap();
             say();
         }
@@ -257,6 +264,7 @@ mod tests {
         1 `DIR/s.json` is not UTF-8 | s.json is not UTF-8
         1 `DIR/s.json` holds null where an object is expected | s.json holds null where an object is expected
         1 `DIR/s.json` holds a number where an object is expected | s.json holds a number where an object is expected
+        1 `DIR/s.json` is not JSON: it begins with a byte-order mark (U+FEFF) | s.json is not JSON: it begins with a byte-order mark (U+FEFF)
         1 `DIR/s.json` cannot be read | s.json: it is longer than 1048576 bytes
         1 `DIR/s.json` is not JSON: recursion limit exceeded at line 1 column 128 | s.json is not JSON: recursion limit exceeded at line 1 column 128
         1 `DIR/s.json` cannot be read | s.json: it is a directory, not a file
