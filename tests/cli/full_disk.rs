@@ -22,7 +22,6 @@ fn a_wish_that_does_not_fit_on_the_disk_is_not_acknowledged_and_the_old_one_stay
     let before = home.listing();
 
     let lines = [
-        "gateway stop coder",
         "gateway restart coder",
         "gateway start writer",
         "profile create third --start",
@@ -30,7 +29,6 @@ fn a_wish_that_does_not_fit_on_the_disk_is_not_acknowledged_and_the_old_one_stay
     ];
     let said = lines.map(|line| format!("{line}: {}", home.redact(&home.says(line).refused(111))));
     assert_snapshot!(said.join("\n"), @"
-    gateway stop coder: gatevisor: error: cannot stop the gateway of `coder`: its wish is not recorded, so nothing was done: cannot record the wish in `HOME/profiles/coder/gateway_state.json`; it is as it was: No space left on device (os error 28)
     gateway restart coder: gatevisor: error: cannot restart the gateway of `coder`: its wish is not recorded, so nothing was done: cannot record the wish in `HOME/profiles/coder/gateway_state.json`; it is as it was: No space left on device (os error 28)
     gateway start writer: gatevisor: error: cannot start the gateway of `writer`: its wish is not recorded, so nothing was done: cannot record the wish in `HOME/profiles/writer/gateway_state.json`; it is as it was: No space left on device (os error 28)
     profile create third --start: gatevisor: error: cannot make profile `third` in `HOME/profiles`; nothing of it remains: No space left on device (os error 28)
@@ -42,6 +40,12 @@ fn a_wish_that_does_not_fit_on_the_disk_is_not_acknowledged_and_the_old_one_stay
     assert!(!home.state_file("writer").exists());
     assert_eq!(home.pid("coder"), pid, "what was not acknowledged was done");
     assert_eq!(home.report("writer")["state"], "down");
+
+    // Who wants it stopped gets it stopped, and learns that this does not last.
+    let said = home.redact(&home.says("gateway stop coder").refused(111));
+    assert_snapshot!(said, @"gatevisor: error: the gateway of `coder` is stopped, but its desired state cannot be kept, so it comes back with the next start of its supervisor; mend what follows and stop it again: cannot record the wish in `HOME/profiles/coder/gateway_state.json`; it is as it was: No space left on device (os error 28)");
+    assert_eq!(home.report("coder")["state"], "down");
+    assert_eq!(fs::read(home.state_file("coder")).unwrap(), wish, "the old wish is torn");
 
     disk.relieve();
     home.says("gateway stop coder").ok();
@@ -71,4 +75,38 @@ fn a_supervisor_on_a_full_disk_restarts_its_gateways_and_stops_in_order() {
     disk.relieve();
     home.up();
     assert_eq!(home.report("coder")["state"], "up", "the wish survived");
+}
+
+#[test]
+fn who_holds_the_lock_of_the_state_file_or_makes_the_profile_read_only_keeps_nobody_from_stopping_a_gateway()
+{
+    let mut home = Home::with_script("exec sleep 1000", &[]);
+    home.profile("coder");
+    home.profile("writer");
+    home.wish("coder");
+    home.wish("writer");
+    home.up();
+    let lock = fs::File::options()
+        .read(true)
+        .open(home.profile_dir("coder").join(".gateway_state.json.lock"))
+        .unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let stop = home.start(["gateway", "stop", "coder"]);
+    // It is down although the lock is held, and the command goes on to wait for that.
+    home.until_state("coder", "down");
+    let said = home.redact(&stop.ended(crate::support::PATIENCE).refused(99));
+    assert_snapshot!(said, @"gatevisor: error: the gateway of `coder` is stopped, but its desired state cannot be kept, so it comes back with the next start of its supervisor; mend what follows and stop it again: another command has been writing `HOME/profiles/coder/gateway_state.json` for 5 s; try again");
+    assert_eq!(home.state("coder")["desired_state"], "running");
+    drop(lock);
+    home.says("gateway stop coder").ok();
+    assert_eq!(home.state("coder")["desired_state"], "stopped");
+
+    // A directory in the place of the lock does what a read-only file system does, for root as well.
+    let lock = home.profile_dir("writer").join(".gateway_state.json.lock");
+    fs::remove_file(&lock).unwrap();
+    fs::create_dir(&lock).unwrap();
+    let said = home.redact(&home.says("gateway stop writer").refused(111));
+    assert_snapshot!(said, @"gatevisor: error: the gateway of `writer` is stopped, but its desired state cannot be kept, so it comes back with the next start of its supervisor; mend what follows and stop it again: cannot record the wish in `HOME/profiles/writer/gateway_state.json`; it is as it was: Is a directory (os error 21)");
+    assert_eq!(home.report("writer")["state"], "down");
+    home.down();
 }

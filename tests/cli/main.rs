@@ -26,6 +26,7 @@ mod logs_terminal;
 mod names;
 mod no_proc;
 mod no_reader;
+mod one_instance;
 mod output;
 mod reconcile;
 mod refusals;

@@ -381,6 +381,13 @@ impl Home {
         ran
     }
 
+    /// Kills the supervisor alone, without a chance to do anything, as no operator should.
+    pub fn kill_supervisor(&mut self) {
+        let running = self.up.take().expect("the supervisor was started");
+        let held = Held::of(running.pid()).expect("it is our child");
+        held.kill();
+    }
+
     /// Kills every process of this home at once.
     pub fn kill_everything(&mut self) {
         let pids = self.processes();

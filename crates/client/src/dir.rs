@@ -2,8 +2,9 @@
 //!
 //! *Does not live here:* waiting for it (`waiting`), and what its state is called (`status_view`).
 
-use crate::open;
+use crate::{asked, open};
 use gatevisor_wire::{
+    Pid,
     control::Control,
     files,
     policy::{self, Policy},
@@ -151,6 +152,7 @@ impl ServiceDir {
     pub fn send(&self, commands: &[Control]) -> Result<(), SendError> {
         let fifo = self.control_path();
         let bytes: Vec<u8> = commands.iter().map(|command| command.byte()).collect();
+        asked::note(&self.path, || self.status().ok().and_then(|status| status.pid).map(Pid::get));
         match open::control(&fifo).and_then(|control| control.map(|c| open::send(&c, &bytes)).transpose()) {
             Ok(Some(())) => Ok(()),
             Ok(None) if !self.path.is_dir() => Err(SendError::Missing { dir: self.path.clone() }),

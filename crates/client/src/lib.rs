@@ -11,6 +11,7 @@
 //! The process must ignore SIGPIPE, as Rust programs do: a supervisor may go away between opening and writing.
 #![forbid(unsafe_code)]
 
+mod asked;
 mod changes;
 mod dir;
 mod listener;

@@ -15,6 +15,7 @@ use std::{
     io,
     os::fd::OwnedFd,
     path::{Component, Path, PathBuf, absolute},
+    time::Instant,
 };
 
 /// The most bytes that a pipe takes in one piece.
@@ -77,6 +78,18 @@ pub(crate) fn is_read(control: &OwnedFd) -> bool {
     let at_once = Timespec::default();
     // If even this fails, the wait that follows will say so.
     poll(&mut fds, Some(&at_once)).is_err() || fds.iter().all(|fd| !fd.revents().contains(PollFlags::ERR))
+}
+
+/// Waits until nobody reads an open control FIFO any more, or the deadline has passed.
+pub(crate) fn until_unread(control: &OwnedFd, deadline: Option<Instant>) {
+    while is_read(control) {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return;
+        }
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        let _ = poll(&mut [PollFd::new(control, PollFlags::empty())], timeout.as_ref());
+    }
 }
 
 /// Writes commands to an open control FIFO; an error of kind `BrokenPipe` says that the reader has gone.

@@ -6,12 +6,14 @@ use crate::{ServiceDir, open};
 use gatevisor_wire::{Pid, files, name::ServiceName, scan::ScanCommand};
 use rustix::{
     fs::{CWD, Mode, OFlags, openat},
-    process::{Flock, FlockType, fcntl_getlk},
+    io::Errno,
+    process::{Flock, FlockType, fcntl_getlk, test_kill_process},
 };
 use std::{
     fs, io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 /// Room for the name of a program, of which the kernel keeps 15 bytes.
@@ -113,6 +115,21 @@ impl ScanDir {
     /// Returns whether a supervisor runs on the scandir, or why that cannot be told: permission denied, say.
     pub fn supervised(&self) -> io::Result<bool> {
         Ok(open::control(&self.control_path())?.is_some())
+    }
+
+    /// Waits until nothing holds any more what a supervisor held that was killed; at once where one runs, or none did.
+    ///
+    /// A process that was on its way to its program when its supervisor was killed holds the FIFO and the locks for a
+    /// moment longer.
+    pub fn outlive(&self, deadline: Option<Instant>) {
+        let Ok(Some(control)) = open::control(&self.control_path()) else { return };
+        let is_there = |pid: Pid| {
+            let found = rustix::process::Pid::from_raw(pid.get()).map(test_kill_process);
+            found.is_some_and(|found| found != Err(Errno::SRCH))
+        };
+        if !self.holder().is_some_and(is_there) {
+            open::until_unread(&control, deadline);
+        }
     }
 
     /// Returns the process that holds the scandir's lock, or `None` if none does or it cannot be told.

@@ -50,6 +50,11 @@ pub enum StateName {
     NotSupervised,
     /// Up, and paused by a command.
     Paused,
+    /// Down, because what an earlier life of it has left running is being ended first.
+    Waiting {
+        /// What that is.
+        reason: Option<String>,
+    },
 }
 
 impl StateName {
@@ -67,13 +72,16 @@ impl StateName {
             Self::FailedToStart { .. } => "failed to start",
             Self::NotSupervised => "not supervised",
             Self::Paused => "paused",
+            Self::Waiting { .. } => "waiting",
         }
     }
 
     /// Returns why it is so, where that is known.
     pub fn reason(&self) -> Option<&str> {
         match self {
-            Self::Failed { reason } | Self::FailedToStart { reason, .. } => reason.as_deref(),
+            Self::Failed { reason } | Self::FailedToStart { reason, .. } | Self::Waiting { reason } => {
+                reason.as_deref()
+            }
             _ => None,
         }
     }
@@ -97,6 +105,9 @@ impl StateName {
         start_error: Option<&str>,
     ) -> Self {
         match status {
+            Some(status) if supervised && !status.is_up() && is_clearing(policy) => {
+                Self::Waiting { reason: policy.and_then(|policy| policy.reason.clone()) }
+            }
             Some(status) if supervised && status.pid.is_some() => Self::of_running(status, has_readiness),
             Some(status) if supervised => Self::of_down(status, policy, start_error),
             _ => Self::NotSupervised,
@@ -138,9 +149,14 @@ impl StateName {
                 Some(reason) => Self::FailedToStart { reason: Some(reason.into()), until_unix_ms },
                 None => Self::BackingOff { until_unix_ms },
             },
-            Phase::Backoff | Phase::Running => Self::Down,
+            Phase::Backoff | Phase::Running | Phase::Clearing => Self::Down,
         }
     }
+}
+
+/// Returns whether the policy is to end first what an earlier life has left.
+fn is_clearing(policy: Option<&Policy>) -> bool {
+    policy.is_some_and(|policy| policy.phase == Phase::Clearing)
 }
 
 impl fmt::Display for StateName {
@@ -265,6 +281,7 @@ mod tests {
             StateName::FailedToStart { reason: None, until_unix_ms },
             StateName::NotSupervised,
             StateName::Paused,
+            StateName::Waiting { reason: None },
         ];
         let expected = [
             "up",
@@ -278,6 +295,7 @@ mod tests {
             "failed to start",
             "not supervised",
             "paused",
+            "waiting",
         ];
         assert_eq!(words.map(|state| state.to_string()), expected);
     }
@@ -343,6 +361,17 @@ mod tests {
             let state = StateName::of(true, Some(&status), policy.as_ref(), false, error.as_deref());
             assert_eq!(state, expected, "{status:?} {policy:?}");
         }
+    }
+
+    #[test]
+    fn a_service_waits_while_what_an_earlier_life_left_is_being_ended_and_never_when_it_is_up() {
+        let clearing = in_phase(Phase::Clearing);
+        let ending = Status { finishing: true, ..up() };
+        for status in [DOWN, failing(1), ending] {
+            let state = StateName::of(true, Some(&status), Some(&clearing), true, None);
+            assert_eq!(state, StateName::Waiting { reason: Some("why".into()) }, "{status:?}");
+        }
+        assert_eq!(StateName::of(true, Some(&up()), Some(&clearing), false, None), StateName::Up);
     }
 
     #[test]

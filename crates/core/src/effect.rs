@@ -7,6 +7,15 @@ use gatevisor_wire::status::Status;
 use gatevisor_wire::tally::Death;
 use gatevisor_wire::wait::WaitStatus;
 
+/// Whose processes are ended before the service may start again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leftover {
+    /// Those of an earlier supervision that did not end in order; the service's process then, where that is known.
+    OfSupervision(Option<Pid>),
+    /// Those that the service's process with this pid, which has died, has left behind.
+    OfProcess(Pid),
+}
+
 /// Something for the shell to do, in the order given.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
@@ -15,6 +24,8 @@ pub enum Effect {
     /// Start `finish` after the death of the process with this pid and outcome. Answer with
     /// `FinishForked` or `FinishAbsent`.
     SpawnFinish(Pid, WaitStatus),
+    /// Start what ends processes that were left behind. Answer with `ClearForked` or `ClearFailed`.
+    Clear(Leftover),
     /// Send a signal to the process. One that waits for its lock and is killed never ran: it is forgotten at once, and
     /// its end is no event.
     Signal(Pid, u8),

@@ -6,6 +6,7 @@
 //!
 //! **Source:** s6-supervise(8) and its table of actions; the restart policy of docs/slot.md where the rules are native.
 
+mod clearing;
 mod commands;
 
 use gatevisor_wire::Pid;
@@ -17,7 +18,8 @@ use gatevisor_wire::status::Status;
 use gatevisor_wire::tally::Death;
 use gatevisor_wire::wait::WaitStatus;
 
-use crate::effect::{Effect, Effects};
+use crate::effect::{Effect, Effects, Leftover};
+use crate::machine::clearing::Clearing;
 use crate::restart::{History, Numbers, Rules, Verdict};
 use crate::time::{Moment, Tick};
 
@@ -52,6 +54,10 @@ pub enum Event {
     FinishForked(Pid, u64),
     /// There is no `finish` to run, or it cannot be.
     FinishAbsent,
+    /// A process was forked that ends what was left behind, which may take so many milliseconds.
+    ClearForked(Pid, u64),
+    /// No process was made for that, or it did not reach its program; the text says why.
+    ClearFailed(String),
     /// The process of the current phase ended.
     Exited(WaitStatus),
     /// The service wrote a newline to its notification descriptor.
@@ -82,6 +88,8 @@ enum Phase {
     Up { pid: Pid, since: Tick, kill_at: Option<Tick> },
     /// The finish script; the pid is unknown until the fork is done.
     Finishing { pid: Option<Pid>, kill_at: Option<Tick> },
+    /// What ends the processes that an earlier life of the service has left behind; nothing of it is left after that.
+    Clearing(Clearing),
     /// Nothing, ever again.
     Ended,
 }
@@ -106,6 +114,10 @@ pub struct Machine {
     /// Whether any process was ever started, so that the next one is a restart.
     started: bool,
     failure: Option<Box<str>>,
+    /// What an earlier supervision that did not end in order has left, until that is ended.
+    inherited: Option<Leftover>,
+    /// The process that died, where what it left behind is to be ended before the next start.
+    bereaved: Option<Pid>,
     /// What `supervise/policy` says, to avoid writing the same again.
     published: policy::Phase,
 }
@@ -131,6 +143,8 @@ impl Machine {
             restarts: 0,
             started: false,
             failure: None,
+            inherited: None,
+            bereaved: None,
             published: policy::Phase::Running,
         }
     }
@@ -157,6 +171,7 @@ impl Machine {
             Phase::Starting { pid: Some(_), kill_at }
             | Phase::Up { kill_at, .. }
             | Phase::Finishing { pid: Some(_), kill_at } => kill_at,
+            Phase::Clearing(clearing) => clearing.deadline(),
             // What was forked is about to be told.
             Phase::Starting { pid: None, .. }
             | Phase::Waiting { .. }
@@ -170,6 +185,7 @@ impl Machine {
         match self.phase {
             Phase::Up { pid, .. } | Phase::Waiting { pid } => Some(pid),
             Phase::Starting { pid, .. } | Phase::Finishing { pid, .. } => pid,
+            Phase::Clearing(clearing) => clearing.pid(),
             Phase::Down { .. } | Phase::Ended => None,
         }
     }
@@ -203,6 +219,8 @@ impl Machine {
             Event::Terminating(ms) => self.terminating(now, ms),
             Event::FinishForked(pid, ms) => self.finish_forked(now, pid, ms, out),
             Event::FinishAbsent => self.finish_absent(now, out),
+            Event::ClearForked(pid, ms) => self.clear_forked(now, pid, ms, out),
+            Event::ClearFailed(why) => self.clear_failed(now, &why, numbers, out),
             Event::Exited(how) => self.exited(now, how, numbers, out),
             Event::Ready => self.ready(now, out),
             Event::Deadline => self.due(now, out),
@@ -214,6 +232,7 @@ impl Machine {
                     out.add(Effect::KillOverdue(pid));
                 }
                 Phase::Finishing { pid: Some(pid), .. } => out.add(Effect::Signal(pid, signal::KILL)),
+                Phase::Clearing(_) => self.hurry_clearing(now, out),
                 Phase::Waiting { .. } => self.end(out),
                 Phase::Down { .. }
                 | Phase::Starting { pid: None, .. }
@@ -228,6 +247,9 @@ impl Machine {
     }
 
     fn start(&mut self, out: &mut Effects) {
+        if let Some(Leftover::OfSupervision(pid)) = self.inherited {
+            return self.clear_orphans(pid, out);
+        }
         // Whatever was wrong before, this life is not to blame.
         self.failure = None;
         self.asked_to_die = false;
@@ -246,6 +268,7 @@ impl Machine {
             | Phase::Waiting { .. }
             | Phase::Up { .. }
             | Phase::Finishing { .. }
+            | Phase::Clearing(_)
             | Phase::Ended => out.add(Effect::Signal(pid, signal::KILL)),
         }
     }
@@ -279,6 +302,7 @@ impl Machine {
             | Phase::Starting { pid: None, .. }
             | Phase::Up { .. }
             | Phase::Finishing { .. }
+            | Phase::Clearing(_)
             | Phase::Ended => return,
         };
         self.phase = Phase::Up { pid, since: now.tick, kill_at };
@@ -300,6 +324,11 @@ impl Machine {
 
     fn spawn_failed(&mut self, now: Moment, why: &str, numbers: &Numbers, out: &mut Effects) {
         let (Phase::Starting { .. } | Phase::Waiting { .. }) = self.phase else { return };
+        self.not_started(now, why, numbers, out);
+    }
+
+    /// The service is down because its start failed; the next one comes later, or never.
+    fn not_started(&mut self, now: Moment, why: &str, numbers: &Numbers, out: &mut Effects) {
         self.phase = Phase::Down { start_at: None };
         if self.last {
             self.end(out);
@@ -331,6 +360,7 @@ impl Machine {
             | Phase::Starting { pid: None, .. }
             | Phase::Waiting { .. }
             | Phase::Finishing { .. }
+            | Phase::Clearing(_)
             | Phase::Ended => {}
         }
     }
@@ -360,8 +390,9 @@ impl Machine {
                 if how.exit_code() == Some(FINISH_PERMANENT) {
                     self.fail("finish exited 125".to_owned());
                 }
-                self.settle(now, false, out);
+                self.finished(now, false, out);
             }
+            Phase::Clearing(clearing) => self.cleared(now, clearing, how, numbers, out),
             Phase::Down { .. }
             | Phase::Starting { pid: None, .. }
             | Phase::Finishing { pid: None, .. }
@@ -388,6 +419,7 @@ impl Machine {
         };
         self.ready_since = None;
         self.asked_to_die = false;
+        self.bereaved = numbers.kill_survivors.then_some(pid);
         self.phase = Phase::Finishing { pid: None, kill_at: None };
         out.add(Effect::CloseReadiness);
         out.add(Effect::RecordDeath(Death::new(now.wall, how)));
@@ -438,7 +470,15 @@ impl Machine {
     fn finish_absent(&mut self, now: Moment, out: &mut Effects) {
         if let Phase::Finishing { pid, .. } = self.phase {
             // A finish script that was forked but not executed has been announced already.
-            self.settle(now, pid.is_none(), out);
+            self.finished(now, pid.is_none(), out);
+        }
+    }
+
+    /// The finish script is over; `died_now` when the death is not announced yet.
+    fn finished(&mut self, now: Moment, died_now: bool, out: &mut Effects) {
+        match self.bereaved.take() {
+            Some(pid) => self.clear_survivors(pid, died_now, out),
+            None => self.settle(now, died_now, out),
         }
     }
 
@@ -537,6 +577,7 @@ impl Machine {
                 let kill_at = Some(now.tick.after(KILL_AGAIN_MS));
                 self.phase = Phase::Starting { pid: Some(pid), kill_at };
             }
+            Phase::Clearing(_) => self.hurry_clearing(now, out),
             Phase::Finishing { pid: None, .. }
             | Phase::Starting { pid: None, .. }
             | Phase::Waiting { .. }
@@ -546,9 +587,18 @@ impl Machine {
 
     fn withdraw(&mut self, now: Moment, ms: u64, out: &mut Effects) {
         self.kill_within_ms = Some(ms);
-        if let Phase::Finishing { pid: Some(_), kill_at } = &mut self.phase {
-            let cap = now.tick.after(ms);
-            *kill_at = Some(kill_at.map_or(cap, |at| at.min(cap)));
+        let cap = now.tick.after(ms);
+        match &mut self.phase {
+            Phase::Finishing { pid: Some(_), kill_at } => {
+                *kill_at = Some(kill_at.map_or(cap, |at| at.min(cap)));
+            }
+            Phase::Clearing(clearing) => clearing.end_by(cap),
+            Phase::Down { .. }
+            | Phase::Starting { .. }
+            | Phase::Waiting { .. }
+            | Phase::Up { .. }
+            | Phase::Finishing { pid: None, .. }
+            | Phase::Ended => {}
         }
         self.shut_down(out);
     }
@@ -563,6 +613,10 @@ impl Machine {
                 *kill_at = Some(kill_at.map_or(cap, |at| at.min(cap)));
                 self.last = true;
             }
+            Phase::Clearing(clearing) => {
+                clearing.end_by(now.tick.after(ms));
+                self.last = true;
+            }
             Phase::Waiting { .. } | Phase::Down { .. } => self.end(out),
             Phase::Ended => {}
         }
@@ -575,7 +629,7 @@ impl Machine {
                 self.last = true;
                 self.want_down(out);
             }
-            Phase::Finishing { .. } => self.last = true,
+            Phase::Finishing { .. } | Phase::Clearing(_) => self.last = true,
             Phase::Ended => {}
         }
     }

@@ -36,6 +36,8 @@ pub struct Numbers {
     pub restart_codes: Vec<u8>,
     /// Exit codes that no restart can mend.
     pub fail_codes: Vec<u8>,
+    /// Whether what the service's process leaves behind is ended before the next start.
+    pub kill_survivors: bool,
 }
 
 impl Default for Numbers {
@@ -48,6 +50,7 @@ impl Default for Numbers {
             give_up_after: 0,
             restart_codes: vec![75],
             fail_codes: vec![78],
+            kill_survivors: false,
         }
     }
 }

@@ -17,7 +17,7 @@ struct Verb {
     run: fn(&[OsString]) -> ExitCode,
 }
 
-const VERBS: [Verb; 13] = [
+const VERBS: [Verb; 14] = [
     Verb {
         name: "supervise",
         usage: supervise::USAGE,
@@ -87,6 +87,12 @@ docs/slot.md says what FILE may hold.",
         usage: "gatevisor end-group GROUP",
         about: "End what is left in a service's control group, and remove the group. Only the supervisor calls this.",
         run: |words| gatevisor_slot::end_group(words.iter().cloned()),
+    },
+    Verb {
+        name: "end-survivors",
+        usage: "gatevisor end-survivors SCANDIR NAME orphan|reader|survivors PID SINCE GRACE",
+        about: "End what an earlier life of a service has left behind. Only the supervisor calls this, in the service directory.",
+        run: |words| gatevisor_slot::run_end_survivors(words.iter().cloned()),
     },
     Verb {
         name: takeover::NAME,

@@ -105,7 +105,9 @@ fn state_words(report: &Report) -> String {
     match (report.state, left, &report.reason) {
         (State::BackingOff, Some(left), _) => format!("{word}, {left}"),
         (State::FailedToStart, Some(left), Some(reason)) => format!("{word}, again in {left}: {reason}"),
-        (State::Failed | State::FailedToStart, _, Some(reason)) => format!("{word}: {reason}"),
+        (State::Failed | State::FailedToStart | State::Waiting, _, Some(reason)) => {
+            format!("{word}: {reason}")
+        }
         _ => word.to_owned(),
     }
 }
@@ -126,7 +128,9 @@ fn state_cell(report: &Report) -> Text {
 fn state_colour(state: State) -> AnsiColor {
     match state {
         State::Up | State::Ready => AnsiColor::Green,
-        State::Starting | State::Stopping | State::Finishing | State::Paused => AnsiColor::Yellow,
+        State::Starting | State::Stopping | State::Finishing | State::Paused | State::Waiting => {
+            AnsiColor::Yellow
+        }
         State::BackingOff | State::Failed | State::FailedToStart => AnsiColor::Red,
         State::Down | State::NotSupervised => AnsiColor::BrightBlack,
     }

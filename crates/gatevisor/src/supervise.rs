@@ -9,8 +9,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use gatevisor_applets::svscan::Svscan;
+use gatevisor_client::ScanDir;
 use gatevisor_core::restart::Rules;
 use gatevisor_init::{Config, Container, Limits};
 use gatevisor_sys::environment;
@@ -19,6 +21,9 @@ use crate::out;
 
 /// Milliseconds that an orderly shutdown may take where nothing else is said.
 const GRACE_MS: u64 = 30_000;
+
+/// How long a process may be on its way to its program after its supervisor was killed.
+const OUTLIVED_WITHIN: Duration = Duration::from_secs(5);
 
 /// A grace that no shutdown outlives: some weeks.
 const NEVER_MS: u64 = u32::MAX as u64;
@@ -32,6 +37,7 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
         out::say(format_args!("usage: {USAGE}"));
         return ExitCode::from(100);
     };
+    ScanDir::new(&config.scandir).outlive(outlived_by());
     let ended = match &config.container {
         Some(_) => gatevisor_init::run_container(config),
         None => gatevisor_init::run(config).map(|()| 0),
@@ -43,6 +49,11 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Returns until when what a killed supervisor left on its way to its program is waited for.
+pub fn outlived_by() -> Option<Instant> {
+    Instant::now().checked_add(OUTLIVED_WITHIN)
 }
 
 fn parse(arguments: &[OsString]) -> Option<Config> {

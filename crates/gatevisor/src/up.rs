@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 
+use gatevisor_client::ScanDir;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_gateways::reconcile::Verdict;
 use gatevisor_sys::{process, signal};
@@ -12,7 +13,7 @@ use crate::args;
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::reconcile::Claim;
-use crate::{greet, out, reconcile, watch};
+use crate::{greet, out, reconcile, supervise, watch};
 
 /// Makes the slots, forks the one who greets and the one who watches the profiles, and becomes the supervisor.
 pub fn run(context: &Context, options: &args::Up) -> Outcome {
@@ -24,6 +25,7 @@ pub fn run(context: &Context, options: &args::Up) -> Outcome {
             format!("cannot make the home `{}`: {error}; name another with --home", home.display()),
         )
     })?;
+    ScanDir::new(manager.scandir()).outlive(supervise::outlived_by());
     let claim = if manager.supervisor_running() { Claim::Taken } else { reconcile::claim(context)? };
     if matches!(claim, Claim::Taken) {
         return Err(Failure::new(

@@ -70,6 +70,12 @@ fn orders_that_fail_say_what_why_and_what_to_do() {
         ControlError::NotRegistered { name: name.clone(), scandir: scandir() },
         ControlError::NoSupervisor { name: name.clone(), scandir: scandir(), desired: Desired::Stopped },
         ControlError::Record { verb, name: name.clone(), source: full() },
+        ControlError::StoppedForNow { name: name.clone(), source: full() },
+        ControlError::NeitherStoppedNorKept {
+            name: name.clone(),
+            stop: Box::new(timed_out(Verb::Stop)),
+            source: full(),
+        },
         ControlError::Register { name: name.clone(), source: Box::new(missing_slot) },
         ControlError::System { verb, name: name.clone(), source: denied() },
         timed_out(Verb::Stop),
@@ -88,6 +94,12 @@ fn orders_that_fail_say_what_why_and_what_to_do() {
         1 the gateway of `coder` is not registered in `/run/service`; `gatevisor -p coder gateway start` registers and starts it
         102 no supervisor is running for `coder` (`/run/service`); the wish, stopped, is recorded and takes effect at the next `gatevisor up`
         111 cannot start the gateway of `coder`: its wish is not recorded, so nothing was done
+            cannot record the wish in `/opt/data/gateway_state.json`; it is as it was
+            No space left on device (os error 28)
+        111 the gateway of `coder` is stopped, but its desired state cannot be kept, so it comes back with the next start of its supervisor; mend what follows and stop it again
+            cannot record the wish in `/opt/data/gateway_state.json`; it is as it was
+            No space left on device (os error 28)
+        99 the gateway of `coder` is not stopped (it is stopping after 40 s), and its desired state cannot be kept
             cannot record the wish in `/opt/data/gateway_state.json`; it is as it was
             No space left on device (os error 28)
         99 cannot start the gateway of `coder`, which had no slot

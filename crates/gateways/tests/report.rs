@@ -210,6 +210,7 @@ fn every_state_is_said_in_the_same_words_to_people_and_programs() {
         StateName::FailedToStart { reason: None, until_unix_ms: None },
         StateName::NotSupervised,
         StateName::Paused,
+        StateName::Waiting { reason: None },
     ];
     for name in all {
         let state = State::from(&name);

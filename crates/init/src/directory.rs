@@ -17,6 +17,7 @@ use rustix::fs::{
 };
 
 use crate::publish::put_status;
+use crate::survivors::Orphan;
 
 /// Mode of a `supervise/` that we make ourselves: whoever may send commands is decided by the owner.
 const SUPERVISE_MODE: u32 = 0o700;
@@ -73,6 +74,8 @@ pub(crate) struct Opened {
     pub(crate) normally_up: bool,
     /// Its first status is there.
     pub(crate) is_published: bool,
+    /// What a supervisor that was killed said of it last.
+    pub(crate) orphan: Option<Orphan>,
 }
 
 /// Finds owners' groups once for all their services.
@@ -149,11 +152,12 @@ pub(crate) fn open_slot(scandir: impl AsFd, name: &[u8]) -> Result<OwnedFd, Refu
 /// one of its descriptors is closed. What exists already keeps its owner and mode; what is made belongs to the directory's owner.
 ///
 /// `first_status` is the status of one that is normally up, or not. It is there before the control FIFO is read, which is what
-/// tells others that the service is supervised.
+/// tells others that the service is supervised. `may_be_orphaned` where the last supervisor of ours was killed.
 pub(crate) fn prepare(
     dir: OwnedFd,
     stat: &Stat,
     owners: &mut Owners,
+    may_be_orphaned: bool,
     first_status: impl Fn(bool) -> Status,
 ) -> Result<Opened, Refusal> {
     let owner = authority(stat, owners)?;
@@ -166,6 +170,7 @@ pub(crate) fn prepare(
     };
     let lock = file::lock(&supervise, "lock").map_err(at("locking it"))?.ok_or(Refusal::Locked)?;
     forget_the_past(&supervise, is_fresh)?;
+    let orphan = if may_be_orphaned && !is_fresh { Orphan::of(&supervise) } else { None };
     let normally_up = match statat(&dir, files::DOWN, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => true,
         Ok(_) => false,
@@ -183,6 +188,7 @@ pub(crate) fn prepare(
         owner,
         normally_up,
         is_published,
+        orphan,
     })
 }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use gatevisor_sys::spawn::Environment;
 use gatevisor_sys::user::User;
 
-use crate::Config;
+use crate::{Config, survivors};
 
 /// Both environments, which are one where nothing is withheld from the supervisor's own user.
 #[derive(Debug)]
@@ -18,9 +18,9 @@ pub(crate) struct Environments {
 
 impl Environments {
     pub(crate) fn new(config: &Config) -> Self {
-        let others = Rc::new(Environment::new(config.environment.clone()));
+        let others = Rc::new(survivors::environment(&config.environment));
         let own = match &config.own_environment {
-            Some(own) => Rc::new(Environment::new(own.clone())),
+            Some(own) => Rc::new(survivors::environment(own)),
             None => Rc::clone(&others),
         };
         Self { own, others }

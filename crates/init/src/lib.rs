@@ -30,6 +30,7 @@ mod settings;
 mod shutdown;
 mod strays;
 mod supervisor;
+mod survivors;
 mod talk;
 mod watch;
 

@@ -62,7 +62,7 @@ impl Supervisor {
             self.perform_one(id, effect, &mut answers);
         }
         for answer in answers {
-            self.step(id, answer);
+            self.spawn_answered(id, answer);
         }
     }
 
@@ -76,6 +76,7 @@ impl Supervisor {
         match effect {
             Effect::SpawnRun => self.start_queue.push(service.uid, id),
             Effect::SpawnFinish(pid, how) => answers.push(self.spawn_finish(id, pid, how)),
+            Effect::Clear(whose) => answers.push(self.spawn_clearing(id, whose)),
             Effect::Signal(pid, number) => {
                 send(&self.pids, pid, number, false);
                 if number == signal::KILL {
@@ -137,7 +138,7 @@ impl Supervisor {
     }
 
     fn spawn_answered(&mut self, id: Id, event: Event) {
-        if let Event::SpawnFailed(why) = &event
+        if let Event::SpawnFailed(why) | Event::ClearFailed(why) = &event
             && let Some(service) = self.services.get(id)
         {
             let numbers = settings::policy_numbers(&service.dir, &service.name());
@@ -151,6 +152,8 @@ impl Supervisor {
     /// Forks `run`, or returns why not.
     fn fork_run(&mut self, id: Id) -> Result<Pid, String> {
         let forking = |errno| explain("run", StartFailure { step: spawn::Step::Fork, errno });
+        let environment = self.services.get(id).map(|service| self.environment_of(service));
+        let environment = environment.ok_or_else(|| forking(Errno::SRCH))?;
         let service = self.services.get_mut(id).ok_or_else(|| forking(Errno::SRCH))?;
         let name = service.name();
         trusted(service, files::RUN).map_err(|distrust| format!("executing ./run: {distrust}"))?;
@@ -180,7 +183,7 @@ impl Supervisor {
             directory: service.dir.as_fd(),
             program: &program,
             argv,
-            environment: self.environments.of(service.owner.as_deref()),
+            environment,
             stdin,
             stdout,
             stderr,
@@ -211,7 +214,7 @@ impl Supervisor {
     }
 
     /// Watches a process until it has reached its program.
-    fn accompany(&mut self, id: Id, process: OnItsWay) -> Result<Pid, StartFailure> {
+    pub(crate) fn accompany(&mut self, id: Id, process: OnItsWay) -> Result<Pid, StartFailure> {
         let fail = |errno| StartFailure { step: spawn::Step::Fork, errno };
         let pid = Pid::new(process.starting().pid()).ok_or(fail(Errno::INVAL))?;
         self.pids.insert(pid, id);
@@ -255,7 +258,12 @@ impl Supervisor {
             self.one_less_on_its_way(owner);
         }
         match (*process, report) {
-            (_, Report::Pending | Report::Blocked) | (OnItsWay::Finish(_), Report::Executed) => {}
+            (_, Report::Pending | Report::Blocked)
+            | (OnItsWay::Finish(_) | OnItsWay::Clear(_), Report::Executed) => {}
+            (OnItsWay::Clear(starting), Report::Failed(failure)) => {
+                self.disown(starting);
+                self.spawn_answered(id, Event::ClearFailed(explain("gatevisor", failure)));
+            }
             (OnItsWay::Run(_), Report::Executed) => self.step(id, Event::Spawned),
             (OnItsWay::Run(starting), Report::Failed(failure)) => {
                 self.disown(starting);
@@ -317,7 +325,7 @@ impl Supervisor {
             && let Some(process) = service.on_its_way.take()
         {
             service.readiness = None;
-            let (OnItsWay::Run(starting) | OnItsWay::Finish(starting)) = *process;
+            let (OnItsWay::Run(starting) | OnItsWay::Finish(starting) | OnItsWay::Clear(starting)) = *process;
             self.disown(starting);
         }
     }
@@ -357,7 +365,7 @@ impl Supervisor {
             directory: service.dir.as_fd(),
             program: &program,
             argv,
-            environment: self.environments.of(service.owner.as_deref()),
+            environment: self.environment_of(service),
             stdin: self.null.as_fd(),
             stdout: match service.role {
                 Role::Main => service.pipe.as_ref().map(AsFd::as_fd),
@@ -482,7 +490,7 @@ fn apart(service: &Service, name: &str, notification: Option<i32>) -> Result<Apa
     Ok(Apart { lock, pid_namespace })
 }
 
-fn explain(script: &str, failure: StartFailure) -> String {
+pub(crate) fn explain(script: &str, failure: StartFailure) -> String {
     if failure.step == spawn::Step::Lock {
         return format!("locking ./supervise/{SERVICE_LOCK}: {}", said(failure.errno));
     }

@@ -79,7 +79,14 @@ pub(crate) fn put_status(supervise: impl AsFd, status: &Status, is_first: bool) 
     if is_first {
         file::replace(supervise, name, unfinished, &bytes, mode)
     } else {
-        file::publish(supervise, name, unfinished, &bytes, mode)
+        let supervise = supervise.as_fd();
+        match file::publish(supervise, name, unfinished, &bytes, mode) {
+            // Whoever waits for a stop must learn of it, on a full disk too.
+            Err(errno @ (Errno::NOSPC | Errno::DQUOT)) => {
+                file::overwrite(supervise, name, &bytes).map_err(|_| errno)
+            }
+            other => other,
+        }
     }
 }
 

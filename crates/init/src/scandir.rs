@@ -193,9 +193,11 @@ impl Supervisor {
             Some(name) => Err(directory::Refusal::Taken(String::from_utf8_lossy(name).into_owned())),
             // Before anything in it is touched: with its FIFO open it would look supervised for an instant.
             None if !self.can_spare(&dir, own) => Err(directory::Refusal::NoDescriptors),
-            None => directory::prepare(dir, stat, &mut self.owners, |normally_up| {
-                Machine::first_status(self.now, self.config.rules, normally_up)
-            }),
+            None => {
+                directory::prepare(dir, stat, &mut self.owners, self.is_successor && is_new, |normally_up| {
+                    Machine::first_status(self.now, self.config.rules, normally_up)
+                })
+            }
         }
     }
 
@@ -326,9 +328,12 @@ impl Supervisor {
         let mut effects = Effects::new();
         let seed = self.next_seed();
         let ours = directory::our_user();
-        let machine = Machine::new(self.now, self.config.rules, opened.normally_up, seed, &mut effects);
+        let mut machine = Machine::new(self.now, self.config.rules, opened.normally_up, seed, &mut effects);
         if opened.is_published {
             effects.leave_out_status();
+        }
+        if let Some(orphan) = &opened.orphan {
+            machine.inherit(orphan.pid(), &mut effects);
         }
         self.slots.by_directory.insert(opened.identity, Rc::clone(slot));
         let id = self.services.insert(|_| Service {
@@ -346,6 +351,7 @@ impl Supervisor {
             on_its_way: None,
             group: None,
             readiness: None,
+            orphan: opened.orphan,
             is_crowded: false,
             timer: None,
         })?;

@@ -10,6 +10,8 @@ use gatevisor_core::{Machine, Tick};
 use gatevisor_sys::spawn::Starting;
 use gatevisor_sys::user::User;
 
+use crate::survivors::Orphan;
+
 /// Names a service in the table; stays valid until the service is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Id {
@@ -46,18 +48,20 @@ pub(crate) enum Role {
 pub(crate) enum OnItsWay {
     Run(Starting),
     Finish(Starting),
+    /// What ends processes that were left behind.
+    Clear(Starting),
 }
 
 impl OnItsWay {
     pub(crate) fn starting(&self) -> &Starting {
         match self {
-            Self::Run(starting) | Self::Finish(starting) => starting,
+            Self::Run(starting) | Self::Finish(starting) | Self::Clear(starting) => starting,
         }
     }
 
     pub(crate) fn starting_mut(&mut self) -> &mut Starting {
         match self {
-            Self::Run(starting) | Self::Finish(starting) => starting,
+            Self::Run(starting) | Self::Finish(starting) | Self::Clear(starting) => starting,
         }
     }
 }
@@ -85,6 +89,8 @@ pub(crate) struct Service {
     /// The name of its control group, if it has been started in one.
     pub(crate) group: Option<CString>,
     pub(crate) readiness: Option<ReadinessPipe>,
+    /// What an earlier supervisor that was killed said of it last.
+    pub(crate) orphan: Option<Orphan>,
     /// It was said that not all of its listeners are told.
     pub(crate) is_crowded: bool,
     /// The timer that is set for it.

@@ -9,6 +9,7 @@ use gatevisor_core::restart::{MAX_CODES, Numbers};
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::script::{BYTE_ORDER_MARK, has_windows_end};
 use gatevisor_wire::{files, number, signal, tally};
+use rustix::fs::{AtFlags, statat};
 
 use crate::talk::say;
 
@@ -114,6 +115,8 @@ pub(crate) fn policy_numbers(dir: impl AsFd, service: &str) -> Numbers {
     if let Some(times) = read("give-up-after") {
         numbers.give_up_after = times;
     }
+    let name = files::KILL_SURVIVORS.rsplit('/').next().unwrap_or_default();
+    numbers.kill_survivors = statat(&data, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
     if let Some(codes) = codes(&data, service, "restart-codes") {
         numbers.restart_codes = codes;
     }

@@ -38,7 +38,7 @@ use crate::service::{Id, Table};
 use crate::shutdown::{self, Stage};
 use crate::talk::say;
 use crate::watch::Watch;
-use crate::{Config, StartError};
+use crate::{Config, StartError, survivors};
 
 /// Broadcasts that take longer go on this often after the end of everything else.
 const LAST_SLICES: usize = 256;
@@ -129,6 +129,10 @@ pub(crate) struct Supervisor {
     /// Where processes are started from; none on an old kernel.
     pub(crate) berths: Option<Berths>,
     pub(crate) environments: Environments,
+    /// What tells the scandir from every other one.
+    pub(crate) scandir_identity: String,
+    /// The last supervisor of the scandir did not end in order.
+    pub(crate) is_successor: bool,
     /// What we changed for ourselves, as children shall have it.
     pub(crate) given_back: GivenBack,
     /// The number that every descriptor is below; none if there is no limit.
@@ -230,6 +234,7 @@ impl Supervisor {
         let now = moment();
         let supervisor = Self {
             groups: Groups::new(&scandir),
+            scandir_identity: survivors::identity(&scandir),
             ourselves: ourselves(&config.program),
             berths,
             epoll,
@@ -242,6 +247,7 @@ impl Supervisor {
             watch,
             null,
             environments: Environments::new(&config),
+            is_successor: survivors::begin(&svscan),
             given_back,
             max_descriptors: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
             services: Table::default(),
@@ -330,6 +336,9 @@ impl Supervisor {
                 break;
             }
             self.broadcasts.go_on();
+        }
+        if self.pids.is_empty() && self.services.count() == 0 {
+            self.end_in_order();
         }
     }
 

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use gatevisor_sys::environment::{self, ProgramEnvironment};
+use gatevisor_wire::member::{self, Member};
 use gatevisor_wire::script::Flaw;
 use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
@@ -92,11 +93,33 @@ enum Readiness {
 
 /// Replaces this process by the command; returns why that failed.
 fn become_command(script: &Path, name: &str, directory: Option<&OwnedFd>, held: &mut Held) -> Failure {
-    let launched = prepare(script)
+    let launched = still_wanted(name)
+        .and_then(|()| prepare(script))
         .and_then(|(file, start, confinement)| launch(&file, start, name, confinement, directory, held));
     match launched {
         Ok(never) => match never {},
         Err(failure) => failure,
+    }
+}
+
+/// Returns an error where the supervisor that started this process is gone: its successor looks for what it left, and
+/// found nothing of a process that was only on its way here.
+fn still_wanted(name: &str) -> Result<(), Failure> {
+    let Some(value) = std::env::var_os(member::VARIABLE) else { return Ok(()) };
+    let Some(member) = Member::parse(value.as_bytes()) else { return Ok(()) };
+    // Started by hand, or by another supervisor, it may have inherited the variable of something else.
+    let is_ours = member.name == name.as_bytes()
+        && gatevisor_sys::file::lasting_identity(CWD, "..")
+            .is_ok_and(|scandir| scandir.as_bytes() == member.scandir);
+    let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());
+    match parent {
+        // In a PID namespace of its own it has no parent.
+        Some(parent) if is_ours && parent != member.supervisor => {
+            let message =
+                format!("the supervisor that started this, process {}, has gone", member.supervisor);
+            Err(Failure { stage: "starting".to_owned(), message, errno: None, exit: EXIT_SYSTEM })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -26,6 +26,7 @@ mod os;
 pub mod patterns;
 mod probe;
 pub mod render;
+pub mod survivors;
 
 pub use confine::settings::{Landlock, Limit, LimitName};
 pub use expand::{ExpandError, expand};
@@ -39,3 +40,4 @@ pub use log::{Compress, Forward, LogFile, Rate, Timestamp};
 pub use os::{ReadFile, read_file};
 pub use patterns::{PatternError, Patterns};
 pub use render::{RenderError, render_finish, render_log, render_service};
+pub use survivors::run_end_survivors;

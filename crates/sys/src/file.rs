@@ -8,8 +8,8 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags, Stat, fstat, openat, openat2,
-    readlinkat, renameat, renameat_with, unlinkat,
+    AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags, Stat, StatxFlags, fstat,
+    openat, openat2, readlinkat, renameat, renameat_with, unlinkat,
 };
 use rustix::io::{Errno, read, write};
 use rustix::path::Arg;
@@ -79,6 +79,20 @@ pub fn open_directory_linked(
         Err(errno) if stat.st_uid != 0 && stat.st_uid == geteuid().as_raw() => Err(errno.into()),
         Ok(_) | Err(_) => Err(LinkError::Planted(stat.st_uid)),
     }
+}
+
+/// Returns what tells a directory from every other one of this machine, also from a later one with the same number: device,
+/// number, and when it was made, as far as its file system knows.
+pub fn lasting_identity(parent: impl AsFd, name: impl Arg) -> Result<String, Errno> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
+    let stat = rustix::fs::statx(parent, name, flags, StatxFlags::INO | StatxFlags::BTIME)?;
+    let made = if stat.stx_mask & StatxFlags::BTIME.bits() == 0 {
+        (0, 0)
+    } else {
+        (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec)
+    };
+    let (major, minor) = (stat.stx_dev_major, stat.stx_dev_minor);
+    Ok(format!("{major:x}.{minor:x}.{:x}.{:x}.{:x}", stat.stx_ino, made.0, made.1))
 }
 
 /// Returns whether a file may be a further name of one that is elsewhere and that the owner of `parent` has no right to.
@@ -197,6 +211,26 @@ fn put_with(
         let _ = unlinkat(parent, temporary, AtFlags::empty());
     }
     result
+}
+
+/// Overwrites a small file with as many bytes as it has, where there is no room for another one to take its place.
+///
+/// # Errors
+/// `EINVAL` where it has another length, or is something else than a file with one name.
+pub fn overwrite(parent: impl AsFd, name: &str, bytes: &[u8]) -> Result<(), Errno> {
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = openat(parent, name, flags, Mode::empty())?;
+    let stat = fstat(&file)?;
+    let fits = u64::try_from(stat.st_size).ok() == u64::try_from(bytes.len()).ok();
+    if !fits || stat.st_nlink != 1 || !FileType::from_raw_mode(stat.st_mode).is_file() {
+        return Err(Errno::INVAL);
+    }
+    // One call, so that a reader finds all of the old bytes or all of the new ones.
+    match rustix::io::pwrite(&file, bytes, 0) {
+        Ok(written) if written == bytes.len() => Ok(()),
+        Ok(_) => Err(Errno::IO),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Writes all of `bytes` to a descriptor of a regular file.

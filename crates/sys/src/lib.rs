@@ -13,6 +13,7 @@ pub mod clock;
 pub mod environment;
 pub mod file;
 pub mod memory;
+pub mod proc;
 pub mod process;
 mod raw;
 pub mod signal;

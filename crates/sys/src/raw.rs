@@ -132,16 +132,26 @@ pub(crate) struct Plan {
 pub struct Environment {
     strings: Vec<CString>,
     pointers: Vec<*const c_char>,
+    /// Keeps the strings alive of which only the pointers are ours.
+    _base: Option<std::rc::Rc<Self>>,
 }
 
 impl Environment {
     /// Returns the block made of `strings`, each `NAME=value`.
     pub fn new(strings: Vec<CString>) -> Self {
         let pointers = null_terminated(&strings);
-        Self { strings, pointers }
+        Self { strings, pointers, _base: None }
     }
 
-    /// Returns the strings of the block.
+    /// Returns a block that has one string more than `base`, whose own are not copied.
+    pub fn with(base: &std::rc::Rc<Self>, string: CString) -> Self {
+        let strings = vec![string];
+        let inherited = base.pointers.split_last().map_or(&[][..], |(_null, pointers)| pointers);
+        let pointers = inherited.iter().copied().chain(null_terminated(&strings)).collect();
+        Self { strings, pointers, _base: Some(std::rc::Rc::clone(base)) }
+    }
+
+    /// Returns the strings of the block, without those of another one that it was made with.
     pub fn strings(&self) -> &[CString] {
         &self.strings
     }

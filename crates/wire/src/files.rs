@@ -56,6 +56,10 @@ pub const CGROUP: &str = "cgroup";
 pub const CGROUP_STRICT: &str = "cgroup/strict";
 /// Files that no supervisor touches.
 pub const DATA: &str = "data";
+/// Says, by being there, that what the service's process leaves behind is ended before the next start; ours alone.
+pub const KILL_SURVIVORS: &str = "data/kill-survivors";
+/// Processes that asked for what is done to the service they belong to: they are not ended with it; ours alone.
+pub const ASKED_BY: &str = "data/asked-by";
 /// Why the last start failed before the service's command was reached; ours alone.
 pub const START_ERROR: &str = "data/start-error";
 /// File in which our interpreter of `run` writes its process number when it is about to become the command, and which
@@ -72,5 +76,7 @@ pub const SVSCAN_OURS: &str = ".s6-svscan/gatevisor";
 /// Directory in which our supervisor says what is wrong with a user's log daemon, while something is: a file called as the
 /// number of the user; ours alone.
 pub const SVSCAN_LOGGING: &str = ".s6-svscan/logging";
+/// There from the beginning of our supervision of a scandir to its end in order; ours alone.
+pub const SVSCAN_UNFINISHED: &str = ".s6-svscan/unfinished";
 /// Directory in which our supervisor says why it does not supervise an entry: a file of the entry's name.
 pub const SVSCAN_REFUSED: &str = ".s6-svscan/refused";

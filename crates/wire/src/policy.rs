@@ -30,12 +30,14 @@ pub enum Phase {
     FailedToStart,
     /// The service directory is not acceptable, and nothing in it is executed.
     Refused,
+    /// Processes that an earlier life of the service has left behind are being ended; the next start comes after that.
+    Clearing,
 }
 
 impl Phase {
     /// Every phase.
-    pub const ALL: [Self; 5] =
-        [Self::Running, Self::Backoff, Self::Failed, Self::FailedToStart, Self::Refused];
+    pub const ALL: [Self; 6] =
+        [Self::Running, Self::Backoff, Self::Failed, Self::FailedToStart, Self::Refused, Self::Clearing];
 
     /// Returns the word that stands for the phase in the file.
     pub const fn word(self) -> &'static str {
@@ -45,6 +47,7 @@ impl Phase {
             Self::Failed => "failed",
             Self::FailedToStart => "failed-to-start",
             Self::Refused => "refused",
+            Self::Clearing => "clearing",
         }
     }
 

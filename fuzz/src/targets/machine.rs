@@ -41,7 +41,8 @@ impl World {
 
     fn step(&mut self, event: Event, luck: u8) {
         let mut effects = Effects::new();
-        self.machine.step(at(self.now), event, &Numbers::default(), &mut effects);
+        let numbers = Numbers { kill_survivors: luck & 1 == 0, ..Numbers::default() };
+        self.machine.step(at(self.now), event, &numbers, &mut effects);
         let mut answers = Vec::new();
         for effect in effects.drain().collect::<Vec<_>>() {
             assert!(!self.ended, "nothing happens after the end");
@@ -57,6 +58,13 @@ impl World {
                     0 => Event::FinishAbsent,
                     _ => Event::FinishForked(self.fork(false), 5000),
                 }),
+                Effect::Clear(_) => {
+                    assert!(self.alive.is_empty(), "nothing runs while survivors are ended");
+                    answers.push(match luck % 5 {
+                        0 => Event::ClearFailed("luck".to_owned()),
+                        _ => Event::ClearForked(self.fork(false), 5000),
+                    });
+                }
                 Effect::Signal(pid, _)
                 | Effect::SignalGroup(pid, _)
                 | Effect::DownSignal(pid)
@@ -154,9 +162,9 @@ pub fn service_control(bytes: &[u8]) {
         let (byte, luck) = (pair[0], pair.get(1).copied().unwrap_or(1));
         world.act(byte, luck);
     }
-    // Whatever happened, three deaths after the word it is over.
+    // Whatever happened, four deaths after the word it is over.
     world.step(Event::Shutdown, 1);
-    for _ in 0..3 {
+    for _ in 0..4 {
         world.die(WaitStatus::exited(0), 1);
     }
     assert!(world.ended, "a shutdown always ends");

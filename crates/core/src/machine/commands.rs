@@ -60,7 +60,10 @@ impl Machine {
     /// Records the wish and publishes it, unless supervision is ending and the wish comes too late; s6 2.11 records
     /// it even then.
     pub(super) fn set_want(&mut self, up: bool, out: &mut Effects) {
-        if self.rules == Rules::Native && self.last && (up || matches!(self.phase, Phase::Finishing { .. })) {
+        if self.rules == Rules::Native
+            && self.last
+            && (up || matches!(self.phase, Phase::Finishing { .. } | Phase::Clearing(_)))
+        {
             return;
         }
         self.status.want_up = up;
@@ -106,7 +109,7 @@ impl Machine {
                 self.publish_policy(policy::Phase::Running, None, out);
                 self.set_want(false, out);
             }
-            Phase::Finishing { .. } => self.set_want(false, out),
+            Phase::Finishing { .. } | Phase::Clearing(_) => self.set_want(false, out),
             Phase::Ended => {}
         }
     }

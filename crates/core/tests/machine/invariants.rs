@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::scenario::{at, numbers};
-use gatevisor_core::restart::Rules;
+use gatevisor_core::restart::{Numbers, Rules};
 use gatevisor_core::{Effect, Effects, Event, Machine};
 use gatevisor_wire::Pid;
 use gatevisor_wire::control::Control;
@@ -25,12 +25,31 @@ struct World {
     ended: bool,
     last_published_pid: Option<Pid>,
     letters: Vec<Letter>,
+    /// The process of an earlier supervision lives.
+    orphan: bool,
+    /// The process that ends it, or survivors.
+    clearing: Option<i32>,
 }
 
 impl World {
     fn new(rules: Rules, want_up: bool) -> Self {
         let mut effects = Effects::new();
         let machine = Machine::new(at(0), rules, want_up, 9, &mut effects);
+        Self::of(machine)
+    }
+
+    /// One whose earlier supervision was killed: the service's process of that is still there.
+    fn inherited(want_up: bool) -> Self {
+        let mut effects = Effects::new();
+        let mut machine = Machine::new(at(0), Rules::Native, want_up, 9, &mut effects);
+        effects.drain().for_each(drop);
+        machine.inherit(Pid::new(50), &mut effects);
+        let mut world = Self { orphan: true, ..Self::of(machine) };
+        world.perform(effects.drain().collect(), 1);
+        world
+    }
+
+    fn of(machine: Machine) -> Self {
         Self {
             machine,
             alive: HashSet::new(),
@@ -41,6 +60,8 @@ impl World {
             ended: false,
             last_published_pid: None,
             letters: Vec::new(),
+            orphan: false,
+            clearing: None,
         }
     }
 
@@ -53,14 +74,20 @@ impl World {
 
     fn step(&mut self, event: Event, luck: u8) {
         let mut effects = Effects::new();
-        self.machine.step(at(self.now), event, &numbers(), &mut effects);
-        let effects: Vec<Effect> = effects.drain().collect();
+        // Some slots have their survivors killed.
+        let numbers = Numbers { kill_survivors: luck.is_multiple_of(2), ..numbers() };
+        self.machine.step(at(self.now), event, &numbers, &mut effects);
+        self.perform(effects.drain().collect(), luck);
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>, luck: u8) {
         let mut answers = Vec::new();
         for effect in effects {
             assert!(!self.ended, "invariant_nothing_happens_after_the_end: {effect:?}");
             match effect {
                 Effect::SpawnRun => {
                     assert!(self.alive.is_empty(), "invariant_at_most_one_instance_runs: {:?}", self.alive);
+                    assert!(!self.orphan, "invariant_at_most_one_instance_runs: the orphan lives");
                     if luck.is_multiple_of(4) {
                         answers.push(Event::SpawnFailed("luck".into()));
                     } else {
@@ -74,6 +101,16 @@ impl World {
                     } else {
                         let pid = self.fork(false);
                         answers.push(Event::FinishForked(pid, 5000));
+                    }
+                }
+                Effect::Clear(_) => {
+                    assert!(self.alive.is_empty(), "invariant_nothing_runs_while_survivors_are_ended");
+                    if luck.is_multiple_of(5) {
+                        answers.push(Event::ClearFailed("luck".into()));
+                    } else {
+                        let pid = self.fork(false);
+                        self.clearing = Some(pid.get());
+                        answers.push(Event::ClearForked(pid, 5000));
                     }
                 }
                 Effect::Signal(pid, signal::KILL) if self.blocked => {
@@ -149,6 +186,9 @@ impl World {
                 if let Some((pid, _)) = self.current.take() {
                     self.alive.remove(&pid);
                     self.blocked = false;
+                    if self.clearing.take() == Some(pid) && how.success() {
+                        self.orphan = false;
+                    }
                     self.step(Event::Exited(how), luck);
                 }
             }
@@ -215,11 +255,12 @@ proptest! {
     #[test]
     fn every_invariant_holds_after_any_sequence(
         s6 in any::<bool>(),
+        inherited in any::<bool>(),
         want_up in any::<bool>(),
         actions in prop::collection::vec(action(), 0..60),
     ) {
         let rules = if s6 { Rules::S6 } else { Rules::Native };
-        let mut world = World::new(rules, want_up);
+        let mut world = if inherited { World::inherited(want_up) } else { World::new(rules, want_up) };
         for action in actions {
             world.act(action);
         }
@@ -235,8 +276,8 @@ proptest! {
             world.act(action);
         }
         world.act(Action::Shutdown);
-        // A process may be on its way, then die, then its finish script may die: three deaths at the most.
-        for _ in 0..3 {
+        // A process may be on its way, then die, then its finish script may die, then what ends the survivors.
+        for _ in 0..4 {
             world.act(Action::Die(WaitStatus::exited(0), 1));
         }
         prop_assert!(world.ended);
@@ -260,6 +301,7 @@ fn phases() -> Vec<(&'static str, World)> {
         finishing.act(Action::UntilDeadline(1));
         finishing.act(Action::Exec);
         finishing.act(Action::Die(WaitStatus::exited(1), 1));
+        let clearing = World::inherited(true);
         let mut ended = World::new(Rules::Native, false);
         ended.act(Action::Shutdown);
         for (name, mut world) in [
@@ -268,6 +310,7 @@ fn phases() -> Vec<(&'static str, World)> {
             ("starting", starting),
             ("waiting", waiting),
             ("finishing", finishing),
+            ("clearing", clearing),
             ("ended", ended),
         ] {
             if last {
@@ -289,6 +332,8 @@ fn every_event_has_a_meaning_in_every_phase() {
         Event::SpawnFailed("why".into()),
         Event::Terminating(5),
         Event::FinishAbsent,
+        Event::ClearFailed("why".into()),
+        Event::ClearForked(pid, 1),
         Event::Exited(WaitStatus::exited(0)),
         Event::Ready,
         Event::Deadline,
@@ -309,5 +354,5 @@ fn every_event_has_a_meaning_in_every_phase() {
             assert!(effects.drain().count() <= Effects::MAX);
         }
     }
-    assert_eq!(phases_seen, 12);
+    assert_eq!(phases_seen, 14);
 }

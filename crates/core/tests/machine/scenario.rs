@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use gatevisor_core::restart::{Numbers, Rules};
-use gatevisor_core::{Effect, Effects, Event, Machine, Moment, Tick};
+use gatevisor_core::{Effect, Effects, Event, Leftover, Machine, Moment, Tick};
 use gatevisor_wire::Pid;
 use gatevisor_wire::control::Control;
 use gatevisor_wire::policy::Policy;
@@ -40,16 +40,33 @@ pub fn check_s6(scenario: &str) {
     play(Rules::S6, true, &numbers(), scenario);
 }
 
+/// Plays it against a service whose earlier supervision was killed and left this process, if it is known.
+pub fn check_inherited(pid: Option<i32>, want_up: bool, scenario: &str) {
+    let mut effects = Effects::new();
+    let mut machine = Machine::new(at(0), Rules::Native, want_up, 1, &mut effects);
+    effects.drain().for_each(drop);
+    machine.inherit(pid.and_then(Pid::new), &mut effects);
+    let said: Vec<String> = effects.drain().map(|effect| show(&effect)).collect();
+    let begun = scenario.lines().map(str::trim).find(|line| !line.is_empty()).expect("a line");
+    assert_eq!(format!("begin => {}", said.join(", ")), begun);
+    let rest = scenario.split_once("begin").expect("begin").1.split_once('\n').expect("more").1;
+    go_on(&mut machine, &mut effects, &numbers(), rest);
+}
+
 /// Plays a scenario: each line is `TIME EVENT… => EFFECT, EFFECT…`; `until N` names the deadline after it.
 pub fn play(rules: Rules, want_up: bool, numbers: &Numbers, scenario: &str) {
     let mut effects = Effects::new();
     let mut machine = Machine::new(at(0), rules, want_up, 1, &mut effects);
     effects.drain().for_each(drop);
+    go_on(&mut machine, &mut effects, numbers, scenario);
+}
+
+fn go_on(machine: &mut Machine, effects: &mut Effects, numbers: &Numbers, scenario: &str) {
     for line in scenario.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (left, expected) = line.split_once("=>").unwrap_or_else(|| panic!("no `=>` in `{line}`"));
         let (time, event) = left.trim().split_once(' ').unwrap_or_else(|| panic!("no event in `{line}`"));
         let now = at(time.parse().unwrap_or_else(|_| panic!("no time in `{line}`")));
-        machine.step(now, parse(event.trim()), numbers, &mut effects);
+        machine.step(now, parse(event.trim()), numbers, effects);
         let mut said = String::new();
         for effect in effects.drain() {
             let separator = if said.is_empty() { "" } else { ", " };
@@ -83,6 +100,8 @@ fn parse(event: &str) -> Event {
         ["spawn-failed", why] => Event::SpawnFailed((*why).to_owned()),
         ["terminating", ms] => Event::Terminating(ms.parse().expect("a number")),
         ["finish-forked", n, ms] => Event::FinishForked(pid(n), ms.parse().expect("a number")),
+        ["clear-forked", n, ms] => Event::ClearForked(pid(n), ms.parse().expect("a number")),
+        ["clear-failed", why] => Event::ClearFailed((*why).to_owned()),
         ["finish-absent"] => Event::FinishAbsent,
         ["exited", code] => Event::Exited(WaitStatus::exited(code.parse().expect("a code"))),
         ["killed", signal] => {
@@ -102,6 +121,9 @@ fn show(effect: &Effect) -> String {
     match effect {
         Effect::SpawnRun => "spawn-run".into(),
         Effect::SpawnFinish(pid, how) => format!("spawn-finish {pid} ({how})"),
+        Effect::Clear(Leftover::OfSupervision(None)) => "clear-orphans".into(),
+        Effect::Clear(Leftover::OfSupervision(Some(pid))) => format!("clear-orphan {pid}"),
+        Effect::Clear(Leftover::OfProcess(pid)) => format!("clear-survivors {pid}"),
         Effect::Signal(pid, n) => format!("signal {pid} {n}"),
         Effect::SignalGroup(pid, n) => format!("signal-group {pid} {n}"),
         Effect::Terminate(pid) => format!("terminate {pid}"),

@@ -14,6 +14,7 @@ mod container;
 mod doctor;
 mod log;
 pub mod remember;
+mod survivors;
 mod template;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ pub use confine::{CgroupDefinition, ConfineDefinition};
 pub use container::{ContainerDefinition, Seed, Stale, StaticService, Step, says_yes};
 pub use doctor::{DoctorDefinition, PortDefinition};
 pub use log::LogDefinition;
+pub use survivors::Survivors;
 pub use template::{Blanks, TemplateError, fill};
 
 /// The definition that is used where no other is named.
@@ -144,6 +146,9 @@ pub struct GatewayDefinition {
     /// Milliseconds that a gateway has to stop before it is killed.
     #[serde(default = "default_stop_timeout")]
     pub stop_timeout_ms: u64,
+    /// What becomes of what it leaves behind when it dies.
+    #[serde(default)]
+    pub survivors: Survivors,
     /// The signal that asks for a restart; by default the one that stops.
     pub restart_signal: Option<String>,
     /// Exit codes that ask for a restart.

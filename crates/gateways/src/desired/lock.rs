@@ -28,15 +28,16 @@ pub(crate) fn lock_name(file: &Path) -> String {
     format!(".{}.lock", file.file_name().unwrap_or_default().to_string_lossy())
 }
 
-/// Takes the lock beside the file, waiting for its turn but not for ever.
-pub(super) fn lock(parent: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, RecordError> {
+/// Takes the lock beside the file, waiting for its turn but not for ever; not at all unless it `may_wait`.
+pub(super) fn lock(parent: BorrowedFd<'_>, path: &Path, may_wait: bool) -> Result<OwnedFd, RecordError> {
     let failed = |source: io::Error| RecordError::Write { path: path.to_owned(), source };
     let write = |errno: Errno| failed(errno.into());
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = openat(parent, lock_name(path), flags, Mode::RUSR | Mode::WUSR).map_err(write)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => return Ok(taken(file)),
-        Err(Errno::WOULDBLOCK) => {}
+        Err(Errno::WOULDBLOCK) if may_wait => {}
+        Err(Errno::WOULDBLOCK) => return Err(RecordError::Locked { path: path.to_owned() }),
         Err(errno) => return Err(write(errno)),
     }
     let taken_at =

@@ -84,7 +84,12 @@ impl RecordError {
 /// File and directory are synced when this returns. Keys of others are kept. An invalid file is moved aside and never
 /// destroyed.
 pub fn record(directory: &Path, name: &str, wish: &Wish) -> Result<Recording, RecordError> {
-    update(directory, name, &|object| put(object, wish))
+    update(directory, name, true, &|object| put(object, wish))
+}
+
+/// Does what [`record`] does, unless another writer holds the lock: for what must not be kept waiting.
+pub fn record_at_once(directory: &Path, name: &str, wish: &Wish) -> Result<Recording, RecordError> {
+    update(directory, name, false, &|object| put(object, wish))
 }
 
 /// Records that the root profile shall run because the container's command used to say so.
@@ -100,7 +105,7 @@ pub fn migrate(
 ) -> Result<bool, RecordError> {
     let path = directory.join(name);
     let parent = open_home(directory)?;
-    let _lock = lock(parent.as_fd(), &path)?;
+    let _lock = lock(parent.as_fd(), &path, true)?;
     if statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
         return Ok(false);
     }
@@ -128,11 +133,12 @@ pub fn overwritten(directory: &Path, name: &str, wish: &Wish) -> bool {
 fn update(
     directory: &Path,
     name: &str,
+    may_wait: bool,
     change: &dyn Fn(&mut Map<String, Value>),
 ) -> Result<Recording, RecordError> {
     let path = directory.join(name);
     let parent = open_home(directory)?;
-    let _lock = lock(parent.as_fd(), &path)?;
+    let _lock = lock(parent.as_fd(), &path, may_wait)?;
     let (mut object, invalid) = match read_object(&path) {
         Ok(object) => (object.unwrap_or_default(), None),
         Err(error) if error.is_content() => (Map::new(), Some(error)),

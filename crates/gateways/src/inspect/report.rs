@@ -45,6 +45,8 @@ pub enum State {
     NotSupervised,
     /// Up, and paused by a command.
     Paused,
+    /// Down, because what an earlier life of it has left running is being ended first.
+    Waiting,
 }
 
 impl State {
@@ -62,6 +64,7 @@ impl State {
             Self::FailedToStart => "failed to start",
             Self::NotSupervised => "not supervised",
             Self::Paused => "paused",
+            Self::Waiting => "waiting",
         }
     }
 }
@@ -80,6 +83,7 @@ impl From<&StateName> for State {
             StateName::FailedToStart { .. } => Self::FailedToStart,
             StateName::NotSupervised => Self::NotSupervised,
             StateName::Paused => Self::Paused,
+            StateName::Waiting { .. } => Self::Waiting,
         }
     }
 }

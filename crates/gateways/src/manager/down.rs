@@ -21,6 +21,8 @@ struct Stopping<'a> {
     dir: ServiceDir,
     was_down: bool,
     wish: Wish,
+    /// The wish is recorded.
+    is_kept: bool,
     warnings: Vec<String>,
 }
 
@@ -48,20 +50,47 @@ impl ScandirManager {
     }
 
     fn begin_stop<'a>(&self, name: &'a ProfileName, order: &Order) -> Result<Stopping<'a>, ControlError> {
-        let (wish, mut warnings) = self.wish(Verb::Stop, name, order)?;
+        let (wish, is_kept, mut warnings) = self.wish_to_stop(name, order)?;
         let dir = self.slot(name);
         let was_down = dir.status().is_ok_and(|status| status.pid.is_none() && !status.want_up);
         warnings.extend(self.announce_stop(name));
-        Ok(Stopping { name, dir, was_down, wish, warnings })
+        Ok(Stopping { name, dir, was_down, wish, is_kept, warnings })
     }
 
+    /// Says how it went, when what could not be kept before is kept or cannot be.
     fn finish_stop(
         &self,
-        stopping: Stopping<'_>,
+        mut stopping: Stopping<'_>,
         answer: Answer,
         patience: Duration,
     ) -> Result<Done<Stopped>, ControlError> {
-        let Stopping { name, dir, was_down, wish, mut warnings } = stopping;
+        let kept =
+            if stopping.is_kept { Ok(Vec::new()) } else { self.keep_stopped(stopping.name, &stopping.wish) };
+        let name = stopping.name.clone();
+        let stopped = self.outcome_of_stop(&mut stopping, answer, patience);
+        match (kept, stopped) {
+            (Ok(mut more), Ok(outcome)) => {
+                let mut warnings = stopping.warnings;
+                warnings.append(&mut more);
+                self.confirm(&name, &stopping.wish, &mut warnings);
+                Ok(Done { outcome, warnings })
+            }
+            (Ok(_), Err(error)) => Err(error),
+            (Err(source), Ok(_)) => Err(ControlError::StoppedForNow { name, source }),
+            (Err(source), Err(stop)) => {
+                Err(ControlError::NeitherStoppedNorKept { name, stop: Box::new(stop), source })
+            }
+        }
+    }
+
+    fn outcome_of_stop(
+        &self,
+        stopping: &mut Stopping<'_>,
+        answer: Answer,
+        patience: Duration,
+    ) -> Result<Stopped, ControlError> {
+        let Stopping { name, dir, was_down, .. } = stopping;
+        let (name, was_down) = (*name, *was_down);
         let outcome = match answer {
             Ok(_) if was_down => Stopped::WasDown,
             Ok(None) => Stopped::Told,
@@ -70,7 +99,7 @@ impl ScandirManager {
                 return Err(ControlError::SupervisorGone { name: name.clone() });
             }
             Ok(Some(Waited::TimedOut)) => {
-                let state = status_view::observe(&dir).state.to_string();
+                let state = status_view::observe(dir).state.to_string();
                 let (verb, name) = (Verb::Stop, name.clone());
                 return Err(ControlError::TimedOut { verb, name, after: patience, state });
             }
@@ -88,8 +117,7 @@ impl ScandirManager {
         {
             marker::clear(&self.home.profile_dir(name), planned);
         }
-        self.confirm(name, &wish, &mut warnings);
-        Ok(Done { outcome, warnings })
+        Ok(outcome)
     }
 }
 

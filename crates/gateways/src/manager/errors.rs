@@ -84,6 +84,29 @@ pub enum ControlError {
         #[source]
         source: RecordError,
     },
+    /// It is stopped, and what is wanted says otherwise.
+    #[error(
+        "the gateway of `{name}` is stopped, but its desired state cannot be kept, so it comes back with the next start of its \
+         supervisor; mend what follows and stop it again"
+    )]
+    StoppedForNow {
+        /// The profile.
+        name: ProfileName,
+        /// Why.
+        #[source]
+        source: RecordError,
+    },
+    /// It is not stopped, and what is wanted is as it was.
+    #[error("the gateway of `{name}` is not stopped ({}), and its desired state cannot be kept", stop.in_short())]
+    NeitherStoppedNorKept {
+        /// The profile.
+        name: ProfileName,
+        /// Why it is not stopped.
+        stop: Box<ControlError>,
+        /// Why it is not kept.
+        #[source]
+        source: RecordError,
+    },
     /// The missing slot could not be made.
     #[error("cannot start the gateway of `{name}`, which had no slot")]
     Register {
@@ -160,10 +183,23 @@ impl ControlError {
             | Self::FailedToStart { .. }
             | Self::Failed { .. } => exit::NO,
             Self::NoSupervisor { .. } | Self::SupervisorGone { .. } => exit::NOT_SUPERVISED,
-            Self::Record { source, .. } => source.exit_code(),
+            Self::Record { source, .. } | Self::StoppedForNow { source, .. } => source.exit_code(),
+            Self::NeitherStoppedNorKept { stop, .. } => stop.exit_code(),
             Self::Register { source, .. } => source.exit_code(),
             Self::System { .. } | Self::Refused { .. } => exit::SYSTEM,
             Self::TimedOut { .. } => exit::TIMED_OUT,
+        }
+    }
+}
+
+impl ControlError {
+    /// Returns why it did not happen, and nothing of what is recorded.
+    fn in_short(&self) -> String {
+        match self {
+            Self::TimedOut { after, state, .. } => format!("it is {state} after {} s", after.as_secs()),
+            Self::SupervisorGone { .. } | Self::NoSupervisor { .. } => "its supervisor went away".to_owned(),
+            Self::System { source, .. } => source.to_string(),
+            other => other.to_string(),
         }
     }
 }

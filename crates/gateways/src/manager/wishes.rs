@@ -35,7 +35,7 @@ impl ScandirManager {
         desired: Desired,
         order: &Order,
     ) -> Result<(Wish, Vec<String>), RecordError> {
-        let wish = Wish { desired, by: order.by.clone(), reason: order.reason.clone(), at: Timestamp::now() };
+        let wish = wish_of(desired, order);
         let recording = desired::record(&self.home.profile_dir(name), &self.agent.gateway.state_file, &wish)?;
         Ok((wish, recording.warning.into_iter().collect()))
     }
@@ -71,15 +71,45 @@ impl ScandirManager {
         self.check_profile(name)?;
         let desired = if verb == Verb::Stop { Desired::Stopped } else { Desired::Running };
         let running = self.supervisor_running();
-        if running && verb == Verb::Stop && !self.slot(name).path().is_dir() {
-            return Err(self.not_registered(name));
-        }
         let recorded = self.record(name, desired, order).map_err(|source| ControlError::Record {
             verb,
             name: name.clone(),
             source,
         })?;
         if running { Ok(recorded) } else { Err(self.no_supervisor(name, desired)) }
+    }
+
+    /// Records the wish for a stop, as far as that can be done at once, and returns what there is to say.
+    ///
+    /// A full disk, a file system that is read-only or somebody who holds the lock must not keep anybody from stopping a
+    /// gateway. So `false` says that it is to be recorded when the gateway is down.
+    pub(super) fn wish_to_stop(
+        &self,
+        name: &ProfileName,
+        order: &Order,
+    ) -> Result<(Wish, bool, Vec<String>), ControlError> {
+        if !self.supervisor_running() {
+            let (wish, warnings) = self.wish(Verb::Stop, name, order)?;
+            return Ok((wish, true, warnings));
+        }
+        self.check_profile(name)?;
+        if !self.slot(name).path().is_dir() {
+            return Err(self.not_registered(name));
+        }
+        let wish = wish_of(Desired::Stopped, order);
+        let recorded =
+            desired::record_at_once(&self.home.profile_dir(name), &self.agent.gateway.state_file, &wish);
+        let (is_kept, warning) = match recorded {
+            Ok(recording) => (true, recording.warning),
+            Err(_) => (false, None),
+        };
+        Ok((wish, is_kept, warning.into_iter().collect()))
+    }
+
+    /// Records the wish for a stop that has been carried out.
+    pub(super) fn keep_stopped(&self, name: &ProfileName, wish: &Wish) -> Result<Vec<String>, RecordError> {
+        let (home, file) = (self.home.profile_dir(name), &self.agent.gateway.state_file);
+        desired::record(&home, file, wish).map(|recording| recording.warning.into_iter().collect())
     }
 
     /// Says to a gateway that the signal it is about to get is meant, where the agent knows such a thing; returns what went
@@ -95,4 +125,8 @@ impl ScandirManager {
         let failed = written.err().filter(|error| error.kind() != io::ErrorKind::NotFound);
         failed.map(|error| format!("cannot write `{}` for the gateway: {error}", planned.file))
     }
+}
+
+fn wish_of(desired: Desired, order: &Order) -> Wish {
+    Wish { desired, by: order.by.clone(), reason: order.reason.clone(), at: Timestamp::now() }
 }

@@ -6,8 +6,13 @@ use std::error::Error;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
+use gatevisor_slot::survivors::end_vanished;
+use gatevisor_sys::file;
 use gatevisor_wire::Pid;
+use gatevisor_wire::status::Status;
+use rustix::fs::CWD;
 use serde_json::Value;
 
 use super::gather::refuse_if_supervised;
@@ -32,6 +37,7 @@ pub(super) fn execute(settings: &Settings<'_>, steps: Steps) -> Result<Report, R
         .map_err(|source| ReconcileError::Scandir { scandir: settings.scandir.to_owned(), source })?;
     let mut report = Report::default();
     for entry in steps.sweep {
+        report.ended.extend(end_orphan(settings, &entry));
         match sweep_entry(settings.scandir, &entry) {
             Ok(true) => report.swept.push(entry),
             Ok(false) => {}
@@ -66,6 +72,18 @@ pub(super) fn take_over(settings: &Settings<'_>, steps: Steps) -> Report {
         report.warnings.push(format!("cannot write the boot log `{file}`: {error}"));
     }
     report
+}
+
+/// Ends what a supervisor that was killed left running of a gateway whose slot goes away: nobody would look for it any more.
+fn end_orphan(settings: &Settings<'_>, entry: &str) -> Vec<String> {
+    let Some(status) = slots::orphaned_status(settings.scandir, entry) else { return Vec::new() };
+    let Ok(status) = Status::decode(&status) else { return Vec::new() };
+    let Ok(scandir) = file::lasting_identity(CWD, settings.scandir) else { return Vec::new() };
+    let pid = status.pid.filter(|_| !status.finishing).map(Pid::get);
+    let grace = Duration::from_millis(settings.agent.gateway.stop_timeout_ms);
+    let since_ms = status.changed.to_unix_ms();
+    let ended = end_vanished(&scandir, entry.as_bytes(), pid, since_ms, grace);
+    ended.into_iter().map(|line| format!("{entry}: {line}")).collect()
 }
 
 fn sweep_entry(scandir: &Path, entry: &str) -> io::Result<bool> {

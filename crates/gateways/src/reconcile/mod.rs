@@ -134,6 +134,8 @@ pub struct Report {
     pub skipped: Option<String>,
     /// Entries of the scandir that were there and shall not be.
     pub swept: Vec<String>,
+    /// What was ended of gateways whose slots went away, one line each.
+    pub ended: Vec<String>,
     /// What went wrong beside any one profile.
     pub warnings: Vec<String>,
 }
@@ -145,7 +147,8 @@ impl Report {
         let actions = self.actions.iter().map(|action| format!("reconcile: {action}"));
         let warnings =
             self.warnings.iter().map(|warning| format!("reconcile: warning: {}", OneLine(warning)));
-        skipped.chain(actions).chain(warnings).collect()
+        let ended = self.ended.iter().map(|line| format!("reconcile: {}", OneLine(line)));
+        skipped.chain(ended).chain(actions).chain(warnings).collect()
     }
 }
 

@@ -8,6 +8,7 @@ mod publish;
 mod render;
 mod renew;
 
+pub(crate) use publish::orphaned_status;
 pub use publish::{PublishError, Published, publish, replace};
 pub use render::{RenderSlotError, SlotFile, SlotFiles, render};
 pub use renew::{Changes, changes, renew};

@@ -9,11 +9,16 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use gatevisor_client::Listener;
+use gatevisor_sys::file;
 use gatevisor_wire::files;
+use rustix::fs::{AtFlags, statat};
 use rustix::io::Errno;
 
 use super::{SlotFile, SlotFiles};
 use crate::files::{Staging, make_directory, open_directory, remove_tree, retire, write_new};
+
+/// More bytes than any version of s6 writes into a status.
+const STATUS_BYTES: usize = 64;
 
 /// A slot that was just published, with an ear that has been in it since before it could be seen.
 #[derive(Debug)]
@@ -67,6 +72,10 @@ pub fn replace(scandir: &Path, name: &str, files: &SlotFiles) -> Result<Option<P
     let path = scandir.join(name);
     let write = |source| PublishError::Write { path: path.clone(), source };
     let staging = stage(scandir, files).map_err(write)?;
+    if let Some(status) = orphaned_status(scandir, name) {
+        make_directory(staging.directory(), Path::new(files::SUPERVISE), 0o700).map_err(write)?;
+        write_new(staging.directory(), Path::new(files::STATUS), &status, 0o644).map_err(write)?;
+    }
     let parent = open_directory(scandir).map_err(write)?;
     let old = match retire(parent.as_fd(), name) {
         Ok(gone) => Some(scandir.join(gone)),
@@ -78,6 +87,16 @@ pub fn replace(scandir: &Path, name: &str, files: &SlotFiles) -> Result<Option<P
         Err(Errno::EXIST) => Err(PublishError::Exists { path }),
         Err(errno) => Err(write(errno.into())),
     }
+}
+
+/// Returns what a supervisor that was killed said of a slot last: the next one has to know which process it left.
+pub(crate) fn orphaned_status(scandir: &Path, name: &str) -> Option<Vec<u8>> {
+    let scandir = open_directory(scandir).ok()?;
+    statat(&scandir, files::SVSCAN_UNFINISHED, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let slot = file::open_directory(&scandir, name).ok()?;
+    let supervise = file::open_directory(slot, files::SUPERVISE).ok()?;
+    let mut buffer = [0; STATUS_BYTES];
+    file::read_small(supervise, "status", &mut buffer).ok().map(<[u8]>::to_vec)
 }
 
 fn stage(scandir: &Path, slot: &SlotFiles) -> io::Result<Staging> {

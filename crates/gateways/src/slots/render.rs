@@ -8,7 +8,7 @@ use gatevisor_slot::{Ready, RenderError, ServiceFile, Stderr, render_finish, ren
 use gatevisor_wire::files;
 
 use super::{DATA_AGENT, DATA_FAIL_CODES, DATA_PROFILE, DATA_RESTART_CODES, NOTIFICATION_FD};
-use crate::agent::{AgentDefinition, Blanks, ReadyDefinition, TemplateError, fill};
+use crate::agent::{AgentDefinition, Blanks, ReadyDefinition, Survivors, TemplateError, fill};
 use crate::exit;
 use crate::profile::ProfileName;
 
@@ -111,6 +111,9 @@ pub fn render(
     }
     if gateway.log.stderr == Stderr::Stream {
         all.push(text(files::LOG_STDERR, String::new()));
+    }
+    if gateway.survivors == Survivors::Kill {
+        all.push(text(files::KILL_SURVIVORS, String::new()));
     }
     if !up {
         all.push(text(files::DOWN, String::new()));
@@ -244,6 +247,7 @@ mod tests {
         75
         == notification-fd 644
         3
+        == data/kill-survivors 644
         == down 644
         "#);
     }
@@ -266,6 +270,18 @@ mod tests {
         let all = show(&text.parse().unwrap(), "coder", true);
         assert!(all.contains("== data/backoff-first 644\n10\n== data/give-up-after 644\n3\n"), "{all}");
         assert!(!all.contains("notification-fd"), "{all}");
+    }
+
+    #[test]
+    fn what_a_gateway_leaves_behind_is_kept_unless_the_definition_says_otherwise() {
+        let kills = |definition: &str| {
+            show(&definition.parse().unwrap(), "coder", true).contains("== data/kill-survivors 644\n")
+        };
+        let said = |word: &str| {
+            crate::agent::SMALL.replacen("[gateway]\n", &format!("[gateway]\nsurvivors = \"{word}\"\n"), 1)
+        };
+        assert!(!kills(crate::agent::SMALL) && !kills(&said("keep")));
+        assert!(kills(&said("kill")));
     }
 
     #[test]

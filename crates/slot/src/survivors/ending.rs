@@ -1,0 +1,153 @@
+//! Ending processes: asked first, killed when their time is over, until none is found any more.
+//!
+//! *Lives here:* the order, the signals, the waiting. *Does not live here:* who is meant (`members`).
+//!
+//! A process is signalled through a descriptor that was opened while it was known to be the one that was seen, so the
+//! number of one that has ended is never taken for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use gatevisor_sys::signal::{self, SignalFd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::members::Known;
+use super::process::Process;
+
+/// How long what was killed is waited for.
+const DEATH: Duration = Duration::from_secs(2);
+/// Looks at all processes; those who make new ones faster than they are ended are left to the next start.
+const LOOKS: usize = 500;
+/// Looks in a row that find nothing before it is over.
+const EMPTY_LOOKS: u32 = 2;
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// What was ended, each with its command.
+    pub(super) ended: Vec<(Known, String)>,
+    /// What could not be, and why not.
+    pub(super) left: Vec<(i32, String)>,
+}
+
+/// Ends processes that others choose.
+#[derive(Debug)]
+pub(super) struct Ending {
+    held: BTreeMap<Known, OwnedFd>,
+    seen: BTreeMap<Known, String>,
+    refused: BTreeMap<Known, Errno>,
+    /// Told to hurry: everything is killed at once.
+    hurry: Option<SignalFd>,
+    hurried: bool,
+}
+
+impl Ending {
+    pub(super) fn new() -> Self {
+        let hurry = SignalFd::new(&[signal::SIGTERM]).ok();
+        Self { held: BTreeMap::new(), seen: BTreeMap::new(), refused: BTreeMap::new(), hurry, hurried: false }
+    }
+
+    /// Sends `first` to all that `find` finds, waits for their end for `grace`, and kills those that are left then, until
+    /// two looks find nobody.
+    pub(super) fn end(
+        &mut self,
+        first: Option<Signal>,
+        grace: Duration,
+        find: &mut dyn FnMut() -> Vec<Process>,
+    ) {
+        let begin = Instant::now();
+        let patient_until = begin.checked_add(grace);
+        let over_at = patient_until.and_then(|at| at.checked_add(DEATH));
+        let mut empty = 0;
+        let mut killed = BTreeSet::new();
+        for _ in 0..LOOKS {
+            let found = find();
+            let is_impatient = |hurried: bool| hurried || patient_until.is_none_or(|at| at <= Instant::now());
+            for process in found {
+                self.hold(&process, first);
+            }
+            if self.held.is_empty() {
+                empty += 1;
+                if empty >= EMPTY_LOOKS {
+                    return;
+                }
+                continue;
+            }
+            empty = 0;
+            if is_impatient(self.hurried) {
+                for (known, held) in &self.held {
+                    if killed.insert(*known) {
+                        let _ = pidfd_send_signal(held, Signal::KILL);
+                    }
+                }
+            }
+            let until = if is_impatient(self.hurried) { over_at } else { patient_until };
+            self.wait(until);
+            if over_at.is_none_or(|at| at <= Instant::now()) && !self.held.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Takes hold of a process, and asks it to end.
+    fn hold(&mut self, process: &Process, first: Option<Signal>) {
+        let known = (process.pid, process.began);
+        if self.held.contains_key(&known) || self.refused.contains_key(&known) {
+            return;
+        }
+        let Some(held) = Pid::from_raw(process.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
+        else {
+            return;
+        };
+        // From here on the descriptor is of the process that has the number now.
+        if !process.is_there() {
+            return;
+        }
+        self.seen.insert(known, process.words());
+        // One that is stopped would not hear of it.
+        let signals = first.into_iter().flat_map(|first| [first, Signal::CONT]);
+        for signal in signals {
+            if let Err(errno @ Errno::PERM) = pidfd_send_signal(&held, signal) {
+                self.refused.insert(known, errno);
+                return;
+            }
+        }
+        self.held.insert(known, held);
+    }
+
+    /// Waits until one has ended, or the time is over, or somebody tells us to hurry.
+    fn wait(&mut self, until: Option<Instant>) {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        let mut fds: Vec<PollFd<'_>> =
+            self.held.values().map(|held| PollFd::new(held, PollFlags::IN)).collect();
+        fds.extend(self.hurry.iter().map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)));
+        let _ = poll(&mut fds, timeout.as_ref());
+        if self.hurry.as_ref().is_some_and(|fd| matches!(fd.next(), Ok(Some(_)))) {
+            self.hurried = true;
+        }
+        let none = Timespec { tv_sec: 0, tv_nsec: 0 };
+        self.held.retain(|_, held| {
+            let ended = poll(&mut [PollFd::new(&*held, PollFlags::IN)], Some(&none));
+            !matches!(ended, Ok(1..))
+        });
+    }
+
+    /// Returns what came of all of it.
+    pub(super) fn outcome(self) -> Outcome {
+        let mut outcome = Outcome::default();
+        for (known, words) in self.seen {
+            if self.refused.contains_key(&known) {
+                outcome.left.push((known.0, format!("{words}: it belongs to another user")));
+            } else if self.held.contains_key(&known) {
+                outcome.left.push((known.0, format!("{words}: it has not ended although it was killed")));
+            } else {
+                outcome.ended.push((known, words));
+            }
+        }
+        outcome
+    }
+}

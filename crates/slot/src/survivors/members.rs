@@ -1,0 +1,162 @@
+//! Which processes belong to a service.
+//!
+//! *Lives here:* the rule. *Does not live here:* looking (`process`), ending (`ending`).
+//!
+//! A process belongs to a service if its environment says so, if it is in the session of the service's process and its
+//! environment does not name another service, or if it descends from one that does and says nothing itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::process::{Mark, Process};
+
+/// A process number and when the process began.
+pub type Known = (i32, u64);
+
+/// Which service, and who is not meant.
+#[derive(Debug, Clone, Default)]
+pub struct Rule {
+    /// The service's process, which leads its session. Where it has died, another process may have its number.
+    pub leader: Option<Known>,
+    /// The same where it has died: nobody with this number is it.
+    pub dead_leader: Option<i32>,
+    /// Processes that are left alone whatever they are; what descends from them only through them is left alone too.
+    pub exempt: BTreeSet<Known>,
+}
+
+impl Rule {
+    /// Returns the members, in the order of `all`.
+    pub fn members<'a>(&self, all: &'a [(Process, Mark)]) -> Vec<&'a Process> {
+        let session = self.session(all);
+        let is_exempt = |process: &Process| self.exempt.contains(&(process.pid, process.began));
+        let mut inside: BTreeMap<i32, bool> = BTreeMap::new();
+        let mut undecided = Vec::new();
+        for (process, mark) in all {
+            let is_inside = match mark {
+                _ if is_exempt(process) => false,
+                Mark::This => true,
+                Mark::Other => false,
+                Mark::None if session == Some(process.session) => true,
+                Mark::None => {
+                    undecided.push(process);
+                    continue;
+                }
+            };
+            inside.insert(process.pid, is_inside);
+        }
+        // Each round decides those whose parent is decided; a line of descent has no circle, and a list may.
+        loop {
+            let before = undecided.len();
+            undecided.retain(|process| match inside.get(&process.parent) {
+                Some(&parent) => {
+                    inside.insert(process.pid, parent);
+                    false
+                }
+                None => true,
+            });
+            if undecided.len() == before {
+                break;
+            }
+        }
+        all.iter()
+            .map(|(process, _)| process)
+            .filter(|process| inside.get(&process.pid) == Some(&true))
+            .collect()
+    }
+
+    /// Returns the session whose processes belong to the service.
+    ///
+    /// A number stays taken as long as a session has it. So a living process with the number of a leader that died means
+    /// that nothing of that session was left.
+    fn session(&self, all: &[(Process, Mark)]) -> Option<i32> {
+        if let Some((pid, _)) = self.leader {
+            return Some(pid);
+        }
+        self.dead_leader.filter(|&pid| !all.iter().any(|(process, _)| process.pid == pid))
+    }
+}
+
+/// Returns the process itself and everything that it descends from.
+pub fn ancestors(all: &[(Process, Mark)], pid: i32) -> BTreeSet<Known> {
+    let mut line = BTreeSet::new();
+    let mut at = pid;
+    while let Some((process, _)) = all.iter().find(|(process, _)| process.pid == at)
+        && line.insert((process.pid, process.began))
+    {
+        at = process.parent;
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `pid parent session mark` each.
+    fn list(lines: &str) -> Vec<(Process, Mark)> {
+        let of = |line: &str| {
+            let words: Vec<&str> = line.split_ascii_whitespace().collect();
+            let number = |n: usize| words[n].parse::<i32>().unwrap();
+            let mark = match words[3] {
+                "this" => Mark::This,
+                "other" => Mark::Other,
+                _ => Mark::None,
+            };
+            let process = Process {
+                pid: number(0),
+                parent: number(1),
+                session: number(2),
+                began: 5,
+                command: Vec::new(),
+                cpu_ms: 0,
+                resident_pages: 0,
+            };
+            (process, mark)
+        };
+        lines.lines().map(str::trim).filter(|line| !line.is_empty()).map(of).collect()
+    }
+
+    fn members(rule: &Rule, lines: &str) -> Vec<i32> {
+        rule.members(&list(lines)).iter().map(|process| process.pid).collect()
+    }
+
+    #[test]
+    fn the_mark_the_session_and_the_descent_make_a_member_and_another_mark_unmakes_it() {
+        let rule = Rule { dead_leader: Some(70), ..Rule::default() };
+        let seen = "
+            1  0  1  none
+            71 1  70 none
+            72 1  72 this
+            73 72 73 none
+            74 72 74 other
+            75 74 74 none
+            76 1  70 other
+            77 1  77 none
+            78 77 77 this
+        ";
+        assert_eq!(members(&rule, seen), [71, 72, 73, 78]);
+    }
+
+    #[test]
+    fn the_session_of_a_number_that_somebody_else_has_by_now_says_nothing() {
+        let rule = Rule { dead_leader: Some(70), ..Rule::default() };
+        assert_eq!(members(&rule, "70 1 70 none\n71 70 70 none\n72 1 70 this"), [72]);
+        let alive = Rule { leader: Some((70, 5)), ..Rule::default() };
+        assert_eq!(members(&alive, "70 1 70 none\n71 70 70 none"), [70, 71]);
+    }
+
+    #[test]
+    fn who_is_exempt_is_left_alone_and_so_is_what_descends_from_it_alone() {
+        let all =
+            list("1 0 1 none\n70 1 70 this\n80 70 80 this\n81 80 80 none\n82 81 80 none\n83 80 83 this");
+        let exempt = BTreeSet::from([(80, 5)]);
+        let rule = Rule { exempt, ..Rule::default() };
+        let found: Vec<i32> = rule.members(&all).iter().map(|process| process.pid).collect();
+        assert_eq!(found, [70, 83]);
+        assert_eq!(ancestors(&all, 82), BTreeSet::from([(82, 5), (81, 5), (80, 5), (70, 5), (1, 5)]));
+    }
+
+    #[test]
+    fn a_list_of_no_single_instant_may_hold_a_circle() {
+        assert_eq!(members(&Rule::default(), "6 7 6 none\n7 6 7 none\n8 9 9 none"), [0_i32; 0]);
+    }
+}

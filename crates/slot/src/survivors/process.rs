@@ -1,0 +1,57 @@
+//! Processes, and which service each says it belongs to.
+//!
+//! *Lives here:* looking. *Does not live here:* who belongs to whom (`members`).
+//!
+//! **Source:** proc(5).
+
+use std::fs;
+use std::io;
+
+use gatevisor_wire::member::Member;
+use rustix::fs::{AtFlags, CWD, statat};
+
+pub use gatevisor_sys::proc::Process;
+
+/// Which service a process says it belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// The one that is asked about.
+    This,
+    /// Another one.
+    Other,
+    /// None, or that cannot be seen.
+    None,
+}
+
+/// Returns what a process's environment says about `service`.
+pub fn mark(pid: i32, service: &Member<'_>) -> Mark {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    match Member::in_environment(&environment) {
+        Some(member) if member.is_of(service) => Mark::This,
+        Some(_) => Mark::Other,
+        None => Mark::None,
+    }
+}
+
+/// Returns every process that has not ended, and whether it may be looked into: with its mark.
+///
+/// # Errors
+/// There is no `/proc`.
+pub fn all(service: &Member<'_>) -> io::Result<Vec<(Process, Mark)>> {
+    let user = rustix::process::geteuid().as_raw();
+    let mut all = Vec::new();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        // The environments of others cannot be seen, so nothing is lost by not trying.
+        let owner = statat(CWD, format!("/proc/{pid}"), AtFlags::SYMLINK_NOFOLLOW).map(|stat| stat.st_uid);
+        let Some(process) = Process::of(pid) else { continue };
+        let may_look = user == 0 || owner.is_ok_and(|owner| owner == user);
+        all.push((process, if may_look { mark(pid, service) } else { Mark::None }));
+    }
+    if all.is_empty() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    Ok(all)
+}

@@ -1,0 +1,119 @@
+//! Processes as `/proc` shows them: numbers that tell one from another, and what it is called.
+//!
+//! *Does not live here:* which of them belong together.
+//!
+//! **Source:** proc(5).
+
+use std::fs;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Clock ticks a second, in which the kernel tells when a process began; the same on every Linux there is.
+const TICKS_A_SECOND: u64 = 100;
+
+/// A process that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    /// That of its parent.
+    pub parent: i32,
+    /// That of the leader of its session.
+    pub session: i32,
+    /// When it began, in ticks since the machine did: this tells it from a later one with the same number.
+    pub began: u64,
+    /// What it is called, as the kernel says it.
+    pub command: Vec<u8>,
+    /// What it has used of the processor, in milliseconds.
+    pub cpu_ms: u64,
+    /// Bytes of memory that it has now.
+    pub resident_pages: u64,
+}
+
+impl Process {
+    /// Returns the process with this number, unless it has ended or nothing of it can be seen.
+    pub fn of(pid: i32) -> Option<Self> {
+        Self::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    fn parse(stat: &[u8]) -> Option<Self> {
+        // What it is called may be any bytes; what follows its last parenthesis is numbers.
+        let open = stat.iter().position(|&byte| byte == b'(')?;
+        let close = stat.iter().rposition(|&byte| byte == b')')?;
+        let pid = str::from_utf8(stat.get(..open)?).ok()?.trim().parse().ok()?;
+        let command = stat.get(open.checked_add(1)?..close)?.to_vec();
+        let rest = str::from_utf8(stat.get(close.checked_add(1)?..)?).ok()?;
+        let words: Vec<&str> = rest.split_ascii_whitespace().collect();
+        if matches!(*words.first()?, "Z" | "X") {
+            return None;
+        }
+        // Counted from the state, which is the third field.
+        let number = |field: usize| words.get(field.checked_sub(3)?)?.parse::<u64>().ok();
+        let signed = |field: usize| words.get(field.checked_sub(3)?)?.parse::<i32>().ok();
+        let ticks = number(14)?.saturating_add(number(15)?);
+        Some(Self {
+            pid,
+            parent: signed(4)?,
+            session: signed(6)?,
+            began: number(22)?,
+            command,
+            cpu_ms: ticks.saturating_mul(1000 / TICKS_A_SECOND),
+            resident_pages: number(24)?,
+        })
+    }
+
+    /// Returns when it began, in milliseconds of Unix time by the clock of now.
+    pub fn began_unix_ms(&self) -> i64 {
+        let ms = |clock| {
+            let now = clock_gettime(clock);
+            now.tv_sec.saturating_mul(1000).saturating_add(now.tv_nsec / 1_000_000)
+        };
+        let began = i64::try_from(self.began.saturating_mul(1000 / TICKS_A_SECOND)).unwrap_or(i64::MAX);
+        ms(ClockId::Realtime).saturating_sub(ms(ClockId::Boottime)).saturating_add(began)
+    }
+
+    /// Returns what it was executed with, for people; what the kernel calls it where that cannot be seen.
+    pub fn words(&self) -> String {
+        let line = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        let words: Vec<_> = line
+            .split(|&byte| byte == 0)
+            .filter(|word| !word.is_empty())
+            .map(String::from_utf8_lossy)
+            .collect();
+        if words.is_empty() { String::from_utf8_lossy(&self.command).into_owned() } else { words.join(" ") }
+    }
+
+    /// Returns whether it is still the one that was seen.
+    pub fn is_there(&self) -> bool {
+        Self::of(self.pid).is_some_and(|now| now.began == self.began)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_process_is_called_its_numbers_are_found() {
+        let rest = "S 7 1 5 0 -1 4194560 1 0 0 0 3 4 0 0 20 0 1 0 4711 0 9";
+        for name in [&b"sleep"[..], b"a) S 1 (b", b"\xff) \xfe", b"", b"two\nlines"] {
+            let stat = [b"12 (", name, b") ", rest.as_bytes(), b"\n"].concat();
+            let process = Process::parse(&stat).unwrap();
+            let numbers = (process.pid, process.parent, process.session, process.began, process.cpu_ms);
+            assert_eq!((numbers, process.command.as_slice()), ((12, 7, 5, 4711, 70), name));
+        }
+        for wrong in [&b""[..], b"12 (x", b"12 (x) S", b"12 (x) S y", b"12 (x) Z 7 1"] {
+            assert_eq!(Process::parse(wrong), None);
+        }
+    }
+
+    #[test]
+    fn this_process_began_before_now() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let process = Process::of(pid).unwrap();
+        assert!(process.is_there());
+        let now = clock_gettime(ClockId::Realtime);
+        assert!(process.began_unix_ms() <= now.tv_sec * 1000 + now.tv_nsec / 1_000_000);
+        assert!(process.words().contains("sys"), "{}", process.words());
+    }
+}

@@ -1,0 +1,146 @@
+//! One of each gateway, whatever happens to its supervisor; and nothing of a supervisor that was killed but what it
+//! supervised.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::home::Home;
+use crate::support::processes::{self, Held};
+
+/// Holds a lock for its life; a second one beside it is noted in `twice`.
+const ALONE: &str =
+    "exec 9>>\"$2/alone\"\nflock -n 9 || { echo $$ >>\"$2/twice\"; exit 1; }\necho begins\nexec sleep 3600";
+
+fn assert_one_of_each(home: &Home, names: &[&str]) {
+    for name in names {
+        assert!(!home.profile_dir(name).join("twice").exists(), "{name} ran twice at one time");
+    }
+}
+
+#[test]
+fn up_after_a_killed_up_ends_what_that_left_and_runs_one_of_each_gateway() {
+    let mut home = Home::with_script(ALONE, &[]);
+    home.profile("coder");
+    home.profile("writer");
+    home.wish("coder");
+    home.wish("writer");
+    home.up();
+    let names = ["coder", "writer"];
+    let orphans = names.map(|name| Held::of(home.pid(name)).unwrap());
+    let others = processes::children(home.running().pid());
+    let others: Vec<Held> = others
+        .into_iter()
+        .filter(|&pid| names.iter().all(|name| home.pid(name) != pid))
+        .filter_map(Held::of)
+        .collect();
+    home.kill_supervisor();
+    for held in &others {
+        held.until_gone("a watcher, a greeter or a log daemon of a supervisor that was killed");
+    }
+    assert!(orphans.iter().all(|held| !held.is_gone()), "a gateway does not end with its supervisor");
+    home.up();
+    assert!(orphans.iter().all(Held::is_gone));
+    for name in names {
+        assert_eq!(home.report(name)["state"], "up");
+        // It is one of the watched, not the orphan, and its lines are kept.
+        home.until_logged(name, "begins");
+    }
+    assert_one_of_each(&home, &names);
+    home.running().until_warns("left by an earlier supervisor");
+    home.down();
+}
+
+#[test]
+fn a_gateway_that_was_stopped_while_nobody_supervised_it_is_ended_by_the_next_up() {
+    let mut home = Home::with_script(ALONE, &[]);
+    home.profile("coder");
+    home.wish("coder");
+    home.up();
+    let orphan = Held::of(home.pid("coder")).unwrap();
+    home.kill_supervisor();
+    // The wish is kept, and that nobody is there to carry it out is said.
+    assert_eq!(home.says("gateway stop coder").code, Some(102));
+    home.up();
+    assert!(orphan.gone_by(crate::support::soon()));
+    home.until_state("coder", "down");
+    home.down();
+}
+
+#[test]
+fn whenever_a_supervisor_is_killed_there_is_never_more_than_one_of_a_gateway() {
+    const TIMES: u64 = 100;
+    const NAMES: [&str; 3] = ["a", "b", "c"];
+    let mut home = Home::with_script(ALONE, &[]);
+    for name in NAMES {
+        home.profile(name);
+        home.wish(name);
+    }
+    let mut chance = 0x9e37_79b9_7f4a_7c15_u64;
+    for _ in 0..TIMES {
+        home.up_with(["up", "--quiet"]);
+        // Some moment between its first instruction and a while after everything is up.
+        chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let moment = Instant::now() + Duration::from_millis((chance >> 33) % 400);
+        assert!(!Held::of(home.running().pid()).unwrap().gone_by(moment), "{}", home.running().err());
+        home.kill_supervisor();
+        assert_one_of_each(&home, &NAMES);
+    }
+    home.up();
+    for name in NAMES {
+        let session = home.pid(name);
+        let alike: Vec<i32> =
+            home.processes().into_iter().filter(|&pid| pid != session && is_payload(pid)).collect();
+        assert_eq!(alike.len(), NAMES.len() - 1, "{alike:?}");
+    }
+    assert_one_of_each(&home, &NAMES);
+    home.down();
+}
+
+#[test]
+fn a_gateway_whose_profile_vanished_while_nobody_supervised_it_is_ended_by_the_next_up() {
+    let mut home = Home::with_script(ALONE, &[]);
+    home.profile("coder");
+    home.wish("coder");
+    home.up();
+    let pid = home.pid("coder");
+    let orphan = Held::of(pid).unwrap();
+    // The watcher of profiles would take the slot away, if it were still there.
+    home.end_the_watcher();
+    home.kill_supervisor();
+    std::fs::rename(home.profile_dir("coder"), home.beside("gone")).unwrap();
+    let out = home.up();
+    assert!(orphan.is_gone());
+    let said =
+        format!("reconcile: gateway-coder: ended process {pid} (sleep 3600), left by an earlier supervisor");
+    assert!(out.contains(&said), "{out}");
+    home.down();
+}
+
+fn is_payload(pid: i32) -> bool {
+    std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"sleep\x003600\0")
+}
+
+#[test]
+fn a_supervisor_that_is_killed_while_it_stops_its_gateways_leaves_none_to_the_next() {
+    let script = format!(
+        "trap 'sleep 0.3; exit 0' TERM\n{}",
+        ALONE.replace("exec sleep 3600", "sleep 3600 9>&- &\nwait")
+    );
+    let mut home = Home::with_script(&script, &[]);
+    home.profile("coder");
+    home.wish("coder");
+    home.up();
+    home.until_logged("coder", "begins");
+    home.running().signal(Signal::TERM);
+    home.running().until_warns("stopping");
+    home.kill_supervisor();
+    home.up();
+    assert_one_of_each(&home, &["coder"]);
+    for pid in home.processes().into_iter().filter(|&pid| is_payload(pid)) {
+        if processes::stat(pid).is_some_and(|stat| stat.session != home.pid("coder")) {
+            processes::signal(pid, Signal::KILL);
+        }
+    }
+    home.down();
+}

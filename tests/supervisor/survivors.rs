@@ -1,0 +1,87 @@
+//! What a service's process leaves behind when it dies is ended before the next start, where the slot says so.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use crate::support::World;
+use crate::support::processes::{self, Held};
+
+/// Starts five processes, two of them in sessions of their own, and notes their numbers.
+const FIVE: &str = "for n in 1 2 3; do sleep 3600 & echo $! >>kids; done\n\
+    for n in 1 2; do setsid sh -c 'echo $$ >>kids; exec sleep 3600' & done\n\
+    while test $(grep -c . kids) -lt 5; do sleep 0.01; done\n\
+    mv kids all\nexec sleep 3600";
+
+/// Returns the five processes of this life.
+fn five(service: &crate::support::service::Service) -> Vec<Held> {
+    let lines = service.until_lines("all", 5);
+    fs::remove_file(service.path("all")).unwrap();
+    lines.iter().map(|line| Held::of(line.parse().unwrap()).unwrap()).collect()
+}
+
+#[test]
+fn nothing_that_a_killed_service_left_is_there_when_the_next_one_starts_and_nobody_else_is_touched() {
+    const TIMES: usize = 20;
+    let world = World::started();
+    let mut neighbour = world.service("neighbour").run(FIVE).place();
+    neighbour.hear("su");
+    let bystanders = five(&neighbour);
+    let mut service = world.service("web").run(FIVE).file("data/kill-survivors", "").place();
+    service.hear("su");
+    for _ in 0..TIMES {
+        let left = five(&service);
+        service.send("u");
+        processes::signal(service.pid(), Signal::KILL);
+        service.hear("dDu");
+        assert!(left.iter().all(Held::is_gone), "something was left");
+    }
+    assert!(bystanders.iter().all(|held| !held.is_gone()), "an innocent was killed");
+    neighbour.send("d");
+    neighbour.hear("dD");
+    bystanders.iter().for_each(Held::kill);
+}
+
+#[test]
+fn a_slot_that_says_nothing_keeps_what_its_service_left_as_s6_does() {
+    let world = World::started();
+    let mut service = world.service("web").run(FIVE).place();
+    service.hear("su");
+    let left = five(&service);
+    service.send("d");
+    service.hear("dD");
+    assert!(left.iter().all(|held| !held.is_gone()));
+    left.iter().for_each(Held::kill);
+}
+
+#[test]
+fn a_survivor_that_ignores_the_signal_is_killed_after_two_seconds() {
+    let world = World::started();
+    let deaf = "setsid sh -c 'trap \"\" TERM; echo $$ >deaf; while :; do sleep 3600; done' &\n\
+        while ! test -s deaf; do sleep 0.01; done\nexec sleep 3600";
+    let mut service = world.service("web").run(deaf).file("data/kill-survivors", "").place();
+    service.hear("su");
+    let deaf = Held::of(service.until_lines("deaf", 1)[0].parse().unwrap()).unwrap();
+    service.send("d");
+    service.hear("dD");
+    assert!(deaf.is_gone());
+}
+
+#[test]
+fn whoever_asked_for_the_restart_from_within_the_service_survives_it() {
+    let world = World::started();
+    let program = env!("CARGO_BIN_EXE_gatevisor");
+    // The service's own tool: a shell that runs s6-svc and goes on.
+    let asks = format!(
+        "test -e again && exec sleep 3600\ntouch again\n\
+         sh -c '{program} s6 s6-svc -wr -r . && echo done >>answered; exec sleep 3600' &\nexec sleep 3600"
+    );
+    let mut service = world.service("web").run(&asks).file("data/kill-survivors", "").place();
+    service.hear("sudDu");
+    assert_eq!(service.until_lines("answered", 1), ["done"]);
+    // It is exempt for that one time.
+    service.send("d");
+    service.hear("dD");
+    let left: Vec<i32> = world.processes().into_iter().filter(|&pid| pid != world.pid()).collect();
+    assert!(left.is_empty(), "{:?}", left.iter().map(|&pid| processes::describe(pid)).collect::<Vec<_>>());
+}
