@@ -42,6 +42,27 @@ fn a_new_container_is_well_for_root_and_for_the_agent_root() {
     );
 }
 
+/// As a pod has it: no root, and a volume of root's that the orchestrator gave to a group.
+#[test]
+fn a_volume_that_is_shared_through_a_group_is_well() {
+    if skipped() {
+        return;
+    }
+    let volume = crate::engine::unique();
+    let mount = format!("--volume {volume}:/opt/data");
+    let fs_group = "chown 0:2000 /opt/data && chmod 2775 /opt/data && mkdir /opt/data/profiles && chmod 2775 /opt/data/profiles";
+    let prepare = container().with(&mount).with("--user 0:0 --entrypoint bash").run(&["-c", fs_group]);
+    prepare.ok();
+    {
+        let container = container().with(&mount).with("--user 10000:10000 --group-add 2000").started();
+        container.hermes("profile create coder").ok();
+        let answer = container.exec(&["bash", "-c", "id -G; gatevisor doctor"]);
+        assert!(answer.out.contains("2000"), "{answer:#?}");
+        assert!(answer.code == 0 && !answer.out.contains("belongs to uid"), "{answer:#?}");
+    }
+    crate::engine::docker(["volume", "rm", "--force", &volume]).ok();
+}
+
 #[test]
 fn what_root_broke_is_found_and_mended_by_the_printed_commands_root() {
     if skipped() {

@@ -7,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use gatevisor_client::ScanDir;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_gateways::reconcile::Verdict;
+use gatevisor_sys::environment::{self, DEFAULT_PATH, ProgramEnvironment};
 use gatevisor_sys::{process, signal};
 
 use crate::args;
@@ -78,13 +79,16 @@ fn become_supervisor(context: &Context, options: &args::Up) -> Failure {
         argument(options.max_services.to_string().as_bytes()),
         argument(manager.scandir().as_os_str().as_bytes()),
     ];
-    let home_variable = manager.agent().home_variable();
-    let mut environment: Vec<CString> = std::env::vars_os()
-        .filter(|(name, _)| name.as_os_str() != home_variable.as_str())
-        .map(|(name, value)| argument(&[name.as_bytes(), b"=", value.as_bytes()].concat()))
-        .collect();
-    let home = manager.home().root().as_os_str().as_bytes();
-    environment.push(argument(&[home_variable.as_bytes(), b"=", home].concat()));
-    let errno = process::exec(&argument(context.program.as_os_str().as_bytes()), &argv, &environment);
+    let mut variables = std::env::vars_os().collect();
+    environment::set(&mut variables, &manager.agent().home_variable(), manager.home().root());
+    let environment = match ProgramEnvironment::exactly(variables, DEFAULT_PATH) {
+        Ok(environment) => environment,
+        Err(errno) => return Failure::new(Exit::System, format!("cannot use the environment: {errno}")),
+    };
+    for dropped in environment.dropped() {
+        let directory = dropped.directory.display();
+        out::warn(&format!("root does not look for programs in `{directory}` of PATH: {}", dropped.why));
+    }
+    let errno = process::exec(&argument(context.program.as_os_str().as_bytes()), &argv, environment.block());
     Failure::new(Exit::System, format!("cannot execute `{}`: {errno}", context.program.display()))
 }

@@ -99,27 +99,6 @@ fn root_looks_for_its_command_only_where_nobody_else_could_have_put_it() {
 }
 
 #[test]
-fn root_s_command_is_not_told_what_makes_programs_execute_code_unless_the_slot_says_so() {
-    if !rustix::process::geteuid().is_root() {
-        println!("not shown: only root is careful");
-        return;
-    }
-    let slot = Slot::new("command = [\"env\"]\n[environment]\nPYTHONPATH = \"/root-said-so\"\n");
-    let home = slot.path().join("home");
-    fs::create_dir(&home).unwrap();
-    fs::set_permissions(&home, fs::Permissions::from_mode(0o777)).unwrap();
-    let mut command = slot.command();
-    command.envs([("LD_PRELOAD", ""), ("BASH_ENV", "/x"), ("PYTHONSTARTUP", "/x")]).env("HOME", &home);
-    let output = command.env("PLAIN", "kept").output().unwrap();
-    let told = stdout(&output);
-    assert!(told.contains("PLAIN=kept\n") && told.contains("PYTHONPATH=/root-said-so\n"), "{told}");
-    let home = format!("HOME={}", home.display());
-    for name in ["LD_PRELOAD", "BASH_ENV", "PYTHONSTARTUP", &home] {
-        assert!(!told.contains(name), "{name}: {told}");
-    }
-}
-
-#[test]
 fn a_success_forgets_the_last_failure() {
     let slot = Slot::new("command = [\"true\"]\n");
     fs::create_dir(slot.path().join("data")).unwrap();

@@ -3,9 +3,9 @@
 //! *Lives here:* the one rule for root and the one for everybody else; [`ProgramEnvironment`], without which no program
 //! can be looked up by name. *Does not live here:* executing (`process`), whom a path belongs to (`trust`).
 //!
-//! **Root** looks only into directories that are root's alone. It hands on no variable that makes a program execute what
-//! another user may have written: whoever started us may have meant it for the agent. Its `HOME` is root's alone too, as
-//! programs load code from there.
+//! **Root** looks only into directories that are root's alone. In a container, whose environment was meant for the agent as
+//! much as for root, it hands on no variable that makes a program execute code, and no `HOME` that another user may write
+//! to, as programs load code from there. Elsewhere the environment of root is root's own words.
 //!
 //! **Everybody else** searches the directories of [`USER_PATH`] besides, as far as they are the user's own, in front of
 //! the system's.
@@ -28,6 +28,9 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 
 /// The variable with the directories that only the programs of their owner search, separated by `:`.
 pub const USER_PATH: &str = "GATEVISOR_USER_PATH";
+
+/// What tells that this is a container, as it does to the agent's own command line.
+const CONTAINER: &str = "/run/s6/basedir";
 
 /// Directories of the system; what is a user's own comes before them.
 const SYSTEM: [&[u8]; 6] =
@@ -282,10 +285,19 @@ fn home_of_root() -> OsString {
     if trust::root_only(Path::new(&home)).is_ok() { home } else { "/".into() }
 }
 
+/// Returns whether this is a container that we booted, or s6-overlay did.
+fn is_container() -> bool {
+    Path::new(CONTAINER).is_dir()
+}
+
 /// Returns what a program is told of an environment, which has this process's user.
 pub fn inherited(mut variables: Vec<Variable>) -> Vec<Variable> {
     if geteuid().is_root() {
-        return inherited_by_root(variables).0;
+        if is_container() {
+            return inherited_by_root(variables).0;
+        }
+        clean_path(&mut variables);
+        return variables;
     }
     let own = get(&variables, USER_PATH).filter(|own| !own.is_empty()).map(OsStr::to_owned);
     if let Some(own) = own {

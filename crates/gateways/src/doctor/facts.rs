@@ -194,6 +194,8 @@ pub(super) struct Entry {
     pub profile: Option<ProfileName>,
     pub owner: (u32, u32),
     pub is_directory: bool,
+    /// Whether gateways may do with it what they like, through a group of theirs, whoever it belongs to.
+    pub is_shared: bool,
 }
 
 /// A file system.

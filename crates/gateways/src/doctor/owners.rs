@@ -12,7 +12,8 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     let (uid, gid) = facts.home.owner;
     // What is below a tree that is given away as a whole needs no word of its own.
     let mut trees: Vec<&PathBuf> = Vec::new();
-    for entry in facts.entries.iter().filter(|entry| entry.owner.0 != uid) {
+    // A volume that Kubernetes gave to a group is root's, and as good as one's own.
+    for entry in facts.entries.iter().filter(|entry| entry.owner.0 != uid && !entry.is_shared) {
         if trees.iter().any(|tree| entry.path.starts_with(tree)) {
             continue;
         }

@@ -117,7 +117,7 @@ fn unlogged(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
 fn log_remedy(facts: &Facts, log: &LogDirectory) -> String {
     let (uid, gid) = facts.home.owner;
     let mut on_the_way = facts.entries.iter().filter(|entry| log.path.starts_with(&entry.path));
-    let is_anothers = on_the_way.any(|entry| entry.owner.0 != uid);
+    let is_anothers = on_the_way.any(|entry| entry.owner.0 != uid && !entry.is_shared);
     match log.is_open {
         Some(_) if !log.is_directory => aside(&log.path),
         Some(_) if is_anothers => format!("chown -hR {uid}:{gid} -- {}", quote(&log.path)),

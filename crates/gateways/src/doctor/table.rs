@@ -227,12 +227,23 @@ fn the_home_is_not_there_or_closed() {
 }
 
 #[test]
+fn what_a_group_shares_with_gateways_belongs_to_nobody_else() {
+    let shared = |facts: &mut Facts| {
+        let path = "/h".into();
+        facts.entries =
+            vec![Entry { path, profile: None, owner: (0, 8), is_directory: true, is_shared: true }];
+    };
+    assert_eq!(short(shared), "");
+}
+
+#[test]
 fn what_belongs_to_another_is_given_back_as_a_tree() {
     let entry = |path: &str, uid: u32, is_directory: bool| Entry {
         path: path.into(),
         profile: path.contains("coder").then(|| "coder".parse().unwrap()),
         owner: (uid, uid),
         is_directory,
+        is_shared: false,
     };
     let strangers = |facts: &mut Facts| {
         facts.entries = vec![

@@ -88,6 +88,20 @@ pub fn owner_of(manager: &ScandirManager, is_container: bool) -> Option<(u32, u3
     scandir.or_else(|| of(manager.home().root()))
 }
 
+/// Returns the groups of the user that gateways run as. Ours we know from the kernel: an orchestrator adds some that no file
+/// lists.
+fn groups_of((uid, gid): (u32, u32)) -> Vec<u32> {
+    if rustix::process::geteuid().as_raw() == uid {
+        let groups = rustix::process::getgroups().unwrap_or_default();
+        return groups
+            .into_iter()
+            .chain([rustix::process::getegid()])
+            .map(rustix::process::Gid::as_raw)
+            .collect();
+    }
+    gatevisor_sys::user::lookup_uid(uid).map_or_else(|_| vec![gid], |user| user.groups)
+}
+
 pub(super) fn gather(settings: &Settings<'_>) -> Facts {
     let manager = settings.manager;
     let mut unread = Vec::new();
@@ -100,7 +114,7 @@ pub(super) fn gather(settings: &Settings<'_>) -> Facts {
         HomeState::Unwritable(_) | HomeState::Writable => profiles::gather(manager, &mut unread),
     };
     let supervision = supervision(settings, &services);
-    let entries = places::entries(manager, &profiles);
+    let entries = places::entries(manager, &profiles, &groups_of(owner));
     let locks = held::locks(manager, &profiles);
     let pid_files = held::pid_files(manager, &profiles);
     let disks = places::disks(manager, settings.is_container);

@@ -86,7 +86,7 @@ fn disk(path: &Path) -> Option<Disk> {
 }
 
 /// Returns the owners of what we know of a home: its directories first, so that a tree comes before what is in it.
-pub(super) fn entries(manager: &ScandirManager, profiles: &[ProfileFact]) -> Vec<Entry> {
+pub(super) fn entries(manager: &ScandirManager, profiles: &[ProfileFact], groups: &[u32]) -> Vec<Entry> {
     let root = manager.home().root();
     let mut places: Vec<(PathBuf, Option<&ProfileName>)> = vec![
         (root.to_owned(), None),
@@ -118,16 +118,18 @@ pub(super) fn entries(manager: &ScandirManager, profiles: &[ProfileFact]) -> Vec
     let mut entries: Vec<Entry> = places
         .into_iter()
         .filter(|(path, _)| seen.insert(path.clone()))
-        .filter_map(|(path, profile)| entry(root, path, profile.cloned()))
+        .filter_map(|(path, profile)| entry(root, path, profile.cloned(), groups))
         .collect();
     entries.sort_by_key(|entry| entry.path.components().count());
     entries
 }
 
-fn entry(root: &Path, path: PathBuf, profile: Option<ProfileName>) -> Option<Entry> {
+fn entry(root: &Path, path: PathBuf, profile: Option<ProfileName>, groups: &[u32]) -> Option<Entry> {
     // The root of the home may be a link on purpose; of what is below, the link itself counts.
     let meta = if path == root { fs::metadata(&path) } else { fs::symlink_metadata(&path) }.ok()?;
-    Some(Entry { path, profile, owner: (meta.uid(), meta.gid()), is_directory: meta.is_dir() })
+    let needed = if meta.is_dir() { 0o070 } else { 0o060 };
+    let is_shared = !meta.is_symlink() && meta.mode() & needed == needed && groups.contains(&meta.gid());
+    Some(Entry { path, profile, owner: (meta.uid(), meta.gid()), is_directory: meta.is_dir(), is_shared })
 }
 
 /// Returns whether everybody may come to a file: whether each directory on the way lets them through.
