@@ -21,3 +21,4 @@ mod registration;
 mod services;
 mod starting;
 mod stopping;
+mod terminal;

@@ -100,3 +100,37 @@ stay()
     let refused = "Permission denied";
     assert_eq!(came_of_it, format!("Operation not permitted ['{refused}', '{refused}', '{refused}']"));
 }
+
+#[test]
+fn lines_of_another_users_slot_say_whose_they_are_whatever_it_asks_for() {
+    need_root();
+    let world = World::started();
+    let program = env!("CARGO_BIN_EXE_gatevisor");
+    let evil = "printf 'gatevisor: forged\\n\\033]0;owned\\007\\n\\342\\200\\256turned\\n'; echo over; exec sleep 3600";
+    let place = |name: &str, log: &str, owner: u32| {
+        world
+            .service(name)
+            .run(evil)
+            .prepare(|dir| fs::create_dir_all(dir.join("log/lines")).unwrap())
+            .executable("log/run", log)
+            .owned_by(owner)
+            .place()
+            .hear("su");
+    };
+    let ours = |rest: &str| format!("#!{program} log\ndirectory = \"lines\"\n{rest}\n");
+    place("gateway-raw", &ours("forward = \"raw\""), OWNER);
+    place("gateway-called", &ours("forward = \"raw\"\nlabel = \"gatevisor: x\""), OWNER);
+    place("gatevisor: web", &ours(""), OWNER);
+    place("roots", &ours("forward = \"raw\""), 0);
+    for label in ["raw", "called/gatevisor\\u{3a}\\u{20}x", "gatevisor\\u{3a}\\u{20}web"] {
+        world.until_said(&format!("{label} | over\n"));
+        let said = world.said();
+        assert!(said.contains(&format!("{label} | gatevisor: forged\n")), "{said}");
+        assert!(said.contains(&format!("{label} | \\u{{1b}}]0;owned\\u{{7}}\n")), "{said}");
+        assert!(said.contains(&format!("{label} | \\u{{202e}}turned\n")), "{said}");
+    }
+    // Its own user shows what it likes on its own output.
+    world.until_said("\nover\n");
+    let said = world.said();
+    assert_eq!(said.matches("\ngatevisor: forged\n").count(), 1, "{said}");
+}
