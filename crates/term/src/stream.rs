@@ -12,19 +12,11 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::escape::{self, Tab};
+use crate::escape;
 
 /// Says one line to people, on standard error, whatever is in it; one that cannot be written is lost.
 pub fn say(line: impl Display) {
     unescaped_stderr(&one_line(&line));
-}
-
-/// Says one line to people as [`say`] does; it may be no text, and its tabs stay.
-pub fn say_bytes(line: &[u8]) {
-    let mut bytes = Vec::with_capacity(line.len().saturating_add(1));
-    escape::append(line, Tab::Kept, &mut bytes);
-    bytes.push(b'\n');
-    unescaped_stderr(&bytes);
 }
 
 /// Writes one line of data to standard output, whatever is in it.

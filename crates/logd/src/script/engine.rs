@@ -386,6 +386,7 @@ fn put(out: &mut Vec<u8>, head: &[u8], line: &[u8]) {
 }
 
 /// Says a line on standard error, cut after `limit` bytes unless that is 0.
+#[expect(clippy::disallowed_methods, reason = "s6-log's contract: the bytes of the line")]
 fn alert(scratch: &mut Vec<u8>, head: &[u8], line: &[u8], limit: usize) {
     scratch.clear();
     scratch.extend_from_slice(b"s6-log: alert: ");
@@ -397,5 +398,6 @@ fn alert(scratch: &mut Vec<u8>, head: &[u8], line: &[u8], limit: usize) {
     } else {
         scratch.extend_from_slice(line);
     }
-    stream::say_bytes(scratch);
+    scratch.push(b'\n');
+    stream::unescaped_stderr(scratch);
 }
