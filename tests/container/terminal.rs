@@ -59,7 +59,8 @@ impl Shell {
             }
             assert!(waiting::readable(self.terminal.as_fd(), deadline), "no {text:?} in {:?}", self.seen);
             let length = self.terminal.read(&mut buffer).unwrap();
-            self.seen.push_str(&String::from_utf8_lossy(&buffer[..length]));
+            let fresh = buffer.get(..length).unwrap();
+            self.seen.push_str(&String::from_utf8_lossy(fresh));
         }
     }
 

@@ -8,7 +8,6 @@
 //! **Source:** Unicode 17, general categories Cc, Cf, Zl and Zp, and the property `Default_Ignorable_Code_Point`.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
 /// Characters beyond ASCII that command a terminal, change the order of others, or are not to be seen.
 ///
@@ -110,10 +109,20 @@ fn append_text(text: &str, tab: Tab, out: &mut Vec<u8>) {
 fn is_plain(bytes: &[u8], tab: Tab) -> bool {
     let also = if tab == Tab::Kept { b'\t' } else { b' ' };
     let is_shown = |byte: u8| (b' '..0x7f).contains(&byte) || byte == also;
-    // Whole blocks without a branch inside, which the processor looks at many bytes at once.
-    let mut blocks = bytes.chunks_exact(64);
-    blocks.by_ref().all(|block| block.iter().fold(true, |all, byte| all & is_shown(*byte)))
-        && blocks.remainder().iter().all(|byte| is_shown(*byte))
+    let (words, rest) = bytes.as_chunks::<8>();
+    words.iter().all(|word| is_printable(*word) || word.iter().all(|byte| is_shown(*byte)))
+        && rest.iter().all(|byte| is_shown(*byte))
+}
+
+/// Returns whether each of eight bytes is printable ASCII, asked of all of them at once.
+fn is_printable(word: [u8; 8]) -> bool {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    let bytes = u64::from_ne_bytes(word);
+    // The highest bit of a byte is set: of those from DEL on after adding one, of those before the blank after taking that
+    // away. What carries into or borrows from a neighbour has set its own.
+    let beyond = bytes | bytes.wrapping_add(EACH);
+    let before = bytes.wrapping_sub(EACH.wrapping_mul(0x20)) & !bytes;
+    (beyond | before) & EACH.wrapping_mul(0x80) == 0
 }
 
 /// Returns a text as one line in which nothing is hidden and nothing commands.
@@ -126,24 +135,25 @@ pub fn line(text: &str) -> Cow<'_, str> {
     Cow::Owned(String::from_utf8_lossy(&out).into_owned())
 }
 
-/// Returns a JSON text of the same meaning in which nothing is hidden and nothing commands.
+/// Makes a JSON text, which is all from `start` on, one of the same meaning in which nothing is hidden and nothing commands.
 ///
-/// `json` must be valid and without blanks between its parts: then whatever is hidden is in a string.
-pub fn json(json: String) -> String {
-    if json.bytes().all(|byte| byte < 0x7f) {
-        return json;
+/// It must be valid and without blanks between its parts: then whatever is hidden is in a string.
+pub fn json(out: &mut Vec<u8>, start: usize) {
+    let json = out.get(start..).unwrap_or_default();
+    if is_plain(json, Tab::Escaped) {
+        return;
     }
-    let mut out = String::with_capacity(json.len().saturating_add(64));
+    let json = String::from_utf8_lossy(json).into_owned();
+    out.truncate(start);
     for c in json.chars() {
         if is_hidden(c) {
             for unit in c.encode_utf16(&mut [0; 2]) {
-                let _ = write!(out, "\\u{unit:04x}");
+                append_formatted(out, format_args!("\\u{unit:04x}"));
             }
         } else {
-            out.push(c);
+            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
         }
     }
-    out
 }
 
 fn append_formatted(out: &mut Vec<u8>, what: std::fmt::Arguments<'_>) {
@@ -238,15 +248,38 @@ mod tests {
         assert!(HIDDEN.windows(2).all(|pair| pair[0].1 < pair[1].0));
     }
 
+    fn escaped(value: &serde_json::Value) -> String {
+        let mut out = b"before\x1b".to_vec();
+        let start = out.len();
+        out.extend_from_slice(value.to_string().as_bytes());
+        json(&mut out, start);
+        String::from_utf8(out.split_off(start)).unwrap()
+    }
+
     #[test]
     fn json_keeps_its_meaning() {
         let value = serde_json::json!({ "na\u{202e}me": "\u{1b}[1m\u{7f}\u{9b}\u{e0041}\"\\\n ü 🦀" });
-        let text = json(value.to_string());
+        let text = escaped(&value);
         assert!(
             text.contains(r"na\u202eme") && text.contains(r"\u001b[1m\u007f\u009b\udb40\udc41"),
             "{text}"
         );
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+    }
+
+    #[test]
+    fn each_byte_is_told_from_each_other_wherever_it_stands() {
+        for byte in 0..=u8::MAX {
+            for at in 0..20 {
+                for around in [b' ', b'~', b'a'] {
+                    let mut bytes = [around; 20];
+                    bytes[at] = byte;
+                    let shown = (b' '..=b'~').contains(&byte);
+                    assert_eq!(is_plain(&bytes, Tab::Escaped), shown, "{byte} at {at}");
+                    assert_eq!(is_plain(&bytes, Tab::Kept), shown || byte == b'\t', "{byte} at {at}");
+                }
+            }
+        }
     }
 
     /// What no output may hold, said in other words than above.
@@ -266,7 +299,7 @@ mod tests {
         #[test]
         fn no_text_is_too_strange_for_json(text in any::<String>()) {
             let value = serde_json::Value::from(text);
-            let shown = json(value.to_string());
+            let shown = escaped(&value);
             let is_hidden = shown.contains(is_harmful) || shown.contains('\u{fe0f}');
             prop_assert!(!is_hidden);
             prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);

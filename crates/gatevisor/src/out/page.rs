@@ -55,9 +55,10 @@ impl Page {
 
     /// Adds an object to the line.
     pub fn json(&mut self, value: &impl serde::Serialize) -> Result<(), Failure> {
-        let text = serde_json::to_string(value)
+        let start = self.bytes.len();
+        serde_json::to_writer(&mut self.bytes, value)
             .map_err(|error| Failure::new(Exit::System, format!("cannot write JSON: {error}")))?;
-        self.bytes.extend_from_slice(escape::json(text).as_bytes());
+        escape::json(&mut self.bytes, start);
         Ok(())
     }
 
