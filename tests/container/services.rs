@@ -9,8 +9,9 @@ fn the_dashboard_is_up_where_it_is_asked_for_and_comes_back() {
     }
     let container = container().env("HERMES_DASHBOARD", "1").env("HERMES_DASHBOARD_PORT", "9555").started();
     container.waits("-u", "dashboard");
-    // It says so itself, on the container's own output and without anything before it.
-    assert_eq!(container.says("HERMES_DASHBOARD_READY"), "HERMES_DASHBOARD_READY port=9555");
+    // It says so itself, on the container's own output, with nothing but its name before it.
+    let said = container.says("HERMES_DASHBOARD_READY");
+    assert_eq!(said.trim_start_matches("dashboard | "), "HERMES_DASHBOARD_READY port=9555");
     let answers = "exec 3<>/dev/tcp/127.0.0.1/9555; printf 'GET / HTTP/1.1\\r\\nHost: 127.0.0.1:9555\\r\\nConnection: close\\r\\n\\r\\n' >&3; head -n1 <&3";
     assert!(container.sh(answers).starts_with("HTTP/1.1 "));
     let first = container.pid("dashboard");

@@ -22,6 +22,7 @@ mod floods;
 mod groups;
 mod hostile;
 mod hostile_fifos;
+mod labels;
 mod log_daemon;
 mod logs;
 mod many;

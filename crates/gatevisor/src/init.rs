@@ -481,6 +481,7 @@ impl<'a> Boot<'a> {
         let mut argv: Vec<&OsStr> = [
             "gatevisor",
             "supervise",
+            "--label-output",
             "--comm",
             COMM,
             "--grace-ms",

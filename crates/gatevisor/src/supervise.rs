@@ -29,7 +29,7 @@ const OUTLIVED_WITHIN: Duration = Duration::from_secs(5);
 const NEVER_MS: u64 = u32::MAX as u64;
 
 /// How it is called.
-pub const USAGE: &str = "gatevisor supervise [--grace-ms N] [--max-services-of-user N] [--max-services N] [--s6-timing] [--comm NAME] [--command-fd N [--stop-first PREFIX]] SCANDIR [-- …]";
+pub const USAGE: &str = "gatevisor supervise [--grace-ms N] [--max-services-of-user N] [--max-services N] [--s6-timing] [--label-output] [--comm NAME] [--command-fd N [--stop-first PREFIX]] SCANDIR [-- …]";
 
 /// Runs the supervisor on the scandir named by `arguments`.
 pub fn main(arguments: &[OsString]) -> ExitCode {
@@ -63,12 +63,14 @@ fn parse(arguments: &[OsString]) -> Option<Config> {
     let mut scandir = None;
     let mut command = None;
     let mut stop_first = Vec::new();
+    let mut label_output = false;
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         match word.to_str() {
             Some("--grace-ms") => grace_ms = words.next()?.to_str()?.parse().ok()?,
             Some("--max-services-of-user") => limits.of_one_owner = words.next()?.to_str()?.parse().ok()?,
             Some("--max-services") => limits.in_all = words.next()?.to_str()?.parse().ok()?,
+            Some("--label-output") => label_output = true,
             Some("--s6-timing") => rules = Rules::S6,
             Some("--comm") => {
                 let name = CString::new(words.next()?.as_bytes()).ok()?;
@@ -93,6 +95,7 @@ fn parse(arguments: &[OsString]) -> Option<Config> {
         own_environment: is_root_in_container.then(environment_of_root),
         program: gatevisor_sys::process::own_program().ok()?,
         limits,
+        label_output,
         container: command.map(|command| Container { command, stop_first }),
     })
 }
@@ -128,6 +131,7 @@ pub fn svscan(asked: &Svscan) -> u8 {
         own_environment: None,
         program,
         limits: Limits::default(),
+        label_output: false,
         container: None,
     };
     let ready = || {

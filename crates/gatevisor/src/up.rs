@@ -71,6 +71,7 @@ fn become_supervisor(context: &Context, options: &args::Up) -> Failure {
     let argv = [
         argument(b"gatevisor"),
         argument(b"supervise"),
+        argument(b"--label-output"),
         argument(b"--grace-ms"),
         argument(u64::from(options.grace).saturating_mul(1000).to_string().as_bytes()),
         argument(b"--max-services-of-user"),

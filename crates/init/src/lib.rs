@@ -60,6 +60,9 @@ pub struct Config {
     pub program: PathBuf,
     /// How many services there may be.
     pub limits: Limits,
+    /// Whether what services print that have no log is shown with their names before each line, and what others print beside
+    /// their log: so nobody can print a line that is taken for one of ours. s6 gives them our own output.
+    pub label_output: bool,
     /// What makes this the first process of a container; none elsewhere.
     pub container: Option<Container>,
 }

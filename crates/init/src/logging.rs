@@ -21,6 +21,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 
 use crate::log_failure::Failure;
+use crate::service::{Role, Service};
 use crate::shutdown::Stage;
 use crate::supervisor::{Source, Supervisor, Timer};
 use crate::talk::say;
@@ -52,9 +53,11 @@ pub(crate) struct LogPipe {
     pub(crate) number: u32,
     pub(crate) daemon: u32,
     pub(crate) reader: OwnedFd,
-    /// Kept when the service is gone, so that the daemon never sees an end it was not told of.
+    /// Kept when the service is gone, so that the daemon never sees an end it was not told of; and what a service and its
+    /// logger print beside what they log.
     writer: Option<OwnedFd>,
-    slot_dir: Rc<OwnedFd>,
+    /// Its service directory; none for what is only shown.
+    slot_dir: Option<Rc<OwnedFd>>,
     /// The pipe of the service's standard error, where it is a stream of its own.
     pub(crate) stderr: Option<Pipe>,
     pub(crate) releasing: bool,
@@ -118,6 +121,27 @@ impl Logging {
         self.pipes.get(slot)?.stderr.as_ref().map(|pipe| pipe.writer.as_fd())
     }
 
+    /// Returns where a slot's service and its logger print what they do not log, if that is shown with a label.
+    pub(crate) fn console_of(&self, slot: &[u8]) -> Option<BorrowedFd<'_>> {
+        self.pipes.get(slot)?.writer.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Returns where the standard output and the standard error of a service's programs go; ours where that is `None`.
+    ///
+    /// With `labelled`, nothing goes there as it is: whoever reads it takes what begins as our lines do for ours.
+    pub(crate) fn outputs_of<'a>(
+        &'a self,
+        service: &'a Service,
+        labelled: bool,
+    ) -> (Option<BorrowedFd<'a>>, Option<BorrowedFd<'a>>) {
+        let beside = self.console_of(&service.slot);
+        if service.role == Role::Logger {
+            return (beside, beside);
+        }
+        let stdout = service.pipe.as_ref().map(AsFd::as_fd);
+        (stdout, self.stderr_of(&service.slot).or(beside).or(stdout.filter(|_| labelled)))
+    }
+
     pub(crate) fn daemon(&mut self, number: u32) -> Option<&mut Daemon> {
         self.daemons.get_mut(usize::try_from(number).ok()?)
     }
@@ -153,14 +177,15 @@ impl Supervisor {
         slot: &Rc<[u8]>,
         owner: Option<Rc<User>>,
         reader: OwnedFd,
-        slot_dir: Rc<OwnedFd>,
+        slot_dir: Option<Rc<OwnedFd>>,
         stderr: Option<Pipe>,
+        writer: Option<OwnedFd>,
     ) {
         let seed = self.next_seed();
         let (daemon, is_first) = self.logging.daemon_of(owner, seed);
         self.logging.last_number = self.logging.last_number.wrapping_add(1);
         let number = self.logging.last_number;
-        let pipe = LogPipe { number, daemon, reader, writer: None, slot_dir, stderr, releasing: false };
+        let pipe = LogPipe { number, daemon, reader, writer, slot_dir, stderr, releasing: false };
         self.logging.pipes.insert(Rc::clone(slot), pipe);
         if self.logging.daemon(daemon).is_some_and(|d| d.socket.is_some()) {
             self.order(daemon, Order::Take(Rc::clone(slot)));
@@ -172,7 +197,9 @@ impl Supervisor {
 
     /// Keeps the write end of a slot's pipe whose service is gone.
     pub(crate) fn keep_log_writer(&mut self, slot: &[u8], writer: Option<OwnedFd>) {
-        if let Some(pipe) = self.logging.pipes.get_mut(slot) {
+        if let Some(pipe) = self.logging.pipes.get_mut(slot)
+            && pipe.writer.is_none()
+        {
             pipe.writer = writer;
         }
     }
@@ -456,10 +483,11 @@ fn send(socket: &OwnedFd, order: &Order, pipes: &HashMap<Rc<[u8]>, LogPipe>) -> 
         Order::Take(name) => {
             // A pipe that was released in the meantime needs no word.
             let Some(pipe) = pipes.get(name) else { return Ok(()) };
-            message.push(b'A');
+            message.push(if pipe.slot_dir.is_some() { b'A' } else { b'U' });
             message.extend_from_slice(&pipe.number.to_le_bytes());
             message.extend_from_slice(name);
-            fds.extend([pipe.reader.as_fd(), pipe.slot_dir.as_fd()]);
+            fds.push(pipe.reader.as_fd());
+            fds.extend(pipe.slot_dir.as_ref().map(|dir| dir.as_fd()));
             fds.extend(pipe.stderr.as_ref().map(|pipe| pipe.reader.as_fd()));
         }
         Order::Release(name) => {

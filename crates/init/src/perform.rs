@@ -149,11 +149,17 @@ impl Supervisor {
         }
     }
 
+    /// Returns whether what a service prints is shown with a label.
+    fn labels_output(&self, id: Id) -> bool {
+        self.services.get(id).is_some_and(|service| self.labels_output_of(service.owner.as_deref()))
+    }
+
     /// Forks `run`, or returns why not.
     fn fork_run(&mut self, id: Id) -> Result<Pid, String> {
         let forking = |errno| explain("run", StartFailure { step: spawn::Step::Fork, errno });
         let environment = self.services.get(id).map(|service| self.environment_of(service));
         let environment = environment.ok_or_else(|| forking(Errno::SRCH))?;
+        let labels_output = self.labels_output(id);
         let service = self.services.get_mut(id).ok_or_else(|| forking(Errno::SRCH))?;
         let name = service.name();
         trusted(service, files::RUN).map_err(|distrust| format!("executing ./run: {distrust}"))?;
@@ -170,15 +176,11 @@ impl Supervisor {
         if notification.is_some() {
             pipe = Some(pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(forking)?);
         }
-        let (stdin, stdout) = match (service.role, &service.pipe) {
-            (Role::Main, Some(writer)) => (self.null.as_fd(), Some(writer.as_fd())),
-            (Role::Logger, Some(reader)) => (reader.as_fd(), None),
-            (Role::Main | Role::Logger, None) => (self.null.as_fd(), None),
+        let stdin = match (service.role, &service.pipe) {
+            (Role::Logger, Some(reader)) => reader.as_fd(),
+            (Role::Main, _) | (Role::Logger, None) => self.null.as_fd(),
         };
-        let stderr = match service.role {
-            Role::Main => self.logging.stderr_of(&service.slot),
-            Role::Logger => None,
-        };
+        let (stdout, stderr) = self.logging.outputs_of(service, labels_output);
         let command = Command {
             directory: service.dir.as_fd(),
             program: &program,
@@ -361,20 +363,15 @@ impl Supervisor {
         let arguments =
             vec![text(code.to_string()), text(signal.to_string()), service.argument(), text(pid.to_string())];
         let (program, argv) = noexec::program(&service.dir, c"finish", arguments);
+        let (stdout, stderr) = self.logging.outputs_of(service, self.labels_output(id));
         let started = spawn::start(Command {
             directory: service.dir.as_fd(),
             program: &program,
             argv,
             environment: self.environment_of(service),
             stdin: self.null.as_fd(),
-            stdout: match service.role {
-                Role::Main => service.pipe.as_ref().map(AsFd::as_fd),
-                Role::Logger => None,
-            },
-            stderr: match service.role {
-                Role::Main => self.logging.stderr_of(&service.slot),
-                Role::Logger => None,
-            },
+            stdout,
+            stderr,
             extras: [None; EXTRAS],
             user: service.owner.as_deref(),
             given_back: self.given_back,

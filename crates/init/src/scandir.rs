@@ -10,6 +10,7 @@ use gatevisor_core::fair::Counts;
 use gatevisor_core::scan::{Change, Identity, compare};
 use gatevisor_core::{Effects, Event, Machine};
 use gatevisor_sys::file::LinkError;
+use gatevisor_sys::user::User;
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::files;
 use gatevisor_wire::name::ServiceName;
@@ -297,7 +298,7 @@ impl Supervisor {
                 let user = opened.owner.clone();
                 let stderr = stderr_pipe(&opened.dir)
                     .map_err(|errno| directory::Refusal::Step { step: "making the log pipe", errno })?;
-                self.take_on_log(&name, user, reader, slot_dir, stderr);
+                self.take_on_log(&name, user, reader, Some(slot_dir), stderr, None);
             } else {
                 directory::log_belongs(&opened.dir, &logger_dir)?;
                 let stat = directory::look(&logger_dir)?;
@@ -305,10 +306,26 @@ impl Supervisor {
             }
             pipe = Some(writer);
         }
+        let is_shown = !by_daemon && self.labels_output_of(opened.owner.as_deref());
+        if is_shown {
+            let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)
+                .map_err(|errno| directory::Refusal::Step { step: "making the output pipe", errno })?;
+            // Where there is a logger it is beside what is logged.
+            let beside = if pipe.is_some() { Some(writer) } else { pipe.replace(writer) };
+            self.take_on_log(&name, opened.owner.clone(), reader, None, None, beside);
+        }
         let logger =
             logger.and_then(|(opened, reader)| self.supervise(&name, Role::Logger, opened, Some(reader)));
         let main = self.supervise(&name, Role::Main, opened, pipe);
-        let slot = Slot { identity, main, logger, reader: None, logged: by_daemon, leaving: false, owner };
+        let slot = Slot {
+            identity,
+            main,
+            logger,
+            reader: None,
+            logged: by_daemon || is_shown,
+            leaving: false,
+            owner,
+        };
         if self.slots.by_name.insert(name, slot).is_none() {
             self.slots.owned.add(owner);
         }
@@ -316,6 +333,12 @@ impl Supervisor {
             self.step(id, Event::Deadline);
         }
         Ok(())
+    }
+
+    /// Returns whether what the services of a user print is shown with a label. Root under root may print as it likes: it need not
+    /// forge anything.
+    pub(crate) fn labels_output_of(&self, owner: Option<&User>) -> bool {
+        self.config.label_output && (owner.is_some() || directory::our_user() != 0)
     }
 
     fn supervise(
@@ -423,6 +446,11 @@ impl Supervisor {
                 if let Some(slot) = self.slots.get_mut(&name) {
                     slot.reader = pipe;
                 }
+                if let Some(slot) = self.slots.get_mut(&name)
+                    && (slot.leaving && slot.main.is_none() && slot.logged)
+                {
+                    self.give_up_log(&name);
+                }
                 if stays {
                     self.watch.keep_unsure(&name);
                 }
@@ -487,7 +515,8 @@ impl Supervisor {
     /// The service of a slot is gone for good: its logger may end when it has read everything.
     fn main_is_gone(&mut self, name: &[u8]) {
         let Some(slot) = self.slots.get_mut(name) else { return };
-        let logged = slot.logged;
+        // A logger may still have something to say; what it says it with is let go of when it has gone.
+        let (logged, has_logger) = (slot.logged, slot.logger.is_some());
         if let Some(logger) = slot.logger {
             // At the end of everything what holds the pipe is ended first; otherwise somebody may hold it for ever.
             let last = match self.stage {
@@ -496,7 +525,7 @@ impl Supervisor {
             };
             self.step(logger, last);
         }
-        if logged {
+        if logged && !has_logger {
             self.give_up_log(name);
         }
         self.settle_slot(name);

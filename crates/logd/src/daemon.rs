@@ -429,7 +429,8 @@ impl Daemon {
 
     fn obey(&mut self, packet: &[u8], fds: Vec<OwnedFd>) {
         match Order::parse(packet) {
-            Some(Order::Take { id, name }) => self.accept(id, name, fds),
+            Some(Order::Take { id, name }) => self.accept(id, name, fds, true),
+            Some(Order::Show { id, name }) => self.accept(id, name, fds, false),
             Some(Order::Release { id }) => self.leave(id, true),
             Some(Order::Quit) => self.quit(),
             Some(Order::Voice) => self.answer_into(fds.into_iter().next()),
@@ -447,7 +448,7 @@ impl Daemon {
         self.send_answers();
     }
 
-    fn accept(&mut self, id: u32, name: &[u8], fds: Vec<OwnedFd>) {
+    fn accept(&mut self, id: u32, name: &[u8], fds: Vec<OwnedFd>, has_log: bool) {
         let mut fds = fds.into_iter();
         let (Some(out), directory, err) = (fds.next(), fds.next(), fds.next()) else {
             self.desk.console.warn(&format!("gatevisor: logd: no pipe came with service {id}; ignored"));
@@ -476,8 +477,11 @@ impl Daemon {
         };
         let turns = vec![Turn::default(); if err.is_some() { 2 } else { 1 }];
         let console = &self.desk.console;
-        let settings =
-            Settings::of_service(directory.as_ref(), &name, self.output, &mut |line| console.warn(&line));
+        let settings = if has_log {
+            Settings::of_service(directory.as_ref(), &name, self.output, &mut |line| console.warn(&line))
+        } else {
+            Settings::shown(&name)
+        };
         let service = Service::new(out, err, settings, &mut self.desk);
         self.entries.insert(id, Box::new(Entry { service, turns, leaving: None }));
         self.watch(id);

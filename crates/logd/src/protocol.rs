@@ -9,6 +9,7 @@
 //! |---|---|---|
 //! | `V` | supervisor | answer into this pipe (first descriptor) |
 //! | `A` id name | supervisor | take the pipe (first descriptor) of this service (its directory is the second; a third is the pipe of its standard error) |
+//! | `U` id name | supervisor | take the pipe of what this service prints beside any log: it is only shown, labelled |
 //! | `R` id | supervisor | the slot is gone: drain the pipe, close it, answer `R` id |
 //! | `Q` | supervisor | there are no more writers: drain everything and end |
 //! | `R` id | daemon | released |
@@ -24,6 +25,13 @@ pub(crate) const MAX_PACKET: usize = 512;
 pub(crate) enum Order<'a> {
     /// Take the pipe of a service.
     Take {
+        /// Names the pipe from now on.
+        id: u32,
+        /// The service's name.
+        name: &'a [u8],
+    },
+    /// Take the pipe of what a service prints beside any log.
+    Show {
         /// Names the pipe from now on.
         id: u32,
         /// The service's name.
@@ -48,6 +56,9 @@ impl<'a> Order<'a> {
             (b'A', Some((id, name))) if !name.is_empty() => {
                 Some(Self::Take { id: u32::from_le_bytes(*id), name })
             }
+            (b'U', Some((id, name))) if !name.is_empty() => {
+                Some(Self::Show { id: u32::from_le_bytes(*id), name })
+            }
             (b'R', Some((id, []))) => Some(Self::Release { id: u32::from_le_bytes(*id) }),
             (b'Q', None) if rest.is_empty() => Some(Self::Quit),
             (b'V', None) if rest.is_empty() => Some(Self::Voice),
@@ -68,10 +79,12 @@ mod tests {
 
     #[test]
     fn packets_mean_what_the_table_says() {
-        let table: [(&[u8], Option<Order<'_>>); 13] = [
+        let table: [(&[u8], Option<Order<'_>>); 15] = [
             (b"A\x02\x01\0\0gateway-coder", Some(Order::Take { id: 258, name: b"gateway-coder" })),
             (b"A\x02\x01\0\0", None),
             (b"A\x02\x01", None),
+            (b"U\x02\x01\0\0web", Some(Order::Show { id: 258, name: b"web" })),
+            (b"U\x02\x01\0\0", None),
             (b"R\xff\xff\xff\xff", Some(Order::Release { id: u32::MAX })),
             (b"R\xff\xff\xff\xffx", None),
             (b"R\xff", None),

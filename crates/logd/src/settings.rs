@@ -123,14 +123,19 @@ impl Settings {
                 );
             }
             warn(format!("gatevisor: {label}: {}; lines are shown and not kept", chain(&error)));
-            Self {
-                label: label.into(),
-                forward: Forward::Label,
-                timestamp: Timestamp::IsoUtc,
-                sink: None,
-                spec: Spec::default(),
-            }
+            Self::shown(name)
         })
+    }
+
+    /// Returns the settings of lines that are only shown.
+    pub fn shown(name: &ServiceName) -> Self {
+        Self {
+            label: label_of(name).into(),
+            forward: Forward::Label,
+            timestamp: Timestamp::IsoUtc,
+            sink: None,
+            spec: Spec::default(),
+        }
     }
 
     /// Returns the settings that a `log/run` file gives to a service.

@@ -61,10 +61,12 @@ pub fn log_packet(bytes: &[u8]) {
     let encoded = match Order::parse(bytes) {
         None => return,
         Some(Order::Take { id, name }) => [b"A", &id.to_le_bytes()[..], name].concat(),
+        Some(Order::Show { id, name }) => [b"U", &id.to_le_bytes()[..], name].concat(),
         Some(Order::Release { id }) => protocol::released(id).to_vec(),
         Some(Order::Quit) => b"Q".to_vec(),
         Some(Order::Voice) => b"V".to_vec(),
     };
     assert_eq!(encoded, bytes);
-    assert!(bytes.len() <= protocol::MAX_PACKET || matches!(Order::parse(bytes), Some(Order::Take { .. })));
+    let has_name = matches!(Order::parse(bytes), Some(Order::Take { .. } | Order::Show { .. }));
+    assert!(bytes.len() <= protocol::MAX_PACKET || has_name);
 }
