@@ -181,7 +181,7 @@ fn wait_ends_with_1_when_the_gateway_failed_for_good() {
     home.up_quietly();
     home.until_state("coder", "failed");
     let said = home.says("wait --up coder").refused(1);
-    insta::assert_snapshot!(said, @"gatevisor: error: the gateway of coder failed for good; `gatevisor gateway status coder` says why");
+    insta::assert_snapshot!(said, @"gatevisor: error: the gateway of coder does not come up: exit code 78 means that a restart cannot help");
 }
 
 #[test]

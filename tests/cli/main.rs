@@ -12,6 +12,7 @@ mod definition;
 mod disk;
 mod doctor;
 mod doctor_locks;
+mod evidence;
 mod example;
 mod failing;
 mod full_disk;

@@ -13,6 +13,9 @@ const READY: &str =
 const PATIENT: (&str, &str) =
     ("[gateway.exit-meanings]", "[gateway.restart]\nbackoff-first-ms = 60000\n\n[gateway.exit-meanings]");
 
+/// A start is one when the command is executed.
+const NO_WINDOW: (&str, &str) = ("stop-timeout-ms", "start-window-ms = 0\nstop-timeout-ms");
+
 /// Returns a home whose profile coder is wanted, with the supervisor up.
 fn wanted(mut home: Home) -> Home {
     home.profile("coder");
@@ -56,14 +59,16 @@ fn ready_is_a_gateway_that_answered_its_probe() {
 fn starting_is_a_gateway_that_is_up_and_does_not_answer_yet() {
     let changes = [("stop-timeout-ms", &*format!("{READY}stop-timeout-ms"))];
     let home = wanted(Home::with_script(SLEEPER, &changes));
-    let report = home.until_state("coder", "starting");
+    let report = home.until_report("coder", "the command, not ready", |report| {
+        report["state"] == "starting" && report["up"] == true
+    });
     assert_eq!((&report["up"], &report["ready"]), (&true.into(), &false.into()), "{report}");
     assert!(shown(&home).starts_with("starting "), "{}", shown(&home));
 }
 
 #[test]
 fn backing_off_is_a_gateway_that_keeps_dying_and_shows_the_time_left() {
-    let home = wanted(Home::with_script("exit 3", &[PATIENT]));
+    let home = wanted(Home::with_script("exit 3", &[PATIENT, NO_WINDOW]));
     // The first restart is at once, so the state shows for a moment without any time left.
     let report = home.until_report("coder", "a pause", |report| {
         report["state"] == "backing-off"
@@ -78,6 +83,23 @@ fn backing_off_is_a_gateway_that_keeps_dying_and_shows_the_time_left() {
     let details = home.says("gateway status coder").ok();
     assert!(details.contains("\nwaiting  for its next start, in "), "{details}");
     assert!(details.contains(" exit 3\n"), "{details}");
+}
+
+#[test]
+fn failed_to_start_is_a_gateway_that_ends_within_its_start_window_too() {
+    let home = wanted(Home::with_script("echo no key >&2; exit 3", &[PATIENT]));
+    let report = home.until_report("coder", "a pause", |report| {
+        report["state"] == "failed-to-start"
+            && report["next_start_in_ms"].as_u64().is_some_and(|left| left > 30_000)
+    });
+    let reason = report["reason"].as_str().unwrap();
+    assert!(reason.starts_with("ended 0.") && reason.ends_with(" s after its start: exit 3"), "{report}");
+    assert!(shown(&home).starts_with("failed to start, again in "), "{}", shown(&home));
+    home.until_logged("coder", "no key");
+    let details = home.says("gateway status coder").ok();
+    assert!(details.contains("\nprinted  no key\n"), "{details}");
+    let found = home.says("doctor");
+    assert!(found.out.contains("coder cannot be started") && found.out.contains("no key"), "{found:?}");
 }
 
 #[test]

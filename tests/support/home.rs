@@ -448,7 +448,7 @@ impl Home {
         serde_json::from_str(&out).expect("it is JSON")
     }
 
-    /// Waits until `status --json` is as wished, looking again when the supervisor writes anything about it.
+    /// Waits until `status --json` is as wished, looking again when the supervisor or the interpreter writes anything about it.
     #[track_caller]
     pub fn until_report(&self, profile: &str, what: &str, wished: impl Fn(&Value) -> bool) -> Value {
         self.until_supervised(profile);
@@ -456,6 +456,9 @@ impl Home {
         let supervise = self.slot(profile).path().join("supervise");
         let watch =
             waiting::watch(&supervise, WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE);
+        // That a command is executed is seen where its interpreter was.
+        let data = self.slot(profile).path().join("data");
+        let _ = rustix::fs::inotify::add_watch(&watch, &data, WatchFlags::CLOSE_WRITE);
         let deadline = soon();
         loop {
             let report = self.report(profile);

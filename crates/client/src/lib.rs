@@ -1,7 +1,7 @@
 //! What any client of a scandir does: sends commands, reads what is so, and waits for what happens.
 //!
 //! *Lives here:* service directories and scandirs as a client sees them, listeners in `event/`, waiting for states
-//! of one service or of many with one poll, and the words for what a service is doing.
+//! of one service or of many with one poll, whether a command was executed, and the words for what a service is doing.
 //!
 //! *Does not live here:* any format (`wire`), any decision of a supervisor (`core`), profiles and desired state
 //! (`gateways`), and any output. Everything here works on a genuine s6 tree as on ours, as whichever user the
@@ -14,6 +14,7 @@
 mod asked;
 mod changes;
 mod dir;
+mod exec_watch;
 mod listener;
 mod open;
 mod refusals;
@@ -22,6 +23,7 @@ pub mod status_view;
 mod waiting;
 
 pub use dir::{SendError, ServiceDir, StatusError};
+pub use exec_watch::{ExecWatch, Progress};
 pub use listener::Listener;
 pub use open::{directory as open_directory, parent as open_parent};
 pub use refusals::Refusals;

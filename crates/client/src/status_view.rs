@@ -2,26 +2,27 @@
 //!
 //! *Does not live here:* tables, colours, and the wish that a profile records.
 
-use crate::{ServiceDir, StatusError};
+use crate::{Progress, ServiceDir, StatusError};
 use gatevisor_wire::{
     policy::{Phase, Policy},
+    started::Announcer,
     status::Status,
 };
 use std::fmt::{self, Write};
 
 /// Exit codes of our interpreter when it could not start the service's command.
 ///
-/// **Source:** POSIX `sh` for 126 and 127; s6 for 111.
-const START_FAILED: [u8; 3] = [126, 127, 111];
+/// **Source:** POSIX `sh` for 126 and 127; s6 for 111 and 100.
+pub const START_FAILED: [u8; 4] = [126, 127, 111, 100];
 
 /// The state of a service in the words that we show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StateName {
-    /// Up; whether it works it does not say itself.
+    /// Up: its command is executed. Nobody says whether it works.
     Up,
-    /// Up, and it has said that it is ready.
+    /// Up, and it is known to be ready.
     Ready,
-    /// Up, and it will say when it is ready.
+    /// Its command is about to be executed, or it was and it will be said when it is ready.
     Starting,
     /// Down, and it will be started again.
     BackingOff {
@@ -96,37 +97,35 @@ impl StateName {
 
     /// Returns the state that these facts mean.
     ///
-    /// `start_error` is why the last start failed before the service's command was reached.
+    /// `progress` is that of the process that the status names; `start_error` is why the last start failed before the
+    /// service's command was reached.
     pub fn of(
         supervised: bool,
         status: Option<&Status>,
         policy: Option<&Policy>,
-        has_readiness: bool,
+        progress: Progress,
         start_error: Option<&str>,
     ) -> Self {
         match status {
             Some(status) if supervised && !status.is_up() && is_clearing(policy) => {
                 Self::Waiting { reason: policy.and_then(|policy| policy.reason.clone()) }
             }
-            Some(status) if supervised && status.pid.is_some() => Self::of_running(status, has_readiness),
+            Some(status) if supervised && status.pid.is_some() => Self::of_running(status, progress),
             Some(status) if supervised => Self::of_down(status, policy, start_error),
             _ => Self::NotSupervised,
         }
     }
 
-    const fn of_running(status: &Status, has_readiness: bool) -> Self {
-        if status.finishing {
-            Self::Finishing
-        } else if status.paused {
-            Self::Paused
-        } else if !status.want_up {
-            Self::Stopping
-        } else if status.ready {
-            Self::Ready
-        } else if has_readiness {
-            Self::Starting
-        } else {
-            Self::Up
+    const fn of_running(status: &Status, progress: Progress) -> Self {
+        match progress {
+            _ if status.finishing => Self::Finishing,
+            _ if status.paused => Self::Paused,
+            _ if !status.want_up => Self::Stopping,
+            Progress::Command(_) if status.ready => Self::Ready,
+            Progress::Command(Announcer::Nobody) => Self::Up,
+            Progress::Command(Announcer::Prober | Announcer::Service) | Progress::BeforeCommand => {
+                Self::Starting
+            }
         }
     }
 
@@ -178,8 +177,8 @@ pub struct Observation {
     pub policy: Option<Policy>,
     /// Whether the service is up by default.
     pub normally_up: bool,
-    /// Whether the service says itself when it is ready.
-    pub has_readiness: bool,
+    /// How far the process that the status names has come; of a service that is down it means nothing.
+    pub progress: Progress,
     /// Why the last start failed before the service's command was reached; it may be long ago.
     pub start_error: Option<String>,
     /// What could not be looked at, and why: then the state is only what else is known.
@@ -203,17 +202,17 @@ pub fn observe(dir: &ServiceDir) -> Observation {
     };
     // After the status, for a stale phase is recognised by a newer status and not the other way round.
     let policy = dir.policy();
-    let has_readiness = dir.has_readiness();
+    let up = status.filter(Status::is_up).and_then(|status| status.pid);
+    let progress = up.map_or(Progress::BeforeCommand, |pid| dir.progress(pid));
     let start_error = dir.start_error();
-    let state =
-        StateName::of(supervised, status.as_ref(), policy.as_ref(), has_readiness, start_error.as_deref());
+    let state = StateName::of(supervised, status.as_ref(), policy.as_ref(), progress, start_error.as_deref());
     Observation {
         state,
         supervised,
         status,
         policy,
         normally_up: dir.normally_up(),
-        has_readiness,
+        progress,
         start_error,
         problem,
     }
@@ -234,13 +233,17 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::StateName;
+    use crate::Progress;
     use gatevisor_wire::{
         Pid,
         policy::{Phase, Policy},
+        started::Announcer,
         status::Status,
         tai::Tai64n,
         wait::WaitStatus,
     };
+
+    const NONE: Progress = Progress::BeforeCommand;
 
     const DOWN: Status = Status {
         changed: Tai64n::EPOCH,
@@ -302,18 +305,22 @@ mod tests {
 
     #[test]
     fn the_state_of_a_service_with_a_process_is_read_from_its_flags() {
-        for (status, has_readiness, expected) in [
-            (up(), false, StateName::Up),
-            (up(), true, StateName::Starting),
-            (Status { ready: true, ..up() }, true, StateName::Ready),
-            (Status { paused: true, ready: true, ..up() }, true, StateName::Paused),
-            (Status { want_up: false, ready: true, ..up() }, true, StateName::Stopping),
-            (Status { finishing: true, ..up() }, true, StateName::Finishing),
-            (Status { finishing: true, want_up: false, ..up() }, true, StateName::Finishing),
+        let (silent, probed) = (Progress::Command(Announcer::Nobody), Progress::Command(Announcer::Prober));
+        for (status, progress, expected) in [
+            (up(), silent, StateName::Up),
+            (up(), probed, StateName::Starting),
+            (up(), Progress::Command(Announcer::Service), StateName::Starting),
+            (up(), Progress::BeforeCommand, StateName::Starting),
+            (Status { ready: true, ..up() }, Progress::BeforeCommand, StateName::Starting),
+            (Status { ready: true, ..up() }, probed, StateName::Ready),
+            (Status { paused: true, ready: true, ..up() }, probed, StateName::Paused),
+            (Status { want_up: false, ready: true, ..up() }, probed, StateName::Stopping),
+            (Status { finishing: true, ..up() }, probed, StateName::Finishing),
+            (Status { finishing: true, want_up: false, ..up() }, silent, StateName::Finishing),
         ] {
             // A phase left over from before the start means nothing.
             for policy in [None, Some(in_phase(Phase::Backoff)), Some(in_phase(Phase::Running))] {
-                let state = StateName::of(true, Some(&status), policy.as_ref(), has_readiness, Some("old"));
+                let state = StateName::of(true, Some(&status), policy.as_ref(), progress, Some("old"));
                 assert_eq!(state, expected, "{status:?}");
             }
         }
@@ -334,7 +341,11 @@ mod tests {
             (failing(127), None, StateName::FailedToStart { reason: error.clone(), until_unix_ms: None }),
             // Under us.
             (failing(1), Some(in_phase(Phase::Backoff)), StateName::BackingOff { until_unix_ms }),
-            (failing(100), Some(in_phase(Phase::Backoff)), StateName::BackingOff { until_unix_ms }),
+            (
+                failing(100),
+                Some(in_phase(Phase::Backoff)),
+                StateName::FailedToStart { reason: error.clone(), until_unix_ms },
+            ),
             (
                 failing(126),
                 Some(in_phase(Phase::Backoff)),
@@ -358,7 +369,7 @@ mod tests {
             (failing(78), Some(in_phase(Phase::Failed)), StateName::Failed { reason: why.clone() }),
             (DOWN, Some(in_phase(Phase::Refused)), StateName::Failed { reason: why.clone() }),
         ] {
-            let state = StateName::of(true, Some(&status), policy.as_ref(), false, error.as_deref());
+            let state = StateName::of(true, Some(&status), policy.as_ref(), NONE, error.as_deref());
             assert_eq!(state, expected, "{status:?} {policy:?}");
         }
     }
@@ -368,25 +379,25 @@ mod tests {
         let clearing = in_phase(Phase::Clearing);
         let ending = Status { finishing: true, ..up() };
         for status in [DOWN, failing(1), ending] {
-            let state = StateName::of(true, Some(&status), Some(&clearing), true, None);
+            let state = StateName::of(true, Some(&status), Some(&clearing), NONE, None);
             assert_eq!(state, StateName::Waiting { reason: Some("why".into()) }, "{status:?}");
         }
-        assert_eq!(StateName::of(true, Some(&up()), Some(&clearing), false, None), StateName::Up);
+        assert_eq!(StateName::of(true, Some(&up()), Some(&clearing), Progress::Command(Announcer::Nobody), None), StateName::Up);
     }
 
     #[test]
     fn a_failure_to_start_without_its_text_is_a_back_off() {
-        let state = StateName::of(true, Some(&failing(127)), Some(&in_phase(Phase::Backoff)), false, None);
+        let state = StateName::of(true, Some(&failing(127)), Some(&in_phase(Phase::Backoff)), NONE, None);
         assert_eq!(state, StateName::BackingOff { until_unix_ms: Some(5250) });
     }
 
     #[test]
     fn a_service_that_nobody_supervises_is_called_so_whatever_its_status_says() {
         for status in [None, Some(&up()), Some(&DOWN)] {
-            assert_eq!(StateName::of(false, status, None, true, None), StateName::NotSupervised);
+            assert_eq!(StateName::of(false, status, None, NONE, None), StateName::NotSupervised);
         }
         // Supervised, but its status cannot be read.
-        assert_eq!(StateName::of(true, None, None, true, None), StateName::NotSupervised);
+        assert_eq!(StateName::of(true, None, None, NONE, None), StateName::NotSupervised);
     }
 
     #[test]

@@ -404,7 +404,9 @@ fn a_service_is_observed_with_everything_that_its_directory_says() {
     let policy = Policy {
         phase: Phase::Backoff,
         restarts: 4,
+        commanded: 0,
         failures: 5,
+        ran_ms: None,
         until: Some(Tai64n::from_unix(1_800_000_000, 500_000_000)),
         reason: Some("exitcode 127".into()),
     };
@@ -421,7 +423,7 @@ fn a_service_is_observed_with_everything_that_its_directory_says() {
     assert_eq!(seen.start_error, reason);
     assert_eq!(seen.state, StateName::FailedToStart { reason, until_unix_ms: Some(1_800_000_000_500) });
     assert_eq!((seen.supervised, seen.status, seen.policy), (true, Some(failing), Some(policy)));
-    assert_eq!((seen.normally_up, seen.has_readiness, seen.problem), (false, false, None));
+    assert_eq!((seen.normally_up, seen.problem), (false, None));
 
     // Hostile files are bounded, and their text stays on one line.
     fs::write(fake.dir.path().join(files::START_ERROR), "a\u{1b}[31m\nb\n").unwrap();

@@ -8,6 +8,7 @@
 
 mod clearing;
 mod commands;
+mod starts;
 
 use gatevisor_wire::Pid;
 use gatevisor_wire::control::Control;
@@ -22,6 +23,7 @@ use crate::effect::{Effect, Effects, Leftover};
 use crate::machine::clearing::Clearing;
 use crate::restart::{History, Numbers, Rules, Verdict};
 use crate::time::{Moment, Tick};
+use starts::Starts;
 
 /// Milliseconds between two attempts to kill what should have been dead.
 const KILL_AGAIN_MS: u64 = 5000;
@@ -110,9 +112,7 @@ pub struct Machine {
     ready_since: Option<Tick>,
     /// Somebody told the running process to end: its death is no failure.
     asked_to_die: bool,
-    restarts: u64,
-    /// Whether any process was ever started, so that the next one is a restart.
-    started: bool,
+    starts: Starts,
     failure: Option<Box<str>>,
     /// What an earlier supervision that did not end in order has left, until that is ended.
     inherited: Option<Leftover>,
@@ -140,8 +140,7 @@ impl Machine {
             kill_within_ms: None,
             ready_since: None,
             asked_to_die: false,
-            restarts: 0,
-            started: false,
+            starts: Starts::default(),
             failure: None,
             inherited: None,
             bereaved: None,
@@ -311,13 +310,11 @@ impl Machine {
         self.status.paused = false;
         self.status.changed = now.wall;
         self.ready_since = None;
-        if self.started {
-            self.restarts = self.restarts.saturating_add(1);
-        }
-        if self.started || self.published != policy::Phase::Running {
+        let is_first = !self.starts.started;
+        self.starts.count();
+        if !is_first || self.published != policy::Phase::Running {
             self.write_policy(policy::Phase::Running, None, None, out);
         }
-        self.started = true;
         out.add(Effect::PublishStatus(self.status));
         out.add(Effect::Broadcast(&[Up]));
     }
@@ -380,7 +377,7 @@ impl Machine {
             Phase::Up { pid, since, .. } => self.died(now, pid, since, how, numbers, out),
             Phase::Starting { pid: Some(pid), .. } => {
                 // It was killed on its way to its program: a life without an instant of being up.
-                self.started = true;
+                self.starts.started = true;
                 self.died(now, pid, now.tick, how, numbers, out);
             }
             Phase::Waiting { .. } => {
@@ -413,11 +410,16 @@ impl Machine {
         self.status.paused = false;
         self.status.ready = false;
         self.status.changed = now.wall;
+        let was_wanted = self.status.want_up;
         self.not_before = match self.rules {
             Rules::Native => self.judge(now, since, how, numbers),
             Rules::S6 => self.ready_since.map_or(now.tick.after(S6_PAUSE_MS), |at| at.after(S6_PAUSE_MS)),
         };
         self.ready_since = None;
+        self.starts.ran_ms = Some(now.tick.since(since));
+        let asked_back = how.exit_code().is_some_and(|code| numbers.restart_codes.contains(&code));
+        let by_command = how.signal().is_some() && how.signal() == self.starts.sent;
+        self.starts.is_asked_for |= self.asked_to_die || asked_back || by_command || !was_wanted;
         self.asked_to_die = false;
         self.bereaved = numbers.kill_survivors.then_some(pid);
         self.phase = Phase::Finishing { pid: None, kill_at: None };
@@ -538,7 +540,16 @@ impl Machine {
     ) {
         self.published = phase;
         let failures = self.history.failures();
-        out.add(Effect::PublishPolicy(Policy { phase, restarts: self.restarts, failures, until, reason }));
+        let Starts { restarts, commanded, ran_ms, .. } = self.starts;
+        out.add(Effect::PublishPolicy(Policy {
+            phase,
+            restarts,
+            commanded,
+            failures,
+            ran_ms,
+            until,
+            reason,
+        }));
     }
 
     fn ready(&mut self, now: Moment, out: &mut Effects) {

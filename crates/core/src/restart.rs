@@ -12,8 +12,8 @@ pub const MAX_CODES: usize = 16;
 
 /// Exit codes by which an interpreter of `run` says that it did not reach the command.
 ///
-/// **Source:** POSIX `sh` for 126 and 127; s6 and our own interpreter for 111.
-const NEVER_RAN: [u8; 3] = [111, 126, 127];
+/// **Source:** POSIX `sh` for 126 and 127; s6 and our own interpreter for 100 and 111.
+const NEVER_RAN: [u8; 4] = [100, 111, 126, 127];
 /// Starts that a service may wish for in quick succession before a wish has to wait.
 const QUICK_WISHES: u32 = 5;
 /// Milliseconds: a run shorter than this is quick, and the wait of a wish made too often.

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -187,12 +188,23 @@ pub struct Target {
     /// Do not wait for it
     #[arg(long)]
     pub no_wait: bool,
-    /// Wait until it is ready, not only up
+    /// Wait until it is ready; an error where nothing tells that it is
     #[arg(long, conflicts_with = "no_wait")]
     pub ready: bool,
+    /// Without a probe, it is started when it has stayed up this long [default: the agent definition's]
+    #[arg(long, value_name = "SECONDS", value_parser = window, conflicts_with = "no_wait")]
+    pub window: Option<Duration>,
     /// Give up waiting after this long
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u32>,
+}
+
+/// Returns a time of seconds, which may have a fraction.
+fn window(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().map_err(|_| "a number of seconds is expected".to_owned())?;
+    let longest = Duration::from_hours(1);
+    let window = Duration::try_from_secs_f64(seconds).ok().filter(|window| *window <= longest);
+    window.ok_or_else(|| "0 to 3600 seconds are possible".to_owned())
 }
 
 /// What can be done with gateways.

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anstyle::AnsiColor;
 use gatevisor_gateways::doctor::{
-    Caller, Diagnosis, Finding, Settings, Severity, Witness, diagnose, owner_of,
+    Caller, Check, Diagnosis, Finding, Settings, Severity, Witness, diagnose, owner_of,
 };
 use gatevisor_sys::user;
 
@@ -30,6 +30,7 @@ pub fn run(context: &Context, common: &Common) -> Outcome {
     }
     let caller = caller(context, common);
     let diagnosis = diagnose(&Settings { manager, caller, is_container, takeover: takeover::NAME, witness });
+    let diagnosis = with_last_lines(context, diagnosis);
     let printed =
         if context.json { diagnosis.findings.iter().try_for_each(out::json) } else { print(&diagnosis) };
     // The answer does not depend on whether anybody reads to the end.
@@ -71,6 +72,17 @@ fn caller(context: &Context, common: &Common) -> Caller {
     Caller { words }
 }
 
+/// Returns the diagnosis in which each gateway that does not stay up says what it printed last.
+fn with_last_lines(context: &Context, mut diagnosis: Diagnosis) -> Diagnosis {
+    let crashes = diagnosis.findings.iter_mut().filter(|finding| finding.check == Check::Crash);
+    for finding in crashes {
+        if let Some(name) = &finding.profile {
+            finding.printed = crate::last_lines::since(context, name, None);
+        }
+    }
+    diagnosis
+}
+
 fn print(diagnosis: &Diagnosis) -> Result<(), Failure> {
     for finding in &diagnosis.findings {
         print_finding(finding)?;
@@ -104,5 +116,6 @@ fn print_finding(finding: &Finding) -> Result<(), Failure> {
         out::line(Text::from("  ").styled(DIM, format_args!("{name:5}")).and(" ").and(text))
     };
     item("why:", &finding.why)?;
-    finding.mend.as_ref().map_or(Ok(()), |mend| item("mend:", mend))
+    finding.mend.as_ref().map_or(Ok(()), |mend| item("mend:", mend))?;
+    finding.printed.iter().try_for_each(|line| item("said:", line))
 }

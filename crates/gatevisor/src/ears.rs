@@ -6,23 +6,107 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gatevisor_client::{Listener, ScanDir};
+use gatevisor_client::status_view::START_FAILED;
+use gatevisor_client::{ExecWatch, Listener, Progress, ScanDir, ServiceDir};
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_wire::event::Letter;
 use gatevisor_wire::name::ServiceName;
+use gatevisor_wire::status::Status;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{fstat, inotify};
 
 use crate::exit::{Exit, Failure};
+
+/// What happened to a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Happened {
+    /// Its `run` is executed, and that is our interpreter, which is to execute the command.
+    Starting,
+    /// Its command is executed.
+    Up,
+    /// It ended before its command was executed.
+    FailedToStart,
+    /// What else its supervisor says.
+    Letter(Letter),
+}
+
+/// A service that is listened to.
+struct Heard {
+    dir: ServiceDir,
+    listener: Listener,
+    exec: Option<ExecWatch>,
+    /// Whether its interpreter is up, and it is not known yet whether that becomes the command.
+    is_starting: bool,
+}
+
+impl Heard {
+    /// Returns what is polled.
+    fn fds(&self) -> impl Iterator<Item = PollFd<'_>> {
+        let exec = self.exec.as_ref().map(ExecWatch::as_fd);
+        let fds = std::iter::once(self.listener.as_fd()).chain(exec);
+        fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+    }
+
+    /// Returns what has happened, in order.
+    fn take(&mut self) -> Vec<Happened> {
+        let mut happened = Vec::new();
+        if let Some(exec) = &self.exec {
+            exec.drain();
+        }
+        loop {
+            while let Ok(Some(letter)) = self.listener.try_next() {
+                self.hear(letter, &mut happened);
+            }
+            if !self.is_starting || !self.has_become() {
+                return happened;
+            }
+            // Unless a letter came meanwhile, what has become the command is what the last one was about.
+            if let Ok(Some(letter)) = self.listener.try_next() {
+                self.hear(letter, &mut happened);
+            } else {
+                self.is_starting = false;
+                happened.push(Happened::Up);
+            }
+        }
+    }
+
+    fn hear(&mut self, letter: Letter, happened: &mut Vec<Happened>) {
+        match letter {
+            Letter::Up if self.dir.is_executed_directly() => happened.push(Happened::Up),
+            Letter::Up => {
+                self.is_starting = true;
+                happened.push(Happened::Starting);
+            }
+            // Nothing was seen of the command. What the interpreter exits with says that there was none.
+            Letter::Died if std::mem::take(&mut self.is_starting) => {
+                let code = self.dir.deaths().last().and_then(|death| death.how().exit_code());
+                let is_failure = code.is_none_or(|code| START_FAILED.contains(&code));
+                let first = if is_failure { Happened::FailedToStart } else { Happened::Up };
+                happened.extend([first, Happened::Letter(letter)]);
+            }
+            // What is ready is executed.
+            Letter::Ready if std::mem::take(&mut self.is_starting) => {
+                happened.extend([Happened::Up, Happened::Letter(letter)]);
+            }
+            _ => happened.push(Happened::Letter(letter)),
+        }
+    }
+
+    fn has_become(&self) -> bool {
+        let status = self.dir.status().ok().filter(Status::is_up);
+        let pid = status.and_then(|status| status.pid);
+        pid.is_some_and(|pid| matches!(self.dir.progress(pid), Progress::Command(_)))
+    }
+}
 
 /// Everything that is listened to.
 pub struct Ears {
     scandir: PathBuf,
     only: Vec<ProfileName>,
     watch: OwnedFd,
-    listeners: BTreeMap<ServiceName, Listener>,
+    listeners: BTreeMap<ServiceName, Heard>,
     /// Services whose directories have been taken away, and which have not been released yet.
-    leaving: Vec<(ServiceName, Listener)>,
+    leaving: Vec<(ServiceName, Heard)>,
 }
 
 impl Ears {
@@ -37,33 +121,29 @@ impl Ears {
         Ok(ears)
     }
 
-    /// Waits for events, at most for `timeout`, and tells `heard` each letter.
+    /// Waits for events, at most for `timeout`, and tells `heard` each.
     pub fn hear(
         &mut self,
         timeout: Option<Duration>,
-        mut heard: impl FnMut(&ServiceName, Letter) -> Result<(), Failure>,
+        mut heard: impl FnMut(&ServiceName, Happened) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(&self.watch, PollFlags::IN)];
-        let listeners = self.listeners.values().chain(self.leaving.iter().map(|(_, listener)| listener));
-        fds.extend(listeners.map(|listener| PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN)));
+        let services = self.listeners.values().chain(self.leaving.iter().map(|(_, service)| service));
+        fds.extend(services.flat_map(Heard::fds));
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(Failure::new(Exit::System, format!("cannot wait for events: {errno}"))),
         }
         let changed = fds.first().is_some_and(|fd| !fd.revents().is_empty());
-        for (name, listener) in &mut self.listeners {
-            while let Ok(Some(letter)) = listener.try_next() {
-                heard(name, letter)?;
-            }
-        }
-        for (name, listener) in &mut self.leaving {
-            while let Ok(Some(letter)) = listener.try_next() {
-                heard(name, letter)?;
+        let leaving = self.leaving.iter_mut().map(|(name, service)| (&*name, service));
+        for (name, service) in self.listeners.iter_mut().chain(leaving) {
+            for happened in service.take() {
+                heard(name, happened)?;
             }
         }
         // Once its directory is removed, and the FIFO in it, there is nobody left to write another letter.
-        self.leaving.retain(|(_, listener)| fstat(listener).is_ok_and(|stat| stat.st_nlink > 0));
+        self.leaving.retain(|(_, service)| fstat(&service.listener).is_ok_and(|stat| stat.st_nlink > 0));
         if changed {
             drain(&self.watch);
             self.subscribe()?;
@@ -80,11 +160,13 @@ impl Ears {
             )
         })?;
         // A directory that is taken away still tells how its service ends, and another may have its name by now.
-        let is_there = |name: &ServiceName, listener: &mut Listener| {
+        let is_there = |name: &ServiceName, service: &mut Heard| {
             let path = services.iter().find(|(known, _)| known == name).map(|(_, path)| path);
-            path.is_some_and(|path| path.join("event").join(listener.name()).symlink_metadata().is_ok())
+            path.is_some_and(|path| {
+                path.join("event").join(service.listener.name()).symlink_metadata().is_ok()
+            })
         };
-        self.leaving.extend(self.listeners.extract_if(.., |name, listener| !is_there(name, listener)));
+        self.leaving.extend(self.listeners.extract_if(.., |name, service| !is_there(name, service)));
         for (name, path) in services {
             let of_interest = self.only.is_empty()
                 || ProfileName::of_service(name.as_bytes())
@@ -94,7 +176,9 @@ impl Ears {
             }
             // Without an event directory nobody supervises it yet; it is tried again when the scandir changes.
             if let Ok(listener) = Listener::subscribe(&path.join("event")) {
-                self.listeners.insert(name, listener);
+                let dir = ServiceDir::new(path);
+                let exec = ExecWatch::of(&dir);
+                self.listeners.insert(name, Heard { dir, listener, exec, is_starting: false });
             }
         }
         Ok(())

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::context::Context;
-use crate::ears::Ears;
+use crate::ears::{Ears, Happened};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::out::{self, Text};
 
@@ -28,21 +28,21 @@ pub fn run(context: &Context, names: &[OsString]) -> Outcome {
     }
     let mut ears = Ears::open(context.manager.scandir(), only)?;
     loop {
-        ears.hear(None, |name, letter| print(context, name, letter))?;
+        ears.hear(None, |name, happened| print(context, name, happened))?;
     }
 }
 
-fn print(context: &Context, name: &ServiceName, letter: Letter) -> Result<(), Failure> {
+fn print(context: &Context, name: &ServiceName, happened: Happened) -> Result<(), Failure> {
     let now = Timestamp::now();
     let profile = ProfileName::of_service(name.as_bytes());
-    let (word, colour) = words(letter);
+    let (word, colour, letter) = words(happened);
     if context.json {
         return out::json(&json!({
             "time": now.to_string(),
             "service": name.to_string(),
             "profile": profile.as_ref().map(ProfileName::as_str),
             "event": word,
-            "letter": char::from(letter.byte()).to_string(),
+            "letter": letter.map(|letter| char::from(letter.byte()).to_string()),
         }));
     }
     let shown = profile.map_or_else(|| name.to_string(), |profile| profile.to_string());
@@ -50,7 +50,20 @@ fn print(context: &Context, name: &ServiceName, letter: Letter) -> Result<(), Fa
     out::line(line.styled(out::colour(colour), word))
 }
 
-fn words(letter: Letter) -> (&'static str, AnsiColor) {
+/// Returns the word for an event, its colour, and its letter: what a supervisor says that executes commands itself.
+fn words(happened: Happened) -> (&'static str, AnsiColor, Option<Letter>) {
+    match happened {
+        Happened::Starting => ("starting", AnsiColor::Yellow, None),
+        Happened::Up => ("up", AnsiColor::Green, Some(Letter::Up)),
+        Happened::FailedToStart => ("failed to start", AnsiColor::Red, None),
+        Happened::Letter(letter) => {
+            let (word, colour) = words_of(letter);
+            (word, colour, Some(letter))
+        }
+    }
+}
+
+const fn words_of(letter: Letter) -> (&'static str, AnsiColor) {
     match letter {
         Letter::SupervisionStarted => ("supervised", AnsiColor::Blue),
         Letter::Up => ("up", AnsiColor::Green),

@@ -35,12 +35,14 @@ pub struct Failure {
     pub message: String,
     /// The exit code.
     pub code: u8,
+    /// The last lines of the gateway that it is about.
+    pub lines: Vec<String>,
 }
 
 impl Failure {
     /// Returns a failure with this message.
     pub fn new(code: Exit, message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: code as u8 }
+        Self { message: message.into(), code: code as u8, lines: Vec::new() }
     }
 
     /// Returns the failure that `error` is, with the whole chain of its causes.
@@ -52,7 +54,14 @@ impl Failure {
             message.push_str(&error.to_string());
             cause = error.source();
         }
-        Self { message, code }
+        Self { message, code, lines: Vec::new() }
+    }
+
+    /// Returns the failure with the last lines of the gateway that it is about.
+    #[must_use]
+    pub fn with_lines(mut self, lines: Vec<String>) -> Self {
+        self.lines = lines;
+        self
     }
 }
 

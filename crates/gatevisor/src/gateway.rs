@@ -1,7 +1,7 @@
 //! `gatevisor gateway …`
 
 use std::ffi::OsStr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use gatevisor_gateways::manager::{
     ControlError, Done, Order, Registered, Restarted, ServiceManager, Started, Stopped, Unregistered, WaitFor,
@@ -12,8 +12,8 @@ use serde_json::json;
 use crate::args::{self, Target};
 use crate::context::Context;
 use crate::exit::{DONE, Exit, Failure, Outcome};
-use crate::out;
 use crate::profile::{pid_words, registered_words};
+use crate::{last_lines, out};
 
 /// Runs one of the verbs.
 pub fn run(context: &Context, verb: args::Gateway) -> Outcome {
@@ -68,10 +68,12 @@ fn control<T>(
     let wait = match (target.no_wait, target.ready) {
         (true, _) => WaitFor::Nothing,
         (false, true) => WaitFor::Ready,
-        (false, false) => WaitFor::Up,
+        (false, false) => WaitFor::Started,
     };
     let timeout = target.timeout.map(|seconds| Duration::from_secs(u64::from(seconds)));
-    let order = Order { reason: target.reason.clone(), wait, timeout, ..Order::here(&command) };
+    let (reason, window) = (target.reason.clone(), target.window);
+    let order = Order { reason, wait, timeout, window, ..Order::here(&command) };
+    let began = SystemTime::now();
     let results = act(&names, &order);
     if command.starts_with("gateway start") || command.starts_with("gateway restart") {
         let done = names.iter().zip(&results).filter(|(_, result)| result.is_ok());
@@ -80,10 +82,15 @@ fn control<T>(
     tell(
         context,
         &names,
-        results.into_iter().map(|result| {
-            result
-                .map(|done| (words(done.outcome), done.warnings))
-                .map_err(|error| Failure::of(error.exit_code(), &error))
+        names.iter().zip(results).map(|(name, result)| {
+            result.map(|done| (words(done.outcome), done.warnings)).map_err(|error| {
+                let failure = Failure::of(error.exit_code(), &error);
+                if error.is_of_gateway() {
+                    failure.with_lines(last_lines::coming(context, name, began))
+                } else {
+                    failure
+                }
+            })
         }),
     )
 }
@@ -108,7 +115,10 @@ fn tell(
                 }
             }
             Err(failure) => {
-                let object = json!({ "profile": name.as_str(), "ok": false, "error": failure.message, "exit": failure.code });
+                let object = json!({
+                    "profile": name.as_str(), "ok": false, "error": failure.message, "exit": failure.code,
+                    "last_lines": failure.lines,
+                });
                 let line = if context.json { out::json(&object) } else { Ok(()) };
                 out::fail(&failure);
                 if code == Exit::Done as u8 {
@@ -152,7 +162,8 @@ fn restarted(outcome: Restarted) -> String {
 
 fn register(context: &Context, name: Option<&OsStr>, start: bool, all: bool) -> Outcome {
     let manager = &context.manager;
-    let order = Order::here("gateway register");
+    // Whoever registers wants a slot, and hears that its command is executed; what becomes of that is for `gateway start`.
+    let order = Order { wait: WaitFor::Up, ..Order::here("gateway register") };
     let names = if all {
         let profiles = profile::list(manager.home(), manager.agent())
             .map_err(|error| Failure::of(error.exit_code(), &error))?;

@@ -4,7 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use gatevisor_client::{Condition, ServiceDir, Waited, Waiter, wait_all};
+use gatevisor_client::{Waited, Waiter};
+use gatevisor_gateways::manager::Start;
 use gatevisor_gateways::profile::ProfileName;
 
 use crate::context::Context;
@@ -14,10 +15,6 @@ use crate::status;
 
 /// How long a supervisor that has just been started may take to take on the slots.
 const SUPERVISED_WITHIN: Duration = Duration::from_secs(30);
-/// How long gateways that say nothing about their start are waited for.
-const UP_WITHIN: Duration = Duration::from_secs(30);
-/// Beyond the time that the readiness probe has.
-const READY_GRACE: Duration = Duration::from_secs(5);
 
 /// Waits for the wanted gateways and shows how it went; returns an exit code.
 ///
@@ -30,7 +27,6 @@ pub fn run(context: &Context, wanted: &[ProfileName], others: &[ProfileName]) ->
 }
 
 fn greet(context: &Context, wanted: &[ProfileName], others: &[ProfileName]) -> Result<(), Failure> {
-    let dirs: Vec<ServiceDir> = wanted.iter().map(|name| context.manager.slot(name)).collect();
     let deadline = Instant::now().checked_add(SUPERVISED_WITHIN);
     // The table is of a scandir that is supervised, even where nothing is wanted.
     for name in wanted.iter().chain(others) {
@@ -45,26 +41,22 @@ fn greet(context: &Context, wanted: &[ProfileName], others: &[ProfileName]) -> R
         let names: Vec<&str> = wanted.iter().map(ProfileName::as_str).collect();
         out::say(format_args!("waiting for {} of {}", count(wanted.len()), names.join(", ")));
     }
-    let (condition, within) = match &context.manager.agent().gateway.ready {
-        Some(ready) => {
-            let ms = ready.timeout_ms.unwrap_or(gatevisor_slot::file::DEFAULT_TIMEOUT_MS);
-            (Condition::Ready, Duration::from_millis(ms).saturating_add(READY_GRACE))
-        }
-        None => (Condition::Up, UP_WITHIN),
-    };
     let began = Instant::now();
-    let deadline = began.checked_add(within);
     let mut gone: usize = 0;
-    wait_all(&dirs, condition, deadline, &mut |index, waited| {
-        gone = gone.saturating_add(usize::from(waited == Waited::SupervisorGone));
-        if let Some(name) = wanted.get(index) {
-            let seconds = began.elapsed().as_secs_f64();
-            match waited {
-                Waited::Reached => out::say(format_args!("{name} is {condition} after {seconds:.1} s")),
-                Waited::Failed => out::warn(&format!("{name} failed; see `gatevisor gateway status {name}`")),
-                Waited::SupervisorGone => out::warn(&format!("{name} is not supervised")),
-                Waited::TimedOut => out::warn(&format!("{name} is not {condition} after {seconds:.0} s")),
+    context.manager.follow_starts(wanted, &mut |name, start| {
+        gone = gone.saturating_add(usize::from(start == Start::NotSupervised));
+        let seconds = began.elapsed().as_secs_f64();
+        match start {
+            Start::Up => out::say(format_args!("{name} is up after {seconds:.1} s")),
+            Start::Ready => out::say(format_args!("{name} is ready after {seconds:.1} s")),
+            Start::Failed { reason } => {
+                let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+                out::warn(&format!(
+                    "{name} failed to start{reason}; `gatevisor gateway status {name}` says more"
+                ));
             }
+            Start::NotSupervised => out::warn(&format!("{name} is not supervised")),
+            Start::Late { state } => out::warn(&format!("{name} is {state} after {seconds:.0} s")),
         }
     });
     if gone > 0 && gone == wanted.len() {

@@ -17,6 +17,7 @@ mod greet;
 mod health;
 mod init;
 mod internal;
+mod last_lines;
 mod logs;
 mod near;
 mod out;

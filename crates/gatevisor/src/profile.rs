@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, IsTerminal};
+use std::time::SystemTime;
 
 use gatevisor_gateways::lifecycle::{self, NewGateway};
 use gatevisor_gateways::manager::{Order, Registered};
@@ -13,7 +14,7 @@ use crate::args;
 use crate::context::{Context, profile_name};
 use crate::exit::{DONE, Exit, Failure, Outcome};
 use crate::gateway::started_words;
-use crate::out;
+use crate::{last_lines, out};
 
 /// Runs one of the verbs.
 pub fn run(context: &Context, verb: args::Profile) -> Outcome {
@@ -29,6 +30,7 @@ fn create(context: &Context, name: &OsString, start: bool, reason: Option<String
     let name = profile_name(name)?;
     let manager = &context.manager;
     let order = Order { reason, ..Order::here("profile create") };
+    let began = SystemTime::now();
     let made = lifecycle::create_profile(manager, manager.home(), manager.agent(), &name, start, &order)
         .map_err(|error| Failure::of(error.exit_code(), &error))?;
     out::warn_all(&made.warnings);
@@ -52,7 +54,11 @@ fn create(context: &Context, name: &OsString, start: bool, reason: Option<String
     };
     match made.gateway {
         Ok(_) => printed.and(DONE),
-        Err(error) => Err(Failure::of(error.exit_code(), &error)),
+        Err(error) => {
+            let failure = Failure::of(error.exit_code(), &error);
+            let lines = error.is_of_gateway().then(|| last_lines::coming(context, &name, began));
+            Err(failure.with_lines(lines.unwrap_or_default()))
+        }
     }
 }
 

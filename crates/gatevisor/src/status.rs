@@ -182,7 +182,10 @@ pub fn print_details(context: &Context, report: &Report) -> Result<(), Failure> 
         item("waiting", format!("for its next start, in {}", milliseconds(left)))?;
     }
     if let Some(count) = report.restarts {
-        item("restarts", count.to_string())?;
+        let commanded = report.commanded_restarts.filter(|count| *count > 0);
+        let apart =
+            commanded.map_or_else(String::new, |count| format!(", and {count} that somebody asked for"));
+        item("restarts", format!("{count}{apart}"))?;
     }
     if let Some(bytes) = report.memory_bytes {
         item("memory", format!("{} in {} processes", size(bytes), report.processes.unwrap_or(1)))?;
@@ -207,12 +210,25 @@ pub fn print_details(context: &Context, report: &Report) -> Result<(), Failure> 
     for (index, death) in report.deaths.iter().enumerate() {
         item(if index == 0 { "deaths" } else { "" }, long_exit(death))?;
     }
+    for (index, line) in last_lines(context, report).iter().enumerate() {
+        item(if index == 0 { "printed" } else { "" }, line.as_str())?;
+    }
     Ok(())
 }
 
 /// Prints one thing that is known of a gateway.
 fn item(name: &str, text: impl Into<Text>) -> Result<(), Failure> {
     out::line(Text::default().styled(DIM, format_args!("{name:8}")).and(" ").then(text.into()))
+}
+
+/// Returns what a gateway printed last that is not as it should be.
+fn last_lines(context: &Context, report: &Report) -> Vec<String> {
+    match &report.profile {
+        Some(name) if matches!(report.state, State::Failed | State::FailedToStart | State::BackingOff) => {
+            crate::last_lines::since(context, name, report.last_began())
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn wish(report: &Report) -> String {

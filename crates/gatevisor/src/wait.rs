@@ -41,9 +41,19 @@ pub fn run(context: &Context, options: &args::Wait) -> Outcome {
     };
     match outcome {
         WaitOutcome::Reached => DONE,
-        WaitOutcome::Failed => Err(Failure::new(
+        WaitOutcome::Failed { reason: Some(reason) } => {
+            Err(Failure::new(Exit::No, format!("the gateway of {name} does not come up: {reason}")))
+        }
+        WaitOutcome::Failed { reason: None } => Err(Failure::new(
             Exit::No,
-            format!("the gateway of {name} failed for good; `gatevisor gateway status {name}` says why"),
+            format!("the gateway of {name} failed; `gatevisor gateway status {name}` says why"),
+        )),
+        WaitOutcome::NeverReady => Err(Failure::new(
+            Exit::No,
+            format!(
+                "the gateway of {name} is up, and nothing tells whether it is ready: nobody probes it; wait with --up, or \
+                 give it a probe, `[gateway.ready]` in the agent definition"
+            ),
         )),
         WaitOutcome::TimedOut => {
             Err(Failure::new(Exit::TimedOut, format!("the gateway of {name} did not get there in time")))

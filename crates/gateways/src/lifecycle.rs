@@ -48,6 +48,14 @@ pub enum GatewayError {
 }
 
 impl GatewayError {
+    /// Returns whether the gateway itself failed, so that its last lines say more.
+    pub fn is_of_gateway(&self) -> bool {
+        match self {
+            Self::Register(error) => error.is_of_gateway(),
+            Self::Start(error) => error.is_of_gateway(),
+        }
+    }
+
     /// Returns the exit code for this failure.
     pub fn exit_code(&self) -> u8 {
         match self {

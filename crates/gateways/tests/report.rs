@@ -42,6 +42,7 @@ fn observed(state: StateName, status: Option<Status>) -> Observed {
         service: "gateway-coder".to_owned(),
         profile: Some(name("coder")),
         state,
+        executed: status.is_some_and(|status| status.is_up()),
         status,
         policy: None,
         normally_up: true,
@@ -71,7 +72,7 @@ fn report(observed: &Observed, word: &str) -> Report {
 #[test]
 fn a_ready_gateway_reads_like_this() {
     let mut observed = observed(StateName::Ready, Some(status(4711, true, WaitStatus::exited(75))));
-    observed.policy = Some(Policy { restarts: 3, ..Policy::default() });
+    observed.policy = Some(Policy { restarts: 3, commanded: 2, ..Policy::default() });
     observed.deaths = vec![
         Death { at: at(5000), exit_code: 137, signal: 9 },
         Death { at: at(100), exit_code: 78, signal: 0 },
@@ -96,6 +97,8 @@ fn a_ready_gateway_reads_like_this() {
           "reason": null,
           "supervisor": null,
           "restarts": 3,
+          "commanded_restarts": 2,
+          "last_run_ms": null,
           "next_start_in_ms": null,
           "memory_bytes": 52428800,
           "processes": 2,

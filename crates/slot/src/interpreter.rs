@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use gatevisor_sys::environment::{self, ProgramEnvironment};
 use gatevisor_wire::member::{self, Member};
 use gatevisor_wire::script::Flaw;
+use gatevisor_wire::started::Announcer;
 use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
 
@@ -43,7 +44,7 @@ const FIRST_NOTIFICATION_FD: i32 = 3;
 /// On failure one line goes to standard error and to `data/start-error`: `<stage>: <message> (errno N)`. The exit
 /// code is 127 if the command does not exist, 126 if it cannot be executed, 100 if the file is bad, and 111 if
 /// anything else went wrong before it. On success `data/start-error` is removed. `data/started` bears our process number
-/// from just before, and is locked until either is so.
+/// from just before, with who will say that the service is ready, and is locked until either is so.
 pub fn run_service(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut args = args.into_iter();
     let Some(script) = args.next() else {
@@ -81,14 +82,24 @@ struct Start {
     readiness: Readiness,
 }
 
-/// How the supervisor learns that the service is ready.
+/// How the supervisor learns that the service is ready. That the command was started says nothing about it.
 enum Readiness {
-    /// Not through us.
+    /// Not at all.
     Unannounced,
-    /// When it is started.
-    AtOnce(OwnedFd),
+    /// The command itself says so, on the descriptor that it inherits.
+    Inherited,
     /// When a URL answers.
     Probed(Probe, OwnedFd),
+}
+
+impl Readiness {
+    const fn announcer(&self) -> Announcer {
+        match self {
+            Self::Unannounced => Announcer::Nobody,
+            Self::Inherited => Announcer::Service,
+            Self::Probed(..) => Announcer::Prober,
+        }
+    }
 }
 
 /// Replaces this process by the command; returns why that failed.
@@ -262,15 +273,17 @@ impl Lookups {
     }
 
     fn readiness(&self, ready: Option<&Ready>) -> Result<Readiness, Failure> {
-        let Some(notify) = notification_fd() else { return Ok(Readiness::Unannounced) };
-        let Some(ready) = ready else { return Ok(Readiness::AtOnce(notify)) };
+        let Some(number) = notification_number() else { return Ok(Readiness::Unannounced) };
+        let Some(ready) = ready else { return Ok(Readiness::Inherited) };
+        // A number that is not open means that nobody waits (the script was started by hand), which is no failure.
+        let Ok(notify) = os::adopt_fd(number) else { return Ok(Readiness::Unannounced) };
         let lookup = |name: &str| self.get(name);
         let wanted = match &ready.when {
             Some(template) => is_truthy(&expanded("ready.when", template, &lookup)?),
             None => true,
         };
         if !wanted {
-            return Ok(Readiness::AtOnce(notify));
+            return Ok(Readiness::Unannounced);
         }
         let url = expanded("ready.http", &ready.http, &lookup)?;
         let target = http::parse_url(&url.to_string_lossy())
@@ -280,17 +293,12 @@ impl Lookups {
     }
 }
 
-/// Returns the descriptor that the supervisor waits on for readiness, if it does.
-///
-/// A number that is not open means that nobody waits (the script was started by hand), which is no failure.
-fn notification_fd() -> Option<OwnedFd> {
+/// Returns the number of the descriptor that the supervisor waits on for readiness, if it does.
+fn notification_number() -> Option<i32> {
     let mut buffer = [0; 32];
     let bytes = gatevisor_sys::file::read_small(CWD, c"notification-fd", &mut buffer).ok()?;
     let number = i32::try_from(gatevisor_wire::number::parse(bytes)?).ok()?;
-    if number < FIRST_NOTIFICATION_FD {
-        return None;
-    }
-    os::adopt_fd(number).ok()
+    (number >= FIRST_NOTIFICATION_FD).then_some(number)
 }
 
 /// Takes the last steps, in which this process changes, and executes the command; returns only why that failed.
@@ -303,29 +311,21 @@ fn launch(
     held: &mut Held,
 ) -> Result<Infallible, Failure> {
     settle(file, start.directory.as_deref(), &mut confinement)?;
-    let at_once = match start.readiness {
-        Readiness::Unannounced => None,
-        Readiness::AtOnce(notify) => Some(notify),
+    let announcer = start.readiness.announcer();
+    if let Readiness::Probed(probe, notify) = start.readiness {
         // Its limits and rights are those of before.
-        Readiness::Probed(probe, notify) => {
-            fork_prober(&probe, &notify)?;
-            None
-        }
-    };
+        fork_prober(&probe, &notify)?;
+    }
     if let Some(directory) = service_directory {
         let hindered = start.landlock.is_some() || !file.limits.is_empty();
         held.witness = hindered.then(|| Witness::post(directory).ok()).flatten();
         // After the others were forked, which would keep it open. Of a failure before this, and where there is no `data/`,
         // whoever waits learns by the death.
-        held.started = os::mark_in_data(directory, STARTED).ok().flatten();
+        held.started = os::mark_in_data(directory, STARTED, announcer).ok().flatten();
         let _ = os::remove_in_data(directory.as_fd(), START_ERROR);
     }
     if let Some(warning) = confinement.finish(file, start.landlock.as_ref())? {
         os::say(&format!("gatevisor: {name}: {warning}"));
-    }
-    if let Some(notify) = at_once {
-        // Nobody reading any more is the supervisor's business, not a reason not to start.
-        let _ = rustix::io::write(&notify, b"\n");
     }
     for dropped in start.environment.dropped() {
         let directory = dropped.directory.display();

@@ -9,7 +9,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use gatevisor_term::stream;
-use rustix::fs::{CWD, Mode, OFlags, fstat, mkdirat, openat, unlinkat};
+use gatevisor_wire::Pid;
+use gatevisor_wire::started::{Announcer, Started};
+use rustix::fs::{CWD, Mode, OFlags, fstat, mkdirat, openat, readlinkat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
@@ -62,15 +64,31 @@ pub fn replace_in_data(directory: impl AsFd, name: &str, bytes: &[u8]) -> Result
     gatevisor_sys::file::replace(&data, name, &temporary, bytes, Mode::from_raw_mode(0o644))
 }
 
-/// Returns `data/<name>` below `directory`, locked, with our process number in it.
+/// Returns `data/<name>` below `directory`, locked, with our process number in it and who says that the service is ready.
 ///
 /// The lock ends with this process or when it executes another program. Nothing is returned while somebody else holds it.
-pub fn mark_in_data(directory: impl AsFd, name: &str) -> Result<Option<OwnedFd>, Errno> {
+pub fn mark_in_data(
+    directory: impl AsFd,
+    name: &str,
+    announcer: Announcer,
+) -> Result<Option<OwnedFd>, Errno> {
     let data = gatevisor_sys::file::open_directory(&directory, c"data")?;
     let Some(marked) = gatevisor_sys::file::lock(data, name)? else { return Ok(None) };
     // One write, so that a reader finds the old number or the new one; what is left of an old one follows the newline.
-    rustix::io::write(&marked, format!("{}\n", getpid().as_raw_nonzero()).as_bytes())?;
+    let Some(pid) = own_pid() else { return Ok(None) };
+    rustix::io::write(&marked, Started { pid, announcer: Some(announcer) }.encode().as_bytes())?;
     Ok(Some(marked))
+}
+
+/// Returns our process number as our supervisor knows it.
+///
+/// The first process of a PID namespace is 1 to itself; `/proc` is still that of the namespace outside.
+fn own_pid() -> Option<Pid> {
+    let own = Pid::new(getpid().as_raw_nonzero().get()).filter(|pid| pid.get() != 1);
+    own.or_else(|| {
+        let link = readlinkat(CWD, c"/proc/self", Vec::new()).ok()?;
+        Pid::new(link.to_str().ok()?.parse().ok()?)
+    })
 }
 
 /// Removes `data/<name>` below `directory`; a missing one is success.

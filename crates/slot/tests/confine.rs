@@ -420,7 +420,7 @@ fn why_a_confined_command_does_not_start_is_still_written_down() {
 #[test]
 fn a_service_that_is_refused_its_restrictions_is_never_called_ready() {
     for (settings, exit, told) in [("strict = true\nnice = -5", 111, ""), ("nice = -5", 0, "\n")] {
-        let bed = Bed::new(Who::Ordinary, "exec 3>&-", settings);
+        let bed = Bed::new(Who::Ordinary, "echo >&3; exec 3>&-", settings);
         fs::write(bed.path().join("notification-fd"), "3\n").unwrap();
         let (reader, writer) = std::io::pipe().unwrap();
         let mut command = bed.command("exec 3>&0 0</dev/null");

@@ -200,16 +200,25 @@ fn rest_of(told: &mut BufReader<std::process::ChildStdout>) -> String {
 }
 
 #[test]
-fn a_service_without_a_probe_is_ready_when_it_starts() {
-    for ready in ["", "[ready]\nhttp = \"http://localhost:1/\"\nwhen = \"${NEVER_SET:-no}\"\n"] {
-        let slot =
-            Slot::new(&format!("command = [\"sh\", \"-c\", \"echo too much >&3; sleep 1000\"]\n{ready}"));
-        let (mut child, mut told) = with_notification(&slot);
-        // The descriptor is closed in the command, so the end is seen although the command runs.
-        assert_eq!(rest_of(&mut told), "\n");
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
+fn a_service_whose_probe_is_switched_off_is_never_ready() {
+    let slot = Slot::new(
+        "command = [\"sh\", \"-c\", \"echo untrue >&3; exec sleep 1000\"]\n[ready]\nhttp = \"http://localhost:1/\"\n\
+         when = \"${NEVER_SET:-no}\"\n",
+    );
+    let (mut child, mut told) = with_notification(&slot);
+    // The descriptor is closed in the command, so the end is seen although the command runs.
+    assert_eq!(rest_of(&mut told), "");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_service_without_a_probe_says_itself_when_it_is_ready() {
+    let slot = Slot::new("command = [\"sh\", \"-c\", \"echo mine >&3; exec 3>&-; exec sleep 1000\"]\n");
+    let (mut child, mut told) = with_notification(&slot);
+    assert_eq!(rest_of(&mut told), "mine\n");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]

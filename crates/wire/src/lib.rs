@@ -24,6 +24,7 @@ pub mod policy;
 pub mod scan;
 pub mod script;
 pub mod signal;
+pub mod started;
 pub mod status;
 pub mod tai;
 pub mod tally;

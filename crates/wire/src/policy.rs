@@ -68,10 +68,14 @@ impl fmt::Display for Phase {
 pub struct Policy {
     /// What is being done.
     pub phase: Phase,
-    /// Starts after the first since supervision began.
+    /// Starts since supervision began that followed a death that nobody had asked for.
     pub restarts: u64,
+    /// Starts that followed a death that was asked for: a stop, a restart, a signal.
+    pub commanded: u64,
     /// Deaths in a row without a healthy run between them.
     pub failures: u32,
+    /// How long the last process that died had been up, in milliseconds.
+    pub ran_ms: Option<u64>,
     /// When the next start is due.
     pub until: Option<Tai64n>,
     /// Why, on one line of at most 200 bytes.
@@ -104,7 +108,11 @@ impl Policy {
         };
         line(Key::Phase, &self.phase);
         line(Key::Restarts, &self.restarts);
+        line(Key::Commanded, &self.commanded);
         line(Key::Failures, &self.failures);
+        if let Some(ran_ms) = self.ran_ms {
+            line(Key::RanMs, &ran_ms);
+        }
         if let Some(until) = self.until {
             line(Key::Until, &until);
         }
@@ -130,6 +138,8 @@ impl Policy {
             match key {
                 Key::Phase => policy.phase = Phase::from_word(value).ok_or(bad)?,
                 Key::Restarts => policy.restarts = decimal(value).ok_or(bad)?,
+                Key::Commanded => policy.commanded = decimal(value).ok_or(bad)?,
+                Key::RanMs => policy.ran_ms = Some(decimal(value).ok_or(bad)?),
                 Key::Failures => {
                     policy.failures = decimal(value).and_then(|n| u32::try_from(n).ok()).ok_or(bad)?;
                 }
@@ -165,19 +175,31 @@ pub fn one_line(text: &str) -> String {
 enum Key {
     Phase,
     Restarts,
+    Commanded,
     Failures,
+    RanMs,
     Until,
     Reason,
 }
 
 impl Key {
-    const ALL: [Self; 5] = [Self::Phase, Self::Restarts, Self::Failures, Self::Until, Self::Reason];
+    const ALL: [Self; 7] = [
+        Self::Phase,
+        Self::Restarts,
+        Self::Commanded,
+        Self::Failures,
+        Self::RanMs,
+        Self::Until,
+        Self::Reason,
+    ];
 
     const fn word(self) -> &'static str {
         match self {
             Self::Phase => "phase",
             Self::Restarts => "restarts",
+            Self::Commanded => "commanded",
             Self::Failures => "failures",
+            Self::RanMs => "ran-ms",
             Self::Until => "until",
             Self::Reason => "reason",
         }
@@ -211,12 +233,13 @@ mod tests {
         let policy = Policy {
             phase: Phase::Backoff,
             restarts: 7,
+            commanded: 2,
             failures: 3,
+            ran_ms: Some(1500),
             until: Some(Tai64n::from_unix(1_795_218_439, 5)),
             reason: Some("exitcode 3".into()),
         };
-        let text =
-            "phase backoff\nrestarts 7\nfailures 3\nuntil @400000006b00dc2c00000005\nreason exitcode 3\n";
+        let text = "phase backoff\nrestarts 7\ncommanded 2\nfailures 3\nran-ms 1500\nuntil @400000006b00dc2c00000005\nreason exitcode 3\n";
         assert_eq!(String::from_utf8(policy.encode()).unwrap(), text);
         assert_eq!(Policy::decode(text.as_bytes()), Ok(policy));
     }
@@ -269,7 +292,9 @@ mod tests {
         let policy = Policy {
             phase: Phase::FailedToStart,
             restarts: u64::MAX,
+            commanded: u64::MAX,
             failures: u32::MAX,
+            ran_ms: Some(u64::MAX),
             until: Tai64n::new(u64::MAX, 999_999_999),
             reason: Some("x".repeat(1000)),
         };

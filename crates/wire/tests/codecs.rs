@@ -43,14 +43,18 @@ fn policies() -> impl Strategy<Value = Policy> {
     (
         select(Phase::ALL.to_vec()),
         any::<u64>(),
+        any::<u64>(),
         any::<u32>(),
+        option::of(any::<u64>()),
         option::of(stamps()),
         option::of(any::<String>()),
     )
-        .prop_map(|(phase, restarts, failures, until, reason)| Policy {
+        .prop_map(|(phase, restarts, commanded, failures, ran_ms, until, reason)| Policy {
             phase,
             restarts,
+            commanded,
             failures,
+            ran_ms,
             until,
             reason,
         })

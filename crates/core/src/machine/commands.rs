@@ -86,6 +86,8 @@ impl Machine {
     pub(super) fn want_down(&mut self, out: &mut Effects) {
         match self.phase {
             Phase::Up { pid, .. } => {
+                // Even if somebody wants it up again before it dies.
+                self.starts.is_asked_for = true;
                 self.status.want_up = false;
                 self.status.paused = false;
                 out.add(Effect::Terminate(pid));
@@ -129,6 +131,7 @@ impl Machine {
             // A process paused before it reached its program would never tell whether it does.
             return;
         }
+        self.starts.sent = Some(wanted.number());
         out.add(Effect::Signal(pid, wanted.number()));
         match wanted {
             ControlSignal::Stop => self.set_paused(true, out),

@@ -72,12 +72,12 @@ fn a_death_that_somebody_asked_for_is_no_failure() {
         11 killed 15        => close-readiness, record-death, spawn-finish 70 (signal SIGTERM)
         11 finish-absent    => status-down+!, dD, spawn-run
         11 forked 71        => nothing
-        11 spawned          => policy-running#1, status-up, u
+        11 spawned          => policy-running#0+1, status-up, u
         20 control r        => down-signal 71
         21 exited 0         => close-readiness, record-death, spawn-finish 71 (exitcode 0)
         21 finish-absent    => status-down+!, dD, spawn-run
         21 forked 72        => nothing
-        21 spawned          => policy-running#2, status-up, u
+        21 spawned          => policy-running#0+2, status-up, u
         22 killed 9         => close-readiness, record-death, spawn-finish 72 (signal SIGKILL)
         22 finish-absent    => status-down+!, dD, spawn-run
         ",
@@ -95,13 +95,38 @@ fn a_death_that_somebody_asked_for_does_not_excuse_the_next_one() {
         11 killed 15        => close-readiness, record-death, spawn-finish 70 (signal SIGTERM)
         11 finish-absent    => status-down+!, dD, spawn-run
         11 forked 71        => nothing
-        11 spawned          => policy-running#1, status-up, u
+        11 spawned          => policy-running#0+1, status-up, u
         20 exited 1         => close-readiness, record-death, spawn-finish 71 (exitcode 1)
         20 finish-absent    => status-down+!, dD, spawn-run
         20 forked 72        => nothing
-        20 spawned          => policy-running#2, status-up, u
+        20 spawned          => policy-running#1+1, status-up, u
         30 exited 1         => close-readiness, record-death, spawn-finish 72 (exitcode 1)
-        30 finish-absent    => policy-backoff#2 until-280, status-down+!, dD
+        30 finish-absent    => policy-backoff#1+1 until-280, status-down+!, dD
+        ",
+    );
+}
+
+#[test]
+fn restarts_that_were_commanded_are_counted_apart_from_those_that_were_not() {
+    check(
+        "
+        0 deadline          => spawn-run
+        0 forked 70         => nothing
+        0 spawned           => status-up, u
+        10 control d        => terminate 70, status-up!
+        20 killed 15        => close-readiness, record-death, spawn-finish 70 (signal SIGTERM)
+        20 finish-absent    => status-down+, dD, until never
+        50 control u        => status-down+!, spawn-run
+        50 forked 71        => nothing
+        50 spawned          => policy-running#0+1, status-up, u
+        60 exited 75        => close-readiness, record-death, spawn-finish 71 (exitcode 75)
+        60 finish-absent    => status-down+!, dD, spawn-run
+        60 forked 72        => nothing
+        60 spawned          => policy-running#0+2, status-up, u
+        70 exited 1         => close-readiness, record-death, spawn-finish 72 (exitcode 1)
+        70 finish-absent    => status-down+!, dD, spawn-run
+        70 forked 73        => nothing
+        70 spawned          => policy-running#1+2, status-up, u
         ",
     );
 }

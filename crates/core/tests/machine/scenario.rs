@@ -160,5 +160,6 @@ fn show_policy(policy: &Policy) -> String {
         format!(" until-{ms}")
     });
     let reason = policy.reason.as_ref().map_or_else(String::new, |reason| format!(" [{reason}]"));
-    format!("policy-{}#{}{until}{reason}", policy.phase.word(), policy.restarts)
+    let commanded = if policy.commanded > 0 { format!("+{}", policy.commanded) } else { String::new() };
+    format!("policy-{}#{}{commanded}{until}{reason}", policy.phase.word(), policy.restarts)
 }

@@ -6,6 +6,8 @@ mod find;
 mod show;
 mod when;
 
+pub use find::directory;
+
 use std::ops::ControlFlow;
 
 use gatevisor_logd::reader::{self, Clock, Event, Options, Pick, Time};

@@ -129,6 +129,9 @@ pub fn fail(failure: &Failure) -> u8 {
     if !failure.message.is_empty() {
         say(Text::from("").styled(colour(AnsiColor::Red), "error: ").and(&failure.message));
     }
+    for line in &failure.lines {
+        say(Text::from("it printed: ").and(line));
+    }
     failure.code
 }
 

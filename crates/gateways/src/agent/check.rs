@@ -90,6 +90,9 @@ fn gateway(agent: &AgentDefinition) -> Result<(), Fault> {
         }
     }
     timeout("gateway.stop-timeout-ms", gateway.stop_timeout_ms)?;
+    if gateway.start_window_ms > 0 {
+        timeout("gateway.start-window-ms", gateway.start_window_ms)?;
+    }
     if let Some(signal) = &gateway.restart_signal
         && crate::manager::restart_control(signal).is_none()
     {

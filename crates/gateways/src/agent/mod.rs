@@ -143,6 +143,9 @@ pub struct GatewayDefinition {
     pub environment_files: Vec<String>,
     /// How to find out that a gateway is ready.
     pub ready: Option<ReadyDefinition>,
+    /// Milliseconds for which a gateway must stay up to count as started, where nobody says that it is ready.
+    #[serde(default = "default_start_window")]
+    pub start_window_ms: u64,
     /// Milliseconds that a gateway has to stop before it is killed.
     #[serde(default = "default_stop_timeout")]
     pub stop_timeout_ms: u64,
@@ -182,6 +185,10 @@ pub struct GatewayDefinition {
     pub boot_log: String,
     /// A variable that, when true, leaves named profiles' gateways down at boot.
     pub multiplex_variable: Option<String>,
+}
+
+const fn default_start_window() -> u64 {
+    1000
 }
 
 const fn default_stop_timeout() -> u64 {

@@ -8,6 +8,7 @@ use super::facts::{Facts, ServiceFact};
 use super::finding::{Check, Finding, Severity};
 use super::mend::quote;
 use super::slots::called;
+use crate::inspect::State;
 
 /// Deaths after which a service counts as one that keeps dying.
 const MANY: usize = 3;
@@ -27,26 +28,26 @@ fn state(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
     let name = called(service);
     let reason = service.report.reason.clone().unwrap_or_else(|| "nobody says why".to_owned());
     let deaths = in_a_row(facts, service);
+    let cannot_start = || {
+        let what = format!("{name} cannot be started");
+        (Severity::Error, what, format!("{reason}; mend that first"), start(facts, service))
+    };
     let (severity, what, why, mend) = match &service.observed.state {
         StateName::NotSupervised => return None,
-        _ if service.report.state == crate::inspect::State::Failed => (
+        _ if service.report.state == State::Failed => (
             Severity::Error,
             format!("{name} failed for good, and is not started again"),
             format!("{reason}; mend that first{}", log_hint(facts, service)),
             start(facts, service),
         ),
-        StateName::FailedToStart { .. } => (
-            Severity::Error,
-            format!("{name} cannot be started"),
-            format!("{reason}; mend that first"),
-            start(facts, service),
-        ),
+        StateName::FailedToStart { .. } => cannot_start(),
         _ if deaths >= MANY => (
             Severity::Error,
             format!("{name} keeps dying: {deaths} times in a row"),
             format!("{}; it is started again with growing pauses", last(service, &reason)),
             look(facts, service),
         ),
+        _ if service.report.state == State::FailedToStart => cannot_start(),
         StateName::BackingOff { .. } => (
             Severity::Warning,
             format!("{name} has died and is started again shortly"),

@@ -121,12 +121,15 @@ pub struct Finding {
     pub why: String,
     /// The command that mends it, for a POSIX shell, where there is one.
     pub mend: Option<String>,
+    /// What the gateway that it is about printed last.
+    pub printed: Vec<String>,
 }
 
 impl Finding {
     /// Returns a finding about nothing in particular and without a remedy.
     pub(super) fn new(check: Check, severity: Severity, what: &str, why: &str) -> Self {
-        Self { check, severity, profile: None, path: None, what: plain(what), why: plain(why), mend: None }
+        let (what, why) = (plain(what), plain(why));
+        Self { check, severity, profile: None, path: None, what, why, mend: None, printed: Vec::new() }
     }
 
     /// Says which profile it is about.

@@ -62,6 +62,7 @@ fn service(name: &str, state: StateName, change: impl FnOnce(&mut Observed)) -> 
         profile: ProfileName::of_service(name.as_bytes()),
         state,
         status: Some(status),
+        executed: is_up,
         policy: None,
         normally_up: true,
         deaths: Vec::new(),

@@ -134,6 +134,7 @@ fn absent(name: &ProfileName) -> Observed {
         profile: Some(name.clone()),
         state: gatevisor_client::status_view::StateName::NotSupervised,
         status: None,
+        executed: false,
         policy: None,
         normally_up: false,
         deaths: Vec::new(),

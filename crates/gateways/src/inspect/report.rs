@@ -2,6 +2,8 @@
 //!
 //! *Does not live here:* gathering what is in it.
 
+use std::time::{Duration, SystemTime};
+
 use gatevisor_client::status_view::StateName;
 use gatevisor_wire::policy::Policy;
 use gatevisor_wire::status::Status;
@@ -16,6 +18,8 @@ use crate::desired::{Provenance, Recorded};
 use crate::manager::Observed;
 use crate::profile::ProfileName;
 
+/// What the moments of a process may be off by: its supervisor counts from when it knows of them.
+const SLACK: Duration = Duration::from_millis(50);
 /// Deaths that a report holds at the most.
 const DEATHS: usize = 10;
 
@@ -23,11 +27,11 @@ const DEATHS: usize = 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// Up; whether it works it does not say itself.
+    /// Up: its command is executed. Nobody says whether it works.
     Up,
-    /// Up, and it has said that it is ready.
+    /// Up, and it is known to be ready.
     Ready,
-    /// Up, and it will say when it is ready.
+    /// Its command is about to be executed, or it was and it will be said when it is ready.
     Starting,
     /// Down, and it will be started again.
     BackingOff,
@@ -39,7 +43,7 @@ pub enum State {
     Down,
     /// Down for good.
     Failed,
-    /// Down, because its command could not be executed.
+    /// Down, because its command could not be executed, or ended within the start window; it will be tried again.
     FailedToStart,
     /// No supervisor holds it.
     NotSupervised,
@@ -99,9 +103,9 @@ pub struct Report {
     pub profile: Option<ProfileName>,
     /// The name in the scandir.
     pub service: String,
-    /// Whether it is up.
+    /// Whether it is up: whether its command is executed and has not ended.
     pub up: bool,
-    /// Whether it has said that it is ready.
+    /// Whether it is known to be ready.
     pub ready: bool,
     /// Its process, if there is one.
     pub pid: Option<i32>,
@@ -122,8 +126,13 @@ pub struct Report {
     /// The program that supervises its scandir, such as `s6-svscan`; `None` where nobody supervises it, or where the
     /// program cannot be told.
     pub supervisor: Option<String>,
-    /// Starts after the first one; `None` where nobody supervises it.
+    /// Starts that followed a death that nobody asked for; `None` where nobody supervises it, and under s6, which does not
+    /// tell such a death from others.
     pub restarts: Option<u64>,
+    /// Starts that followed a stop, a restart or a signal that somebody asked for; `None` as for `restarts`.
+    pub commanded_restarts: Option<u64>,
+    /// How long its last process that ended had been up, in milliseconds, where its supervisor says so.
+    pub last_run_ms: Option<u64>,
     /// Milliseconds until it is started again, where that is due.
     pub next_start_in_ms: Option<u64>,
     /// Resident memory of its session in bytes.
@@ -151,6 +160,12 @@ pub struct Report {
 }
 
 impl Report {
+    /// Returns when the last process that ended began, as far as its supervisor says so.
+    pub fn last_began(&self) -> Option<SystemTime> {
+        let died = self.deaths.first()?.at.parse::<jiff::Timestamp>().ok()?;
+        SystemTime::from(died).checked_sub(Duration::from_millis(self.last_run_ms?).saturating_add(SLACK))
+    }
+
     /// Returns the report of a service of this supervisor's scandir.
     pub(super) fn under(mut self, supervisor: Option<&String>) -> Self {
         self.supervisor = supervisor.filter(|_| self.state != State::NotSupervised).cloned();
@@ -195,7 +210,10 @@ impl Report {
         let desired_state = wish.prior.word().map(str::to_owned);
         let (state, reason) = state_and_reason(agent, observed, desired_state.as_deref());
         let policy = observed.policy.as_ref().filter(|_| supervised);
-        let running = status.is_some_and(|status| status.is_up());
+        let running = observed.executed && status.is_some_and(|status| status.is_up());
+        // Ours says nothing as long as there is nothing to say; a genuine s6 never does.
+        let nothing = Policy::default();
+        let counted = status.and(if observed.deaths.is_empty() { policy.or(Some(&nothing)) } else { policy });
         let until = observed.state.until_unix_ms().filter(|_| !running);
         let last =
             status.filter(|status| !status.is_up() && !status.never_started()).map(|status| status.last);
@@ -214,7 +232,9 @@ impl Report {
             state,
             reason,
             supervisor: None,
-            restarts: status.map(|status| restarts(&status, policy, observed)),
+            restarts: counted.map(|policy| policy.restarts),
+            commanded_restarts: counted.map(|policy| policy.commanded),
+            last_run_ms: policy.and_then(|policy| policy.ran_ms),
             next_start_in_ms: left,
             memory_bytes: memory.filter(|_| supervised).map(|usage| usage.memory_bytes),
             processes: memory.filter(|_| supervised).map(|usage| usage.processes),
@@ -229,15 +249,6 @@ impl Report {
             older_than_definition: false,
         }
     }
-}
-
-/// Returns the starts after the first one.
-///
-/// Our supervisor says the number from the first restart on; a genuine s6 does not, but every death that it remembers
-/// was followed by a start, unless the service is down now.
-fn restarts(status: &Status, policy: Option<&Policy>, observed: &Observed) -> u64 {
-    let remembered = observed.deaths.len().saturating_sub(usize::from(!status.is_up()));
-    policy.map_or_else(|| u64::try_from(remembered).unwrap_or(u64::MAX), |policy| policy.restarts)
 }
 
 /// Returns the state, and why it is so.
@@ -265,10 +276,20 @@ fn state_and_reason(
                 Some(code) => explained(code),
                 None => status.last.to_string(),
             });
-            (state, last)
+            match observed.policy.as_ref().and_then(|policy| policy.ran_ms) {
+                Some(ran_ms) if ran_ms < agent.gateway.start_window_ms => {
+                    let how = last.unwrap_or_else(|| "nobody says how".to_owned());
+                    (State::FailedToStart, Some(format!("ended {} after its start: {how}", seconds(ran_ms))))
+                }
+                _ => (state, last),
+            }
         }
         _ => (state, observed.state.reason().map(str::to_owned)),
     }
+}
+
+fn seconds(ms: u64) -> String {
+    format!("{}.{} s", ms / 1000, ms % 1000 / 100)
 }
 
 fn updown_for(status: &Status, now: Tai64n) -> u64 {

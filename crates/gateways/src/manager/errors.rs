@@ -147,6 +147,24 @@ pub enum ControlError {
         /// Which stage, and why.
         reason: String,
     },
+    /// Its command was executed, and ended before there was any evidence that it works.
+    #[error("the gateway of `{name}` failed to start: it ended{}: {reason}; it is tried again with growing pauses", After(*after))]
+    Ended {
+        /// The profile.
+        name: ProfileName,
+        /// How long it was up, where that is known.
+        after: Option<Duration>,
+        /// How it ended, and what that means.
+        reason: String,
+    },
+    /// It is up, and nobody would say that it is ready.
+    #[error("the gateway of `{name}` is up{}, and nothing tells whether it is ready: nobody probes it; do without --ready, or give it a probe, `[gateway.ready]` in the agent definition", Process(*pid))]
+    NeverReady {
+        /// The profile.
+        name: ProfileName,
+        /// Its process, where that is known.
+        pid: Option<gatevisor_wire::Pid>,
+    },
     /// The gateway failed for good.
     #[error("the gateway of `{name}` failed for good: {reason}; mend that, then start it again")]
     Failed {
@@ -181,6 +199,8 @@ impl ControlError {
             | Self::NoGateway { .. }
             | Self::NotRegistered { .. }
             | Self::FailedToStart { .. }
+            | Self::Ended { .. }
+            | Self::NeverReady { .. }
             | Self::Failed { .. } => exit::NO,
             Self::NoSupervisor { .. } | Self::SupervisorGone { .. } => exit::NOT_SUPERVISED,
             Self::Record { source, .. } | Self::StoppedForNow { source, .. } => source.exit_code(),
@@ -200,6 +220,16 @@ impl ControlError {
             Self::SupervisorGone { .. } | Self::NoSupervisor { .. } => "its supervisor went away".to_owned(),
             Self::System { source, .. } => source.to_string(),
             other => other.to_string(),
+        }
+    }
+
+    /// Returns whether the gateway itself failed, so that its last lines say more. A command that was never executed has
+    /// none.
+    pub fn is_of_gateway(&self) -> bool {
+        match self {
+            Self::Ended { .. } | Self::Failed { .. } => true,
+            Self::Register { source, .. } => source.is_of_gateway(),
+            _ => false,
         }
     }
 }
@@ -314,6 +344,11 @@ pub enum RegisterError {
 }
 
 impl RegisterError {
+    /// Returns whether the gateway itself failed, so that its last lines say more.
+    pub fn is_of_gateway(&self) -> bool {
+        matches!(self, Self::Start { source, .. } if source.is_of_gateway())
+    }
+
     /// Returns the exit code for this failure.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -374,6 +409,14 @@ pub enum UnregisterError {
         #[source]
         source: io::Error,
     },
+}
+
+struct After(Option<Duration>);
+
+impl fmt::Display for After {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |after| write!(f, " after {:.1} s", after.as_secs_f64()))
+    }
 }
 
 struct Process(Option<gatevisor_wire::Pid>);
@@ -440,6 +483,15 @@ pub enum WaitError {
         #[source]
         source: gatevisor_client::WaitError,
     },
+    /// Its events cannot be followed.
+    #[error("cannot follow the gateway of `{name}`")]
+    Follow {
+        /// The profile.
+        name: ProfileName,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl WaitError {
@@ -448,7 +500,7 @@ impl WaitError {
         match self {
             Self::NotRegistered { .. } => exit::NO,
             Self::NotSupervised { .. } => exit::NOT_SUPERVISED,
-            Self::System { .. } => exit::SYSTEM,
+            Self::System { .. } | Self::Follow { .. } => exit::SYSTEM,
         }
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! *Does not live here:* a manager (see [`ScandirManager`]); output.
 
-mod become_command;
 mod down;
 mod errors;
 mod follow;
@@ -37,10 +36,13 @@ pub const GRACE: Duration = Duration::from_secs(5);
 pub enum WaitFor {
     /// Nothing: the supervisor was told.
     Nothing,
-    /// The gateway is up.
-    #[default]
+    /// The gateway's command is executed.
     Up,
-    /// The gateway is ready; one that never says so is up.
+    /// There is evidence that the gateway works: it is ready, or where nobody would say so it has stayed up for the
+    /// start window.
+    #[default]
+    Started,
+    /// The gateway is ready; it is an error where nobody would say so.
     Ready,
 }
 
@@ -55,12 +57,15 @@ pub struct Order {
     pub wait: WaitFor,
     /// For how long; a time that suits the agent if not said.
     pub timeout: Option<Duration>,
+    /// How long a gateway of which nobody says that it is ready must stay up to count as started; the agent's if not said.
+    pub window: Option<Duration>,
 }
 
 impl Order {
-    /// Returns the order of the command that this process carries out, without a reason, waiting for up.
+    /// Returns the order of the command that this process carries out, without a reason, waiting for evidence.
     pub fn here(command: &str) -> Self {
-        Self { by: Provenance::here(command), reason: None, wait: WaitFor::Up, timeout: None }
+        let by = Provenance::here(command);
+        Self { by, reason: None, wait: WaitFor::Started, timeout: None, window: None }
     }
 }
 
@@ -133,10 +138,31 @@ pub enum Restarted {
     WasDown(Started),
 }
 
+/// What came of a start that somebody else asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// It is up, and has been for the start window; nobody says whether it is ready.
+    Up,
+    /// It is ready.
+    Ready,
+    /// It could not be started, ended before there was evidence that it works, or failed for good.
+    Failed {
+        /// Why, where that is known.
+        reason: Option<String>,
+    },
+    /// Nobody supervises it.
+    NotSupervised,
+    /// It takes longer than it should.
+    Late {
+        /// Its state then.
+        state: StateName,
+    },
+}
+
 /// What a wait waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
-    /// The gateway is up.
+    /// The gateway's command is executed.
     Up,
     /// The gateway is up and ready.
     Ready,
@@ -145,12 +171,17 @@ pub enum Condition {
 }
 
 /// How a wait ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WaitOutcome {
     /// It is so.
     Reached,
-    /// It failed for good, so it will not be so.
-    Failed,
+    /// Its command cannot be executed, or it failed for good.
+    Failed {
+        /// Why, where that is known.
+        reason: Option<String>,
+    },
+    /// It is up, and nobody will ever say that it is ready.
+    NeverReady,
     /// The time is over.
     TimedOut,
 }
@@ -166,6 +197,8 @@ pub struct Observed {
     pub state: StateName,
     /// What its supervisor says of it, or said last.
     pub status: Option<Status>,
+    /// Whether the process that the status names is the command, and not what is about to become it.
+    pub executed: bool,
     /// What the restart policy is doing; only our supervisor says so.
     pub policy: Option<Policy>,
     /// Whether it is up by default.

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use gatevisor_client::status_view::StateName;
-use gatevisor_client::{ScanDir, ServiceDir, Waited, status_view};
+use gatevisor_client::{Progress, ScanDir, ServiceDir, Waited, status_view};
 use gatevisor_wire::name::ServiceName;
 
 use super::errors::{ControlError, ListError, RegisterError, UnregisterError, Verb, WaitError};
+use super::follow::{Aim, Followed, Follower};
 use super::up::restarted;
 use super::{
     Condition, Done, GRACE, Observed, Order, Registered, Restarted, ServiceManager, Started, Stopped,
@@ -97,6 +98,57 @@ impl ScandirManager {
         ScanDir::new(&self.scandir)
     }
 
+    fn wait_down(
+        &self,
+        name: &ProfileName,
+        dir: &ServiceDir,
+        timeout: Option<Duration>,
+    ) -> Result<WaitOutcome, WaitError> {
+        match gatevisor_client::wait(dir, gatevisor_client::Condition::Finished, timeout.map(after)) {
+            Ok(Waited::Reached) => Ok(WaitOutcome::Reached),
+            Ok(Waited::Failed) => Ok(WaitOutcome::Failed { reason: None }),
+            Ok(Waited::TimedOut) => Ok(WaitOutcome::TimedOut),
+            Ok(Waited::SupervisorGone) => Err(self.not_supervised(name)),
+            Err(source) => Err(WaitError::System { name: name.clone(), source }),
+        }
+    }
+
+    /// Waits on evidence: a command that cannot be executed is an answer, and so is that nobody will say ready.
+    fn wait_up(
+        &self,
+        name: &ProfileName,
+        dir: ServiceDir,
+        aim: Aim,
+        timeout: Option<Duration>,
+    ) -> Result<WaitOutcome, WaitError> {
+        let system = |source| WaitError::Follow { name: name.clone(), source };
+        match dir.supervised() {
+            Ok(true) => {}
+            Ok(false) => return Err(self.not_supervised(name)),
+            Err(source) => return Err(system(source)),
+        }
+        let mut follower = Follower::new(dir).map_err(system)?;
+        // It failed before anybody waited.
+        if let StateName::Failed { reason } | StateName::FailedToStart { reason, .. } = follower.state() {
+            return Ok(WaitOutcome::Failed { reason });
+        }
+        match follower.follow(aim, timeout.map(after)).map_err(system)? {
+            Followed::Up(_) | Followed::Ready(_) | Followed::Supervised => Ok(WaitOutcome::Reached),
+            Followed::NeverReady(_) => Ok(WaitOutcome::NeverReady),
+            Followed::FailedToStart(reason) | Followed::Failed(reason) => Ok(WaitOutcome::Failed { reason }),
+            Followed::Refused(reason) => Ok(WaitOutcome::Failed { reason: Some(reason) }),
+            Followed::Ended(ended) => {
+                Ok(WaitOutcome::Failed { reason: ended.how.map(|how| how.to_string()) })
+            }
+            Followed::Gone => Err(self.not_supervised(name)),
+            Followed::TimedOut(_) => Ok(WaitOutcome::TimedOut),
+        }
+    }
+
+    fn not_supervised(&self, name: &ProfileName) -> WaitError {
+        WaitError::NotSupervised { name: name.clone(), scandir: self.scandir.clone() }
+    }
+
     /// Returns how long a gateway may take to stop.
     pub(super) const fn stop_timeout(&self) -> Duration {
         Duration::from_millis(self.agent.gateway.stop_timeout_ms).saturating_add(GRACE).saturating_add(GRACE)
@@ -114,6 +166,13 @@ pub(crate) fn look_at(dir: &Path, service: String, profile: Option<ProfileName>)
     observed(&ServiceDir::new(dir), service, profile, || None)
 }
 
+/// Returns the exit codes that a file of a service directory lists.
+pub(super) fn look_at_codes(dir: &Path, file: &str) -> Vec<u8> {
+    let bytes = read_bounded(&dir.join(file), CODES_BYTES).ok().flatten().unwrap_or_default();
+    let words = bytes.split(u8::is_ascii_whitespace);
+    words.filter_map(|word| u8::try_from(gatevisor_wire::number::parse(word)?).ok()).collect()
+}
+
 /// Returns what can be seen of one service directory.
 fn observed(
     dir: &ServiceDir,
@@ -124,16 +183,13 @@ fn observed(
     let view = status_view::observe(dir);
     // Why nobody holds it is worth more than what could not be read for that reason.
     let refused = if view.state == StateName::NotSupervised { refusal() } else { None };
-    let codes = |file: &str| {
-        let bytes = read_bounded(&dir.path().join(file), CODES_BYTES).ok().flatten().unwrap_or_default();
-        let words = bytes.split(u8::is_ascii_whitespace);
-        words.filter_map(|word| u8::try_from(gatevisor_wire::number::parse(word)?).ok()).collect()
-    };
+    let codes = |file: &str| look_at_codes(dir.path(), file);
     Observed {
         service,
         profile,
         state: view.state,
         status: view.status,
+        executed: matches!(view.progress, Progress::Command(_)),
         policy: view.policy,
         normally_up: view.normally_up,
         deaths: dir.deaths(),
@@ -223,19 +279,10 @@ impl ServiceManager for ScandirManager {
         if !dir.path().is_dir() {
             return Err(WaitError::NotRegistered { name: name.clone(), scandir: self.scandir.clone() });
         }
-        let condition = match condition {
-            Condition::Ready if dir.has_readiness() => gatevisor_client::Condition::Ready,
-            Condition::Up | Condition::Ready => gatevisor_client::Condition::Up,
-            Condition::Down => gatevisor_client::Condition::Finished,
-        };
-        match gatevisor_client::wait(&dir, condition, timeout.map(after)) {
-            Ok(Waited::Reached) => Ok(WaitOutcome::Reached),
-            Ok(Waited::Failed) => Ok(WaitOutcome::Failed),
-            Ok(Waited::TimedOut) => Ok(WaitOutcome::TimedOut),
-            Ok(Waited::SupervisorGone) => {
-                Err(WaitError::NotSupervised { name: name.clone(), scandir: self.scandir.clone() })
-            }
-            Err(source) => Err(WaitError::System { name: name.clone(), source }),
+        match condition {
+            Condition::Up => self.wait_up(name, dir, Aim::UpAtLast, timeout),
+            Condition::Ready => self.wait_up(name, dir, Aim::ReadyAtLast, timeout),
+            Condition::Down => self.wait_down(name, &dir, timeout),
         }
     }
 

@@ -7,24 +7,29 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
+use gatevisor_client::status_view::StateName;
 use gatevisor_client::{ScanSendError, SendError, ServiceDir};
 use gatevisor_wire::Pid;
 use gatevisor_wire::control::{Control, ControlSignal};
 use gatevisor_wire::files::{EVENT, EVENT_MODE};
 use gatevisor_wire::scan::ScanCommand;
+use gatevisor_wire::wait::WaitStatus;
 
 use super::errors::{ControlError, RegisterError, Verb};
-use super::follow::{Aim, Followed, Follower};
+use super::follow::{Aim, Ended, Followed, Follower, follow_all};
 use super::scandir::after;
 use super::{
-    ANSWER_TIMEOUT, Done, GRACE, Order, Registered, Restarted, ScandirManager, ServiceManager, Started,
-    WaitFor, restart_control, withdraw,
+    ANSWER_TIMEOUT, Done, GRACE, Order, Registered, Restarted, ScandirManager, ServiceManager, Start,
+    Started, WaitFor, restart_control, withdraw,
 };
 use crate::desired::{Desired, Wish};
 use crate::files;
 use crate::inspect::meaning;
 use crate::profile::ProfileName;
 use crate::slots::{self, PublishError};
+
+/// How long gateways are followed at the least when all of them start at once.
+const UP_WITHIN: Duration = Duration::from_secs(30);
 
 /// A gateway that was told something and is waited for.
 pub(super) struct Pending {
@@ -42,13 +47,37 @@ pub(super) enum Was {
     Absent(Registered),
 }
 
+impl Was {
+    /// Returns that it was up where what came of a start is the process that was.
+    fn unless_same(&self, started: Started) -> Started {
+        match (self, started) {
+            (Self::Up(was), Started::Up(pid) | Started::Ready(pid)) if *was == pid => Started::WasUp(pid),
+            _ => started,
+        }
+    }
+}
+
 impl ScandirManager {
     fn start_timeout(&self, wait: WaitFor) -> Duration {
         let ready = self.agent.gateway.ready.as_ref();
         let probing = ready.map(|ready| ready.timeout_ms.unwrap_or(gatevisor_slot::file::DEFAULT_TIMEOUT_MS));
         match (wait, probing) {
-            (WaitFor::Ready, Some(ms)) => Duration::from_millis(ms).saturating_add(GRACE),
+            (WaitFor::Ready | WaitFor::Started, Some(ms)) => Duration::from_millis(ms).saturating_add(GRACE),
             _ => ANSWER_TIMEOUT,
+        }
+    }
+
+    /// Returns how long a gateway of which nobody says that it is ready must stay up to count as started.
+    fn window(&self, order: &Order) -> Duration {
+        order.window.unwrap_or(Duration::from_millis(self.agent.gateway.start_window_ms))
+    }
+
+    fn aim(&self, order: &Order) -> Aim {
+        match order.wait {
+            WaitFor::Nothing | WaitFor::Up => Aim::Up,
+            WaitFor::Started if self.window(order).is_zero() && self.agent.gateway.ready.is_none() => Aim::Up,
+            WaitFor::Started => Aim::Started(self.window(order)),
+            WaitFor::Ready => Aim::Ready,
         }
     }
 
@@ -115,7 +144,7 @@ impl ScandirManager {
             if !told {
                 return Err(gone());
             }
-            match follower.follow(Aim::Supervised, after(ANSWER_TIMEOUT)).map_err(system)? {
+            match follower.follow(Aim::Supervised, Some(after(ANSWER_TIMEOUT))).map_err(system)? {
                 Followed::Supervised => {}
                 Followed::Refused(reason) => {
                     return Err(ControlError::Refused { name: name.clone(), reason });
@@ -136,30 +165,31 @@ impl ScandirManager {
         pending: Pending,
     ) -> Result<Done<(Was, Started)>, ControlError> {
         let Pending { wish, mut warnings, follower, was } = pending;
-        let aim = if order.wait == WaitFor::Ready { Aim::Ready } else { Aim::Up };
+        let aim = self.aim(order);
         let outcome = match (follower, order.wait, &was) {
             (None, _, Was::Absent(registered)) => registered.into(),
             (_, WaitFor::Nothing, _) | (None, _, _) => Started::Told,
-            (Some(_), WaitFor::Up, Was::Up(pid)) if verb == Verb::Start => Started::WasUp(*pid),
             (Some(mut follower), wait, _) => {
                 let stopping = Duration::from_millis(self.agent.gateway.stop_timeout_ms);
+                let starting = self.start_timeout(wait).saturating_add(self.window(order));
                 let usual = match verb {
-                    Verb::Restart => stopping.saturating_add(self.start_timeout(wait)),
-                    Verb::Start | Verb::Stop => self.start_timeout(wait),
+                    Verb::Restart => stopping.saturating_add(starting),
+                    Verb::Start | Verb::Stop => starting,
                 };
                 let patience = order.timeout.unwrap_or(usual);
                 let system = |source| ControlError::System { verb, name: name.clone(), source };
                 let deadline = after(patience);
                 let first = if verb == Verb::Restart { deadline.min(after(stopping)) } else { deadline };
-                let mut end = follower.follow(aim, first).map_err(system)?;
+                let mut end = follower.follow(aim, Some(first)).map_err(system)?;
                 if verb == Verb::Restart && matches!(end, Followed::TimedOut(_)) {
                     // A supervisor kills what it was told to stop, but not what it was told to restart.
                     if follower.is_same() {
                         let _ = self.slot(name).send(&[Control::Signal(ControlSignal::Kill)]);
                     }
-                    end = follower.follow(aim, deadline).map_err(system)?;
+                    end = follower.follow(aim, Some(deadline)).map_err(system)?;
                 }
-                self.started(verb, name, end, patience)?
+                let started = self.started(verb, name, end, patience)?;
+                if verb == Verb::Start { was.unless_same(started) } else { started }
             }
         };
         self.confirm(name, &wish, &mut warnings);
@@ -182,6 +212,11 @@ impl ScandirManager {
             Followed::FailedToStart(reason) => {
                 Err(ControlError::FailedToStart { name, reason: reason.unwrap_or_else(unknown) })
             }
+            Followed::NeverReady(pid) => Err(ControlError::NeverReady { name, pid }),
+            Followed::Ended(Ended { after, how }) => {
+                let meant = how.and_then(|how| self.meant(&name, how));
+                Err(ControlError::Ended { name, after, reason: meant.unwrap_or_else(unknown) })
+            }
             Followed::Failed(reason) => {
                 let reason = self.last_exit(&name).or(reason).unwrap_or_else(unknown);
                 Err(ControlError::Failed { name, reason })
@@ -199,6 +234,16 @@ impl ScandirManager {
         let observed = self.observe(name)?;
         let code = observed.status?.last.exit_code()?;
         Some(format!("exit {code}: {}", meaning(&self.agent, &observed, code)?))
+    }
+
+    /// Returns how a gateway ended and what that means.
+    fn meant(&self, name: &ProfileName, how: WaitStatus) -> Option<String> {
+        let Some(code) = how.exit_code() else { return Some(how.to_string()) };
+        let observed = self.observe(name)?;
+        Some(match meaning(&self.agent, &observed, code) {
+            Some(meaning) => format!("exit {code}: {meaning}"),
+            None => format!("exit {code}"),
+        })
     }
 
     /// Gives a profile's gateway a slot that is down, and with `yields` gives way to the agent's own command where that is
@@ -270,7 +315,7 @@ impl ScandirManager {
             });
         }
         let follow = |source| RegisterError::Follow { name: name.clone(), source };
-        let taken = follower.follow(Aim::Supervised, after(ANSWER_TIMEOUT)).map_err(follow)?;
+        let taken = follower.follow(Aim::Supervised, Some(after(ANSWER_TIMEOUT))).map_err(follow)?;
         if taken != Followed::Supervised {
             withdraw::undo(self, name);
             let (name, after, scandir) = (name.clone(), ANSWER_TIMEOUT, scandir());
@@ -279,19 +324,63 @@ impl ScandirManager {
                 _ => RegisterError::NotTaken { name, scandir, after },
             });
         }
-        let aim = match order.wait {
+        match order.wait {
             _ if !up => return Ok(Registered::Down),
             WaitFor::Nothing => return Ok(Registered::Starting),
-            WaitFor::Up => Aim::Up,
-            WaitFor::Ready => Aim::Ready,
-        };
-        let patience = order.timeout.unwrap_or_else(|| self.start_timeout(order.wait));
-        let end = follower.follow(aim, after(patience)).map_err(follow)?;
+            WaitFor::Up | WaitFor::Started | WaitFor::Ready => {}
+        }
+        let usual = || self.start_timeout(order.wait).saturating_add(self.window(order));
+        let patience = order.timeout.unwrap_or_else(usual);
+        let end = follower.follow(self.aim(order), Some(after(patience))).map_err(follow)?;
         match self.started(Verb::Start, name, end, patience) {
             Ok(Started::Ready(pid)) => Ok(Registered::Ready(pid)),
             Ok(Started::Up(pid) | Started::WasUp(pid)) => Ok(Registered::Up(pid)),
             Ok(Started::Told) => Ok(Registered::Starting),
             Err(error) => Err(RegisterError::Start { name: name.clone(), source: Box::new(error) }),
+        }
+    }
+
+    /// Follows the starts of many gateways that a supervisor has just been given, and tells of each what came of it.
+    pub fn follow_starts(&self, names: &[ProfileName], tell: &mut dyn FnMut(&ProfileName, Start)) {
+        let mut followed = Vec::new();
+        let mut followers = Vec::new();
+        for name in names {
+            match Follower::new(self.slot(name)) {
+                Ok(new) => match new.state() {
+                    // It was over before anybody followed.
+                    StateName::Failed { reason } | StateName::FailedToStart { reason, .. } => {
+                        tell(name, Start::Failed { reason });
+                    }
+                    _ => {
+                        followed.push(name);
+                        followers.push(new);
+                    }
+                },
+                Err(_) => tell(name, Start::NotSupervised),
+            }
+        }
+        let window = Duration::from_millis(self.agent.gateway.start_window_ms);
+        let patience = self.start_timeout(WaitFor::Started).max(UP_WITHIN).saturating_add(window);
+        let deadline = Some(after(patience));
+        follow_all(&mut followers, Aim::Started(window), deadline, &mut |index, end| {
+            if let Some(name) = followed.get(index) {
+                tell(name, self.start_of(name, end));
+            }
+        });
+    }
+
+    fn start_of(&self, name: &ProfileName, end: io::Result<Followed>) -> Start {
+        match end {
+            Ok(Followed::Ready(_)) => Start::Ready,
+            Ok(Followed::Up(_) | Followed::NeverReady(_) | Followed::Supervised) => Start::Up,
+            Ok(Followed::Failed(reason)) => Start::Failed { reason: self.last_exit(name).or(reason) },
+            Ok(Followed::FailedToStart(reason)) => Start::Failed { reason },
+            Ok(Followed::Ended(Ended { how, .. })) => {
+                Start::Failed { reason: how.and_then(|how| self.meant(name, how)) }
+            }
+            Ok(Followed::Refused(reason)) => Start::Failed { reason: Some(reason) },
+            Ok(Followed::TimedOut(state)) => Start::Late { state },
+            Ok(Followed::Gone) | Err(_) => Start::NotSupervised,
         }
     }
 

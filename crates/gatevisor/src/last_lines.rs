@@ -1,0 +1,86 @@
+//! The last lines that a gateway printed: what most failures are explained by.
+//!
+//! *Lives here:* which lines, and making them harmless to print. *Does not live here:* finding and reading logs
+//! (`logs`, `gatevisor-logd`).
+
+use std::mem::MaybeUninit;
+use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use gatevisor_gateways::profile::ProfileName;
+use gatevisor_logd::reader::{self, Directory, Event, Options, Pick};
+use gatevisor_wire::policy;
+use gatevisor_wire::tai::Tai64n;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
+
+use crate::context::Context;
+use crate::logs;
+
+/// How many lines are shown.
+const LINES: usize = 5;
+/// How lines of our interpreter begin.
+const OURS: &[u8] = b"gatevisor: ";
+/// How long the log daemon may take to write what a gateway that has just ended printed.
+const WRITTEN_WITHIN: Duration = Duration::from_millis(500);
+/// How long nothing is written once everything is.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// Returns the last lines that a gateway printed since then.
+pub fn since(context: &Context, name: &ProfileName, since: Option<SystemTime>) -> Vec<String> {
+    logs::directory(context, name).map(|directory| last(directory, since)).unwrap_or_default()
+}
+
+/// Returns the last lines that a gateway printed since then, when its log daemon has had the time to write them.
+pub fn coming(context: &Context, name: &ProfileName, since: SystemTime) -> Vec<String> {
+    let Ok(directory) = logs::directory(context, name) else { return Vec::new() };
+    until_quiet(&directory.path);
+    last(directory, Some(since))
+}
+
+fn last(directory: Directory, since: Option<SystemTime>) -> Vec<String> {
+    let since = since.map(|since| Tai64n::now_from(since).into());
+    let pick = Pick { since, ..Pick::default() };
+    let options = Options { dirs: vec![directory], pick, lines: Some(LINES), follow: false };
+    let mut lines = Vec::new();
+    // What cannot be read is not worth a second failure.
+    let _ = reader::run(&options, &mut |event| {
+        // What our interpreter says is the reason, which is shown anyway.
+        if let Event::Line(line) = event
+            && !line.text().starts_with(OURS)
+        {
+            // Short, and harmless to a terminal.
+            lines.push(policy::one_line(&String::from_utf8_lossy(line.text())));
+        }
+        ControlFlow::Continue(())
+    });
+    lines
+}
+
+/// Waits until nothing is written in a directory any more, but not for long.
+fn until_quiet(directory: &Path) {
+    let Ok(watch) = watch(directory) else { return };
+    let now = Instant::now();
+    let Some(end) = now.checked_add(WRITTEN_WITHIN) else { return };
+    let mut wait = WRITTEN_WITHIN;
+    while poll_for(&watch, wait) {
+        let mut space = [MaybeUninit::uninit(); 4096];
+        let mut reader = Reader::new(&watch, &mut space);
+        while reader.next().is_ok() {}
+        wait = QUIET.min(end.saturating_duration_since(Instant::now()));
+    }
+}
+
+fn watch(directory: &Path) -> rustix::io::Result<OwnedFd> {
+    let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+    inotify::add_watch(&watch, directory, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
+    Ok(watch)
+}
+
+fn poll_for(watch: &OwnedFd, time: Duration) -> bool {
+    let time = Timespec::try_from(time).ok();
+    time.is_none_or(|time| time != Timespec::default())
+        && poll(&mut [PollFd::new(watch, PollFlags::IN)], time.as_ref()).is_ok_and(|ready| ready > 0)
+}

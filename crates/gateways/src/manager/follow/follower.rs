@@ -1,0 +1,265 @@
+//! *Lives here:* what each letter, refusal and change of one gateway means for what it is followed to.
+//!
+//! *Does not live here:* waiting for them (`follow`).
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant, SystemTime};
+
+use gatevisor_client::status_view::{self, START_FAILED, StateName};
+use gatevisor_client::{ExecWatch, Listener, Progress, Refusals, ScanDir, ServiceDir};
+use gatevisor_wire::Pid;
+use gatevisor_wire::event::Letter;
+use gatevisor_wire::name::ServiceName;
+use gatevisor_wire::policy::Phase;
+use gatevisor_wire::started::Announcer;
+use gatevisor_wire::status::Status;
+use gatevisor_wire::tai::Tai64n;
+use gatevisor_wire::wait::WaitStatus;
+
+use super::{Aim, Ended, Followed};
+use crate::manager::scandir::look_at_codes;
+use crate::slots::{DATA_FAIL_CODES, DATA_RESTART_CODES};
+
+/// How long it may take to hear that a command is executed before that is looked at again: its slot may have no place for
+/// the mark that is watched.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// Follows one gateway.
+pub(in crate::manager) struct Follower {
+    dir: ServiceDir,
+    listener: Listener,
+    before: Option<Status>,
+    /// Only another process than the one that was up at the beginning counts.
+    again: bool,
+    /// The process of the beginning has died.
+    died: bool,
+    scan: Option<Scan>,
+    exec: Option<ExecWatch>,
+    /// When to look again although nothing was heard.
+    due: Option<Instant>,
+    /// When the process that is followed was first seen to be the command.
+    up_since: Option<(Pid, Instant)>,
+    heard_up: bool,
+}
+
+/// A scan that was asked for.
+struct Scan {
+    scandir: ScanDir,
+    name: ServiceName,
+    refusals: Refusals,
+}
+
+impl Follower {
+    /// Begins to listen; what happens from now on is not missed.
+    pub(in crate::manager) fn new(dir: ServiceDir) -> io::Result<Self> {
+        let listener = Listener::subscribe(&dir.event_path())?;
+        let before = dir.status().ok();
+        Ok(Self { before, ..Self::with(dir, listener) })
+    }
+
+    /// Takes over a listener that has been there since before the slot was.
+    pub(in crate::manager) fn with(dir: ServiceDir, listener: Listener) -> Self {
+        let exec = ExecWatch::of(&dir);
+        Self {
+            dir,
+            listener,
+            before: None,
+            again: false,
+            died: false,
+            scan: None,
+            exec,
+            due: None,
+            up_since: None,
+            heard_up: false,
+        }
+    }
+
+    /// Listens for a refusal as well; to be called before a scan is asked for.
+    pub(in crate::manager) fn expect_scan(&mut self, scandir: ScanDir, service: &str) {
+        // Where none are published there is nothing to listen to.
+        let listening = Refusals::listen(&scandir).ok().zip(ServiceName::new(service.as_bytes()).ok());
+        self.scan = listening.map(|(refusals, name)| Scan { scandir, name, refusals });
+    }
+
+    /// Returns the status at the beginning.
+    pub(in crate::manager) const fn before(&self) -> Option<&Status> {
+        self.before.as_ref()
+    }
+
+    /// Only another process than the one that was up at the beginning counts from now on.
+    pub(in crate::manager) const fn again(&mut self) {
+        self.again = true;
+    }
+
+    /// Returns whether the process that was up at the beginning still is.
+    pub(in crate::manager) fn is_same(&self) -> bool {
+        let pid = |status: &Status| status.pid.filter(|_| status.is_up());
+        let before = self.before.as_ref().and_then(pid);
+        before.is_some() && self.dir.status().is_ok_and(|now| pid(&now) == before)
+    }
+
+    /// Returns what is polled.
+    pub(super) fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        let mut fds = vec![self.listener.as_fd()];
+        fds.extend(self.scan.as_ref().map(|scan| scan.refusals.as_fd()));
+        fds.extend(self.exec.as_ref().map(ExecWatch::as_fd));
+        fds
+    }
+
+    /// Returns when it is worth a look although nothing was heard.
+    pub(super) const fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Takes in what has happened, and returns the end if this is one.
+    pub(super) fn step(&mut self, aim: Aim) -> io::Result<Option<Followed>> {
+        if let Some(exec) = &self.exec {
+            exec.drain();
+        }
+        if let Some(end) = self.look(aim) {
+            return Ok(Some(end));
+        }
+        if let Some(Scan { scandir, name, refusals }) = &self.scan
+            && refusals.fresh().contains(name)
+        {
+            let unknown = || "it does not say why".to_owned();
+            return Ok(Some(Followed::Refused(scandir.refusal(name).unwrap_or_else(unknown))));
+        }
+        while let Some(letter) = self.listener.try_next()? {
+            if let Some(end) = self.hear(aim, letter) {
+                return Ok(Some(end));
+            }
+        }
+        // What a letter said is what is looked at next, once more.
+        Ok(self.look(aim))
+    }
+
+    fn hear(&mut self, aim: Aim, letter: Letter) -> Option<Followed> {
+        match letter {
+            Letter::SupervisionEnded => Some(Followed::Gone),
+            Letter::PermanentFailure if aim != Aim::Supervised => Some(Followed::Failed(self.reason())),
+            Letter::Died => self.hear_death(aim),
+            // The letter of a process that was up already may come late; it is not the one that is meant.
+            Letter::Up | Letter::Ready => {
+                self.heard_up = self.died || !self.again;
+                self.look(aim)
+            }
+            Letter::SupervisionStarted | Letter::PermanentFailure | Letter::Finished => None,
+        }
+    }
+
+    fn hear_death(&mut self, aim: Aim) -> Option<Followed> {
+        let (was_up, since) = (std::mem::take(&mut self.heard_up), self.up_since.take());
+        let is_old = self.again && !std::mem::replace(&mut self.died, true);
+        // What was up before anybody was told, and dies of that, is not what is followed.
+        if aim == Aim::Supervised || (is_old && !was_up) || (!was_up && since.is_none()) {
+            return None;
+        }
+        // It may have been started again already, so it is the tally that says how it died.
+        let how = self.dir.deaths().last().map(|death| death.how());
+        let code = how.and_then(WaitStatus::exit_code);
+        if since.is_none() && code.is_some_and(|code| START_FAILED.contains(&code)) {
+            let reason = self.dir.start_error().or_else(|| how.map(|how| how.to_string()));
+            return Some(Followed::FailedToStart(reason));
+        }
+        // One whose command was executed, and that died at once, was up nevertheless.
+        if aim == Aim::Up && code.is_some() {
+            return Some(Followed::Up(None));
+        }
+        let is_final = |code| look_at_codes(self.dir.path(), DATA_FAIL_CODES).contains(&code);
+        match self.state() {
+            StateName::Failed { reason } => return Some(Followed::Failed(reason)),
+            // Its finish script, which says so, may still run.
+            _ if code.is_some_and(is_final) => return Some(Followed::Failed(how.map(|how| how.to_string()))),
+            _ => {}
+        }
+        let codes = look_at_codes(self.dir.path(), DATA_RESTART_CODES);
+        let is_wished = code.is_some_and(|code| codes.contains(&code));
+        match aim {
+            // Nobody knows whether its command was executed.
+            Aim::Up => Some(Followed::Ended(Ended { after: None, how })),
+            Aim::Started(_) | Aim::Ready if !is_wished => {
+                Some(Followed::Ended(Ended { after: since.map(|(_, since)| since.elapsed()), how }))
+            }
+            Aim::Supervised | Aim::Started(_) | Aim::Ready | Aim::UpAtLast | Aim::ReadyAtLast => None,
+        }
+    }
+
+    /// Returns the end if what is so now is what is aimed at.
+    fn look(&mut self, aim: Aim) -> Option<Followed> {
+        self.due = None;
+        if aim == Aim::Supervised {
+            return self.dir.supervised().unwrap_or(true).then_some(Followed::Supervised);
+        }
+        let status = self.dir.status().ok()?;
+        let fresh =
+            !self.again || self.before.is_none_or(|b| b.pid != status.pid || b.changed != status.changed);
+        let Some(pid) = status.pid.filter(|_| status.is_up() && status.want_up && fresh) else {
+            return self.look_at_attempt(&status);
+        };
+        let Progress::Command(announcer) = self.dir.progress(pid) else {
+            self.due = Instant::now().checked_add(LOOK_AGAIN);
+            return None;
+        };
+        let (known, since) = *self.up_since.get_or_insert_with(|| (pid, began(&status)));
+        let since = if known == pid { since } else { began(&status) };
+        self.up_since = Some((pid, since));
+        match aim {
+            Aim::Up | Aim::UpAtLast => Some(Followed::Up(Some(pid))),
+            _ if status.ready && announcer != Announcer::Nobody => Some(Followed::Ready(Some(pid))),
+            Aim::Started(window) if announcer == Announcer::Nobody => {
+                if since.elapsed() >= window {
+                    return Some(Followed::Up(Some(pid)));
+                }
+                self.due = since.checked_add(window);
+                None
+            }
+            Aim::Ready | Aim::ReadyAtLast if announcer == Announcer::Nobody => {
+                Some(Followed::NeverReady(Some(pid)))
+            }
+            Aim::Supervised | Aim::Started(_) | Aim::Ready | Aim::ReadyAtLast => None,
+        }
+    }
+
+    /// Returns the end if a supervisor could not even execute `run`, of which it sends no letter.
+    fn look_at_attempt(&self, status: &Status) -> Option<Followed> {
+        if status.pid.is_some() || !status.want_up {
+            return None;
+        }
+        let policy = self.dir.policy().filter(|policy| policy.phase == Phase::FailedToStart)?;
+        // An attempt that failed long ago has its next one in the past, or in the far future.
+        let until = policy.until?;
+        let is_new = self.before.is_none_or(|before| !before.want_up) || self.scan.is_some();
+        (is_new && until > Tai64n::now_from(SystemTime::now()))
+            .then(|| Followed::FailedToStart(self.reason()))
+    }
+
+    pub(super) fn late(&self, aim: Aim) -> Followed {
+        match self.dir.supervised() {
+            Ok(false) if aim != Aim::Supervised => Followed::Gone,
+            _ => Followed::TimedOut(self.state()),
+        }
+    }
+
+    /// Returns the state of the gateway.
+    pub(in crate::manager) fn state(&self) -> StateName {
+        status_view::observe(&self.dir).state
+    }
+
+    /// Returns why the gateway failed for good, where that is known.
+    fn reason(&self) -> Option<String> {
+        self.state().reason().map(str::to_owned).or_else(|| self.last_exit())
+    }
+
+    fn last_exit(&self) -> Option<String> {
+        self.dir.deaths().last().map(|death| death.how().to_string())
+    }
+}
+
+/// Returns when a process that is up began, going by its status.
+fn began(status: &Status) -> Instant {
+    let now = Instant::now();
+    let age = Tai64n::now_from(SystemTime::now()).since(status.changed).unwrap_or_default();
+    now.checked_sub(age).unwrap_or(now)
+}

@@ -1,0 +1,96 @@
+//! *Lives here:* `data/started`, the line in which our interpreter of `run` says that it is about to become the command,
+//! and who will say that the service is ready.
+//!
+//! *Does not live here:* the lock on the file, which tells when it has (`gatevisor-client`, `gatevisor-slot`).
+//!
+//! The line is `PID` or `PID WORD`. It is written over the older one in place, so what follows it is of no account.
+
+use crate::{Pid, number};
+
+/// Who says that a service is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Announcer {
+    /// Nobody: it can be up, and is never ready.
+    Nobody,
+    /// A prober that asks the service.
+    Prober,
+    /// The service itself, through the descriptor that `notification-fd` names.
+    Service,
+}
+
+impl Announcer {
+    /// Every announcer.
+    pub const ALL: [Self; 3] = [Self::Nobody, Self::Prober, Self::Service];
+
+    /// Returns the word that stands for it in the file.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Nobody => "nobody",
+            Self::Prober => "prober",
+            Self::Service => "service",
+        }
+    }
+}
+
+/// What `data/started` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Started {
+    /// The process that becomes, or became, the command.
+    pub pid: Pid,
+    /// Who says that the service is ready; interpreters of before do not tell.
+    pub announcer: Option<Announcer>,
+}
+
+impl Started {
+    /// Returns the line.
+    pub fn encode(&self) -> String {
+        match self.announcer {
+            Some(announcer) => format!("{} {}\n", self.pid, announcer.word()),
+            None => format!("{}\n", self.pid),
+        }
+    }
+
+    /// Returns what a file says, if it begins with such a line.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let line = bytes.split(|&byte| byte == b'\n').next()?;
+        let mut words = line.split(|&byte| byte == b' ');
+        let pid = Pid::new(i32::try_from(number::parse(words.next()?)?).ok()?)?;
+        let word = words.next();
+        let announcer = Announcer::ALL.into_iter().find(|known| word == Some(known.word().as_bytes()));
+        Some(Self { pid, announcer })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_is_read_as_it_was_written() {
+        let pid = Pid::new(4711).unwrap();
+        for announcer in Announcer::ALL.map(Some).into_iter().chain([None]) {
+            let started = Started { pid, announcer };
+            assert_eq!(Started::decode(started.encode().as_bytes()), Some(started));
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_an_older_line_and_words_that_are_not_known_are_ignored() {
+        let pid = |n| Pid::new(n).unwrap();
+        for (bytes, expected) in [
+            (
+                &b"42 prober\n7 nobody\n"[..],
+                Some(Started { pid: pid(42), announcer: Some(Announcer::Prober) }),
+            ),
+            (b"42 oracle\n", Some(Started { pid: pid(42), announcer: None })),
+            (b"42", Some(Started { pid: pid(42), announcer: None })),
+            (b"0 nobody\n", None),
+            (b"-1\n", None),
+            (b"nobody\n", None),
+            (b"\xff\n", None),
+            (b"", None),
+        ] {
+            assert_eq!(Started::decode(bytes), expected, "{}", bytes.escape_ascii());
+        }
+    }
+}
