@@ -157,7 +157,7 @@ impl Supervisor {
         command.arg("--").arg(world.scandir()).current_dir(world.root());
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said).spawn().unwrap();
         let deadline = soon();
-        while !scandir.running() {
+        while !scandir.running().unwrap() {
             assert!(waiting::readable(&opened, deadline), "no supervisor came up");
             waiting::drain(&opened);
         }

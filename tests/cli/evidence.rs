@@ -1,6 +1,9 @@
 //! What is said of a gateway is what there is evidence of: it is up when its command was executed, ready when it
 //! answered, started when it stayed.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -8,7 +11,8 @@ use insta::assert_snapshot;
 use serde_json::Value;
 
 use crate::home::Home;
-use crate::support::processes;
+use crate::support::running::Ran;
+use crate::support::{PATIENCE, processes};
 
 /// Attempts follow each other as fast as they can.
 const EAGER: (&str, &str) = (
@@ -69,7 +73,9 @@ fn a_command_that_was_never_executed_is_never_up_and_never_ready() {
                 for question in ["wait --up", "wait --ready", "gateway start", "gateway restart --ready"] {
                     let ran = home.says(&format!("{question} coder --timeout 10"));
                     assert_eq!(ran.code, Some(1), "try {n}, probe {probe}: {question}: {ran:?}");
-                    assert!(ran.err.contains("/nonexistent"), "try {n}: {question}: {ran:?}");
+                    // The next attempt takes the text of this one away.
+                    let says_why = ["`/nonexistent`", "exit 127: the command does not exist"];
+                    assert!(says_why.iter().any(|why| ran.err.contains(why)), "try {n}: {question}: {ran:?}");
                 }
                 let report = home.report("coder");
                 assert_eq!((&report["up"], &report["ready"]), (&false.into(), &false.into()), "{report}");
@@ -156,7 +162,7 @@ fn a_gateway_that_ends_after_the_start_window_was_started() {
     home.profile("coder");
     home.up();
     home.says("gateway start coder").ok();
-    std::fs::write(home.profile_dir("coder").join("end"), "").unwrap();
+    fs::write(home.profile_dir("coder").join("end"), "").unwrap();
     // The first death after health is answered at once, and then it is within its window.
     let report =
         home.until_report("coder", "a pause", |report| report["next_start_in_ms"].as_u64().is_some());
@@ -173,7 +179,7 @@ fn a_text_that_no_program_can_be_given_is_a_failed_start_everywhere() {
         &[PATIENT, ("environment = { ", "environment = { TEXT = \"${TEXT}\", ")],
     );
     home.profile("coder");
-    std::fs::write(home.profile_dir("coder").join(".env"), b"TEXT=a\0b\n").unwrap();
+    fs::write(home.profile_dir("coder").join(".env"), b"TEXT=a\0b\n").unwrap();
     home.up();
     let said = home.says("gateway start coder").refused(1);
     assert!(said.contains("failed to start: ") && said.contains("NUL byte"), "{said}");
@@ -199,4 +205,45 @@ fn only_deaths_that_nobody_asked_for_are_restarts() {
     assert_eq!(report["commanded_restarts"], 2, "{report}");
     let details = home.says("gateway status coder").ok();
     assert!(details.contains("\nrestarts 1, and 2 that somebody asked for\n"), "{details}");
+}
+
+/// Returns what this program says to a user who may look at nothing of a home.
+fn as_a_stranger(home: &Home, line: &str) -> Ran {
+    let mut command = home.command(line.split_whitespace());
+    command.uid(23_456).gid(23_456);
+    home.spawn(command).ended(PATIENCE)
+}
+
+#[test]
+fn whoever_may_not_look_hears_that_it_cannot_be_told_and_not_that_nothing_is_there() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut home = Home::with_script("exec sleep 1000", &[]);
+    home.profile("coder");
+    home.up();
+    home.says("gateway start coder").ok();
+    let open = |path: &std::path::Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    // What is on the way may be passed, so that it is the home itself that is closed, or only what is in it.
+    for path in home.path().ancestors().skip(1).filter(|path| path.starts_with(std::env::temp_dir())) {
+        open(path, 0o755);
+    }
+    for (mode, what) in [(0o700, "the home"), (0o755, "the scandir and the profiles")] {
+        open(home.path(), mode);
+        if mode == 0o755 {
+            open(&home.profile_dir("coder"), 0o700);
+            open(&home.scandir(), 0o700);
+        }
+        for line in ["status", "gateway status coder", "gateway restart coder", "wait --up coder", "events"] {
+            let ran = as_a_stranger(&home, line);
+            let said = format!("{}{}", ran.out, ran.err);
+            assert_eq!(ran.code, Some(111), "{what}: {line}: {said}");
+            for untrue in ["no supervisor", "there is no", "not registered", "not supervised"] {
+                assert!(!said.contains(untrue), "{what}: {line}: {said}");
+            }
+            assert!(said.contains("Permission denied"), "{what}: {line}: {said}");
+        }
+    }
 }

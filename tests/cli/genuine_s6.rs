@@ -36,7 +36,7 @@ fn under_s6() -> (Home, fs::File) {
     let supervisor = home.spawn(command);
     home.adopt(supervisor);
     let scandir = gatevisor_client::ScanDir::new(home.scandir());
-    waiting::polled("s6-svscan", || scandir.running().then_some(()));
+    waiting::polled("s6-svscan", || scandir.running().unwrap().then_some(()));
     home.says("gateway start coder").ok();
     (home, lines)
 }
@@ -57,7 +57,7 @@ fn our_supervisor_is_known_by_its_lock_under_the_name_of_s6s_and_to_strangers() 
         command.arg(home.scandir()).env("HTTP_AGENT_HOME", home.path());
         command.envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
         home.adopt(home.spawn(command));
-        waiting::polled("the supervisor", || scandir.running().then_some(()));
+        waiting::polled("the supervisor", || scandir.running().unwrap().then_some(()));
         let comm = fs::read_to_string(format!("/proc/{}/comm", home.running().pid())).unwrap();
         assert_eq!(comm, "s6-svscan\n");
         home.says("gateway register coder").ok();
@@ -70,11 +70,9 @@ fn our_supervisor_is_known_by_its_lock_under_the_name_of_s6s_and_to_strangers() 
         assert_eq!(is_said, name == "s6-svscan");
         if is_root() && name == "gatevisor" {
             let ran = as_nobody(&home, &["status", "coder"]);
-            assert_eq!(
-                (ran.code, &*ran.err),
-                (Some(0), ""),
-                "it runs, and that it is ours goes without saying"
-            );
+            // It runs, and that it is ours goes without saying. How the gateway is may not be looked at.
+            assert_eq!(ran.code, Some(111), "{ran:?}");
+            assert!(ran.err.contains("may not be looked at") && !ran.err.contains("supervis"), "{ran:?}");
         }
         home.says("gateway unregister coder").ok();
         home.running().signal(Signal::TERM);
@@ -214,7 +212,7 @@ fn doctor_says_that_s6_supervises_and_finds_a_crash_loop_by_the_deaths() {
     command.envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
     home.adopt(home.spawn(command));
     let scandir = gatevisor_client::ScanDir::new(home.scandir());
-    waiting::polled("s6-svscan", || scandir.running().then_some(()));
+    waiting::polled("s6-svscan", || scandir.running().unwrap().then_some(()));
     home.says("gateway register coder").ok();
     let ran = home.says("doctor");
     assert!(ran.out.contains("note: `s6-svscan` supervises `") && ran.code == Some(0), "{ran:?}");

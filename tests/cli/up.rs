@@ -56,7 +56,7 @@ fn of_ten_that_come_up_at_once_one_supervises_and_the_others_leave_it_alone() {
         home.wish("coder");
         let mut all: Vec<_> = (0..10).map(|_| home.start(["up", "--quiet"])).collect();
         let scandir = gatevisor_client::ScanDir::new(home.scandir());
-        waiting::polled("a supervisor", || scandir.running().then_some(()));
+        waiting::polled("a supervisor", || scandir.running().unwrap().then_some(()));
         home.until_state("coder", "up");
         // All but one end by themselves.
         let winner = waiting::polled("nine ends", || {
@@ -128,7 +128,10 @@ fn ctrl_c_on_its_terminal_stops_everything_in_order_and_exits_0() {
 fn ctrl_c_during_the_greeting_ends_it_as_well() {
     let changes = [("timeout-ms = 20000", "timeout-ms = 60000")];
     let mut home = Home::with_agent(&changes);
-    home.set("HTTP_AGENT_PROGRAM", "/dev/null");
+    // It never answers.
+    let program = home.beside("agent.py");
+    std::fs::write(&program, "import time\ntime.sleep(1000)\n").unwrap();
+    home.set("HTTP_AGENT_PROGRAM", program);
     home.profile("coder");
     home.wish("coder");
     home.up_with(["up"]);
@@ -183,7 +186,7 @@ fn a_supervisor_in_the_background_of_a_script_can_be_interrupted() {
     command.stdin(Stdio::null());
     home.adopt(home.spawn(shell));
     let scandir = gatevisor_client::ScanDir::new(home.scandir());
-    waiting::polled("the supervisor", || scandir.running().then_some(()));
+    waiting::polled("the supervisor", || scandir.running().unwrap().then_some(()));
     assert_eq!(home.down().code, Some(0));
 }
 

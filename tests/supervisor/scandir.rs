@@ -299,7 +299,9 @@ fn a_scandir_that_is_missing_is_made() {
     let made = waiting::watch(world.root(), rustix::fs::inotify::WatchFlags::CREATE);
     let mut child = spawn(world.command().stdin(Stdio::null()).stderr(Stdio::null())).unwrap();
     assert!(waiting::readable(&made, crate::support::soon()));
-    waiting::polled("the supervisor", || gatevisor_client::ScanDir::new(&scandir).running().then_some(()));
+    waiting::polled("the supervisor", || {
+        gatevisor_client::ScanDir::new(&scandir).running().unwrap().then_some(())
+    });
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));

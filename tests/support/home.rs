@@ -335,7 +335,7 @@ impl Home {
         self.up_with(["up", "--quiet"]);
         let scandir = ScanDir::new(self.scandir());
         // Its own directory appears in the scandir, and in that its FIFO, and then it opens that.
-        waiting::polled("the supervisor", || scandir.running().then_some(()));
+        waiting::polled("the supervisor", || scandir.running().unwrap().then_some(()));
     }
 
     /// Ends the process that gives new profiles a slot, where a test gives them one itself, or none.

@@ -199,7 +199,7 @@ impl World {
         self.supervisor = Some(spawn(&mut command).expect("the shell starts"));
         let scandir = ScanDir::new(self.scandir());
         let deadline = soon();
-        while !scandir.running() {
+        while !scandir.running().unwrap() {
             assert!(waiting::readable(&opened, deadline), "no supervisor came up; it said: {}", self.said());
             waiting::drain(&opened);
         }

@@ -16,6 +16,7 @@ mod changes;
 mod dir;
 mod exec_watch;
 mod listener;
+pub mod look;
 mod open;
 mod refusals;
 mod scandir;

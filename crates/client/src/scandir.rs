@@ -104,17 +104,18 @@ impl ScanDir {
         }
     }
 
-    /// Returns whether a supervisor runs on the scandir; permission denied counts as yes, for the FIFO is there.
-    pub fn running(&self) -> bool {
+    /// Returns whether a supervisor runs on the scandir.
+    ///
+    /// # Errors
+    /// It cannot be told: permission denied, and no lock that everybody may look at is held.
+    pub fn running(&self) -> io::Result<bool> {
         match open::control(&self.control_path()) {
-            Ok(control) => control.is_some(),
-            Err(error) => error.kind() == io::ErrorKind::PermissionDenied && self.holder().is_some(),
+            Ok(control) => Ok(control.is_some()),
+            // Ours holds a lock that everybody may look at.
+            Err(_) if self.holder().is_some() => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
+            Err(error) => Err(error),
         }
-    }
-
-    /// Returns whether a supervisor runs on the scandir, or why that cannot be told: permission denied, say.
-    pub fn supervised(&self) -> io::Result<bool> {
-        Ok(open::control(&self.control_path())?.is_some())
     }
 
     /// Waits until nothing holds any more what a supervisor held that was killed; at once where one runs, or none did.

@@ -8,7 +8,10 @@ use gatevisor_wire::{
     started::Announcer,
     status::Status,
 };
-use std::fmt::{self, Write};
+use std::{
+    fmt::{self, Write},
+    io,
+};
 
 /// Exit codes of our interpreter when it could not start the service's command.
 ///
@@ -56,6 +59,8 @@ pub enum StateName {
         /// What that is.
         reason: Option<String>,
     },
+    /// It may not be looked at.
+    Unknown,
 }
 
 impl StateName {
@@ -74,6 +79,7 @@ impl StateName {
             Self::NotSupervised => "not supervised",
             Self::Paused => "paused",
             Self::Waiting { .. } => "waiting",
+            Self::Unknown => "unknown",
         }
     }
 
@@ -188,10 +194,11 @@ pub struct Observation {
 /// Looks at a service directory once; never waits.
 pub fn observe(dir: &ServiceDir) -> Observation {
     let mut problem = None;
-    let supervised = dir.supervised().unwrap_or_else(|error| {
+    let looked = dir.supervised();
+    if let Err(error) = &looked {
         problem = Some(format!("cannot open control FIFO `{}`: {error}", dir.control_path().display()));
-        false
-    });
+    }
+    let supervised = looked.as_ref().is_ok_and(|supervised| *supervised);
     let status = match dir.status() {
         Ok(status) => Some(status),
         Err(StatusError::NeverSupervised { .. } | StatusError::Missing { .. }) => None,
@@ -205,7 +212,14 @@ pub fn observe(dir: &ServiceDir) -> Observation {
     let up = status.filter(Status::is_up).and_then(|status| status.pid);
     let progress = up.map_or(Progress::BeforeCommand, |pid| dir.progress(pid));
     let start_error = dir.start_error();
-    let state = StateName::of(supervised, status.as_ref(), policy.as_ref(), progress, start_error.as_deref());
+    let state = match &looked {
+        Ok(_) => {
+            StateName::of(supervised, status.as_ref(), policy.as_ref(), progress, start_error.as_deref())
+        }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => StateName::Unknown,
+        // What is in the FIFO's place is no supervisor's.
+        Err(_) => StateName::NotSupervised,
+    };
     Observation {
         state,
         supervised,
@@ -285,6 +299,7 @@ mod tests {
             StateName::NotSupervised,
             StateName::Paused,
             StateName::Waiting { reason: None },
+            StateName::Unknown,
         ];
         let expected = [
             "up",
@@ -299,6 +314,7 @@ mod tests {
             "not supervised",
             "paused",
             "waiting",
+            "unknown",
         ];
         assert_eq!(words.map(|state| state.to_string()), expected);
     }
@@ -382,7 +398,10 @@ mod tests {
             let state = StateName::of(true, Some(&status), Some(&clearing), NONE, None);
             assert_eq!(state, StateName::Waiting { reason: Some("why".into()) }, "{status:?}");
         }
-        assert_eq!(StateName::of(true, Some(&up()), Some(&clearing), Progress::Command(Announcer::Nobody), None), StateName::Up);
+        assert_eq!(
+            StateName::of(true, Some(&up()), Some(&clearing), Progress::Command(Announcer::Nobody), None),
+            StateName::Up
+        );
     }
 
     #[test]

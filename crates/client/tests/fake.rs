@@ -284,7 +284,7 @@ fn what_cannot_be_sent_to_a_scandir_says_why_and_what_to_do() {
     let parent = TempDir::new().unwrap();
     let root = parent.path().display();
     let scan = ScanDir::new(parent.path());
-    assert!(!scan.running());
+    assert!(!scan.running().unwrap());
     assert_eq!((scan.holder(), scan.program()), (None, None));
     let error = scan.send(&[ScanCommand::Rescan]).unwrap_err();
     assert!(matches!(error, ScanSendError::NotRunning { .. }));

@@ -147,6 +147,11 @@ impl Context {
         words
     }
 
+    /// Returns whether a supervisor runs on the scandir; that it cannot be told is a failure, and never a no.
+    pub fn supervisor_running(&self) -> Result<bool, Failure> {
+        self.manager.supervisor_running().map_err(|error| Failure::of(error.exit_code(), &error))
+    }
+
     /// Returns the profile that a command means: the one it names, else the selected one.
     pub fn named(&self, name: Option<&OsStr>) -> Result<ProfileName, Failure> {
         name.map_or_else(|| Ok(self.selected.clone()), profile_name)

@@ -17,7 +17,7 @@ use crate::out::{self, Text};
 /// Prints events until the reader goes or somebody presses Ctrl-C.
 pub fn run(context: &Context, names: &[OsString]) -> Outcome {
     let only = names.iter().map(|name| context.named(Some(name))).collect::<Result<_, _>>()?;
-    if !context.manager.supervisor_running() {
+    if !context.supervisor_running()? {
         return Err(Failure::new(
             Exit::NotSupervised,
             format!(

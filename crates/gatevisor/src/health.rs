@@ -72,7 +72,7 @@ fn of_container() -> std::io::Result<Option<Pid>> {
 
 fn of_scandir(scandir: &Path) -> Option<Pid> {
     let scandir = ScanDir::new(scandir);
-    scandir.running().then(|| scandir.holder()).flatten()
+    scandir.running().is_ok_and(|running| running).then(|| scandir.holder()).flatten()
 }
 
 fn judged(found: Option<Pid>) -> Supervisor {

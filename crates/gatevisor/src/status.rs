@@ -11,7 +11,7 @@ use gatevisor_gateways::profile::ProfileName;
 
 use crate::context::Context;
 use crate::ears::Ears;
-use crate::exit::{DONE, Failure, Outcome};
+use crate::exit::{DONE, Exit, Failure, Outcome};
 use crate::out::{self, BOLD, DIM, Table, Text, colour};
 use crate::screen::Screen;
 
@@ -33,8 +33,8 @@ pub fn run(context: &Context, names: &[OsString], watch: bool) -> Outcome {
         out::say(format_args!("{program} supervises `{scandir}`"));
     }
     if !watch {
-        show(context, &only, None)?;
-        return DONE;
+        let unknown = show(context, &only, None)?;
+        return if unknown { Ok(Exit::System as u8) } else { DONE };
     }
     show(context, &only, Screen::of_stdout())?;
     let mut ears = Ears::open(context.manager.scandir(), only.clone())?;
@@ -51,19 +51,22 @@ pub fn run(context: &Context, names: &[OsString], watch: bool) -> Outcome {
 
 /// Prints the table of everything.
 pub fn table(context: &Context) -> Result<(), Failure> {
-    show(context, &[], None)
+    show(context, &[], None).map(drop)
 }
 
-fn show(context: &Context, only: &[ProfileName], screen: Option<Screen>) -> Result<(), Failure> {
+/// Prints the table, and returns whether it cannot be told how a gateway is.
+fn show(context: &Context, only: &[ProfileName], screen: Option<Screen>) -> Result<bool, Failure> {
     let reports = if only.is_empty() {
         inspect::survey(&context.manager).map_err(|error| Failure::of(error.exit_code(), &error))?
     } else {
         only.iter().map(|name| row(context, name)).collect::<Result<_, _>>()?
     };
+    let is_supervised = context.supervisor_running()?;
+    let unknown = reports.iter().any(|report| report.profile.is_some() && report.state == State::Unknown);
     if context.json {
-        return reports.iter().try_for_each(out::json);
+        return reports.iter().try_for_each(out::json).map(|()| unknown);
     }
-    if !context.manager.supervisor_running() {
+    if !is_supervised {
         out::say(format_args!(
             "no supervisor is running on `{}`; `gatevisor up` starts one",
             context.manager.scandir().display()
@@ -80,7 +83,10 @@ fn show(context: &Context, only: &[ProfileName], screen: Option<Screen>) -> Resu
     if omitted > 0 {
         out::line(format_args!("… and {omitted} more; `gatevisor status` shows all"))?;
     }
-    Ok(())
+    if unknown {
+        out::warn("some gateways may not be looked at; ask as their owner or as root");
+    }
+    Ok(unknown)
 }
 
 fn cells(report: &Report) -> [Text; 8] {
@@ -132,7 +138,7 @@ fn state_colour(state: State) -> AnsiColor {
             AnsiColor::Yellow
         }
         State::BackingOff | State::Failed | State::FailedToStart => AnsiColor::Red,
-        State::Down | State::NotSupervised => AnsiColor::BrightBlack,
+        State::Down | State::NotSupervised | State::Unknown => AnsiColor::BrightBlack,
     }
 }
 
@@ -153,8 +159,10 @@ pub fn row(context: &Context, name: &ProfileName) -> Result<Report, Failure> {
 /// Prints everything about each gateway.
 pub fn details(context: &Context, names: &[ProfileName]) -> Outcome {
     let mut first = true;
+    let mut unknown = false;
     for name in names {
         let report = row(context, name)?;
+        unknown |= report.state == State::Unknown;
         if context.json {
             out::json(&report)?;
             continue;
@@ -165,7 +173,7 @@ pub fn details(context: &Context, names: &[ProfileName]) -> Outcome {
         out::line(Text::default().styled(BOLD, name))?;
         print_details(context, &report)?;
     }
-    DONE
+    if unknown { Ok(Exit::System as u8) } else { DONE }
 }
 
 /// Prints everything that a report says.

@@ -27,7 +27,7 @@ pub fn run(context: &Context, options: &args::Up) -> Outcome {
         )
     })?;
     ScanDir::new(manager.scandir()).outlive(supervise::outlived_by());
-    let claim = if manager.supervisor_running() { Claim::Taken } else { reconcile::claim(context)? };
+    let claim = if context.supervisor_running()? { Claim::Taken } else { reconcile::claim(context)? };
     if matches!(claim, Claim::Taken) {
         return Err(Failure::new(
             Exit::No,

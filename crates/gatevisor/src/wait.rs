@@ -22,7 +22,7 @@ pub fn run(context: &Context, options: &args::Wait) -> Outcome {
     let outcome = match context.manager.wait(&name, condition, timeout) {
         Ok(outcome) => outcome,
         // Without a supervisor it matters little whether there is a slot.
-        Err(WaitError::NotRegistered { .. }) if !context.manager.supervisor_running() => {
+        Err(WaitError::NotRegistered { .. }) if !context.supervisor_running()? => {
             return Err(Failure::new(
                 Exit::NotSupervised,
                 format!(

@@ -103,7 +103,7 @@ pub fn create_profile(
     start: bool,
     order: &Order,
 ) -> Result<NewProfile, CreateError> {
-    let had_slot = manager.observe(name).is_some();
+    let had_slot = manager.observe(name)?.is_some();
     let created = profile::create(home, agent, name)?;
     let mut warnings: Vec<String> = created.warning.clone().into_iter().collect();
     let gateway = match manager.register(name, start, order) {

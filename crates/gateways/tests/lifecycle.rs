@@ -50,7 +50,7 @@ fn a_deleted_profile_is_gone_with_its_slot_and_its_process() {
     let coder = name("coder");
     let logs = world.manager.home().root().join("logs/gateways/coder");
     std::fs::create_dir_all(&logs).unwrap();
-    let pid = world.manager.observe(&coder).unwrap().status.unwrap().pid.unwrap();
+    let pid = world.manager.observe(&coder).unwrap().unwrap().status.unwrap().pid.unwrap();
     assert_eq!(remove_profile(&world.manager, world.manager.home(), &coder).unwrap(), Vec::<String>::new());
     assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
     assert!(world.entries().is_empty());

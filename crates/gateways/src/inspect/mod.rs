@@ -18,7 +18,7 @@ use gatevisor_wire::Pid;
 use gatevisor_wire::tai::Tai64n;
 
 use crate::desired::{self, Recorded};
-use crate::manager::{ListError, Observed, ScandirManager, ServiceManager};
+use crate::manager::{ListError, LookError, Observed, ScandirManager, ServiceManager};
 use crate::profile::{self, ProfileName};
 use crate::slots;
 
@@ -38,6 +38,9 @@ pub enum InspectError {
     /// There is no such profile.
     #[error(transparent)]
     Profile(#[from] profile::ShowError),
+    /// Nobody may look.
+    #[error(transparent)]
+    Look(#[from] LookError),
 }
 
 impl InspectError {
@@ -47,6 +50,7 @@ impl InspectError {
             Self::Services(error) => error.exit_code(),
             Self::Profiles(error) => error.exit_code(),
             Self::Profile(error) => error.exit_code(),
+            Self::Look(error) => error.exit_code(),
         }
     }
 }
@@ -79,7 +83,7 @@ pub fn survey(manager: &ScandirManager) -> Result<Vec<Report>, InspectError> {
 /// # Errors
 /// There is neither a profile of that name nor a slot.
 pub fn inspect(manager: &ScandirManager, name: &ProfileName) -> Result<Report, InspectError> {
-    let observed = if let Some(observed) = manager.observe(name) {
+    let observed = if let Some(observed) = manager.observe(name)? {
         observed
     } else {
         profile::show(manager.home(), manager.agent(), name)?;

@@ -51,6 +51,8 @@ pub enum State {
     Paused,
     /// Down, because what an earlier life of it has left running is being ended first.
     Waiting,
+    /// It may not be looked at.
+    Unknown,
 }
 
 impl State {
@@ -69,6 +71,7 @@ impl State {
             Self::NotSupervised => "not supervised",
             Self::Paused => "paused",
             Self::Waiting => "waiting",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -88,6 +91,7 @@ impl From<&StateName> for State {
             StateName::NotSupervised => Self::NotSupervised,
             StateName::Paused => Self::Paused,
             StateName::Waiting { .. } => Self::Waiting,
+            StateName::Unknown => Self::Unknown,
         }
     }
 }
@@ -199,7 +203,7 @@ impl Report {
         memory: Option<Usage>,
         now: Tai64n,
     ) -> Self {
-        let supervised = observed.state != StateName::NotSupervised;
+        let supervised = !matches!(observed.state, StateName::NotSupervised | StateName::Unknown);
         // What a supervisor that is no more said last is not so any more.
         let status = observed.status.filter(|_| supervised);
         let (wish, broken) = match wish {

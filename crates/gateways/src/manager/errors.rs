@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use gatevisor_client::ScanSendError;
 
+use super::look::LookError;
 use crate::desired::{Desired, RecordError};
 use crate::exit;
 use crate::profile::ProfileName;
@@ -38,6 +39,9 @@ impl fmt::Display for Verb {
 /// Why a gateway was not started, stopped or restarted.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
+    /// Nobody may look.
+    #[error(transparent)]
+    Look(#[from] LookError),
     /// There is no such profile.
     #[error("there is no profile `{name}` in `{}`; `gatevisor profile create {name}` makes one", path.display())]
     NoProfile {
@@ -203,6 +207,7 @@ impl ControlError {
             | Self::NeverReady { .. }
             | Self::Failed { .. } => exit::NO,
             Self::NoSupervisor { .. } | Self::SupervisorGone { .. } => exit::NOT_SUPERVISED,
+            Self::Look(error) => error.exit_code(),
             Self::Record { source, .. } | Self::StoppedForNow { source, .. } => source.exit_code(),
             Self::NeitherStoppedNorKept { stop, .. } => stop.exit_code(),
             Self::Register { source, .. } => source.exit_code(),
@@ -237,6 +242,9 @@ impl ControlError {
 /// Why a gateway was not registered.
 #[derive(Debug, thiserror::Error)]
 pub enum RegisterError {
+    /// Nobody may look.
+    #[error(transparent)]
+    Look(#[from] LookError),
     /// There is no such profile.
     #[error("there is no profile `{name}` in `{}`; `gatevisor profile create {name}` makes one", path.display())]
     NoProfile {
@@ -354,6 +362,7 @@ impl RegisterError {
         match self {
             Self::NoProfile { .. } | Self::NoGateway { .. } | Self::AlreadyRegistered { .. } => exit::NO,
             Self::NoSupervisor { .. } => exit::NOT_SUPERVISED,
+            Self::Look(error) => error.exit_code(),
             Self::Record { source, .. } => source.exit_code(),
             Self::Render { source, .. } => source.exit_code(),
             Self::Publish { .. } | Self::Tell { .. } | Self::Follow { .. } | Self::Refused { .. } => {
@@ -458,6 +467,9 @@ impl ListError {
 /// Why a gateway cannot be waited for.
 #[derive(Debug, thiserror::Error)]
 pub enum WaitError {
+    /// Nobody may look.
+    #[error(transparent)]
+    Look(#[from] LookError),
     /// The profile's gateway has no slot.
     #[error("the gateway of `{name}` is not registered in `{}`; `gatevisor -p {name} gateway start` registers and starts it", scandir.display())]
     NotRegistered {
@@ -498,6 +510,7 @@ impl WaitError {
     /// Returns the exit code for this failure.
     pub const fn exit_code(&self) -> u8 {
         match self {
+            Self::Look(error) => error.exit_code(),
             Self::NotRegistered { .. } => exit::NO,
             Self::NotSupervised { .. } => exit::NOT_SUPERVISED,
             Self::System { .. } | Self::Follow { .. } => exit::SYSTEM,

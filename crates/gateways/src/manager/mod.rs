@@ -5,6 +5,7 @@
 mod down;
 mod errors;
 mod follow;
+mod look;
 mod scandir;
 mod up;
 mod wishes;
@@ -23,6 +24,7 @@ use crate::desired::Provenance;
 use crate::profile::ProfileName;
 
 pub use errors::{ControlError, ListError, RegisterError, UnregisterError, Verb, WaitError};
+pub use look::LookError;
 pub use scandir::ScandirManager;
 pub(crate) use scandir::look_at;
 
@@ -245,7 +247,7 @@ pub trait ServiceManager {
     fn restart(&self, name: &ProfileName, order: &Order) -> Result<Done<Restarted>, ControlError>;
 
     /// Returns what can be seen of a gateway; `None` if it has no slot.
-    fn observe(&self, name: &ProfileName) -> Option<Observed>;
+    fn observe(&self, name: &ProfileName) -> Result<Option<Observed>, LookError>;
 
     /// Returns the profiles whose gateways have a slot, sorted.
     fn list(&self) -> Result<Vec<ProfileName>, ListError>;

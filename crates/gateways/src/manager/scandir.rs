@@ -10,15 +10,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use gatevisor_client::status_view::StateName;
-use gatevisor_client::{Progress, ScanDir, ServiceDir, Waited, status_view};
+use gatevisor_client::{Progress, ScanDir, ServiceDir, Waited, look, status_view};
 use gatevisor_wire::name::ServiceName;
 
 use super::errors::{ControlError, ListError, RegisterError, UnregisterError, Verb, WaitError};
 use super::follow::{Aim, Followed, Follower};
 use super::up::restarted;
 use super::{
-    Condition, Done, GRACE, Observed, Order, Registered, Restarted, ServiceManager, Started, Stopped,
-    Unregistered, WaitOutcome, withdraw,
+    Condition, Done, GRACE, LookError, Observed, Order, Registered, Restarted, ServiceManager, Started,
+    Stopped, Unregistered, WaitOutcome, withdraw,
 };
 use crate::agent::AgentDefinition;
 use crate::desired::Desired;
@@ -66,8 +66,15 @@ impl ScandirManager {
     }
 
     /// Returns whether a supervisor runs on the scandir.
-    pub fn supervisor_running(&self) -> bool {
-        self.scan().running()
+    pub fn supervisor_running(&self) -> Result<bool, LookError> {
+        let what = "whether a supervisor runs on";
+        self.scan().running().map_err(|source| LookError { what, path: self.scandir.clone(), source })
+    }
+
+    /// Returns whether a profile's gateway has a slot.
+    pub(super) fn has_slot(&self, name: &ProfileName) -> Result<bool, LookError> {
+        let (what, path) = ("whether there is a slot", self.scandir.join(name.service_entry()));
+        look::is_directory(&path).map_err(|source| LookError { what, path, source })
     }
 
     /// Returns the name of the program that supervises the scandir, such as `s6-svscan`, where it can be told.
@@ -210,18 +217,19 @@ impl ServiceManager for ScandirManager {
         match self.check_profile(name) {
             Ok(()) => {}
             Err(ControlError::NoGateway { name }) => return Err(RegisterError::NoGateway { name }),
+            Err(ControlError::Look(error)) => return Err(error.into()),
             Err(_) => {
                 return Err(RegisterError::NoProfile { name: name.clone(), path: self.home.profiles_dir() });
             }
         }
-        if self.slot(name).path().symlink_metadata().is_ok() {
+        if self.has_slot(name)? || self.slot(name).path().symlink_metadata().is_ok() {
             return Err(RegisterError::AlreadyRegistered {
                 name: name.clone(),
                 scandir: self.scandir.clone(),
             });
         }
         let mut warnings = Vec::new();
-        if start && self.supervisor_running() {
+        if start && self.supervisor_running()? {
             let (_, said) = self
                 .record(name, Desired::Running, order)
                 .map_err(|source| RegisterError::Record { name: name.clone(), source })?;
@@ -251,10 +259,11 @@ impl ServiceManager for ScandirManager {
         Ok(Done { outcome: restarted(was, started), warnings })
     }
 
-    fn observe(&self, name: &ProfileName) -> Option<Observed> {
+    fn observe(&self, name: &ProfileName) -> Result<Option<Observed>, LookError> {
         let dir = self.slot(name);
         let refusal = || self.scan().refusal(&ServiceName::new(name.service_entry().as_bytes()).ok()?);
-        dir.path().is_dir().then(|| observed(&dir, name.service_entry(), Some(name.clone()), refusal))
+        let observe = || observed(&dir, name.service_entry(), Some(name.clone()), refusal);
+        Ok(self.has_slot(name)?.then(observe))
     }
 
     fn list(&self) -> Result<Vec<ProfileName>, ListError> {
@@ -276,7 +285,7 @@ impl ServiceManager for ScandirManager {
         timeout: Option<Duration>,
     ) -> Result<WaitOutcome, WaitError> {
         let dir = self.slot(name);
-        if !dir.path().is_dir() {
+        if !self.has_slot(name)? {
             return Err(WaitError::NotRegistered { name: name.clone(), scandir: self.scandir.clone() });
         }
         match condition {

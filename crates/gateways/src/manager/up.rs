@@ -90,7 +90,7 @@ impl ScandirManager {
     ) -> Result<Pending, ControlError> {
         let (wish, warnings) = self.wish(verb, name, order)?;
         let dir = self.slot(name);
-        if !dir.path().is_dir() {
+        if !self.has_slot(name)? {
             let done = self.publish(name, true, order).map_err(|error| match error {
                 // The slot is there; what is wrong is the gateway.
                 RegisterError::Start { source, .. } => *source,
@@ -231,7 +231,7 @@ impl ScandirManager {
 
     /// Returns how a gateway exited last and what that means, where something is known of it.
     fn last_exit(&self, name: &ProfileName) -> Option<String> {
-        let observed = self.observe(name)?;
+        let observed = self.observe(name).ok()??;
         let code = observed.status?.last.exit_code()?;
         Some(format!("exit {code}: {}", meaning(&self.agent, &observed, code)?))
     }
@@ -239,7 +239,7 @@ impl ScandirManager {
     /// Returns how a gateway ended and what that means.
     fn meant(&self, name: &ProfileName, how: WaitStatus) -> Option<String> {
         let Some(code) = how.exit_code() else { return Some(how.to_string()) };
-        let observed = self.observe(name)?;
+        let observed = self.observe(name).ok()??;
         Some(match meaning(&self.agent, &observed, code) {
             Some(meaning) => format!("exit {code}: {meaning}"),
             None => format!("exit {code}"),
@@ -252,8 +252,12 @@ impl ScandirManager {
     /// # Errors
     /// Giving way is [`RegisterError::AlreadyRegistered`], too; the slot is there in a moment.
     pub fn register_down(&self, name: &ProfileName, yields: bool) -> Result<Registered, RegisterError> {
-        if self.check_profile(name).is_err() {
-            return Err(RegisterError::NoProfile { name: name.clone(), path: self.home.profiles_dir() });
+        match self.check_profile(name) {
+            Ok(()) => {}
+            Err(ControlError::Look(error)) => return Err(error.into()),
+            Err(_) => {
+                return Err(RegisterError::NoProfile { name: name.clone(), path: self.home.profiles_dir() });
+            }
         }
         self.publish_slot(name, false, &Order::here("register"), yields)
     }
@@ -285,7 +289,7 @@ impl ScandirManager {
     ) -> Result<Registered, RegisterError> {
         let scandir = || self.scandir.clone();
         let no_supervisor = || RegisterError::NoSupervisor { name: name.clone(), scandir: scandir() };
-        if !self.supervisor_running() {
+        if !self.supervisor_running()? {
             return Err(no_supervisor());
         }
         let files = slots::render(&self.agent, name, &self.interpreter, up)

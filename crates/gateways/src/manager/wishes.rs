@@ -11,7 +11,7 @@ use super::errors::{ControlError, Verb};
 use super::{Order, ScandirManager};
 use crate::desired::{self, Desired, RecordError, Wish};
 use crate::marker;
-use crate::profile::{self, ProfileName};
+use crate::profile::{self, ProfileName, ShowError};
 
 impl ScandirManager {
     pub(super) fn has_gateway(&self, name: &ProfileName) -> bool {
@@ -24,7 +24,8 @@ impl ScandirManager {
         }
         match profile::show(&self.home, &self.agent, name) {
             Ok(_) => Ok(()),
-            Err(_) => Err(ControlError::NoProfile { name: name.clone(), path: self.home.profiles_dir() }),
+            Err(ShowError::Missing { name, path }) => Err(ControlError::NoProfile { name, path }),
+            Err(ShowError::Look(error)) => Err(error.into()),
         }
     }
 
@@ -70,7 +71,7 @@ impl ScandirManager {
     ) -> Result<(Wish, Vec<String>), ControlError> {
         self.check_profile(name)?;
         let desired = if verb == Verb::Stop { Desired::Stopped } else { Desired::Running };
-        let running = self.supervisor_running();
+        let running = self.supervisor_running()?;
         let recorded = self.record(name, desired, order).map_err(|source| ControlError::Record {
             verb,
             name: name.clone(),
@@ -88,12 +89,12 @@ impl ScandirManager {
         name: &ProfileName,
         order: &Order,
     ) -> Result<(Wish, bool, Vec<String>), ControlError> {
-        if !self.supervisor_running() {
+        if !self.supervisor_running()? {
             let (wish, warnings) = self.wish(Verb::Stop, name, order)?;
             return Ok((wish, true, warnings));
         }
         self.check_profile(name)?;
-        if !self.slot(name).path().is_dir() {
+        if !self.has_slot(name)? {
             return Err(self.not_registered(name));
         }
         let wish = wish_of(Desired::Stopped, order);

@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use gatevisor_client::look;
 use rustix::fs::fsync;
 use rustix::io::Errno;
 
@@ -20,6 +21,7 @@ use crate::exit;
 use crate::files::{
     Staging, is_leftover, make_directory, open_directory, remove_tree, retire, sweep, write_new,
 };
+use crate::manager::LookError;
 
 /// A profile that exists.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -56,6 +58,9 @@ pub struct Created {
 /// Why a profile was not made; nothing of it remains.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
+    /// Nobody may look.
+    #[error(transparent)]
+    Look(#[from] LookError),
     /// The root profile is always there.
     #[error("profile `default` is the home itself and always exists; choose another name")]
     Root,
@@ -94,6 +99,7 @@ impl CreateError {
     /// Returns the exit code for this failure.
     pub const fn exit_code(&self) -> u8 {
         match self {
+            Self::Look(error) => error.exit_code(),
             Self::Root | Self::Reserved { .. } => exit::USAGE,
             Self::Exists { .. } => exit::NO,
             Self::Write { .. } => exit::SYSTEM,
@@ -179,12 +185,18 @@ pub enum ShowError {
         /// Where it would be.
         path: PathBuf,
     },
+    /// Nobody may look.
+    #[error(transparent)]
+    Look(#[from] LookError),
 }
 
 impl ShowError {
     /// Returns the exit code for this failure.
     pub const fn exit_code(&self) -> u8 {
-        exit::NO
+        match self {
+            Self::Missing { .. } => exit::NO,
+            Self::Look(error) => error.exit_code(),
+        }
     }
 }
 
@@ -360,8 +372,15 @@ fn is_foreign(name: &OsStr) -> bool {
         || name.as_encoded_bytes().first().is_some_and(|first| b".@#~$".contains(first))
 }
 
+/// Returns whether a directory has the marker; one that may not be looked into is nobody's profile to whoever lists them.
 fn has_marker(directory: &Path, agent: &AgentDefinition) -> bool {
-    directory.is_dir() && directory.join(&agent.profile.marker).exists()
+    marker(directory, agent).unwrap_or(false)
+}
+
+fn marker(directory: &Path, agent: &AgentDefinition) -> Result<bool, LookError> {
+    let looked = look::exists(&directory.join(&agent.profile.marker));
+    let what = "whether there is a profile in";
+    looked.map_err(|source| LookError { what, path: directory.to_owned(), source })
 }
 
 /// Returns what the directory of this name, which has the marker, is.
@@ -394,7 +413,7 @@ pub fn list(home: &Home, agent: &AgentDefinition) -> Result<Vec<Profile>, ListEr
 /// The root profile always does; for any other the marker decides.
 pub fn show(home: &Home, agent: &AgentDefinition, name: &ProfileName) -> Result<Profile, ShowError> {
     let path = home.profile_dir(name);
-    if name.is_root() || has_marker(&path, agent) {
+    if name.is_root() || marker(&path, agent)? {
         Ok(Profile { name: name.clone(), path })
     } else {
         Err(ShowError::Missing { name: name.clone(), path: home.profiles_dir() })

@@ -110,8 +110,10 @@ fn is_one_of(value: &OsString, words: &[&str]) -> bool {
 
 /// Returns an error if a supervisor looks at the scandir.
 pub(super) fn refuse_if_supervised(settings: &Settings<'_>) -> Result<(), ReconcileError> {
-    if ScanDir::new(settings.scandir).running() {
-        return Err(ReconcileError::Supervised { scandir: settings.scandir.to_owned() });
+    let scandir = settings.scandir.to_owned();
+    match ScanDir::new(settings.scandir).running() {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(ReconcileError::Supervised { scandir }),
+        Err(source) => Err(ReconcileError::Scandir { scandir, source }),
     }
-    Ok(())
 }

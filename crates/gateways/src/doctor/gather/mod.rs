@@ -61,10 +61,8 @@ impl Witness {
     /// Looks at the supervisor of a scandir.
     pub fn of(scandir: &Path) -> Self {
         let scan = ScanDir::new(scandir);
-        let presence = match (scan.supervised(), fs::metadata(scandir)) {
+        let presence = match (scan.running(), fs::metadata(scandir)) {
             (Ok(true), _) => Presence::Supervised,
-            // Ours holds a lock that everybody may look at.
-            (Err(_), _) if scan.holder().is_some() => Presence::Supervised,
             (Ok(false) | Err(_), Err(error)) if is_missing(&error) => Presence::NoScandir,
             (Ok(false), _) => Presence::Unsupervised,
             (Err(error), _) => Presence::Unknown(error.to_string()),

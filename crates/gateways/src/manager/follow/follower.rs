@@ -55,7 +55,9 @@ impl Follower {
     pub(in crate::manager) fn new(dir: ServiceDir) -> io::Result<Self> {
         let listener = Listener::subscribe(&dir.event_path())?;
         let before = dir.status().ok();
-        Ok(Self { before, ..Self::with(dir, listener) })
+        // Of one that is up, its letter came before anybody listened.
+        let heard_up = before.is_some_and(|status| status.is_up() && status.want_up);
+        Ok(Self { before, heard_up, ..Self::with(dir, listener) })
     }
 
     /// Takes over a listener that has been there since before the slot was.
@@ -90,6 +92,7 @@ impl Follower {
     /// Only another process than the one that was up at the beginning counts from now on.
     pub(in crate::manager) const fn again(&mut self) {
         self.again = true;
+        self.heard_up = false;
     }
 
     /// Returns whether the process that was up at the beginning still is.
@@ -160,8 +163,8 @@ impl Follower {
         let how = self.dir.deaths().last().map(|death| death.how());
         let code = how.and_then(WaitStatus::exit_code);
         if since.is_none() && code.is_some_and(|code| START_FAILED.contains(&code)) {
-            let reason = self.dir.start_error().or_else(|| how.map(|how| how.to_string()));
-            return Some(Followed::FailedToStart(reason));
+            // The next attempt may have taken the text away already.
+            return Some(Followed::FailedToStart(self.dir.start_error().or_else(|| code.map(never_ran))));
         }
         // One whose command was executed, and that died at once, was up nevertheless.
         if aim == Aim::Up && code.is_some() {
@@ -173,6 +176,10 @@ impl Follower {
             // Its finish script, which says so, may still run.
             _ if code.is_some_and(is_final) => return Some(Followed::Failed(how.map(|how| how.to_string()))),
             _ => {}
+        }
+        // Somebody ended it, or everything, which is no failure of it.
+        if self.dir.status().is_ok_and(|status| !status.want_up) {
+            return None;
         }
         let codes = look_at_codes(self.dir.path(), DATA_RESTART_CODES);
         let is_wished = code.is_some_and(|code| codes.contains(&code));
@@ -255,6 +262,17 @@ impl Follower {
     fn last_exit(&self) -> Option<String> {
         self.dir.deaths().last().map(|death| death.how().to_string())
     }
+}
+
+/// Returns what an exit code of our interpreter means.
+fn never_ran(code: u8) -> String {
+    let what = match code {
+        127 => "the command does not exist",
+        126 => "the command cannot be executed",
+        100 => "its slot's `run` says something that cannot be meant",
+        _ => "a step before the command failed",
+    };
+    format!("exit {code}: {what}")
 }
 
 /// Returns when a process that is up began, going by its status.
