@@ -82,8 +82,10 @@ fn is_missing(error: &io::Error) -> bool {
 /// scandir, which the boot gave to the agent's user. `None` where there is no home.
 pub fn owner_of(manager: &ScandirManager, is_container: bool) -> Option<(u32, u32)> {
     let of = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.uid(), meta.gid()));
-    let scandir = is_container.then(|| of(manager.scandir())).flatten();
-    scandir.or_else(|| of(manager.home().root()))
+    // Where the first process is not root's, everything runs as its user, and the image's own directories may be root's.
+    let everybody = is_container.then(|| of(Path::new("/proc/1"))).flatten().filter(|(uid, _)| *uid != 0);
+    let scandir = || is_container.then(|| of(manager.scandir())).flatten();
+    everybody.or_else(scandir).or_else(|| of(manager.home().root()))
 }
 
 /// Returns the groups of the user that gateways run as. Ours we know from the kernel: an orchestrator adds some that no file
