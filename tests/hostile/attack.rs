@@ -11,6 +11,14 @@ pub struct Attack {
     pub does: &'static str,
     /// What the supervisor's user does then, or meanwhile. It must succeed.
     pub then: &'static str,
+    /// What root finds true at the very end. It must succeed; empty where the usual checks say everything.
+    pub holds: &'static str,
+    /// Words of bash that run before a cell's root directory changes, as an operator's options of `docker run`.
+    pub mounts: &'static str,
+    /// What the attacker does during the next boot, from another container that has the volume: its place is `H` there.
+    pub meanwhile: &'static str,
+    /// Variables of a cell, `NAME=value` with blanks between.
+    pub variables: &'static str,
     /// The attacker goes on while the supervisor's user acts.
     pub is_race: bool,
     /// Only where the attacker's slots are served: the supervisor is root.
@@ -21,7 +29,19 @@ pub struct Attack {
 
 /// Returns an attack of this name that consists of these words of the attacker.
 pub const fn attack(name: &'static str, does: &'static str) -> Attack {
-    Attack { name, planted: "", does, then: "", is_race: false, needs_root: false, needs_container: false }
+    Attack {
+        name,
+        planted: "",
+        does,
+        then: "",
+        holds: "",
+        mounts: "",
+        meanwhile: "",
+        variables: "",
+        is_race: false,
+        needs_root: false,
+        needs_container: false,
+    }
 }
 
 impl Attack {
@@ -40,6 +60,30 @@ impl Attack {
     pub const fn while_root(mut self, words: &'static str) -> Self {
         self.then = words;
         self.is_race = true;
+        self
+    }
+
+    /// What root finds true at the very end.
+    pub const fn holds(mut self, words: &'static str) -> Self {
+        self.holds = words;
+        self
+    }
+
+    /// What is mounted into the cell of this attack.
+    pub const fn mounted(mut self, words: &'static str) -> Self {
+        self.mounts = words;
+        self
+    }
+
+    /// What the attacker does during the next boot.
+    pub const fn meanwhile(mut self, words: &'static str) -> Self {
+        self.meanwhile = words;
+        self
+    }
+
+    /// What the environment of the cell of this attack says.
+    pub const fn with(mut self, variables: &'static str) -> Self {
+        self.variables = variables;
         self
     }
 

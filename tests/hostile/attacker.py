@@ -316,4 +316,9 @@ def until(patience, *command):
 
 
 if __name__ == "__main__":
-    globals()[sys.argv[1]](*sys.argv[2:])
+    # What lies beside this file: what is left lying about, and what is done on terminals.
+    import furniture
+    import terminals
+
+    verbs = {**vars(furniture), **vars(terminals), **globals()}
+    verbs[sys.argv[1]](*sys.argv[2:])

@@ -22,10 +22,12 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
+use std::sync::RwLock;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::attack::Attack;
+use crate::cell::{self, Cell};
 use crate::engine::{self, Container};
 use crate::support::{self, World, need_root};
 
@@ -34,8 +36,13 @@ const OTHER: u32 = 10_001;
 const SUPERVISOR: u32 = 10_002;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_gatevisor");
-const ATTACKER_PY: &str = include_str!("attacker.py");
-const CHECK_PY: &str = include_str!("check.py");
+/// The programs of attacks and checks, which lie in one directory of each bed.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("attacker.py", include_str!("attacker.py")),
+    ("furniture.py", include_str!("furniture.py")),
+    ("terminals.py", include_str!("terminals.py")),
+    ("check.py", include_str!("check.py")),
+];
 
 /// Seconds that the words of one attack may take.
 const BOUND_S: &str = "100";
@@ -54,6 +61,8 @@ payload() {
         "$T" "$AUTHORITY" "$STATE" > "$1"
     chmod 755 "$1"
 }
+# Fails where a command succeeds, which `!` alone does not.
+not() { ! "$@" || { echo "it should have failed: $*"; exit 9; }; }
 # Begins the slot, under a dotted name, and goes there.
 new() { mkdir -p "$S/.$N"; cd "$S/.$N"; test -e run || payload run; }
 # Gives the slot its name, and waits until it is supervised or refused.
@@ -83,6 +92,7 @@ enum Who {
 enum Place {
     Local(World),
     Container(Container),
+    Cell(RwLock<Cell>),
 }
 
 pub struct Bed {
@@ -133,8 +143,9 @@ fn local_in(mut world: World, authority: u32) -> Bed {
     chown(&control, Some(authority), Some(ATTACKER)).unwrap();
     fs::set_permissions(&control, fs::Permissions::from_mode(0o620)).unwrap();
     chown(&scandir, Some(ATTACKER), Some(ATTACKER)).unwrap();
-    fs::write(root.join("attacker.py"), ATTACKER_PY).unwrap();
-    fs::write(root.join("check.py"), CHECK_PY).unwrap();
+    for (name, text) in PROGRAMS {
+        fs::write(root.join(name), text).unwrap();
+    }
     let state = root.join("state");
     fs::create_dir(&state).unwrap();
     // Programs that run as the supervisor's user note it here.
@@ -161,27 +172,34 @@ fn local_in(mut world: World, authority: u32) -> Bed {
 pub fn container(options: &str) -> Bed {
     // Signals that the supervisor has no script for go on to the command, whose end would be the container's.
     let command = "trap '' HUP USR1 USR2 WINCH ALRM; echo 'the command runs'; exec sleep infinity";
-    let container = engine::container().with(options).started_as(&["sh", "-c", command]);
+    let container = engine::container().with(options).started_as(&["/bin/sh", "-c", command]);
     container.says("the command runs");
-    let bed = Bed {
-        place: Place::Container(container),
-        authority: 0,
-        variables: variables(&[
-            ("S", "/run/service"),
-            ("V", "/srv/bed/victims"),
-            ("T", "/srv/attacker"),
-            ("H", "/opt/data"),
-            ("A", "/srv/bed/attacker.py"),
-            ("CHECK", "/srv/bed/check.py"),
-            ("STATE", "/srv/bed/state/state"),
-            ("G", "/usr/local/bin/gatevisor"),
-            ("P", "1"),
-        ]),
-    };
-    let make = format!(
-        "mkdir -p /srv/bed/state; install -d -o {ATTACKER} -g {ATTACKER} /srv/attacker\ncat > /srv/bed/attacker.py \
-         <<'THE END'\n{ATTACKER_PY}\nTHE END\ncat > /srv/bed/check.py <<'THE END'\n{CHECK_PY}\nTHE END"
-    );
+    of_a_container(Place::Container(container))
+}
+
+/// Returns PID 1 of a fresh container without an engine.
+pub fn cell(start: cell::Start) -> Result<Bed, String> {
+    Cell::started(start).map(|cell| of_a_container(Place::Cell(RwLock::new(cell))))
+}
+
+fn of_a_container(place: Place) -> Bed {
+    let words = [
+        ("S", "/run/service"),
+        ("V", "/srv/bed/victims"),
+        ("T", "/srv/attacker"),
+        ("H", "/opt/data"),
+        ("A", "/srv/bed/attacker.py"),
+        ("CHECK", "/srv/bed/check.py"),
+        ("STATE", "/srv/bed/state/state"),
+        ("G", "/usr/local/bin/gatevisor"),
+        ("P", "1"),
+        ("HEALTH", &cell::health()),
+    ];
+    let bed = Bed { place, authority: 0, variables: variables(&words) };
+    let mut make = format!("mkdir -p /srv/bed/state; install -d -o {ATTACKER} -g {ATTACKER} /srv/attacker\n");
+    for (name, text) in PROGRAMS {
+        make += &["cat > /srv/bed/", name, " <<'THE END'\n", text, "\nTHE END\n"].concat();
+    }
     bed.run(Who::Root, "", &make).expect("the bed can be made");
     bed.prepared_with("prepare")
 }
@@ -251,25 +269,84 @@ impl Bed {
         assert_eq!(lost, Ok(()), "it held; the supervisor said: {}", self.said());
     }
 
-    /// As [`Bed::suffers`], with a stop and a start of the container after each attack, and what can hold across them.
-    pub fn survives_restarts(&self, attacks: &[Attack]) {
-        let Place::Container(container) = &self.place else { panic!("only a container is started again") };
+    /// Carries out one attack, stops and starts the container, and returns what does not hold across that.
+    pub fn falls_at_the_next_boot(&self, attack: &Attack) -> Vec<String> {
         let mut fallen = Vec::new();
-        for attack in attacks {
-            if let Err(said) = self.carry_out(attack) {
-                fallen.push(format!("{}: it could not be carried out: {said}", attack.name));
-            }
-            container.restart();
-            if let Err(said) = self.run(Who::Root, attack.name, "python3 \"$CHECK\" restarted") {
-                fallen.push(format!("{}: {said}", attack.name));
+        if let Err(said) = self.carry_out(attack) {
+            fallen.push(format!("{}: it could not be carried out: {said}", attack.name));
+        }
+        if let Err(said) = self.restart_during(attack.meanwhile) {
+            return vec![format!("{}: {said}", attack.name)];
+        }
+        fallen.extend(
+            self.forgeries().into_iter().map(|line| format!("{}: its output holds {line:?}", attack.name)),
+        );
+        for words in ["python3 \"$CHECK\" restarted", attack.holds] {
+            if let Err(said) = self.run(Who::Root, attack.name, words) {
+                fallen.push(format!("{}: {said}\nthe container said: {}", attack.name, self.said()));
             }
         }
-        assert!(fallen.is_empty(), "{}\nthe container said: {}", fallen.join("\n"), self.said());
+        if let Place::Cell(cell) = &self.place {
+            fallen.extend(cell.write().unwrap().stop().err().map(|said| format!("{}: {said}", attack.name)));
+        }
+        fallen
+    }
+
+    /// Starts the container again, while the attacker goes on from another one that has the volume.
+    fn restart_during(&self, words: &str) -> Result<(), String> {
+        let Place::Cell(cell) = &self.place else { return self.restart() };
+        if words.is_empty() {
+            return self.restart();
+        }
+        let volume = cell.read().unwrap().directory().join("volume");
+        let stop = volume.join("stop-the-race");
+        let script = format!(
+            "A='{}' STOP='{}' H='{}'\nexport STOP\npy() {{ python3 \"$A\" \"$@\"; }}\ncd \"$H\"\n{words}\n",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/hostile/attacker.py"),
+            stop.display(),
+            volume.display()
+        );
+        std::thread::scope(|scope| {
+            let attacker = scope.spawn(|| local_run(ATTACKER, &script));
+            let restarted = self.restart();
+            fs::write(&stop, "").unwrap();
+            let (code, said) = attacker.join().expect("it does not panic");
+            fs::remove_file(&stop).unwrap();
+            assert_eq!(code, 0, "the race could not be carried out: {said}");
+            restarted
+        })
+    }
+
+    /// Returns a line of the container's output that drives a terminal, or that only the supervisor may say.
+    fn forgeries(&self) -> Option<String> {
+        let said = match &self.place {
+            Place::Local(world) => world.said(),
+            Place::Container(container) => container.said(),
+            Place::Cell(cell) => cell.read().unwrap().said(),
+        };
+        let drives = |line: &str| line.chars().any(|c| c.is_control() && c != '\t');
+        let is_forged = |line: &str| {
+            ["gatevisor", "init", "reconcile"].iter().any(|name| line.starts_with(&format!("{name}: FORGED")))
+        };
+        said.lines().find(|line| drives(line) || is_forged(line)).map(str::to_owned)
+    }
+
+    fn restart(&self) -> Result<(), String> {
+        match &self.place {
+            Place::Local(_) => panic!("only a container is started again"),
+            Place::Container(container) => container.restart(),
+            Place::Cell(cell) => {
+                let mut cell = cell.write().unwrap();
+                cell.stop()?;
+                cell.boot()?;
+            }
+        }
+        Ok(())
     }
 
     fn allows(&self, attack: &Attack) -> bool {
         (self.authority == 0 || !attack.needs_root)
-            && (matches!(self.place, Place::Container(_)) || !attack.needs_container)
+            && (!matches!(self.place, Place::Local(_)) || !attack.needs_container)
     }
 
     fn is_alive(&self) -> bool {
@@ -280,6 +357,7 @@ impl Bed {
         let said = match &self.place {
             Place::Local(world) => world.said(),
             Place::Container(container) => container.said(),
+            Place::Cell(cell) => cell.read().unwrap().said(),
         };
         let from = said.char_indices().rev().nth(3000).map_or(0, |(at, _)| at);
         said.get(from..).unwrap_or_default().to_owned()
@@ -314,10 +392,14 @@ impl Bed {
             Place::Local(_) => local_run(user, &script),
             Place::Container(container) => {
                 let user = format!("{user}:{user}");
-                let answer =
-                    container.exec_as(&user, &["timeout", "-k", "5", BOUND_S, "bash", "-c", &script]);
+                let answer = container
+                    .exec_as(&user, &["/usr/bin/timeout", "-k", "5", BOUND_S, "/bin/bash", "-c", &script]);
                 (answer.code, answer.out + &answer.err)
             }
+            Place::Cell(cell) => cell
+                .read()
+                .unwrap()
+                .exec_as(user, &["/usr/bin/timeout", "-k", "5", BOUND_S, "/bin/bash", "-c", &script]),
         };
         match code {
             0 => Ok(()),

@@ -4,6 +4,7 @@
     check.py victims   makes these files only
     check.py after     compares, and takes away what the attack left in the scandir, so that the next one finds it as this one
                        did; prints one line for each thing that fell, and ends with 1 if anything did
+    check.py again     notes the files anew: root has put something there since
     check.py restarted compares in a container that was stopped and started since
 
 Run by root, in the place where the supervisor runs. Where everything is, the environment says: see bed.rs.
@@ -37,6 +38,9 @@ SYSTEM = [
 ]  # fmt: skip
 
 
+# Volumes of somebody else, which an operator mounted below the agent's home and inside the scandir, where the bed has them.
+MOUNTED = [f"{os.environ['H']}/mounted", f"{SCANDIR}/.mounted"]
+
 # What the engine writes when it starts a container.
 BY_ENGINE = ["/etc/hosts", "/etc", "/"]
 
@@ -68,6 +72,9 @@ def manifest():
             paths[directory] = tree == VICTIMS
             # The control FIFO and the lock are what they are for.
             paths.update({os.path.join(directory, name): tree == VICTIMS for name in files})
+    for tree in filter(os.path.isdir, MOUNTED):
+        for directory, _, files in os.walk(tree):
+            paths.update({os.path.join(directory, name): True for name in [".", *files]})
     return {path: describe(path, times) for path, times in paths.items()}
 
 
@@ -185,8 +192,22 @@ def victims():
     give(VICTIMS, AUTHORITY)
 
 
+def furnish(volume):
+    """Fills somebody else's volume with what root's walks would do harm to."""
+    os.makedirs(f"{volume}/deep/er", exist_ok=True)
+    # Roots, somebody else's, and a program that only root may read.
+    for name, user in (("of-root", 0), ("of-other", BYSTANDERS["bystander-other"]), ("deep/er/of-root", 0)):
+        with open(f"{volume}/{name}", "w") as file:
+            file.write("precious\n")
+        os.chown(f"{volume}/{name}", user, user)
+    os.chown(volume, BYSTANDERS["bystander-other"], BYSTANDERS["bystander-other"])
+    os.chmod(volume, 0o755)
+
+
 def prepare():
     victims()
+    for volume in filter(os.path.isdir, MOUNTED):
+        furnish(volume)
     for name, user in BYSTANDERS.items():
         make_slot(name, user, "#!/bin/sh\necho I am $$\nexec sleep 3600\n", True)
     state = {"pids": {name: pid_of(name) for name in BYSTANDERS}, "started": started(SUPERVISOR)}
@@ -195,6 +216,13 @@ def prepare():
     state["manifest"] = manifest()
     # `gatevisor up` has a helper beside it.
     state["helpers"] = [list(key) for key in strangers()]
+    save(state)
+
+
+def again():
+    with open(STATE) as file:
+        state = json.load(file)
+    state["manifest"] = manifest()
     save(state)
 
 
@@ -304,8 +332,12 @@ def differences(before):
     return [
         f"{path} was {before.get(path)} and is {now.get(path)}"
         for path in sorted(set(now) | set(before))
-        if now.get(path) != before.get(path) and not (booted and (path.startswith(SCANDIR) or path in BY_ENGINE))
+        if now.get(path) != before.get(path) and not (booted and (is_made_anew(path) or path in BY_ENGINE))
     ]
+
+
+def is_made_anew(path):
+    return path.startswith(SCANDIR) and not path.startswith(f"{SCANDIR}/.mounted")
 
 
 def proofs():
@@ -323,6 +355,8 @@ def proofs():
             continue
         if proof == "leak" or str(AUTHORITY) in lines:
             fallen.append(f"{meaning}: {sorted(set(lines))[:5]}")
+        if AUTHORITY == 0 and str(BYSTANDERS["bystander-other"]) in lines:
+            fallen.append("the attacker's program ran as another user's service")
     return fallen
 
 
@@ -338,9 +372,19 @@ def restarted():
         state = json.load(file)
     fallen = differences(state["manifest"])
     fallen += proofs()
+    with open("/proc/1/cmdline", errors="replace") as file:
+        words = file.read().split("\0")
+    if "supervise" not in words:
+        fallen.append(f"process 1 is no supervisor: {words}")
+    # A bystander of another user is supervised again, obeys and logs.
+    name, user = "bystander-other", BYSTANDERS["bystander-other"]
+    slot = f"{SCANDIR}/{name}"
     try:
-        make_slot("probe", BYSTANDERS["bystander-other"], "#!/bin/sh\nexec sleep 3600\n", False)
-        withdraw("probe")
+        make_slot(name, user, "#!/bin/sh\necho I am $$\nexec sleep 3600\n", True)
+        must("s6-svc", "-wD", "-T", PATIENCE_MS, "-d", slot, user=user)
+        must("s6-svc", "-wu", "-T", PATIENCE_MS, "-u", slot, user=user)
+        has_logged(name, pid_of(name))
+        withdraw(name)
     except (Fallen, OSError) as error:
         fallen.append(f"it does not supervise as before: {error}")
     report(fallen)
@@ -391,7 +435,7 @@ def clean():
 if __name__ == "__main__":
     os.umask(0o022)
     try:
-        {"prepare": prepare, "victims": victims, "after": after, "restarted": restarted}[sys.argv[1]]()
+        {"prepare": prepare, "victims": victims, "after": after, "restarted": restarted, "again": again}[sys.argv[1]]()
     except Fallen as error:
         print(error)
         sys.exit(1)

@@ -15,8 +15,10 @@ mod engine;
 mod attack;
 mod attacks;
 mod bed;
+mod cell;
 mod genuine_s6;
 mod listed;
+mod protections;
 mod restart;
 
 /// Makes a test of each group of attacks in each bed.
@@ -38,9 +40,16 @@ macro_rules! groups {
         /// All groups, for the list.
         pub const GROUPS: &[&[attack::Attack]] = &[
             $(attacks::$group::ALL,)*
+            attacks::homes::ALL,
+            attacks::clients::ALL,
+            attacks::ends::ALL,
+            attacks::reports::ALL,
+            attacks::terminals::ALL,
             attacks::quantity::ALL,
             attacks::renamer::ALL,
             attacks::scarcity::ALL,
+            attacks::search::ALL,
+            attacks::trees::ALL,
             restart::ALL,
         ];
     };

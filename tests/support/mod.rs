@@ -85,7 +85,7 @@ pub fn executable(path: &Path, content: &str) {
 /// Returns where worlds are made: in memory where programs may run from there, as a scandir is in a container.
 ///
 /// The disk would do, but some need milliseconds for each file that replaces another. `TMPDIR` says otherwise.
-fn home_of_worlds() -> PathBuf {
+pub fn home_of_worlds() -> PathBuf {
     let memory = Path::new("/dev/shm");
     let usable = statvfs(memory).is_ok_and(|fs| !fs.f_flag.contains(StatVfsMountFlags::NOEXEC))
         && access(memory, Access::WRITE_OK | Access::EXEC_OK).is_ok();

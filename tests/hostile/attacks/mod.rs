@@ -1,7 +1,10 @@
 //! The attacks, by what they aim at. Each module is a group and shares one bed.
 
+pub mod clients;
 pub mod control;
+pub mod ends;
 pub mod events;
+pub mod homes;
 pub mod logs;
 pub mod names;
 pub mod places;
@@ -9,8 +12,12 @@ pub mod processes;
 pub mod quantity;
 pub mod races;
 pub mod renamer;
+pub mod reports;
 pub mod run_file;
 pub mod scarcity;
+pub mod search;
 pub mod small_files;
 pub mod supervise;
+pub mod terminals;
+pub mod trees;
 pub mod verbs;

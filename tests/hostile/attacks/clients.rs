@@ -1,0 +1,23 @@
+//! What the tools that root uses on the scandir read, follow and make. Each has a fresh cell.
+
+use crate::attack::{Attack, attack};
+
+pub const ALL: &[Attack] = &[
+    attack("requests-of-root-are-read-away", "not py opens \"$S/.s6-svscan/control\" 2>/dev/null; not bash -c 'exec 3<>\"$S/.s6-svscan/control\"' 2>/dev/null; printf a > \"$S/.s6-svscan/control\""),
+    attack("requests-of-root-are-read-away-through-descriptors", "for fd in /proc/1/fd/* /proc/self/fd/*; do case $(readlink $fd) in */control) not py opens $fd 2>/dev/null ;; esac; done; exec 3>\"$S/.s6-svscan/control\"; not py opens /proc/self/fd/3 2>/dev/null; not bash -c 'exec 4<>/proc/self/fd/3' 2>/dev/null"),
+    attack("event-is-a-link-when-root-waits", "new; place; up; mv \"$D/event\" \"$D/was\"; ln -s \"$V/directory\" \"$D/event\"; mkdir -p \"$S/.l\"")
+        .then("s6 s6-svwait -t 300 -D \"$D\" || :; s6 s6-svc -wD -T 300 -d \"$D\" || :; s6 s6-svwait -a -t 300 -U \"$D\" || :; timeout 3 \"$G\" events >/dev/null 2>&1 || :"),
+    attack("a-slot-is-a-link-to-a-service-of-root-when-root-waits", "ln -s \"$V/service\" \"$D\"")
+        .planted("mkdir -p \"$V/service/event\" \"$V/service/supervise\"; chmod 3777 \"$V/service/event\"; python3 \"$CHECK\" again")
+        .then("s6 s6-svwait -t 300 -u \"$D\" || :; s6 s6-svc -wu -T 300 -u \"$D\" || :; s6 s6-svdt-clear \"$D\" || :; s6 s6-svdt \"$D\" || :; s6 s6-svstat \"$D\" || :; s6 s6-svlink \"$S\" \"$D\" || :; s6 s6-svunlink \"$S\" $N || :"),
+    attack("event-and-a-link-change-places-when-root-waits", "new; place; up; ln -s \"$V/directory\" \"$D/l\"; py exchange 6 \"$D/event\" \"$D/l\"")
+        .while_root("for n in 1 2 3 4 5 6 7 8 9 10; do s6 s6-svwait -t 100 -D \"$D\" || :; s6 s6-svc -wD -T 100 -r \"$D\" || :; done"),
+    attack("files-that-root-s-tools-clear-are-links", "new; place; up; for x in down supervise/death_tally; do rm -rf \"$D/$x\" 2>/dev/null || :; ln -s \"$V/readable\" \"$D/$x\" 2>/dev/null || :; done")
+        .then("for t in s6-svdt-clear s6-svdt s6-svstat s6-svok; do s6 $t \"$D\" >/dev/null 2>&1 || :; done; s6 s6-svc -O \"$D\" || :; s6 s6-svc -x \"$D\" || :"),
+    attack("the-service-by-which-health-is-judged-is-removed", "mv \"$S/main-hermes\" \"$S/.gone\"; rescan; py until 10 sh -c '! test -e \"$S/main-hermes\"'")
+        .then("eval \"$HEALTH\""),
+    attack("the-service-by-which-health-is-judged-is-frozen-and-deaf", "for x in $(pgrep -u $(id -u) -f \"[g]atevisor idle\"); do kill -STOP $x; done; rm -rf \"$S/main-hermes/supervise/control\" 2>/dev/null; mkfifo \"$S/main-hermes/supervise/control\" 2>/dev/null || :")
+        .then("eval \"$HEALTH\""),
+    attack("all-services-that-health-could-ask-are-removed", "cd \"$S\"; for x in main-hermes gateway-default profile-watcher dashboard; do mv $x .gone-$x 2>/dev/null || :; ln -s \"$V\" $x; done; rescan")
+        .then("eval \"$HEALTH\""),
+];

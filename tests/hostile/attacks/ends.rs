@@ -1,0 +1,43 @@
+//! Gateways that root cannot stop, logs without an end, and the end of the container. Each has a fresh cell.
+
+use crate::attack::{Attack, attack};
+
+/// A profile that has been up.
+macro_rules! profile {
+    ($words:literal) => {
+        concat!(
+            "cd \"$H\"; mkdir -p profiles/coder logs/gateways/coder; echo > profiles/coder/SOUL.md; echo '{\"gateway_state\": \"running\"}' > profiles/coder/gateway_state.json; ",
+            $words
+        )
+    };
+}
+
+pub const ALL: &[Attack] = &[
+    // A volume that does not let root stop a gateway.
+    attack("a-gateway-whose-state-file-is-locked-is-stopped", profile!("echo 1 > profiles/coder/.env; \"$G\" gateway start coder; for f in .gateway_state.json.lock gateway_state.json gateway_state.json.lock .lock; do (py hold_lock profiles/coder/$f \"$T/held$f\" >/dev/null 2>&1 &); py until 10 test -e \
+         \"$T/held$f\"; done"))
+        .then("timeout 40 \"$G\" gateway stop coder || :; s6 s6-svwait -t 20000 -d \"$S/gateway-coder\""),
+    attack("a-gateway-whose-profile-is-gone-is-stopped", profile!("\"$G\" gateway start coder; mv profiles/coder was-coder"))
+        .then("timeout 40 \"$G\" gateway stop coder || :; s6 s6-svc -d \"$S/gateway-coder\" 2>/dev/null || :; ! test -d \"$S/gateway-coder\" || s6 s6-svwait -t 20000 -d \"$S/gateway-coder\""),
+    // Logs.
+    attack("a-log-is-three-tebibytes-of-nothing", profile!("truncate -s 3T logs/gateways/coder/current"))
+        .then("for w in '' '-n 5' '--since 1h' '-n 100000'; do timeout 20 \"$G\" logs coder $w >/dev/null 2>&1 </dev/null || test $? -ne 124 || { echo \"logs $w hangs\"; exit 8; }; done"),
+    attack("logs-are-many-and-full-of-holes", profile!("for n in $(seq 10 60); do truncate -s 1T logs/gateways/coder/@400000005f000000000000$n.s; done; truncate -s 1T logs/gateways/coder/current; printf 'the end\n' >> logs/gateways/coder/current; truncate -s 1T logs/container-boot.log"))
+        .then("for w in 'logs' 'logs coder' 'logs coder -n 5' 'logs coder --since 1h' doctor status; do timeout 20 \"$G\" $w >/dev/null 2>&1 </dev/null || test $? -ne 124 || { echo \"$w hangs\"; exit 8; }; done"),
+    attack("a-log-is-one-line-without-an-end", profile!("head -c 300000000 /dev/zero | tr '\\0' x > logs/gateways/coder/current"))
+        .then("for w in '' '-n 5' '--since 1h'; do (ulimit -v 400000; timeout 30 \"$G\" logs coder $w >/dev/null 2>&1 </dev/null) || test $? -ne 124 || { echo \"logs $w hangs\"; exit 8; }; done"),
+    attack("a-log-is-a-fifo-a-device-or-a-link", profile!("cd logs/gateways/coder; mkfifo current; ln -s /dev/zero @400000005f00000000000010.s; mkdir @400000005f00000000000011.s; ln -s /etc/shadow @400000005f00000000000012.s; mkfifo @400000005f00000000000013.s"))
+        .then("for w in 'logs' 'logs coder' 'logs coder -n 5'; do timeout 20 \"$G\" $w >/dev/null 2>&1 </dev/null || test $? -ne 124 || { echo \"$w hangs\"; exit 8; }; done"),
+    // The end.
+    attack("slots-that-ignore-term-and-a-bystander-that-needs-three-seconds", "for n in 1 2 3; do N=deaf-$n; D=\"$S/$N\"; mkdir \"$S/.$N\"; printf '#!/bin/bash\ntrap \"\" TERM INT HUP\nwhile :; do sleep 1; done\n' > \"$S/.$N/run\"; chmod 755 \"$S/.$N/run\"; mv \"$S/.$N\" \"$D\"; py taken \"$D\"; up; done; N=gateway-deaf; D=\"$S/$N\"; mkdir \"$S/.$N\"; cp \
+         \"$S/deaf-1/run\" \"$S/.$N/run\"; mv \"$S/.$N\" \"$D\"; py taken \"$D\"; up")
+        .with("GATEVISOR_GRACE=6")
+        .then("cd \"$S\"; mkdir -p /srv/slow; chown 10001 /srv/slow; mkdir .slow; printf '#!/bin/bash\ntrap \"sleep 3; echo clean > /srv/slow/end; exit 0\" TERM\nwhile :; do sleep 0.1; done\n' > .slow/run; chmod 755 .slow/run; chown -R 10001:10001 .slow; mv .slow slow; py taken \"$S/slow\"; s6 s6-svwait -t 20000 -u \"$S/slow\"")
+        .holds("grep -q clean /srv/slow/end"),
+    attack("chains-of-processes-that-fork-and-end", "new; printf '#!/usr/bin/python3\nimport os, signal, time\nfor s in (15, 1, 2): signal.signal(s, signal.SIG_IGN)\nfor n in range(20):\n  if os.fork() == 0: break\nos.setsid() if os.getpid() != os.getsid(0) else None\nwhile True:\n  try:\n    if os.fork(): os._exit(0)\n  except OSError: time.sleep(0.01)\n  time.sleep(0.001)\n' > run; \
+         place; tell -u; sleep 1")
+        .with("GATEVISOR_GRACE=3"),
+    attack("chains-that-double-as-they-fork", "new; printf '#!/usr/bin/python3\nimport os, signal, time\nfor s in range(1, 32):\n  try: signal.signal(s, signal.SIG_IGN)\n  except OSError: pass\nos.setpriority(os.PRIO_PROCESS, 0, 19)\nend = time.time() + 60\nwhile time.time() < end:\n  try:\n    if os.fork():\n      time.sleep(0.05); os._exit(0)\n    os.setsid()\n  except OSError: time.sleep(0.05)\n' > run; \
+         for n in 1 2 3 4 5; do cp -r \"$S/.$N\" \"$S/.c$n\"; mv \"$S/.c$n\" \"$S/c$n\"; done; place; tell -u; sleep 1")
+        .with("GATEVISOR_GRACE=3"),
+];

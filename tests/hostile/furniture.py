@@ -1,0 +1,208 @@
+"""What an attacker leaves lying about for root to find: trees, names, texts, file systems. Verbs of attacker.py."""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+STOP = os.environ.get("STOP", "/nonexistent")
+# What no terminal may see as it is: sequences, line ends, marks of direction, what is invisible.
+NASTY = "\x1b[2J\x1b]52;c;aGk=\x07\x9b31m\x08\x7f\u202e\u2066\u200b\u061c\u3164\u115f\U000e0041\rgatevisor: FORGED"
+
+
+def rounds(seconds, per_look):
+    """Yields until it is time to stop."""
+    end = time.monotonic() + float(seconds)
+    while time.monotonic() < end and not os.path.exists(STOP):
+        for _ in range(per_look):
+            yield
+
+
+def many(directory, count):
+    """Fills a directory with files, directories and links."""
+    os.chdir(directory)
+    for number in range(int(count)):
+        name = f"many-{number}"
+        if number % 10 == 0:
+            os.mkdir(name)
+        elif number % 10 == 1:
+            os.symlink("/etc", name)
+        else:
+            os.close(os.open(name, os.O_CREAT | os.O_WRONLY, 0o644))
+
+
+def deep(directory, count):
+    """Makes directories in each other, and at the bottom what a walk would like to find."""
+    os.chdir(directory)
+    for _ in range(int(count)):
+        os.mkdir("d")
+        os.chdir("d")
+    os.mkfifo("f")
+    os.symlink("/etc", "l")
+
+
+def grow(seconds, directory):
+    """Adds to a directory faster than anybody walks it: new directories at its deepest, for as long as it may."""
+    for number, _ in enumerate(rounds(seconds, 50)):
+        try:
+            os.makedirs(f"{directory}/g{number % 300}/g{number}/g/g/g", exist_ok=True)
+        except OSError:
+            pass
+
+
+def names():
+    """Makes entries whose names are hard to print, to compare and to quote."""
+    for name in (b"\n", b"\x1b[2J", b"-rf", b"*", b" ", b"\xff\xfe", "\u202e\u2066".encode(), b"..." , b"a\tb", b"$(id)", b"`id`", b"'\""):
+        os.mkdir(name)
+        os.close(os.open(name + b"/" + name, os.O_CREAT | os.O_WRONLY))
+
+
+def sockets():
+    """Makes sockets, which can be opened by nobody."""
+    import socket as sockets_of
+
+    for number in range(20):
+        sockets_of.socket(sockets_of.AF_UNIX).bind(f"socket-{number}")
+
+
+def socket(path):
+    """Makes a socket that stays when this process has gone."""
+    import socket as sockets_of
+
+    sockets_of.socket(sockets_of.AF_UNIX).bind(path)
+
+
+def fuse(note):
+    """Mounts a file system that never answers, in a namespace of a process that stays; its number goes into `note`.
+
+    Others may not enter such a file system, but they may enter an overlay of it: that looks into it as its owner.
+    """
+    CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
+    user, group = os.getuid(), os.getgid()
+    read, write = os.pipe()
+    if os.fork():
+        os.close(write)
+        said = os.read(read, 1000)
+        if not said.startswith(b"mounted"):
+            sys.exit(f"no file system of one's own: {said}")
+        return
+    os.setsid()
+    for fd in (0, 1, 2):
+        os.dup2(os.open("/dev/null", os.O_RDWR), fd)
+
+    def must(done, what):
+        if done != 0:
+            raise OSError(ctypes.get_errno(), what)
+
+    try:
+        must(LIBC.unshare(CLONE_NEWNS | CLONE_NEWUSER), "unshare")
+        for file, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
+            with open(f"/proc/self/{file}", "w") as map_:
+                map_.write(text)
+        fd = os.open("/dev/fuse", os.O_RDWR)
+        must(LIBC.mount(b"tmpfs", b"/tmp", b"tmpfs", 0, b"mode=755"), "mount tmpfs")
+        for name in ("fuse", "other", "never"):
+            os.mkdir(f"/tmp/{name}")
+        options = f"fd={fd},rootmode=40000,user_id=0,group_id=0,allow_other".encode()
+        must(LIBC.mount(b"never", b"/tmp/fuse", b"fuse", 0, options), "mount fuse")
+        if os.fork() == 0:
+            serve(fd)
+        must(LIBC.mount(b"over", b"/tmp/never", b"overlay", 0, b"lowerdir=/tmp/fuse:/tmp/other,userxattr"), "mount overlay")
+        with open(note, "w") as file:
+            file.write(str(os.getpid()))
+        os.write(write, b"mounted")
+    except OSError as error:
+        os.write(write, str(error).encode())
+        os._exit(1)
+    os.close(write)
+    while not os.path.exists(STOP):
+        signal.sigtimedwait([signal.SIGUSR2], 0.1)
+
+
+def serve(fd):
+    """Answers what a mount asks of the root of a file system, and nothing that is asked of a name in it."""
+    import struct
+
+    LOOKUP, GETATTR, STATFS, GETXATTR, INIT = 1, 3, 17, 22, 26
+    attributes = struct.pack("<6Q3I6I", 1, 0, 0, 0, 0, 0, 0, 0, 0, 0o40755, 2, 0, 0, 0, 4096)[:84].ljust(88, b"\0")
+    while True:
+        request = os.read(fd, 1 << 20)
+        _, operation, unique, node, _, _, _, _ = struct.unpack("<IIQQIIII", request[:40])
+        error, answer = 0, b""
+        if operation == INIT:
+            answer = struct.pack("<IIIIHHIIHHI", 7, 31, 4096, 0, 12, 9, 4096, 1, 1, 0, 0).ljust(64, b"\0")
+        elif operation == GETATTR:
+            answer = struct.pack("<QII", 3600, 0, 0) + attributes
+        elif operation == STATFS:
+            answer = b"\0" * 80
+        elif operation == GETXATTR:
+            error = -61
+        elif operation == LOOKUP:
+            continue
+        else:
+            error = -38
+        os.write(fd, struct.pack("<IiQ", 16 + len(answer), error, unique) + answer)
+
+
+def nasty(kind, path=None):
+    """Writes a text that drives a terminal into a file of some kind, or makes directories of such names."""
+    import json
+
+    if kind == "names":
+        for name in (NASTY, "\x1b[2J", "\u202egnp", "x\ngatevisor: FORGED", "\u3164", "x\u200b"):
+            os.makedirs(name, exist_ok=True)
+            for file in ("SOUL.md", "run", "current"):
+                with open(f"{name}/{file}", "w") as text:
+                    text.write(NASTY + "\n")
+        return
+    with open(path, "w") as file:
+        if kind == "state":
+            # As escapes of JSON, so that it parses.
+            keys = ("gateway_state", "reason", "desired_state", "pid", "error", "updated_at", "exit_reason", NASTY)
+            json.dump({key: NASTY for key in keys}, file)
+        elif kind == "env":
+            file.write("".join(f"{name}={NASTY}\n" for name in ("API_SERVER_PORT", "API_SERVER_ENABLED", "TELEGRAM_BOT_TOKEN", NASTY)))
+        else:
+            file.write((NASTY + "\n") * 3)
+
+
+def pid_of(user):
+    """Prints a process of a user."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        if os.stat(f"/proc/{pid}").st_uid == int(user):
+            print(pid)
+            return
+    sys.exit(f"uid {user} has no process")
+
+
+def opens(path):
+    """Succeeds where a file can be opened for reading, without waiting."""
+    os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+
+
+def peek_named(name, seconds, leak):
+    """Tries to get into each process of one's own user that is this program: root's verbs, which have become the user."""
+    PTRACE_SEIZE = 0x4206
+    for _ in rounds(seconds, 1):
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                if os.stat(f"/proc/{pid}").st_uid != os.getuid() and os.readlink(f"/proc/{pid}/exe"):
+                    continue
+                with open(f"/proc/{pid}/cmdline", "rb") as file:
+                    words = file.read().split(b"\0")
+            except OSError:
+                continue
+            # The watcher of the profiles, the log daemon and the idle service are the agent's own.
+            if os.path.basename(words[0]) != name.encode() or words[1:2] in ([b"logd"], [b"idle"], [b"profile-watcher"], [b"service"], [b"supervise"]):
+                continue
+            got = LIBC.ptrace(PTRACE_SEIZE, int(pid), 0, 0) == 0
+            try:
+                os.close(os.open(f"/proc/{pid}/mem", os.O_RDWR))
+                got = True
+            except OSError:
+                pass
+            if got:
+                with open(leak, "a") as file:
+                    file.write(f"{pid} {words}\n")

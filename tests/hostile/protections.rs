@@ -1,0 +1,72 @@
+//! The same attacks with the kernel's protections of links, FIFOs and files in sticky directories off, and on.
+//!
+//! They are the machine's, for everybody. So these tests run alone (`.config/nextest.toml`), and what was set before is set
+//! again however a test ends: by a process that waits for our end.
+#![expect(clippy::print_stderr, reason = "what was not tested must be seen")]
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use crate::{attacks, restart, support};
+
+const SWITCHES: [&str; 4] =
+    ["protected_symlinks", "protected_hardlinks", "protected_fifos", "protected_regular"];
+
+/// What sets everything back when its input ends.
+struct Protections {
+    guard: Child,
+    until: Option<ChildStdin>,
+}
+
+impl Protections {
+    /// Sets all of them; `None`, which is said, where this machine does not let us.
+    fn all(value: &str) -> Option<Self> {
+        support::need_root();
+        let path = |name: &str| format!("/proc/sys/fs/{name}");
+        let mut words = String::from("trap '' TERM INT HUP; read -r _");
+        for name in SWITCHES {
+            let before = fs::read_to_string(path(name)).ok()?;
+            words += &["; echo ", before.trim(), " > ", &path(name)].concat();
+        }
+        let mut command = Command::new("sh");
+        command.args(["-c", &words]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut guard = support::spawn(command.process_group(0)).unwrap();
+        let until = guard.stdin.take();
+        let protections = Self { guard, until };
+        let refused = SWITCHES.iter().any(|name| fs::write(path(name), value).is_err());
+        if refused {
+            eprintln!("SKIPPED, AND NOTHING WAS TESTED: fs.{} cannot be set here", SWITCHES.join(", fs."));
+            return None;
+        }
+        Some(protections)
+    }
+}
+
+impl Drop for Protections {
+    fn drop(&mut self) {
+        if let Some(mut until) = self.until.take() {
+            let _ = until.write_all(b"\n");
+        }
+        let _ = self.guard.wait();
+    }
+}
+
+fn all_hold_with(value: &str) {
+    if let Some(_protections) = Protections::all(value) {
+        for group in [restart::ALL, attacks::homes::ALL, attacks::clients::ALL, attacks::trees::ALL] {
+            restart::in_cells(group);
+        }
+    }
+}
+
+#[test]
+fn attacks_without_protections_of_the_kernel() {
+    all_hold_with("0");
+}
+
+#[test]
+fn attacks_with_protections_of_the_kernel() {
+    all_hold_with("1");
+}
