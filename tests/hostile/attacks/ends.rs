@@ -24,7 +24,7 @@ pub const ALL: &[Attack] = &[
         .then("for w in '' '-n 5' '--since 1h' '-n 100000'; do timeout 20 \"$G\" logs coder $w >/dev/null 2>&1 </dev/null || test $? -ne 124 || { echo \"logs $w hangs\"; exit 8; }; done"),
     attack("logs-are-many-and-full-of-holes", profile!("for n in $(seq 10 60); do truncate -s 1T logs/gateways/coder/@400000005f000000000000$n.s; done; truncate -s 1T logs/gateways/coder/current; printf 'the end\n' >> logs/gateways/coder/current; truncate -s 1T logs/container-boot.log"))
         .then("for w in 'logs' 'logs coder' 'logs coder -n 5' 'logs coder --since 1h' doctor status; do timeout 20 \"$G\" $w >/dev/null 2>&1 </dev/null || test $? -ne 124 || { echo \"$w hangs\"; exit 8; }; done"),
-    attack("a-log-is-one-line-without-an-end", profile!("head -c 300000000 /dev/zero | tr '\\0' x > logs/gateways/coder/current"))
+    attack("a-log-is-one-line-without-an-end", profile!("head -c 30000000 /dev/zero | tr '\\0' x > logs/gateways/coder/current"))
         .then("for w in '' '-n 5' '--since 1h'; do (ulimit -v 400000; timeout 30 \"$G\" logs coder $w >/dev/null 2>&1 </dev/null) || test $? -ne 124 || { echo \"logs $w hangs\"; exit 8; }; done"),
     attack("a-log-is-a-fifo-a-device-or-a-link", profile!("cd logs/gateways/coder; mkfifo current; ln -s /dev/zero @400000005f00000000000010.s; mkdir @400000005f00000000000011.s; ln -s /etc/shadow @400000005f00000000000012.s; mkfifo @400000005f00000000000013.s"))
         .then("for w in 'logs' 'logs coder' 'logs coder -n 5'; do timeout 20 \"$G\" $w >/dev/null 2>&1 </dev/null || test $? -ne 124 || { echo \"$w hangs\"; exit 8; }; done"),
