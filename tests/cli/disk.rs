@@ -1,93 +1,92 @@
 //! A disk of our own, as small as we like, that can be filled and made read-only.
 //!
-//! It is a tmpfs in a mount namespace of its own, seen through `/proc`, so nothing of it shows anywhere else. Root mounts
-//! it as it is, and anybody else as the root of a user namespace.
+//! It is a tmpfs in a mount namespace of its own, so nothing of it shows anywhere else. Everybody who uses it is in that
+//! namespace, the test as well, because nothing of ours is led through the links of `/proc`. Root makes the namespace
+//! as it is, and anybody else as the root of a user namespace.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use crate::home::Home;
-use crate::support::{soon, waiting};
+
+/// Set in a test that has mounts of its own.
+const APART: &str = "GATEVISOR_TEST_APART";
+
+/// Runs this test once more with mounts of its own, and returns whether it was run so; in that run itself it was not.
+pub fn was_run_apart() -> bool {
+    if std::env::var_os(APART).is_some() {
+        return false;
+    }
+    let kinds: [&[&str]; 2] = [&["--mount"], &["--user", "--map-root-user", "--mount"]];
+    let Some(kind) = kinds.into_iter().find(|kind| can_mount(kind)) else {
+        panic!(
+            "no disk can be mounted here, so this test can say nothing: run it as root with CAP_SYS_ADMIN, or allow \
+             user namespaces"
+        );
+    };
+    let thread = std::thread::current();
+    let mut again = Command::new("unshare");
+    again.args(kind).arg(gatevisor_sys::process::own_program().unwrap());
+    again.args(["--exact", thread.name().expect("a test's thread has its name"), "--nocapture"]);
+    let Output { status, stdout, stderr } =
+        again.env(APART, "").stdin(Stdio::null()).output().expect("unshare(1) is there");
+    let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    assert!(status.success() && out.contains("1 passed"), "{status}\n{out}\n{err}");
+    true
+}
+
+fn can_mount(kind: &[&str]) -> bool {
+    let mut command = Command::new("unshare");
+    command.args(kind).args(["mount", "-t", "tmpfs", "none", "/tmp"]).stderr(Stdio::null());
+    command.status().expect("unshare(1) is there").success()
+}
 
 pub struct Disk {
-    holder: Child,
-    orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
     mount: PathBuf,
 }
 
 impl Disk {
-    /// Mounts a disk of this size, as mount(8) takes it.
+    /// Mounts a disk of this size, as mount(8) takes it, in a test that was run apart.
     pub fn mounted(home: &Home, size: &str) -> Self {
+        assert!(std::env::var_os(APART).is_some(), "it would show everywhere");
         let mount = home.beside("disk");
         fs::create_dir(&mount).unwrap();
-        let order = format!("mount -t tmpfs -o mode=0755,size={size} none {}", mount.display());
-        let plain = Self::in_namespace(&["--mount"], &mount);
-        let mut refusals = Vec::new();
-        for mut disk in [plain, Self::in_namespace(&["--user", "--map-root-user", "--mount"], &mount)] {
-            match disk.order(&order) {
-                Ok(()) => return disk,
-                Err(refusal) => refusals.push(refusal),
-            }
-        }
-        panic!(
-            "no disk can be mounted here, so this test can say nothing: run it as root with CAP_SYS_ADMIN, or allow \
-             user namespaces: {refusals:?}"
-        );
+        let disk = Self { mount };
+        disk.run("mount", &["-t", "tmpfs", "-o", &format!("mode=0755,size={size}"), "none"]);
+        disk
     }
 
-    fn in_namespace(kind: &[&str], mount: &Path) -> Self {
-        let mut command = Command::new("unshare");
-        command.args(kind).args(["/bin/sh", "-c"]);
-        // Each order is one line, and so is each answer.
-        command.arg(
-            "while read -r order; do said=$(eval \"$order\" 2>&1) && echo done || echo \"no: $said\"; done",
-        );
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut holder = command.spawn().expect("unshare(1) is there");
-        let orders = holder.stdin.take().unwrap();
-        let answers = BufReader::new(holder.stdout.take().unwrap());
-        Self { holder, orders, answers, mount: mount.to_owned() }
+    fn run(&self, program: &str, arguments: &[&str]) {
+        let status = Command::new(program).args(arguments).arg(&self.mount).status().unwrap();
+        assert!(status.success(), "{program} {arguments:?}: {status}");
     }
 
-    fn order(&mut self, order: &str) -> Result<(), String> {
-        let mut answer = String::new();
-        if writeln!(self.orders, "{order}").is_ok() {
-            assert!(waiting::readable(self.answers.get_ref(), soon()), "no answer to `{order}`");
-            self.answers.read_line(&mut answer).unwrap();
-        }
-        if answer == "done\n" { Ok(()) } else { Err(answer) }
+    pub fn path(&self) -> &Path {
+        &self.mount
     }
 
-    /// Returns the path of the disk, for everybody.
-    pub fn view(&self) -> PathBuf {
-        let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
-        root.join(self.mount.strip_prefix("/").unwrap())
-    }
-
-    pub fn read_only(&mut self) {
-        let order = format!("mount -o remount,bind,ro {}", self.mount.display());
-        self.order(&order).unwrap();
+    pub fn read_only(&self) {
+        self.run("mount", &["-o", "remount,bind,ro"]);
     }
 
     /// Fills the disk to its last byte.
     pub fn fill(&self) {
-        let mut ballast = File::create(self.view().join("ballast")).unwrap();
+        let mut ballast = File::create(self.path().join("ballast")).unwrap();
         let error = std::io::copy(&mut std::io::repeat(0).take(1 << 30), &mut ballast).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "{error}");
     }
 
     /// Makes room again.
     pub fn relieve(&self) {
-        fs::remove_file(self.view().join("ballast")).unwrap();
+        fs::remove_file(self.path().join("ballast")).unwrap();
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
+        // What still runs on it keeps it; the tempdir below it can be removed.
+        let _ = Command::new("umount").arg("-l").arg(&self.mount).status();
     }
 }
