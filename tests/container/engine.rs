@@ -127,6 +127,12 @@ impl Start {
         self
     }
 
+    /// Takes another image.
+    pub fn of(mut self, image: &str) -> Self {
+        image.clone_into(&mut self.image);
+        self
+    }
+
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.options.extend(["--env".into(), format!("{name}={value}")]);
         self

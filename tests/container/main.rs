@@ -22,3 +22,4 @@ mod services;
 mod starting;
 mod stopping;
 mod terminal;
+mod trees;

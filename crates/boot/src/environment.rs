@@ -4,16 +4,16 @@
 //!
 //! **Source:** ENV-1 to ENV-4, L-27.
 
-use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use gatevisor_paths::{Errno, OpenHome, Resolver, Walker};
 pub use gatevisor_sys::environment::{Variable, get, set};
-use gatevisor_sys::{Errno, file};
-use rustix::fs::{CWD, Gid, Mode, OFlags, fchmod, fchown, openat};
+use gatevisor_sys::file;
+use rustix::fs::{Gid, Mode, OFlags, fchmod, fchown, mkdirat, openat};
 
 /// Bytes that the name of a file may have.
 const LONGEST_NAME: usize = 255;
@@ -31,12 +31,7 @@ fn is_plain(name: &OsStr) -> bool {
 /// What it holds are secrets as often as not, so nobody else may read it. Of several variables of one name the first is
 /// written, which is the one that getenv(3) finds.
 pub fn dump(directory: &Path, variables: &[Variable], group: Option<u32>) -> io::Result<Vec<OsString>> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    fs::create_dir_all(directory)?;
-    let fd = file::open_directory(CWD, directory)?;
+    let fd = made_anew(directory)?;
     share(&fd, group, if group.is_some() { 0o750 } else { 0o700 })?;
     let mut left_out = Vec::new();
     for (name, value) in variables {
@@ -53,6 +48,20 @@ pub fn dump(directory: &Path, variables: &[Variable], group: Option<u32>) -> io:
         file::write_all(&made, &[value.as_bytes(), b"\n"].concat())?;
     }
     Ok(left_out)
+}
+
+/// Makes an empty directory in the place of whatever was there.
+fn made_anew(directory: &Path) -> io::Result<OwnedFd> {
+    let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else {
+        return Err(Errno::INVAL.into());
+    };
+    let parent = OpenHome::open_or_make(parent, Mode::from_raw_mode(0o755)).map_err(io::Error::other)?;
+    let report = Walker::new(&mut |_| true).remove(&parent, &CString::new(name.as_bytes())?)?;
+    if let Some(trouble) = report.troubles.into_iter().next() {
+        return Err(io::Error::other(trouble));
+    }
+    mkdirat(&parent, name, Mode::RWXU)?;
+    Ok(Resolver::STRICT.directory(&parent, name)?)
 }
 
 fn share(fd: impl AsFd, group: Option<u32>, mode: u32) -> io::Result<()> {

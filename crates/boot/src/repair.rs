@@ -1,22 +1,23 @@
-//! Giving the agent what is below its home, without ever following a link.
+//! Giving the agent what is below its home, without ever following a link or leaving its volume.
 //!
-//! *Lives here:* walking trees by descriptors and changing owners, mismatches only.
-//! *Does not live here:* which trees (the agent definition).
+//! *Lives here:* which parts of the home, and what is said about it.
+//! *Does not live here:* which trees (the agent definition), the walk and what must not be given away (`gatevisor-paths`).
 //!
-//! Root does this in directories that others write to while it works. So each step opens one name below a descriptor,
-//! looks at what it opened, and changes exactly that: a name that became a link meanwhile leads nowhere.
+//! Root does this in directories that others write to while it works, so it goes through the descriptor of the home, and
+//! only where nobody but root decides what the path of the home leads to.
 //!
 //! **Source:** STG-7 to STG-13, L-20; openat(2), chown(2).
 
-use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ffi::{CString, OsStr};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Instant;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fstat, openat, statat};
-use rustix::io::Errno;
+use gatevisor_paths::walk::{Progress, Report, Wrong};
+use gatevisor_paths::{OpenHome, Reason, Resolver, Walker};
+use rustix::fs::{Gid, Uid};
 
-/// Directories in each other that are entered at the most: each holds a descriptor.
-const DEEPEST: usize = 400;
 /// Entries between two reports of progress at first, and when there are many.
 const REPORT_EVERY: (u64, u64) = (10_000, 100_000);
 /// Complaints that are kept; with more, something is wrong with the whole tree.
@@ -24,14 +25,13 @@ const COMPLAINTS: usize = 20;
 
 /// Looks at trees and files of one home, and gives to one user what belongs to another.
 pub struct Repair<'a> {
-    home: OwnedFd,
-    path: &'a Path,
-    uid: u32,
-    gid: u32,
-    looked_at: u64,
-    changed: u64,
+    home: &'a OpenHome,
+    owner: (u32, u32),
+    done: Progress,
     complaints: Vec<String>,
     progress: &'a mut dyn FnMut(String),
+    until: Option<Instant>,
+    is_stopped: bool,
 }
 
 /// What came of it.
@@ -46,191 +46,140 @@ pub struct Outcome {
 }
 
 impl<'a> Repair<'a> {
-    /// Opens the home at `path`, whose user shall be `uid` with `gid`. `progress` is told now and then how far it is.
+    /// Begins in a home whose user and group shall be `owner`. It stops at `until`, and tells `progress` now and then how
+    /// far it is.
     ///
     /// # Errors
-    /// A sentence for people: there is no such directory, or it is a symbolic link.
+    /// A sentence for people: somebody else than root decides what its path leads to.
     pub fn new(
-        path: &'a Path,
-        (uid, gid): (u32, u32),
+        home: &'a OpenHome,
+        owner: (u32, u32),
+        until: Option<Instant>,
         progress: &'a mut dyn FnMut(String),
     ) -> Result<Self, String> {
-        match statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if kind(&stat).is_symlink() => {
-                return Err(format!(
-                    "refusing to change owners in `{}`: it is a symbolic link",
-                    path.display()
-                ));
-            }
-            _ => {}
-        }
-        let home = open_directory(CWD, path)
-            .map_err(|errno| format!("cannot change owners in `{}`: {errno}", path.display()))?;
-        let complaints = Vec::new();
-        Ok(Self { home, path, uid, gid, looked_at: 0, changed: 0, complaints, progress })
+        home.above().map_err(|above| {
+            format!("refusing to change owners in `{}`, because {above}", home.path().display())
+        })?;
+        let (done, complaints) = (Progress::default(), Vec::new());
+        Ok(Self { home, owner, done, complaints, progress, until, is_stopped: false })
     }
 
     /// Returns whether the home itself belongs to somebody else.
     pub fn home_is_foreign(&self) -> bool {
-        fstat(&self.home).is_ok_and(|stat| stat.st_uid != self.uid)
+        self.home.owner().is_ok_and(|(uid, _)| uid != self.owner.0)
     }
 
     /// Gives the home itself, and nothing in it, to the user.
     pub fn home(&mut self) {
-        self.looked_at = self.looked_at.saturating_add(1);
-        match rustix::fs::fchown(&self.home, self.owner().0, self.owner().1) {
-            Ok(()) => self.changed = self.changed.saturating_add(1),
+        self.done.entries = self.done.entries.saturating_add(1);
+        let (uid, gid) = self.owner;
+        match rustix::fs::fchown(self.home, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))) {
+            Ok(()) => self.done.changed = self.done.changed.saturating_add(1),
             Err(errno) => {
-                self.complain(format!("cannot give `{}` to its user: {errno}", self.path.display()));
+                self.complain(format!("cannot give `{}` to its user: {errno}", self.home.path().display()));
             }
         }
     }
 
     /// Gives everything in the tree at `path`, and its root, to the user.
     pub fn tree(&mut self, path: &str) {
-        let Some((parent, name)) = self.parent_of(path) else { return };
-        self.entry(parent.as_fd(), name, path);
-        let top = match open_directory(&parent, name) {
-            // It does not exist, is no directory, or is a link, which was said.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return,
-            Err(errno) => return self.complain(format!("cannot look into `{path}`: {errno}")),
-            Ok(top) => top,
-        };
-        let mut open = Vec::new();
-        self.enter(top, path, &mut open);
-        while let Some(directory) = open.last_mut() {
-            let Some(Ok(entry)) = directory.read() else {
-                open.pop();
-                continue;
-            };
-            let name = entry.file_name();
-            if name == c"." || name == c".." {
-                continue;
-            }
-            let Ok(parent) = directory.fd() else { continue };
-            if self.child(parent, name, path)
-                && let Ok(inner) = open_directory(parent, name)
-            {
-                self.enter(inner, path, &mut open);
-            }
-        }
+        self.give(path, true);
     }
 
     /// Gives the file at `path` to the user, if there is one.
     pub fn file(&mut self, path: &str) {
-        if let Some((parent, name)) = self.parent_of(path) {
-            self.entry(parent.as_fd(), name, path);
+        self.give(path, false);
+    }
+
+    fn give(&mut self, path: &str, is_tree: bool) {
+        let Some((parent, name)) = self.parent_of(path) else { return };
+        let before = self.done;
+        let whole = self.home.path().display().to_string();
+        let (progress, until) = (&mut *self.progress, self.until);
+        let mut going = |now: &Progress| {
+            let entries = before.entries.saturating_add(now.entries);
+            let changed = before.changed.saturating_add(now.changed);
+            if now.entries > 0 && is_reported(entries) {
+                progress(format!(
+                    "owners: looked at {entries} entries of `{whole}`, changed {changed} so far"
+                ));
+            }
+            until.is_none_or(|until| Instant::now() < until)
+        };
+        let mut walker = Walker::new(&mut going);
+        let report = if is_tree {
+            walker.give(&parent, &name, self.owner)
+        } else {
+            walker.give_entry(&parent, &name, self.owner)
+        };
+        self.add(path, report);
+    }
+
+    /// Opens the directory that holds the last part of `path`; `None` where there is none, or a link.
+    fn parent_of(&mut self, path: &str) -> Option<(OwnedFd, CString)> {
+        let found = Resolver::STRICT.parent(self.home, path).and_then(|(parent, name)| {
+            // The named entry itself is no link either.
+            let own = Resolver::STRICT.open(&parent, name, rustix::fs::OFlags::PATH);
+            own.map(|_| (parent, name))
+        });
+        match found {
+            Ok((parent, name)) => CString::new(OsStr::as_bytes(name)).ok().map(|name| (parent, name)),
+            Err(error) if error.is_missing() => None,
+            Err(error) => {
+                self.refuse(path, error.reason);
+                None
+            }
         }
+    }
+
+    fn refuse(&mut self, path: &str, reason: Reason) {
+        let full = self.home.path().join(path);
+        let full = full.display();
+        self.complain(match reason {
+            Reason::Link(_) | Reason::MagicLink | Reason::TooManyLinks | Reason::NotADirectory => {
+                format!("refusing to change the owner of `{full}`: a symbolic link or a file is in the way")
+            }
+            Reason::OtherMount => self.foreign(Path::new(path)),
+            reason => format!("cannot change the owner of `{full}`: {reason}"),
+        });
+    }
+
+    fn foreign(&self, path: &Path) -> String {
+        format!(
+            "`{}` is another file system, whose owners are left as they are; where the agent shall have it, change \
+             its owner there",
+            self.home.path().join(path).display()
+        )
     }
 
     /// Returns what was done.
     pub fn finish(self) -> Outcome {
-        Outcome { looked_at: self.looked_at, changed: self.changed, complaints: self.complaints }
+        Outcome { looked_at: self.done.entries, changed: self.done.changed, complaints: self.complaints }
     }
 
-    fn enter(&mut self, directory: OwnedFd, path: &str, open: &mut Vec<Dir>) {
-        if open.len() >= DEEPEST {
-            return self.complain(format!("`{path}` has more than {DEEPEST} directories in each other"));
+    fn add(&mut self, path: &str, report: Report) {
+        self.done.entries = self.done.entries.saturating_add(report.progress.entries);
+        self.done.changed = self.done.changed.saturating_add(report.progress.changed);
+        // The report is relative to the directory that the entry is in.
+        let parent = Path::new(path).parent().unwrap_or(Path::new(""));
+        for mount in report.mounts {
+            let text = self.foreign(&parent.join(mount));
+            self.complain(text);
         }
-        match Dir::new(directory) {
-            Ok(directory) => open.push(directory),
-            Err(errno) => self.complain(format!("cannot read a directory in `{path}`: {errno}")),
+        for trouble in report.troubles {
+            let at = self.home.path().join(parent).join(trouble.path);
+            let refusal = match trouble.why {
+                Wrong::OtherNames | Wrong::Device => "refusing to",
+                Wrong::Moved | Wrong::Errno(_) => "cannot",
+            };
+            self.complain(format!("{refusal} change the owner of `{}`: {}", at.display(), trouble.why));
         }
-    }
-
-    /// Looks at an entry in a tree, and returns whether it is a directory to go into.
-    fn child(&mut self, parent: BorrowedFd<'_>, name: &CStr, tree: &str) -> bool {
-        self.looked_at = self.looked_at.saturating_add(1);
-        if is_reported(self.looked_at) {
-            let line = format!(
-                "owners: looked at {} entries of `{}`, changed {} so far",
-                self.looked_at,
-                self.path.display(),
-                self.changed
-            );
-            (self.progress)(line);
+        if report.is_stopped && !std::mem::replace(&mut self.is_stopped, true) {
+            let entries = self.done.entries;
+            self.complain(format!(
+                "looking for entries that are not the agent's took too long, and stopped in `{path}` after {entries} of them"
+            ));
         }
-        let Ok(stat) = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) else { return false };
-        if stat.st_uid != self.uid {
-            let shown = || format!("{tree}/…/{}", name.to_string_lossy());
-            self.give(parent, name, shown);
-        }
-        kind(&stat).is_dir()
-    }
-
-    /// Looks at an entry that was named, and says where it is a link.
-    fn entry(&mut self, parent: BorrowedFd<'_>, name: &str, path: &str) {
-        self.looked_at = self.looked_at.saturating_add(1);
-        let Ok(stat) = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) else { return };
-        if kind(&stat).is_symlink() {
-            self.refuse(path);
-        } else if stat.st_uid != self.uid {
-            self.give(parent, name, || path.to_owned());
-        }
-    }
-
-    /// Gives one entry to the user, after another look at what it really is.
-    fn give(&mut self, parent: BorrowedFd<'_>, name: impl rustix::path::Arg, shown: impl Fn() -> String) {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let attempt = openat(parent, name, flags, Mode::empty()).and_then(|fd| {
-            let stat = fstat(&fd)?;
-            Ok((fd, stat))
-        });
-        let (fd, stat) = match attempt {
-            Err(Errno::NOENT) => return,
-            Err(errno) => return self.complain(format!("cannot look at `{}`: {errno}", shown())),
-            Ok(found) => found,
-        };
-        let kind = kind(&stat);
-        if kind.is_symlink() || stat.st_uid == self.uid {
-            return;
-        }
-        if kind.is_file() && stat.st_nlink > 1 {
-            // One of its other names may be outside, and whoever could make a name for it need not own it.
-            return self
-                .complain(format!("refusing to change the owner of `{}`: it has other names", shown()));
-        }
-        let (uid, gid) = self.owner();
-        match chownat(&fd, "", uid, gid, AtFlags::EMPTY_PATH) {
-            Ok(()) => self.changed = self.changed.saturating_add(1),
-            Err(errno) => self.complain(format!("cannot give `{}` to its user: {errno}", shown())),
-        }
-    }
-
-    /// Opens the directory that holds the last part of `path`, part by part; `None` where there is none, or a link.
-    fn parent_of<'p>(&mut self, path: &'p str) -> Option<(OwnedFd, &'p str)> {
-        let (parents, name) = path.rsplit_once('/').map_or(("", path), |(parents, name)| (parents, name));
-        let mut at = match self.home.try_clone() {
-            Ok(home) => home,
-            Err(error) => {
-                self.complain(format!("cannot look at `{path}`: {error}"));
-                return None;
-            }
-        };
-        for part in parents.split('/').filter(|part| !part.is_empty()) {
-            match statat(&at, part, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) if kind(&stat).is_symlink() => {
-                    self.refuse(path);
-                    return None;
-                }
-                Ok(_) => {}
-                Err(_) => return None,
-            }
-            at = open_directory(&at, part).ok()?;
-        }
-        Some((at, name))
-    }
-
-    fn owner(&self) -> (Option<Uid>, Option<Gid>) {
-        (Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))
-    }
-
-    fn refuse(&mut self, path: &str) {
-        let full = self.path.join(path);
-        self.complain(format!(
-            "refusing to change the owner of `{}`: a symbolic link is in the way",
-            full.display()
-        ));
     }
 
     fn complain(&mut self, what: String) {
@@ -245,17 +194,10 @@ fn is_reported(entries: u64) -> bool {
     entries.is_multiple_of(if entries < later { first } else { later })
 }
 
-fn kind(stat: &Stat) -> FileType {
-    FileType::from_raw_mode(stat.st_mode)
-}
-
-fn open_directory(parent: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
-    gatevisor_sys::file::open_directory(parent, name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::Repair;
+    use gatevisor_paths::OpenHome;
     use std::fs;
     use std::os::unix::fs::{MetadataExt, chown, symlink};
     use std::path::Path;
@@ -277,7 +219,8 @@ mod tests {
 
     fn repaired(home: &Path, work: impl FnOnce(&mut Repair<'_>)) -> super::Outcome {
         let mut silent = |_| ();
-        let mut repair = Repair::new(home, AGENT, &mut silent).unwrap();
+        let home = OpenHome::open(home).unwrap();
+        let mut repair = Repair::new(&home, AGENT, None, &mut silent).unwrap();
         work(&mut repair);
         repair.finish()
     }
@@ -339,14 +282,40 @@ mod tests {
     }
 
     #[test]
-    fn a_home_that_is_a_link_is_refused() {
+    fn nothing_is_given_away_where_somebody_else_decides_where_the_home_is() {
+        if !is_root() {
+            return;
+        }
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("real")).unwrap();
-        symlink(dir.path().join("real"), dir.path().join("home")).unwrap();
-        let mut silent = |_| ();
-        let home = dir.path().join("home");
-        let refused = Repair::new(&home, AGENT, &mut silent).map(|_| ()).unwrap_err();
-        assert!(refused.starts_with("refusing to change owners in `"), "{refused}");
+        let (data, home) = (dir.path().join("data"), dir.path().join("data/a/apt"));
+        fs::create_dir_all(&home).unwrap();
+        chown(&data, Some(10_000), None).unwrap();
+        let (found, mut silent) = (OpenHome::open(&home).unwrap(), |_| ());
+        let refused = Repair::new(&found, AGENT, None, &mut silent).map(drop).unwrap_err();
+        let expected = format!(
+            "refusing to change owners in `{}`, because `{}` belongs to uid 10000",
+            home.display(),
+            data.display()
+        );
+        assert_eq!(refused, expected);
+    }
+
+    #[test]
+    fn it_stops_when_its_time_is_up_and_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("t/a")).unwrap();
+        let (home, mut silent) = (OpenHome::open(dir.path()).unwrap(), |_| ());
+        let mut repair = Repair::new(&home, AGENT, Some(std::time::Instant::now()), &mut silent).unwrap();
+        repair.tree("t");
+        repair.tree("none");
+        let outcome = repair.finish();
+        let said = |line: &String| line.contains("took too long, and stopped in `t`");
+        assert_eq!(
+            outcome.complaints.iter().filter(|line| said(line)).count(),
+            1,
+            "{:?}",
+            outcome.complaints
+        );
     }
 
     #[test]
@@ -372,11 +341,14 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_that_is_too_deep_is_said_and_is_no_danger() {
+    fn no_tree_is_too_deep() {
+        if !is_root() {
+            return;
+        }
         let dir = tempfile::tempdir().unwrap();
         let deep = dir.path().join("t").join(["d"; 500].join("/"));
-        fs::create_dir_all(deep).unwrap();
+        fs::create_dir_all(&deep).unwrap();
         let outcome = repaired(dir.path(), |repair| repair.tree("t"));
-        assert!(outcome.complaints.iter().any(|line| line.contains("400")), "{:?}", outcome.complaints);
+        assert_eq!((outcome.complaints.len(), outcome.changed, owner(&deep)), (0, 501, 10_000));
     }
 }

@@ -10,11 +10,11 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use gatevisor_gateways::agent::{ContainerDefinition, Seed};
+use gatevisor_paths::{OpenHome, Resolver};
 use gatevisor_sys::file;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fchmod, mkdirat, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fchmod, mkdirat, statat, unlinkat};
 use rustix::io::Errno;
 
 /// Bytes of a file that is looked at or copied, at the most.
@@ -23,56 +23,51 @@ const MAX_BYTES: usize = 1 << 20;
 /// Makes what is missing in the home, and returns what was refused or failed.
 pub fn seed<'v>(
     container: &ContainerDefinition,
-    home: &Path,
+    home: &OpenHome,
     variable: &dyn Fn(&str) -> Option<&'v OsStr>,
 ) -> Vec<String> {
     let mut complaints = Vec::new();
-    let root = match openat(CWD, home, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
-        Ok(root) => root,
-        Err(errno) => return vec![format!("cannot look into the home `{}`: {errno}", home.display())],
-    };
     let mut tried = |path: &str, what: &str, result: Result<(), Errno>| match result {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(Errno::LOOP | Errno::NOTDIR) => complaints.push(format!(
             "refusing to {what} `{}`: a symbolic link or a file is in the way",
-            home.join(path).display()
+            home.path().join(path).display()
         )),
-        Err(errno) => complaints.push(format!("cannot {what} `{}`: {errno}", home.join(path).display())),
+        Err(errno) => {
+            complaints.push(format!("cannot {what} `{}`: {errno}", home.path().join(path).display()));
+        }
     };
     for path in &container.directories {
-        tried(path, "make", directory(&root, path));
+        tried(path, "make", directory(home, path));
     }
     for stale in &container.stale {
-        tried(&stale.path, "remove", remove(&root, &stale.path, &stale.content));
+        tried(&stale.path, "remove", remove(home, &stale.path, &stale.content));
     }
     for item in &container.seeds {
-        tried(&item.path, "make", plant(&root, item, variable));
+        tried(&item.path, "make", plant(home, item, variable));
     }
     for (path, mode) in container.mode_bits() {
-        tried(path, "set the mode of", set_mode(&root, path, mode));
+        tried(path, "set the mode of", set_mode(home, path, mode));
     }
     complaints
 }
 
-/// Opens the directory that holds the last part of `path`, part by part and through no link.
-fn parent<'p>(root: &OwnedFd, path: &'p str) -> Result<(OwnedFd, &'p str), Errno> {
-    let (parents, name) = path.rsplit_once('/').map_or(("", path), |(parents, name)| (parents, name));
-    let mut at = file::open_directory(root, ".")?;
-    for part in parents.split('/').filter(|part| !part.is_empty()) {
-        at = file::open_directory(&at, part)?;
-    }
-    Ok((at, name))
+/// Opens the directory that holds the last part of `path`, through no link. The agent does this with its own rights, so
+/// volumes that the operator put below the home are crossed.
+fn parent<'p>(root: &OpenHome, path: &'p str) -> Result<(OwnedFd, &'p str), Errno> {
+    let (parent, name) = Resolver::READING.parent(root, path)?;
+    Ok((parent, name.to_str().ok_or(Errno::INVAL)?))
 }
 
-fn directory(root: &OwnedFd, path: &str) -> Result<(), Errno> {
+fn directory(root: &OpenHome, path: &str) -> Result<(), Errno> {
     let (parent, name) = parent(root, path)?;
     match mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
-        Err(Errno::EXIST) => file::open_directory(&parent, name).map(|_| ()),
+        Err(Errno::EXIST) => Ok(Resolver::READING.directory(&parent, name).map(drop)?),
         other => other,
     }
 }
 
-fn remove(root: &OwnedFd, path: &str, content: &str) -> Result<(), Errno> {
+fn remove(root: &OpenHome, path: &str, content: &str) -> Result<(), Errno> {
     let (parent, name) = parent(root, path)?;
     let mut buffer = vec![0; MAX_BYTES];
     let found = file::read_small(&parent, name, &mut buffer)?;
@@ -82,7 +77,11 @@ fn remove(root: &OwnedFd, path: &str, content: &str) -> Result<(), Errno> {
     Ok(())
 }
 
-fn plant<'v>(root: &OwnedFd, item: &Seed, variable: &dyn Fn(&str) -> Option<&'v OsStr>) -> Result<(), Errno> {
+fn plant<'v>(
+    root: &OpenHome,
+    item: &Seed,
+    variable: &dyn Fn(&str) -> Option<&'v OsStr>,
+) -> Result<(), Errno> {
     let value = match &item.variable {
         Some(name) => match variable(name).filter(|value| !value.is_empty()) {
             Some(value) if item.equals.as_ref().is_none_or(|wanted| value == wanted.as_str()) => Some(value),
@@ -113,20 +112,20 @@ fn plant<'v>(root: &OwnedFd, item: &Seed, variable: &dyn Fn(&str) -> Option<&'v 
     fchmod(open_file(&parent, name)?, mode)
 }
 
-fn set_mode(root: &OwnedFd, path: &str, mode: u32) -> Result<(), Errno> {
+fn set_mode(root: &OpenHome, path: &str, mode: u32) -> Result<(), Errno> {
     let (parent, name) = parent(root, path)?;
     fchmod(open_file(&parent, name)?, Mode::from_raw_mode(mode))
 }
 
 fn open_file(parent: impl AsFd, name: &str) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    openat(parent, name, flags, Mode::empty())
+    Ok(Resolver::READING.open(parent, name, OFlags::RDONLY)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::seed;
     use gatevisor_gateways::agent::{AgentDefinition, ContainerDefinition};
+    use gatevisor_paths::OpenHome;
     use std::ffi::OsStr;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
@@ -139,7 +138,7 @@ mod tests {
     fn seeded(home: &Path, set: &[(&str, &'static str)]) -> Vec<String> {
         let lookup =
             |name: &str| set.iter().find(|(known, _)| *known == name).map(|(_, value)| OsStr::new(*value));
-        seed(&container(), home, &lookup)
+        seed(&container(), &OpenHome::open(home).unwrap(), &lookup)
     }
 
     fn mode(path: &Path) -> u32 {

@@ -6,25 +6,23 @@
 //!
 //! **Source:** L-23; flock(2).
 
-use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::fd::{AsFd, OwnedFd};
 
-use gatevisor_sys::{Errno, file};
-use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, flock, fstat, openat};
+use gatevisor_paths::{Errno, Resolver, look};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::{FdFlags, fcntl_setfd};
 
 /// The file in the home.
 pub const FILE: &str = gatevisor_gateways::profile::LOCK;
 
 /// Makes the file of the lock, as the agent's user; one that is there stays.
-pub fn make(home: &Path) -> Result<(), Errno> {
-    let home = file::open_directory(CWD, home)?;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    openat(&home, FILE, flags, Mode::from_raw_mode(0o644)).map(|_| ())
+pub fn make(home: impl AsFd) -> Result<(), Errno> {
+    Ok(Resolver::STRICT.create(home, FILE, OFlags::WRONLY, Mode::from_raw_mode(0o644)).map(drop)?)
 }
 
 /// Returns the lock, which is held until it is closed, here and in whatever this process becomes; `None` where another
 /// process has it.
-pub fn try_take(home: &Path) -> Result<Option<OwnedFd>, Errno> {
+pub fn try_take(home: impl AsFd) -> Result<Option<OwnedFd>, Errno> {
     let fd = open(home)?;
     match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(fd)),
@@ -34,7 +32,7 @@ pub fn try_take(home: &Path) -> Result<Option<OwnedFd>, Errno> {
 }
 
 /// Waits for the lock, for as long as another process has it, and returns it.
-pub fn take(home: &Path) -> Result<OwnedFd, Errno> {
+pub fn take(home: impl AsFd) -> Result<OwnedFd, Errno> {
     let fd = open(home)?;
     loop {
         match flock(&fd, FlockOperation::LockExclusive) {
@@ -45,27 +43,31 @@ pub fn take(home: &Path) -> Result<OwnedFd, Errno> {
     }
 }
 
-fn open(home: &Path) -> Result<OwnedFd, Errno> {
-    let home = file::open_directory(CWD, home)?;
-    // Not close-on-exec: the supervisor that this process becomes goes on holding it.
-    let fd = openat(&home, FILE, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK, Mode::empty())?;
-    if FileType::from_raw_mode(fstat(&fd)?.st_mode).is_file() { Ok(fd) } else { Err(Errno::INVAL) }
+fn open(home: impl AsFd) -> Result<OwnedFd, Errno> {
+    let fd = Resolver::STRICT.open(home, FILE, OFlags::RDONLY)?;
+    if !look(&fd)?.kind().is_file() {
+        return Err(Errno::INVAL);
+    }
+    // The supervisor that this process becomes goes on holding it.
+    fcntl_setfd(&fd, FdFlags::empty())?;
+    Ok(fd)
 }
 
 #[cfg(test)]
 mod tests {
     use super::{FILE, make, take, try_take};
+    use gatevisor_paths::OpenHome;
     use std::os::unix::fs::symlink;
 
     #[test]
     fn one_has_it_and_the_next_when_that_one_is_gone() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(try_take(dir.path()).is_err(), "nobody made it");
-        make(dir.path()).unwrap();
-        make(dir.path()).unwrap();
-        let first = try_take(dir.path()).unwrap().unwrap();
-        assert!(try_take(dir.path()).unwrap().is_none());
-        let home = dir.path().to_owned();
+        let home = OpenHome::open(dir.path()).unwrap();
+        assert!(try_take(&home).is_err(), "nobody made it");
+        make(&home).unwrap();
+        make(&home).unwrap();
+        let first = try_take(&home).unwrap().unwrap();
+        assert!(try_take(&home).unwrap().is_none());
         let waiting = std::thread::spawn(move || take(&home).map(|_| ()));
         drop(first);
         waiting.join().unwrap().unwrap();
@@ -75,7 +77,8 @@ mod tests {
     fn a_link_is_no_lock() {
         let dir = tempfile::tempdir().unwrap();
         symlink("elsewhere", dir.path().join(FILE)).unwrap();
-        assert!(make(dir.path()).is_err() && try_take(dir.path()).is_err());
+        let home = OpenHome::open(dir.path()).unwrap();
+        assert!(make(&home).is_err() && try_take(&home).is_err());
         assert!(!dir.path().join("elsewhere").exists());
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! *Does not live here:* what is in them.
 
-use gatevisor_paths::{Links, Resolver};
+use gatevisor_paths::home::root_of_a_process;
+use gatevisor_paths::{Links, Mounts, Resolver};
 use gatevisor_sys::file;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -40,6 +41,14 @@ pub fn directory(path: &Path) -> Result<OwnedFd, Errno> {
         return open(path, flags, Mode::empty());
     }
     let path = absolute(path).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))?;
+    let resolver = Resolver::READING.following(Links::RootsOrOwnersOfTarget);
+    let opened = |before: OwnedFd, below: &Path, resolver: Resolver| {
+        resolver.open(before, below, OFlags::PATH | OFlags::DIRECTORY).map_err(|error| error.errno())
+    };
+    if let Some((root, below)) = root_of_a_process(&path) {
+        let resolver = resolver.crossing(Mounts::All);
+        return if below.as_os_str().is_empty() { Ok(root) } else { opened(root, below, resolver) };
+    }
     let parts: Vec<Component<'_>> = path.components().collect();
     // What `..` means depends on what is before it, which is the caller's own choice.
     let begin = parts.iter().rposition(|part| matches!(part, Component::ParentDir | Component::RootDir));
@@ -49,10 +58,7 @@ pub fn directory(path: &Path) -> Result<OwnedFd, Errno> {
     if below.is_empty() {
         return Ok(before);
     }
-    let resolver = Resolver::READING.following(Links::RootsOrOwnersOfTarget);
-    resolver
-        .open(before, below.iter().collect::<PathBuf>(), OFlags::PATH | OFlags::DIRECTORY)
-        .map_err(|error| error.errno())
+    opened(before, &below.iter().collect::<PathBuf>(), resolver)
 }
 
 /// Returns the control FIFO open for writing, or `None` if nobody reads it or there is none.

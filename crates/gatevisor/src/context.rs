@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use gatevisor_gateways::agent::AgentDefinition;
 use gatevisor_gateways::agent::remember::{self, Remembered};
 use gatevisor_gateways::manager::ScandirManager;
-use gatevisor_gateways::profile::{Home, ProfileName};
+use gatevisor_gateways::profile::{Home, PROFILES, ProfileName};
+use gatevisor_paths::{Authority, OpenHome};
 use gatevisor_sys::user;
 
 use crate::args::Common;
@@ -24,6 +25,8 @@ pub const CONTAINER_RUN: &str = "/run";
 /// Where the supervisor of a container has its scandir, and what tells that there is one.
 pub const CONTAINER_SCANDIR: &str = "/run/service";
 const CONTAINER_BASE: &str = "/run/s6/basedir";
+/// The link that says where the scandir is, where it is not in its usual place.
+const CONTAINER_LINK: &str = "/run/s6/scandir";
 
 /// What a command works on.
 pub struct Context {
@@ -48,11 +51,19 @@ pub fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
+/// Returns the scandir of a container: the usual one, unless root's boot says that it is elsewhere.
+pub fn containers_scandir() -> PathBuf {
+    let link = Path::new(CONTAINER_LINK);
+    let is_roots = std::fs::symlink_metadata(link).is_ok_and(|found| found.uid() == 0);
+    let elsewhere = is_roots.then(|| std::fs::read_link(link).ok()).flatten();
+    elsewhere.unwrap_or_else(|| CONTAINER_SCANDIR.into())
+}
+
 /// Returns the scandir of the container that we are in, if we are in one that has a supervisor.
 fn container_scandir() -> Option<PathBuf> {
-    let scandir = Path::new(CONTAINER_SCANDIR);
+    let scandir = containers_scandir();
     let is_there = Path::new(CONTAINER_BASE).is_dir() && scandir.join(".s6-svscan").is_dir();
-    is_there.then(|| scandir.to_owned())
+    is_there.then_some(scandir)
 }
 
 /// What is to become of a home that is named and does not exist.
@@ -171,8 +182,8 @@ fn must_exist(home: &Home, common: &Common, agent: &AgentDefinition) -> Result<(
         (None, name) if variable(&name).is_some_and(|value| !value.is_empty()) => name,
         (None, _) => return Ok(()),
     };
-    match std::fs::metadata(root) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Failure::new(
+    match OpenHome::open(root) {
+        Err(error) if error.is_missing() => Err(Failure::new(
             Exit::No,
             format!(
                 "there is no home `{root}`, which {by} names; check the path, or make it with \
@@ -185,21 +196,36 @@ fn must_exist(home: &Home, common: &Common, agent: &AgentDefinition) -> Result<(
     }
 }
 
-/// Makes root the owner of the home, where that is somebody else: whoever owns it may put links anywhere in it, and what
-/// is made in it must be that user's.
+/// Makes root the user who decides what is in the home: whoever owns it, or a directory above it, may put links anywhere in
+/// it, and what is made in it must be that user's.
 fn become_owner(home: &Path, executes: bool) -> Result<(), Failure> {
-    let Ok(found) = std::fs::symlink_metadata(home) else { return Ok(()) };
-    if !rustix::process::geteuid().is_root() || found.uid() == 0 {
+    if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    let user = user::lookup_uid(found.uid()).map_err(|error| Failure::of(Exit::System as u8, &error))?;
+    let unusable = |why: &dyn std::fmt::Display| {
+        Failure::new(Exit::System, format!("cannot work in the home `{}` as root: {why}", home.display()))
+    };
+    let uid = match OpenHome::authority_over(home, &[PROFILES]).map_err(|error| unusable(&error))? {
+        Authority::Ours => return Ok(()),
+        Authority::User(uid) => uid,
+        Authority::Nobody(step) => {
+            let path = step.path.display();
+            let hint = format!(
+                "call this as the user of the gateways, or take that right away: chmod go-w '{path}'"
+            );
+            return Err(unusable(&format!("{step}; {hint}")));
+        }
+    };
+    let user = user::lookup_uid(uid).map_err(|error| Failure::of(Exit::System as u8, &error))?;
     if executes {
         enter::leave_terminal(&user)?;
     }
     user::assume(&user).map_err(|errno| {
         let hint = "it needs the capabilities SETUID and SETGID; or call this as that user";
-        let uid = found.uid();
-        Failure::new(Exit::System, format!("cannot become uid {uid}, the owner of the home: {errno}; {hint}"))
+        Failure::new(
+            Exit::System,
+            format!("cannot become uid {uid}, who decides what is in the home: {errno}; {hint}"),
+        )
     })
 }
 

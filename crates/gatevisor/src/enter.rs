@@ -14,11 +14,12 @@ use gatevisor_boot::route;
 use gatevisor_gateways::agent::{AgentDefinition, says_yes};
 use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_gateways::profile::Home;
+use gatevisor_paths::OpenHome;
 use gatevisor_sys::environment::{DEFAULT_PATH, ProgramEnvironment, USER_PATH};
 use gatevisor_sys::user::{self, User};
 use gatevisor_sys::{Errno, process};
 use gatevisor_term::relay;
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, Mode, access};
 
 use crate::context;
 use crate::exit::{Exit, Failure, Outcome};
@@ -51,7 +52,7 @@ pub fn manager(variables: &[Variable]) -> Result<ScandirManager, Failure> {
     let home = home(&agent, variables)?;
     let home = Home::new(&home).map_err(|error| Failure::of(error.exit_code(), &error))?;
     let scandir = environment::get(variables, context::SCANDIR_VARIABLE).filter(|path| !path.is_empty());
-    let scandir = scandir.map_or_else(|| PathBuf::from(context::CONTAINER_SCANDIR), PathBuf::from);
+    let scandir = scandir.map_or_else(context::containers_scandir, PathBuf::from);
     let program = gatevisor_sys::process::own_program().map_err(|error| {
         Failure::new(Exit::System, format!("cannot find this program's own file: {error}"))
     })?;
@@ -78,7 +79,7 @@ pub fn guard(agent: &AgentDefinition, home: &Path) -> Result<(), Failure> {
     let ours = rustix::process::geteuid().as_raw();
     let is_agent = user::lookup(agent.user().as_bytes()).is_ok_and(|user| user.uid == ours);
     let writable = || match access(home, Access::WRITE_OK | Access::EXEC_OK) {
-        Err(Errno::NOENT) => std::fs::create_dir_all(home).is_ok(),
+        Err(Errno::NOENT) => OpenHome::open_or_make(home, Mode::from_raw_mode(0o755)).is_ok(),
         other => other.is_ok(),
     };
     if is_agent || writable() {

@@ -7,6 +7,7 @@
 
 mod limits;
 mod needs;
+mod scandir;
 mod search;
 
 use std::ffi::{CString, OsStr, OsString};
@@ -14,7 +15,7 @@ use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gatevisor_boot::child::{ChildError, Nursery};
 use gatevisor_boot::environment::{self, Variable};
@@ -24,14 +25,15 @@ use gatevisor_boot::{accounts, hooks, presence, route, seed, services, volume};
 use gatevisor_gateways::agent::{AgentDefinition, StaticService, Step};
 use gatevisor_gateways::profile::{Home, SERVICE_PREFIX};
 use gatevisor_gateways::reconcile::{Role, Settings, reconcile, role};
+use gatevisor_paths::OpenHome;
 use gatevisor_sys::environment::{DEFAULT_PATH, USER_PATH, block};
 use gatevisor_sys::user::{self, User};
 use gatevisor_sys::{file, process};
 use gatevisor_wire::wait::WaitStatus;
 use jiff::Zoned;
-use rustix::fs::MemfdFlags;
+use rustix::fs::{MemfdFlags, Mode};
 
-use crate::context::SCANDIR_VARIABLE;
+use crate::context::{CONTAINER_SCANDIR, SCANDIR_VARIABLE};
 use crate::enter::{self, guard};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::{out, supervise, takeover, watch};
@@ -48,6 +50,11 @@ const TOOLS: &str = "/command";
 const FAILING_VARIABLE: &str = "S6_BEHAVIOUR_IF_STAGE2_FAILS";
 /// Where run-time files are.
 const RUN: &str = "/run";
+
+/// How a home is made.
+const HOME_MODE: Mode = Mode::from_raw_mode(0o755);
+/// How long looking for what is not the agent's may take beyond its limit, at which it stops by itself.
+const REPAIR_SLACK: Duration = Duration::from_secs(5);
 
 /// Boots the container and becomes its supervisor; returns only why that failed.
 ///
@@ -107,6 +114,8 @@ struct Boot<'a> {
     nursery: Nursery,
     /// The agent's user, where this process is root.
     user: Option<User>,
+    /// The home, through which all work in it goes; nothing where the way to it was refused.
+    opened: Option<OpenHome>,
     /// What says that the gateways of the home run here; held as long as this process lives.
     lock: Option<OwnedFd>,
 }
@@ -116,7 +125,7 @@ impl<'a> Boot<'a> {
         let system = |what: String| Failure::new(Exit::System, what);
         let nursery =
             Nursery::new().map_err(|errno| system(format!("cannot listen for signals: {errno}")))?;
-        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+        rustix::process::umask(Mode::from_raw_mode(0o022));
         let agent = enter::agent()?;
         let mut variables: Vec<Variable> = std::env::vars_os().collect();
         let program = gatevisor_sys::process::own_program()
@@ -127,7 +136,7 @@ impl<'a> Boot<'a> {
         if environment::get(&variables, "HOME").is_none_or(OsStr::is_empty) {
             environment::set(&mut variables, "HOME", "/root");
         }
-        Ok(Self { agent, words, program, home, variables, nursery, user: None, lock: None })
+        Ok(Self { agent, words, program, home, variables, nursery, user: None, opened: None, lock: None })
     }
 
     /// Does everything in order; returns why the last step, becoming the supervisor, failed.
@@ -144,7 +153,8 @@ impl<'a> Boot<'a> {
             guard(&self.agent, &self.home)?;
         }
         self.search_paths()?;
-        let places = self.places()?;
+        let limit = limits::of_a_step(&self.variables);
+        let places = self.places(limit)?;
         let group = self.user.as_ref().map(|user| user.gid);
         let left_out = environment::dump(&places.environment, &self.variables, group).map_err(|error| {
             let path = places.environment.display();
@@ -158,8 +168,7 @@ impl<'a> Boot<'a> {
             ));
         }
         places::mark();
-        self.repair()?;
-        let limit = limits::of_a_step(&self.variables);
+        self.repair(limit)?;
         self.seed(limit)?;
         self.hooks(&places)?;
         self.slots(&places, limit)?;
@@ -222,18 +231,24 @@ impl<'a> Boot<'a> {
     }
 
     /// Makes the run-time directories; an unprivileged user who may not use the usual ones gets some of its own.
-    fn places(&mut self) -> Result<Places, Stop> {
-        let usual = Places::below(Path::new(RUN));
-        let error = match usual.make(self.user.as_ref()) {
-            Ok(()) => return Ok(usual),
+    fn places(&mut self, limit: Option<Duration>) -> Result<Places, Stop> {
+        let mut usual = Places::below(Path::new(RUN));
+        let user = self.user.as_ref();
+        let error = match scandir::make(&mut usual, user, &mut self.nursery, limit)? {
+            Ok(()) => {
+                if usual.scandir != Path::new(CONTAINER_SCANDIR) {
+                    environment::set(&mut self.variables, SCANDIR_VARIABLE, usual.scandir.clone());
+                }
+                return Ok(usual);
+            }
             Err(error) => error,
         };
         let failed = |error| Failure::new(Exit::System, needs::run_time_files(RUN, &error));
         if self.user.is_some() {
             return Err(failed(error).into());
         }
-        let own = Places::below(&places::fallback(&std::env::temp_dir()).map_err(failed)?);
-        own.make(None).map_err(failed)?;
+        let mut own = Places::below(&places::fallback(&std::env::temp_dir()).map_err(failed)?);
+        scandir::make(&mut own, None, &mut self.nursery, limit)?.map_err(failed)?;
         out::warn(&format!(
             "cannot use `{RUN}`: {error}; run-time files are in `{}`, where the agent's own command line does not look",
             own.root.display()
@@ -243,15 +258,24 @@ impl<'a> Boot<'a> {
     }
 
     /// Makes the home and gives it, and what the agent uses in it, to the agent.
-    fn repair(&mut self) -> Result<(), Stop> {
-        if let Err(error) = fs::create_dir_all(&self.home) {
-            out::warn(&format!("cannot make the home `{}`: {error}", self.home.display()));
+    fn repair(&mut self, limit: Option<Duration>) -> Result<(), Stop> {
+        match OpenHome::open_or_make(&self.home, HOME_MODE) {
+            Ok(home) => self.opened = Some(home),
+            // Whoever decides what is there makes it.
+            Err(error @ gatevisor_paths::HomeError::NotMade { .. }) => {
+                out::warn(&format!("{error}; the agent makes it, if it may"));
+                self.opened = self.made_by_agent(limit)?;
+            }
+            Err(error) => {
+                out::warn(&format!("cannot use the home `{}`: {error}", self.home.display()));
+            }
         }
-        let Some(user) = &self.user else { return Ok(()) };
-        let (home, container) = (&self.home, &self.agent.container);
-        self.nursery.run(None, || {
+        let (Some(user), Some(home)) = (&self.user, &self.opened) else { return Ok(()) };
+        let container = &self.agent.container;
+        let ended = self.nursery.run(limit.map(|limit| limit.saturating_add(REPAIR_SLACK)), || {
+            let until = limit.and_then(|limit| Instant::now().checked_add(limit));
             let mut progress = |line: String| drop(out::line(format_args!("init: {line}")));
-            let mut repair = match Repair::new(home, (user.uid, user.gid), &mut progress) {
+            let mut repair = match Repair::new(home, (user.uid, user.gid), until, &mut progress) {
                 Ok(repair) => repair,
                 Err(refused) => {
                     let _ = out::line(format_args!("init: warning: {refused}"));
@@ -273,33 +297,51 @@ impl<'a> Boot<'a> {
                     "init: gave {} of {} entries looked at in `{}` to its user",
                     outcome.changed,
                     outcome.looked_at,
-                    home.display()
+                    home.path().display()
                 ));
             }
             0
-        })?;
-        Ok(())
+        });
+        within("looking for what is not the agent's", ended).map(drop)
+    }
+
+    /// Has the agent make its home, below a directory that is not root's, and returns it.
+    fn made_by_agent(&mut self, limit: Option<Duration>) -> Result<Option<OpenHome>, Stop> {
+        let (user, home) = (self.user.as_ref(), &self.home);
+        let ended = self.nursery.run(limit, || {
+            as_agent(user, || match OpenHome::open_or_make(home, HOME_MODE) {
+                Ok(_) => 0,
+                Err(error) => {
+                    out::warn(&format!("cannot make the home `{}`: {error}", home.display()));
+                    1
+                }
+            })
+        });
+        within("making the home", ended)?;
+        Ok(OpenHome::open(&self.home).ok())
     }
 
     /// Makes what a home holds from its first boot on, and runs the agent's own steps.
     fn seed(&mut self, limit: Option<Duration>) -> Result<(), Stop> {
         let (agent, home, variables) = (&self.agent, &self.home, &self.variables);
         let user = self.user.as_ref();
-        let seeded = self.nursery.run(limit, || {
-            as_agent(user, || {
-                let lookup = |name: &str| environment::get(variables, name);
-                if let Err(errno) = volume::make(home) {
-                    out::warn(&format!("cannot make `{}` in the home: {errno}", volume::FILE));
-                }
-                for complaint in seed::seed(&agent.container, home, &lookup) {
-                    let _ = out::line(format_args!("init: warning: {complaint}"));
-                }
-                0
-            })
-        });
-        within("filling the home", seeded)?;
+        if let Some(opened) = &self.opened {
+            let seeded = self.nursery.run(limit, || {
+                as_agent(user, || {
+                    let lookup = |name: &str| environment::get(variables, name);
+                    if let Err(errno) = volume::make(opened) {
+                        out::warn(&format!("cannot make `{}` in the home: {errno}", volume::FILE));
+                    }
+                    for complaint in seed::seed(&agent.container, opened, &lookup) {
+                        let _ = out::line(format_args!("init: warning: {complaint}"));
+                    }
+                    0
+                })
+            });
+            within("filling the home", seeded)?;
+        }
         for step in &agent.container.steps {
-            if !is_due(step, home, variables) {
+            if !is_asked_for(step, variables) {
                 continue;
             }
             let expanded: Result<Vec<OsString>, _> = step
@@ -322,6 +364,10 @@ impl<'a> Boot<'a> {
             environment::set(&mut own, "HOME", enter::user_home(user, home));
             let ended = self.nursery.run(limit, || {
                 as_agent(user, || {
+                    // The agent's own look, whatever it has put there.
+                    if !step.needs.iter().all(|path| home.join(path).exists()) {
+                        return 0;
+                    }
                     let errno = hooks::become_program(&argv, own, home);
                     out::warn(&format!(
                         "cannot execute `{}`: {errno}",
@@ -439,7 +485,8 @@ impl<'a> Boot<'a> {
 
     /// Returns whether another container has the gateways of the home. Where none has, this one has them from now on.
     fn is_taken(&mut self) -> bool {
-        match volume::try_take(&self.home) {
+        let Some(home) = &self.opened else { return false };
+        match volume::try_take(home) {
             Ok(lock) => {
                 let is_taken = lock.is_none();
                 self.lock = lock;
@@ -586,7 +633,7 @@ fn own(verb: &str) -> StaticService {
     }
 }
 
-fn is_due(step: &Step, home: &Path, variables: &[Variable]) -> bool {
+fn is_asked_for(step: &Step, variables: &[Variable]) -> bool {
     let set = |name: &String| environment::get(variables, name).is_some_and(|value| !value.is_empty());
-    step.variable.as_ref().is_none_or(set) && step.needs.iter().all(|path| home.join(path).exists())
+    step.variable.as_ref().is_none_or(set)
 }

@@ -12,6 +12,7 @@ use gatevisor_client::ServiceDir;
 use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_gateways::reconcile::{Settings, Verdict, take_over};
 use gatevisor_gateways::watch::Watcher;
+use gatevisor_paths::OpenHome;
 use gatevisor_wire::control::Control;
 use jiff::Zoned;
 
@@ -33,7 +34,8 @@ fn perform(variables: &[Variable]) -> Result<Failure, Failure> {
     // The slots here are those of the profiles that were there when this container began to wait.
     let mut watcher =
         Watcher::new(Arc::clone(&manager), watch::tell).map_err(|error| watch::failure(&error))?;
-    let _held = volume::take(home).map_err(|errno| {
+    let opened = OpenHome::open(home).map_err(|error| Failure::new(Exit::System, error.to_string()))?;
+    let _held = volume::take(&opened).map_err(|errno| {
         Failure::new(Exit::System, format!("cannot wait for the home `{}`: {errno}", home.display()))
     })?;
     out::say(format_args!(

@@ -3,7 +3,7 @@
 //!
 //! *Does not live here:* the meaning of any of them.
 
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read};
@@ -11,6 +11,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use gatevisor_paths::Walker;
+use gatevisor_paths::walk::{Trouble, Wrong};
 use rustix::fs::{
     AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, fchmod, flock, fstat, fsync, mkdirat, open,
     openat, renameat, renameat_with, statat, unlinkat,
@@ -259,28 +261,33 @@ pub fn retire(parent: BorrowedFd<'_>, name: &str) -> Result<String, Errno> {
 /// Removes a tree, or a file or link in its place, and follows no link; one that is gone already is fine.
 ///
 /// Directories that their owner has made unwritable are opened up first: a checkout or a package cache holds such.
+///
+/// # Errors
+/// What is left, where something is: the first that could not be removed, or where another file system is mounted.
 pub fn remove_tree(path: &Path) -> io::Result<()> {
-    match remove_once(path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            crate::tree::make_writable(path);
-            remove_once(path)
-        }
-        other => other,
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Errno::INVAL.into());
+    };
+    let name = CString::new(name.as_bytes())?;
+    let parent = match open_directory(parent) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    let report = Walker::new(&mut |_| true).remove(parent, &name)?;
+    match (report.troubles.into_iter().next(), report.mounts.first()) {
+        (Some(trouble), _) => Err(io::Error::new(kind_of(&trouble), trouble)),
+        (None, Some(mount)) => Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            format!("another file system is mounted at `{}`", path.join(mount).display()),
+        )),
+        (None, None) => Ok(()),
     }
 }
 
-fn remove_once(path: &Path) -> io::Result<()> {
-    match std::fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_dir() => gone_is_fine(std::fs::remove_dir_all(path)),
-        Ok(_) => gone_is_fine(std::fs::remove_file(path)),
-        Err(error) => gone_is_fine(Err(error)),
-    }
-}
-
-fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
+fn kind_of(trouble: &Trouble) -> io::ErrorKind {
+    match trouble.why {
+        Wrong::Errno(errno) => errno.kind(),
+        _ => io::ErrorKind::Other,
     }
 }
 

@@ -19,7 +19,6 @@ mod marker;
 pub mod profile;
 pub mod reconcile;
 pub mod slots;
-pub mod tree;
 pub mod watch;
 
 pub use agent::AgentDefinition;

@@ -13,13 +13,14 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, fchmod, mkdirat};
+use rustix::fs::{CWD, Mode, OFlags, fchmod, mkdirat, openat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use crate::look::{Look, look};
+use crate::look::{Look, look, pinned};
 use crate::resolve::{Guide, Links, Mounts, Reason, ResolveError, Resolver, Steps};
 
 /// Permissions to write of anybody but the owner; an access list shows in those of the group.
@@ -47,6 +48,8 @@ pub struct Untrusted {
     pub uid: u32,
     /// Why it is they.
     pub why: Why,
+    /// Whether only owners may rename and remove what is in it.
+    pub is_sticky: bool,
 }
 
 /// Why somebody else decides what is in a directory.
@@ -94,6 +97,11 @@ impl HomeError {
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Way(error) if error.is_missing())
     }
+
+    /// Returns whether something else than a directory is there, or on the way.
+    pub fn is_no_directory(&self) -> bool {
+        matches!(self, Self::Way(ResolveError { reason: Reason::NotADirectory, .. }))
+    }
 }
 
 /// With whose rights to work in a home.
@@ -121,6 +129,27 @@ impl OpenHome {
         Self::go(path, &mut Way::new(Some(mode)))
     }
 
+    /// Returns with whose rights to work in the home at `path`, and in the directories `below` it, also where they are still
+    /// to be made.
+    ///
+    /// # Errors
+    /// A step of the way was refused.
+    pub fn authority_over(path: &Path, below: &[&str]) -> Result<Authority, HomeError> {
+        match Self::open(path) {
+            Ok(found) => Ok(found.authority(below)?),
+            // Where something else stands in its place, who could replace that decides.
+            Err(error) if error.is_missing() || error.is_no_directory() => {
+                let Some(parent) = path.parent() else { return Err(error) };
+                match Self::authority_over(parent, &[])? {
+                    // As /tmp is: what we make there is ours.
+                    Authority::Nobody(step) if step.is_sticky => Ok(Authority::Ours),
+                    other => Ok(other),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     fn go(path: &Path, way: &mut Way) -> Result<Self, HomeError> {
         if !path.is_absolute() {
             return Err(ResolveError::new(path, Reason::Outside).into());
@@ -128,7 +157,13 @@ impl OpenHome {
         let links = if geteuid().is_root() { Links::Roots } else { Links::All };
         let rules = Resolver::READING.following(links).crossing(Mounts::Operators);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let found = Steps::from_root(rules).and_then(|steps| steps.walk(path, flags, Mode::empty(), way));
+        let begin = match root_of_a_process(path) {
+            Some((root, rest)) => {
+                Steps::below_root(&root, rules.crossing(Mounts::All)).map(|steps| (steps, rest))
+            }
+            None => Steps::from_root(rules).map(|steps| (steps, path)),
+        };
+        let found = begin.and_then(|(steps, rest)| steps.walk(rest, flags, Mode::empty(), way));
         let directory = match (found, way.not_made.take()) {
             (Ok(directory), _) => directory,
             (Err(_), Some((path, above))) => return Err(HomeError::NotMade { path, above }),
@@ -213,7 +248,29 @@ fn judged(path: &Path, seen: &Look) -> Option<Untrusted> {
     } else {
         return None;
     };
-    Some(Untrusted { path: path.to_owned(), uid: seen.uid, why })
+    Some(Untrusted { path: path.to_owned(), uid: seen.uid, why, is_sticky: seen.mode & STICKY != 0 })
+}
+
+/// Returns the root directory of a process of ours or of root's, where a path begins with it, and the rest of the path.
+///
+/// It is the one link of `/proc` that an operator names on purpose: the way into a container from outside.
+pub fn root_of_a_process(path: &Path) -> Option<(OwnedFd, &Path)> {
+    let mut parts = path.components();
+    let begin = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
+    let [Component::RootDir, Component::Normal(proc), Component::Normal(pid), Component::Normal(root)] =
+        begin
+    else {
+        return None;
+    };
+    let is_number = pid.as_bytes().iter().all(u8::is_ascii_digit);
+    if proc != "proc" || root != "root" || !is_number {
+        return None;
+    }
+    let link = Path::new("/proc").join(pid).join(root);
+    let is_trusted = look(pinned(CWD, &link).ok()?).is_ok_and(|seen| is_trusted(seen.uid));
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = is_trusted.then(|| openat(CWD, &link, flags, Mode::empty()))?;
+    Some((opened.ok()?, parts.as_path()))
 }
 
 /// Root, and whoever we are: who is that could do whatever we do.
@@ -263,7 +320,7 @@ impl Guide for Way {
     fn passes(&mut self, path: &Path, directory: &Look) {
         self.settle(directory);
         if let Some(found) = judged(path, directory) {
-            if found.why == Why::Open && directory.mode & STICKY != 0 {
+            if found.why == Why::Open && found.is_sticky {
                 self.shared = Some(found);
             } else {
                 self.above.get_or_insert(found);

@@ -26,5 +26,6 @@ pub mod walk;
 pub use gatevisor_sys::Errno;
 pub use home::{Authority, HomeError, OpenHome, Untrusted};
 pub use look::{Look, look};
+pub use resolve::mounts_within;
 pub use resolve::{Links, Mounts, Reason, ResolveError, Resolver};
 pub use walk::Walker;

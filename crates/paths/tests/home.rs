@@ -159,6 +159,27 @@ fn a_directory_that_several_may_write_to_is_nobodys_unless_only_owners_may_renam
 }
 
 #[test]
+fn who_decides_about_a_home_that_is_still_to_be_made_is_who_decides_about_what_is_above_it() {
+    if !is_root() {
+        return;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let over = |path: &str| OpenHome::authority_over(&temp.path().join(path), &["profiles"]).unwrap();
+    assert_eq!(over("a/b/home"), Authority::Ours);
+    fs::create_dir(temp.path().join("a")).unwrap();
+    set_mode(&temp.path().join("a"), 0o1777);
+    assert_eq!(over("a/b/home"), Authority::Ours);
+    set_mode(&temp.path().join("a"), 0o777);
+    assert!(matches!(over("a/b/home"), Authority::Nobody(_)));
+    give(&temp.path().join("a"), AGENT);
+    assert_eq!(over("a/b/home"), Authority::User(AGENT));
+    // So does who could replace what is in its place.
+    write(&temp.path().join("file"), "x");
+    write(&temp.path().join("a/file"), "x");
+    assert_eq!([over("file"), over("a/file")], [Authority::Ours, Authority::User(AGENT)]);
+}
+
+#[test]
 fn what_is_missing_is_made_whatever_the_mask_is() {
     let temp = tempfile::tempdir().unwrap();
     let home = temp.path().join("a/b/home");
@@ -187,6 +208,15 @@ fn who_has_only_ones_own_rights_follows_every_link_but_those_of_proc() {
     assert_eq!((found.seen().inode, found.above()), (inode(&home), Ok(())));
     let HomeError::Way(error) = OpenHome::open(Path::new("/proc/self/cwd")).unwrap_err() else { panic!() };
     assert_eq!(error.reason, Reason::MagicLink);
+}
+
+#[test]
+fn an_operator_may_name_a_home_in_the_root_of_a_process_of_root_s_and_of_nobody_else_s() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = format!("/proc/{}/root{}", std::process::id(), temp.path().display());
+    assert_eq!(OpenHome::open(Path::new(&path)).unwrap().seen().inode, inode(temp.path()));
+    let path = format!("/proc/{}/cwd", std::process::id());
+    assert!(OpenHome::open(Path::new(&path)).is_err());
 }
 
 #[test]

@@ -22,6 +22,7 @@ use rustix::io::Errno;
 
 pub use error::{Reason, ResolveError};
 pub(crate) use mount::is_operators;
+pub use mount::mounts_within;
 pub(crate) use steps::{Guide, Steps};
 
 /// What the kernel refuses of its own.
@@ -51,6 +52,9 @@ pub enum Mounts {
     /// Those that the operator of the machine or the container put there, as against file systems that a user answers
     /// for. For reading only.
     Operators,
+    /// All: on the way to a home that an operator names in the mount name space of another process, whose table of mounts
+    /// is not ours.
+    All,
 }
 
 /// Opens paths below directories of others.

@@ -8,6 +8,11 @@
 //!
 //! **Source:** `proc_pid_mountinfo(5)`, mount.fuse(8), `user_id`.
 
+use std::ffi::OsString;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
 use rustix::process::geteuid;
 
 /// Where the table is.
@@ -17,6 +22,35 @@ const TABLE: &str = "/proc/self/mountinfo";
 pub fn is_operators(mount: u64) -> bool {
     let table = std::fs::read(TABLE).unwrap_or_default();
     is_operators_in(&String::from_utf8_lossy(&table), mount, geteuid().as_raw())
+}
+
+/// Returns where something is mounted below a directory, as the table has it; nothing where there is no `/proc`.
+pub fn mounts_within(directory: impl AsFd) -> Vec<PathBuf> {
+    let number = directory.as_fd().as_raw_fd();
+    let Ok(path) = std::fs::read_link(format!("/proc/self/fd/{number}")) else { return Vec::new() };
+    let table = std::fs::read(TABLE).unwrap_or_default();
+    let points = table.split(|&b| b == b'\n').filter_map(mount_point);
+    points.filter(|point| *point != path && point.starts_with(&path)).collect()
+}
+
+/// Returns where the file system of a line of the table is mounted.
+fn mount_point(line: &[u8]) -> Option<PathBuf> {
+    let word = line.split(|&b| b == b' ').nth(4)?;
+    let mut path = Vec::with_capacity(word.len());
+    let mut left = word;
+    while let Some((&first, rest)) = left.split_first() {
+        // A space, a line end, a tab or a backslash is three octal digits.
+        let escaped =
+            rest.get(..3).filter(|_| first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        if let Some(byte) = escaped.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            path.push(byte);
+            left = rest.get(3..).unwrap_or_default();
+        } else {
+            path.push(first);
+            left = rest;
+        }
+    }
+    Some(OsString::from_vec(path).into())
 }
 
 fn is_operators_in(table: &str, mount: u64, ours: u32) -> bool {
@@ -57,6 +91,16 @@ mod tests {
         let theirs = |mount| is_operators_in(TABLE, mount, 0);
         assert_eq!([24, 31, 32, 33, 34, 99].map(theirs), [true, false, true, true, false, false]);
         assert!(is_operators_in(TABLE, 31, 1000), "one's own program one may wait for");
+    }
+
+    #[test]
+    fn where_a_file_system_is_mounted_is_read_from_the_table() {
+        let points = TABLE.lines().filter_map(|line| super::mount_point(line.as_bytes()));
+        let expected = ["/", "/home/a/remote", "/mnt/a b", "/mnt/ntfs", "/odd"];
+        assert_eq!(points.collect::<Vec<_>>(), expected.map(std::path::PathBuf::from));
+        let within = |path: &str| super::mounts_within(crate::look::pinned(rustix::fs::CWD, path).unwrap());
+        assert!(within("/").contains(&"/proc".into()));
+        assert!(within("/proc/self/fd").is_empty());
     }
 
     #[test]

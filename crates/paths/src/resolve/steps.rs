@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -57,6 +57,11 @@ impl Steps {
     /// Begins at the root of the file system.
     pub fn from_root(rules: Resolver) -> Result<Self, ResolveError> {
         Self::at(CWD, OsStr::new("/"), rules, PathBuf::from("/"))
+    }
+
+    /// Begins at another root directory.
+    pub fn below_root(root: &OwnedFd, rules: Resolver) -> Result<Self, ResolveError> {
+        Self::at(root.as_fd(), OsStr::new("."), rules, PathBuf::from("/"))
     }
 
     fn at(from: BorrowedFd<'_>, name: &OsStr, rules: Resolver, path: PathBuf) -> Result<Self, ResolveError> {
@@ -221,6 +226,7 @@ impl Steps {
         }
         match (self.rules.mounts, next.mount) {
             (_, None) => Err(self.refused(name, Reason::UnknownMount)),
+            (Mounts::All, Some(_)) => Ok(()),
             (Mounts::Operators, Some(mount)) if is_operators(mount) => Ok(()),
             _ => Err(self.refused(name, Reason::OtherMount)),
         }

@@ -30,6 +30,7 @@ use crate::resolve::{Reason, Resolver};
 use levels::Levels;
 
 pub use measure::Measured;
+pub use remove::Remover;
 
 /// Troubles and mounts that are told of; with more, something is wrong with the whole tree.
 const MOST_TOLD: usize = 20;

@@ -14,7 +14,10 @@ use super::child;
 use super::{Entry, Report, Step, Visitor, Walker, Wrong};
 use crate::resolve::Reason;
 
-struct Remover {
+/// What removes each entry that it is shown.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Remover {
+    /// Whether directories that their owner has closed are opened up first, as their owner can.
     opens_up: bool,
 }
 

@@ -1,24 +1,28 @@
 //! Where the container's run-time files are, and making them anew.
 //!
 //! *Lives here:* the directories that s6-overlay has too, and the scandir as an unprivileged user can control it.
-//! *Does not live here:* what is in the scandir.
+//! *Does not live here:* what becomes of what was in the scandir (`old`), and what is in it next.
 //!
 //! **Source:** B.1, PERM-2, PERM-3, L-13, L-21.
 
-use std::ffi::CString;
+mod old;
+
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use gatevisor_sys::{Errno, clock, file, user::User};
+use gatevisor_paths::{Errno, OpenHome, Resolver, look};
+use gatevisor_sys::{clock, user::User};
 use gatevisor_wire::files;
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, fchmod, fchown, fstat, mkdirat,
-    mknodat, openat, renameat, unlinkat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, fchmod, fchown, mkdirat, mknodat,
+    openat, renameat, symlinkat, unlinkat,
 };
 use rustix::process::geteuid;
+
+pub use old::Old;
 
 /// Where s6-overlay's own files are.
 const TOP: &str = "s6";
@@ -28,14 +32,18 @@ const BASE: &str = "basedir";
 const ENVIRONMENT: &str = "s6/container_environment";
 /// Where the scandir is.
 const SERVICES: &str = "service";
+/// Where the scandir is where that place cannot be emptied.
+const ELSEWHERE: &str = "gatevisor";
+/// The link, among s6-overlay's files, that leads there.
+const LINK: &str = "scandir";
+/// How a directory is made that everybody may look into.
+const OPEN_MODE: Mode = Mode::from_raw_mode(0o755);
 /// Tells programs that they run in a container.
 const MARKER: &str = "/run/.containerenv";
 /// What tells so too.
 const OTHER_MARKER: &str = "/.dockerenv";
 /// Times that something else is put aside before a directory's place is given up.
 const TRIES: u32 = 16;
-/// Directories in each other that are removed at the most: each holds a descriptor.
-const DEEPEST: usize = 400;
 
 /// Where the run-time files are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,10 +62,9 @@ impl Places {
         Self { root: root.to_owned(), environment: root.join(ENVIRONMENT), scandir: root.join(SERVICES) }
     }
 
-    /// Makes them, the scandir empty.
+    /// Makes the directories, and moves what is in the scandir out of the way if one step does that.
     ///
-    /// `agent` is the user who may register services, where that is not this one. What directs the supervisor itself
-    /// stays root's: only the FIFO for its commands is the agent's.
+    /// `agent` is the user who may register services, where that is not this one.
     ///
     /// A container that is started again finds what the agent left, who may have put a link or anything else where these
     /// are. So each is opened without following links, and what is not a directory of ours, or the agent's scandir, is
@@ -65,115 +72,111 @@ impl Places {
     ///
     /// # Errors
     /// A directory cannot be made or written to.
-    pub fn make(&self, agent: Option<&User>) -> io::Result<()> {
-        fs::create_dir_all(&self.root)?;
-        let root = file::open_directory(CWD, &self.root)?;
-        let ours = geteuid().as_raw();
-        // An image leaves them to everybody for the case that it is not started by root; what is root's is no trap.
-        let trusted = [0, ours];
-        let top = own_directory(&root, TOP, &trusted)?;
+    pub fn begin(&self, agent: Option<&User>) -> io::Result<Old> {
+        let root = self.root()?;
+        let top = own_directory(&root, TOP, &trusted())?;
         if agent.is_some() {
-            fchmod(&top, Mode::from_raw_mode(0o755))?;
+            fchmod(&top, OPEN_MODE)?;
         }
-        own_directory(&top, BASE, &trusted)?;
-        let owners: Vec<u32> = agent.map(|agent| agent.uid).into_iter().chain(trusted).collect();
-        let mut scandir = own_directory(&root, SERVICES, &owners)?;
-        if clear(&scandir).is_err() {
-            // Whatever its owner left in it, the container starts.
-            put_aside(&root, SERVICES)?;
-            scandir = own_directory(&root, SERVICES, &owners)?;
-            clear(&scandir)?;
+        own_directory(&top, BASE, &trusted())?;
+        match unlinkat(&top, LINK, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
         }
+        Ok(old::move_aside(&root)?)
+    }
+
+    /// Has the scandir elsewhere from now on, where nothing was before. A link tells root's command line where.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn move_elsewhere(&mut self) -> io::Result<()> {
+        let root = self.root()?;
+        let parent = own_directory(&root, ELSEWHERE, &trusted())?;
+        fchmod(&parent, OPEN_MODE)?;
+        // Of an earlier life as soon as there is a later one.
+        let name = fresh_name(SERVICES, old::OLD);
+        mkdirat(&parent, &*name, OPEN_MODE)?;
+        self.scandir = self.root.join(ELSEWHERE).join(name);
+        Ok(symlinkat(&self.scandir, own_directory(&root, TOP, &trusted())?, LINK)?)
+    }
+
+    /// Makes the scandir, which holds nothing that counts, one that the agent's user may control.
+    ///
+    /// What directs the supervisor itself stays root's: only the FIFO for its commands is the agent's.
+    ///
+    /// # Errors
+    /// It cannot be made, or something stands in the way.
+    pub fn finish(&self, agent: Option<&User>) -> io::Result<()> {
+        let scandir = self.open_scandir(agent)?;
         let mode = Mode::from_raw_mode(if agent.is_some() { 0o755 } else { 0o700 });
         mkdirat(&scandir, files::SVSCAN, mode)?;
-        let svscan = file::open_directory(&scandir, files::SVSCAN)?;
-        if let Some(agent) = agent {
-            if fstat(&svscan)?.st_uid != ours {
-                return Err(Errno::PERM.into());
-            }
-            let own_group = Some(Gid::from_raw(agent.gid));
-            mknodat(&svscan, "control", FileType::Fifo, Mode::from_raw_mode(0o600), 0)?;
-            // Only we may write to this directory, so it is the one that was just made.
-            chownat(&svscan, "control", None, own_group, AtFlags::SYMLINK_NOFOLLOW)?;
-            // Who could read from it could take root's commands away.
-            chmodat(&svscan, "control", Mode::from_raw_mode(0o620), AtFlags::empty())?;
-            fchown(&scandir, Some(Uid::from_raw(agent.uid)), own_group)?;
-            fchmod(&scandir, Mode::from_raw_mode(0o755))?;
+        let svscan = Resolver::STRICT.directory(&scandir, files::SVSCAN)?;
+        let Some(agent) = agent else { return Ok(()) };
+        if look(&svscan)?.uid != geteuid().as_raw() {
+            return Err(Errno::PERM.into());
         }
-        Ok(())
+        let own_group = Some(Gid::from_raw(agent.gid));
+        mknodat(&svscan, "control", FileType::Fifo, Mode::from_raw_mode(0o600), 0)?;
+        // Only we may write to this directory, so it is the one that was just made.
+        chownat(&svscan, "control", None, own_group, AtFlags::SYMLINK_NOFOLLOW)?;
+        // Who could read from it could take root's commands away.
+        chmodat(&svscan, "control", Mode::from_raw_mode(0o620), AtFlags::empty())?;
+        fchown(&scandir, Some(Uid::from_raw(agent.uid)), own_group)?;
+        Ok(fchmod(&scandir, OPEN_MODE)?)
     }
+
+    fn root(&self) -> io::Result<OpenHome> {
+        OpenHome::open_or_make(&self.root, OPEN_MODE).map_err(io::Error::other)
+    }
+
+    /// Opens the scandir, which is the agent's or ours.
+    fn open_scandir(&self, agent: Option<&User>) -> io::Result<OwnedFd> {
+        let owners: Vec<u32> = agent.map(|agent| agent.uid).into_iter().chain(trusted()).collect();
+        let parent = self.scandir.parent().unwrap_or(&self.root);
+        let name = self.scandir.file_name().and_then(|name| name.to_str()).unwrap_or(SERVICES);
+        let parent = OpenHome::open(parent).map_err(io::Error::other)?;
+        own_directory(&parent, name, &owners)
+    }
+}
+
+/// Whose directories are no traps: root's, as an image leaves them to everybody for the case that it is not started by
+/// root, and ours.
+fn trusted() -> [u32; 2] {
+    [0, geteuid().as_raw()]
 }
 
 /// Opens the directory `name` of one of `owners`, and makes it where there is none.
 ///
-/// What is there instead is renamed.
-fn own_directory(parent: &OwnedFd, name: &str, owners: &[u32]) -> io::Result<OwnedFd> {
+/// What is there instead is renamed. It may be a mount of the operator's.
+fn own_directory(parent: impl AsFd, name: &str, owners: &[u32]) -> io::Result<OwnedFd> {
+    let parent = parent.as_fd();
     for _ in 0..TRIES {
-        match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
+        match mkdirat(parent, name, OPEN_MODE) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno.into()),
         }
-        match file::open_directory(parent, name) {
-            Ok(found) if owners.contains(&fstat(&found)?.st_uid) => return Ok(found),
-            Ok(_) | Err(Errno::NOTDIR | Errno::LOOP) => put_aside(parent, name)?,
-            Err(errno) => return Err(errno.into()),
+        match Resolver::READING.directory(parent, name) {
+            Ok(found) if owners.contains(&look(&found)?.uid) => return Ok(found),
+            Err(error) if !matches!(error.errno(), Errno::NOTDIR | Errno::LOOP) => return Err(error.into()),
+            Ok(_) | Err(_) => put_aside(parent, name)?,
         }
     }
     Err(Errno::EXIST.into())
 }
 
 /// Gives what is in a place another name, unless that is taken.
-fn put_aside(parent: &OwnedFd, name: &str) -> io::Result<()> {
-    // Nobody who was there before could know it, and take all the names.
-    let (seconds, nanos) = clock::wall();
-    let aside = format!(".{name}.{seconds:x}{nanos:08x}.not-ours");
-    match renameat(parent, name, parent, &aside) {
+fn put_aside(parent: impl AsFd, name: &str) -> io::Result<()> {
+    match renameat(&parent, name, &parent, fresh_name(name, "not-ours")) {
         Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::ISDIR | Errno::NOTDIR) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
 }
 
-/// Removes everything in a directory, through descriptors only.
-///
-/// # Errors
-/// Directories in each other deeper than any slot has them, and what the kernel says.
-fn clear(directory: &OwnedFd) -> io::Result<()> {
-    /// A directory that is being emptied, its name in the one before, and whether this reading of it removed anything.
-    struct Level(Dir, CString, bool);
-    let mut open = vec![Level(Dir::read_from(directory)?, CString::default(), false)];
-    while let Some(Level(entries, _, removed)) = open.last_mut() {
-        let Some(entry) = entries.read() else {
-            // What is removed may hide what is next, so a directory is empty when there was nothing to remove.
-            if std::mem::take(removed) {
-                entries.rewind();
-                continue;
-            }
-            let emptied = open.pop().map(|Level(_, name, _)| name);
-            if let (Some(name), Some(Level(parent, _, removed))) = (emptied, open.last_mut()) {
-                unlinkat(parent.fd()?, name, AtFlags::REMOVEDIR)?;
-                *removed = true;
-            }
-            continue;
-        };
-        let entry = entry?;
-        let name = entry.file_name().to_owned();
-        if name.as_c_str() == c"." || name.as_c_str() == c".." {
-            continue;
-        }
-        let parent = entries.fd()?;
-        match unlinkat(parent, &name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => *removed = true,
-            Err(Errno::ISDIR | Errno::PERM) => {
-                let inner = file::open_directory(parent, name.as_c_str())?;
-                if open.len() >= DEEPEST {
-                    return Err(Errno::MFILE.into());
-                }
-                open.push(Level(Dir::new(inner)?, name, false));
-            }
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Ok(())
+/// Returns a name that nobody who was there before could know, and take all such names.
+fn fresh_name(name: &str, why: &str) -> String {
+    let (seconds, nanos) = clock::wall();
+    format!(".{name}.{seconds:x}{nanos:08x}.{why}")
 }
 
 /// Returns where the place of an unprivileged user is that may not use the usual one.
@@ -212,19 +215,28 @@ pub fn mark() {
 
 #[cfg(test)]
 mod tests {
-    use super::{Places, fallback};
+    use super::{Old, Places, fallback};
+    use gatevisor_sys::user::User;
     use std::fs;
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+    fn make(places: &Places, agent: Option<&User>) {
+        if let Old::Stays(_) = places.begin(agent).unwrap() {
+            let report = places.clear(agent).unwrap();
+            assert_eq!(report.troubles, []);
+        }
+        places.finish(agent).unwrap();
+    }
 
     #[test]
     fn places_are_made_anew_and_the_scandir_empty() {
         let root = tempfile::tempdir().unwrap();
         let places = Places::below(root.path());
-        places.make(None).unwrap();
+        make(&places, None);
         fs::create_dir_all(places.scandir.join(".gateway-x.tmp/sub")).unwrap();
         fs::write(places.scandir.join("stray"), "").unwrap();
         std::os::unix::fs::symlink(root.path().join("s6"), places.scandir.join("link")).unwrap();
-        places.make(None).unwrap();
+        make(&places, None);
         let names: Vec<_> = fs::read_dir(&places.scandir).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names, [".s6-svscan"]);
         assert!(root.path().join("s6/basedir").is_dir());
@@ -239,7 +251,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let places = Places::below(root.path());
         let agent = gatevisor_sys::user::lookup(b"10000").unwrap();
-        places.make(Some(&agent)).unwrap();
+        make(&places, Some(&agent));
         let scandir = fs::metadata(&places.scandir).unwrap();
         assert_eq!((scandir.uid(), scandir.mode() & 0o777), (10_000, 0o755));
         let svscan = fs::metadata(places.scandir.join(".s6-svscan")).unwrap();
@@ -263,10 +275,10 @@ mod tests {
         fs::create_dir_all(precious.join("inner")).unwrap();
         fs::write(precious.join("file"), "precious").unwrap();
         for place in ["service", "s6"] {
-            places.make(Some(&agent)).unwrap();
+            make(&places, Some(&agent));
             fs::rename(run.join(place), run.join(format!("moved-{place}"))).unwrap();
             std::os::unix::fs::symlink(&precious, run.join(place)).unwrap();
-            places.make(Some(&agent)).unwrap();
+            make(&places, Some(&agent));
             assert!(fs::symlink_metadata(run.join(place)).unwrap().is_dir());
             assert_eq!(fs::read(precious.join("file")).unwrap(), b"precious");
             assert_eq!(fs::read_dir(&precious).unwrap().count(), 2);
@@ -276,7 +288,7 @@ mod tests {
         fs::create_dir(places.scandir.join("slot")).unwrap();
         std::os::unix::fs::symlink(&precious, places.scandir.join("slot/data")).unwrap();
         std::os::unix::fs::symlink(&precious, places.scandir.join("link")).unwrap();
-        places.make(Some(&agent)).unwrap();
+        make(&places, Some(&agent));
         assert_eq!(fs::read_dir(&precious).unwrap().count(), 2);
         assert_eq!(fs::read_dir(&places.scandir).unwrap().count(), 1);
     }
@@ -285,10 +297,10 @@ mod tests {
     fn whatever_is_left_in_the_scandir_or_beside_it_the_places_are_made() {
         let root = tempfile::tempdir().unwrap();
         let places = Places::below(root.path());
-        places.make(None).unwrap();
+        make(&places, None);
         // Deeper than what is removed.
         fs::create_dir_all(places.scandir.join(["d"; 600].join("/"))).unwrap();
-        places.make(None).unwrap();
+        make(&places, None);
         assert_eq!(fs::read_dir(&places.scandir).unwrap().count(), 1);
         // Every name that could be known beforehand.
         for attempt in 0..20 {
@@ -296,7 +308,7 @@ mod tests {
         }
         fs::remove_dir_all(&places.scandir).unwrap();
         std::os::unix::fs::symlink("/nowhere", &places.scandir).unwrap();
-        places.make(None).unwrap();
+        make(&places, None);
         assert!(fs::symlink_metadata(&places.scandir).unwrap().is_dir());
     }
 
@@ -304,14 +316,65 @@ mod tests {
     fn many_things_in_the_scandir_are_all_removed() {
         let root = tempfile::tempdir().unwrap();
         let places = Places::below(root.path());
-        places.make(None).unwrap();
+        make(&places, None);
         for n in 0..1000 {
             fs::create_dir_all(places.scandir.join(format!("s{n}/event"))).unwrap();
             fs::write(places.scandir.join(format!("s{n}/run")), "").unwrap();
         }
         fs::create_dir_all(places.scandir.join("a/".repeat(300))).unwrap();
-        places.make(None).unwrap();
+        make(&places, None);
         assert_eq!(fs::read_dir(&places.scandir).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_was_in_the_scandir_is_moved_aside_in_one_step_and_removed_afterwards() {
+        let root = tempfile::tempdir().unwrap();
+        let places = Places::below(root.path());
+        assert_eq!(places.begin(None).unwrap(), Old::None);
+        places.finish(None).unwrap();
+        fs::create_dir_all(places.scandir.join("slot/event")).unwrap();
+        fs::create_dir(root.path().join(".service.mine")).unwrap();
+        assert_eq!(places.begin(None).unwrap(), Old::Aside);
+        places.finish(None).unwrap();
+        assert_eq!(fs::read_dir(&places.scandir).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 4);
+        places.remove_old(|_| true);
+        let mut left: Vec<_> =
+            fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".service.mine", "s6", "service"]);
+    }
+
+    #[test]
+    fn what_cannot_be_renamed_is_cleared_entry_by_entry() {
+        let root = tempfile::tempdir().unwrap();
+        let places = Places::below(root.path());
+        make(&places, None);
+        fs::create_dir_all(places.scandir.join("slot/event")).unwrap();
+        fs::write(places.scandir.join("stray"), "").unwrap();
+        let report = places.clear(None).unwrap();
+        assert_eq!((report.progress.changed, report.troubles), (3, Vec::new()));
+        assert_eq!(fs::read_dir(&places.scandir).unwrap().count(), 0);
+        places.remove_old(|_| true);
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn where_nothing_helps_the_scandir_is_elsewhere_and_a_link_tells_where() {
+        let root = tempfile::tempdir().unwrap();
+        let mut places = Places::below(root.path());
+        make(&places, None);
+        places.move_elsewhere().unwrap();
+        places.finish(None).unwrap();
+        assert!(places.scandir.join(".s6-svscan").is_dir());
+        assert_eq!(fs::read_link(root.path().join("s6/scandir")).unwrap(), places.scandir);
+        let again = Places::below(root.path());
+        make(&again, None);
+        assert!(fs::symlink_metadata(root.path().join("s6/scandir")).is_err());
+        // What the last life had there is removed as well.
+        let elsewhere = places.scandir.parent().unwrap();
+        again.remove_old(|_| true);
+        assert_eq!(fs::read_dir(elsewhere).unwrap().count(), 0);
     }
 
     #[test]

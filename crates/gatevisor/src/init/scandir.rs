@@ -1,0 +1,131 @@
+//! The run-time directories of a container, whatever an earlier life left in them.
+//!
+//! *Lives here:* the order of what is tried, who does it, and what the operator is told.
+//! *Does not live here:* each step of it (`gatevisor_boot::places`).
+//!
+//! Usually the scandir is renamed and made anew, which takes no time. What takes time is done by a child, so that a request to
+//! end is heard, and up to a limit; then the scandir is elsewhere.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use gatevisor_boot::child::{ChildError, Nursery};
+use gatevisor_boot::places::{Old, Places};
+use gatevisor_sys::user::{self, User};
+use gatevisor_sys::{Errno, process, signal};
+use rustix::process::{WaitOptions, setpriority_process, waitpid};
+
+use super::{Stop, limits};
+use crate::out;
+
+/// The priority of whoever removes what nobody waits for.
+const LOWEST: i32 = 19;
+
+/// Makes the run-time directories with an empty scandir, which is elsewhere where its own place cannot be emptied.
+pub(super) fn make(
+    places: &mut Places,
+    user: Option<&User>,
+    nursery: &mut Nursery,
+    limit: Option<Duration>,
+) -> Result<io::Result<()>, Stop> {
+    let old = match places.begin(user) {
+        Ok(old) => old,
+        Err(error) => return Ok(Err(error)),
+    };
+    let is_usable = match old {
+        Old::None | Old::Aside => true,
+        Old::Stays(reason) => is_cleared(places, user, reason, nursery, limit)?,
+    };
+    let finished = finish(places, user, is_usable);
+    if finished.is_ok() && old != Old::None {
+        remove_later(places, user);
+    }
+    Ok(finished)
+}
+
+fn finish(places: &mut Places, user: Option<&User>, is_usable: bool) -> io::Result<()> {
+    let usual = places.scandir.clone();
+    let trouble = match is_usable.then(|| places.finish(user)) {
+        Some(Ok(())) => return Ok(()),
+        Some(Err(error)) => format!(": {error}"),
+        None => String::new(),
+    };
+    places.move_elsewhere()?;
+    places.finish(user)?;
+    out::warn(&format!(
+        "`{}` cannot be used in this life{trouble}; services are in `{}`, where the agent's own command line does not look",
+        usual.display(),
+        places.scandir.display()
+    ));
+    Ok(())
+}
+
+/// Has a child take everything out of the scandir; returns whether nothing but mounts is left.
+fn is_cleared(
+    places: &Places,
+    user: Option<&User>,
+    reason: Errno,
+    nursery: &mut Nursery,
+    limit: Option<Duration>,
+) -> Result<bool, Stop> {
+    let ended = nursery.run(limit, || {
+        let report = match places.clear(user) {
+            Ok(report) => report,
+            Err(error) => {
+                out::warn(&format!("cannot empty `{}`: {error}", places.scandir.display()));
+                return 1;
+            }
+        };
+        for mount in report.mounts {
+            out::warn(&format!("`{}` is another file system, and is left alone", shown(places, &mount)));
+        }
+        for trouble in &report.troubles {
+            out::warn(&format!("cannot remove `{}`: {}", shown(places, &trouble.path), trouble.why));
+        }
+        i32::from(!report.troubles.is_empty())
+    });
+    match ended {
+        Ok(status) => Ok(status.success()),
+        Err(error @ ChildError::TooLong(_)) => {
+            out::warn(&format!(
+                "emptying `{}`, which could not be renamed ({reason}), {error} (`{}`)",
+                places.scandir.display(),
+                limits::STEP_VARIABLE
+            ));
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn shown(places: &Places, path: &Path) -> String {
+    places.scandir.join(path).display().to_string()
+}
+
+/// Has a process of its own remove what earlier lives had in their scandirs, while the container starts: the agent what is
+/// the agent's, then root the little that is root's.
+fn remove_later(places: &Places, user: Option<&User>) {
+    let job = || {
+        signal::unblock_all();
+        let _ = setpriority_process(None, LOWEST);
+        let Some(user) = user else {
+            places.remove_old(|_| true);
+            return 0;
+        };
+        let child = process::fork_child(|| {
+            if user::assume(user).is_ok() {
+                places.remove_old(|_| true);
+            }
+            0
+        });
+        if let Ok(child) = child {
+            let _ = waitpid(Some(child), WaitOptions::empty());
+        }
+        places.remove_old_of_roots();
+        0
+    };
+    if let Err(errno) = process::fork_beside(job) {
+        out::warn(&format!("what was in the scandir before is not removed: {errno}"));
+    }
+}
