@@ -2,11 +2,13 @@
 //!
 //! *Lives here:* labels, colours, JSON. *Does not live here:* which lines; escaping (`crate::out`).
 
+use std::borrow::Cow;
+
 use anstyle::AnsiColor;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_logd::reader::{Clock, Directory, Line, Time};
 use jiff::tz::TimeZone;
-use serde_json::json;
+use serde::Serialize;
 
 use crate::exit::Failure;
 use crate::out::{Page, Text, colour};
@@ -46,6 +48,16 @@ pub struct Printer {
     profiles: Vec<Source>,
 }
 
+/// A line as an object; a map of its own for each line would cost more than everything else.
+#[derive(Serialize)]
+struct JsonLine<'a> {
+    time: Option<String>,
+    profile: &'a str,
+    service: &'a str,
+    stream: &'a str,
+    text: Cow<'a, str>,
+}
+
 /// Whose lines they are.
 #[derive(Debug)]
 struct Source {
@@ -79,13 +91,13 @@ impl Printer {
     pub fn print(&self, line: &Line<'_>, page: &mut Page) -> Result<(), Failure> {
         let Some(Source { service, label, zone }) = self.profiles.get(line.index) else { return Ok(()) };
         match self.look {
-            Look::Json => page.json(&json!({
-                "time": line.entry.time.and_then(rfc_3339),
-                "profile": line.label,
-                "service": service,
-                "stream": line.entry.stream.name(),
-                "text": String::from_utf8_lossy(line.text()),
-            }))?,
+            Look::Json => page.json(&JsonLine {
+                time: line.entry.time.and_then(rfc_3339),
+                profile: line.label,
+                service,
+                stream: line.entry.stream.name(),
+                text: String::from_utf8_lossy(line.text()),
+            })?,
             Look::Raw => {
                 page.text(label);
                 page.raw(line.bytes);
