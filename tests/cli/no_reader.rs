@@ -3,7 +3,6 @@
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
-use gatevisor_client::Condition;
 use rustix::process::Signal;
 
 use crate::home::{Home, Ran};
@@ -30,7 +29,7 @@ fn up(home: &Home, redirections: &str) -> Child {
     }
     let child =
         shell.stdin(Stdio::null()).stdout(unread()).stderr(Stdio::null()).process_group(0).spawn().unwrap();
-    home.until("coder", Condition::Up);
+    home.until_state("coder", "up");
     child
 }
 

@@ -113,7 +113,8 @@ impl ScanDir {
             Ok(control) => Ok(control.is_some()),
             // Ours holds a lock that everybody may look at.
             Err(_) if self.holder().is_some() => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
+            // What is in its place, or on the way to it, is no supervisor's: a file, a link, something else than a FIFO.
+            Err(error) if is_something_else(&error) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -198,4 +199,10 @@ impl ScanDir {
         services.sort();
         Ok(services)
     }
+}
+
+/// Returns whether something else than a control FIFO was found, rather than that nobody may look.
+fn is_something_else(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput)
+        || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
 }
