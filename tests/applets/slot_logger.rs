@@ -7,7 +7,7 @@ use std::process::Command;
 
 use gatevisor_wire::files;
 use rustix::process::Signal;
-use tempfile::tempdir;
+use tempfile::tempdir_in;
 
 use crate::support::service::Service;
 use crate::support::{World, need_root, processes, waiting};
@@ -16,8 +16,8 @@ use crate::support::{World, need_root, processes, waiting};
 const USER: &str = "nobody";
 const UID: u32 = 65_534;
 
-/// The words that the supervisor's environment needs for the applets and their container environment.
-const PRELUDE: &str = "export PATH=\"$GATEVISOR_TEST_WORLD/command:$PATH\" GATEVISOR_CONTENV_DIR=\"$GATEVISOR_TEST_WORLD/environment\"";
+/// The word that the supervisor's environment needs for the applets: where that of the container is.
+const PRELUDE: &str = "export GATEVISOR_CONTENV_DIR=\"$GATEVISOR_TEST_WORLD/environment\"";
 
 /// Becomes the logger as another user, and clears what an earlier one has left.
 const SHELL: &str = "#!COMMAND/with-contenv sh
@@ -35,7 +35,7 @@ exec s6-log 1 n10 s1000000 T \"$dir\"
 
 /// The same without a shell.
 const EXECLINE: &str = "#!COMMAND/execlineb -P
-with-contenv s6-setuidgid nobody s6-log 1 n10 s1000000 T HOME/logs/gateways/coder
+COMMAND/with-contenv s6-setuidgid nobody s6-log 1 n10 s1000000 T HOME/logs/gateways/coder
 ";
 
 fn install(program: &Path, command: &Path) {
@@ -50,7 +50,8 @@ fn install(program: &Path, command: &Path) {
 /// Returns a world with the applets, the container's environment and a home of that user.
 fn world(programs: &Path) -> World {
     let world = World::new().prelude(PRELUDE);
-    let [command, environment, home] = ["command", "environment", "home"].map(|name| world.root().join(name));
+    let [environment, home] = ["environment", "home"].map(|name| world.root().join(name));
+    let command = programs.join("command");
     fs::set_permissions(programs, fs::Permissions::from_mode(0o755)).unwrap();
     install(&programs.join("gatevisor"), &command);
     fs::create_dir(&environment).unwrap();
@@ -71,9 +72,10 @@ fn until_holds(current: &Path, words: &str) -> String {
 
 fn check(script: &str) {
     need_root();
-    let programs = tempdir().unwrap();
+    // Root looks for programs only where nobody else may write.
+    let programs = tempdir_in("/var").unwrap();
     let mut world = world(programs.path());
-    let command = world.root().join("command").display().to_string();
+    let command = programs.path().join("command").display().to_string();
     let home = world.root().join("home");
     world.start();
     let script = script.replace("COMMAND", &command).replace("HOME/", &format!("{}/", home.display()));
