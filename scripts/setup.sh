@@ -5,7 +5,7 @@
 #   scripts/setup.sh demo     what `make up` needs besides: Python
 #   scripts/setup.sh bench    what `make bench-logs` needs besides `build`: Python, s6, runit, daemontools
 #   scripts/setup.sh image    what `make image` needs besides `build`: a Docker engine
-#   scripts/setup.sh test     what `make test` needs besides: s6, strace, cargo-nextest, cargo-deny, cargo-fuzz and C++
+#   scripts/setup.sh test     what `make test` needs besides: s6, execline, strace, cargo-nextest, cargo-deny, cargo-fuzz and C++
 #
 # Each step includes the ones above it, except that `test` needs nothing of `bench`. As root on Debian and Ubuntu the
 # packages are installed; otherwise the script says what to install and ends with 1. No question is ever asked.
@@ -44,8 +44,10 @@ check_s6() {
     for tool in s6-svscan s6-supervise s6-svc s6-svstat s6-log; do
         have "$tool" && continue
         want "the reference implementation, which the tests compare with ($tool)" s6
-        return 0
+        break
     done
+    # s6 only recommends it, and what is only recommended is not installed here.
+    have execlineb || want "the reference implementation's scripts, which the tests compare with (execlineb)" execline
 }
 
 check_peers() {

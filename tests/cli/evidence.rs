@@ -227,9 +227,7 @@ fn whoever_may_not_look_hears_that_it_cannot_be_told_and_not_that_nothing_is_the
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     };
     // What is on the way may be passed, so that it is the home itself that is closed, or only what is in it.
-    for path in home.path().ancestors().skip(1).filter(|path| path.starts_with(std::env::temp_dir())) {
-        open(path, 0o755);
-    }
+    open(&home.beside(""), 0o755);
     for (mode, what) in [(0o700, "the home"), (0o755, "the scandir and the profiles")] {
         open(home.path(), mode);
         if mode == 0o755 {
