@@ -15,6 +15,7 @@ mod doctor;
 mod environment;
 mod hermes;
 mod image;
+mod memory;
 mod ownership;
 mod profiles;
 mod registration;

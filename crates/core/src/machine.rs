@@ -8,6 +8,7 @@
 
 mod clearing;
 mod commands;
+pub mod memory;
 mod starts;
 
 use gatevisor_wire::Pid;
@@ -23,7 +24,7 @@ use crate::effect::{Effect, Effects, Leftover};
 use crate::machine::clearing::Clearing;
 use crate::restart::{History, Numbers, Rules, Verdict};
 use crate::time::{Moment, Tick};
-use starts::Starts;
+use starts::{Killer, Starts};
 
 /// Milliseconds between two attempts to kill what should have been dead.
 const KILL_AGAIN_MS: u64 = 5000;
@@ -60,6 +61,8 @@ pub enum Event {
     ClearForked(Pid, u64),
     /// No process was made for that, or it did not reach its program; the text says why.
     ClearFailed(String),
+    /// The kernel killed the service's process for want of memory; its end comes next.
+    OutOfMemory,
     /// The process of the current phase ended.
     Exited(WaitStatus),
     /// The service wrote a newline to its notification descriptor.
@@ -114,12 +117,16 @@ pub struct Machine {
     asked_to_die: bool,
     starts: Starts,
     failure: Option<Box<str>>,
+    /// What brought the last death about, where its exit code or signal does not tell.
+    cause: Option<&'static str>,
     /// What an earlier supervision that did not end in order has left, until that is ended.
     inherited: Option<Leftover>,
     /// The process that died, where what it left behind is to be ended before the next start.
     bereaved: Option<Pid>,
     /// What `supervise/policy` says, to avoid writing the same again.
     published: policy::Phase,
+    /// It gives a reason.
+    has_published_reason: bool,
 }
 
 impl Machine {
@@ -142,9 +149,11 @@ impl Machine {
             asked_to_die: false,
             starts: Starts::default(),
             failure: None,
+            cause: None,
             inherited: None,
             bereaved: None,
             published: policy::Phase::Running,
+            has_published_reason: false,
         }
     }
 
@@ -220,6 +229,8 @@ impl Machine {
             Event::FinishAbsent => self.finish_absent(now, out),
             Event::ClearForked(pid, ms) => self.clear_forked(now, pid, ms, out),
             Event::ClearFailed(why) => self.clear_failed(now, &why, numbers, out),
+            Event::OutOfMemory if self.runs_service() => self.starts.killer = Killer::Kernel,
+            Event::OutOfMemory => {}
             Event::Exited(how) => self.exited(now, how, numbers, out),
             Event::Ready => self.ready(now, out),
             Event::Deadline => self.due(now, out),
@@ -227,9 +238,7 @@ impl Machine {
             Event::Withdraw(ms) => self.withdraw(now, ms, out),
             Event::Drain(ms) => self.drain(now, ms, out),
             Event::KillNow => match self.phase {
-                Phase::Up { pid, .. } | Phase::Starting { pid: Some(pid), .. } => {
-                    out.add(Effect::KillOverdue(pid));
-                }
+                Phase::Up { pid, .. } | Phase::Starting { pid: Some(pid), .. } => self.kill(pid, out),
                 Phase::Finishing { pid: Some(pid), .. } => out.add(Effect::Signal(pid, signal::KILL)),
                 Phase::Clearing(_) => self.hurry_clearing(now, out),
                 Phase::Waiting { .. } => self.end(out),
@@ -245,6 +254,17 @@ impl Machine {
         matches!(self.phase, Phase::Up { .. })
     }
 
+    /// Returns whether a process of the service itself runs, or is on its way to its program.
+    fn runs_service(&self) -> bool {
+        matches!(self.phase, Phase::Up { .. } | Phase::Starting { pid: Some(_), .. })
+    }
+
+    /// Ends the service's process, which had its time.
+    fn kill(&mut self, pid: Pid, out: &mut Effects) {
+        self.starts.killer = Killer::Ourselves;
+        out.add(Effect::KillOverdue(pid));
+    }
+
     fn start(&mut self, out: &mut Effects) {
         if let Some(Leftover::OfSupervision(pid)) = self.inherited {
             return self.clear_orphans(pid, out);
@@ -252,6 +272,7 @@ impl Machine {
         // Whatever was wrong before, this life is not to blame.
         self.failure = None;
         self.asked_to_die = false;
+        self.starts.killer = Killer::Unknown;
         self.phase = Phase::Starting { pid: None, kill_at: None };
         out.add(Effect::SpawnRun);
     }
@@ -313,7 +334,7 @@ impl Machine {
         let is_first = !self.starts.started;
         self.starts.count();
         if !is_first || self.published != policy::Phase::Running {
-            self.write_policy(policy::Phase::Running, None, None, out);
+            self.write_policy(policy::Phase::Running, None, self.cause.map(str::to_owned), out);
         }
         out.add(Effect::PublishStatus(self.status));
         out.add(Effect::Broadcast(&[Up]));
@@ -411,6 +432,7 @@ impl Machine {
         self.status.ready = false;
         self.status.changed = now.wall;
         let was_wanted = self.status.want_up;
+        self.cause = (self.starts.killer == Killer::Kernel).then_some(memory::OUT_OF_MEMORY);
         self.not_before = match self.rules {
             Rules::Native => self.judge(now, since, how, numbers),
             Rules::S6 => self.ready_since.map_or(now.tick.after(S6_PAUSE_MS), |at| at.after(S6_PAUSE_MS)),
@@ -444,7 +466,8 @@ impl Machine {
                 now.tick
             }
             Verdict::GivenUp(times) => {
-                self.fail(format!("given up after {times} failures in a row ({how})"));
+                let last = self.cause.map_or_else(|| how.to_string(), str::to_owned);
+                self.fail(format!("given up after {times} failures in a row ({last})"));
                 now.tick
             }
         }
@@ -524,10 +547,11 @@ impl Machine {
         until: Option<gatevisor_wire::tai::Tai64n>,
         out: &mut Effects,
     ) {
-        if phase == policy::Phase::Running && self.published == policy::Phase::Running {
+        let reason = self.failure.as_deref().or(self.cause).map(str::to_owned);
+        let is_plain = phase == policy::Phase::Running && reason.is_none();
+        if is_plain && self.published == policy::Phase::Running && !self.has_published_reason {
             return;
         }
-        let reason = self.failure.as_deref().map(str::to_owned);
         self.write_policy(phase, until, reason, out);
     }
 
@@ -539,6 +563,7 @@ impl Machine {
         out: &mut Effects,
     ) {
         self.published = phase;
+        self.has_published_reason = reason.is_some();
         let failures = self.history.failures();
         let Starts { restarts, commanded, ran_ms, .. } = self.starts;
         out.add(Effect::PublishPolicy(Policy {
@@ -574,7 +599,7 @@ impl Machine {
             // Nobody has asked it to go yet: it was given time to read the rest of its input.
             Phase::Up { .. } if self.last && self.status.want_up => self.want_down(out),
             Phase::Up { pid, since, .. } => {
-                out.add(Effect::KillOverdue(pid));
+                self.kill(pid, out);
                 self.phase = Phase::Up { pid, since, kill_at: Some(now.tick.after(KILL_AGAIN_MS)) };
             }
             Phase::Finishing { pid: Some(pid), .. } => {
@@ -584,7 +609,7 @@ impl Machine {
                 self.phase = Phase::Finishing { pid: Some(pid), kill_at };
             }
             Phase::Starting { pid: Some(pid), .. } => {
-                out.add(Effect::KillOverdue(pid));
+                self.kill(pid, out);
                 let kill_at = Some(now.tick.after(KILL_AGAIN_MS));
                 self.phase = Phase::Starting { pid: Some(pid), kill_at };
             }

@@ -158,6 +158,35 @@ fn a_gateway_that_is_backing_off_says_for_how_long_and_why() {
 }
 
 #[test]
+fn a_death_for_want_of_memory_is_told_from_any_other_kill() {
+    let killed = Death { at: Tai64n::from_unix(NOW - 9, 0), exit_code: 0, signal: 9 };
+    let ended = Death { at: Tai64n::from_unix(NOW - 9, 0), exit_code: 0, signal: 15 };
+    let cause = "out of memory: killed";
+    let policy = |phase, reason: Option<&str>| {
+        Some(Policy { phase, reason: reason.map(str::to_owned), ..Policy::default() })
+    };
+    for (deaths, policy, meaning) in [
+        (vec![killed, killed], policy(Phase::Running, Some(cause)), Some(cause)),
+        (vec![killed], policy(Phase::Backoff, Some(cause)), Some(cause)),
+        (vec![killed], policy(Phase::Running, None), None),
+        (vec![killed], None, None),
+        // What is not about a death, and what is about an earlier one.
+        (vec![killed], policy(Phase::FailedToStart, Some("no ./run")), None),
+        (vec![ended], policy(Phase::Running, Some(cause)), None),
+    ] {
+        let mut observed = observed(StateName::Down, Some(status(0, true, WaitStatus::killed(9).unwrap())));
+        (observed.deaths, observed.policy) = (deaths, policy);
+        let report = report(&observed, "running");
+        assert_eq!(report.deaths[0].meaning.as_deref(), meaning, "{observed:?}");
+        assert!(report.deaths.iter().skip(1).all(|death| death.meaning.is_none()));
+    }
+    let state = StateName::BackingOff { until_unix_ms: None };
+    let mut observed = observed(state, Some(status(0, true, WaitStatus::killed(9).unwrap())));
+    (observed.deaths, observed.policy) = (vec![killed], policy(Phase::Backoff, Some(cause)));
+    assert_eq!(report(&observed, "running").reason.as_deref(), Some(cause));
+}
+
+#[test]
 fn a_permanent_failure_is_told_by_the_supervisor_or_by_the_exit_code() {
     let failed = StateName::Failed { reason: Some("exit code 78".to_owned()) };
     let ours = report(&observed(failed, Some(status(0, false, WaitStatus::exited(78)))), "running");

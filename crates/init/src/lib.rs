@@ -18,6 +18,7 @@ mod kill;
 mod limits;
 mod log_failure;
 mod logging;
+mod memory;
 mod noexec;
 mod perform;
 mod publish;

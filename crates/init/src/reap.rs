@@ -6,6 +6,7 @@ use gatevisor_wire::Pid;
 use gatevisor_wire::wait::WaitStatus;
 use rustix::process::{WaitOptions, wait};
 
+use crate::service::Id;
 use crate::settings;
 use crate::shutdown::Stage;
 use crate::supervisor::Supervisor;
@@ -63,6 +64,7 @@ impl Supervisor {
             // What somebody asked for before we knew of the death was not meant for what comes after it. No signal
             // goes out any more: the number is no longer ours.
             self.take_control_before_death(id);
+            self.tell_of_memory(id, how);
             let numbers =
                 self.services.get(id).map(|service| settings::policy_numbers(&service.dir, &service.name()));
             self.step_with(id, Event::Exited(how), &numbers.unwrap_or_default());
@@ -74,5 +76,15 @@ impl Supervisor {
             self.log_daemon_died(pid, how);
         }
         false
+    }
+
+    /// Tells a service's machine, before it hears of the end, that the kernel brought that about for want of memory.
+    fn tell_of_memory(&mut self, id: Id, how: WaitStatus) {
+        let is_unexplained =
+            self.services.get(id).is_some_and(|it| it.machine.may_have_run_out_of_memory(how));
+        let now = self.now.tick;
+        if is_unexplained && self.memory.as_mut().is_some_and(|counter| counter.explains_a_death(now)) {
+            self.step(id, Event::OutOfMemory);
+        }
     }
 }

@@ -32,6 +32,7 @@ use crate::groups::Groups;
 use crate::limits;
 use crate::log_failure;
 use crate::logging::Logging;
+use crate::memory;
 use crate::publish::Withheld;
 use crate::scandir::Slots;
 use crate::service::{Id, Table};
@@ -135,6 +136,8 @@ pub(crate) struct Supervisor {
     pub(crate) is_successor: bool,
     /// What we changed for ourselves, as children shall have it.
     pub(crate) given_back: GivenBack,
+    /// How often the kernel killed for want of memory; none where that is not told.
+    pub(crate) memory: Option<memory::Counter>,
     /// The number that every descriptor is below; none if there is no limit.
     max_descriptors: Option<u64>,
     pub(crate) services: Table,
@@ -249,6 +252,7 @@ impl Supervisor {
             environments: Environments::new(&config),
             is_successor: survivors::begin(&svscan),
             given_back,
+            memory: memory::Counter::find(now.tick),
             max_descriptors: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
             services: Table::default(),
             slots: Slots::default(),

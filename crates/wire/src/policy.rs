@@ -78,7 +78,8 @@ pub struct Policy {
     pub ran_ms: Option<u64>,
     /// When the next start is due.
     pub until: Option<Tai64n>,
-    /// Why, on one line of at most 200 bytes.
+    /// Why, on one line of at most 200 bytes. While the service runs or is about to be started again, it is what brought
+    /// its last death about, where the exit code or signal does not tell that.
     pub reason: Option<String>,
 }
 
@@ -97,6 +98,12 @@ pub enum DecodeError {
 }
 
 impl Policy {
+    /// Returns what brought the last death about, where its exit code or signal does not tell.
+    pub fn cause_of_death(&self) -> Option<&str> {
+        let is_of_death = matches!(self.phase, Phase::Running | Phase::Backoff);
+        self.reason.as_deref().filter(|_| is_of_death)
+    }
+
     /// Returns the bytes of the policy file, at most 512, ending with a newline.
     ///
     /// The reason is written as `one_line` makes it.

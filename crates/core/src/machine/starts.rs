@@ -2,6 +2,18 @@
 //!
 //! *Lives here:* counting. *Does not live here:* when to start (see [`crate::restart`]).
 
+/// Who has killed a process, as far as that is known before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Killer {
+    /// Nobody, or somebody else.
+    #[default]
+    Unknown,
+    /// We, for its time was over.
+    Ourselves,
+    /// The kernel, for want of memory.
+    Kernel,
+}
+
 /// The starts of one service after its first.
 #[derive(Debug, Default)]
 pub(super) struct Starts {
@@ -11,6 +23,8 @@ pub(super) struct Starts {
     pub is_asked_for: bool,
     /// The signal that somebody had it sent last.
     pub sent: Option<u8>,
+    /// Who has killed the process.
+    pub killer: Killer,
     /// Starts after a death that nobody had asked for.
     pub restarts: u64,
     /// Starts after one that somebody had.

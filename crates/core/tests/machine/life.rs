@@ -590,3 +590,43 @@ fn with_the_timing_of_s6_a_failed_exec_is_tried_again_after_ten_seconds() {
         ",
     );
 }
+
+#[test]
+fn a_death_for_want_of_memory_is_told_until_another_one_comes() {
+    check(
+        "
+        0 deadline           => spawn-run
+        0 forked 70          => nothing
+        1 spawned            => status-up, u
+        100 out-of-memory    => nothing
+        100 killed 9         => close-readiness, record-death, spawn-finish 70 (signal SIGKILL)
+        100 finish-absent    => policy-running#0 [out of memory], status-down+!, dD, spawn-run
+        100 forked 71        => nothing
+        101 spawned          => policy-running#1 [out of memory], status-up, u
+        200 out-of-memory    => nothing
+        200 killed 9         => close-readiness, record-death, spawn-finish 71 (signal SIGKILL)
+        200 finish-absent    => policy-backoff#1 until-450 [out of memory], status-down+!, dD, until 450
+        450 deadline         => spawn-run
+        450 forked 72        => nothing
+        451 spawned          => policy-running#2 [out of memory], status-up, u
+        500 control d        => terminate 72, status-up!
+        501 killed 15        => close-readiness, record-death, spawn-finish 72 (signal SIGTERM)
+        501 finish-absent    => policy-running#2, status-down+, dD
+        501 out-of-memory    => nothing
+        ",
+    );
+}
+
+#[test]
+fn a_plain_kill_is_no_want_of_memory() {
+    check(
+        "
+        0 deadline           => spawn-run
+        0 out-of-memory      => nothing
+        0 forked 70          => nothing
+        1 spawned            => status-up, u
+        100 killed 9         => close-readiness, record-death, spawn-finish 70 (signal SIGKILL)
+        100 finish-absent    => status-down+!, dD, spawn-run
+        ",
+    );
+}

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use gatevisor_core::machine::memory::OUT_OF_MEMORY;
 use gatevisor_core::restart::{Numbers, Rules};
 use gatevisor_core::{Effect, Effects, Event, Leftover, Machine, Moment, Tick};
 use gatevisor_wire::Pid;
@@ -104,6 +105,7 @@ fn parse(event: &str) -> Event {
         ["clear-failed", why] => Event::ClearFailed((*why).to_owned()),
         ["finish-absent"] => Event::FinishAbsent,
         ["exited", code] => Event::Exited(WaitStatus::exited(code.parse().expect("a code"))),
+        ["out-of-memory"] => Event::OutOfMemory,
         ["killed", signal] => {
             Event::Exited(WaitStatus::killed(signal.parse().expect("a signal")).expect("a signal"))
         }
@@ -159,7 +161,9 @@ fn show_policy(policy: &Policy) -> String {
         let ms = until.since(Tai64n::from_unix(BEGIN, 0)).expect("later").as_millis();
         format!(" until-{ms}")
     });
-    let reason = policy.reason.as_ref().map_or_else(String::new, |reason| format!(" [{reason}]"));
+    let reason = policy.reason.as_ref().map_or_else(String::new, |reason| {
+        if reason == OUT_OF_MEMORY { " [out of memory]".to_owned() } else { format!(" [{reason}]") }
+    });
     let commanded = if policy.commanded > 0 { format!("+{}", policy.commanded) } else { String::new() };
     format!("policy-{}#{}{commanded}{until}{reason}", policy.phase.word(), policy.restarts)
 }

@@ -37,7 +37,7 @@ impl DeathReport {
 
 /// Returns the deaths that a supervisor remembers, the latest first, at most `limit` of them.
 pub fn deaths(agent: &AgentDefinition, observed: &Observed, limit: usize) -> Vec<DeathReport> {
-    let report = |death: &Death| {
+    let report = |(index, death): (usize, &Death)| {
         let (exitcode, signal) = match death.signal {
             0 => (Some(i32::from(death.exit_code)), None),
             number => (None, Some(signal_name(number))),
@@ -47,10 +47,22 @@ pub fn deaths(agent: &AgentDefinition, observed: &Observed, limit: usize) -> Vec
             at: stamp(death),
             exitcode,
             signal,
-            meaning: code.and_then(|c| meaning(agent, observed, c)),
+            meaning: match code {
+                Some(code) => meaning(agent, observed, code),
+                None if index == 0 => cause(observed),
+                None => None,
+            },
         }
     };
-    observed.deaths.iter().rev().take(limit).map(report).collect()
+    observed.deaths.iter().rev().take(limit).enumerate().map(report).collect()
+}
+
+/// Returns what brought the last death about, where a signal does not tell: the kernel kills for want of memory with the
+/// signal that anybody kills with.
+pub(super) fn cause(observed: &Observed) -> Option<String> {
+    let is_killed = observed.deaths.last().is_some_and(|death| death.signal == signal::KILL);
+    let cause = observed.policy.as_ref().and_then(|policy| policy.cause_of_death());
+    cause.filter(|_| is_killed).map(str::to_owned)
 }
 
 /// Returns what an exit code of a gateway means, where something is known of it.

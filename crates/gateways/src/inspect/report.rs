@@ -11,7 +11,7 @@ use gatevisor_wire::tai::Tai64n;
 use gatevisor_wire::trouble::Trouble;
 use serde::Serialize;
 
-use super::deaths::{DeathReport, deaths, meaning, moment, signal_name};
+use super::deaths::{DeathReport, cause, deaths, meaning, moment, signal_name};
 use super::memory::Usage;
 use crate::agent::AgentDefinition;
 use crate::desired::{Provenance, Recorded};
@@ -278,7 +278,7 @@ fn state_and_reason(
         (State::BackingOff, _) => {
             let last = observed.status.map(|status| match status.last.exit_code() {
                 Some(code) => explained(code),
-                None => status.last.to_string(),
+                None => cause(observed).unwrap_or_else(|| status.last.to_string()),
             });
             match observed.policy.as_ref().and_then(|policy| policy.ran_ms) {
                 Some(ran_ms) if ran_ms < agent.gateway.start_window_ms => {
