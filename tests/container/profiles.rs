@@ -153,11 +153,11 @@ fn an_idle_watcher_is_not_woken_by_gateways_and_is_as_unprivileged_as_they_are()
     container.sh("echo > /opt/data/profiles/later/SOUL.md");
     container.says("profile later is new");
     let pid = container.pid(WATCHER);
-    // One directory is listened in: that of the profiles. It sleeps in poll without a time.
+    // It listens in the directory of the profiles, and to the lock of the home. It sleeps without a time.
     let script = format!(
         "cat /proc/{pid}/fdinfo/* | grep -c ^inotify; stat -c %u /proc/{pid}; grep CapEff /proc/{pid}/status | tr -d '\\t'"
     );
-    assert_eq!(container.sh(&script), "1\n10000\nCapEff:0000000000000000");
+    assert_eq!(container.sh(&script), "2\n10000\nCapEff:0000000000000000");
     let wakes = format!("awk '/^voluntary/ {{ print $2 }}' /proc/{pid}/status");
     let before = container.sh(&wakes);
     container.sh("cd /opt/data; for i in $(seq 50); do echo $i > profiles/worker/file$i; echo $i > state$i; rm state$i; done");

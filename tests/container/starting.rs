@@ -231,3 +231,54 @@ fn of_two_containers_on_one_volume_the_second_waits_for_the_first() {
     drop((first, second));
     docker(["volume", "rm", "--force", &volume]).ok();
 }
+
+#[test]
+fn a_lock_of_the_home_that_the_agent_moves_away_lets_no_second_container_run_the_gateways() {
+    if skipped() {
+        return;
+    }
+    let volume = unique();
+    let start = || container().with(&format!("--volume {volume}:/opt/data"));
+    let first = start().started();
+    first.hermes("profile create coder").ok();
+    first.hermes("-p coder gateway start").ok();
+    first.waits("-u", "gateway-coder");
+    first.sh("cd /opt/data && mv .gatevisor.lock away");
+    first.says("was replaced by another file; this container has locked that as well, and goes on");
+    let second = start().started();
+    assert!(second.said().contains("another container runs the gateways"), "{}", second.said());
+    assert_eq!(second.exec(&["pgrep", "-f", "gateway run"]).code, 1, "{}", second.sh("ps axf"));
+    first.waits("-u", "gateway-coder");
+    drop((first, second));
+    docker(["volume", "rm", "--force", &volume]).ok();
+}
+
+#[test]
+fn a_container_whose_lock_of_the_home_was_replaced_stops_its_gateways_and_takes_them_back_when_it_can() {
+    if skipped() {
+        return;
+    }
+    let volume = unique();
+    let start = || container().with(&format!("--volume {volume}:/opt/data"));
+    let first = start().started();
+    first.hermes("profile create coder").ok();
+    first.hermes("-p coder gateway start").ok();
+    first.waits("-u", "gateway-coder");
+    // As if nobody had been awake in the first one.
+    first
+        .sh("/command/s6-svc -wD -d /run/service/profile-watcher && cd /opt/data && mv .gatevisor.lock away");
+    let second = start().started();
+    second.waits("-u", "gateway-coder");
+    first.sh("/command/s6-svc -u /run/service/profile-watcher");
+    first.says("stopping the gateway of coder: another container has the lock of the home, and runs it");
+    first.waits("-D", "gateway-coder");
+    let doctor = first.exec(&["gatevisor", "doctor"]);
+    assert!(doctor.out.contains("note: the gateways of this home run in another container"), "{doctor:#?}");
+    // And the file comes back.
+    second.sh("cd /opt/data && mv away .gatevisor.lock");
+    second.says("which another container has locked: the gateways run there");
+    second.waits("-D", "gateway-coder");
+    first.waits("-u", "gateway-coder");
+    drop((first, second));
+    docker(["volume", "rm", "--force", &volume]).ok();
+}

@@ -1,63 +1,209 @@
 //! Which of the containers that have the same home runs its gateways: the one that holds the lock of the home.
 //!
-//! *Lives here:* the lock. *Does not live here:* what follows from having it or not.
+//! *Lives here:* the lock, and whether its name still leads to it. *Does not live here:* what follows from having it or not.
 //!
 //! It is held by an open file, so it ends with the process that has it, however that ends, and nobody has to clean up.
+//! Who owns the home can move the file away, and make another: then the lock is that of the file that has the name, and
+//! whoever holds the old one holds nothing.
 //!
-//! **Source:** L-23; flock(2).
+//! **Source:** L-23; flock(2), inotify(7).
 
+use std::ffi::OsStr;
+use std::fmt;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use gatevisor_paths::{Errno, Resolver, look};
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use gatevisor_paths::{OpenHome, Resolver};
+use gatevisor_sys::Errno;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, chmodat, flock, fstat, renameat, statat};
 use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::geteuid;
 
 /// The file in the home.
 pub const FILE: &str = gatevisor_gateways::profile::LOCK;
+/// Tells the services of a container which file the first process of it has locked.
+pub const VARIABLE: &str = "GATEVISOR_HOME_LOCK";
+/// What happens to a file that loses its name. The last name that goes changes its number of names first.
+const RENAMED: WatchFlags = WatchFlags::MOVE_SELF.union(WatchFlags::DELETE_SELF).union(WatchFlags::ATTRIB);
+/// Its permissions.
+const MODE: Mode = Mode::from_raw_mode(0o644);
+/// How often a file that is replaced while it is opened is opened again.
+const LOOKS: usize = 100;
+/// Bytes of events that are read at once.
+const EVENTS: usize = 4096;
 
-/// Makes the file of the lock, as the agent's user; one that is there stays.
-pub fn make(home: impl AsFd) -> Result<(), Errno> {
-    Ok(Resolver::STRICT.create(home, FILE, OFlags::WRONLY, Mode::from_raw_mode(0o644)).map(drop)?)
+/// Which file it is, whatever its name: device and inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
 }
 
-/// Returns the lock, which is held until it is closed, here and in whatever this process becomes; `None` where another
-/// process has it.
-pub fn try_take(home: impl AsFd) -> Result<Option<OwnedFd>, Errno> {
-    let fd = open(home)?;
-    match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(fd)),
-        Err(Errno::WOULDBLOCK) => Ok(None),
-        Err(errno) => Err(errno),
+impl Identity {
+    fn of(file: impl AsFd) -> Result<Self, Errno> {
+        let stat = fstat(file)?;
+        if !FileType::from_raw_mode(stat.st_mode).is_file() {
+            return Err(Errno::INVAL);
+        }
+        Ok(Self { device: stat.st_dev, inode: stat.st_ino })
+    }
+
+    /// Reads what [`VARIABLE`] says.
+    pub fn parse(value: &OsStr) -> Option<Self> {
+        let (device, inode) = value.to_str()?.split_once(':')?;
+        Some(Self { device: device.parse().ok()?, inode: inode.parse().ok()? })
     }
 }
 
-/// Waits for the lock, for as long as another process has it, and returns it.
-pub fn take(home: impl AsFd) -> Result<OwnedFd, Errno> {
-    let fd = open(home)?;
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.device, self.inode)
+    }
+}
+
+/// A lock that is held until this is dropped, here and in whatever this process becomes.
+#[derive(Debug)]
+pub struct Lock {
+    file: OwnedFd,
+    identity: Identity,
+}
+
+impl Lock {
+    /// Returns which file is locked.
+    pub const fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Has whatever this process becomes go on holding it.
+    pub fn survive(&self) -> Result<(), Errno> {
+        fcntl_setfd(&self.file, FdFlags::empty())
+    }
+}
+
+/// Makes the file of the lock, as the agent's user; one that is there stays. What is there and is no file is set aside: nobody
+/// could lock it, and so everybody would run the gateways. A file that its owner has closed to itself is opened up.
+pub fn make(home: &impl AsFd) -> Result<(), Errno> {
+    let create = || {
+        let file = Resolver::STRICT.create(home, FILE, OFlags::WRONLY, MODE)?;
+        Identity::of(file)
+    };
+    let Err(errno) = create() else { return Ok(()) };
+    let stat = statat(home, FILE, AtFlags::SYMLINK_NOFOLLOW)?;
+    if !FileType::from_raw_mode(stat.st_mode).is_file() {
+        let aside = format!("{FILE}.{}-{}", std::process::id(), unix_nanoseconds());
+        renameat(home, FILE, home, aside)?;
+    } else if errno == Errno::ACCESS && stat.st_uid == geteuid().as_raw() {
+        chmodat(home, FILE, MODE, AtFlags::empty())?;
+    } else {
+        return Err(errno);
+    }
+    create().map(drop)
+}
+
+fn unix_nanoseconds() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos())
+}
+
+/// Returns the lock; `None` where another process has it.
+pub fn try_take(home: &impl AsFd) -> Result<Option<Lock>, Errno> {
+    for _ in 0..LOOKS {
+        let file = open(home)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(errno) => return Err(errno),
+        }
+        if let Some(lock) = named(home, file)? {
+            return Ok(Some(lock));
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+/// Waits for the lock, for as long as another process has it, and returns it; `None` where the file that was waited for
+/// has lost its name meanwhile.
+pub fn take(home: &impl AsFd) -> Result<Option<Lock>, Errno> {
+    let file = open(home)?;
     loop {
-        match flock(&fd, FlockOperation::LockExclusive) {
-            Ok(()) => return Ok(fd),
+        match flock(&file, FlockOperation::LockExclusive) {
+            Ok(()) => return named(home, file),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }
     }
 }
 
-fn open(home: impl AsFd) -> Result<OwnedFd, Errno> {
-    let fd = Resolver::STRICT.open(home, FILE, OFlags::RDONLY)?;
-    if !look(&fd)?.kind().is_file() {
-        return Err(Errno::INVAL);
+/// Returns which file has the name of the lock now.
+pub fn current(home: &impl AsFd) -> Result<Identity, Errno> {
+    // Its modes need not allow anything.
+    Identity::of(Resolver::STRICT.open(home, FILE, OFlags::PATH | OFlags::NOFOLLOW)?)
+}
+
+/// Returns the lock of a file that was locked, if that still has its name.
+fn named(home: &impl AsFd, file: OwnedFd) -> Result<Option<Lock>, Errno> {
+    let identity = Identity::of(&file)?;
+    match current(home) {
+        Ok(now) if now == identity => Ok(Some(Lock { file, identity })),
+        Ok(_) | Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
     }
-    // The supervisor that this process becomes goes on holding it.
-    fcntl_setfd(&fd, FdFlags::empty())?;
-    Ok(fd)
+}
+
+/// Opens the file that has the name. A file system of another machine locks only what is open for writing.
+fn open(home: &impl AsFd) -> Result<OwnedFd, Errno> {
+    let open = |access| Resolver::STRICT.open(home, FILE, access).map_err(Errno::from);
+    let file = match open(OFlags::RDWR) {
+        Err(Errno::ACCESS | Errno::ROFS) => open(OFlags::RDONLY)?,
+        opened => opened?,
+    };
+    Identity::of(&file).map(|_| file)
+}
+
+/// Hears when the file that has the name of the lock loses it.
+#[derive(Debug)]
+pub struct Vigil {
+    inotify: OwnedFd,
+}
+
+impl Vigil {
+    /// Listens to the file that has the name now.
+    pub fn new(home: &OpenHome) -> Result<Self, Errno> {
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let flags = RENAMED.union(WatchFlags::DONT_FOLLOW);
+        inotify::add_watch(&inotify, home.path().join(FILE).as_os_str().as_bytes(), flags)?;
+        Ok(Self { inotify })
+    }
+
+    /// Waits until something is heard, which only says that it is worth a look.
+    pub fn wait(&self) -> Result<(), Errno> {
+        match poll(&mut [PollFd::new(&self.inotify, PollFlags::IN)], None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+        let mut buffer = [MaybeUninit::uninit(); EVENTS];
+        let mut reader = inotify::Reader::new(self.inotify.as_fd(), &mut buffer);
+        loop {
+            match reader.next() {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{FILE, make, take, try_take};
+    use super::{FILE, Identity, Vigil, current, make, take, try_take};
     use gatevisor_paths::OpenHome;
+    use std::ffi::OsStr;
+    use std::fs;
     use std::os::unix::fs::symlink;
+    use std::path::Path;
 
     #[test]
     fn one_has_it_and_the_next_when_that_one_is_gone() {
@@ -68,17 +214,70 @@ mod tests {
         make(&home).unwrap();
         let first = try_take(&home).unwrap().unwrap();
         assert!(try_take(&home).unwrap().is_none());
-        let waiting = std::thread::spawn(move || take(&home).map(|_| ()));
+        let waiting = std::thread::spawn(move || take(&home).map(|lock| lock.is_some()));
         drop(first);
-        waiting.join().unwrap().unwrap();
+        assert!(waiting.join().unwrap().unwrap());
     }
 
     #[test]
-    fn a_link_is_no_lock() {
+    fn what_is_no_file_is_no_lock_and_is_set_aside() {
+        let makes: [fn(&Path); 3] = [
+            |path| symlink("elsewhere", path).unwrap(),
+            |path| fs::create_dir_all(path.join("full")).unwrap(),
+            |path| rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RUSR).unwrap(),
+        ];
+        for put in makes {
+            let dir = tempfile::tempdir().unwrap();
+            put(&dir.path().join(FILE));
+            let home = OpenHome::open(dir.path()).unwrap();
+            assert!(try_take(&home).is_err());
+            make(&home).unwrap();
+            assert!(try_take(&home).unwrap().is_some());
+            assert!(!dir.path().join("elsewhere").exists());
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is removed");
+        }
+    }
+
+    fn move_away(home: &Path) {
+        fs::rename(home.join(FILE), home.join("away")).unwrap();
+    }
+
+    #[test]
+    fn who_holds_a_file_that_was_moved_away_hears_of_it_and_can_tell() {
         let dir = tempfile::tempdir().unwrap();
-        symlink("elsewhere", dir.path().join(FILE)).unwrap();
+        let home = &OpenHome::open(dir.path()).unwrap();
+        make(home).unwrap();
+        let lock = try_take(home).unwrap().unwrap();
+        assert_eq!(current(home).unwrap(), lock.identity());
+        let told = lock.identity().to_string();
+        assert_eq!(Identity::parse(OsStr::new(&told)), Some(lock.identity()));
+        for replace in [
+            |home: &Path| move_away(home),
+            |home: &Path| fs::remove_file(home.join(FILE)).unwrap(),
+            |home: &Path| {
+                fs::write(home.join("other"), "").unwrap();
+                fs::rename(home.join("other"), home.join(FILE)).unwrap();
+            },
+        ] {
+            let vigil = Vigil::new(home).unwrap();
+            replace(home.path());
+            vigil.wait().unwrap();
+            make(home).unwrap();
+            assert_ne!(current(home).unwrap(), lock.identity());
+        }
+        assert!(try_take(home).unwrap().is_some(), "the new one is anybody's");
+    }
+
+    #[test]
+    fn who_waited_for_a_file_that_was_moved_away_has_nothing() {
+        let dir = tempfile::tempdir().unwrap();
         let home = OpenHome::open(dir.path()).unwrap();
-        assert!(make(&home).is_err() && try_take(&home).is_err());
-        assert!(!dir.path().join("elsewhere").exists());
+        make(&home).unwrap();
+        let held = try_take(&home).unwrap().unwrap();
+        let opened = super::open(&home).unwrap();
+        move_away(home.path());
+        make(&home).unwrap();
+        drop(held);
+        assert!(super::named(&home, opened).unwrap().is_none());
     }
 }

@@ -16,7 +16,7 @@ use crate::args::Common;
 use crate::context::{CONTAINER_SCANDIR, Context};
 use crate::exit::{DONE, Exit, Failure, Outcome};
 use crate::out::{self, DIM, Text, colour};
-use crate::takeover;
+use crate::{takeover, watch};
 
 /// Examines the home and its scandir; the exit code is 1 if anything is an error.
 pub fn run(context: &Context, common: &Common) -> Outcome {
@@ -29,7 +29,8 @@ pub fn run(context: &Context, common: &Common) -> Outcome {
         become_owner(uid, gid)?;
     }
     let caller = caller(context, common);
-    let diagnosis = diagnose(&Settings { manager, caller, is_container, takeover: takeover::NAME, witness });
+    let waiting = [takeover::NAME, watch::NAME];
+    let diagnosis = diagnose(&Settings { manager, caller, is_container, waiting, witness });
     let diagnosis = with_last_lines(context, diagnosis);
     let printed =
         if context.json { diagnosis.findings.iter().try_for_each(out::json) } else { print(&diagnosis) };

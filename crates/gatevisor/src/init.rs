@@ -12,7 +12,7 @@ mod search;
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -117,7 +117,7 @@ struct Boot<'a> {
     /// The home, through which all work in it goes; nothing where the way to it was refused.
     opened: Option<OpenHome>,
     /// What says that the gateways of the home run here; held as long as this process lives.
-    lock: Option<OwnedFd>,
+    lock: Option<volume::Lock>,
 }
 
 impl<'a> Boot<'a> {
@@ -501,6 +501,17 @@ impl<'a> Boot<'a> {
         }
     }
 
+    /// Has the supervisor hold the lock, and tells the services which file that is: its owner may put another in its place.
+    fn pass_lock(&mut self) {
+        self.variables.retain(|(name, _)| name != volume::VARIABLE);
+        let Some(lock) = &self.lock else { return };
+        let identity = lock.identity().to_string();
+        match lock.survive() {
+            Ok(()) => environment::set(&mut self.variables, volume::VARIABLE, identity),
+            Err(errno) => out::warn(&format!("cannot keep the home locked: {errno}")),
+        }
+    }
+
     /// Replaces this process by the supervisor; returns why that failed.
     fn become_supervisor(mut self, places: &Places) -> Failure {
         let failed = |what: &dyn std::fmt::Display| {
@@ -522,6 +533,7 @@ impl<'a> Boot<'a> {
         };
         let home = enter::user_home(self.user.as_ref(), &self.home);
         environment::set(&mut self.variables, "HOME", home);
+        self.pass_lock();
         let grace = limits::grace_ms(&self.variables).to_string();
         let services = limits::max_services(&self.variables).to_string();
         let number = passed.as_raw_fd().to_string();

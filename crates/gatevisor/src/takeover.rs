@@ -1,18 +1,24 @@
-//! `gatevisor takeover`: waits until the container that runs the gateways of this home is gone, then has them started here
-//! and watches the profiles in its place.
+//! `gatevisor takeover`, and the part of `gatevisor profile-watcher` that is the same: watches the profiles of a home for as
+//! long as its gateways are this container's, and waits for that while they are another's.
 //!
-//! A service like any other, of the agent's user: it is in the scandir of each container that found the home taken.
+//! *Lives here:* what follows from having the lock of the home, losing it and getting it.
+//! *Does not live here:* the lock (`gatevisor_boot::volume`); watching (`gatevisor_gateways::watch`).
+//!
+//! Services like any other, of the agent's user: one of them is in the scandir of each container that runs gateways or may.
+//! A container that loses the lock stops its gateways and waits for it like one that never had it.
 
 use std::ffi::OsStr;
 use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
 
 use gatevisor_boot::environment::{self, Variable};
-use gatevisor_boot::volume;
+use gatevisor_boot::volume::{self, Identity, Lock, Vigil};
 use gatevisor_client::ServiceDir;
-use gatevisor_gateways::manager::ScandirManager;
+use gatevisor_gateways::manager::{ScandirManager, ServiceManager};
 use gatevisor_gateways::reconcile::{Settings, Verdict, take_over};
 use gatevisor_gateways::watch::Watcher;
 use gatevisor_paths::OpenHome;
+use gatevisor_sys::Errno;
 use gatevisor_wire::control::Control;
 use jiff::Zoned;
 
@@ -21,30 +27,215 @@ use crate::{enter, out, watch};
 
 /// What this is called in the scandir, and as a verb.
 pub const NAME: &str = "takeover";
+/// Bytes of stack of a thread that waits.
+const STACK: usize = 256 << 10;
+/// How often a waiting process looks anew at a lock that is being replaced; each look leaves a thread behind.
+const LOOKS: usize = 64;
 
-/// Waits for the home, starts what is wished, and watches the profiles; returns only why it cannot any longer.
-pub fn run() -> Failure {
-    let variables: Vec<Variable> = std::env::vars_os().collect();
-    perform(&variables).unwrap_or_else(|failure| failure)
+/// What this container has of the lock of its home; nothing where it cannot be locked, so that nobody can tell.
+#[derive(Default)]
+struct Hold {
+    /// Which file the first process has locked.
+    inherited: Option<Identity>,
+    /// What this process has locked.
+    taken: Option<Lock>,
+    /// Whether the lock can be watched.
+    is_known: bool,
 }
 
-fn perform(variables: &[Variable]) -> Result<Failure, Failure> {
+impl Hold {
+    fn is_named(&self, home: &OpenHome) -> bool {
+        let own = [self.inherited, self.taken.as_ref().map(Lock::identity)];
+        volume::current(home).is_ok_and(|current| own.contains(&Some(current)))
+    }
+
+    /// Returns whether the lock is this container's, after taking it if nobody has it.
+    fn look(&mut self, home: &OpenHome) -> bool {
+        self.is_known = true;
+        if self.is_named(home) {
+            return true;
+        }
+        match volume::make(home).and_then(|()| volume::try_take(home)) {
+            Ok(Some(lock)) => {
+                if self.inherited.is_some() || self.taken.is_some() {
+                    say_retaken(home);
+                }
+                self.taken = Some(lock);
+                true
+            }
+            // It may have got its name back meanwhile.
+            Ok(None) => self.is_named(home),
+            Err(errno) => {
+                warn_unknown(home, errno);
+                self.is_known = false;
+                true
+            }
+        }
+    }
+}
+
+/// Whose gateways they are when a service of a container begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Began {
+    /// This container's: those that are wanted were started by the boot.
+    Here,
+    /// Another container's.
+    Elsewhere,
+}
+
+/// Waits for the home, starts what is wished, and watches the profiles; returns only why it cannot any longer.
+pub fn run(began: Began) -> Failure {
+    let variables: Vec<Variable> = std::env::vars_os().collect();
+    perform(&variables, began).unwrap_or_else(|failure| failure)
+}
+
+fn perform(variables: &[Variable], began: Began) -> Result<Failure, Failure> {
     let manager = Arc::new(enter::manager(variables)?);
-    let home = manager.home().root();
+    let home =
+        OpenHome::open(manager.home().root()).map_err(|error| Failure::of(Exit::System as u8, &error))?;
+    let home = Arc::new(home);
     // The slots here are those of the profiles that were there when this container began to wait.
     let mut watcher =
         Watcher::new(Arc::clone(&manager), watch::tell).map_err(|error| watch::failure(&error))?;
-    let opened = OpenHome::open(home).map_err(|error| Failure::new(Exit::System, error.to_string()))?;
-    let _held = volume::take(&opened).map_err(|errno| {
-        Failure::new(Exit::System, format!("cannot wait for the home `{}`: {errno}", home.display()))
+    let inherited = environment::get(variables, volume::VARIABLE).and_then(Identity::parse);
+    let mut hold = Hold { inherited, ..Hold::default() };
+    let waited = obtain(&manager, &home, &mut hold)?;
+    if waited || began == Began::Elsewhere {
+        out::say(format_args!(
+            "taking over the gateways of `{}`: the container that ran them is gone",
+            home.path().display()
+        ));
+        watcher.catch_up().map_err(|error| watch::failure(&error))?;
+        start(&manager, variables)?;
+    }
+    watch_both(watcher, &manager, home, hold)
+}
+
+/// Returns when the lock is this container's, and whether another one had it.
+fn obtain(manager: &ScandirManager, home: &Arc<OpenHome>, hold: &mut Hold) -> Result<bool, Failure> {
+    for looks in 0..LOOKS {
+        if hold.look(home) {
+            return Ok(looks > 0);
+        }
+        give_up_gateways(manager);
+        hold.taken = wait(home)?;
+    }
+    Err(Failure::new(Exit::System, format!("`{}` is replaced again and again", shown(home))))
+}
+
+/// Waits for the lock that another container has; returns nothing where another file has the name meanwhile.
+fn wait(home: &Arc<OpenHome>) -> Result<Option<Lock>, Failure> {
+    let cannot = |errno: Errno| {
+        Failure::new(Exit::System, format!("cannot wait for the home `{}`: {errno}", home.path().display()))
+    };
+    let (sender, receiver) = channel();
+    let waited_for = volume::current(home).map_err(cannot)?;
+    let vigil = Vigil::new(home).map_err(cannot)?;
+    let (owned, changed) = (Arc::clone(home), sender.clone());
+    thread(sender, move || Some(volume::take(&*owned)))?;
+    let owned = Arc::clone(home);
+    thread(changed, move || {
+        // Its name is all that matters, and that changes with other things.
+        while volume::current(&*owned) == Ok(waited_for) {
+            if let Err(errno) = vigil.wait() {
+                return Some(Err(errno));
+            }
+        }
+        Some(Ok(None))
     })?;
+    receiver.recv().unwrap_or(Ok(None)).map_err(cannot)
+}
+
+/// Watches the profiles and the lock; returns why one of them cannot be watched any longer.
+fn watch_both(
+    watcher: Watcher,
+    manager: &Arc<ScandirManager>,
+    home: Arc<OpenHome>,
+    hold: Hold,
+) -> Result<Failure, Failure> {
+    let (sender, receiver) = channel();
+    let (own, manager) = (sender.clone(), Arc::clone(manager));
+    thread(own, move || keep(&manager, &home, hold))?;
+    thread(sender, move || Some(watch::failure(&watcher.run())))?;
+    receiver.recv().map_err(|_| Failure::new(Exit::System, "nobody watches the profiles any more"))
+}
+
+/// Keeps the lock: where its name leads to another file, this container locks that as well. Returns why it has lost the
+/// lock, after its gateways were told to stop; nothing where it cannot be told any more who has it.
+fn keep(manager: &ScandirManager, home: &OpenHome, mut hold: Hold) -> Option<Failure> {
+    while hold.is_known {
+        // Before the look: what happens after it is heard.
+        let vigil = Vigil::new(home);
+        if !hold.is_named(home) {
+            if !hold.look(home) {
+                give_up_gateways(manager);
+                return Some(lost(home));
+            }
+        } else if let Err(errno) = vigil.and_then(|vigil| vigil.wait()) {
+            warn_unknown(home, errno);
+            return None;
+        }
+    }
+    None
+}
+
+fn lost(home: &OpenHome) -> Failure {
+    let file = shown(home);
+    Failure::new(
+        Exit::System,
+        format!(
+            "`{file}` was replaced by another file, which another container has locked: the gateways run there"
+        ),
+    )
+}
+
+/// Stops the gateways here; what is wished stays as it is.
+fn give_up_gateways(manager: &ScandirManager) {
+    let names = manager.list().unwrap_or_default();
+    for name in names {
+        let slot = manager.slot(&name);
+        let runs = slot.status().is_ok_and(|status| status.pid.is_some() || status.want_up);
+        if !runs {
+            continue;
+        }
+        match slot.send(&[Control::Down]) {
+            Ok(()) => out::say(format_args!(
+                "stopping the gateway of {name}: another container has the lock of the home, and runs it"
+            )),
+            Err(error) => out::warn(&Failure::of(Exit::System as u8, &error).message),
+        }
+    }
+}
+
+fn thread<T: Send + 'static>(
+    sender: Sender<T>,
+    work: impl FnOnce() -> Option<T> + Send + 'static,
+) -> Result<(), Failure> {
+    let job = move || {
+        if let Some(result) = work() {
+            let _ = sender.send(result);
+        }
+    };
+    let begun = std::thread::Builder::new().stack_size(STACK).spawn(job);
+    begun.map(drop).map_err(|error| Failure::new(Exit::System, format!("cannot begin to watch: {error}")))
+}
+
+fn shown(home: &OpenHome) -> String {
+    home.path().join(volume::FILE).display().to_string()
+}
+
+fn say_retaken(home: &OpenHome) {
     out::say(format_args!(
-        "taking over the gateways of `{}`: the container that ran them is gone",
-        home.display()
+        "warning: `{}` was replaced by another file; this container has locked that as well, and goes on",
+        shown(home)
     ));
-    watcher.catch_up().map_err(|error| watch::failure(&error))?;
-    start(&manager, variables)?;
-    Ok(watch::failure(&watcher.run()))
+}
+
+fn warn_unknown(home: &OpenHome, errno: Errno) {
+    out::warn(&format!(
+        "cannot watch `{}`, so the gateways of this home may run in two containers: {errno}",
+        shown(home)
+    ));
 }
 
 /// Starts what is wished, after the rest of its last life was cleaned up.

@@ -1,7 +1,7 @@
 //! `gatevisor profile-watcher`: gives new profiles a slot and takes those of vanished ones away, as long as it runs.
 //!
 //! *Lives here:* what a watcher works on, and saying what it does.
-//! *Does not live here:* watching (`gatevisor_gateways::watch`).
+//! *Does not live here:* watching (`gatevisor_gateways::watch`), and whose gateways they are (`takeover`).
 //!
 //! In a container it is a service like any other, of the agent's user, in the container that runs the gateways of its
 //! home. Beside `gatevisor up` it is a process of its own, which ends with the supervisor.
@@ -9,31 +9,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gatevisor_boot::environment::Variable;
 use gatevisor_client::Waiter;
 use gatevisor_gateways::manager::ServiceManager;
 use gatevisor_gateways::watch::{Notice, WatchError, Watcher};
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::{enter, out};
+use crate::out;
 
 /// What this is called in the scandir, and as a verb.
 pub const NAME: &str = "profile-watcher";
 
 /// How long a supervisor that has just been started may take to take on the slots.
 const SUPERVISED_WITHIN: Duration = Duration::from_secs(30);
-
-/// Watches the profiles of this container; returns only why it cannot any longer.
-pub fn run() -> Failure {
-    let variables: Vec<Variable> = std::env::vars_os().collect();
-    let watcher = enter::manager(&variables)
-        .and_then(|manager| Watcher::new(Arc::new(manager), tell).map_err(|error| failure(&error)));
-    match watcher {
-        Ok(watcher) => failure(&watcher.run()),
-        Err(failure) => failure,
-    }
-}
 
 /// Watches the profiles beside the supervisor that the process which forked this one becomes; returns an exit code.
 pub fn beside(context: &Context) -> i32 {

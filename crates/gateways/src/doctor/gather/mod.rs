@@ -41,8 +41,8 @@ pub struct Settings<'a> {
     pub caller: Caller,
     /// Whether the scandir is the one that the boot of a container makes.
     pub is_container: bool,
-    /// The service of a container whose home another one has.
-    pub takeover: &'a str,
+    /// The services of a container that wait for a home that another one has.
+    pub waiting: [&'a str; 2],
     /// What was seen of the supervisor.
     pub witness: Witness,
 }
@@ -194,7 +194,7 @@ fn supervision(settings: &Settings<'_>, services: &[ServiceFact]) -> Supervision
         first: process::name(1),
         without_gateways: role(settings.manager.agent(), &command) == Role::NoGateways,
         // That service ends its wait when it has the home, and stays.
-        elsewhere: services.iter().any(|service| service.observed.service == settings.takeover)
+        elsewhere: services.iter().any(|service| settings.waiting.contains(&&*service.observed.service))
             && held::home_is_anothers(settings.manager),
     }
 }
