@@ -66,6 +66,15 @@ pub(super) enum Presence {
     Unknown(String),
 }
 
+/// Whom the kernel may kill when the memory of a container is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Victims {
+    /// Gateways before the supervisor, or nobody, as there is no limit.
+    Gateways,
+    /// The supervisor as soon as a gateway.
+    Anybody,
+}
+
 /// Who supervises what.
 #[derive(Debug)]
 pub(super) struct Supervision {
@@ -84,6 +93,8 @@ pub(super) struct Supervision {
     pub without_gateways: bool,
     /// Whether another container runs the gateways of this home.
     pub elsewhere: bool,
+    /// Whom the kernel may kill when the container's memory is used up.
+    pub victims: Victims,
 }
 
 impl Supervision {

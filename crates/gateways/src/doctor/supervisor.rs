@@ -2,7 +2,7 @@
 //!
 //! *Does not live here:* finding that out.
 
-use super::facts::{Facts, Presence};
+use super::facts::{Facts, Presence, Victims};
 use super::finding::{Check, Finding, Severity, shown};
 
 pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
@@ -70,6 +70,13 @@ fn supervised(facts: &Facts, scandir: &str, found: &mut Vec<Finding>) {
         let why = "gateways are supervised, but the agent's own command line looks for the supervisor at process 1; start \
                    the container without --init, --pid and --entrypoint";
         found.push(finding(Severity::Warning, &what, why));
+    }
+    if supervision.victims == Victims::Anybody {
+        let what = "the supervisor may be killed when the container's memory is used up";
+        let why = "what agents put into /dev/shm and other files of memory counts for no process, so the kernel may choose the \
+                   supervisor, and the container ends; start it with a --shm-size well below --memory and with \
+                   --cap-add SYS_RESOURCE, or set `oom-score-adj` for gateways, which helps against accidents alone";
+        found.push(finding(Severity::Warning, what, why));
     }
     if supervision.without_gateways {
         let why = "the container's command is another long-lived program of the agent; gateways are another container's";

@@ -103,6 +103,7 @@ fn well() -> Facts {
             pid: Some(1),
             is_container: false,
             marker: None,
+            victims: Victims::Gateways,
             first: Some("gatevisor".to_owned()),
             without_gateways: false,
             elsewhere: false,
@@ -198,6 +199,7 @@ fn somebody_else_supervises_or_from_another_place() {
         facts.services.clear();
     };
     assert_eq!(short(without), "supervisor note -", "and no slot is missed");
+    assert_eq!(short(|facts| facts.supervision.victims = Victims::Anybody), "supervisor warning -");
     let elsewhere = |facts: &mut Facts| {
         facts.supervision.elsewhere = true;
         facts.services.clear();

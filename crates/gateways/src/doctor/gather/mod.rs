@@ -6,6 +6,7 @@
 //! profile's owner leads but with that owner's rights.
 
 mod held;
+mod memory;
 mod places;
 mod process;
 mod profiles;
@@ -196,6 +197,7 @@ fn supervision(settings: &Settings<'_>, services: &[ServiceFact]) -> Supervision
         // That service ends its wait when it has the home, and stays.
         elsewhere: services.iter().any(|service| settings.waiting.contains(&&*service.observed.service))
             && held::home_is_anothers(settings.manager),
+        victims: memory::victims(pid.filter(|_| settings.is_container), services),
     }
 }
 
