@@ -71,7 +71,10 @@ fn exit_codes_of_the_past_are_explained() {
     home.up_quietly();
     let report = home.until_state("coder", "up");
     let report = if report["deaths"].as_array().unwrap().is_empty() {
-        home.until_report("coder", "the restart", |report| report["restarts"] == 1 && report["state"] == "up")
+        home.until_report("coder", "the restart", |report| {
+            // It was wished for, so it is no restart of the gateway's by itself.
+            report["commanded_restarts"] == 1 && report["restarts"] == 0 && report["state"] == "up"
+        })
     } else {
         report
     };
