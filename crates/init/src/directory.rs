@@ -170,7 +170,10 @@ pub(crate) fn prepare(
     };
     let lock = file::lock(&supervise, "lock").map_err(at("locking it"))?.ok_or(Refusal::Locked)?;
     forget_the_past(&supervise, is_fresh)?;
-    let orphan = if may_be_orphaned && !is_fresh { Orphan::of(&supervise) } else { None };
+    // Where the service holds a lock of its own, that lets nothing start beside it, and s6 leaves it alone, too.
+    let holds_a_lock = || statat(&dir, files::LOCK_FD, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+    let is_orphaned = may_be_orphaned && !is_fresh && !holds_a_lock();
+    let orphan = if is_orphaned { Orphan::of(&supervise) } else { None };
     let normally_up = match statat(&dir, files::DOWN, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => true,
         Ok(_) => false,
