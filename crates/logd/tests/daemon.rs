@@ -1,6 +1,5 @@
 //! The log daemon, over a real socket and real pipes.
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
-#![expect(clippy::indexing_slicing, reason = "in a test a panic is the report")]
 
 mod common;
 
@@ -12,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 
-use common::{DEADLINE, Lines, lines_of, pipe, program, unstamped, wait_readable};
+use common::{DEADLINE, Lines, answer, lines_of, pipe, program, unstamped};
 use gatevisor_logd::{Limits, LogDir, Output, daemon};
 use gatevisor_sys::socket::{send_with_fds, seqpacket_pair};
 use gatevisor_wire::tai::Tai64n;
@@ -83,10 +82,7 @@ impl Daemon {
     }
 
     fn answer(&self) -> Vec<u8> {
-        assert!(wait_readable(&self.heard), "no answer in time");
-        let mut answer = [0; 64];
-        let n = rustix::io::read(&self.heard, &mut answer).unwrap();
-        answer[..n].to_vec()
+        answer(&self.heard)
     }
 
     /// Says `Q` and waits for the end; the directory with everything in it is returned.

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use common::{Lines, lines_of, pipe, program, wait_readable};
+use common::{Lines, answer, lines_of, pipe, program, wait_readable};
 use gatevisor_logd::daemon::{JOURNAL_FD, SOCKET_FD, STAGE_FD};
 use gatevisor_sys::memory;
 use gatevisor_sys::socket::{send_with_fds, seqpacket_pair};
@@ -150,10 +150,7 @@ impl Keeper {
         let (_, socket, heard) = self.daemon.as_ref().unwrap();
         let packet = [b"R", id.to_le_bytes().as_slice()].concat();
         send_with_fds(socket, &packet, &[]).unwrap();
-        assert!(wait_readable(heard), "no answer in time");
-        let mut answer = [0; 64];
-        let n = rustix::io::read(heard, &mut answer).unwrap();
-        assert_eq!(&answer[..n], packet);
+        assert_eq!(answer(heard), packet);
     }
 
     /// Has everything filed, and ends.

@@ -1,6 +1,5 @@
 //! What each setting of `log/run` makes of a service's lines, with the daemon as it runs.
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
-#![expect(clippy::indexing_slicing, reason = "in a test a panic is the report")]
 
 mod common;
 
@@ -11,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread::JoinHandle;
 
-use common::{Lines, pipe, wait_readable};
+use common::{Lines, answer, pipe, wait_readable};
 use gatevisor_logd::{DirError, Limits, LogDir, Output, daemon};
 use gatevisor_sys::socket::{send_with_fds, seqpacket_pair};
 use gatevisor_wire::tai::Tai64n;
@@ -65,10 +64,7 @@ impl Service {
     /// Has the daemon let go of the pipe; everything is filed and shown then.
     fn release(&self) {
         send_with_fds(&self.socket, b"R\x01\0\0\0", &[]).unwrap();
-        assert!(wait_readable(&self.heard), "no answer in time");
-        let mut answer = [0; 64];
-        let n = rustix::io::read(&self.heard, &mut answer).unwrap();
-        assert_eq!(&answer[..n], b"R\x01\0\0\0");
+        assert_eq!(answer(&self.heard), b"R\x01\0\0\0");
     }
 
     /// Ends the daemon; returns what was shown and what was warned of since the last line that was asked for.

@@ -17,8 +17,8 @@ use gatevisor_paths::{Errno, OpenHome, Resolver, look};
 use gatevisor_sys::{clock, user::User};
 use gatevisor_wire::files;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, fchmod, fchown, mkdirat, mknodat,
-    openat, renameat, symlinkat, unlinkat,
+    Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, accessat, chmodat, chownat, fchmod, fchown,
+    mkdirat, mknodat, openat, renameat, symlinkat, unlinkat,
 };
 use rustix::process::geteuid;
 
@@ -78,6 +78,8 @@ impl Places {
         if agent.is_some() {
             fchmod(&top, OPEN_MODE)?;
         }
+        // Who may not write there is not alone in the container: then the scandir is somebody's who works.
+        accessat(&top, ".", Access::WRITE_OK, AtFlags::empty())?;
         own_directory(&top, BASE, &trusted())?;
         match unlinkat(&top, LINK, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}

@@ -115,3 +115,21 @@ impl Lines {
         std::iter::from_fn(|| self.next()).collect()
     }
 }
+
+/// Returns the daemon's next answer about a pipe; that it works, which it says first, is none.
+pub fn answer(heard: impl AsFd) -> Vec<u8> {
+    loop {
+        let mut answer = [0; 5];
+        for byte in &mut answer {
+            assert!(wait_readable(&heard), "no answer in time");
+            assert_eq!(
+                rustix::io::read(&heard, std::slice::from_mut(byte)).unwrap(),
+                1,
+                "the daemon has gone"
+            );
+        }
+        if answer[0] != b'W' {
+            return answer.to_vec();
+        }
+    }
+}
