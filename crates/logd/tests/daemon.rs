@@ -243,8 +243,11 @@ fn a_stalled_output_delays_neither_files_nor_services() {
     while lines + missing < LINES {
         let line = shown.next().unwrap();
         if let Some(rest) = line.strip_prefix("[gatevisor: ") {
-            let count = rest.strip_suffix(" lines of coder not shown: output was stalled]").unwrap();
-            missing += count.parse::<usize>().unwrap();
+            let (count, what) = rest.split_once(' ').unwrap();
+            let count: usize = count.parse().unwrap();
+            let s = if count == 1 { "" } else { "s" };
+            assert_eq!(what, format!("line{s} of coder not shown: output was stalled]"));
+            missing += count;
         } else {
             assert!(line.starts_with("coder | 000"), "{line}");
             lines += 1;
