@@ -30,7 +30,7 @@ pub fn print(line: impl Display) -> io::Result<()> {
 /// Writes lines of data, each with its end, to standard output at once.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_lines(lines: &str) -> io::Result<()> {
     unescaped_stdout(&lines.lines().flat_map(|line| one_line(&line)).collect::<Vec<u8>>())
 }
@@ -45,7 +45,7 @@ fn one_line(line: &dyn Display) -> Vec<u8> {
 /// Writes bytes to standard output as they are.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn unescaped_stdout(bytes: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes)?;
