@@ -47,7 +47,7 @@ pub const ALL: &[Attack] = &[
     .in_a_container(),
     attack(
         "boot-the-home-is-full-of-directories",
-        "cd \"$H\"; rm -rf logs; mkdir logs; for x in auth.json .env config.yaml gateway_state.json .install_method .gatevisor.lock logs/boot.log; do rm -rf $x; mkdir -p $x/x; done",
+        "cd \"$H\"; rm -rf logs; mkdir logs; for x in auth.json .env config.yaml gateway_state.json .install_method .gatevisor.lock logs/boot.log; do rm -rf $x; mkdir -p $x/x || :; done",
     )
     .in_a_container(),
 ];
