@@ -24,9 +24,11 @@ STOP = os.environ.get("STOP", "/nonexistent")
 def rounds(seconds, per_look=200):
     """Yields until it is time to stop; looks at the clock now and then only."""
     end = time.monotonic() + float(seconds)
-    while time.monotonic() < end and not os.path.exists(STOP):
+    while True:
         for _ in range(per_look):
             yield
+        if time.monotonic() >= end or os.path.exists(STOP):
+            return
 
 
 def exchange(seconds, *pairs):

@@ -11,7 +11,7 @@ pub const ALL: &[Attack] = &[
         .planted("mkdir -p \"$V/service/event\" \"$V/service/supervise\"; chmod 3777 \"$V/service/event\"; python3 \"$CHECK\" again")
         .then("s6 s6-svwait -t 300 -u \"$D\" || :; s6 s6-svc -wu -T 300 -u \"$D\" || :; s6 s6-svdt-clear \"$D\" || :; s6 s6-svdt \"$D\" || :; s6 s6-svstat \"$D\" || :; s6 s6-svlink \"$S\" \"$D\" || :; s6 s6-svunlink \"$S\" $N || :"),
     attack("event-and-a-link-change-places-when-root-waits", "new; place; up; ln -s \"$V/directory\" \"$D/l\"; py exchange 6 \"$D/event\" \"$D/l\"")
-        .while_root("for n in 1 2 3 4 5 6 7 8 9 10; do s6 s6-svwait -t 100 -D \"$D\" || :; s6 s6-svc -wD -T 100 -r \"$D\" || :; done"),
+        .while_root("py until 20 sh -c 'test -L \"$D/l\" || test -L \"$D/event\"' || :; for n in 1 2 3 4 5 6 7 8 9 10; do s6 s6-svwait -t 100 -D \"$D\" || :; s6 s6-svc -wD -T 100 -r \"$D\" || :; done"),
     attack("files-that-root-s-tools-clear-are-links", "new; place; up; for x in down supervise/death_tally; do rm -rf \"$D/$x\" 2>/dev/null || :; ln -s \"$V/readable\" \"$D/$x\" 2>/dev/null || :; done")
         .then("for t in s6-svdt-clear s6-svdt s6-svstat s6-svok; do s6 $t \"$D\" >/dev/null 2>&1 || :; done; s6 s6-svc -O \"$D\" || :; s6 s6-svc -x \"$D\" || :"),
     attack("the-service-by-which-health-is-judged-is-removed", "mv \"$S/main-hermes\" \"$S/.gone\"; rescan; py until 10 sh -c '! test -e \"$S/main-hermes\"'")
