@@ -109,6 +109,20 @@ fn a_stubborn_service_keeps_back_what_its_own_user_stops_later_and_nobody_elses(
     assert_eq!(world.ended().code(), Some(0));
 }
 
+/// A session and a group whose leaders are in another namespace have the number 0.
+#[test]
+fn a_supervisor_whose_session_is_led_from_outside_its_namespace_runs_the_command() {
+    need_root();
+    let world = World::new();
+    fs::write(world.root().join("command"), "/bin/sh\0-c\0exit 7\0").unwrap();
+    let words = ["--pid", "--fork", "--kill-child", "--mount-proc"];
+    let mut command = std::process::Command::new("unshare");
+    command.args(words).arg(env!("CARGO_BIN_EXE_gatevisor")).args(["supervise", "--command-fd", "0"]);
+    command.arg(world.scandir()).stdin(fs::File::open(world.root().join("command")).unwrap());
+    let ended = command.output().unwrap();
+    assert_eq!(ended.status.code(), Some(7), "{}", String::from_utf8_lossy(&ended.stderr));
+}
+
 #[test]
 fn a_supervisor_without_services_ends_at_once() {
     let mut world = World::started();

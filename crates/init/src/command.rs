@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use gatevisor_sys::{process, signal};
 use gatevisor_wire::Pid;
 use gatevisor_wire::wait::WaitStatus;
-use rustix::process::{Signal, getpid, getsid, setsid};
+use rustix::process::{Signal, getpid, setsid};
 
 use crate::kill::kill;
 use crate::limits;
@@ -90,7 +90,7 @@ impl Terminal {
 ///
 /// Call it before signals are listened to: the kernel hangs up on whoever does that.
 pub(crate) fn give_up_terminal() {
-    if getsid(None) == Ok(getpid()) {
+    if process::leads_session(getpid()) {
         signal::ignore(signal::SIGHUP);
         signal::ignore(signal::SIGCONT);
         process::give_up_terminal();

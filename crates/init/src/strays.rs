@@ -11,8 +11,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gatevisor_sys::clock::monotonic_ms;
+use gatevisor_sys::process;
 use gatevisor_wire::Pid as Known;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, getpgrp, getpid, pidfd_open, waitpid};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, getpid, pidfd_open, waitpid};
 
 use crate::kill::{kill, kill_held};
 
@@ -109,7 +110,7 @@ fn hunt(wanted: &impl Fn(Known) -> bool, collected: &mut impl FnMut(Known), limi
 ///
 /// The numbers of these groups stay theirs until we collect the children, dead or alive.
 fn kill_with_groups(prey: &[Pid], wanted: &impl Fn(Known) -> bool) {
-    let ours = getpgrp().as_raw_nonzero().get();
+    let ours = process::own_group().map_or(0, |group| group.as_raw_nonzero().get());
     let mut groups = BTreeSet::new();
     for &pid in prey {
         kill(pid, Signal::KILL, false);

@@ -162,6 +162,20 @@ pub fn forget_inherited_fds() {
     raw::close_on_exec_from(3);
 }
 
+/// Returns whether the process leads its session.
+///
+/// A session whose leader is in no namespace of ours has no number here, and is led by nobody whom we can see.
+#[must_use]
+pub fn leads_session(pid: Pid) -> bool {
+    raw::session(pid.as_raw_nonzero().get()) == Ok(pid.as_raw_nonzero().get())
+}
+
+/// Returns the group of this process, where its leader is in a namespace of ours.
+#[must_use]
+pub fn own_group() -> Option<Pid> {
+    Pid::from_raw(raw::own_group())
+}
+
 /// Gives up the controlling terminal of this process, if it has one.
 ///
 /// Where it leads the session, the kernel hangs up on the foreground processes; none is refused.

@@ -528,6 +528,21 @@ pub(crate) fn give_up_terminal() {
     unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCNOTTY) };
 }
 
+/// Returns the number of the session of a process, 0 meaning this one; 0 where its leader cannot be seen from here.
+pub(crate) fn session(pid: i32) -> Result<i32, Errno> {
+    // JUSTIFICATION: rustix takes it that a number is never 0.
+    // SAFETY: the call has no memory of ours.
+    let session = unsafe { libc::getsid(pid) };
+    if session < 0 { Err(last_errno()) } else { Ok(session) }
+}
+
+/// Returns the number of this process's group; 0 where its leader cannot be seen from here.
+pub(crate) fn own_group() -> i32 {
+    // JUSTIFICATION: as above.
+    // SAFETY: the call has no memory of ours, and cannot fail.
+    unsafe { libc::getpgrp() }
+}
+
 /// Finds out whether a process can take a copy of the low part of a shared table of descriptors.
 ///
 /// In a process that shares its table with nobody this changes nothing.

@@ -18,9 +18,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use gatevisor_sys::file;
+use gatevisor_sys::process::leads_session;
 use gatevisor_wire::{files, member::Member};
 use rustix::fs::{AtFlags, statat};
-use rustix::process::{Pid, Signal, getsid};
+use rustix::process::{Pid, Signal};
 
 use crate::failure::one_line;
 use crate::os;
@@ -296,11 +297,8 @@ fn without_proc(order: &Order) -> ExitCode {
         order.say("warning: what it left behind cannot be found without /proc");
         return ExitCode::from(EXIT_LEFT);
     }
-    let leads_session = |pid: i32| {
-        let pid = Pid::from_raw(pid)?;
-        getsid(Some(pid)).ok().filter(|&session| session == pid)
-    };
-    if let Some(pid) = order.pid.filter(|&pid| leads_session(pid).is_some()) {
+    let leads_session = |pid: &i32| Pid::from_raw(*pid).is_some_and(leads_session);
+    if let Some(pid) = order.pid.filter(leads_session) {
         order.say(&format!(
             "warning: process {pid} may be what an earlier supervisor left, and without /proc that cannot be told: mount \
              /proc, or end it by hand"

@@ -12,7 +12,7 @@ use gatevisor_sys::signal::{
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, read, write};
-use rustix::process::{Pid, Signal, WaitOptions, getpgrp, kill_process_group, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, kill_current_process_group, waitpid};
 use rustix::termios::tcsetwinsize;
 
 use super::messages::{Ended, Order, Report};
@@ -228,7 +228,7 @@ impl Pump {
 /// Stops this process and all of its job, as a terminal would, until somebody continues it.
 fn stop_all(number: i32) {
     if let Some(stop) = Signal::from_named_raw(number) {
-        let _ = kill_process_group(getpgrp(), stop);
+        let _ = kill_current_process_group(stop);
     }
     let _ = signal::unblock(&[number]);
     let _ = signal::block(&[number]);

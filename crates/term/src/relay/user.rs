@@ -4,9 +4,9 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use gatevisor_sys::process::own_group;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
-use rustix::process::getpgrp;
 use rustix::termios::{
     OptionalActions, QueueSelector, Termios, Winsize, isatty, tcflush, tcgetattr, tcgetpgrp, tcgetwinsize,
     tcsetattr,
@@ -51,7 +51,7 @@ impl UserTerminal {
 
     /// Returns whether it is ours to read; one that controls nobody is.
     pub fn is_foreground(&self) -> bool {
-        tcgetpgrp(&self.fd).map_or(true, |group| group == getpgrp())
+        tcgetpgrp(&self.fd).map_or(true, |group| Some(group) == own_group())
     }
 
     /// Returns whether it hands over each key.
