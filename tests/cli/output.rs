@@ -35,7 +35,7 @@ fn evil() -> Home {
     let home = Home::with_script("exec sleep 1000", &[]);
     let state = json!({
         "desired_state": EVIL, "gateway_state": EVIL, "desired_reason": EVIL, "desired_at": EVIL,
-        "desired_by": { "uid": 7, "user": EVIL, "command": EVIL, "pid": 9 },
+        "desired_by": { "uid": 7, "user": EVIL, "command": EVIL, "pid": 9, "state": EVIL },
     });
     home.plant_state("coder", state.to_string());
     home.plant_state("writer", format!("{{\"{EVIL}\": "));

@@ -104,7 +104,7 @@ fn a_table_without_a_supervisor_says_so_and_is_no_failure() {
     let Ran { code, out, err } = home.says("status");
     assert_eq!(code, Some(0));
     assert_snapshot!(home.redact(&format!("{out}{err}")), @"
-    PROFILE  STATE           PID  UPTIME  RESTARTS  MEMORY  LAST EXIT  WISH
+    PROFILE  STATE           PID  UPTIME  RESTARTS  MEMORY  LAST EXIT  DESIRED
     default  not supervised  -    -       -         -       -          -
     coder    not supervised  -    -       -         -       -          -
     gatevisor: no supervisor is running on `HOME/run/service`; `gatevisor up` starts one

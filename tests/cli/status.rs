@@ -32,7 +32,7 @@ fn the_table_has_a_row_a_gateway_and_these_columns() {
         .lines()
         .map(|line| line.split("  ").filter(|w| !w.is_empty()).map(str::trim).collect())
         .collect();
-    assert_eq!(words[0], ["PROFILE", "STATE", "PID", "UPTIME", "RESTARTS", "MEMORY", "LAST EXIT", "WISH"]);
+    assert_eq!(words[0], ["PROFILE", "STATE", "PID", "UPTIME", "RESTARTS", "MEMORY", "LAST EXIT", "DESIRED"]);
     assert_eq!(words[1], ["default", "down", "-", "-", "0", "-", "-", "-"]);
     assert_eq!((words[2][0], words[2][1], words[2][2]), ("coder", "ready", &*pid));
     assert_eq!((words[2][4], words[2][6], words[2][7]), ("0", "-", "running"));

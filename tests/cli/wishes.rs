@@ -40,7 +40,7 @@ fn status_tells_who_wished_what_with_which_command_why_and_when() {
     let age = jiff::Timestamp::now().duration_since(at);
     assert!((0..60).contains(&age.as_secs()), "{age:?}");
     let details = home.says("gateway status coder").ok();
-    let wish = details.lines().find(|line| line.starts_with("wish")).unwrap();
+    let wish = details.lines().find(|line| line.starts_with("desired")).unwrap();
     for part in
         ["running", &format!("(uid {uid})"), "`gateway start`", "the pager said so", &at.to_string()[..19]]
     {
@@ -50,6 +50,37 @@ fn status_tells_who_wished_what_with_which_command_why_and_when() {
     let report = home.report("coder");
     assert_eq!(report["desired_by"]["command"], "gateway stop --all", "{report}");
     assert_eq!(report["desired_reason"], Value::Null, "an old reason is not the new one: {report}");
+}
+
+#[test]
+fn what_another_program_desires_is_said_to_be_another_programs() {
+    let mut home = Home::with_script(SLEEPER, &[]);
+    home.profile("coder");
+    home.up();
+    home.run(["gateway", "start", "coder", "--reason", "deploy 12"]).ok();
+    // As the agent's own command does it: its supervisor's tool, then the state file, unknown keys kept.
+    home.run(["s6", "s6-svc", "-wD", "-d", home.slot("coder").path().to_str().unwrap()]).ok();
+    let mut state = home.state("coder");
+    state["desired_state"] = "stopped".into();
+    state["updated_at"] = 1_780_000_000.into();
+    fs::write(home.state_file("coder"), state.to_string()).unwrap();
+    let report = home.report("coder");
+    let said = ["desired_state", "desired_by", "desired_reason", "desired_by_another", "desired_at"];
+    let said = said.map(|key| report[key].clone());
+    assert_eq!(
+        said,
+        ["stopped".into(), Value::Null, Value::Null, true.into(), "2026-05-28T20:26:40Z".into()],
+        "{report}"
+    );
+    let details = home.says("gateway status coder").ok();
+    assert!(
+        details.contains("\ndesired  stopped, set by another program at 2026-05-28T20:26:40Z\n"),
+        "{details}"
+    );
+    assert!(!details.contains("deploy 12") && !details.contains("gateway start"), "{details}");
+    home.says("gateway start coder").ok();
+    let details = home.says("gateway status coder").ok();
+    assert!(details.contains("`gateway start`") && !details.contains("another program"), "{details}");
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn show(context: &Context, only: &[ProfileName], screen: Option<Screen>) -> Resu
         ));
     }
     let mut table =
-        Table::new(["PROFILE", "STATE", "PID", "UPTIME", "RESTARTS", "MEMORY", "LAST EXIT", "WISH"]);
+        Table::new(["PROFILE", "STATE", "PID", "UPTIME", "RESTARTS", "MEMORY", "LAST EXIT", "DESIRED"]);
     for report in &reports {
         table.row(cells(report));
     }
@@ -198,7 +198,7 @@ pub fn print_details(context: &Context, report: &Report) -> Result<(), Failure> 
     if let Some(bytes) = report.memory_bytes {
         item("memory", format!("{} in {} processes", size(bytes), report.processes.unwrap_or(1)))?;
     }
-    item("wish", wish(report))?;
+    item("desired", desired(report))?;
     if let Some(problem) = &report.log_problem {
         let since = report.log_problem_since.as_deref().unwrap_or("an unknown time");
         item("log", red(format!("since {since}: {problem}")))?;
@@ -239,11 +239,15 @@ fn last_lines(context: &Context, report: &Report) -> Vec<String> {
     }
 }
 
-fn wish(report: &Report) -> String {
-    let Some(state) = &report.desired_state else { return "none was ever recorded".to_owned() };
+fn desired(report: &Report) -> String {
+    let Some(state) = &report.desired_state else { return "nothing was ever recorded".to_owned() };
     let mut text = state.clone();
-    if let Some(by) = &report.desired_by {
-        let _ = write!(text, ", said by {} (uid {}) with `{}`", by.user, by.uid, by.command);
+    match &report.desired_by {
+        Some(by) => {
+            let _ = write!(text, ", said by {} (uid {}) with `{}`", by.user, by.uid, by.command);
+        }
+        None if report.desired_by_another => text.push_str(", set by another program"),
+        None => {}
     }
     if let Some(at) = &report.desired_at {
         let _ = write!(text, " at {at}");

@@ -37,7 +37,7 @@ fn a_first_wish_makes_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let recording = record(dir.path(), FILE, &wish(Desired::Running)).unwrap();
     assert_eq!(recording.warning, None);
-    assert_snapshot!(text(dir.path()), @r#"{"desired_state":"running","desired_by":{"uid":1000,"user":"alice","command":"gatevisor stop","pid":42},"desired_at":"2026-05-28T20:26:40.123Z","updated_at":1780000000}"#);
+    assert_snapshot!(text(dir.path()), @r#"{"desired_state":"running","desired_by":{"uid":1000,"user":"alice","command":"gatevisor stop","pid":42,"state":"running"},"desired_at":"2026-05-28T20:26:40.123Z","updated_at":1780000000}"#);
     assert_eq!(entries(dir.path()), [".gateway_state.json.lock", FILE]);
 }
 
@@ -66,7 +66,7 @@ fn keys_of_others_their_order_and_the_spelling_of_numbers_are_kept() {
     fs::write(dir.path().join(FILE), before).unwrap();
     fs::set_permissions(dir.path().join(FILE), fs::Permissions::from_mode(0o640)).unwrap();
     drop(record(dir.path(), FILE, &wish(Desired::Stopped)).unwrap());
-    assert_snapshot!(text(dir.path()), @r#"{"pid":7,"gateway_state":"running","load":1.50,"big":123456789012345678901234567890,"exp":1e+2,"desired_state":"stopped","platforms":{"z":1,"a":[null,true]},"updated_at":1780000000,"desired_by":{"uid":1000,"user":"alice","command":"gatevisor stop","pid":42},"desired_at":"2026-05-28T20:26:40.123Z"}"#);
+    assert_snapshot!(text(dir.path()), @r#"{"pid":7,"gateway_state":"running","load":1.50,"big":123456789012345678901234567890,"exp":1e+2,"desired_state":"stopped","platforms":{"z":1,"a":[null,true]},"updated_at":1780000000,"desired_by":{"uid":1000,"user":"alice","command":"gatevisor stop","pid":42,"state":"stopped"},"desired_at":"2026-05-28T20:26:40.123Z"}"#);
     let reason = Wish { reason: Some("token revoked".to_owned()), ..wish(Desired::Stopped) };
     drop(record(dir.path(), FILE, &reason).unwrap());
     assert!(text(dir.path()).contains(r#""desired_reason":"token revoked""#));
@@ -252,5 +252,60 @@ proptest! {
             before.shift_remove(key);
         }
         prop_assert_eq!(before, after);
+    }
+}
+
+/// Does what the agent's own command does: it writes a state, and keeps the keys that it does not know.
+fn written_by_another(dir: &Path, state: &str, second: i64) {
+    let mut object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text(dir)).unwrap();
+    object.insert("desired_state".to_owned(), state.into());
+    object.insert("updated_at".to_owned(), second.into());
+    fs::write(dir.join(FILE), serde_json::to_string(&object).unwrap()).unwrap();
+}
+
+#[test]
+fn what_another_program_wrote_is_not_said_to_be_our_last_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let order = Wish { reason: Some("deploy 12".to_owned()), ..wish(Desired::Running) };
+    drop(record(dir.path(), FILE, &order).unwrap());
+    for (state, second) in
+        [("stopped", 1_780_000_000), ("stopped", 1_780_000_060), ("running", 1_780_000_090)]
+    {
+        written_by_another(dir.path(), state, second);
+        let recorded = read(dir.path(), FILE).unwrap().unwrap();
+        assert!(recorded.desired_by_another, "{state} {second}");
+        assert_eq!((recorded.desired_by, recorded.desired_reason), (None, None));
+        let at: Timestamp = recorded.desired_at.unwrap().parse().unwrap();
+        assert_eq!(at.as_second(), second);
+    }
+    // Our next order is ours again, and what the gateway writes of itself changes nothing about that.
+    drop(record(dir.path(), FILE, &order).unwrap());
+    let ours = text(dir.path());
+    let written = ours.replace("\"updated_at\":1780000000", "\"updated_at\":\"2026-12-01T00:00:00+00:00\"");
+    assert_ne!(written, ours);
+    fs::write(dir.path().join(FILE), written).unwrap();
+    let recorded = read(dir.path(), FILE).unwrap().unwrap();
+    assert_eq!((recorded.desired_by, recorded.desired_by_another), (Some(order.by), false));
+}
+
+#[test]
+fn nobody_is_said_to_have_written_a_state_that_says_nothing_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    for (text, is_written, at) in [
+        (
+            r#"{"gateway_state":"running","desired_by":{"uid":1,"user":"a","command":"b","pid":2}}"#,
+            false,
+            None,
+        ),
+        (r#"{"desired_state":null,"desired_reason":"old"}"#, false, None),
+        (r#"{"desired_state":"running","updated_at":"2026-05-28T20:26:40+00:00"}"#, true, None),
+        (r#"{"desired_state":"running","updated_at":1780000000}"#, true, Some("2026-05-28T20:26:40Z")),
+        (r#"{"desired_state":"running","migrated_from":"legacy","timestamp":5}"#, false, None),
+    ] {
+        fs::write(dir.path().join(FILE), text).unwrap();
+        let recorded = read(dir.path(), FILE).unwrap().unwrap();
+        assert_eq!(recorded.desired_by_another, is_written, "{text}");
+        assert_eq!((recorded.desired_by, recorded.desired_reason), (None, None), "{text}");
+        assert_eq!(recorded.desired_at.as_deref(), at, "{text}");
     }
 }

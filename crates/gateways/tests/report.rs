@@ -131,6 +131,7 @@ fn a_ready_gateway_reads_like_this() {
           },
           "desired_reason": "why",
           "desired_at": "2026-05-28T20:00:00.000Z",
+          "desired_by_another": false,
           "problem": null,
           "log_problem": null,
           "log_problem_since": null,

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -92,12 +93,14 @@ pub struct Recorded {
     pub desired_state: Option<String>,
     /// The key `gateway_state`, which the gateway itself writes.
     pub gateway_state: Option<String>,
-    /// Who wished it.
+    /// Who wished it, with a command of ours.
     pub desired_by: Option<Provenance>,
     /// Why.
     pub desired_reason: Option<String>,
-    /// When, in RFC 3339.
+    /// When, in RFC 3339, as far as that is known.
     pub desired_at: Option<String>,
+    /// Another program wrote what is desired: what our last order said of itself is not said of it.
+    pub desired_by_another: bool,
     /// The prior state that a boot goes by.
     #[serde(skip)]
     pub prior: Prior,
@@ -176,11 +179,50 @@ fn recorded(object: &Map<String, Value>) -> Recorded {
     Recorded {
         desired_state: text("desired_state"),
         gateway_state: text("gateway_state"),
-        desired_by: object.get("desired_by").and_then(|value| serde_json::from_value(value.clone()).ok()),
-        desired_reason: text("desired_reason"),
-        desired_at: text("desired_at"),
         prior: prior(object),
+        ..provenance(object)
     }
+}
+
+/// Returns who desires what the file says, why and since when.
+///
+/// Other programs change the state and keep keys that they do not know. So an order of ours says which state it ordered, and
+/// what it says of itself counts for that state alone, and only as long as nobody has written one since.
+fn provenance(object: &Map<String, Value>) -> Recorded {
+    let text = |key: &str| object.get(key).and_then(Value::as_str).map(str::to_owned);
+    if object.get("desired_state").is_none_or(Value::is_null) {
+        return Recorded::default();
+    }
+    if is_of_order(object) {
+        let by = object.get("desired_by").and_then(|value| serde_json::from_value(value.clone()).ok());
+        return Recorded {
+            desired_by: by,
+            desired_reason: text("desired_reason"),
+            desired_at: text("desired_at"),
+            ..Recorded::default()
+        };
+    }
+    let is_migrated = object.contains_key("migrated_from") && !object.contains_key("updated_at");
+    Recorded { desired_by_another: !is_migrated, desired_at: written_at(object), ..Recorded::default() }
+}
+
+/// Returns whether the state is the one that our last order left there.
+fn is_of_order(object: &Map<String, Value>) -> bool {
+    let ordered = object.get("desired_by").and_then(|by| by.get("state"));
+    let at = object.get("desired_at").and_then(Value::as_str).and_then(|at| at.parse::<Timestamp>().ok());
+    let is_newer = at.zip(written_second(object)).is_some_and(|(at, written)| written > at.as_second());
+    ordered.is_some() && ordered == object.get("desired_state") && !is_newer
+}
+
+/// Returns when a state was written last, as far as the file tells: a number of seconds comes with a state, and a text from
+/// the gateway, which then has overwritten that number.
+fn written_at(object: &Map<String, Value>) -> Option<String> {
+    let at = Timestamp::from_second(written_second(object)?).ok()?;
+    Some(at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
+fn written_second(object: &Map<String, Value>) -> Option<i64> {
+    object.get("updated_at").and_then(Value::as_i64)
 }
 
 /// Returns the prior state: the wish verbatim, or else the gateway's own state, where an interrupted run is a run.

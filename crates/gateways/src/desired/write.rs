@@ -159,6 +159,8 @@ fn put(object: &mut Map<String, Value>, wish: &Wish) {
     provenance.insert("user".to_owned(), Value::from(bounded(&by.user)));
     provenance.insert("command".to_owned(), Value::from(bounded(&by.command)));
     provenance.insert("pid".to_owned(), Value::from(by.pid));
+    // Another program that writes another state keeps this, and did not mean to be us.
+    provenance.insert("state".to_owned(), Value::from(wish.desired.word()));
     object.insert("desired_state".to_owned(), Value::from(wish.desired.word()));
     object.insert("desired_by".to_owned(), Value::Object(provenance));
     match &wish.reason {

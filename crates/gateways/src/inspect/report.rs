@@ -151,8 +151,10 @@ pub struct Report {
     pub desired_by: Option<Provenance>,
     /// Why, in the wisher's words.
     pub desired_reason: Option<String>,
-    /// When, in RFC 3339.
+    /// When, in RFC 3339, as far as that is known.
     pub desired_at: Option<String>,
+    /// Whether another program than ours wrote what is desired, so that nobody can say who and why.
+    pub desired_by_another: bool,
     /// What could not be found out, and why.
     pub problem: Option<String>,
     /// Why its lines are not kept, as long as they are not.
@@ -247,6 +249,7 @@ impl Report {
             desired_by: wish.desired_by,
             desired_reason: wish.desired_reason,
             desired_at: wish.desired_at,
+            desired_by_another: wish.desired_by_another,
             problem: observed.problem.clone().or(broken),
             log_problem: None,
             log_problem_since: None,
