@@ -101,6 +101,10 @@ deny: ## Check licences, advisories and sources of the dependencies
 docs-check: ## Check what a machine can check about the documents
 	@exec scripts/check-docs.sh
 
+.PHONY: house
+house: ## Print how well the source keeps the rules of the house: circles, retired words, lengths
+	@exec scripts/house.py
+
 .PHONY: vm
 vm: ## Run the tests of confinement in a virtual machine, for what this kernel lacks; not a part of make test
 	@scripts/docker.sh start
