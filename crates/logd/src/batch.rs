@@ -52,7 +52,7 @@ impl Batch {
 
     /// Returns what the file shall hold.
     pub fn composed(&self) -> &[u8] {
-        &self.composed.filed
+        &self.composed.written
     }
 
     /// Returns what shall be shown.

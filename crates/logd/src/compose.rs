@@ -1,11 +1,11 @@
-//! From the bytes of a stream to what is filed and what is shown of it.
+//! From the bytes of a stream to what is written and what is shown of it.
 //!
 //! *Lives here:* stamps, the choice of lines (`include`, `exclude`), the rate limit and its announcements, the mark
 //! of standard error. No I/O and no clock: what comes out is a function of the bytes, the state and the moment, so
 //! that a daemon that was killed between two writes composes the same bytes again.
 //! *Does not live here:* where the bytes come from and go to; the settings' format (`gatevisor-slot`).
 //!
-//! There are two ways of working. A stream of which nothing is left out is **plain**: every byte is filed as it
+//! There are two ways of working. A stream of which nothing is left out is **plain**: every byte is written as it
 //! comes, parts of lines included, and what is shown is the input itself. Otherwise lines are **selected**: a line
 //! is decided on when it is whole, or by its first [`DECIDED_BY`] bytes when it is longer, and is left in the input
 //! until then.
@@ -36,13 +36,13 @@ pub struct Spec {
     pub rate: Option<Rate>,
     /// This is the standard error of a service whose streams are told apart: its lines bear [`STDERR_MARK`].
     pub stderr: bool,
-    /// Only whole lines are filed, because another stream goes into the same file. A line of over [`DECIDED_BY`] bytes
-    /// is filed in parts, each a line that says so.
+    /// Only whole lines are written, because another stream goes into the same file. A line of over [`DECIDED_BY`] bytes
+    /// is written in parts, each a line that says so.
     pub whole_lines: bool,
 }
 
 impl Spec {
-    /// Returns whether everything is filed as it comes.
+    /// Returns whether everything is written as it comes.
     pub const fn is_plain(&self) -> bool {
         self.patterns.is_none() && self.rate.is_none() && !self.stderr && !self.whole_lines
     }
@@ -52,7 +52,7 @@ impl Spec {
 #[derive(Debug, Default)]
 pub struct Composed {
     /// What the file shall hold.
-    pub filed: Vec<u8>,
+    pub written: Vec<u8>,
     selected: Vec<u8>,
     is_selected: bool,
 }
@@ -64,7 +64,7 @@ impl Composed {
     }
 
     fn clear(&mut self) {
-        for buffer in [&mut self.filed, &mut self.selected] {
+        for buffer in [&mut self.written, &mut self.selected] {
             buffer.clear();
             buffer.shrink_to(KEPT_CAPACITY);
         }
@@ -103,7 +103,7 @@ impl Composer {
         out.is_selected = self.selecting.is_some();
         match &mut self.selecting {
             None => {
-                self.plain.compose(input, stamp.as_bytes(), &mut out.filed);
+                self.plain.compose(input, stamp.as_bytes(), &mut out.written);
                 input.len()
             }
             Some(selecting) => selecting.compose(input, last, now, stamp, out),
@@ -135,8 +135,8 @@ impl Composer {
         let [flags, window_ms, used, left_out] = state;
         let mid_line = flags & MID_LINE != 0;
         match &mut self.selecting {
-            // Settings that have changed meanwhile are no reason to file a part of a line that was left out as a
-            // line of its own; it is filed without a stamp then, as the rest of a line.
+            // Settings that have changed meanwhile are no reason to write a part of a line that was left out as a
+            // line of its own; it is written without a stamp then, as the rest of a line.
             None => self.plain = Stamping::at(mid_line),
             Some(selecting) => {
                 selecting.fate = match (mid_line, flags & DROPPING != 0) {
@@ -212,16 +212,16 @@ impl Selecting {
                 if self.spec.whole_lines {
                     if continued {
                         self.begin_line(stamp, out);
-                        out.filed.extend_from_slice(CONTINUED);
+                        out.written.extend_from_slice(CONTINUED);
                     }
-                    out.filed.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line));
+                    out.written.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line));
                     let is_the_end = last && after.is_empty();
                     if !ends && !is_the_end {
-                        out.filed.extend_from_slice(CONTINUES);
+                        out.written.extend_from_slice(CONTINUES);
                     }
-                    out.filed.push(b'\n');
+                    out.written.push(b'\n');
                 } else {
-                    out.filed.extend_from_slice(line);
+                    out.written.extend_from_slice(line);
                 }
                 out.selected.extend_from_slice(line);
             }
@@ -236,7 +236,7 @@ impl Selecting {
         input.len().saturating_sub(rest.len())
     }
 
-    /// Returns whether a line that is too long is filed in parts, each a line of its own.
+    /// Returns whether a line that is too long is written in parts, each a line of its own.
     fn files_parts(&self) -> bool {
         self.spec.whole_lines && self.fate != Fate::Dropped
     }
@@ -269,15 +269,15 @@ impl Selecting {
         let Rate { lines, per_ms } = rate;
         let note = format!("[gatevisor: {count} line{s} left out: over {lines} in {per_ms} ms]\n");
         self.begin_line(stamp, out);
-        out.filed.extend_from_slice(note.as_bytes());
+        out.written.extend_from_slice(note.as_bytes());
         out.selected.extend_from_slice(note.as_bytes());
         self.left_out = 0;
     }
 
     fn begin_line(&self, stamp: &Stamp, out: &mut Composed) {
-        out.filed.extend_from_slice(stamp.as_bytes());
+        out.written.extend_from_slice(stamp.as_bytes());
         if self.spec.stderr {
-            out.filed.extend_from_slice(STDERR_MARK);
+            out.written.extend_from_slice(STDERR_MARK);
         }
     }
 }
@@ -309,14 +309,14 @@ mod tests {
     struct Run {
         composer: Composer,
         waiting: Vec<u8>,
-        filed: Vec<u8>,
+        written: Vec<u8>,
         shown: Vec<u8>,
     }
 
     impl Run {
         fn new(spec: Spec) -> Self {
             let composer = Composer::new(spec);
-            Self { composer, waiting: Vec::new(), filed: Vec::new(), shown: Vec::new() }
+            Self { composer, waiting: Vec::new(), written: Vec::new(), shown: Vec::new() }
         }
 
         fn feed(&mut self, bytes: &[u8], tick_ms: u64, last: bool) {
@@ -325,20 +325,20 @@ mod tests {
             let now = at(tick_ms);
             let n = self.composer.compose(&self.waiting, last, now, &stamp(now), &mut out);
             let after = self.composer.state();
-            // A successor that finds the state from before makes the same of the same bytes.
-            let (filed, shown) = (out.filed.clone(), out.shown(&self.waiting[..n]).to_vec());
+            // A restarted daemon that finds the state from before makes the same of the same bytes.
+            let (written, shown) = (out.written.clone(), out.shown(&self.waiting[..n]).to_vec());
             self.composer.restore(before);
             let again = self.composer.compose(&self.waiting, last, now, &stamp(now), &mut out);
-            assert_eq!((again, &out.filed, self.composer.state()), (n, &filed, after));
+            assert_eq!((again, &out.written, self.composer.state()), (n, &written, after));
             assert_eq!(out.shown(&self.waiting[..n]), shown);
-            self.filed.extend_from_slice(&filed);
+            self.written.extend_from_slice(&written);
             self.shown.extend_from_slice(&shown);
             self.waiting.drain(..n);
         }
 
         /// Returns the file without its stamps, for streams that hold no `@`.
         fn file(&self) -> String {
-            let text = String::from_utf8(self.filed.clone()).unwrap();
+            let text = String::from_utf8(self.written.clone()).unwrap();
             let unstamp = |line: &str| line.strip_prefix('@').map_or(line.to_owned(), |l| l[25..].to_owned());
             text.split_inclusive('\n').map(unstamp).collect()
         }
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_stream_is_filed_as_it_comes_and_shown_as_it_is() {
+    fn a_plain_stream_is_written_as_it_comes_and_shown_as_it_is() {
         let mut run = Run::new(Spec::default());
         run.feed(b"a\nb", 1000, false);
         assert_eq!(run.waiting, b"", "nothing waits");
@@ -360,7 +360,7 @@ mod tests {
         run.feed(b"c\n\0\xff", 2000, true);
         assert_eq!(run.shown, b"a\nbc\n\0\xff");
         assert_eq!(
-            run.filed,
+            run.written,
             [
                 stamp(at(1000)).as_bytes(),
                 b"a\n",
@@ -465,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn where_two_streams_share_a_file_long_lines_are_filed_in_parts() {
+    fn where_two_streams_share_a_file_long_lines_are_written_in_parts() {
         let long = "x".repeat(DECIDED_BY);
         let run = once(Spec { whole_lines: true, ..Spec::default() }, format!("{long}\nshort\n").as_bytes());
         assert_eq!(run.file(), format!("{long}\nshort\n"), "as long as may be");
@@ -519,7 +519,7 @@ mod tests {
                 from = end;
             }
             run.feed(b"", 5000, true);
-            prop_assert_eq!(&run.filed, &whole.filed);
+            prop_assert_eq!(&run.written, &whole.written);
             prop_assert_eq!(&run.shown, &whole.shown);
         }
 

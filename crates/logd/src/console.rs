@@ -10,7 +10,7 @@
 //! everything in the queue was put there before the gap, so the thread appends the count to what it takes.
 //!
 //! The queue ends with the process. So that a daemon that is killed leaves no unannounced gap either, the thread counts
-//! the lines that it has written in the journal, and a successor announces those that were taken and not counted.
+//! the lines that it has written in the journal, and a restarted daemon announces those that were taken and not counted.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -140,10 +140,10 @@ impl Console {
         self.warnings.say(line);
     }
 
-    /// Waits until everything is shown, at most for `patience`; returns whether it is.
-    pub fn flush(&self, patience: Duration) -> bool {
+    /// Waits until everything is shown, at most for `limit`; returns whether it is.
+    pub fn flush(&self, limit: Duration) -> bool {
         let now = Instant::now();
-        let deadline = now.checked_add(patience).unwrap_or(now);
+        let deadline = now.checked_add(limit).unwrap_or(now);
         let mut queue = self.shared.lock();
         while !queue.is_idle() {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -384,7 +384,7 @@ mod tests {
     use std::fs::File;
     use std::io::{BufRead, BufReader, Read};
 
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const DEADLINE: Duration = Duration::from_secs(20);
 
     fn pipe() -> (OwnedFd, OwnedFd) {
         pipe_with(PipeFlags::CLOEXEC).unwrap()
@@ -407,7 +407,7 @@ mod tests {
         console.show(&mut coder, b"o\nthree");
         console.finish(&mut coder);
         console.finish(&mut raw);
-        assert!(console.flush(PATIENCE));
+        assert!(console.flush(DEADLINE));
         let mut lines = BufReader::new(File::from(read_end));
         for expected in ["coder | one\n", "plain\n", "coder | two\n", "coder | three\n"] {
             let mut line = String::new();
@@ -465,7 +465,7 @@ mod tests {
         console.show(&mut writer, b"too\n");
         assert_eq!(lines.next().unwrap(), "coder | again");
         assert_eq!(lines.next().unwrap(), "writer | too");
-        assert!(console.flush(PATIENCE));
+        assert!(console.flush(DEADLINE));
     }
 
     #[test]
@@ -503,10 +503,10 @@ mod tests {
         let console = Console::start(stdout, stderr, Tally::default()).unwrap();
         let mut coder = Shown::new("coder".into(), Forward::Label, false);
         console.show(&mut coder, b"into the void\n");
-        assert!(console.flush(PATIENCE));
+        assert!(console.flush(DEADLINE));
         console.show(&mut coder, b"more\n");
         console.warn("still here");
-        assert!(console.flush(PATIENCE));
+        assert!(console.flush(DEADLINE));
         let mut text = [0; 11];
         File::from(warned).read_exact(&mut text).unwrap();
         assert_eq!(&text, b"still here\n");

@@ -32,7 +32,7 @@ use crate::protocol::{MAX_PACKET, Order, released};
 use crate::service::{Input, Service};
 use crate::settings::{Output, Settings};
 use crate::stage::Taken;
-use crate::stream::{Desk, make_non_blocking};
+use crate::stream::{DaemonContext, make_non_blocking};
 use crate::words::{chain, say};
 
 /// Milliseconds that a stream may need to leave while its file cannot be written.
@@ -46,7 +46,7 @@ const EVENTS: usize = 64;
 /// Names the socket among the events; keys of pipes are 33 bits, so no pipe has it.
 const SOCKET: u64 = u64::MAX;
 /// Names the pipe for answers among the events.
-const VOICE: u64 = u64::MAX - 1;
+const REPLY_PIPE: u64 = u64::MAX - 1;
 /// Tells the supervisor that the daemon works.
 const WORKS: [u8; 5] = [b'W', 0, 0, 0, 0];
 /// Exit code when the system refused something without which nothing can be done.
@@ -60,14 +60,14 @@ pub const JOURNAL_FD: i32 = 5;
 
 /// The files of memory in which one daemon finds what another one has left.
 #[derive(Debug)]
-pub struct Legacy {
+pub struct HandoverState {
     /// Bytes that are not on file yet.
     pub stage: OwnedFd,
     /// Whose they are, and how far.
     pub journal: OwnedFd,
 }
 
-impl Legacy {
+impl HandoverState {
     /// Returns those that the supervisor passes, if it does.
     fn passed() -> Option<Self> {
         let adopt = |number| {
@@ -77,14 +77,14 @@ impl Legacy {
     }
 }
 
-/// Runs the log daemon as the supervisor starts it: the socket is descriptor 3, its legacy 4 and 5.
+/// Runs the log daemon as the supervisor starts it: the socket is descriptor 3, the handover state 4 and 5.
 ///
 /// The first of `arguments` is the number of the user to become, where that is another one. A process that becomes somebody
 /// without executing anything afterwards cannot be looked into by that user: neither its memory nor what it has open.
 #[expect(clippy::disallowed_methods, reason = "the console escapes what it shows")]
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     // Before anything is opened, which would take their numbers.
-    let (socket, legacy) = (gatevisor_sys::process::adopt_fd(SOCKET_FD), Legacy::passed());
+    let (socket, handover) = (gatevisor_sys::process::adopt_fd(SOCKET_FD), HandoverState::passed());
     let other = arguments.into_iter().next();
     if let Some(uid) = &other
         && let Err(why) = become_user(uid)
@@ -95,7 +95,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let output = if other.is_some() { Output::Foreign } else { Output::Own };
     let stdout = stream::own_stdout();
     match (socket, stdout) {
-        (Ok(socket), Ok(stdout)) => run(socket, stdout, legacy, output),
+        (Ok(socket), Ok(stdout)) => run(socket, stdout, handover, output),
         (Err(error), _) => {
             say(&format!(
                 "gatevisor: logd: no socket on descriptor {SOCKET_FD}: {error}; the supervisor starts this"
@@ -116,13 +116,13 @@ fn become_user(uid: &OsStr) -> Result<(), String> {
 
 /// Runs the log daemon on a socket to its supervisor until that says `Q` or is gone.
 ///
-/// Lines are shown on `stdout`, which is whose `output` says; warnings go to standard error. Without a legacy, what this process has taken ends with
+/// Lines are shown on `stdout`, which is whose `output` says; warnings go to standard error. Without handover state, what this process has taken ends with
 /// it. Call it before the process has a second thread:
 /// `SIGTERM`, `SIGINT`, `SIGHUP`, `SIGQUIT`, `SIGPIPE`, `SIGTTOU` and `SIGXFSZ` are blocked for good.
 #[expect(clippy::disallowed_methods, reason = "warnings are escaped by their thread")]
-pub fn run(socket: OwnedFd, stdout: OwnedFd, legacy: Option<Legacy>, output: Output) -> ExitCode {
+pub fn run(socket: OwnedFd, stdout: OwnedFd, handover: Option<HandoverState>, output: Output) -> ExitCode {
     match stream::own_stderr() {
-        Ok(stderr) => run_with(socket, stdout, stderr, legacy, output),
+        Ok(stderr) => run_with(socket, stdout, stderr, handover, output),
         Err(error) => {
             say(&format!("gatevisor: logd: no standard error: {error}"));
             ExitCode::from(EXIT_SYSTEM)
@@ -135,17 +135,17 @@ pub fn run_with(
     socket: OwnedFd,
     stdout: OwnedFd,
     stderr: OwnedFd,
-    legacy: Option<Legacy>,
+    handover: Option<HandoverState>,
     output: Output,
 ) -> ExitCode {
     raise_limits();
     // Blocked, not handled: they stay pending and are nobody's business.
     let blocked = SignalFd::new(&[SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPIPE, SIGTTOU, Signal::XFSZ.as_raw()]);
     let result = blocked.and_then(|signals| {
-        let journal = journal(legacy)?;
+        let journal = journal(handover)?;
         let console = Console::start(stdout, stderr, journal.tally())
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))?;
-        let result = Daemon::new(socket, Desk::new(console, journal), output).and_then(Daemon::run);
+        let result = Daemon::new(socket, DaemonContext::new(console, journal), output).and_then(Daemon::run);
         drop(signals);
         result
     });
@@ -158,8 +158,8 @@ pub fn run_with(
     }
 }
 
-fn journal(legacy: Option<Legacy>) -> Result<Journal, Errno> {
-    let Some(Legacy { stage, journal }) = legacy else { return Journal::private(STREAMS) };
+fn journal(handover: Option<HandoverState>) -> Result<Journal, Errno> {
+    let Some(HandoverState { stage, journal }) = handover else { return Journal::private(STREAMS) };
     Journal::kept(stage, journal).or_else(|errno| {
         let why = chain(&errno);
         say(&format!(
@@ -231,12 +231,12 @@ fn index_of(key: u64) -> usize {
 }
 
 /// Reads what a pipe has and its file can take.
-fn read_on(service: &mut Service, index: usize, turn: &mut Turn, desk: &mut Desk) {
+fn read_on(service: &mut Service, index: usize, turn: &mut Turn, daemon: &mut DaemonContext) {
     // A service that writes without end shall not keep the others waiting.
     let live = turn.left.is_none();
     while service.has_room(index) && turn.left != Some(0) {
         let limit = usize::try_from(turn.left.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-        match (service.pump(index, limit, desk), &mut turn.left) {
+        match (service.pump(index, limit, daemon), &mut turn.left) {
             (Taken::Some(n), Some(left)) => {
                 *left = left.saturating_sub(u64::try_from(n).unwrap_or(u64::MAX));
             }
@@ -253,9 +253,9 @@ fn read_on(service: &mut Service, index: usize, turn: &mut Turn, desk: &mut Desk
 struct Daemon {
     socket: Option<OwnedFd>,
     /// What answers are written into.
-    voice: Option<OwnedFd>,
+    reply_pipe: Option<OwnedFd>,
     epoll: OwnedFd,
-    desk: Desk,
+    context: DaemonContext,
     output: Output,
     entries: BTreeMap<u32, Box<Entry>>,
     /// Those for which a time counts: something is held back, or they are leaving.
@@ -265,15 +265,15 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn new(socket: OwnedFd, desk: Desk, output: Output) -> Result<Self, Errno> {
+    fn new(socket: OwnedFd, context: DaemonContext, output: Output) -> Result<Self, Errno> {
         make_non_blocking(&socket)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &socket, epoll::EventData::new_u64(SOCKET), epoll::EventFlags::IN)?;
         Ok(Self {
             socket: Some(socket),
-            voice: None,
+            reply_pipe: None,
             epoll,
-            desk,
+            context,
             output,
             entries: BTreeMap::new(),
             timed: BTreeSet::new(),
@@ -296,7 +296,7 @@ impl Daemon {
                 let data = event.data.u64();
                 if data == SOCKET {
                     self.handle_socket();
-                } else if data == VOICE {
+                } else if data == REPLY_PIPE {
                     self.send_answers();
                 } else {
                     self.advance(id_of(data), Some(index_of(data)));
@@ -304,9 +304,9 @@ impl Daemon {
             }
             self.handle_times();
         }
-        if !self.desk.console.flush(LAST_WORDS) {
+        if !self.context.console.flush(LAST_WORDS) {
             // Standard output is stalled; the lines are in the files, and the container is going.
-            self.desk
+            self.context
                 .console
                 .warn("gatevisor: logd: standard output is stalled; the last lines were not shown");
         }
@@ -335,7 +335,7 @@ impl Daemon {
             let retry = entry.service.retry_at_ms().is_some_and(|at| at <= now);
             let give_up = entry.leaving.is_some_and(|leaving| leaving.give_up_at_ms <= now);
             if retry {
-                entry.service.retry(&mut self.desk);
+                entry.service.retry(&mut self.context);
             }
             if retry || give_up {
                 self.advance(id, None);
@@ -348,14 +348,14 @@ impl Daemon {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         for (index, turn) in entry.turns.iter_mut().enumerate() {
             if only.is_none_or(|only| only == index) {
-                read_on(&mut entry.service, index, turn, &mut self.desk);
+                read_on(&mut entry.service, index, turn, &mut self.context);
             }
         }
         let settled = entry.service.retry_at_ms().is_none();
         let late = entry.leaving.is_some_and(|leaving| leaving.give_up_at_ms <= monotonic_ms());
         if (entry.is_done() && settled) || late {
-            entry.service.abandon(entry.left(), &self.desk);
-            entry.service.close(&mut self.desk);
+            entry.service.abandon(entry.left(), &self.context);
+            entry.service.close(&mut self.context);
             if let Some(leaving) = entry.leaving {
                 self.remove(id, leaving.answer);
                 return;
@@ -379,7 +379,7 @@ impl Daemon {
                 };
                 if let Err(errno) = changed {
                     let why = chain(&errno);
-                    self.desk.console.warn(&format!("gatevisor: logd: cannot wait for a log pipe: {why}"));
+                    self.context.console.warn(&format!("gatevisor: logd: cannot wait for a log pipe: {why}"));
                 }
                 turn.watched = wanted;
             }
@@ -408,7 +408,7 @@ impl Daemon {
                 // The supervisor holds the same pipe, so closing ours does not take it out of the set.
                 let _ = epoll::delete(&self.epoll, pipe);
             }
-            self.desk.journal.release(key(id, index));
+            self.context.journal.release(key(id, index));
         }
     }
 
@@ -433,17 +433,19 @@ impl Daemon {
             Some(Order::Show { id, name }) => self.accept(id, name, fds, false),
             Some(Order::Release { id }) => self.leave(id, true),
             Some(Order::Quit) => self.quit(),
-            Some(Order::Voice) => self.answer_into(fds.into_iter().next()),
+            Some(Order::ReplyPipe) => self.answer_into(fds.into_iter().next()),
             None => {
                 let shown = packet.get(..16).unwrap_or(packet).escape_ascii();
-                self.desk.console.warn(&format!("gatevisor: logd: the supervisor sent `{shown}`; ignored"));
+                self.context
+                    .console
+                    .warn(&format!("gatevisor: logd: the supervisor sent `{shown}`; ignored"));
             }
         }
     }
 
     fn answer_into(&mut self, pipe: Option<OwnedFd>) {
         self.answers_blocked = false;
-        self.voice = pipe.filter(|pipe| make_non_blocking(pipe).is_ok());
+        self.reply_pipe = pipe.filter(|pipe| make_non_blocking(pipe).is_ok());
         self.answers.push_front(WORKS);
         self.send_answers();
     }
@@ -451,38 +453,40 @@ impl Daemon {
     fn accept(&mut self, id: u32, name: &[u8], fds: Vec<OwnedFd>, has_log: bool) {
         let mut fds = fds.into_iter();
         let (Some(out), directory, err) = (fds.next(), fds.next(), fds.next()) else {
-            self.desk.console.warn(&format!("gatevisor: logd: no pipe came with service {id}; ignored"));
+            self.context.console.warn(&format!("gatevisor: logd: no pipe came with service {id}; ignored"));
             return;
         };
         let Ok(name) = ServiceName::new(name) else {
             let shown = name.escape_ascii();
-            self.desk.console.warn(&format!("gatevisor: logd: `{shown}` is no name of a service; ignored"));
+            self.context
+                .console
+                .warn(&format!("gatevisor: logd: `{shown}` is no name of a service; ignored"));
             return;
         };
         // A supervisor that gives the same number twice has forgotten the first.
         self.leave(id, false);
         if let Some(mut old) = self.entries.remove(&id) {
-            old.service.close(&mut self.desk);
-            old.service.abandon(old.left(), &self.desk);
+            old.service.close(&mut self.context);
+            old.service.abandon(old.left(), &self.context);
             self.forget(id, &old);
         }
-        let journal = &mut self.desk.journal;
+        let journal = &mut self.context.journal;
         let mut input = |pipe: OwnedFd, index| {
             let _ = make_non_blocking(&pipe);
             Some(Input { record: journal.adopt(key(id, index))?, pipe })
         };
         let (Some(out), err) = (input(out, OUT), err.and_then(|err| input(err, ERR))) else {
-            self.desk.console.warn(&format!("gatevisor: logd: too many services; {name} is not logged"));
+            self.context.console.warn(&format!("gatevisor: logd: too many services; {name} is not logged"));
             return;
         };
         let turns = vec![Turn::default(); if err.is_some() { 2 } else { 1 }];
-        let console = &self.desk.console;
+        let console = &self.context.console;
         let settings = if has_log {
             Settings::of_service(directory.as_ref(), &name, self.output, &mut |line| console.warn(&line))
         } else {
             Settings::shown(&name)
         };
-        let service = Service::new(out, err, settings, &mut self.desk);
+        let service = Service::new(out, err, settings, &mut self.context);
         self.entries.insert(id, Box::new(Entry { service, turns, leaving: None }));
         self.watch(id);
     }
@@ -518,10 +522,10 @@ impl Daemon {
     }
 
     fn send_answers(&mut self) {
-        let Some(voice) = &self.voice else { return };
+        let Some(reply_pipe) = &self.reply_pipe else { return };
         while let Some(answer) = self.answers.front() {
             // Few bytes are written whole or not at all.
-            match rustix::io::write(voice, answer) {
+            match rustix::io::write(reply_pipe, answer) {
                 Ok(_) => {
                     self.answers.pop_front();
                 }
@@ -535,10 +539,10 @@ impl Daemon {
         if blocked != self.answers_blocked {
             self.answers_blocked = blocked;
             let _ = if blocked {
-                let data = epoll::EventData::new_u64(VOICE);
-                epoll::add(&self.epoll, voice, data, epoll::EventFlags::OUT)
+                let data = epoll::EventData::new_u64(REPLY_PIPE);
+                epoll::add(&self.epoll, reply_pipe, data, epoll::EventFlags::OUT)
             } else {
-                epoll::delete(&self.epoll, voice)
+                epoll::delete(&self.epoll, reply_pipe)
             };
         }
     }

@@ -1,4 +1,4 @@
-//! What a successor must know when the daemon is killed.
+//! What a restarted daemon must know when the daemon is killed.
 //!
 //! *Lives here:* for each stream, which bytes of the stage are its own and how far they are on file; how many of its
 //! lines were shown. *Does not live here:* the bytes (`stage`), and what is done with them (`stream`).
@@ -11,11 +11,11 @@
 //!
 //! 1. The entry says [`Phase::Taking`] and where the stage ended. Bytes then move from the pipe to the stage in one step
 //!    of the kernel's; what is behind that place belongs to this stream.
-//! 2. Before anything is written, the entry says [`Phase::Filing`], with the moment of the batch and the composer's state
-//!    before it. What is filed is a function of these and of the bytes, so a successor composes the same.
+//! 2. Before anything is written, the entry says [`Phase::Writing`], with the moment of the batch and the composer's state
+//!    before it. What is written is a function of these and of the bytes, so a restarted daemon composes the same.
 //! 3. Before each write the entry says which file it goes to, how long that file is, and how much of the batch went
-//!    before. A successor compares what follows that place in the file with what it has composed: so much is done.
-//! 4. When all is filed, the entry says [`Phase::Idle`], and the bytes are nobody's any more.
+//!    before. A restarted daemon compares what follows that place in the file with what it has composed: so much is done.
+//! 4. When all is written, the entry says [`Phase::Idle`], and the bytes are nobody's any more.
 //!
 //! Nothing is ever taken back from a log file, and no moment needs two things to happen at once.
 
@@ -62,9 +62,9 @@ pub(crate) enum Phase {
     Idle,
     /// Bytes are being taken from the pipe to the end of the stage.
     Taking,
-    /// The bytes are being filed.
-    Filing,
-    /// The bytes are being filed, and none follow.
+    /// The bytes are being written.
+    Writing,
+    /// The bytes are being written, and none follow.
     Last,
 }
 
@@ -79,12 +79,12 @@ pub(crate) struct Entry {
     /// The composer's state before the batch.
     pub state: [u64; 4],
     /// How much of what is composed is on file for certain.
-    pub filed: u64,
+    pub written: u64,
     /// The file that was written last, and its length before the last write.
     pub mark: Mark,
     /// What was left out of the file before this batch.
     pub skipped: Skipped,
-    /// A write has been announced, and perhaps done, that is not in `filed` yet.
+    /// A write has been announced, and perhaps done, that is not in `written` yet.
     pub is_writing: bool,
     /// The batch has been shown already.
     pub is_shown: bool,
@@ -93,16 +93,16 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Returns whether a batch waits to be filed.
-    pub const fn is_filing(&self) -> bool {
-        matches!(self.phase, Phase::Filing | Phase::Last)
+    /// Returns whether a batch waits to be written.
+    pub const fn has_batch(&self) -> bool {
+        matches!(self.phase, Phase::Writing | Phase::Last)
     }
 
     fn to_words(&self) -> [u64; ENTRY] {
         let phase = match self.phase {
             Phase::Idle => 0,
             Phase::Taking => 1,
-            Phase::Filing => 2,
+            Phase::Writing => 2,
             Phase::Last => 3,
         };
         let flags = phase | u64::from(self.is_shown) << 2 | u64::from(self.is_writing) << 3;
@@ -117,7 +117,7 @@ impl Entry {
             b,
             c,
             d,
-            self.filed,
+            self.written,
             self.mark.device,
             self.mark.inode,
             self.mark.length,
@@ -138,7 +138,7 @@ impl Entry {
             b,
             c,
             d,
-            filed,
+            written,
             device,
             inode,
             length,
@@ -150,7 +150,7 @@ impl Entry {
             phase: match flags & 3 {
                 0 => Phase::Idle,
                 1 => Phase::Taking,
-                2 => Phase::Filing,
+                2 => Phase::Writing,
                 _ => Phase::Last,
             },
             bytes: start..end,
@@ -160,7 +160,7 @@ impl Entry {
                 tick_ms,
             },
             state: [a, b, c, d],
-            filed,
+            written,
             mark: Mark { device, inode, length },
             skipped: Skipped::from_flags(lines, skipped),
             is_writing: flags & 8 != 0,
@@ -248,23 +248,23 @@ impl Record {
     }
 
     /// Returns how many bytes of the batch are on file for certain.
-    pub fn filed(&self) -> usize {
-        usize::try_from(self.entry.filed).unwrap_or(usize::MAX)
+    pub fn written(&self) -> usize {
+        usize::try_from(self.entry.written).unwrap_or(usize::MAX)
     }
 
     /// Takes in that so many bytes of the batch are on file, the last of them at the end of the marked file.
-    pub fn advance(&mut self, filed: usize) {
-        let filed = u64::try_from(filed).unwrap_or(u64::MAX);
-        let more = filed.saturating_sub(self.entry.filed);
+    pub fn advance(&mut self, written: usize) {
+        let written = u64::try_from(written).unwrap_or(u64::MAX);
+        let more = written.saturating_sub(self.entry.written);
         self.entry.mark.length = self.entry.mark.length.saturating_add(more);
-        self.entry.filed = filed;
+        self.entry.written = written;
         self.entry.is_writing = false;
     }
 
     /// Takes in where the next bytes are about to be written, or the file put away, with so many on file.
-    pub fn announce(&mut self, mark: Mark, filed: usize) {
+    pub fn announce(&mut self, mark: Mark, written: usize) {
         self.entry.mark = mark;
-        self.entry.filed = u64::try_from(filed).unwrap_or(u64::MAX);
+        self.entry.written = u64::try_from(written).unwrap_or(u64::MAX);
         self.entry.is_writing = true;
         self.commit();
     }
@@ -372,7 +372,7 @@ impl Journal {
                     let mut entry = memory.entry(slot);
                     if entry.phase == Phase::Taking {
                         entry.bytes.end = self.stage.end().max(entry.bytes.start);
-                        entry.phase = if entry.bytes.is_empty() { Phase::Idle } else { Phase::Filing };
+                        entry.phase = if entry.bytes.is_empty() { Phase::Idle } else { Phase::Writing };
                         entry.moment = Moment::now();
                         memory.put(slot, &entry);
                     }
@@ -388,7 +388,7 @@ impl Journal {
         let memory = Arc::clone(&self.memory);
         if let Some(slot) = self.taken.get(&key) {
             let entry = memory.entry(*slot);
-            let is_uncertain = entry.is_filing() && entry.is_writing;
+            let is_uncertain = entry.has_batch() && entry.is_writing;
             return Some(Record { place: Some((memory, *slot)), entry, is_uncertain });
         }
         let slot = self.free.pop().or_else(|| {
@@ -441,7 +441,7 @@ impl Journal {
     /// Those of reading the stage.
     pub fn leave_file(&mut self) -> Result<(), Errno> {
         self.stage.leave_file(&self.needed())?;
-        // What a successor would find in the file is not what the entries are about.
+        // What a restarted daemon would find in the file is not what the entries are about.
         self.set_form(LEFT);
         Ok(())
     }
@@ -491,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn a_successor_finds_each_stream_as_it_was_last_committed() {
+    fn a_restarted_daemon_finds_each_stream_as_it_was_last_committed() {
         let files = files();
         let mut journal = opened(&files);
         let mut records: Vec<Record> = (1..=3).map(|id| journal.adopt(id).unwrap()).collect();
@@ -510,7 +510,7 @@ mod tests {
         let second = next.adopt(2).unwrap();
         assert_eq!((second.entry.state, second.unshown(), second.is_uncertain), ([1, 2, 3, 4], 4, false));
         let third = next.adopt(3).unwrap();
-        assert_eq!((third.entry.phase, third.entry.filed, third.is_uncertain), (Phase::Last, 0, true));
+        assert_eq!((third.entry.phase, third.entry.written, third.is_uncertain), (Phase::Last, 0, true));
     }
 
     #[test]
@@ -556,7 +556,7 @@ mod tests {
         write_to_stage(&mut journal, "taken");
         drop(journal);
         let entry = opened(&files).adopt(5).unwrap().entry;
-        assert_eq!((entry.phase, entry.bytes), (Phase::Filing, 9..14));
+        assert_eq!((entry.phase, entry.bytes), (Phase::Writing, 9..14));
         assert_ne!(entry.moment, Moment::default());
     }
 

@@ -7,7 +7,7 @@
 //! *Does not live here:* the pipes, which the supervisor makes and keeps so that neither side can break one by
 //! restarting; the format of `log/run` (`gatevisor-slot`).
 //!
-//! Two rules order everything. The file comes first: what cannot be filed waits in the pipe, and then the service
+//! Two rules order everything. The file comes first: what cannot be written waits in the pipe, and then the service
 //! waits. What is shown comes second: standard output may stall for ever without delaying a file or a service, and
 //! what is left out meanwhile is counted and announced in its place.
 #![forbid(unsafe_code)]

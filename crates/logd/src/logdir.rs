@@ -30,7 +30,7 @@ use self::mark::Nobody;
 use crate::compress::{Compression, hold_names};
 use crate::rotation::{Fill, Step, is_due, next_step};
 
-pub use self::mark::{Mark, Witness};
+pub use self::mark::{Mark, ProgressObserver};
 
 const CURRENT: &str = "current";
 /// Mode of a `current` that is being written.
@@ -92,9 +92,9 @@ impl DirError {
 
 /// A write that did not get everything into the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unfiled {
+pub struct Unwritten {
     /// Bytes that did get there.
-    pub filed: usize,
+    pub written: usize,
     /// Why the rest did not.
     pub error: DirError,
 }
@@ -190,7 +190,7 @@ impl LogDir {
         opened.compress();
         if opened.fill.mid_line && !is_ours {
             // Somebody closed it cleanly within a line; ours does not continue theirs.
-            opened.write(b"\n", now).map_err(|unfiled| unfiled.error)?;
+            opened.write(b"\n", now).map_err(|unwritten| unwritten.error)?;
         }
         Ok(opened)
     }
@@ -199,51 +199,52 @@ impl LogDir {
     ///
     /// # Errors
     /// Says how many bytes are in the file all the same; the rest can be tried again.
-    pub fn write(&mut self, bytes: &[u8], now: Tai64n) -> Result<(), Unfiled> {
+    pub fn write(&mut self, bytes: &[u8], now: Tai64n) -> Result<(), Unwritten> {
         self.write_from(0, bytes, now, &mut Nobody)
     }
 
-    /// Writes `bytes` as [`LogDir::write`] does, of which the first `filed` are on file already, and tells of each step.
+    /// Writes `bytes` as [`LogDir::write`] does, of which the first `written` are on file already, and tells of each step.
     ///
     /// # Errors
-    /// Says how many bytes are in the file all the same, those before `filed` included.
+    /// Says how many bytes are in the file all the same, those before `written` included.
     pub fn write_from(
         &mut self,
-        mut filed: usize,
+        mut written: usize,
         bytes: &[u8],
         now: Tai64n,
-        witness: &mut dyn Witness,
-    ) -> Result<(), Unfiled> {
+        observer: &mut dyn ProgressObserver,
+    ) -> Result<(), Unwritten> {
         if let Some(period_s) = self.limits.period_s {
             let seconds = now.to_unix().0;
             if self.fill.len == 0 {
                 self.begun = seconds;
-            } else if bytes.len() > filed && is_due(self.fill, self.begun, seconds, period_s) {
-                witness.at_end(self.end(), filed);
-                self.rotate(now).map_err(|error| Unfiled { filed, error })?;
+            } else if bytes.len() > written && is_due(self.fill, self.begun, seconds, period_s) {
+                observer.at_end(self.end(), written);
+                self.rotate(now).map_err(|error| Unwritten { written, error })?;
                 self.begun = seconds;
             }
         }
-        while let Some(step) = next_step(self.fill, self.limits.size, bytes.get(filed..).unwrap_or_default())
+        while let Some(step) =
+            next_step(self.fill, self.limits.size, bytes.get(written..).unwrap_or_default())
         {
             let done = match step {
                 Step::Rotate => {
-                    witness.at_end(self.end(), filed);
+                    observer.at_end(self.end(), written);
                     self.rotate(now).map(|()| 0)
                 }
                 Step::Write(n) => {
-                    let some = bytes.get(filed..filed.saturating_add(n)).unwrap_or_default();
-                    self.write_some(some, |mark| witness.at_end(mark, filed))
+                    let some = bytes.get(written..written.saturating_add(n)).unwrap_or_default();
+                    self.write_some(some, |mark| observer.at_end(mark, written))
                 }
             };
             match done {
-                Ok(n) => filed = filed.saturating_add(n),
+                Ok(n) => written = written.saturating_add(n),
                 // A file may be no longer than this one is, whatever our own limit says.
                 Err(error) if error.is_of_a_full_file() && self.fill.len > 0 => {
-                    witness.at_end(self.end(), filed);
-                    self.rotate(now).map_err(|error| Unfiled { filed, error })?;
+                    observer.at_end(self.end(), written);
+                    self.rotate(now).map_err(|error| Unwritten { written, error })?;
                 }
-                Err(error) => return Err(Unfiled { filed, error }),
+                Err(error) => return Err(Unwritten { written, error }),
             }
         }
         Ok(())
@@ -252,7 +253,7 @@ impl LogDir {
     /// Ends the last line, syncs, and marks `current` as closed cleanly.
     pub fn close(mut self, now: Tai64n) -> Result<(), DirError> {
         if self.fill.mid_line {
-            self.write(b"\n", now).map_err(|unfiled| unfiled.error)?;
+            self.write(b"\n", now).map_err(|unwritten| unwritten.error)?;
         }
         match &self.current {
             Some(current) => seal(current),
@@ -570,8 +571,8 @@ mod tests {
         assert!(!dir.is_gone());
         fs::remove_file(temp.path().join("current")).unwrap();
         assert!(dir.is_gone());
-        let unfiled = dir.write(b"0123456789\n", at(1)).unwrap_err();
-        assert_eq!(unfiled, Unfiled { filed: 0, error: DirError::Gone });
+        let unwritten = dir.write(b"0123456789\n", at(1)).unwrap_err();
+        assert_eq!(unwritten, Unwritten { written: 0, error: DirError::Gone });
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub(crate) enum Order<'a> {
     /// Let go of everything and end.
     Quit,
     /// Answer into the pipe that came along.
-    Voice,
+    ReplyPipe,
 }
 
 impl<'a> Order<'a> {
@@ -61,7 +61,7 @@ impl<'a> Order<'a> {
             }
             (b'R', Some((id, []))) => Some(Self::Release { id: u32::from_le_bytes(*id) }),
             (b'Q', None) if rest.is_empty() => Some(Self::Quit),
-            (b'V', None) if rest.is_empty() => Some(Self::Voice),
+            (b'V', None) if rest.is_empty() => Some(Self::ReplyPipe),
             _ => None,
         }
     }
@@ -90,7 +90,7 @@ mod tests {
             (b"R\xff", None),
             (b"Q", Some(Order::Quit)),
             (b"Qx", None),
-            (b"V", Some(Order::Voice)),
+            (b"V", Some(Order::ReplyPipe)),
             (b"V\0", None),
             (b"Q\0\0\0\0", None),
             (b"", None),

@@ -13,7 +13,7 @@ use crate::moment::Moment;
 use crate::settings::Settings;
 use crate::sink::Context;
 use crate::stage::Taken;
-use crate::stream::{Desk, Outlet, Stream, Which};
+use crate::stream::{DaemonContext, ServiceOutput, Stream, Which};
 
 /// A pipe of a service, and what is known of it.
 #[derive(Debug)]
@@ -27,14 +27,14 @@ pub(crate) struct Input {
 /// One service.
 #[derive(Debug)]
 pub(crate) struct Service {
-    outlet: Outlet,
+    output: ServiceOutput,
     /// Standard output, and standard error where that has a pipe of its own.
     streams: Vec<Stream>,
 }
 
 impl Service {
     /// Returns the service that writes to these pipes, and goes on with what a daemon that was killed has left.
-    pub fn new(out: Input, err: Option<Input>, settings: Settings, desk: &mut Desk) -> Self {
+    pub fn new(out: Input, err: Option<Input>, settings: Settings, daemon: &mut DaemonContext) -> Self {
         let Settings { label, forward, timestamp, sink, spec } = settings;
         let is_shared = err.is_some();
         let stream = |which, Input { pipe, record }| {
@@ -44,17 +44,17 @@ impl Service {
         };
         let mut streams = vec![stream(Which::Out, out)];
         streams.extend(err.map(|err| stream(Which::Err, err)));
-        let mut outlet = Outlet { label, timestamp, sink, waiting: None };
-        if let (Some(sink), Some(first), Some(last)) = (&mut outlet.sink, streams.first(), streams.last()) {
+        let mut output = ServiceOutput { label, timestamp, sink, waiting: None };
+        if let (Some(sink), Some(first), Some(last)) = (&mut output.sink, streams.first(), streams.last()) {
             sink.go_on_with([first.mark(), last.mark()]);
         }
-        // One that is filed in part is completed before another is touched.
-        streams.sort_by_key(|stream| !stream.is_partly_filed());
+        // One that is written in part is completed before another is touched.
+        streams.sort_by_key(|stream| !stream.is_partly_written());
         for stream in &mut streams {
-            stream.resume(&mut outlet, desk);
+            stream.resume(&mut output, daemon);
         }
         streams.sort_by_key(|stream| stream.which() == Which::Err);
-        Self { outlet, streams }
+        Self { output, streams }
     }
 
     /// Returns the pipes, standard output's first.
@@ -73,32 +73,32 @@ impl Service {
     }
 
     /// Takes what a pipe has, at most `limit` bytes, and brings it through all steps.
-    pub fn pump(&mut self, index: usize, limit: usize, desk: &mut Desk) -> Taken {
+    pub fn pump(&mut self, index: usize, limit: usize, daemon: &mut DaemonContext) -> Taken {
         let Some(stream) = self.streams.get_mut(index) else { return Taken::End };
-        stream.pump(limit, &mut self.outlet, desk)
+        stream.pump(limit, &mut self.output, daemon)
     }
 
     /// Tries again what waits.
-    pub fn retry(&mut self, desk: &mut Desk) {
-        let first = self.outlet.waiting;
+    pub fn retry(&mut self, daemon: &mut DaemonContext) {
+        let first = self.output.waiting;
         let mut streams: Vec<&mut Stream> =
             self.streams.iter_mut().filter(|stream| stream.retry_at_ms().is_some()).collect();
         streams.sort_by_key(|stream| Some(stream.which()) != first);
         for stream in streams {
-            stream.retry(&mut self.outlet, desk);
+            stream.retry(&mut self.output, daemon);
         }
     }
 
-    /// Files and shows what is left, and closes the directory; what cannot be filed now is lost, and said to be.
-    pub fn close(&mut self, desk: &mut Desk) {
+    /// Writes and shows what is left, and closes the directory; what cannot be written now is lost, and said to be.
+    pub fn close(&mut self, daemon: &mut DaemonContext) {
         for stream in &mut self.streams {
-            stream.close(&mut self.outlet, desk);
+            stream.close(&mut self.output, daemon);
         }
-        if let Some(sink) = self.outlet.sink.take() {
+        if let Some(sink) = self.output.sink.take() {
             let now = Moment::now();
-            let console = &desk.console;
+            let console = &daemon.console;
             let mut warn = |line: String| console.warn(&line);
-            let stamp = desk.stamper.stamp(self.outlet.timestamp, now.seconds, now.nanos);
+            let stamp = daemon.stamper.stamp(self.output.timestamp, now.seconds, now.nanos);
             sink.close(&mut Context { now, stamp: &stamp, warn: &mut warn });
         }
     }
@@ -109,11 +109,11 @@ impl Service {
     }
 
     /// Says that bytes were left in the pipes, which nobody will read.
-    pub fn abandon(&self, bytes: u64, desk: &Desk) {
+    pub fn abandon(&self, bytes: u64, daemon: &DaemonContext) {
         if bytes > 0 {
-            desk.console.warn(&format!(
+            daemon.console.warn(&format!(
                 "gatevisor: {}: {bytes} bytes in the log pipe are lost: the file could not be written in time",
-                self.outlet.label
+                self.output.label
             ));
         }
     }

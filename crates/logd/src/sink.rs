@@ -16,7 +16,7 @@ use std::sync::Arc;
 use gatevisor_wire::tai::Tai64n;
 
 use crate::journal::Record;
-use crate::logdir::{DirError, Limits, LogDir, Mark, Unfiled, Witness};
+use crate::logdir::{DirError, Limits, LogDir, Mark, ProgressObserver, Unwritten};
 use crate::moment::Moment;
 use crate::notice;
 use crate::skipped::Skipped;
@@ -78,7 +78,7 @@ pub(crate) struct Sink {
 
 /// Whether the bytes of a batch still wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Filed {
+pub(crate) enum Written {
     /// They are on file, or counted as left out.
     Done,
     /// Some of them wait, and are to be given again, with the same record.
@@ -88,9 +88,9 @@ pub(crate) enum Filed {
 /// Notes each step of a write in a stream's record.
 struct Noting<'a>(&'a mut Record);
 
-impl Witness for Noting<'_> {
-    fn at_end(&mut self, mark: Mark, filed: usize) {
-        self.0.announce(mark, filed);
+impl ProgressObserver for Noting<'_> {
+    fn at_end(&mut self, mark: Mark, written: usize) {
+        self.0.announce(mark, written);
     }
 }
 
@@ -118,19 +118,19 @@ impl Sink {
         self.ours = ours;
     }
 
-    /// Files a batch, of which the record may say that a part is on file.
+    /// Writes a batch, of which the record may say that a part is on file.
     ///
     /// What is given again must be the same bytes, with the same stamp, and whether they are the `last` of the stream.
-    pub fn file(
+    pub fn write(
         &mut self,
         bytes: &[u8],
         last: bool,
         record: &mut Record,
         context: &mut Context<'_>,
-    ) -> Filed {
+    ) -> Written {
         if self.is_skipping && context.now.tick_ms < self.retry_at_ms && !last {
             record.entry.skipped.add(bytes);
-            return Filed::Done;
+            return Written::Done;
         }
         let mut skipped = record.entry.skipped;
         let rest = skipped.end_of_line(bytes);
@@ -143,7 +143,7 @@ impl Sink {
         if skipped.mid_line {
             // The whole batch is of a line that was begun outside.
             record.entry.skipped = skipped;
-            return Filed::Done;
+            return Written::Done;
         }
         // Lines were left out; before any other, the file says how many.
         let reason = skipped.reason.map_or_else(String::new, |reason| format!(": {reason}"));
@@ -160,7 +160,7 @@ impl Sink {
     /// Says that the rest of a batch is given up.
     pub fn give_up(&self, bytes: &[u8], record: &Record, context: &mut Context<'_>) {
         let mut lost = Skipped::default();
-        lost.add(bytes.get(record.filed()..).unwrap_or_default());
+        lost.add(bytes.get(record.written()..).unwrap_or_default());
         lost.end();
         let reason = self.trouble.map_or_else(|| "the disk refused them".to_owned(), |error| chain(&error));
         self.say(context, &format!("{} lost: {reason}", lines_are(lost.lines)));
@@ -184,36 +184,36 @@ impl Sink {
         note: usize,
         record: &mut Record,
         context: &mut Context<'_>,
-    ) -> Filed {
+    ) -> Written {
         if bytes.is_empty() {
-            return Filed::Done;
+            return Written::Done;
         }
         self.look_for_current(context.now);
         match self.write_or_reopen(bytes, record, context.now) {
             Ok(()) => {
                 record.entry.skipped = Skipped::default();
                 self.recovered(context);
-                Filed::Done
+                Written::Done
             }
-            Err(Unfiled { filed, error }) => {
+            Err(Unwritten { written, error }) => {
                 self.troubled(error, context);
                 if self.is_skipping {
-                    let before = if filed < note { record.entry.skipped.lines } else { 0 };
+                    let before = if written < note { record.entry.skipped.lines } else { 0 };
                     let mut skipped = Skipped { reason: Some(error.into()), ..Skipped::default() };
-                    skipped.add(bytes.get(filed.max(note)..).unwrap_or_default());
+                    skipped.add(bytes.get(written.max(note)..).unwrap_or_default());
                     skipped.lines = skipped.lines.saturating_add(before);
                     record.entry.skipped = skipped;
-                    Filed::Done
+                    Written::Done
                 } else {
                     record.commit();
-                    Filed::Waiting
+                    Written::Waiting
                 }
             }
         }
     }
 
-    fn write_or_reopen(&mut self, bytes: &[u8], record: &mut Record, now: Moment) -> Result<(), Unfiled> {
-        let so_far = Record::filed;
+    fn write_or_reopen(&mut self, bytes: &[u8], record: &mut Record, now: Moment) -> Result<(), Unwritten> {
+        let so_far = Record::written;
         // A directory that was removed is made again, once; twice would be a fight with somebody.
         for may_reopen in [true, false] {
             let written = match self.directory(now) {
@@ -221,23 +221,23 @@ impl Sink {
                     let known = if record.is_uncertain { find(directory, bytes, record) } else { Ok(()) };
                     match known {
                         Ok(()) => directory.write_from(so_far(record), bytes, now.tai(), &mut Noting(record)),
-                        Err(error) => Err(Unfiled { filed: so_far(record), error }),
+                        Err(error) => Err(Unwritten { written: so_far(record), error }),
                     }
                 }
-                Err(error) => Err(Unfiled { filed: so_far(record), error }),
+                Err(error) => Err(Unwritten { written: so_far(record), error }),
             };
             match written {
-                Err(Unfiled { filed, error: DirError::Gone }) if may_reopen => {
+                Err(Unwritten { written, error: DirError::Gone }) if may_reopen => {
                     self.open = None;
-                    record.advance(filed);
+                    record.advance(written);
                 }
-                Err(unfiled) => {
-                    if unfiled.error == DirError::Gone {
+                Err(unwritten) => {
+                    if unwritten.error == DirError::Gone {
                         self.open = None;
                     }
-                    record.advance(unfiled.filed);
+                    record.advance(unwritten.written);
                     self.ours = [record.entry.mark; 2];
-                    return Err(unfiled);
+                    return Err(unwritten);
                 }
                 Ok(()) => {
                     record.advance(bytes.len());
@@ -321,11 +321,11 @@ impl Sink {
     }
 }
 
-/// Settles how much of a batch a daemon that was killed had filed.
+/// Settles how much of a batch a daemon that was killed had written.
 fn find(directory: &LogDir, bytes: &[u8], record: &mut Record) -> Result<(), DirError> {
-    let unknown = bytes.get(record.filed()..).unwrap_or_default();
+    let unknown = bytes.get(record.written()..).unwrap_or_default();
     let found = directory.found_at(record.entry.mark, unknown)?;
-    record.advance(record.filed().saturating_add(found));
+    record.advance(record.written().saturating_add(found));
     record.is_uncertain = false;
     Ok(())
 }
@@ -343,7 +343,7 @@ mod tests {
     struct Bench {
         sink: Sink,
         record: Record,
-        /// A batch that could not be filed.
+        /// A batch that could not be written.
         waiting: Option<String>,
         said: Vec<String>,
         tick_ms: u64,
@@ -366,16 +366,17 @@ mod tests {
             act(&mut self.sink, &mut self.record, &mut context)
         }
 
-        /// Files a batch that follows one that was filed.
-        fn file(&mut self, text: &str) -> Filed {
+        /// Writes a batch that follows one that was written.
+        fn write(&mut self, text: &str) -> Written {
             assert_eq!(self.waiting, None);
-            let filed = self.with(|sink, record, context| sink.file(text.as_bytes(), false, record, context));
-            if filed == Filed::Done {
-                self.record.entry.filed = 0;
+            let written =
+                self.with(|sink, record, context| sink.write(text.as_bytes(), false, record, context));
+            if written == Written::Done {
+                self.record.entry.written = 0;
             } else {
                 self.waiting = Some(text.to_owned());
             }
-            filed
+            written
         }
 
         fn after(&mut self, ms: u64) {
@@ -383,7 +384,7 @@ mod tests {
             if self.tick_ms >= self.sink.retry_at_ms()
                 && let Some(text) = self.waiting.take()
             {
-                self.file(&text);
+                self.write(&text);
             }
         }
 
@@ -401,7 +402,7 @@ mod tests {
         let path = temp.path().join("log");
         let mut bench = Bench::new(&path, true);
         assert!(!path.exists());
-        bench.file("a\n");
+        bench.write("a\n");
         assert_eq!(fs::read(path.join("current")).unwrap(), b"a\n");
         assert_eq!(bench.said, [""; 0]);
     }
@@ -410,11 +411,11 @@ mod tests {
     fn a_directory_that_is_locked_elsewhere_is_done_without_and_announced_in_the_file() {
         let temp = tempfile::tempdir().unwrap();
         let mut other = Bench::new(temp.path(), true);
-        other.file("theirs\n");
+        other.write("theirs\n");
         let mut bench = Bench::new(temp.path(), true);
-        bench.file("one\ntwo\nthr");
+        bench.write("one\ntwo\nthr");
         bench.after(500);
-        assert_eq!(bench.file("ee\n"), Filed::Done, "the pipe is read on");
+        assert_eq!(bench.write("ee\n"), Written::Done, "the pipe is read on");
         assert_eq!(
             bench.said,
             [format!(
@@ -424,12 +425,12 @@ mod tests {
             )]
         );
         bench.after(600);
-        bench.file("four, of which only a part");
+        bench.write("four, of which only a part");
         assert_eq!(bench.said.len(), 1, "the same trouble is told once");
         let Bench { sink, .. } = other;
         drop(sink);
         bench.after(2000);
-        bench.file(" is left out\nfive\n");
+        bench.write(" is left out\nfive\n");
         assert_eq!(
             fs::read_to_string(temp.path().join("current")).unwrap(),
             "[gatevisor: 4 lines are missing here: it is locked by another writer]\nfive\n"
@@ -442,16 +443,16 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let other = Bench::new(temp.path(), true);
         let mut other = other;
-        other.file("theirs\n");
+        other.write("theirs\n");
         let mut bench = Bench::new(temp.path(), false);
-        assert_eq!(bench.file("one\n"), Filed::Waiting);
+        assert_eq!(bench.write("one\n"), Written::Waiting);
         assert_eq!(bench.sink.retry_at_ms(), 6000);
         drop(other.sink);
         bench.after(999);
         assert!(bench.waiting.is_some(), "not due yet");
         bench.after(1);
         assert_eq!(bench.waiting, None);
-        assert_eq!(bench.file("end\n"), Filed::Done);
+        assert_eq!(bench.write("end\n"), Written::Done);
         assert_eq!(fs::read(temp.path().join("current")).unwrap(), b"one\nend\n");
     }
 
@@ -461,7 +462,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let mut bench = Bench::new(temp.path(), true);
         let line = format!("{}\n", "x".repeat(600));
-        bench.file(&line);
+        bench.write(&line);
         let error = DirError::System { doing: "cannot write `current`", source: rustix::io::Errno::NOSPC };
         // The directory is there and cannot be written on: an open directory is never skipped.
         bench.with(|sink, _, context| sink.troubled(error, context));
@@ -470,7 +471,7 @@ mod tests {
             bench.said[0]
                 .contains("cannot write `current` (errno 28): No space left on device; lines are held")
         );
-        assert_eq!(bench.file(&line), Filed::Done);
+        assert_eq!(bench.write(&line), Written::Done);
         assert!(bench.said[1].ends_with("is written again"));
         // The same trouble within a minute is not spoken of again.
         bench.with(|sink, _, context| sink.troubled(error, context));
@@ -483,19 +484,19 @@ mod tests {
         fs::write(temp.path().join("file"), b"").unwrap();
         let mut bench = Bench::new(&temp.path().join("file/log"), false);
         let text = "one\ntwo\npart";
-        assert_eq!(bench.file(text), Filed::Waiting);
+        assert_eq!(bench.write(text), Written::Waiting);
         bench.with(|sink, record, context| sink.give_up(text.as_bytes(), record, context));
         let said = bench.close();
         assert!(said[1].contains("3 lines are lost: cannot make the directory (errno 20)"), "{said:?}");
     }
 
     #[test]
-    fn a_successor_files_what_is_missing_of_a_batch_whatever_was_written_of_it() {
+    fn a_restarted_daemon_writes_what_is_missing_of_a_batch_whatever_was_written_of_it() {
         let batch = "one\none\none\ntwo\n";
         for written in 0..=batch.len() {
             let temp = tempfile::tempdir().unwrap();
             let mut killed = Bench::new(temp.path(), false);
-            killed.file("one\n");
+            killed.write("one\n");
             // It had said what it was about to do, and had written a part when it was killed.
             let mark = killed.record.entry.mark;
             drop(killed);
@@ -506,17 +507,17 @@ mod tests {
             next.record.entry.mark = mark;
             next.record.is_uncertain = true;
             next.sink.go_on_with([Mark::default(), mark]);
-            assert_eq!(next.file(batch), Filed::Done);
+            assert_eq!(next.write(batch), Written::Done);
             assert_eq!(fs::read_to_string(current).unwrap(), format!("one\n{batch}"), "{written}");
-            assert_eq!((next.file("end\n"), next.said), (Filed::Done, Vec::new()));
+            assert_eq!((next.write("end\n"), next.said), (Written::Done, Vec::new()));
         }
     }
 
     #[test]
-    fn a_successor_finds_nothing_in_a_file_that_another_one_made() {
+    fn a_restarted_daemon_finds_nothing_in_a_file_that_another_one_made() {
         let temp = tempfile::tempdir().unwrap();
         let mut killed = Bench::new(temp.path(), false);
-        killed.file("one\n");
+        killed.write("one\n");
         let mark = killed.record.entry.mark;
         drop(killed);
         let current = temp.path().join("current");
@@ -526,7 +527,7 @@ mod tests {
         next.record.entry.mark = mark;
         next.record.is_uncertain = true;
         next.sink.go_on_with([mark; 2]);
-        assert_eq!(next.file("two\n"), Filed::Done);
+        assert_eq!(next.write("two\n"), Written::Done);
         assert_eq!(fs::read_to_string(current).unwrap(), "two\n", "theirs is an archive");
     }
 
@@ -535,14 +536,14 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("log");
         let mut bench = Bench::new(&path, true);
-        bench.file("one\n");
+        bench.write("one\n");
         fs::remove_dir_all(&path).unwrap();
         bench.after(1000);
-        bench.file("two\n");
+        bench.write("two\n");
         assert_eq!(fs::read(path.join("current")).unwrap(), b"two\n");
         // Within the second it is noticed at the next rotation at the latest.
         fs::remove_dir_all(&path).unwrap();
-        bench.file(&format!("{}\n", "x".repeat(999)));
+        bench.write(&format!("{}\n", "x".repeat(999)));
         assert_eq!(fs::read(path.join("current")).unwrap().len(), 1000);
         assert_eq!(bench.said, [""; 0]);
     }

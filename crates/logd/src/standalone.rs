@@ -24,7 +24,7 @@ use crate::moment::until;
 use crate::service::{Input, Service};
 use crate::settings::{Output, Settings, label_of, read_file};
 use crate::stage::Taken;
-use crate::stream::Desk;
+use crate::stream::DaemonContext;
 use crate::words::{chain, say};
 
 /// Milliseconds that the last lines may need while the file cannot be written.
@@ -45,7 +45,7 @@ const LOG_SUFFIX: &[u8] = b"/log";
 /// The exit code is 0, 100 if the file is bad, or 111 if the system refused something.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match prepare(args.into_iter()) {
-        Ok((service, desk, signals)) => match serve(service, desk, &signals) {
+        Ok((service, context, signals)) => match serve(service, context, &signals) {
             Ok(()) => ExitCode::SUCCESS,
             Err(errno) => failed("cannot go on", &std::io::Error::from(errno), EXIT_SYSTEM),
         },
@@ -54,7 +54,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the console escapes what it shows")]
-fn prepare(mut args: impl Iterator<Item = OsString>) -> Result<(Service, Desk, SignalFd), ExitCode> {
+fn prepare(mut args: impl Iterator<Item = OsString>) -> Result<(Service, DaemonContext, SignalFd), ExitCode> {
     let script = args.next().unwrap_or_else(|| "./run".into());
     let label = service_label(args.next());
     let (file, owner) =
@@ -72,12 +72,12 @@ fn prepare(mut args: impl Iterator<Item = OsString>) -> Result<(Service, Desk, S
     let mut journal = Journal::private(1).map_err(|errno| system(errno.into()))?;
     let record = journal.adopt(0).ok_or_else(|| system(Errno::NOMEM.into()))?;
     let console = Console::start(stdout, stderr, journal.tally()).map_err(system)?;
-    let mut desk = Desk::new(console, journal);
-    let service = Service::new(Input { pipe: stdin, record }, None, settings, &mut desk);
-    Ok((service, desk, signals))
+    let mut context = DaemonContext::new(console, journal);
+    let service = Service::new(Input { pipe: stdin, record }, None, settings, &mut context);
+    Ok((service, context, signals))
 }
 
-fn serve(mut service: Service, mut desk: Desk, signals: &SignalFd) -> Result<(), Errno> {
+fn serve(mut service: Service, mut context: DaemonContext, signals: &SignalFd) -> Result<(), Errno> {
     // How much is still to be read, once that is settled.
     let mut left: Option<u64> = None;
     let mut give_up_at_ms: Option<u64> = None;
@@ -96,11 +96,11 @@ fn serve(mut service: Service, mut desk: Desk, signals: &SignalFd) -> Result<(),
         }
         let now = monotonic_ms();
         if service.retry_at_ms().is_some_and(|at| at <= now) {
-            service.retry(&mut desk);
+            service.retry(&mut context);
         }
         if input && readable {
             let limit = usize::try_from(left.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-            match (service.pump(0, limit, &mut desk), &mut left) {
+            match (service.pump(0, limit, &mut context), &mut left) {
                 (Taken::Some(n), Some(left)) => {
                     *left = left.saturating_sub(u64::try_from(n).unwrap_or(u64::MAX));
                 }
@@ -110,12 +110,12 @@ fn serve(mut service: Service, mut desk: Desk, signals: &SignalFd) -> Result<(),
             }
         }
         if give_up_at_ms.is_some_and(|at| at <= now) {
-            service.abandon(left.unwrap_or(0), &desk);
+            service.abandon(left.unwrap_or(0), &context);
             break;
         }
     }
-    service.close(&mut desk);
-    let _ = desk.console.flush(LAST_WORDS);
+    service.close(&mut context);
+    let _ = context.console.flush(LAST_WORDS);
     Ok(())
 }
 

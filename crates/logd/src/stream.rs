@@ -17,7 +17,7 @@ use crate::console::{Console, Shown};
 use crate::journal::{Entry, Journal, Phase, Record};
 use crate::logdir::Mark;
 use crate::moment::Moment;
-use crate::sink::{Context, Filed, Sink};
+use crate::sink::{Context, Sink, Written};
 use crate::stage::Taken;
 use crate::stamp::Stamper;
 use crate::words::chain;
@@ -27,15 +27,15 @@ const PAUSE_MS: u64 = 1_000;
 
 /// What all streams share.
 #[derive(Debug)]
-pub(crate) struct Desk {
+pub(crate) struct DaemonContext {
     pub journal: Journal,
     pub batch: Batch,
     pub stamper: Stamper,
     pub console: Console,
 }
 
-impl Desk {
-    /// Returns a desk whose lines go to `console`.
+impl DaemonContext {
+    /// Returns a daemon whose lines go to `console`.
     pub fn new(console: Console, journal: Journal) -> Self {
         Self { journal, batch: Batch::new(), stamper: Stamper::new(), console }
     }
@@ -43,11 +43,11 @@ impl Desk {
 
 /// Where the streams of one service are kept.
 #[derive(Debug)]
-pub(crate) struct Outlet {
+pub(crate) struct ServiceOutput {
     pub label: Arc<str>,
     pub timestamp: Timestamp,
     pub sink: Option<Sink>,
-    /// The stream whose batch is filed in part; until it is whole no other is filed.
+    /// The stream whose batch is written in part; until it is whole no other is written.
     pub waiting: Option<Which>,
 }
 
@@ -79,13 +79,13 @@ impl Stream {
     }
 
     /// Goes on where a daemon that was killed had got to.
-    pub fn resume(&mut self, outlet: &mut Outlet, desk: &mut Desk) {
+    pub fn resume(&mut self, output: &mut ServiceOutput, daemon: &mut DaemonContext) {
         self.composer.restore(self.record.entry.state);
         let mid_line = self.composer.is_mid_line();
         self.shown.resume(self.record.slot(), mid_line);
-        desk.console.announce_unshown(&self.shown, self.record.unshown(), mid_line);
-        if self.record.entry.is_filing() {
-            self.go_on(Moment::now(), outlet, desk);
+        daemon.console.announce_unshown(&self.shown, self.record.unshown(), mid_line);
+        if self.record.entry.has_batch() {
+            self.go_on(Moment::now(), output, daemon);
         }
     }
 
@@ -95,8 +95,8 @@ impl Stream {
     }
 
     /// Returns whether some of its batch is on file, or may be.
-    pub fn is_partly_filed(&self) -> bool {
-        self.record.is_uncertain || self.record.entry.filed > 0
+    pub fn is_partly_written(&self) -> bool {
+        self.record.is_uncertain || self.record.entry.written > 0
     }
 
     /// Returns the file that was written last.
@@ -120,31 +120,31 @@ impl Stream {
     }
 
     /// Takes what the pipe has, at most `limit` bytes, and brings it through all steps.
-    pub fn pump(&mut self, limit: usize, outlet: &mut Outlet, desk: &mut Desk) -> Taken {
+    pub fn pump(&mut self, limit: usize, output: &mut ServiceOutput, daemon: &mut DaemonContext) -> Taken {
         let limit = limit.min(TAKE);
-        let mut taken = self.take(limit, &mut desk.journal);
-        if taken == Err(Errno::FBIG) && desk.journal.make_room() {
+        let mut taken = self.take(limit, &mut daemon.journal);
+        if taken == Err(Errno::FBIG) && daemon.journal.make_room() {
             // Somebody limits the size of files, and the stage is one.
-            taken = self.take(limit, &mut desk.journal);
+            taken = self.take(limit, &mut daemon.journal);
         }
-        if taken == Err(Errno::FBIG) && desk.journal.leave_file().is_ok() {
-            taken = self.take(limit, &mut desk.journal);
+        if taken == Err(Errno::FBIG) && daemon.journal.leave_file().is_ok() {
+            taken = self.take(limit, &mut daemon.journal);
         }
         match taken {
             Ok(Taken::Some(n)) => {
-                self.record.entry.phase = Phase::Filing;
-                self.go_on(self.record.entry.moment, outlet, desk);
+                self.record.entry.phase = Phase::Writing;
+                self.go_on(self.record.entry.moment, output, daemon);
                 Taken::Some(n)
             }
             Ok(taken) => taken,
             // There may be memory again in a while.
             Err(errno @ (Errno::NOMEM | Errno::NOSPC | Errno::NOBUFS | Errno::FBIG)) => {
                 self.retry_at_ms = Some(monotonic_ms().saturating_add(PAUSE_MS));
-                cannot_take(errno, outlet, desk);
+                cannot_take(errno, output, daemon);
                 Taken::Empty
             }
             Err(errno) => {
-                cannot_take(errno, outlet, desk);
+                cannot_take(errno, output, daemon);
                 Taken::End
             }
         }
@@ -173,54 +173,54 @@ impl Stream {
     }
 
     /// Composes, files and shows the bytes of the batch, or as much of it as is still to be done.
-    fn go_on(&mut self, now: Moment, outlet: &mut Outlet, desk: &mut Desk) {
+    fn go_on(&mut self, now: Moment, output: &mut ServiceOutput, daemon: &mut DaemonContext) {
         let entry = &self.record.entry;
         let (moment, last) = (entry.moment, entry.phase == Phase::Last);
-        if let Err(errno) = desk.batch.load(&desk.journal.stage, entry.bytes.clone()) {
+        if let Err(errno) = daemon.batch.load(&daemon.journal.stage, entry.bytes.clone()) {
             let text = chain(&errno);
-            desk.console.warn(&format!("gatevisor: {}: lines are lost: {text}", outlet.label));
+            daemon.console.warn(&format!("gatevisor: {}: lines are lost: {text}", output.label));
         }
-        let stamp = desk.stamper.stamp(outlet.timestamp, moment.seconds, moment.nanos);
-        desk.batch.compose(&mut self.composer, last, moment, &stamp);
+        let stamp = daemon.stamper.stamp(output.timestamp, moment.seconds, moment.nanos);
+        daemon.batch.compose(&mut self.composer, last, moment, &stamp);
         if self.record.is_uncertain && self.record.entry.is_shown {
             // Whoever has shown the batch has kept the part of a line at its end.
             self.shown.resume(self.record.slot(), self.composer.is_mid_line());
         }
-        let is_free = outlet.waiting.is_none_or(|waiting| waiting == self.which);
-        let filed = match &mut outlet.sink {
+        let is_free = output.waiting.is_none_or(|waiting| waiting == self.which);
+        let written = match &mut output.sink {
             Some(sink) => {
-                let console = &desk.console;
+                let console = &daemon.console;
                 let mut warn = |line: String| console.warn(&line);
                 let mut context = Context { now, stamp: &stamp, warn: &mut warn };
-                let filed = if is_free {
-                    sink.file(desk.batch.composed(), last, &mut self.record, &mut context)
+                let written = if is_free {
+                    sink.write(daemon.batch.composed(), last, &mut self.record, &mut context)
                 } else {
-                    Filed::Waiting
+                    Written::Waiting
                 };
-                self.retry_at_ms = (filed == Filed::Waiting).then(|| sink.retry_at_ms());
+                self.retry_at_ms = (written == Written::Waiting).then(|| sink.retry_at_ms());
                 if is_free {
-                    outlet.waiting = (filed == Filed::Waiting).then_some(self.which);
+                    output.waiting = (written == Written::Waiting).then_some(self.which);
                 }
-                filed
+                written
             }
-            None => Filed::Done,
+            None => Written::Done,
         };
-        let is_news = !std::mem::replace(&mut self.record.entry.is_shown, filed == Filed::Waiting);
+        let is_news = !std::mem::replace(&mut self.record.entry.is_shown, written == Written::Waiting);
         if is_news {
-            let lines = self.shown.count(desk.batch.shown());
+            let lines = self.shown.count(daemon.batch.shown());
             self.record.entry.due = self.record.entry.due.saturating_add(lines);
         }
-        if filed == Filed::Done {
-            self.settle(desk.batch.left());
+        if written == Written::Done {
+            self.settle(daemon.batch.left());
         } else {
             // The same again, when it is tried again.
             self.composer.restore(self.record.entry.state);
         }
         self.record.commit();
         if is_news {
-            desk.console.show(&mut self.shown, desk.batch.shown());
+            daemon.console.show(&mut self.shown, daemon.batch.shown());
         }
-        desk.journal.tidy();
+        daemon.journal.tidy();
     }
 
     /// Makes the entry say that nothing of the batch is left but the end of a line.
@@ -228,7 +228,7 @@ impl Stream {
         let entry = &mut self.record.entry;
         entry.phase = Phase::Idle;
         entry.state = self.composer.state();
-        entry.filed = 0;
+        entry.written = 0;
         entry.bytes.start = entry.bytes.end.saturating_sub(u64::try_from(left).unwrap_or(0));
         if left == 0 {
             entry.bytes = 0..0;
@@ -236,35 +236,35 @@ impl Stream {
     }
 
     /// Tries again what waits, if that is due.
-    pub fn retry(&mut self, outlet: &mut Outlet, desk: &mut Desk) {
+    pub fn retry(&mut self, output: &mut ServiceOutput, daemon: &mut DaemonContext) {
         self.retry_at_ms = None;
-        if self.record.entry.is_filing() {
-            self.go_on(Moment::now(), outlet, desk);
+        if self.record.entry.has_batch() {
+            self.go_on(Moment::now(), output, daemon);
         }
     }
 
-    /// Files and shows what is left; what cannot be filed now is lost, and said to be.
-    pub fn close(&mut self, outlet: &mut Outlet, desk: &mut Desk) {
+    /// Writes and shows what is left; what cannot be written now is lost, and said to be.
+    pub fn close(&mut self, output: &mut ServiceOutput, daemon: &mut DaemonContext) {
         let now = Moment::now();
-        if self.record.entry.is_filing() {
-            self.go_on(now, outlet, desk);
+        if self.record.entry.has_batch() {
+            self.go_on(now, output, daemon);
         }
-        if !self.record.entry.is_filing() {
+        if !self.record.entry.has_batch() {
             // The last line may lack its newline, or lines that were left out may still be to be announced.
             self.record.entry.phase = Phase::Last;
             self.record.entry.moment = now;
-            self.go_on(now, outlet, desk);
+            self.go_on(now, output, daemon);
         }
-        if self.record.entry.is_filing()
-            && let Some(sink) = &outlet.sink
+        if self.record.entry.has_batch()
+            && let Some(sink) = &output.sink
         {
-            let console = &desk.console;
+            let console = &daemon.console;
             let mut warn = |line: String| console.warn(&line);
-            let stamp = desk.stamper.stamp(outlet.timestamp, now.seconds, now.nanos);
+            let stamp = daemon.stamper.stamp(output.timestamp, now.seconds, now.nanos);
             let mut context = Context { now, stamp: &stamp, warn: &mut warn };
-            sink.give_up(desk.batch.composed(), &self.record, &mut context);
-            if outlet.waiting == Some(self.which) {
-                outlet.waiting = None;
+            sink.give_up(daemon.batch.composed(), &self.record, &mut context);
+            if output.waiting == Some(self.which) {
+                output.waiting = None;
             }
         }
         self.retry_at_ms = None;
@@ -272,7 +272,7 @@ impl Stream {
         self.record.entry =
             Entry { due: self.record.entry.due.saturating_add(unfinished), ..Entry::default() };
         self.record.commit();
-        desk.console.finish(&mut self.shown);
+        daemon.console.finish(&mut self.shown);
     }
 
     /// Returns how many bytes the pipe holds.
@@ -282,9 +282,9 @@ impl Stream {
     }
 }
 
-fn cannot_take(errno: Errno, outlet: &Outlet, desk: &Desk) {
+fn cannot_take(errno: Errno, output: &ServiceOutput, daemon: &DaemonContext) {
     let text = chain(&errno);
-    desk.console.warn(&format!("gatevisor: {}: cannot read the log pipe: {text}", outlet.label));
+    daemon.console.warn(&format!("gatevisor: {}: cannot read the log pipe: {text}", output.label));
 }
 
 /// Makes reads from a pipe return at once.

@@ -37,8 +37,8 @@ impl Daemon {
     fn start_with(stdout: OwnedFd) -> (Self, Lines) {
         let (warned, stderr) = pipe();
         let (socket, theirs) = seqpacket_pair().unwrap();
-        let (heard, voice) = pipe();
-        send_with_fds(&socket, b"V", &[voice.as_fd()]).unwrap();
+        let (heard, reply_pipe) = pipe();
+        send_with_fds(&socket, b"V", &[reply_pipe.as_fd()]).unwrap();
         let thread = std::thread::spawn(move || daemon::run_with(theirs, stdout, stderr, None, Output::Own));
         let daemon = Self { temp: tempfile::tempdir().unwrap(), socket: Some(socket), heard, thread };
         (daemon, Lines::new(warned))

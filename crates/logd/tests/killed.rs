@@ -126,8 +126,8 @@ impl Keeper {
         .unwrap();
         // The memory that the child uses until it is its program must stay until then.
         assert!(wait_readable(&starting));
-        let (heard, voice) = pipe();
-        send_with_fds(&ours, b"V", &[voice.as_fd()]).unwrap();
+        let (heard, reply_pipe) = pipe();
+        send_with_fds(&ours, b"V", &[reply_pipe.as_fd()]).unwrap();
         self.daemon = Some((Pid::from_raw(starting.pid()).unwrap(), ours, heard));
         for (id, service) in (1_u32..).zip(&self.services) {
             let packet = [b"A", id.to_le_bytes().as_slice(), service.name.as_bytes()].concat();
@@ -153,7 +153,7 @@ impl Keeper {
         assert_eq!(answer(heard), packet);
     }
 
-    /// Has everything filed, and ends.
+    /// Has everything written, and ends.
     fn quit(mut self) -> TempDir {
         let (pid, socket, _heard) = self.daemon.take().unwrap();
         send_with_fds(&socket, b"Q", &[]).unwrap();
@@ -212,7 +212,7 @@ fn texts(directory: &Path) -> Vec<String> {
 }
 
 /// Checks that the file has `count` lines, each once and in its place.
-fn check_filed(name: &str, texts: &[String], count: usize) {
+fn check_written(name: &str, texts: &[String], count: usize) {
     for (number, text) in texts.iter().enumerate() {
         assert!(format!("{text}\n") == line(number), "{name}: line {number} is `{text:.60}`");
     }
@@ -287,11 +287,11 @@ impl Bench {
             let directory = temp.path().join("logs").join(name);
             let (marked, plain): (Vec<String>, Vec<String>) =
                 texts(&directory).into_iter().partition(|text| text.starts_with("[stderr] "));
-            check_filed(name, &plain, count);
+            check_written(name, &plain, count);
             if name == "both" {
                 let unmarked: Vec<String> =
                     marked.iter().map(|text| text.replacen("[stderr] ", "", 1)).collect();
-                check_filed("both's stderr", &unmarked, errors);
+                check_written("both's stderr", &unmarked, errors);
                 check_shown(" ! ", name, &shown, errors);
             }
             let files = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name());

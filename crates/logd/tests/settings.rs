@@ -42,8 +42,8 @@ impl Service {
         let ((shown, stdout), (warned, stderr), (read_end, write_end)) = (pipe(), pipe(), pipe());
         let (socket, theirs) = seqpacket_pair().unwrap();
         let thread = std::thread::spawn(move || daemon::run_with(theirs, stdout, stderr, None, Output::Own));
-        let (heard, voice) = pipe();
-        send_with_fds(&socket, b"V", &[voice.as_fd()]).unwrap();
+        let (heard, reply_pipe) = pipe();
+        send_with_fds(&socket, b"V", &[reply_pipe.as_fd()]).unwrap();
         send_with_fds(&socket, b"A\x01\0\0\0gateway-coder", &[read_end.as_fd(), directory.as_fd()]).unwrap();
         let (shown, warned) = (Lines::new(shown), Lines::new(warned));
         Self { temp, socket, heard, thread, pipe: write_end.into(), shown, warned }
@@ -61,7 +61,7 @@ impl Service {
         self.pipe.write_all(text.as_ref()).unwrap();
     }
 
-    /// Has the daemon let go of the pipe; everything is filed and shown then.
+    /// Has the daemon let go of the pipe; everything is written and shown then.
     fn release(&self) {
         send_with_fds(&self.socket, b"R\x01\0\0\0", &[]).unwrap();
         assert_eq!(answer(&self.heard), b"R\x01\0\0\0");

@@ -25,15 +25,15 @@ impl Mark {
 }
 
 /// Is told of each step of a write before it is done.
-pub trait Witness {
+pub trait ProgressObserver {
     /// Bytes will be written at the end of a file, or the file will be put away; so many bytes of the same write are on
     /// file already.
-    fn at_end(&mut self, mark: Mark, filed: usize);
+    fn at_end(&mut self, mark: Mark, written: usize);
 }
 
 /// Needs to know nothing.
 pub(super) struct Nobody;
 
-impl Witness for Nobody {
+impl ProgressObserver for Nobody {
     fn at_end(&mut self, _: Mark, _: usize) {}
 }

@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 
 use crate::compose::STDERR_MARK;
 
-/// Length of an ISO stamp without the blanks that follow it.
+/// Length of an ISO stamp without the spaces that follow it.
 const ISO: usize = 29;
 /// Seconds in which no zone changes more than once.
 const QUARTER: i64 = 900;
@@ -114,7 +114,7 @@ impl Parser {
         Entry { time, stream, text: stamp.saturating_add(mark) }
     }
 
-    /// Returns the moment that a line begins with and the length of that with its blanks.
+    /// Returns the moment that a line begins with and the length of that with its spaces.
     fn stamp(&mut self, line: &[u8]) -> Option<(Time, usize)> {
         if line.first() == Some(&b'@') {
             let end = HEX_SIZE.saturating_add(1);
@@ -122,9 +122,9 @@ impl Parser {
             return Some((time, end.saturating_add(usize::from(line.get(end) == Some(&b' ')))));
         }
         let (seconds, nanos) = civil(line.first_chunk()?)?;
-        let blanks = line.iter().skip(ISO).take(2).take_while(|byte| **byte == b' ').count();
+        let spaces = line.iter().skip(ISO).take(2).take_while(|byte| **byte == b' ').count();
         let time = Time { seconds: seconds.saturating_sub(self.offset(seconds)), nanos };
-        Some((time, ISO.saturating_add(blanks)))
+        Some((time, ISO.saturating_add(spaces)))
     }
 
     /// Returns how far a local time is ahead of UTC.

@@ -27,7 +27,7 @@ const CLOSED_MODE: Mode = Mode::from_raw_mode(0o744);
 
 /// What could not be done, in s6-log's words, and why.
 #[derive(Debug)]
-pub(super) struct Trouble {
+pub(super) struct LogError {
     pub doing: String,
     pub errno: Errno,
 }
@@ -71,13 +71,13 @@ pub(super) struct Directory<'a> {
 
 impl<'a> Directory<'a> {
     /// Opens the directory, making it if need be but not those above it, and puts away what a crash left.
-    pub(super) fn open(spec: &'a LogdirSpec) -> Result<Self, Trouble> {
+    pub(super) fn open(spec: &'a LogdirSpec) -> Result<Self, LogError> {
         use std::os::unix::ffi::OsStrExt;
         let path = PathBuf::from(std::ffi::OsStr::from_bytes(&spec.path));
         let failed = |doing: &str, name: &str| {
             let place = if name.is_empty() { path.clone() } else { path.join(name) };
             let doing = format!("{doing} {}", place.display());
-            move |errno| Trouble { doing, errno }
+            move |errno| LogError { doing, errno }
         };
         match mkdir(&path, Mode::from_raw_mode(0o2700)) {
             Ok(()) | Err(Errno::EXIST) => {}
@@ -131,7 +131,7 @@ impl<'a> Directory<'a> {
     }
 
     /// Does as much as can be done now: rotates, and writes what is held.
-    pub(super) fn advance(&mut self) -> Result<(), Trouble> {
+    pub(super) fn advance(&mut self) -> Result<(), LogError> {
         if self.retry_at_ms.is_some_and(|at| at > monotonic_ms()) {
             return Ok(());
         }
@@ -144,14 +144,14 @@ impl<'a> Directory<'a> {
     }
 
     /// Closes the file cleanly once everything else is done.
-    pub(super) fn close(&mut self) -> Result<(), Trouble> {
+    pub(super) fn close(&mut self) -> Result<(), LogError> {
         if !self.is_settled() || self.retry_at_ms.is_some_and(|at| at > monotonic_ms()) {
             return Ok(());
         }
         let closed =
-            sync(&self.current).map_err(|errno| self.trouble("fd_sync", "current", errno)).and_then(|()| {
+            sync(&self.current).map_err(|errno| self.error("fd_sync", "current", errno)).and_then(|()| {
                 fchmod(&self.current, CLOSED_MODE)
-                    .map_err(|errno| self.trouble("fd_chmod", "current to 0744", errno))
+                    .map_err(|errno| self.error("fd_chmod", "current to 0744", errno))
             });
         match closed {
             Ok(()) => self.phase = Phase::Closed,
@@ -184,11 +184,11 @@ impl<'a> Directory<'a> {
         format!("processor {how} in {}", self.path.display())
     }
 
-    fn trouble(&self, doing: &str, name: &str, errno: Errno) -> Trouble {
-        Trouble { doing: format!("{doing} {}/{name}", self.path.display()), errno }
+    fn error(&self, doing: &str, name: &str, errno: Errno) -> LogError {
+        LogError { doing: format!("{doing} {}/{name}", self.path.display()), errno }
     }
 
-    fn try_advance(&mut self) -> Result<(), Trouble> {
+    fn try_advance(&mut self) -> Result<(), LogError> {
         loop {
             match self.phase {
                 Phase::Processing(_) | Phase::Closed => return Ok(()),
@@ -204,7 +204,7 @@ impl<'a> Directory<'a> {
     }
 
     /// Writes what is held, up to the line at which the file is full.
-    fn write(&mut self) -> Result<(), Trouble> {
+    fn write(&mut self) -> Result<(), LogError> {
         let full_at = u64::from(self.spec.size.saturating_sub(self.spec.tolerance));
         let mut written: usize = 0;
         let mut outcome = Ok(());
@@ -236,11 +236,11 @@ impl<'a> Directory<'a> {
         } else {
             self.held.drain(..written);
         }
-        outcome.map_err(|errno| self.trouble("write to", "current", errno))
+        outcome.map_err(|errno| self.error("write to", "current", errno))
     }
 
     /// Takes one step of a rotation and returns the next.
-    fn take(&mut self, phase: Phase) -> Result<Phase, Trouble> {
+    fn take(&mut self, phase: Phase) -> Result<Phase, LogError> {
         let dir = &self.handle;
         let (next, doing, name, done) = match phase {
             Phase::Sync => (Phase::Rename, "fd_sync", "current", sync(&self.current)),
@@ -288,7 +288,7 @@ impl<'a> Directory<'a> {
             }
             Phase::Writing | Phase::Processing(_) | Phase::Closed => (phase, "", "", Ok(())),
         };
-        done.map_err(|errno| self.trouble(doing, name, errno)).map(|()| next)
+        done.map_err(|errno| self.error(doing, name, errno)).map(|()| next)
     }
 }
 

@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, read};
 
 use super::cutter::Cutter;
-use super::directory::{Directory, Trouble, path_of};
+use super::directory::{Directory, LogError, path_of};
 use super::outlet::{Stdout, write_status};
 use super::parser::{Destination, Script};
 use super::selection::Standing;
@@ -52,15 +52,15 @@ pub struct Failure {
     why: String,
 }
 
-impl From<Trouble> for Failure {
-    fn from(trouble: Trouble) -> Self {
+impl From<LogError> for Failure {
+    fn from(error: LogError) -> Self {
         // As text, because the system's numbers are of no use to whoever reads it.
-        Self { doing: trouble.doing, why: chain(&std::io::Error::from(trouble.errno)) }
+        Self { doing: error.doing, why: chain(&std::io::Error::from(error.errno)) }
     }
 }
 
 fn failed(doing: &str) -> impl Fn(Errno) -> Failure {
-    move |errno| Trouble { doing: doing.to_owned(), errno }.into()
+    move |errno| LogError { doing: doing.to_owned(), errno }.into()
 }
 
 /// Takes standard input through a script until it ends, or a signal says to stop.
@@ -79,7 +79,7 @@ pub fn run(script: &Script, options: &Options, ready: impl FnOnce()) -> Result<(
     let work = Work::new(script, options, Stdout::new(stream::stdout_fd()))?;
     // A parent may have left it ignored, and then no processor's end would be heard.
     restore(SIGCHLD);
-    let signals = SignalFd::new(&[SIGTERM, SIGHUP, SIGALRM, SIGCHLD]).map_err(failed("hear signals"))?;
+    let signals = SignalFd::new(&[SIGTERM, SIGHUP, SIGALRM, SIGCHLD]).map_err(failed("receive signals"))?;
     ready();
     Logger { work, cutter: Cutter::new(options.line_limit), options, input: Input::Open }
         .serve(stdin.as_fd(), &signals)
@@ -114,7 +114,7 @@ impl Logger<'_> {
                 self.input != Input::Ended && if self.options.block { held == 0 } else { held < MOST_HELD };
             let (readable, signal) = self.wait(&stdin, signals, reads).map_err(failed("wait"))?;
             if signal {
-                self.hear(signals)?;
+                self.receive(signals)?;
             }
             if let Input::LastLine(until_ms) = self.input
                 && until_ms <= monotonic_ms()
@@ -147,7 +147,7 @@ impl Logger<'_> {
         Ok((reads && spoke(1), spoke(0)))
     }
 
-    fn hear(&mut self, signals: &SignalFd) -> Result<(), Failure> {
+    fn receive(&mut self, signals: &SignalFd) -> Result<(), Failure> {
         while let Some(signal) = signals.next().map_err(failed("read signals"))? {
             match signal {
                 SIGALRM => self.work.rotate(),
@@ -315,14 +315,14 @@ impl<'a> Work<'a> {
 
     /// Writes and rotates as far as that is possible now.
     fn advance(&mut self) {
-        let mut troubles = Vec::new();
+        let mut errors = Vec::new();
         for directory in &mut self.directories {
-            if let Err(trouble) = directory.advance() {
-                troubles.push(trouble);
+            if let Err(error) = directory.advance() {
+                errors.push(error);
             }
         }
-        for trouble in troubles {
-            self.warn(&trouble.doing, trouble.errno);
+        for error in errors {
+            self.warn(&error.doing, error.errno);
         }
         if let Err(errno) = self.stdout.flush() {
             // Said whatever the verbosity, as s6-log does: it is said once, and it is for ever.
@@ -365,14 +365,14 @@ impl<'a> Work<'a> {
         if self.held() > 0 {
             return false;
         }
-        let mut troubles = Vec::new();
+        let mut errors = Vec::new();
         for directory in self.directories.iter_mut().filter(|directory| !directory.is_closed()) {
-            if let Err(trouble) = directory.close() {
-                troubles.push(trouble);
+            if let Err(error) = directory.close() {
+                errors.push(error);
             }
         }
-        for trouble in troubles {
-            self.warn(&trouble.doing, trouble.errno);
+        for error in errors {
+            self.warn(&error.doing, error.errno);
         }
         self.directories.iter().all(Directory::is_closed)
     }
