@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 const ENDING: [i32; 3] = [signal::SIGTERM, signal::SIGINT, signal::SIGQUIT];
 
 /// How long what has been asked to end may take before it is killed.
-const PATIENCE: Duration = Duration::from_secs(5);
+const KILL_AFTER: Duration = Duration::from_secs(5);
 
 /// Why a piece of work has no result.
 #[derive(Debug, thiserror::Error)]
@@ -34,12 +34,12 @@ pub enum ChildError {
 
 /// What waits for children, with all signals blocked.
 #[derive(Debug)]
-pub struct Nursery {
+pub struct ChildRunner {
     signals: SignalFd,
     asked: Option<i32>,
 }
 
-impl Nursery {
+impl ChildRunner {
     /// Blocks all signals of this process, which must have one thread, and returns what hears them.
     pub fn new() -> Result<Self, Errno> {
         signal::block_all(&[signal::SIGCHLD])?;
@@ -85,7 +85,7 @@ impl Nursery {
             let is_due = next.is_some_and(|at| at <= Instant::now());
             if told.is_none() && (is_due || self.asked.is_some()) {
                 told = Some(limit.unwrap_or_default());
-                next = Instant::now().checked_add(PATIENCE);
+                next = Instant::now().checked_add(KILL_AFTER);
                 // Root without the capability may not; then the work ends by itself.
                 let _ = kill_process(child, Signal::TERM);
             } else if is_due {

@@ -57,8 +57,8 @@ fn made_anew(directory: &Path) -> io::Result<OwnedFd> {
     };
     let parent = OpenHome::open_or_make(parent, Mode::from_raw_mode(0o755)).map_err(io::Error::other)?;
     let report = Walker::new(&mut |_| true).remove(&parent, &CString::new(name.as_bytes())?)?;
-    if let Some(trouble) = report.troubles.into_iter().next() {
-        return Err(io::Error::other(trouble));
+    if let Some(problem) = report.problems.into_iter().next() {
+        return Err(io::Error::other(problem));
     }
     mkdirat(&parent, name, Mode::RWXU)?;
     Ok(Resolver::STRICT.directory(&parent, name)?)

@@ -166,13 +166,13 @@ impl<'a> Repair<'a> {
             let text = self.foreign(&parent.join(mount));
             self.complain(text);
         }
-        for trouble in report.troubles {
-            let at = self.home.path().join(parent).join(trouble.path);
-            let refusal = match trouble.why {
+        for problem in report.problems {
+            let at = self.home.path().join(parent).join(problem.path);
+            let refusal = match problem.why {
                 Wrong::OtherNames | Wrong::Device => "refusing to",
                 Wrong::Moved | Wrong::Errno(_) => "cannot",
             };
-            self.complain(format!("{refusal} change the owner of `{}`: {}", at.display(), trouble.why));
+            self.complain(format!("{refusal} change the owner of `{}`: {}", at.display(), problem.why));
         }
         if report.is_stopped && !std::mem::replace(&mut self.is_stopped, true) {
             let entries = self.done.entries;

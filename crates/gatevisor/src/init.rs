@@ -17,7 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use gatevisor_boot::child::{ChildError, Nursery};
+use gatevisor_boot::child::{ChildError, ChildRunner};
 use gatevisor_boot::environment::{self, Variable};
 use gatevisor_boot::places::{self, Places};
 use gatevisor_boot::repair::Repair;
@@ -111,7 +111,7 @@ struct Boot<'a> {
     program: PathBuf,
     home: PathBuf,
     variables: Vec<Variable>,
-    nursery: Nursery,
+    runner: ChildRunner,
     /// The agent's user, where this process is root.
     user: Option<User>,
     /// The home, through which all work in it goes; nothing where the way to it was refused.
@@ -123,8 +123,8 @@ struct Boot<'a> {
 impl<'a> Boot<'a> {
     fn new(words: &'a [OsString]) -> Result<Self, Stop> {
         let system = |what: String| Failure::new(Exit::System, what);
-        let nursery =
-            Nursery::new().map_err(|errno| system(format!("cannot listen for signals: {errno}")))?;
+        let runner =
+            ChildRunner::new().map_err(|errno| system(format!("cannot listen for signals: {errno}")))?;
         rustix::process::umask(Mode::from_raw_mode(0o022));
         let agent = enter::agent()?;
         let mut variables: Vec<Variable> = std::env::vars_os().collect();
@@ -136,7 +136,7 @@ impl<'a> Boot<'a> {
         if environment::get(&variables, "HOME").is_none_or(OsStr::is_empty) {
             environment::set(&mut variables, "HOME", "/root");
         }
-        Ok(Self { agent, words, program, home, variables, nursery, user: None, opened: None, lock: None })
+        Ok(Self { agent, words, program, home, variables, runner, user: None, opened: None, lock: None })
     }
 
     /// Does everything in order; returns why the last step, becoming the supervisor, failed.
@@ -234,7 +234,7 @@ impl<'a> Boot<'a> {
     fn places(&mut self, limit: Option<Duration>) -> Result<Places, Stop> {
         let mut usual = Places::below(Path::new(RUN));
         let user = self.user.as_ref();
-        let error = match scandir::make(&mut usual, user, &mut self.nursery, limit)? {
+        let error = match scandir::make(&mut usual, user, &mut self.runner, limit)? {
             Ok(()) => {
                 if usual.scandir != Path::new(CONTAINER_SCANDIR) {
                     environment::set(&mut self.variables, SCANDIR_VARIABLE, usual.scandir.clone());
@@ -248,7 +248,7 @@ impl<'a> Boot<'a> {
             return Err(failed(error).into());
         }
         let mut own = Places::below(&places::fallback(&std::env::temp_dir()).map_err(failed)?);
-        scandir::make(&mut own, None, &mut self.nursery, limit)?.map_err(failed)?;
+        scandir::make(&mut own, None, &mut self.runner, limit)?.map_err(failed)?;
         out::warn(&format!(
             "cannot use `{RUN}`: {error}; run-time files are in `{}`, where the agent's own command line does not look",
             own.root.display()
@@ -272,7 +272,7 @@ impl<'a> Boot<'a> {
         }
         let (Some(user), Some(home)) = (&self.user, &self.opened) else { return Ok(()) };
         let container = &self.agent.container;
-        let ended = self.nursery.run(limit.map(|limit| limit.saturating_add(REPAIR_SLACK)), || {
+        let ended = self.runner.run(limit.map(|limit| limit.saturating_add(REPAIR_SLACK)), || {
             let until = limit.and_then(|limit| Instant::now().checked_add(limit));
             let mut progress = |line: String| drop(out::line(format_args!("init: {line}")));
             let mut repair = match Repair::new(home, (user.uid, user.gid), until, &mut progress) {
@@ -308,7 +308,7 @@ impl<'a> Boot<'a> {
     /// Has the agent make its home, below a directory that is not root's, and returns it.
     fn made_by_agent(&mut self, limit: Option<Duration>) -> Result<Option<OpenHome>, Stop> {
         let (user, home) = (self.user.as_ref(), &self.home);
-        let ended = self.nursery.run(limit, || {
+        let ended = self.runner.run(limit, || {
             as_agent(user, || match OpenHome::open_or_make(home, HOME_MODE) {
                 Ok(_) => 0,
                 Err(error) => {
@@ -326,7 +326,7 @@ impl<'a> Boot<'a> {
         let (agent, home, variables) = (&self.agent, &self.home, &self.variables);
         let user = self.user.as_ref();
         if let Some(opened) = &self.opened {
-            let seeded = self.nursery.run(limit, || {
+            let seeded = self.runner.run(limit, || {
                 as_agent(user, || {
                     let lookup = |name: &str| environment::get(variables, name);
                     if let Err(errno) = volume::make(opened) {
@@ -362,7 +362,7 @@ impl<'a> Boot<'a> {
             };
             let mut own = variables.clone();
             environment::set(&mut own, "HOME", enter::user_home(user, home));
-            let ended = self.nursery.run(limit, || {
+            let ended = self.runner.run(limit, || {
                 as_agent(user, || {
                     // The agent's own look, whatever it has put there.
                     if !step.needs.iter().all(|path| home.join(path).exists()) {
@@ -424,7 +424,7 @@ impl<'a> Boot<'a> {
         }
         let argv = [hook.as_os_str().to_owned()];
         let variables = self.variables.clone();
-        let ended = self.nursery.run(None, || {
+        let ended = self.runner.run(None, || {
             let errno = hooks::become_program(&argv, variables, Path::new("/"));
             out::warn(&format!("cannot execute `{shown}`: {errno}"));
             126
@@ -451,7 +451,7 @@ impl<'a> Boot<'a> {
         }
         let home = Home::new(&self.home).map_err(|error| Failure::of(error.exit_code(), &error))?;
         let (agent, variables, program) = (&self.agent, &self.variables, &self.program);
-        let ended = self.nursery.run(limit, || {
+        let ended = self.runner.run(limit, || {
             as_agent(self.user.as_ref(), || {
                 let lookup = |name: &str| environment::get(variables, name);
                 let settings = Settings {

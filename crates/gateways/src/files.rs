@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use gatevisor_paths::Walker;
-use gatevisor_paths::walk::{Trouble, Wrong};
+use gatevisor_paths::walk::{Problem, Wrong};
 use rustix::fs::{
     AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, fchmod, flock, fstat, fsync, mkdirat, open,
     openat, renameat, renameat_with, statat, unlinkat,
@@ -274,7 +274,7 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
         other => other?,
     };
     let report = Walker::new(&mut |_| true).remove(parent, &name)?;
-    match (report.troubles.into_iter().next(), report.mounts.first()) {
+    match (report.problems.into_iter().next(), report.mounts.first()) {
         (Some(trouble), _) => Err(io::Error::new(kind_of(&trouble), trouble)),
         (None, Some(mount)) => Err(io::Error::new(
             io::ErrorKind::ResourceBusy,
@@ -284,7 +284,7 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
-fn kind_of(trouble: &Trouble) -> io::ErrorKind {
+fn kind_of(trouble: &Problem) -> io::ErrorKind {
     match trouble.why {
         Wrong::Errno(errno) => errno.kind(),
         _ => io::ErrorKind::Other,

@@ -115,7 +115,7 @@ impl Supervisor {
             extras: [None; EXTRAS],
             user: None,
             given_back: self.given_back,
-            berths: None,
+            pool: None,
         });
         match started {
             Ok(starting) => {

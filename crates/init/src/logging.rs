@@ -281,7 +281,7 @@ impl Supervisor {
             user: None,
             // It needs as many files as we do.
             given_back: GivenBack { open_files: None, ..self.given_back },
-            berths: None,
+            pool: None,
         })
         .map_err(|failure| failure.errno)?;
         daemon.process = Pid::new(starting.pid());

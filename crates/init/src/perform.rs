@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use gatevisor_core::restart::Rules;
 use gatevisor_core::{Effect, Effects, Event};
-use gatevisor_sys::berth::Berths;
+use gatevisor_sys::descriptor_pool::DescriptorPool;
 use gatevisor_sys::spawn::{self, Apart, Command, EXTRAS, Report, StartFailure};
 use gatevisor_sys::user::User;
 use gatevisor_sys::{Errno, file};
@@ -118,8 +118,8 @@ impl Supervisor {
 
     /// Forks what waits to be started, as long as not too many are between fork and exec.
     pub(crate) fn pump_starts(&mut self) {
-        // With all berths taken a start would copy every descriptor; one is free as soon as its child has its own table.
-        while self.berths.as_ref().is_none_or(Berths::has_free) {
+        // With all of the pool taken a start would copy every descriptor; one is free as soon as its child has its own table.
+        while self.pool.as_ref().is_none_or(DescriptorPool::has_free) {
             let (under_way, all) = (&self.on_their_way, self.on_their_way.all());
             // Whoever has programs that take for ever to be executed keeps itself waiting and nobody else.
             let may = |owner: u32| {
@@ -197,7 +197,7 @@ impl Supervisor {
             // Ours until the group is made; then it becomes the owner.
             user: if is_grouped { None } else { service.owner.as_deref() },
             given_back: self.given_back,
-            berths: self.berths.as_ref(),
+            pool: self.pool.as_ref(),
         };
         let starting = spawn::start_apart(command, apart).map_err(|failure| explain("run", failure))?;
         service.readiness = None;
@@ -313,9 +313,9 @@ impl Supervisor {
         if self.on_their_way.all() == 0 {
             self.feed_the_starved();
             if self.start_queue.is_empty()
-                && let Some(berths) = &self.berths
+                && let Some(pool) = &self.pool
             {
-                berths.rest();
+                pool.rest();
             }
         }
     }
@@ -375,7 +375,7 @@ impl Supervisor {
             extras: [None; EXTRAS],
             user: service.owner.as_deref(),
             given_back: self.given_back,
-            berths: self.berths.as_ref(),
+            pool: self.pool.as_ref(),
         });
         let forked = started.and_then(|starting| self.accompany(id, OnItsWay::Finish(starting)));
         match forked {

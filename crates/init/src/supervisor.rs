@@ -13,7 +13,7 @@ use gatevisor_core::restart::Numbers;
 use gatevisor_core::scan::Identity;
 use gatevisor_core::stop::StopOrder;
 use gatevisor_core::{Effects, Event, Moment, Tick};
-use gatevisor_sys::berth::Berths;
+use gatevisor_sys::descriptor_pool::DescriptorPool;
 use gatevisor_sys::signal::{self, SignalFd};
 use gatevisor_sys::spawn::{GivenBack, Starting};
 use gatevisor_sys::{Errno, clock, file};
@@ -44,7 +44,7 @@ use crate::{Config, StartError, survivors};
 /// Broadcasts that take longer go on this often after the end of everything else.
 const LAST_SLICES: usize = 256;
 /// Processes that start from low descriptors at a time; the others get a copy of all.
-const BERTHS: usize = 8;
+const POOLED_STARTS: usize = 8;
 /// Descriptors that the preparation of a service directory adds to that of the directory.
 const PREPARED_DESCRIPTORS: u64 = 3;
 /// Descriptors kept for what passes: processes on their way, files being replaced, listeners being told.
@@ -128,7 +128,7 @@ pub(crate) struct Supervisor {
     pub(crate) watch: Watch,
     pub(crate) null: OwnedFd,
     /// Where processes are started from; none on an old kernel.
-    pub(crate) berths: Option<Berths>,
+    pub(crate) pool: Option<DescriptorPool>,
     pub(crate) environments: Environments,
     /// What tells the scandir from every other one.
     pub(crate) scandir_identity: String,
@@ -227,7 +227,7 @@ impl Supervisor {
         let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .map_err(failed("opening /dev/null"))?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed("making the event queue"))?;
-        let berths = Berths::new(&null, BERTHS).ok();
+        let pool = DescriptorPool::new(&null, POOLED_STARTS).ok();
         let watch = Watch::new(&config.scandir, &scandir, &svscan);
         let identity = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| directory::identity(&stat));
         let not_slots = [
@@ -239,7 +239,7 @@ impl Supervisor {
             groups: Groups::new(&scandir),
             scandir_identity: survivors::identity(&scandir),
             ourselves: ourselves(&config.program),
-            berths,
+            pool,
             epoll,
             signals,
             scandir,

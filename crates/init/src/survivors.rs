@@ -130,7 +130,7 @@ impl Supervisor {
             extras: [None; EXTRAS],
             user: service.owner.as_deref(),
             given_back: self.given_back,
-            berths: self.berths.as_ref(),
+            pool: self.pool.as_ref(),
         })?;
         let pid = self.accompany(id, OnItsWay::Clear(starting))?;
         Ok(Event::ClearForked(pid, grace_ms.saturating_add(LOOKING_MS)))

@@ -121,7 +121,7 @@ impl Keeper {
             ],
             user: None,
             given_back: gatevisor_sys::spawn::GivenBack::default(),
-            berths: None,
+            pool: None,
         })
         .unwrap();
         // The memory that the child uses until it is its program must stay until then.

@@ -68,7 +68,7 @@ fn a_tree_is_emptied_and_no_link_of_it_is_followed() {
     symlink(at("outside"), at("tree/a/link")).unwrap();
     symlink("../outside", at("tree/link")).unwrap();
     let report = emptied(&at("tree"));
-    assert_eq!((report.mounts.len(), report.troubles.len(), report.is_stopped), (0, 0, false));
+    assert_eq!((report.mounts.len(), report.problems.len(), report.is_stopped), (0, 0, false));
     assert_eq!((count(&at("tree")), count(&at("outside"))), (0, 1));
 }
 
@@ -86,10 +86,10 @@ fn no_depth_is_too_deep_and_few_descriptors_are_held() {
     };
     let (measured, report) = Walker::new(&mut going).measure(directory(temp.path())).unwrap();
     assert_eq!((measured.entries, measured.depth), (1500, 1500));
-    assert!(report.troubles.is_empty());
+    assert!(report.problems.is_empty());
     assert!(most < before + 50, "{most} descriptors, {before} before");
     let report = emptied(temp.path());
-    assert_eq!(report.troubles, [], "{report:?}");
+    assert_eq!(report.problems, [], "{report:?}");
     assert_eq!(count(temp.path()), 0);
 }
 
@@ -104,7 +104,7 @@ fn a_tree_that_is_deep_and_wide_at_every_level_is_walked_whole() {
         at = openat(&at, "m", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap();
     }
     let (measured, report) = Walker::new(&mut always).measure(directory(temp.path())).unwrap();
-    assert_eq!((measured.entries, report.troubles), (1000, Vec::new()));
+    assert_eq!((measured.entries, report.problems), (1000, Vec::new()));
     assert_eq!(emptied(temp.path()).progress.changed, 1000);
     assert_eq!(count(temp.path()), 0);
 }
@@ -200,7 +200,7 @@ fn a_file_system_that_a_user_answers_for_holds_up_no_walk() {
         let (measured, report) = Walker::new(&mut always).measure(directory(temp.path())).unwrap();
         assert_eq!((measured.entries, report.mounts), (2, vec![PathBuf::from("tree/mute")]));
         let report = emptied(temp.path());
-        assert_eq!(report.mounts, [PathBuf::from("tree/mute")], "{:?}", report.troubles);
+        assert_eq!(report.mounts, [PathBuf::from("tree/mute")], "{:?}", report.problems);
         write(&temp.path().join("tree/file"), "x");
         rustix::mount::unmount(temp.path().join("tree/mute"), rustix::mount::UnmountFlags::DETACH).unwrap();
     }
@@ -222,7 +222,7 @@ fn a_tree_is_given_away_but_nothing_that_may_be_somebody_elses() {
     rustix::fs::mknodat(CWD, at("tree/null"), device, Mode::RWXU, number).unwrap();
     let report = given(temp.path(), "tree");
     let mut wrong: Vec<_> =
-        report.troubles.iter().map(|trouble| (trouble.path.clone(), trouble.why)).collect();
+        report.problems.iter().map(|problem| (problem.path.clone(), problem.why)).collect();
     wrong.sort_by_key(|(path, _)| path.clone());
     let expected = [("tree/a/borrowed", Wrong::OtherNames), ("tree/null", Wrong::Device)];
     assert_eq!(wrong, expected.map(|(path, why)| (PathBuf::from(path), why)));
@@ -259,7 +259,7 @@ fn its_owner_removes_also_what_its_owner_may_not_enter() {
     }
     let remove = |name: &str| {
         let report = Walker::new(&mut always).remove(directory(temp.path()), &c(name)).unwrap();
-        assert_eq!(report.troubles, [], "{name}");
+        assert_eq!(report.problems, [], "{name}");
     };
     remove("tree");
     assert!(!at("tree").exists() && at("kept").exists());
@@ -289,7 +289,7 @@ fn a_directory_that_is_moved_while_it_is_walked_leads_nowhere_else() {
         true
     };
     let report = Walker::new(&mut going).empty(&tree).unwrap();
-    assert!(is_moved && report.troubles.iter().any(|trouble| trouble.why == Wrong::Moved), "{report:?}");
+    assert!(is_moved && report.problems.iter().any(|problem| problem.why == Wrong::Moved), "{report:?}");
     assert_eq!(count(&at("tree")), 0);
     assert!(at("outside/file").exists() && at("outside/inner").exists());
 }
@@ -330,8 +330,8 @@ fn a_trouble_is_told_where_it_is_also_far_below() {
     fs::write(temp.path().join("secret"), "").unwrap();
     rustix::fs::linkat(CWD, temp.path().join("secret"), &bottom, "borrowed", AtFlags::empty()).unwrap();
     let report = given(temp.path(), "d");
-    let [trouble] = &report.troubles[..] else { panic!("{report:?}") };
-    let text = trouble.to_string();
+    let [problem] = &report.problems[..] else { panic!("{report:?}") };
+    let text = problem.to_string();
     assert!(text.starts_with("`d/d/d/d/") && text.ends_with("d/borrowed`: it has other names"), "{text}");
     assert!(text.contains("/…/"), "{text}");
 }
@@ -437,13 +437,13 @@ proptest! {
         foreign(&tree, own, &mut before);
         let report = given(temp.path(), "tree");
         prop_assert_eq!(report.mounts.len(), mounts.min(20));
-        prop_assert!(report.troubles.iter().all(|trouble| trouble.why == Wrong::OtherNames));
+        prop_assert!(report.problems.iter().all(|problem| problem.why == Wrong::OtherNames));
         prop_assert_eq!(owner(&tree), AGENT.0);
         prop_assert_eq!((owner(&outside), owner(&outside.join("file"))), (0, 0));
         prop_assert_eq!(given(temp.path(), "tree").progress.changed, 0);
         let report = emptied(&tree);
         prop_assert_eq!(report.mounts.len(), mounts.min(20));
-        prop_assert_eq!(report.troubles, Vec::new());
+        prop_assert_eq!(report.problems, Vec::new());
         let mut after = Vec::new();
         foreign(&tree, own, &mut after);
         before.sort();

@@ -8,8 +8,8 @@
 //! contract (see `gatevisor-wire`).
 #![deny(unsafe_code)]
 
-pub mod berth;
 pub mod clock;
+pub mod descriptor_pool;
 pub mod environment;
 pub mod file;
 pub mod memory;

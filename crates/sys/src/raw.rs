@@ -103,7 +103,7 @@ pub(crate) struct Plan {
     pub(crate) new_session: bool,
     /// Everything needed besides the standard descriptors is from the first of these to the second: the child shares its
     /// parent's table until it has copied what is up to there.
-    pub(crate) berth: Option<(RawFd, RawFd)>,
+    pub(crate) pooled: Option<(RawFd, RawFd)>,
     pub(crate) credentials: Option<(u32, u32, Vec<u32>)>,
     pub(crate) directory: RawFd,
     pub(crate) stdin: RawFd,
@@ -211,7 +211,7 @@ impl Stage {
         if share_memory {
             flags |= libc::CLONE_VM;
         }
-        if self.plan.berth.is_some() {
+        if self.plan.pooled.is_some() {
             flags |= libc::CLONE_FILES;
         }
         if self.plan.pid_namespace {
@@ -308,7 +308,7 @@ fn take_lock(number: RawFd, may_wait: bool, report: usize) -> Result<usize, u32>
 ///
 /// `report` is where failures are written; it moves away from a number that an extra descriptor takes.
 fn attempt(plan: &Plan, report: &mut usize) -> (u32, u32) {
-    if let Some((lowest, highest)) = plan.berth {
+    if let Some((lowest, highest)) = plan.pooled {
         // Before anything else: until then every descriptor that changes here changes in the parent.
         let above = word(highest.saturating_add(1));
         let args = [above, u32::MAX as usize, libc::CLOSE_RANGE_UNSHARE as usize, 0];
@@ -397,7 +397,7 @@ fn attempt(plan: &Plan, report: &mut usize) -> (u32, u32) {
     let _ = run(libc::SYS_rt_sigprocmask, [word(libc::SIG_SETMASK), &raw const empty_mask as usize, 0, 8]);
     // Only a child that has nothing of its parent's but what it needs may stay for long.
     if let Some(number) = plan.lock
-        && let Err(errno) = take_lock(number, plan.berth.is_some(), *report)
+        && let Err(errno) = take_lock(number, plan.pooled.is_some(), *report)
     {
         return (step::LOCK, errno);
     }

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use rustix::io::{Errno, read};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::berth::{Berth, Berths};
+use crate::descriptor_pool::{DescriptorPool, PooledDescriptors};
 use crate::raw::{self, Plan, Stage, step};
 use crate::user::User;
 
@@ -48,7 +48,7 @@ pub struct Command<'a> {
     /// What it has as it was before we changed it for ourselves.
     pub given_back: GivenBack,
     /// Where it may start from. [`Starting::report`] has to be asked for it to be free again.
-    pub berths: Option<&'a Berths>,
+    pub pool: Option<&'a DescriptorPool>,
 }
 
 /// What a process has changed for itself and its children shall have as it was; `None` where it is as it was.
@@ -135,7 +135,7 @@ pub struct Starting {
     pid: i32,
     report: OwnedFd,
     /// Held until the child has a table of its own.
-    berth: Option<Berth>,
+    pooled: Option<PooledDescriptors>,
     ended: bool,
     /// Whether it waits for the lock now.
     waits: bool,
@@ -144,13 +144,13 @@ pub struct Starting {
     /// The memory the child uses; freed only when the report says that it no longer does.
     stage: Box<Stage>,
     /// Where its stack goes then.
-    berths: Option<Berths>,
+    pool: Option<DescriptorPool>,
 }
 
 impl Drop for Starting {
     fn drop(&mut self) {
-        if let Some(berths) = &self.berths {
-            berths.keep(std::mem::take(&mut self.stage.stack));
+        if let Some(pool) = &self.pool {
+            pool.keep(std::mem::take(&mut self.stage.stack));
         }
     }
 }
@@ -189,8 +189,8 @@ impl Starting {
             // A record begins with the number of a step, which is none of these.
             while let Some((word, rest)) = record.split_first() {
                 match *word {
-                    // Our own number for its end of the pipe goes with the berth, and then its exec can be seen.
-                    raw::UNSHARED => self.berth = None,
+                    // Our own number for its end of the pipe goes with the pooled range, and then its exec can be seen.
+                    raw::UNSHARED => self.pooled = None,
                     raw::BLOCKED => self.waits = true,
                     raw::LOCKED => self.waits = false,
                     _ => break,
@@ -229,7 +229,7 @@ impl Starting {
     /// Takes in that the process has ended, after which [`Starting::report`] is never `Pending`.
     pub fn ended(&mut self) {
         self.ended = true;
-        self.berth = None;
+        self.pooled = None;
     }
 }
 
@@ -242,7 +242,7 @@ impl AsFd for Starting {
 /// Starts `command` in a new session, with an empty signal mask, and returns at once.
 ///
 /// The caller must have blocked all signals (see [`crate::signal::block_all`]). The descriptors named in `command` are
-/// needed until this returns: the child has its own table of descriptors, or finds them in its berth.
+/// needed until this returns: the child has its own table of descriptors, or finds them in its range of the pool.
 ///
 /// # Errors
 /// The `Fork` step only; everything later comes through [`Starting::report`].
@@ -252,7 +252,7 @@ pub fn start(command: Command<'_>) -> Result<Starting, StartFailure> {
 
 /// Does what [`start`] does, with what sets the process apart.
 ///
-/// A process that has to wait for a lock needs a berth to start from: without one it would keep its parent's other
+/// A process that has to wait for a lock needs a range of the pool to start from: without one it would keep its parent's other
 /// descriptors open meanwhile, so it fails with `EAGAIN` instead.
 ///
 /// # Errors
@@ -267,9 +267,9 @@ pub fn start_apart(command: Command<'_>, apart: Apart) -> Result<Starting, Start
         command.user.is_none() && apart == Apart::default() && command.given_back.oom_score_adj.is_none();
     let argv_pointers = raw::null_terminated(&command.argv);
     // Without a free one the child gets a copy of all descriptors, which takes longer and is as good.
-    let mut berth = command.berths.and_then(Berths::take);
-    let mut place = |fd: BorrowedFd<'_>| match &mut berth {
-        Some(berth) => berth.hold(fd).map_err(fork_failed),
+    let mut pooled = command.pool.and_then(DescriptorPool::take);
+    let mut place = |fd: BorrowedFd<'_>| match &mut pooled {
+        Some(pooled) => pooled.hold(fd).map_err(fork_failed),
         None => Ok(fd.as_raw_fd()),
     };
     let report_number = place(report_writer.as_fd())?;
@@ -283,7 +283,7 @@ pub fn start_apart(command: Command<'_>, apart: Apart) -> Result<Starting, Start
     }
     let plan = Plan {
         new_session: true,
-        berth: berth.as_ref().map(Berth::bounds),
+        pooled: pooled.as_ref().map(PooledDescriptors::bounds),
         credentials: command.user.map(|u| (u.uid, u.gid, u.groups.clone())),
         directory,
         stdin,
@@ -301,19 +301,19 @@ pub fn start_apart(command: Command<'_>, apart: Apart) -> Result<Starting, Start
         argv_pointers,
         environment: command.environment,
     };
-    let stack = command.berths.map_or_else(raw::stack, Berths::stack);
+    let stack = command.pool.map_or_else(raw::stack, DescriptorPool::stack);
     let mut stage = Box::new(Stage::new(stack, plan));
     let step = if apart.pid_namespace { Step::Namespace } else { Step::Fork };
     let pid = stage.launch(share_memory).map_err(|errno| StartFailure { step, errno })?;
     Ok(Starting {
         pid,
         report,
-        berth,
+        pooled,
         ended: false,
         waits: false,
         has_waited: false,
         stage,
-        berths: command.berths.cloned(),
+        pool: command.pool.cloned(),
     })
 }
 
@@ -343,7 +343,7 @@ mod tests {
             extras,
             user: None,
             given_back: GivenBack::default(),
-            berths: None,
+            pool: None,
         })
         .unwrap();
         drop(stdout);
@@ -405,7 +405,7 @@ mod tests {
                 core: Some((0, 0)),
                 oom_score_adj: Some(1000),
             },
-            berths: None,
+            pool: None,
         })
         .unwrap();
         drop(stdout);
@@ -423,7 +423,7 @@ mod tests {
         lock: Option<OwnedFd>,
         null: std::fs::File,
         /// None on an older kernel.
-        berths: Option<Berths>,
+        pool: Option<DescriptorPool>,
     }
 
     impl Held {
@@ -432,15 +432,15 @@ mod tests {
             std::fs::create_dir_all(root.join("supervise")).unwrap();
             let null = std::fs::File::open("/dev/null").unwrap();
             // First: it gives this thread of a test a table of its own, to which its locks then belong.
-            let berths = Berths::new(&null, 1).ok();
+            let pool = DescriptorPool::new(&null, 1).ok();
             let lock =
                 crate::file::lock(std::fs::File::open(root.join("supervise")).unwrap(), "service-lock")
                     .unwrap();
-            Self { root, lock, null, berths }
+            Self { root, lock, null, pool }
         }
 
         /// Starts something that ends at once if its descriptor 9 is the lock.
-        fn start(&self, berths: Option<&Berths>) -> Starting {
+        fn start(&self, pool: Option<&DescriptorPool>) -> Starting {
             let directory = std::fs::File::open(&self.root).unwrap();
             let command = Command {
                 directory: directory.as_fd(),
@@ -455,7 +455,7 @@ mod tests {
                 extras: [None; EXTRAS],
                 user: None,
                 given_back: GivenBack::default(),
-                berths,
+                pool,
             };
             start_apart(command, Apart { lock: Some(9), pid_namespace: false }).unwrap()
         }
@@ -485,10 +485,10 @@ mod tests {
     #[test]
     fn a_process_waits_for_the_lock_and_says_so_once() {
         let mut held = Held::new("waits");
-        let Some(berths) = held.berths.take() else { return };
-        let mut starting = held.start(Some(&berths));
+        let Some(pool) = held.pool.take() else { return };
+        let mut starting = held.start(Some(&pool));
         assert_eq!(next(&mut starting), Report::Blocked);
-        assert!(starting.has_waited() && berths.has_free());
+        assert!(starting.has_waited() && pool.has_free());
         assert_eq!(starting.report(), Report::Pending);
         held.lock = None;
         assert_eq!(next(&mut starting), Report::Executed);
@@ -498,8 +498,8 @@ mod tests {
     #[test]
     fn a_process_that_ends_while_it_waits_for_the_lock_never_ran() {
         let mut held = Held::new("ends");
-        let Some(berths) = held.berths.take() else { return };
-        let mut starting = held.start(Some(&berths));
+        let Some(pool) = held.pool.take() else { return };
+        let mut starting = held.start(Some(&pool));
         assert_eq!(next(&mut starting), Report::Blocked);
         let pid = rustix::process::Pid::from_raw(starting.pid()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
@@ -509,8 +509,8 @@ mod tests {
     }
 
     #[test]
-    fn without_a_berth_a_process_does_not_wait_for_the_lock() {
-        let mut held = Held::new("berthless");
+    fn without_pooled_descriptors_a_process_does_not_wait_for_the_lock() {
+        let mut held = Held::new("poolless");
         let mut starting = held.start(None);
         let failure = StartFailure { step: Step::Lock, errno: Errno::AGAIN };
         assert_eq!(next(&mut starting), Report::Failed(failure));
@@ -524,8 +524,8 @@ mod tests {
     #[test]
     fn a_process_with_a_lock_ends_if_nobody_listens_when_it_gets_it() {
         let mut held = Held::new("unheard");
-        let Some(berths) = held.berths.take() else { return };
-        let mut starting = held.start(Some(&berths));
+        let Some(pool) = held.pool.take() else { return };
+        let mut starting = held.start(Some(&pool));
         assert_eq!(next(&mut starting), Report::Blocked);
         let pid = rustix::process::Pid::from_raw(starting.pid());
         drop(starting);

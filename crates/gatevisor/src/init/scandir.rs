@@ -10,7 +10,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use gatevisor_boot::child::{ChildError, Nursery};
+use gatevisor_boot::child::{ChildError, ChildRunner};
 use gatevisor_boot::places::{Old, Places};
 use gatevisor_sys::user::{self, User};
 use gatevisor_sys::{Errno, process, signal};
@@ -26,7 +26,7 @@ const LOWEST: i32 = 19;
 pub(super) fn make(
     places: &mut Places,
     user: Option<&User>,
-    nursery: &mut Nursery,
+    runner: &mut ChildRunner,
     limit: Option<Duration>,
 ) -> Result<io::Result<()>, Stop> {
     let old = match places.begin(user) {
@@ -35,7 +35,7 @@ pub(super) fn make(
     };
     let is_usable = match old {
         Old::None | Old::Aside => true,
-        Old::Stays(reason) => is_cleared(places, user, reason, nursery, limit)?,
+        Old::Stays(reason) => is_cleared(places, user, reason, runner, limit)?,
     };
     let finished = finish(places, user, is_usable);
     if finished.is_ok() && old != Old::None {
@@ -66,10 +66,10 @@ fn is_cleared(
     places: &Places,
     user: Option<&User>,
     reason: Errno,
-    nursery: &mut Nursery,
+    runner: &mut ChildRunner,
     limit: Option<Duration>,
 ) -> Result<bool, Stop> {
-    let ended = nursery.run(limit, || {
+    let ended = runner.run(limit, || {
         let report = match places.clear(user) {
             Ok(report) => report,
             Err(error) => {

@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{AtFlags, Dir, FileType, Gid, Uid, chownat};
 use rustix::io::Errno;
 
-use super::{Entry, Levels, Report, Step, Trouble, Visitor, Walker, Wrong, child};
+use super::{Entry, Levels, Problem, Report, Step, Visitor, Walker, Wrong, child};
 use crate::look::{Look, look};
 use crate::resolve::Reason;
 
@@ -73,10 +73,10 @@ impl Walker<'_> {
         match child::open(self.resolver, parent, name, false) {
             Ok((directory, _)) => match self.walk(directory, &mut giver) {
                 Ok(below) => report.append(name, below),
-                Err(errno) => report.troubles.push(Trouble::of(name, errno.into())),
+                Err(errno) => report.problems.push(Problem::of(name, errno.into())),
             },
             Err(Reason::Errno(errno)) if errno != Errno::NOENT => {
-                report.troubles.push(Trouble::of(name, errno.into()));
+                report.problems.push(Problem::of(name, errno.into()));
             }
             // There is none, or it is no directory.
             Err(_) => {}
@@ -98,7 +98,7 @@ impl Walker<'_> {
             Ok(Step::Foreign) => report.mounts.push(super::path_of(name)),
             Ok(_) => {}
             Err(Wrong::Errno(Errno::NOENT)) => report.progress.entries = 0,
-            Err(wrong) => report.troubles.push(Trouble::of(name, wrong)),
+            Err(wrong) => report.problems.push(Problem::of(name, wrong)),
         }
         report
     }

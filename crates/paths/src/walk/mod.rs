@@ -56,7 +56,7 @@ pub struct Report {
     /// Where other file systems are mounted, relative to the top; they were left alone.
     pub mounts: Vec<PathBuf>,
     /// What failed or was refused, the first of it.
-    pub troubles: Vec<Trouble>,
+    pub problems: Vec<Problem>,
     /// Whether it was stopped before its end.
     pub is_stopped: bool,
 }
@@ -64,14 +64,14 @@ pub struct Report {
 /// An entry with which something is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{}`: {why}", path.display())]
-pub struct Trouble {
+pub struct Problem {
     /// Where it was, relative to the top; components that are not remembered are `…`.
     pub path: PathBuf,
     /// What is wrong.
     pub why: Wrong,
 }
 
-impl Trouble {
+impl Problem {
     fn of(name: &CStr, why: Wrong) -> Self {
         Self { path: path_of(name), why }
     }
@@ -85,8 +85,8 @@ impl Report {
         *entries = entries.saturating_add(below.progress.entries);
         *changed = changed.saturating_add(below.progress.changed);
         self.mounts.extend(below.mounts.into_iter().map(within));
-        let troubles = below.troubles.into_iter();
-        self.troubles.extend(troubles.map(|Trouble { path, why }| Trouble { path: within(path), why }));
+        let problems = below.problems.into_iter();
+        self.problems.extend(problems.map(|Problem { path, why }| Problem { path: within(path), why }));
         self.is_stopped |= below.is_stopped;
     }
 }
@@ -249,7 +249,7 @@ impl Run<'_> {
         }
         match self.levels.read() {
             Some(Ok(entry)) => self.entry(entry.file_name(), entry.file_type()),
-            Some(Err(errno)) => self.trouble(c".", errno.into()),
+            Some(Err(errno)) => self.problem(c".", errno.into()),
             None => return self.ends(),
         }
         true
@@ -278,7 +278,7 @@ impl Run<'_> {
             Err(Wrong::Errno(Errno::NOENT)) => {}
             Err(wrong) => {
                 self.levels.note_left();
-                self.trouble(name, wrong);
+                self.problem(name, wrong);
             }
         }
     }
@@ -294,7 +294,7 @@ impl Run<'_> {
             Ok((_, seen)) if self.kept.contains(&(seen.device, seen.inode)) => {}
             Ok((entries, seen)) => self.levels.push(name, entries, seen),
             Err(Reason::OtherMount | Reason::UnknownMount) => self.mount(name),
-            Err(Reason::Errno(errno)) if errno != Errno::NOENT => self.trouble(name, errno.into()),
+            Err(Reason::Errno(errno)) if errno != Errno::NOENT => self.problem(name, errno.into()),
             // Something else has the name by now, or nothing.
             Err(_) => {}
         }
@@ -336,7 +336,7 @@ impl Run<'_> {
 
     /// Goes on at the nearest level that is held.
     fn find_back(&mut self) {
-        self.trouble(c"", Wrong::Moved);
+        self.problem(c"", Wrong::Moved);
         self.lost = self.lost.saturating_add(1);
         self.levels.drop_closed();
         if self.lost < MOST_LOST {
@@ -351,10 +351,10 @@ impl Run<'_> {
         }
     }
 
-    fn trouble(&mut self, name: &CStr, why: Wrong) {
-        let trouble = Trouble { path: self.levels.path_of(name), why };
-        if self.report.troubles.len() < MOST_TOLD && !self.report.troubles.contains(&trouble) {
-            self.report.troubles.push(trouble);
+    fn problem(&mut self, name: &CStr, why: Wrong) {
+        let problem = Problem { path: self.levels.path_of(name), why };
+        if self.report.problems.len() < MOST_TOLD && !self.report.problems.contains(&problem) {
+            self.report.problems.push(problem);
         }
     }
 }

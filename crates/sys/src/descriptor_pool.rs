@@ -2,12 +2,12 @@
 //!
 //! A cloned child gets a copy of its parent's table of descriptors and closes nearly all of it at exec, both of which
 //! take a time that grows with the number of services. With everything that it needs below a ceiling, a child can
-//! share the table first and then take a copy of the part below the ceiling only. What it has of other berths it closes
+//! share the table first and then take a copy of the part below the ceiling only. What it has of other ranges it closes
 //! at once, or the end of another start would be seen only when this one has ended.
 //!
 //! *Lives here:* the descriptors kept for that. *Does not live here:* the child's side (`raw`).
 //!
-//! **Source:** `close_range(2)`, `CLOSE_RANGE_UNSHARE`, Linux 5.9. Where it is missing there are no berths, and children
+//! **Source:** `close_range(2)`, `CLOSE_RANGE_UNSHARE`, Linux 5.9. Where it is missing there is no pool, and children
 //! get a copy of everything.
 
 use std::cell::RefCell;
@@ -24,9 +24,9 @@ const SLOTS: usize = 5 + EXTRAS;
 /// Stacks that are kept for the next start.
 const KEPT_STACKS: usize = 8;
 
-/// Berths for several starts at a time.
+/// A pool of ranges of descriptors, one for each of several starts at a time.
 #[derive(Debug, Clone)]
-pub struct Berths(Rc<Pool>);
+pub struct DescriptorPool(Rc<Pool>);
 
 #[derive(Debug)]
 struct Pool {
@@ -39,8 +39,8 @@ struct Pool {
     stacks: RefCell<Vec<Stack>>,
 }
 
-impl Berths {
-    /// Returns `count` berths made of the lowest free descriptors, each a second name of `null`, which must stay open as
+impl DescriptorPool {
+    /// Returns a pool of `count` ranges made of the lowest free descriptors, each a second name of `null`, which must stay open as
     /// long as they are used.
     ///
     /// Call it before much else is open, from a process with one thread.
@@ -68,10 +68,15 @@ impl Berths {
         !self.0.free.borrow().is_empty()
     }
 
-    /// Returns a free berth, if there is one.
-    pub(crate) fn take(&self) -> Option<Berth> {
+    /// Returns a free range, if there is one.
+    pub(crate) fn take(&self) -> Option<PooledDescriptors> {
         let slots = self.0.free.borrow_mut().pop()?;
-        Some(Berth { slots: Some(slots), used: 0, changed: [false; SLOTS], pool: Rc::clone(&self.0) })
+        Some(PooledDescriptors {
+            slots: Some(slots),
+            used: 0,
+            changed: [false; SLOTS],
+            pool: Rc::clone(&self.0),
+        })
     }
 
     /// Returns a stack for a child to run on.
@@ -95,9 +100,9 @@ impl Berths {
     }
 }
 
-/// A berth in use; dropping it frees it.
+/// A range in use; dropping it frees it.
 #[derive(Debug)]
-pub(crate) struct Berth {
+pub(crate) struct PooledDescriptors {
     slots: Option<[OwnedFd; SLOTS]>,
     used: usize,
     /// Which slots hold something else than they do when they are free.
@@ -105,7 +110,7 @@ pub(crate) struct Berth {
     pool: Rc<Pool>,
 }
 
-impl Berth {
+impl PooledDescriptors {
     /// Returns the lowest and the highest number of what the child needs besides the standard descriptors.
     pub(crate) fn bounds(&self) -> (RawFd, RawFd) {
         let numbers = || self.slots.iter().flatten().map(AsRawFd::as_raw_fd);
@@ -127,7 +132,7 @@ impl Berth {
     }
 }
 
-impl Drop for Berth {
+impl Drop for PooledDescriptors {
     fn drop(&mut self) {
         let Some(mut slots) = self.slots.take() else { return };
         for (slot, _) in slots.iter_mut().zip(self.changed).filter(|(_, changed)| *changed) {
@@ -144,32 +149,32 @@ mod tests {
     use rustix::pipe::pipe;
 
     #[test]
-    fn a_berth_holds_what_it_is_given_until_it_is_free_again() {
+    fn a_range_of_the_pool_holds_what_it_is_given_until_it_is_free_again() {
         let null = std::fs::File::open("/dev/null").unwrap();
-        let berths = match Berths::new(&null, 1) {
-            Ok(berths) => berths,
-            // An older kernel; the starts are tested without berths there.
+        let pool = match DescriptorPool::new(&null, 1) {
+            Ok(pool) => pool,
+            // An older kernel; the starts are tested without a pool there.
             Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => return,
             Err(errno) => panic!("{errno}"),
         };
         let (reader, writer) = pipe().unwrap();
-        let mut berth = berths.take().unwrap();
-        assert!(berths.take().is_none());
-        let (lowest, highest) = berth.bounds();
+        let mut pooled = pool.take().unwrap();
+        assert!(pool.take().is_none());
+        let (lowest, highest) = pooled.bounds();
         for _ in 0..SLOTS {
-            assert!((lowest..=highest).contains(&berth.hold(writer.as_fd()).unwrap()));
+            assert!((lowest..=highest).contains(&pooled.hold(writer.as_fd()).unwrap()));
         }
-        assert_eq!(berth.hold(writer.as_fd()), Err(Errno::MFILE));
+        assert_eq!(pooled.hold(writer.as_fd()), Err(Errno::MFILE));
         drop(writer);
-        drop(berth);
-        // What a free berth holds need not be put there, and is there all the same.
-        let mut berth = berths.take().unwrap();
-        let number = berth.hold(null.as_fd()).unwrap();
+        drop(pooled);
+        // What a free range holds need not be put there, and is there all the same.
+        let mut pooled = pool.take().unwrap();
+        let number = pooled.hold(null.as_fd()).unwrap();
         let held = format!("/proc/thread-self/fd/{number}");
         assert_eq!(std::fs::read_link(held).unwrap().to_str(), Some("/dev/null"));
-        drop(berth);
+        drop(pooled);
         // Nobody holds the other end any more.
         assert_eq!(rustix::io::read(&reader, &mut [0; 1]), Ok(0));
-        assert!(berths.take().is_some());
+        assert!(pool.take().is_some());
     }
 }
