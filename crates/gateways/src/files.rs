@@ -275,7 +275,7 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     };
     let report = Walker::new(&mut |_| true).remove(parent, &name)?;
     match (report.problems.into_iter().next(), report.mounts.first()) {
-        (Some(trouble), _) => Err(io::Error::new(kind_of(&trouble), trouble)),
+        (Some(problem), _) => Err(io::Error::new(kind_of(&problem), problem)),
         (None, Some(mount)) => Err(io::Error::new(
             io::ErrorKind::ResourceBusy,
             format!("another file system is mounted at `{}`", path.join(mount).display()),
@@ -284,8 +284,8 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
-fn kind_of(trouble: &Problem) -> io::ErrorKind {
-    match trouble.why {
+fn kind_of(problem: &Problem) -> io::ErrorKind {
+    match problem.why {
         Wrong::Errno(errno) => errno.kind(),
         _ => io::ErrorKind::Other,
     }

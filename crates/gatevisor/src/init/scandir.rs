@@ -46,7 +46,7 @@ pub(super) fn make(
 
 fn finish(places: &mut Places, user: Option<&User>, is_usable: bool) -> io::Result<()> {
     let usual = places.scandir.clone();
-    let trouble = match is_usable.then(|| places.finish(user)) {
+    let problem = match is_usable.then(|| places.finish(user)) {
         Some(Ok(())) => return Ok(()),
         Some(Err(error)) => format!(": {error}"),
         None => String::new(),
@@ -54,7 +54,7 @@ fn finish(places: &mut Places, user: Option<&User>, is_usable: bool) -> io::Resu
     places.move_elsewhere()?;
     places.finish(user)?;
     out::warn(&format!(
-        "`{}` cannot be used in this life{trouble}; services are in `{}`, where the agent's own command line does not look",
+        "`{}` cannot be used in this life{problem}; services are in `{}`, where the agent's own command line does not look",
         usual.display(),
         places.scandir.display()
     ));
@@ -80,10 +80,10 @@ fn is_cleared(
         for mount in report.mounts {
             out::warn(&format!("`{}` is another file system, and is left alone", shown(places, &mount)));
         }
-        for trouble in &report.troubles {
-            out::warn(&format!("cannot remove `{}`: {}", shown(places, &trouble.path), trouble.why));
+        for problem in &report.problems {
+            out::warn(&format!("cannot remove `{}`: {}", shown(places, &problem.path), problem.why));
         }
-        i32::from(!report.troubles.is_empty())
+        i32::from(!report.problems.is_empty())
     });
     match ended {
         Ok(status) => Ok(status.success()),
