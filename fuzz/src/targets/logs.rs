@@ -64,7 +64,7 @@ pub fn log_packet(bytes: &[u8]) {
         Some(Order::Show { id, name }) => [b"U", &id.to_le_bytes()[..], name].concat(),
         Some(Order::Release { id }) => protocol::released(id).to_vec(),
         Some(Order::Quit) => b"Q".to_vec(),
-        Some(Order::Voice) => b"V".to_vec(),
+        Some(Order::ReplyPipe) => b"V".to_vec(),
     };
     assert_eq!(encoded, bytes);
     let has_name = matches!(Order::parse(bytes), Some(Order::Take { .. } | Order::Show { .. }));

@@ -69,10 +69,10 @@ pub fn log_script(bytes: &[u8]) {
         let shown = actions.next().unwrap();
         assert!(shown.destination == Destination::Stdout && !shown.tai64n && !shown.iso);
     }
-    let filed = actions.next().unwrap();
-    assert!(actions.next().is_none() && filed.prefix.is_empty());
-    assert_eq!((filed.tai64n, filed.iso), (stamp == LogStamp::Tai64n, stamp == LogStamp::IsoLocal));
-    let Destination::Logdir(logdir) = &filed.destination else { panic!("it is no log directory") };
+    let written = actions.next().unwrap();
+    assert!(actions.next().is_none() && written.prefix.is_empty());
+    assert_eq!((written.tai64n, written.iso), (stamp == LogStamp::Tai64n, stamp == LogStamp::IsoLocal));
+    let Destination::Logdir(logdir) = &written.destination else { panic!("it is no log directory") };
     assert_eq!((logdir.keep, logdir.size, logdir.total), (keep, size, total.unwrap_or(0)));
     assert_eq!((&*logdir.path, &logdir.processor), (directory.as_bytes(), &None));
 }
@@ -88,14 +88,14 @@ struct Run {
     spec: Spec,
     composer: Composer,
     waiting: Vec<u8>,
-    filed: Vec<u8>,
+    written: Vec<u8>,
     shown: Vec<u8>,
 }
 
 impl Run {
     fn new(spec: &Spec) -> Self {
         let composer = Composer::new(spec.clone());
-        Self { spec: spec.clone(), composer, waiting: Vec::new(), filed: Vec::new(), shown: Vec::new() }
+        Self { spec: spec.clone(), composer, waiting: Vec::new(), written: Vec::new(), shown: Vec::new() }
     }
 
     fn feed(&mut self, bytes: &[u8], tick_ms: u64, last: bool) {
@@ -109,12 +109,12 @@ impl Run {
         successor.restore(before);
         let mut again = Composed::default();
         assert_eq!(successor.compose(consumed, last, now, &stamp, &mut again), n);
-        assert_eq!((&again.filed, again.shown(consumed)), (&out.filed, out.shown(consumed)));
+        assert_eq!((&again.written, again.shown(consumed)), (&out.written, out.shown(consumed)));
         assert_eq!(successor.state(), self.composer.state());
         assert_eq!(successor.is_mid_line(), self.composer.is_mid_line());
         self.composer = Composer::new(self.spec.clone());
         self.composer.restore(successor.state());
-        self.filed.extend_from_slice(&out.filed);
+        self.written.extend_from_slice(&out.written);
         self.shown.extend_from_slice(out.shown(consumed));
         self.waiting.drain(..n);
         assert!(self.waiting.len() < DECIDED_BY && (!last || self.waiting.is_empty()));
@@ -151,7 +151,7 @@ pub fn log_composer(bytes: &[u8]) {
     }
     run.feed(stream, 5000, false);
     run.feed(b"", 5000, true);
-    assert_eq!((&run.filed, &run.shown), (&whole.filed, &whole.shown));
+    assert_eq!((&run.written, &run.shown), (&whole.written, &whole.shown));
     // Time decides how many lines a rate lets through, and nothing else.
     late.feed(stream, tick, true);
     if spec.rate.is_none() {
