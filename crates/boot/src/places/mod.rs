@@ -225,7 +225,7 @@ mod tests {
     fn make(places: &Places, agent: Option<&User>) {
         if let Old::Stays(_) = places.begin(agent).unwrap() {
             let report = places.clear(agent).unwrap();
-            assert_eq!(report.troubles, []);
+            assert_eq!(report.problems, []);
         }
         places.finish(agent).unwrap();
     }
@@ -355,7 +355,7 @@ mod tests {
         fs::create_dir_all(places.scandir.join("slot/event")).unwrap();
         fs::write(places.scandir.join("stray"), "").unwrap();
         let report = places.clear(None).unwrap();
-        assert_eq!((report.progress.changed, report.troubles), (3, Vec::new()));
+        assert_eq!((report.progress.changed, report.problems), (3, Vec::new()));
         assert_eq!(fs::read_dir(&places.scandir).unwrap().count(), 0);
         places.remove_old(|_| true);
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 2);
