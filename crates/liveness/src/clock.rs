@@ -1,0 +1,118 @@
+//! *Lives here:* the time that the watcher has attended: monotonic time less all in which it did not run.
+//!
+//! *Does not live here:* reading a clock.
+//!
+//! A gateway's silence says something only while somebody listens. A watcher that was starved, stopped, frozen with its
+//! container or suspended with its machine has not listened, and the gateways beside it may have been no better off. So ages
+//! and deadlines are counted in attended time alone, and what was found at a late wake-up is void. The wall clock is not used.
+
+/// Milliseconds by which a wake-up may be late and still count whole.
+const SLACK_MS: u64 = 1_000;
+/// Milliseconds of lateness from which on what was found meanwhile says nothing.
+const LAPSE_MS: u64 = 2_000;
+
+/// What two clocks of the kernel said at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// Milliseconds of `CLOCK_MONOTONIC`, which stands still while the machine is suspended.
+    pub monotonic_ms: u64,
+    /// Milliseconds of `CLOCK_BOOTTIME`, which does not.
+    pub boottime_ms: u64,
+}
+
+/// A moment in attended time, in milliseconds since the watcher began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Attended(pub u64);
+
+impl Attended {
+    /// Returns the moment so many milliseconds later.
+    #[must_use]
+    pub const fn plus(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// Returns the milliseconds since an earlier moment; none since a later one.
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// What a wake-up says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wake {
+    /// The moment, in attended time.
+    pub now: Attended,
+    /// Whether the watcher was away before: what it hears now may be of then.
+    pub lapse: bool,
+}
+
+/// Counts the time that the watcher has attended.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Attention {
+    last: Option<Reading>,
+    now: Attended,
+}
+
+impl Attention {
+    /// Takes in a wake-up after a sleep that was to take `planned_ms` at the most.
+    pub fn wake(&mut self, at: Reading, planned_ms: u64) -> Wake {
+        let Some(last) = self.last.replace(at) else { return Wake { now: self.now, lapse: false } };
+        let passed = at.monotonic_ms.saturating_sub(last.monotonic_ms);
+        let suspended = at.boottime_ms.saturating_sub(last.boottime_ms).saturating_sub(passed);
+        self.now = self.now.plus(passed.min(planned_ms.saturating_add(SLACK_MS)));
+        let lapse = passed > planned_ms.saturating_add(LAPSE_MS) || suspended > LAPSE_MS;
+        Wake { now: self.now, lapse }
+    }
+
+    /// Returns the moment of the last wake-up.
+    pub const fn now(&self) -> Attended {
+        self.now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each row: monotonic and boot time of a wake-up, how long the sleep was to be, and what is attended and whether it lapsed.
+    fn check(rows: &[(u64, u64, u64, u64, bool)]) {
+        let mut attention = Attention::default();
+        for (monotonic_ms, boottime_ms, planned, now, lapse) in rows.iter().copied() {
+            let wake = attention.wake(Reading { monotonic_ms, boottime_ms }, planned);
+            assert_eq!((wake.now.0, wake.lapse), (now, lapse), "at {monotonic_ms}");
+            assert_eq!(attention.now(), wake.now);
+        }
+    }
+
+    #[test]
+    fn time_in_which_the_watcher_sleeps_as_planned_counts_whole() {
+        check(&[
+            (500, 500, 0, 0, false),
+            (10_500, 10_500, 10_000, 10_000, false),
+            (11_000, 11_000, 10_000, 10_500, false),
+        ]);
+    }
+
+    #[test]
+    fn time_in_which_the_watcher_was_starved_or_stopped_does_not_count() {
+        check(&[
+            (0, 0, 0, 0, false),
+            (600_000, 600_000, 10_000, 11_000, true),
+            (610_000, 610_000, 10_000, 21_000, false),
+        ]);
+    }
+
+    #[test]
+    fn time_in_which_the_machine_was_suspended_does_not_count() {
+        check(&[(0, 0, 0, 0, false), (4_000, 9_000_000, 10_000, 4_000, true)]);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_counts_nothing() {
+        check(&[
+            (5_000, 5_000, 0, 0, false),
+            (1_000, 1_000, 10_000, 0, false),
+            (2_000, 2_000, 10_000, 1_000, false),
+        ]);
+    }
+}

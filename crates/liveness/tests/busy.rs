@@ -1,0 +1,274 @@
+//! Busyness that lasts for hundreds of gateway-hours, on a machine that is simulated: not one false restart, and one that is
+//! really frozen is still found.
+//!
+//! Each gateway sleeps for 30 seconds, works for a while, as far as it gets a processor, and beats. The machine starves it,
+//! stalls its disk, is suspended, has its clock set, freezes the watcher or everything; a gateway holds itself up for a while, and
+//! is started anew.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic in a test says what is wrong")]
+
+use gatevisor_liveness::{
+    Attended, Attention, BeatMark, Effect, Finding, Fleet, Hindrance, Kind, Life, Policy, Pulse, Reading,
+    Settings,
+};
+
+const HOUR: u64 = 3_600_000;
+/// Milliseconds after which a beat is too old, as in the definition of Hermes.
+const MAX_AGE: u64 = 45_000;
+/// Milliseconds of a processor's time that go by between waking up and beating: other turns of the loop come first.
+const WORK: u64 = 2_000;
+const SETTINGS: Settings = Settings {
+    policy: Policy::Restart,
+    start_deadline_ms: 120_000,
+    interval_ms: 10_000,
+    misses: 4,
+    grace_ms: 10_000,
+};
+
+/// Numbers that look random and are the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.roll() % (high - low + 1)
+    }
+
+    fn percent(&mut self, chance: u64) -> bool {
+        self.roll() % 100 < chance
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weather {
+    Calm,
+    /// Who gets a processor gets so many percent of what it needs, and the watcher is late.
+    Starved(u64),
+    /// Nobody can write.
+    DiskStalls,
+}
+
+struct Gateway {
+    name: String,
+    life: Life,
+    asleep_until: u64,
+    work_ms: u64,
+    written: BeatMark,
+    held_until: u64,
+    /// Whether the kernel tells what hinders it.
+    tells: bool,
+    frozen: bool,
+}
+
+struct World {
+    dice: Dice,
+    monotonic: u64,
+    suspended: u64,
+    wall_offset: i64,
+    weather: Weather,
+    until: u64,
+    gateways: Vec<Gateway>,
+    fleet: Fleet,
+    attention: Attention,
+    restarts: Vec<(u64, String)>,
+    machine: u64,
+}
+
+impl World {
+    fn new(seed: u64, gateways: usize) -> Self {
+        let mut dice = Dice(seed);
+        let gateway = |index: usize| Gateway {
+            name: format!("g{index}"),
+            life: Life { pid: 100 + i32::try_from(index).unwrap(), start_ticks: 1 },
+            asleep_until: 0,
+            work_ms: 0,
+            written: BeatMark { changed: (0, 0), inode: 1, size: 127 },
+            held_until: 0,
+            tells: dice.percent(80),
+            frozen: false,
+        };
+        let gateways = (0..gateways).map(gateway).collect();
+        Self {
+            dice,
+            monotonic: 1_000,
+            suspended: 0,
+            wall_offset: 0,
+            weather: Weather::Calm,
+            until: 600_000,
+            gateways,
+            fleet: Fleet::new(4),
+            attention: Attention::default(),
+            restarts: Vec::new(),
+            machine: 0,
+        }
+    }
+
+    /// Lets the gateways have a time of the machine's.
+    fn pass(&mut self, ms: u64) {
+        self.monotonic += ms;
+        let wall = i64::try_from((self.monotonic + self.suspended) / 1000).unwrap() + self.wall_offset;
+        for gateway in &mut self.gateways {
+            if gateway.frozen || gateway.held_until > self.monotonic {
+                continue;
+            }
+            if gateway.asleep_until > self.monotonic {
+                continue;
+            }
+            let share = if let Weather::Starved(share) = self.weather { share } else { 100 };
+            gateway.work_ms += ms * share / 100;
+            if gateway.work_ms >= WORK && self.weather != Weather::DiskStalls {
+                gateway.work_ms = 0;
+                gateway.asleep_until = self.monotonic + 30_000;
+                gateway.written.changed = (wall, self.monotonic);
+                gateway.written.inode += 1;
+            }
+        }
+    }
+
+    /// Lets something happen to the machine, now and then.
+    fn turn_of_weather(&mut self) {
+        if self.monotonic < self.until {
+            return;
+        }
+        let (calm, spell) = (self.dice.between(120_000, 1_200_000), self.dice.between(30_000, 420_000));
+        self.weather = match (self.weather, self.dice.between(0, 6)) {
+            (Weather::Calm, 0..3) => Weather::Starved(self.dice.between(2, 80)),
+            (Weather::Calm, 3) => Weather::DiskStalls,
+            (Weather::Calm, 4) => {
+                // Suspended, and the clock is set afterwards.
+                self.suspended += self.dice.between(10_000, 8 * HOUR);
+                self.wall_offset -= 7_200;
+                Weather::Calm
+            }
+            (Weather::Calm, 5) => {
+                // The container is frozen, the gateways with the watcher.
+                self.monotonic += self.dice.between(5_000, HOUR);
+                Weather::Calm
+            }
+            (Weather::Calm, _) => {
+                // The watcher alone is.
+                let away = self.dice.between(5_000, HOUR / 2);
+                (0..away / 1000).for_each(|_| self.pass(1000));
+                Weather::Calm
+            }
+            _ => Weather::Calm,
+        };
+        self.until = self.monotonic + if self.weather == Weather::Calm { calm } else { spell };
+        let victim = usize::try_from(self.dice.between(0, 1000)).unwrap() % self.gateways.len();
+        if self.dice.percent(60) {
+            // A tool that holds the loop up.
+            self.gateways[victim].held_until = self.monotonic + self.dice.between(1_000, 30_000);
+        } else {
+            let gateway = &mut self.gateways[victim];
+            gateway.life.start_ticks = self.monotonic;
+            gateway.asleep_until = 0;
+        }
+    }
+
+    /// Sleeps until there is something to do, and does it.
+    fn wake(&mut self) {
+        let planned = self.fleet.due().map_or(0, |due| due.since(self.attention.now())).min(10_000);
+        let late = match self.weather {
+            Weather::Starved(share) => self.dice.between(0, 300_u64.saturating_sub(share * 5) * 20 + 1),
+            _ => self.dice.between(0, 40),
+        };
+        for _ in 0..(planned + late) / 1000 {
+            self.pass(1000);
+        }
+        self.pass((planned + late) % 1000);
+        self.turn_of_weather();
+        let at = Reading { monotonic_ms: self.monotonic, boottime_ms: self.monotonic + self.suspended };
+        let wake = self.attention.wake(at, planned);
+        let mut out = Vec::new();
+        if wake.lapse {
+            self.fleet.lapse(wake.now);
+        }
+        for index in 0..self.gateways.len() {
+            self.look(index, wake.now, &mut out);
+        }
+        self.fleet.turn(wake.now, &mut out);
+        for effect in out {
+            match effect {
+                Effect::Collect(name) => self.restarts.push((self.monotonic, name)),
+                Effect::Machine { .. } => self.machine += 1,
+                _ => {}
+            }
+        }
+    }
+
+    fn look(&mut self, index: usize, now: Attended, out: &mut Vec<Effect>) {
+        let gateway = &self.gateways[index];
+        self.fleet.follow(&gateway.name, gateway.life, SETTINGS, true, now, out);
+        let service = self.fleet.service_mut(&gateway.name).unwrap();
+        if service.due() > now {
+            return;
+        }
+        service.beat.seen(gateway.written, true, now);
+        let pulse = service.beat.pulse(MAX_AGE, now);
+        let hindered = match self.weather {
+            Weather::Starved(share) if share < 75 && gateway.tells => Some(Hindrance::Processor),
+            Weather::DiskStalls if gateway.tells => Some(Hindrance::Disk),
+            _ => None,
+        };
+        let finding = match pulse {
+            Pulse::Fresh => Finding::Alive(Kind::Heartbeat),
+            Pulse::Early => Finding::Early,
+            Pulse::None | Pulse::Old(_) => {
+                Finding::Missing { kind: Kind::Heartbeat, why: String::new(), hindered, stopped: false }
+            }
+        };
+        self.fleet.look(&gateway.name, now, true, finding, out);
+    }
+}
+
+#[test]
+fn in_five_hundred_gateway_hours_of_busyness_nothing_is_ended_that_works() {
+    let mut machine = 0;
+    for seed in 1..=10 {
+        let mut world = World::new(seed * 7_919, 10);
+        while world.monotonic < 5 * HOUR {
+            world.wake();
+        }
+        assert_eq!(world.restarts, [], "seed {seed}");
+        machine += world.machine;
+    }
+    assert!(machine > 0, "the machine was to blame now and then, or this shows nothing");
+}
+
+#[test]
+fn a_gateway_that_is_alone_on_its_machine_is_not_ended_for_the_machine_s_busyness() {
+    for seed in 1..=10 {
+        let mut world = World::new(seed * 104_729, 1);
+        // Nobody else's silence tells on the machine, so what the kernel says must.
+        world.gateways[0].tells = true;
+        while world.monotonic < 10 * HOUR {
+            world.wake();
+        }
+        assert_eq!(world.restarts, [], "seed {seed}");
+    }
+}
+
+#[test]
+fn a_frozen_gateway_is_found_within_ninety_seconds_whenever_it_freezes() {
+    for second in 0..40 {
+        let mut world = World::new(second + 1, 5);
+        world.until = u64::MAX;
+        while world.monotonic < 300_000 + second * 1_000 {
+            world.wake();
+        }
+        let froze = world.monotonic;
+        world.gateways[2].frozen = true;
+        while world.restarts.is_empty() {
+            world.wake();
+            assert!(world.monotonic < froze + HOUR, "it was never found");
+        }
+        let (at, name) = &world.restarts[0];
+        assert_eq!(name, "g2");
+        assert!(at - froze <= 90_000, "found after {} ms", at - froze);
+    }
+}

@@ -1,0 +1,465 @@
+//! What the watcher makes of what it finds, with time as a column.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic in a test says what is wrong")]
+
+use gatevisor_liveness::{Attended, Effect, Finding, Fleet, Hindrance, Kind, Life, Policy, Settings, State};
+
+const SETTINGS: Settings = Settings {
+    policy: Policy::Restart,
+    start_deadline_ms: 60_000,
+    interval_ms: 10_000,
+    misses: 3,
+    grace_ms: 10_000,
+};
+
+struct Scene {
+    fleet: Fleet,
+    settings: Settings,
+    proven: bool,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self { fleet: Fleet::new(2), settings: SETTINGS, proven: false }
+    }
+
+    fn with(settings: Settings) -> Self {
+        Self { settings, ..Self::new() }
+    }
+
+    /// Each line: seconds, what happens to whom, and after `=>` what follows.
+    fn check(&mut self, lines: &str) {
+        for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let (left, expected) = line.split_once("=>").unwrap_or((line, ""));
+            let words: Vec<&str> = left.split_whitespace().collect();
+            let (seconds, words) = words.split_first().unwrap();
+            let now = Attended(seconds.parse::<u64>().unwrap() * 1000);
+            let mut out = Vec::new();
+            for name in words[0].split(',') {
+                self.happen(now, name, words[1], words.get(2).copied(), &mut out);
+            }
+            self.fleet.turn(now, &mut out);
+            let said: Vec<String> = out.iter().map(|effect| self.said(effect)).collect();
+            assert_eq!(said.join(", "), expected.trim(), "{line}");
+        }
+    }
+
+    fn happen(&mut self, now: Attended, name: &str, what: &str, more: Option<&str>, out: &mut Vec<Effect>) {
+        let missing = |hindered, stopped| Finding::Missing {
+            kind: Kind::Heartbeat,
+            why: "old".into(),
+            hindered,
+            stopped,
+        };
+        let finding = match what {
+            "up" => {
+                let life = Life { pid: more.unwrap().parse().unwrap(), start_ticks: now.0 };
+                return self.fleet.follow(name, life, self.settings, self.proven, now, out);
+            }
+            "gone" => return self.fleet.gone(name),
+            "lapse" => return self.fleet.lapse(now),
+            "collected" => return self.fleet.collected(name, now, out),
+            "turn" => return,
+            "alive" => Finding::Alive(Kind::Heartbeat),
+            "degraded" => Finding::Degraded(Kind::Http, "no model".into()),
+            "miss" => missing(None, false),
+            "stopped" => missing(None, true),
+            "disk" => missing(Some(Hindrance::Disk), false),
+            "starved" => missing(Some(Hindrance::Processor), false),
+            "paused" => Finding::Paused,
+            "traced" => Finding::Traced,
+            "nothing" => Finding::Nothing,
+            other => panic!("{other}"),
+        };
+        self.fleet.look(name, now, more != Some("unwanted"), finding, out);
+    }
+
+    fn said(&self, effect: &Effect) -> String {
+        match effect {
+            Effect::Publish(name) => {
+                let service = self.fleet.service(name).unwrap();
+                match (service.state(), service.misses()) {
+                    (state, 0) => format!("{name} {}", state.word()),
+                    (state, misses) => format!("{name} {}/{misses}", state.word()),
+                }
+            }
+            Effect::Collect(name) => format!("collect {name}"),
+            Effect::Terminate(name) => format!("term {name}"),
+            Effect::Kill(name) => format!("kill {name}"),
+            Effect::Machine { missing, followed } => format!("machine {missing} of {followed}"),
+        }
+    }
+}
+
+fn check(lines: &str) {
+    Scene::new().check(lines);
+}
+
+#[test]
+fn a_gateway_that_falls_silent_is_unresponsive_after_its_misses_and_ended_after_evidence() {
+    check(
+        "  0 a up 70     => a starting
+           5 a alive     => a live
+          15 a miss      => a live/1
+          25 a miss      => a live/2
+          35 a miss      => a unresponsive/3, collect a
+          36 a collected => term a
+          45 a turn
+          46 a turn      => kill a
+          47 a gone
+          48 a up 71     => a starting
+          52 a alive     => a live",
+    );
+}
+
+#[test]
+fn one_that_ends_when_it_is_asked_to_is_not_killed() {
+    check(
+        "  0 a up 70     => a starting
+           5 a alive     => a live
+          15 a miss      => a live/1
+          25 a miss      => a live/2
+          35 a miss      => a unresponsive/3, collect a
+          36 a collected => term a
+          40 a gone
+          41 a up 71     => a starting
+          60 a turn",
+    );
+}
+
+#[test]
+fn one_answer_in_time_forgets_all_misses() {
+    check(
+        "  0 a up 70 => a starting
+           5 a alive => a live
+          15 a miss  => a live/1
+          25 a miss  => a live/2
+          35 a alive => a live
+          45 a miss  => a live/1",
+    );
+}
+
+#[test]
+fn one_that_works_again_while_evidence_is_collected_is_left_alone() {
+    check(
+        "  0 a up 70     => a starting
+           5 a alive     => a live
+          15 a miss      => a live/1
+          25 a miss      => a live/2
+          35 a miss      => a unresponsive/3, collect a
+          40 a alive     => a live
+          41 a collected
+          90 a turn",
+    );
+}
+
+#[test]
+fn one_that_has_never_shown_anything_in_any_life_is_up_and_never_ended() {
+    check(
+        "   0 a up 70 => a starting
+           50 a miss
+           60 a miss  => a up
+          600 a miss
+         6000 a miss",
+    );
+}
+
+#[test]
+fn one_that_has_shown_something_before_must_do_so_by_its_start_deadline() {
+    let mut scene = Scene { proven: true, ..Scene::new() };
+    scene.check(
+        "  0 a up 70 => a starting
+          50 a miss
+          60 a miss  => a starting/1
+          70 a miss  => a starting/2
+          80 a miss  => a unresponsive/3, collect a",
+    );
+}
+
+#[test]
+fn one_that_never_comes_back_is_ended_three_times_and_then_left_alone() {
+    let mut scene = Scene { proven: true, ..Scene::new() };
+    for life in 0..3_u64 {
+        let at = |second: u64| life * 200 + second;
+        scene.check(&format!(
+            "{} a up {} => a starting
+             {} a miss  => a starting/1
+             {} a miss  => a starting/2
+             {} a miss  => a unresponsive/3, collect a
+             {} a collected => term a
+             {} a gone",
+            at(0),
+            70 + life,
+            at(60),
+            at(70),
+            at(80),
+            at(81),
+            at(82)
+        ));
+    }
+    scene.check(
+        "600 a up 80 => a starting
+         660 a miss  => a starting/1
+         670 a miss  => a starting/2
+         680 a miss  => a unresponsive/3
+         900 a miss  => a unresponsive/4",
+    );
+    assert!(scene.fleet.service("a").unwrap().is_given_up());
+}
+
+#[test]
+fn what_says_that_it_is_degraded_works() {
+    check(
+        "  0 a up 70    => a starting
+           5 a degraded => a degraded
+          15 a degraded
+          25 a alive    => a live",
+    );
+}
+
+#[test]
+fn one_of_which_nothing_can_be_seen_is_up() {
+    check(
+        "  0 a up 70   => a starting
+           0 a nothing => a up",
+    );
+}
+
+#[test]
+fn a_policy_of_warning_ends_nothing() {
+    let mut scene = Scene::with(Settings { policy: Policy::Warn, ..SETTINGS });
+    scene.check(
+        "  0 a up 70 => a starting
+           5 a alive => a live
+          15 a miss  => a live/1
+          25 a miss  => a live/2
+          35 a miss  => a unresponsive/3
+          45 a miss  => a unresponsive/4",
+    );
+}
+
+#[test]
+fn what_an_operator_has_paused_is_never_unresponsive_and_gets_its_time_again_afterwards() {
+    check(
+        "  0 a up 70  => a starting
+           5 a alive  => a live
+          15 a miss   => a live/1
+          25 a paused => a paused
+         900 a paused
+         910 a miss   => a live
+         920 a miss   => a live/1
+         930 a alive  => a live",
+    );
+}
+
+#[test]
+fn what_a_debugger_holds_is_traced_and_is_not_ended() {
+    check(
+        "  0 a up 70  => a starting
+           5 a alive  => a live
+          15 a miss   => a live/1
+          25 a miss   => a live/2
+          35 a traced => a traced
+         900 a traced
+         910 a alive  => a live",
+    );
+}
+
+#[test]
+fn a_debugger_that_comes_after_the_request_to_end_keeps_it_from_being_killed() {
+    check(
+        "  0 a up 70     => a starting
+           5 a alive     => a live
+          15 a miss      => a live/1
+          25 a miss      => a live/2
+          35 a miss      => a unresponsive/3, collect a
+          36 a collected => term a
+          40 a traced    => a traced
+         100 a turn",
+    );
+}
+
+#[test]
+fn what_nobody_wants_up_is_not_ended_because_nobody_would_start_it_again() {
+    check(
+        "  0 a up 70 => a starting
+           5 a alive => a live
+          15 a miss  unwanted => a live/1
+          25 a miss  unwanted => a live/2
+          35 a miss  unwanted => a unresponsive/3
+          45 a miss  unwanted => a unresponsive/4",
+    );
+}
+
+#[test]
+fn a_stop_signal_that_nobody_announced_is_no_pause() {
+    check(
+        "  0 a up 70   => a starting
+           5 a alive   => a live
+          15 a stopped => a live/1
+          25 a stopped => a live/2
+          35 a stopped => a unresponsive/3, collect a",
+    );
+}
+
+#[test]
+fn more_than_half_that_are_silent_together_are_the_machine_and_none_is_ended() {
+    check(
+        "  0 a,b,c up 70   => a starting, b starting, c starting
+           5 a,b,c alive   => a live, b live, c live
+          15 a,b miss      => a live/1, b live/1, machine 2 of 3
+          15 c alive
+          25 a,b miss      => a live/2, b live/2
+          35 a,b miss      => a unresponsive/3, b unresponsive/3
+         600 a,b miss      => a unresponsive/4, b unresponsive/4
+         610 b alive       => b live
+         620 a miss        => a unresponsive/5
+         630 a miss        => a unresponsive/6, collect a",
+    );
+}
+
+#[test]
+fn half_or_less_are_not_the_machine() {
+    check(
+        "  0 a,b,c,d up 70   => a starting, b starting, c starting, d starting
+           5 a,b,c,d alive   => a live, b live, c live, d live
+          15 a,b miss        => a live/1, b live/1
+          25 a,b miss        => a live/2, b live/2
+          35 a,b miss        => a unresponsive/3, b unresponsive/3, collect a, collect b",
+    );
+}
+
+#[test]
+fn a_gateway_that_is_alone_can_be_ended() {
+    check(
+        "  0 a up 70 => a starting
+           5 a alive => a live
+          15 a miss  => a live/1
+          25 a miss  => a live/2
+          35 a miss  => a unresponsive/3, collect a",
+    );
+}
+
+#[test]
+fn those_that_a_signal_has_stopped_say_nothing_of_the_machine() {
+    check(
+        "  0 a,b up 70    => a starting, b starting
+           5 a,b alive    => a live, b live
+          15 a,b stopped  => a live/1, b live/1
+          25 a,b stopped  => a live/2, b live/2
+          35 a,b stopped  => a unresponsive/3, b unresponsive/3, collect a, collect b",
+    );
+}
+
+#[test]
+fn one_that_has_been_silent_for_long_does_not_make_the_next_one_the_machine() {
+    let mut scene = Scene::with(Settings { policy: Policy::Warn, ..SETTINGS });
+    scene.check(
+        "  0 a,b up 70 => a starting, b starting
+           5 a,b alive => a live, b live
+          15 a miss    => a live/1
+          25 a miss    => a live/2
+          35 a miss    => a unresponsive/3
+          95 b miss    => b live/1",
+    );
+}
+
+#[test]
+fn only_so_many_are_ended_and_started_at_a_time_and_the_others_wait() {
+    let mut scene = Scene { fleet: Fleet::new(1), ..Scene::new() };
+    scene.check(
+        "  0 a,b,c,d up 70   => a starting, b starting, c starting, d starting
+           5 a,b,c,d alive   => a live, b live, c live, d live
+          15 a,b stopped     => a live/1, b live/1
+          25 a,b stopped     => a live/2, b live/2
+          35 a,b stopped     => a unresponsive/3, b unresponsive/3, collect a",
+    );
+    assert!(scene.fleet.is_queued("b", Attended(35_000)));
+    scene.check(
+        " 36 a collected => term a
+          37 a gone      => collect b
+          38 a up 71     => a starting
+          39 a alive     => a live
+          40 b collected => term b",
+    );
+}
+
+#[test]
+fn what_waits_for_a_disk_or_a_processor_has_ten_minutes_more() {
+    check(
+        "  0 a up 70   => a starting
+           5 a alive   => a live
+          15 a disk    => a live
+          25 a starved => a live
+         300 a disk    => a live
+         614 a disk
+         615 a disk    => a live/1
+         625 a disk    => a live/2
+         635 a disk    => a unresponsive/3, collect a",
+    );
+}
+
+#[test]
+fn a_start_that_waits_for_a_processor_is_a_start_and_no_failure() {
+    let mut scene = Scene { proven: true, ..Scene::new() };
+    scene.check(
+        "  0 a up 70   => a starting
+          60 a starved
+         300 a starved
+         310 a alive   => a live",
+    );
+}
+
+#[test]
+fn what_was_found_while_the_watcher_was_away_does_not_count() {
+    check(
+        "  0 a up 70 => a starting
+           5 a alive => a live
+          15 a miss  => a live/1
+          25 a miss  => a live/2
+          26 a lapse
+          36 a miss  => a live/1
+          46 a alive => a live",
+    );
+}
+
+#[test]
+fn one_that_was_silent_before_the_watcher_was_away_is_ended_only_if_it_still_is_after_as_many_looks() {
+    let mut scene = Scene { fleet: Fleet::new(1), ..Scene::new() };
+    scene.settings.policy = Policy::Warn;
+    scene.check(
+        "  0 a up 70 => a starting
+           5 a alive => a live
+          15 a miss  => a live/1
+          25 a miss  => a live/2
+          35 a miss  => a unresponsive/3
+          36 a lapse",
+    );
+    scene.settings.policy = Policy::Restart;
+    let life = scene.fleet.service("a").unwrap().life();
+    scene.fleet.follow("a", life, scene.settings, false, Attended(36_000), &mut Vec::new());
+    scene.check(
+        " 46 a miss => a unresponsive/4
+          56 a miss => a unresponsive/5
+          66 a miss => a unresponsive/6, collect a",
+    );
+}
+
+#[test]
+fn every_state_has_a_word_of_its_own() {
+    for state in State::ALL {
+        assert_eq!(State::of_word(state.word()), Some(state));
+    }
+    for policy in Policy::ALL {
+        assert_eq!(Policy::of_word(policy.word()), Some(policy));
+    }
+}
+
+#[test]
+fn the_watcher_wakes_when_a_look_or_a_kill_is_due_and_not_for_what_is_gone() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.fleet.due(), None);
+    scene.check("0 a up 70 => a starting\n 5 a alive => a live");
+    assert_eq!(scene.fleet.due(), Some(Attended(15_000)));
+    scene.check("15 a gone");
+    assert_eq!(scene.fleet.due(), None);
+}
