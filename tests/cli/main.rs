@@ -29,6 +29,7 @@ mod no_proc;
 mod no_reader;
 mod one_instance;
 mod output;
+mod ports;
 mod reconcile;
 mod refusals;
 mod secrets;

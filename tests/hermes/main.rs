@@ -283,7 +283,9 @@ fn real_hermes_whose_port_is_taken_failed_for_good_and_says_why() {
     fs::write(env, text.replace(&format!("PORT={}", coder.number), &format!("PORT={number}"))).unwrap();
     let ran = patient(&home, "gateway start coder --ready --timeout 60");
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.err.contains("failed for good: exit 78: configuration error"), "{ran:?}");
+    let held = format!("port {number} is held by process {} (", std::process::id());
+    assert!(ran.err.contains(&format!("failed for good: {held}")), "{ran:?}");
+    assert!(ran.err.contains("; exit 78;"), "{ran:?}");
     let report = home.report("coder");
     assert_eq!(
         (&report["state"], &report["desired_state"]),

@@ -21,7 +21,7 @@ use std::{
 const STATUS_ROOM: usize = 64;
 const POLICY_ROOM: usize = policy::MAX + 1;
 const TALLY_ROOM: usize = tally::MAX * tally::SIZE + 1;
-const START_ERROR_ROOM: usize = 4096;
+const LINE_ROOM: usize = 4096;
 
 /// Holds the path of a service directory; the directory need not exist.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -202,9 +202,18 @@ impl ServiceDir {
         self.path.join(files::NOTIFICATION_FD).exists()
     }
 
+    /// Returns why a service that is probed is not ready, where its prober says so, on one line.
+    pub fn not_ready(&self) -> Option<String> {
+        self.line(files::NOT_READY)
+    }
+
     /// Returns why the last start failed before the service's own command was reached, on one line.
     pub fn start_error(&self) -> Option<String> {
-        let bytes = open::small::<START_ERROR_ROOM>(&self.path.join(files::START_ERROR)).ok().flatten()?;
+        self.line(files::START_ERROR)
+    }
+
+    fn line(&self, file: &str) -> Option<String> {
+        let bytes = open::small::<LINE_ROOM>(&self.path.join(file)).ok().flatten()?;
         let text = policy::one_line(String::from_utf8_lossy(&bytes).trim_end());
         (!text.is_empty()).then_some(text)
     }

@@ -109,11 +109,16 @@ fn state_words(report: &Report) -> String {
     let word = report.state.words();
     let left = report.next_start_in_ms.map(milliseconds);
     match (report.state, left, &report.reason) {
+        (State::BackingOff, Some(left), Some(reason)) if report.port_held.is_some() => {
+            format!("{word}, {left}: {reason}")
+        }
         (State::BackingOff, Some(left), _) => format!("{word}, {left}"),
         (State::FailedToStart, Some(left), Some(reason)) => format!("{word}, again in {left}: {reason}"),
-        (State::Failed | State::FailedToStart | State::Waiting, _, Some(reason)) => {
+        (State::Failed | State::FailedToStart | State::Waiting | State::Starting, _, Some(reason)) => {
             format!("{word}: {reason}")
         }
+        (State::BackingOff, None, Some(reason)) if report.port_held.is_some() => format!("{word}: {reason}"),
+        (State::Served, _, Some(by)) => format!("{word} {by}"),
         _ => word.to_owned(),
     }
 }
@@ -133,7 +138,7 @@ fn state_cell(report: &Report) -> Text {
 
 fn state_colour(state: State) -> AnsiColor {
     match state {
-        State::Up | State::Ready => AnsiColor::Green,
+        State::Up | State::Ready | State::Served => AnsiColor::Green,
         State::Starting | State::Stopping | State::Finishing | State::Paused | State::Waiting => {
             AnsiColor::Yellow
         }

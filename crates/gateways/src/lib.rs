@@ -16,6 +16,7 @@ pub mod inspect;
 pub mod lifecycle;
 pub mod manager;
 mod marker;
+pub mod ports;
 pub mod profile;
 pub mod reconcile;
 pub mod slots;

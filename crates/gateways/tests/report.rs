@@ -48,6 +48,7 @@ fn observed(state: StateName, status: Option<Status>) -> Observed {
         normally_up: true,
         deaths: Vec::new(),
         start_error: None,
+        not_ready: None,
         problem: None,
         fail_codes: vec![78],
         restart_codes: vec![75],
@@ -135,6 +136,8 @@ fn a_ready_gateway_reads_like_this() {
           "problem": null,
           "log_problem": null,
           "log_problem_since": null,
+          "port_held": null,
+          "port_holder": null,
           "older_than_definition": false
         }
         "#);

@@ -15,6 +15,8 @@ use crate::os;
 
 /// Name below `data/` of the file that says why the last start failed before the command ran.
 pub const START_ERROR: &str = "start-error";
+/// Name in `data/` of the file that says why a service whose probe is asking is not ready.
+pub(crate) const NOT_READY: &str = "not-ready";
 /// Name in `data/` of the file that is locked until it is known whether the command was executed.
 pub const STARTED: &str = "started";
 

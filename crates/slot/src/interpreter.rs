@@ -19,10 +19,12 @@ use gatevisor_wire::started::Announcer;
 use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
 
+use crate::answerer::Service;
 use crate::confine::{self, Cannot, Confinement, Paths, Witness, allows};
 use crate::expand::{expand, is_truthy};
 use crate::failure::{
-    EXIT_BAD_FILE, EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_SYSTEM, Failure, START_ERROR, STARTED,
+    EXIT_BAD_FILE, EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_SYSTEM, Failure, NOT_READY, START_ERROR,
+    STARTED, one_line,
 };
 use crate::file::{MAX_BYTES, ParseError, Ready, ServiceFile, Stderr, parse_service};
 use crate::identity::{Identity, decide};
@@ -312,9 +314,12 @@ fn launch(
 ) -> Result<Infallible, Failure> {
     settle(file, start.directory.as_deref(), &mut confinement)?;
     let announcer = start.readiness.announcer();
+    if let Some(directory) = service_directory {
+        let _ = os::remove_in_data(directory.as_fd(), NOT_READY);
+    }
     if let Readiness::Probed(probe, notify) = start.readiness {
         // Its limits and rights are those of before.
-        fork_prober(&probe, &notify)?;
+        fork_prober(&probe, &notify, Service::of_this_process(name), service_directory)?;
     }
     if let Some(directory) = service_directory {
         let hindered = start.landlock.is_some() || !file.limits.is_empty();
@@ -366,13 +371,27 @@ fn settle(
     Ok(())
 }
 
-fn fork_prober(probe: &Probe, notify: &OwnedFd) -> Result<(), Failure> {
+fn fork_prober(
+    probe: &Probe,
+    notify: &OwnedFd,
+    mut service: Service,
+    directory: Option<&OwnedFd>,
+) -> Result<(), Failure> {
     let failure = |errno| Failure::system("executing", "cannot start the readiness probe", errno);
-    let service = os::own_pidfd().map_err(failure)?;
+    let alive = os::own_pidfd().map_err(failure)?;
+    let mut told = String::new();
+    // Best effort: without a place for it, only the reason is missing.
+    let mut tell = |why: String| {
+        if let Some(directory) = directory.filter(|_| why != told) {
+            let line = format!("{}\n", one_line(&why));
+            let _ = os::replace_in_data(directory, NOT_READY, line.as_bytes());
+        }
+        told = why;
+    };
     os::fork_detached(|| {
         // Whoever reads the service's output must not wait for the prober.
         os::let_go_of_stdio();
-        probe.run(&service, notify);
+        probe.run(&alive, notify, &mut |sockets| service.whose(sockets), &mut tell);
     })
     .map_err(failure)
 }

@@ -11,6 +11,7 @@
 //! service; so it reads one file, forks at most one prober, and is gone.
 #![forbid(unsafe_code)]
 
+mod answerer;
 pub mod confine;
 pub mod dotenv;
 pub mod expand;

@@ -83,7 +83,7 @@ pub fn mark_in_data(
 /// Returns our process number as our supervisor knows it.
 ///
 /// The first process of a PID namespace is 1 to itself; `/proc` is still that of the namespace outside.
-fn own_pid() -> Option<Pid> {
+pub fn own_pid() -> Option<Pid> {
     let own = Pid::new(getpid().as_raw_nonzero().get()).filter(|pid| pid.get() != 1);
     own.or_else(|| {
         let link = readlinkat(CWD, c"/proc/self", Vec::new()).ok()?;

@@ -1,16 +1,20 @@
 //! The readiness prober: a process of its own that asks a URL until it answers, then tells the supervisor.
 //!
 //! *Lives here:* one attempt, and the loop around it. It ends with the service, whatever it is waiting for.
-//! *Does not live here:* the decision to probe, and what a URL or an answer means.
+//! *Does not live here:* the decision to probe, what a URL or an answer means, and whose an answer is (`answerer`).
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use gatevisor_sys::clock::monotonic_ms;
+use gatevisor_sys::tcp::{Socket, Sockets};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, read, write};
-use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, connect, send, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, SendFlags, SocketFlags, SocketType, connect, getsockname, send, socket_with, sockopt,
+};
 
+use crate::answerer::Whose;
 use crate::http::{self, Target};
 
 /// Milliseconds after which one attempt is given up.
@@ -46,34 +50,93 @@ enum Attempt {
     /// The answer on this connection is that the service is ready.
     Ready(OwnedFd),
     NotYet,
+    /// Something listens, and an answer of it would not count, for this reason.
+    Uncounted(String),
     ServiceGone,
 }
 
+/// Says whose sockets are.
+type Judge<'a> = dyn FnMut(&[Socket]) -> Whose + 'a;
+
 impl Probe {
-    /// Probes until the URL answers 200 to 299, and then writes a newline to `notify`.
+    /// Probes until the service answers 200 to 299 on the URL, and then writes a newline to `notify`.
     ///
-    /// Returns whether it did. `service` is a pidfd; when it becomes readable, probing ends at once.
-    pub fn run(&self, service: impl AsFd, notify: impl AsFd) -> bool {
+    /// Returns whether it did. `service` is a pidfd; when it becomes readable, probing ends at once. `judge` says whether
+    /// whoever listens is the service, and `tell` is told why it is not ready although something answers, or as nobody asks
+    /// any more.
+    pub fn run(
+        &self,
+        service: impl AsFd,
+        notify: impl AsFd,
+        judge: &mut Judge<'_>,
+        tell: &mut dyn FnMut(String),
+    ) -> bool {
         let service = service.as_fd();
         let end = monotonic_ms().saturating_add(self.timeout_ms);
         loop {
             for address in &self.target.addresses {
                 let limit = monotonic_ms().saturating_add(ATTEMPT_MS).min(end);
-                match attempt(*address, &self.target.request, service, limit).unwrap_or(Attempt::NotYet) {
+                let attempt = attempt(*address, &self.target.request, service, limit, judge);
+                match attempt.unwrap_or(Attempt::NotYet) {
                     Attempt::Ready(connection) => {
                         let is_told = write(notify, b"\n").is_ok();
                         hear_out(&connection, service);
                         return is_told;
                     }
                     Attempt::ServiceGone => return false,
+                    Attempt::Uncounted(why) => tell(why),
                     Attempt::NotYet => {}
                 }
             }
             let next = monotonic_ms().saturating_add(self.interval_ms);
-            if next >= end || wait(service, None, next) != Wake::TimedOut {
+            if next >= end {
+                tell(self.given_up());
+                return false;
+            }
+            if wait(service, None, next) != Wake::TimedOut {
                 return false;
             }
         }
+    }
+
+    fn given_up(&self) -> String {
+        let address = self.target.addresses.first().map_or_else(String::new, ToString::to_string);
+        let seconds = self.timeout_ms.div_ceil(1000);
+        format!("it did not say on {address} within {seconds} s that it is ready, and is not asked any more")
+    }
+}
+
+/// Returns why an answer of whoever listens would not count; `None` where it would.
+fn uncounted(address: SocketAddr, sockets: &[Socket], judge: &mut Judge<'_>) -> Option<String> {
+    let port = address.port();
+    match judge(sockets) {
+        Whose::Own => None,
+        Whose::Another(who) => Some(format!("port {port} is held by {who}, and not by this service")),
+        Whose::Unknown(why) => Some(format!("it cannot be told who answers on port {port}: {why}")),
+    }
+}
+
+/// Returns who gets a connection to this address; nobody where that cannot be seen.
+fn listeners(address: SocketAddr) -> Vec<Socket> {
+    Sockets::now().map(|sockets| sockets.listeners(address)).unwrap_or_default()
+}
+
+/// Returns why the answer on this connection does not count; `None` where it does.
+///
+/// A server may have closed its end by now. Then it is the one that listened before and still does.
+fn not_its_own(
+    socket: &OwnedFd,
+    address: SocketAddr,
+    before: &[Socket],
+    judge: &mut Judge<'_>,
+) -> Option<String> {
+    let ours = getsockname(socket).ok().and_then(|name| SocketAddr::try_from(name).ok());
+    let sockets = Sockets::now().unwrap_or_default();
+    let other_end = ours.and_then(|ours| sockets.other_end(ours, address)).filter(|end| end.inode != 0);
+    match other_end {
+        Some(end) => uncounted(address, &[end], judge),
+        None if sockets.listeners(address) == before => None,
+        None => Some(format!("whoever answered on port {} has gone", address.port())),
     }
 }
 
@@ -82,6 +145,7 @@ fn attempt(
     request: &[u8],
     service: BorrowedFd<'_>,
     limit: u64,
+    judge: &mut Judge<'_>,
 ) -> Result<Attempt, Errno> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -95,6 +159,10 @@ fn attempt(
         },
         Err(errno) => return Err(errno),
     }
+    let before = listeners(address);
+    if let Some(why) = uncounted(address, &before, judge) {
+        return Ok(Attempt::Uncounted(why));
+    }
     // The request is far smaller than any socket buffer, so it goes out whole or not at all.
     if send(&socket, request, SendFlags::NOSIGNAL)? != request.len() {
         return Ok(Attempt::NotYet);
@@ -103,11 +171,13 @@ fn attempt(
     let mut filled = 0;
     loop {
         if let Some(status) = http::status(answer.get(..filled).unwrap_or_default()) {
-            if (200..300).contains(&status) {
+            let is_ready = (200..300).contains(&status);
+            let counts = is_ready.then(|| not_its_own(&socket, address, &before, judge));
+            if counts == Some(None) {
                 return Ok(Attempt::Ready(socket));
             }
             hear_out(&socket, service);
-            return Ok(Attempt::NotYet);
+            return Ok(counts.flatten().map_or(Attempt::NotYet, Attempt::Uncounted));
         }
         match wait(service, Some((socket.as_fd(), PollFlags::IN)), limit) {
             Wake::Happened => {}
@@ -173,8 +243,10 @@ mod tests {
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK).unwrap()
     }
 
-    /// Answers each connection with the next of `answers`, then leaves.
-    fn server(answers: &'static [&'static str]) -> (u16, std::thread::JoinHandle<Vec<String>>) {
+    /// Answers each connection with the next of `answers`, and listens on.
+    fn server(
+        answers: &'static [&'static str],
+    ) -> (u16, std::thread::JoinHandle<(Vec<String>, TcpListener)>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let thread = std::thread::spawn(move || {
@@ -190,9 +262,14 @@ mod tests {
                 stream.flush().unwrap();
                 stream.write_all(tail.as_bytes()).unwrap();
             }
-            requests
+            (requests, listener)
         });
         (port, thread)
+    }
+
+    /// Probes a service to which every socket belongs.
+    fn run(probe: &Probe, alive: &OwnedFd, notify: &OwnedFd) -> bool {
+        probe.run(alive, notify, &mut |_| Whose::Own, &mut |_| ())
     }
 
     fn notified(read_end: &OwnedFd) -> Vec<u8> {
@@ -210,9 +287,9 @@ mod tests {
             server(&["", "HTTP/1.1 503 No\r\n\r\n", "not http at all", "HTTP/1.1 204 Yes\r\n\r\n"]);
         let (alive, _service) = pipe();
         let (told, notify) = pipe();
-        assert!(probe(&format!("http://127.0.0.1:{port}/health"), 60_000).run(&alive, &notify));
+        assert!(run(&probe(&format!("http://127.0.0.1:{port}/health"), 60_000), &alive, &notify));
         assert_eq!(notified(&told), b"\n");
-        let requests = thread.join().unwrap();
+        let (requests, _) = thread.join().unwrap();
         assert_eq!(requests.len(), 4);
         assert!(requests.iter().all(|r| r.starts_with("GET /health HTTP/1.1\r\n")), "{requests:?}");
     }
@@ -234,10 +311,11 @@ mod tests {
                 // The other end has read all of it and closes: no reset.
                 assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0);
             }
+            listener
         });
         let (alive, _service) = pipe();
         let (told, notify) = pipe();
-        assert!(probe(&format!("http://127.0.0.1:{port}/health"), 60_000).run(&alive, &notify));
+        assert!(run(&probe(&format!("http://127.0.0.1:{port}/health"), 60_000), &alive, &notify));
         assert_eq!(notified(&told), b"\n");
         thread.join().unwrap();
     }
@@ -250,7 +328,7 @@ mod tests {
         let (alive, _service) = pipe();
         let (told, notify) = pipe();
         let start = Instant::now();
-        assert!(!probe(&format!("http://127.0.0.1:{port}/"), 40).run(&alive, &notify));
+        assert!(!run(&probe(&format!("http://127.0.0.1:{port}/"), 40), &alive, &notify));
         assert!(start.elapsed() < Duration::from_secs(5));
         assert_eq!(notified(&told), b"");
     }
@@ -269,9 +347,40 @@ mod tests {
             connection
         });
         let start = Instant::now();
-        assert!(!probe(&format!("http://127.0.0.1:{port}/"), 60_000).run(&alive, &notify));
+        assert!(!run(&probe(&format!("http://127.0.0.1:{port}/"), 60_000), &alive, &notify));
         assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
         assert_eq!(notified(&told), b"");
         drop(thread.join().unwrap());
+    }
+
+    #[test]
+    fn an_answer_counts_only_where_the_listener_and_who_answered_are_the_services() {
+        for (verdicts, expected, asked) in [
+            ([Whose::Own, Whose::Own], true, 1),
+            ([Whose::Another("process 7 (x)".to_owned()), Whose::Own], false, 0),
+            ([Whose::Unknown("there is no /proc".to_owned()), Whose::Own], false, 0),
+            ([Whose::Own, Whose::Another("process 7 (x)".to_owned())], false, 1),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = listener.local_addr().unwrap().port();
+            // It keeps the connection, so its end of it can be looked at.
+            let thread = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let length = stream.read(&mut [0; 512]).unwrap_or(0);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+                let _ = stream.read(&mut [0; 1]);
+                usize::from(length > 0)
+            });
+            let (alive, _service) = pipe();
+            let (told, notify) = pipe();
+            let (mut said, mut looks) = (Vec::new(), verdicts.iter());
+            let mut judge = |_: &[Socket]| looks.next().cloned().unwrap_or(Whose::Own);
+            let once = Probe { interval_ms: 60_000, ..probe(&format!("http://127.0.0.1:{port}/"), 60_000) };
+            let is_ready = once.run(&alive, &notify, &mut judge, &mut |why| said.push(why));
+            assert_eq!((is_ready, thread.join().unwrap()), (expected, asked), "{verdicts:?}");
+            assert_eq!(notified(&told), if expected { &b"\n"[..] } else { b"" });
+            assert_eq!(said.is_empty(), expected, "{said:?}");
+            assert!(said.iter().take(1).all(|why| why.contains(&port.to_string())), "{said:?}");
+        }
     }
 }

@@ -7,7 +7,7 @@
 mod common;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -441,17 +441,19 @@ fn the_prober_is_under_none_of_it() {
     );
     let bed = Bed::new(Who::Ordinary, "exec sleep 1000", &settings);
     fs::write(bed.path().join("notification-fd"), "3\n").unwrap();
-    let (mut reader, writer) = std::io::pipe().unwrap();
+    let (_reader, writer) = std::io::pipe().unwrap();
     let mut command = bed.command("exec 3>&0 0</dev/null");
     let mut child = command.stdin(writer).spawn().unwrap();
     drop(command);
     let (mut stream, _) = listener.accept().unwrap();
-    let mut request = [0; 64];
-    assert!(stream.read(&mut request).unwrap() > 0);
-    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
-    let mut told = [0];
-    reader.read_exact(&mut told).unwrap();
-    assert_eq!(told, *b"\n");
+    // It looks around, and writes down that whoever listens is not the service.
+    assert_eq!(stream.read(&mut [0; 64]).unwrap(), 0);
+    let note = || fs::read_to_string(bed.path().join("data/not-ready")).unwrap_or_default();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
+    while !note().starts_with(&format!("port {port} is held by ")) {
+        assert!(std::time::Instant::now() < deadline, "{}", note());
+        std::thread::yield_now();
+    }
     child.kill().unwrap();
     child.wait().unwrap();
 }

@@ -4,13 +4,16 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use common::{Slot, interpreter, stdout};
 use gatevisor_slot::{Ready, ServiceFile, Stderr, render_finish, render_service};
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket, sockopt};
 
 #[test]
 fn run_becomes_the_command_with_its_directory_and_environment() {
@@ -184,6 +187,7 @@ fn with_notification(slot: &Slot) -> (std::process::Child, BufReader<std::proces
         .args(["-c", "exec \"$0\" service ./run gateway-coder 3>&1 1>&2"])
         .arg(interpreter())
         .current_dir(slot.path())
+        .env("GATEVISOR_SERVICE", format!("{}/1/gateway-coder", std::process::id()))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -221,28 +225,94 @@ fn a_service_without_a_probe_says_itself_when_it_is_ready() {
     child.wait().unwrap();
 }
 
+/// Answers one connection after another with what its arguments say, and the last of them for ever; `beside` does so in a
+/// process of a session of its own, as long as the first one is there.
+const SERVER: &str = r#"
+import os, select, signal, socket, sys
+first, over = os.pipe()[::-1], None
+if sys.argv[2] == "beside":
+    if os.fork():
+        signal.pause()
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    os.close(first[0])
+    over = first[1]
+listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+listener.bind(("127.0.0.1", int(sys.argv[1])))
+listener.listen()
+answers = sys.argv[3:]
+while True:
+    if over in select.select([listener] + ([over] if over else []), [], [])[0]:
+        break
+    peer, _ = listener.accept()
+    assert peer.recv(1000).startswith(b"GET /health ")
+    peer.sendall(b"HTTP/1.1 " + answers[0].encode() + b"\r\n\r\n")
+    peer.close()
+    answers = answers[1:] or answers
+"#;
+
+/// Returns a port that nobody else takes while the socket lives.
+fn reserved() -> (u16, OwnedFd) {
+    let held = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    sockopt::set_socket_reuseaddr(&held, true).unwrap();
+    bind(&held, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+    (SocketAddrV4::try_from(getsockname(&held).unwrap()).unwrap().port(), held)
+}
+
+fn probed(command: &str, port: u16) -> String {
+    format!(
+        "command = {command}\n[ready]\nhttp = \"http://127.0.0.1:${{NO_PORT:-{port}}}/health\"\ninterval-ms = 5\n"
+    )
+}
+
 #[test]
 fn a_service_with_a_probe_is_ready_when_its_url_answers() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let slot = Slot::new(&format!(
-        "command = [\"sleep\", \"1000\"]\n[ready]\nhttp = \"http://127.0.0.1:${{NO_PORT:-{port}}}/health\"\ninterval-ms = 5\n"
-    ));
-    let (mut child, mut told) = with_notification(&slot);
-    for answer in ["HTTP/1.1 503 Starting\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"] {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut request = [0; 64];
-        assert!(stream.read(&mut request).unwrap() > 0);
-        assert!(request.starts_with(b"GET /health "));
-        stream.write_all(answer.as_bytes()).unwrap();
+    let server = tempfile::NamedTempFile::new().unwrap();
+    fs::write(server.path(), SERVER).unwrap();
+    let server = server.path().display();
+    for place in ["here", "beside"] {
+        let (port, _held) = reserved();
+        let command =
+            format!("[\"python3\", \"{server}\", \"{port}\", \"{place}\", \"503 Starting\", \"200 OK\"]");
+        let slot = Slot::new(&probed(&command, port));
+        let (mut child, mut told) = with_notification(&slot);
+        let mut line = String::new();
+        told.read_line(&mut line).unwrap();
+        assert_eq!(line, "\n", "{place}");
+        // The prober is gone once it has told, and the command never had the descriptor.
+        assert_eq!(rest_of(&mut told), "");
+        assert!(!slot.path().join("data/not-ready").exists());
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
-    let mut line = String::new();
-    told.read_line(&mut line).unwrap();
-    assert_eq!(line, "\n");
-    // The prober is gone once it has told, and the command never had the descriptor.
-    assert_eq!(rest_of(&mut told), "");
+}
+
+#[test]
+fn an_answer_of_a_process_that_is_not_the_services_makes_nothing_ready_and_is_said() {
+    let (port, _held) = reserved();
+    let older = Command::new("python3").args(["-c", SERVER, &port.to_string(), "here", "200 OK"]).spawn();
+    let mut older = older.unwrap();
+    let slot = Slot::new(&probed("[\"sleep\", \"1000\"]", port));
+    let (mut child, mut told) = with_notification(&slot);
+    let note = slot.path().join("data/not-ready");
+    let pid = older.id();
+    let expected = format!("port {port} is held by process {pid} (python3), and not by this service\n");
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while fs::read_to_string(&note).ok().as_deref() != Some(&expected) {
+        assert!(Instant::now() < deadline, "{:?}", fs::read_to_string(&note));
+        std::thread::yield_now();
+    }
     child.kill().unwrap();
     child.wait().unwrap();
+    assert_eq!(rest_of(&mut told), "", "it was never ready");
+    older.kill().unwrap();
+    older.wait().unwrap();
+    // The next start knows nothing of it.
+    fs::write(slot.path().join("run"), "#!/x service\ncommand = [\"true\"]\n").unwrap();
+    slot.run();
+    assert!(!note.exists());
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod raw;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
+pub mod tcp;
 pub mod trust;
 pub mod user;
 

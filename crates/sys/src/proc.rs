@@ -83,10 +83,26 @@ impl Process {
         if words.is_empty() { String::from_utf8_lossy(&self.command).into_owned() } else { words.join(" ") }
     }
 
+    /// Returns its number and what it is called for people: its program, and of an interpreter its script. Other arguments are
+    /// left out: one may be a secret.
+    pub fn called(&self) -> String {
+        let line = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        let mut words = line.split(|&byte| byte == 0).filter(|word| !word.is_empty());
+        let program = words.next().unwrap_or(&self.command);
+        let is_path = |word: &&[u8]| word.contains(&b'/') && !word.starts_with(b"-") && !word.contains(&b' ');
+        let names: Vec<&[u8]> = [program].into_iter().chain(words.find(is_path)).map(base).collect();
+        format!("process {} ({})", self.pid, String::from_utf8_lossy(&names.join(&b' ')))
+    }
+
     /// Returns whether it is still the one that was seen.
     pub fn is_there(&self) -> bool {
         Self::of(self.pid).is_some_and(|now| now.began == self.began)
     }
+}
+
+/// Returns the last part of a path.
+fn base(path: &[u8]) -> &[u8] {
+    path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
 }
 
 #[cfg(test)]
@@ -115,5 +131,7 @@ mod tests {
         let now = clock_gettime(ClockId::Realtime);
         assert!(process.began_unix_ms() <= now.tv_sec * 1000 + now.tv_nsec / 1_000_000);
         assert!(process.words().contains("sys"), "{}", process.words());
+        let called = process.called();
+        assert!(called.starts_with(&format!("process {pid} (gatevisor_sys-")), "{called}");
     }
 }

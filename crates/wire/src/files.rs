@@ -62,6 +62,8 @@ pub const KILL_SURVIVORS: &str = "data/kill-survivors";
 pub const ASKED_BY: &str = "data/asked-by";
 /// Why the last start failed before the service's command was reached; ours alone.
 pub const START_ERROR: &str = "data/start-error";
+/// Why a service that is probed is not ready although something answers, or although nothing does any more; ours alone.
+pub const NOT_READY: &str = "data/not-ready";
 /// File in which our interpreter of `run` writes its process number when it is about to become the command, and which
 /// it keeps locked until it has, or has said in `data/start-error` why not.
 pub const STARTED: &str = "data/started";

@@ -185,6 +185,8 @@ pub struct GatewayDefinition {
     pub boot_log: String,
     /// A variable that, when true, leaves named profiles' gateways down at boot.
     pub multiplex_variable: Option<String>,
+    /// Key in the state file of the root profile's gateway: the profiles that it serves besides its own.
+    pub served_profiles: Option<String>,
 }
 
 const fn default_start_window() -> u64 {

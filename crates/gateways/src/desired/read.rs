@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn provenance_is_read_back_and_a_strange_one_is_left_out() {
-        let text = r#"{"desired_state":"stopped","desired_by":{"uid":7,"user":"u","command":"c","pid":9},
+        let text = r#"{"desired_state":"stopped","desired_by":{"uid":7,"user":"u","command":"c","pid":9,"state":"stopped"},
             "desired_reason":"why","desired_at":"2026-01-01T00:00:00Z"}"#;
         let recorded = recorded(&parse(Path::new("f"), text.as_bytes()).unwrap());
         assert_eq!(recorded.desired_by.unwrap().user, "u");

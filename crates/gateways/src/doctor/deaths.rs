@@ -32,8 +32,15 @@ fn state(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
         let what = format!("{name} cannot be started");
         (Severity::Error, what, format!("{reason}; mend that first"), start(facts, service))
     };
+    if let Some(held) = &service.report.port_held {
+        return Some(taken(service, &name, held));
+    }
     let (severity, what, why, mend) = match &service.observed.state {
         StateName::NotSupervised => return None,
+        _ if service.report.state == State::Served => return None,
+        StateName::Starting if service.observed.not_ready.is_some() => {
+            (Severity::Warning, format!("{name} is not ready"), reason, look(facts, service))
+        }
         _ if service.report.state == State::Failed => (
             Severity::Error,
             format!("{name} failed for good, and is not started again"),
@@ -71,6 +78,22 @@ fn state(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
     let mut finding = Finding::new(Check::Crash, severity, &what, &why).at(&service.path).mend(mend);
     finding.profile.clone_from(&service.observed.profile);
     Some(finding)
+}
+
+/// Returns what to do about a gateway whose port somebody else has: to start it again would help nothing.
+fn taken(service: &ServiceFact, name: &str, held: &str) -> Finding {
+    let what = format!("{name} cannot work: {held}");
+    let why =
+        "end that process if it should not run, or give one of the two another port, then start the gateway";
+    let mend = match service.report.port_holder {
+        Some(pid) => format!("ps -o pid,ppid,user,lstart,args -p {pid}"),
+        None => "ss -ltnp".to_owned(),
+    };
+    let finding = Finding::new(Check::Crash, Severity::Error, &what, why).at(&service.path).mend(mend);
+    match &service.observed.profile {
+        Some(profile) => finding.of(profile),
+        None => finding,
+    }
 }
 
 /// Returns how often the service died in a row, or within a minute where the supervisor does not count.

@@ -12,9 +12,8 @@ use super::facts::{EnvironmentFile, Facts, ProfileFact, Secret};
 use super::finding::{Check, Finding, Severity};
 use super::mend::quote;
 use crate::agent::PortDefinition;
+use crate::ports::of_definition;
 
-/// Words that say no where a variable switches something on.
-const NO: [&str; 5] = ["", "0", "false", "no", "off"];
 /// The port from which a free one is looked for, where the agent has no default.
 const FIRST_PORT: u16 = 8700;
 
@@ -40,24 +39,9 @@ fn lookup<'a>(profile: &'a ProfileFact, name: &str) -> Option<(&'a EnvironmentFi
     files.find_map(in_file)
 }
 
-fn says_yes(profile: &ProfileFact, name: &str) -> bool {
-    lookup(profile, name).is_some_and(|(_, Secret(value))| {
-        let word = value.to_string_lossy().trim().to_ascii_lowercase();
-        !NO.contains(&&*word)
-    })
-}
-
 /// Returns the port that a gateway listens on for a definition, if it does.
 fn port(profile: &ProfileFact, definition: &PortDefinition) -> Option<u16> {
-    if !definition.when.is_empty() && !definition.when.iter().any(|name| says_yes(profile, name)) {
-        return None;
-    }
-    match lookup(profile, &definition.variable) {
-        Some((_, Secret(value))) if !value.is_empty() => {
-            value.to_str()?.trim().parse().ok().filter(|port| *port != 0)
-        }
-        _ => definition.default,
-    }
+    of_definition(definition, &|name| lookup(profile, name).map(|(_, Secret(value))| value.clone()))
 }
 
 fn ports(facts: &Facts, found: &mut Vec<Finding>) {

@@ -67,6 +67,7 @@ fn service(name: &str, state: StateName, change: impl FnOnce(&mut Observed)) -> 
         normally_up: true,
         deaths: Vec::new(),
         start_error: None,
+        not_ready: None,
         problem: None,
         fail_codes: vec![78],
         restart_codes: vec![75],

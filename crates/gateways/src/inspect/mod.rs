@@ -10,6 +10,7 @@ mod deaths;
 mod keeping;
 mod memory;
 mod report;
+mod served;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
@@ -19,12 +20,14 @@ use gatevisor_wire::tai::Tai64n;
 
 use crate::desired::{self, Recorded};
 use crate::manager::{ListError, LookError, Observed, ScandirManager, ServiceManager};
+use crate::ports;
 use crate::profile::{self, ProfileName};
 use crate::slots;
 
 pub use deaths::{DeathReport, deaths, meaning};
 pub use memory::{Usage, resident_by_session};
 pub use report::{Report, State};
+pub use served::by as served_by;
 
 /// Why nothing can be reported.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +115,12 @@ fn report(manager: &ScandirManager, observed: &Observed, usage: &HashMap<Pid, Us
     let wish = observed.profile.as_ref().map(|name| wish(manager, name));
     let kept = keeping::trouble(&manager.scandir().join(&observed.service));
     let is_older = observed.profile.as_ref().is_some_and(|name| is_older(manager, name));
-    Report::new(manager.agent(), observed, wish, memory, now).keeping(kept.as_ref()).older(is_older)
+    let report =
+        Report::new(manager.agent(), observed, wish, memory, now).keeping(kept.as_ref()).older(is_older);
+    let Some(name) = &observed.profile else { return report };
+    let report = report.served(served::by(manager, name).as_ref());
+    let held = report.fails().then(|| ports::held(manager, name)).flatten();
+    report.without_port(held.as_ref())
 }
 
 /// Returns whether a gateway's service directory is one of ours and not as the definition has it.
@@ -143,6 +151,7 @@ fn absent(name: &ProfileName) -> Observed {
         normally_up: false,
         deaths: Vec::new(),
         start_error: None,
+        not_ready: None,
         problem: None,
         fail_codes: Vec::new(),
         restart_codes: Vec::new(),

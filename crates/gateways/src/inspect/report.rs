@@ -16,6 +16,7 @@ use super::memory::Usage;
 use crate::agent::AgentDefinition;
 use crate::desired::{Provenance, Recorded};
 use crate::manager::Observed;
+use crate::ports::Held;
 use crate::profile::ProfileName;
 
 /// What the moments of a process may be off by: its supervisor counts from when it knows of them.
@@ -53,6 +54,8 @@ pub enum State {
     Waiting,
     /// It may not be looked at.
     Unknown,
+    /// It has no process of its own: another profile's gateway serves it.
+    Served,
 }
 
 impl State {
@@ -72,6 +75,7 @@ impl State {
             Self::Paused => "paused",
             Self::Waiting => "waiting",
             Self::Unknown => "unknown",
+            Self::Served => "served",
         }
     }
 }
@@ -161,6 +165,10 @@ pub struct Report {
     pub log_problem: Option<String>,
     /// Since when, in RFC 3339.
     pub log_problem_since: Option<String>,
+    /// A port that it wants and somebody else has, and who that is, where it is not up.
+    pub port_held: Option<String>,
+    /// The process that has it, where it may be looked into.
+    pub port_holder: Option<i32>,
     /// Whether its service directory is not what the agent definition makes of it now: one of the two was edited.
     pub older_than_definition: bool,
 }
@@ -185,6 +193,34 @@ impl Report {
         let trouble = trouble.filter(|_| self.state != State::NotSupervised);
         self.log_problem = trouble.map(|trouble| trouble.reason.clone());
         self.log_problem_since = trouble.map(|trouble| moment(trouble.since));
+        self
+    }
+
+    /// Returns whether it is not up although it should be.
+    pub(super) const fn fails(&self) -> bool {
+        matches!(self.state, State::Failed | State::FailedToStart | State::BackingOff)
+    }
+
+    /// Returns the report of a gateway one of whose ports somebody else has. What its exit code means beside that says less.
+    #[must_use]
+    pub(super) fn without_port(mut self, held: Option<&Held>) -> Self {
+        if let Some(held) = held {
+            let code = self.exitcode.map_or_else(String::new, |code| format!("; exit {code}"));
+            self.reason = Some(format!("{held}{code}"));
+        }
+        self.port_held = held.map(ToString::to_string);
+        self.port_holder = held.and_then(|held| held.pid);
+        self
+    }
+
+    /// Returns the report of a gateway that another profile's gateway serves, if that is so.
+    #[must_use]
+    pub(super) fn served(mut self, by: Option<&ProfileName>) -> Self {
+        let is_down = self.fails() || matches!(self.state, State::Down | State::NotSupervised);
+        if let Some(by) = by.filter(|_| is_down) {
+            self.state = State::Served;
+            self.reason = Some(format!("by {by}"));
+        }
         self
     }
 
@@ -253,6 +289,8 @@ impl Report {
             problem: observed.problem.clone().or(broken),
             log_problem: None,
             log_problem_since: None,
+            port_held: None,
+            port_holder: None,
             older_than_definition: false,
         }
     }
@@ -291,6 +329,7 @@ fn state_and_reason(
                 _ => (state, last),
             }
         }
+        (State::Starting, _) => (state, observed.not_ready.clone()),
         _ => (state, observed.state.reason().map(str::to_owned)),
     }
 }

@@ -209,6 +209,8 @@ pub struct Observed {
     pub deaths: Vec<Death>,
     /// Why its last start failed before its command was reached; it may be long ago.
     pub start_error: Option<String>,
+    /// Why it is not ready although it is probed, where its prober says so; it may be long ago.
+    pub not_ready: Option<String>,
     /// What could not be looked at.
     pub problem: Option<String>,
     /// Exit codes after which nothing more is tried.

@@ -201,6 +201,7 @@ fn observed(
         normally_up: view.normally_up,
         deaths: dir.deaths(),
         start_error: view.start_error,
+        not_ready: dir.not_ready(),
         problem: refused.or(view.problem),
         fail_codes: codes(DATA_FAIL_CODES),
         restart_codes: codes(DATA_RESTART_CODES),

@@ -24,7 +24,8 @@ use super::{
 };
 use crate::desired::{Desired, Wish};
 use crate::files;
-use crate::inspect::meaning;
+use crate::inspect::{meaning, served_by};
+use crate::ports;
 use crate::profile::ProfileName;
 use crate::slots::{self, PublishError};
 
@@ -224,7 +225,9 @@ impl ScandirManager {
             Followed::Refused(reason) => Err(ControlError::Refused { name, reason }),
             Followed::Gone => Err(ControlError::SupervisorGone { name }),
             Followed::TimedOut(state) => {
-                Err(ControlError::TimedOut { verb, name, after, state: state.to_string() })
+                let why = self.slot(&name).not_ready().filter(|_| state == StateName::Starting);
+                let state = why.map_or_else(|| state.to_string(), |why| format!("{state} ({why})"));
+                Err(ControlError::TimedOut { verb, name, after, state })
             }
         }
     }
@@ -233,16 +236,27 @@ impl ScandirManager {
     fn last_exit(&self, name: &ProfileName) -> Option<String> {
         let observed = self.observe(name).ok()??;
         let code = observed.status?.last.exit_code()?;
-        Some(format!("exit {code}: {}", meaning(&self.agent, &observed, code)?))
+        let meaning = || Some(format!("exit {code}: {}", meaning(&self.agent, &observed, code)?));
+        self.beyond_its_code(name, code).or_else(meaning)
+    }
+
+    /// Returns why a gateway ended, where that can be seen and its exit code does not tell.
+    fn beyond_its_code(&self, name: &ProfileName, code: u8) -> Option<String> {
+        if let Some(by) = served_by(self, name) {
+            return Some(format!("exit {code}: the gateway of {by} serves it"));
+        }
+        ports::held(self, name).map(|held| format!("{held}; exit {code}"))
     }
 
     /// Returns how a gateway ended and what that means.
     fn meant(&self, name: &ProfileName, how: WaitStatus) -> Option<String> {
         let Some(code) = how.exit_code() else { return Some(how.to_string()) };
         let observed = self.observe(name).ok()??;
-        Some(match meaning(&self.agent, &observed, code) {
-            Some(meaning) => format!("exit {code}: {meaning}"),
-            None => format!("exit {code}"),
+        self.beyond_its_code(name, code).or_else(|| {
+            Some(match meaning(&self.agent, &observed, code) {
+                Some(meaning) => format!("exit {code}: {meaning}"),
+                None => format!("exit {code}"),
+            })
         })
     }
 

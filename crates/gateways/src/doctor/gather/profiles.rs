@@ -11,11 +11,11 @@ use gatevisor_slot::dotenv;
 use gatevisor_wire::log_script::LogScript;
 
 use super::places;
-use crate::agent::{Blanks, fill};
 use crate::desired;
 use crate::doctor::facts::{EnvironmentFile, LogDirectory, ProfileFact, Secret};
 use crate::files::{ReadError, read_bounded};
 use crate::manager::ScandirManager;
+use crate::ports::{environment_files, expanded};
 use crate::profile::{self, Candidate, Profile, ProfileName};
 
 /// Bytes of a file of secrets, and of `log/run`, at the most.
@@ -54,8 +54,7 @@ fn fact(manager: &ScandirManager, profile: Profile) -> ProfileFact {
     let wish = desired::read(&home, file)
         .map(|recorded| recorded.and_then(|recorded| recorded.prior.word().map(str::to_owned)))
         .map_err(|error| error.reason(file));
-    let templates = manager.agent().gateway.environment_files.iter();
-    let files: Vec<PathBuf> = templates.filter_map(|template| expanded(manager, &name, template)).collect();
+    let files = environment_files(manager, &name);
     ProfileFact {
         wish,
         state_file: home.join(file),
@@ -66,12 +65,6 @@ fn fact(manager: &ScandirManager, profile: Profile) -> ProfileFact {
         name,
         home,
     }
-}
-
-/// Returns a text of the agent definition with everything filled in, as far as that is known before a start.
-fn expanded(manager: &ScandirManager, name: &ProfileName, template: &str) -> Option<PathBuf> {
-    let filled = fill(template, &Blanks::new(name, &manager.agent().home_variable())).ok()?;
-    expanded_at_start(manager, &filled).map(PathBuf::from)
 }
 
 fn expanded_at_start(manager: &ScandirManager, text: &str) -> Option<OsString> {
@@ -105,7 +98,7 @@ fn log_directory(manager: &ScandirManager, name: &ProfileName) -> Option<PathBuf
     };
     match bytes.as_deref().and_then(said).and_then(|directory| expanded_at_start(manager, &directory)) {
         Some(directory) => Some(log.join(directory)),
-        None => expanded(manager, name, &manager.agent().gateway.log_directory),
+        None => expanded(manager, name, &manager.agent().gateway.log_directory).map(PathBuf::from),
     }
 }
 
