@@ -18,6 +18,7 @@ mod failing;
 mod full_disk;
 mod genuine_s6;
 mod hostile;
+mod incidents;
 mod lifecycle;
 mod listening;
 mod log_scripts;

@@ -7,7 +7,7 @@ use insta::assert_snapshot;
 
 use crate::home::Home;
 
-const VERBS: [&str; 24] = [
+const VERBS: [&str; 25] = [
     "",
     "up",
     "reload",
@@ -27,6 +27,7 @@ const VERBS: [&str; 24] = [
     "status",
     "doctor",
     "logs",
+    "incidents",
     "events",
     "wait",
     "health",

@@ -88,6 +88,8 @@ pub enum Command {
     },
     /// Print what gateways wrote
     Logs(Logs),
+    /// List, show or collect evidence about gateways that did not work
+    Incidents(Incidents),
     /// Print what happens to gateways, as it happens
     Events {
         /// Only these; all if none is named
@@ -271,6 +273,22 @@ pub struct Logs {
     /// Print every byte as it was written, also what commands a terminal
     #[arg(long)]
     pub raw: bool,
+}
+
+/// Which evidence.
+#[derive(Debug, Args)]
+pub struct Incidents {
+    /// The profiles; else -p, else all
+    pub names: Vec<OsString>,
+    /// Print what was collected
+    #[arg(long, value_name = "TIME-NAME", conflicts_with_all = ["names", "collect"])]
+    pub show: Option<String>,
+    /// Collect evidence about gateways that are up, now; they go on as they are
+    #[arg(long)]
+    pub collect: bool,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", requires = "collect", default_value = "somebody asked for it")]
+    pub reason: String,
 }
 
 /// What can be done with the names of s6's tools.

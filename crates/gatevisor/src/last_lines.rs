@@ -3,12 +3,14 @@
 //! *Lives here:* which lines, and making them harmless to print. *Does not live here:* finding and reading logs
 //! (`logs`, `gatevisor-logd`).
 
+use std::io::Write;
 use std::mem::MaybeUninit;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
+use gatevisor_gateways::incidents::LOG_LINES;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_logd::reader::{self, Directory, Event, Options, Pick};
 use gatevisor_wire::policy;
@@ -38,6 +40,20 @@ pub fn coming(context: &Context, name: &ProfileName, since: SystemTime) -> Vec<S
     let Ok(directory) = logs::directory(context, name) else { return Vec::new() };
     until_quiet(&directory.path);
     last(directory, Some(since))
+}
+
+/// Writes the last lines of a gateway's log as they are in it, for those who look into an incident.
+pub fn for_incident(context: &Context, name: &ProfileName, out: &mut dyn Write) {
+    let Ok(directory) = logs::directory(context, name) else { return };
+    let (pick, lines) = (Pick::default(), Some(LOG_LINES));
+    let options = Options { dirs: vec![directory], pick, lines, follow: false };
+    let _ = reader::run(&options, &mut |event| {
+        let Event::Line(line) = event else { return ControlFlow::Continue(()) };
+        match out.write_all(line.bytes).and_then(|()| out.write_all(b"\n")) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    });
 }
 
 fn last(directory: Directory, since: Option<SystemTime>) -> Vec<String> {

@@ -15,6 +15,7 @@ mod exit;
 mod gateway;
 mod greet;
 mod health;
+mod incidents;
 mod init;
 mod internal;
 mod last_lines;
@@ -157,6 +158,7 @@ fn perform(context: &Context, command: Command, common: &args::Common) -> Outcom
         Command::Doctor => doctor::run(context, common),
         Command::Health { names, .. } => health::of_gateways(context, &names),
         Command::Logs(options) => logs::run(context, &options),
+        Command::Incidents(options) => incidents::run(context, &options),
         Command::Events { names } => events::run(context, &names),
         Command::Wait(options) => wait::run(context, &options),
         Command::Completions { .. } | Command::Applets(_) | Command::S6 { .. } | Command::Init { .. } => {

@@ -12,6 +12,7 @@ pub mod desired;
 pub mod doctor;
 pub mod exit;
 mod files;
+pub mod incidents;
 pub mod inspect;
 pub mod lifecycle;
 pub mod manager;

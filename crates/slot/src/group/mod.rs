@@ -124,6 +124,11 @@ impl GroupName {
     }
 }
 
+/// Returns the directories of the groups that a process is in, as far as they are mounted here.
+pub fn of_process(pid: i32) -> Vec<std::path::PathBuf> {
+    Places::of(&format!("/proc/{pid}/cgroup")).directories()
+}
+
 /// Becomes a service's program in a group of its own, as the service's user; returns only if it cannot.
 ///
 /// `args` are the name of the group, the number of the user or `-`, the program, and the arguments, its name first. The

@@ -44,8 +44,18 @@ pub(crate) struct Places {
 impl Places {
     /// Returns those that the kernel names and that are mounted.
     pub(crate) fn find() -> Self {
-        let read = |path| fs::read(path).unwrap_or_default();
-        Self::parse(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"))
+        Self::of("/proc/self/cgroup")
+    }
+
+    /// Returns those that a file of `/proc` names and that are mounted here.
+    pub(crate) fn of(cgroup: &str) -> Self {
+        let read = |path: &str| fs::read(path).unwrap_or_default();
+        Self::parse(&read(cgroup), &read("/proc/self/mountinfo"))
+    }
+
+    /// Returns where they are.
+    pub(crate) fn directories(self) -> Vec<PathBuf> {
+        self.all.into_iter().map(|own| own.directory).collect()
     }
 
     /// Returns the groups that `cgroup` names, where `mountinfo` says they are.

@@ -1,0 +1,166 @@
+//! `gatevisor incidents`: evidence about gateways that did not work.
+//!
+//! *Lives here:* which profiles, and printing. *Does not live here:* collecting (`gatevisor_gateways::incidents`), and when
+//! that is done by itself.
+
+use std::io::{self, Read};
+use std::path::Path;
+
+use gatevisor_gateways::incidents::{self, Incident, Request};
+use gatevisor_gateways::manager::ServiceManager;
+use gatevisor_gateways::profile::{self, ProfileName};
+use gatevisor_sys::proc::Process;
+use serde::Serialize;
+
+use crate::args;
+use crate::context::{Context, variable};
+use crate::exit::{DONE, Exit, Failure, Outcome};
+use crate::last_lines;
+use crate::out::{self, BOLD, Table, Text};
+
+/// An incident as an object, with its place.
+#[derive(Serialize)]
+struct Object<'a> {
+    #[serde(flatten)]
+    incident: &'a Incident,
+    path: &'a Path,
+}
+
+/// Lists, shows or collects.
+pub fn run(context: &Context, options: &args::Incidents) -> Outcome {
+    if let Some(id) = &options.show {
+        return show(context, id);
+    }
+    let names = chosen(context, options)?;
+    if options.collect {
+        return names.iter().try_for_each(|name| collect(context, name, &options.reason)).and(DONE);
+    }
+    let all = all(context, &names)?;
+    if context.json {
+        return all.iter().try_for_each(print_object).and(DONE);
+    }
+    if all.is_empty() {
+        out::say("there are no incidents; evidence is collected when a gateway does not work");
+        return DONE;
+    }
+    let mut table = Table::new(["INCIDENT", "PID", "REASON"]);
+    for incident in &all {
+        let pid = incident.pid.to_string();
+        table.row([incident.id.clone().into(), pid.into(), incident.reason.clone().into()]);
+    }
+    out::lines(&table.lines())?;
+    DONE
+}
+
+fn print_object(incident: &Incident) -> Result<(), Failure> {
+    out::json(&Object { incident, path: &incident.path })
+}
+
+/// Returns the profiles that are meant; whoever collects has to say which.
+fn chosen(context: &Context, options: &args::Incidents) -> Result<Vec<ProfileName>, Failure> {
+    if !options.names.is_empty() {
+        return options.names.iter().map(|name| context.named(Some(name))).collect();
+    }
+    if context.is_selected || options.collect {
+        return Ok(vec![context.selected.clone()]);
+    }
+    let manager = &context.manager;
+    let found = profile::list(manager.home(), manager.agent());
+    let found = found.map_err(|error| Failure::of(error.exit_code(), &error))?;
+    let mut names: Vec<ProfileName> = found.into_iter().map(|found| found.name).collect();
+    if !names.iter().any(ProfileName::is_root) {
+        names.insert(0, ProfileName::root());
+    }
+    Ok(names)
+}
+
+/// Returns the incidents of these profiles, the newest first.
+fn all(context: &Context, names: &[ProfileName]) -> Result<Vec<Incident>, Failure> {
+    let mut all = Vec::new();
+    for name in names {
+        let logs = incidents::logs_of(context.manager.home(), name);
+        let found = incidents::list(&logs).map_err(|error| {
+            let path = logs.join(incidents::DIRECTORY);
+            Failure::new(Exit::System, format!("cannot look for incidents in `{}`: {error}", path.display()))
+        })?;
+        all.extend(found);
+    }
+    all.sort_by(|a, b| b.id.cmp(&a.id));
+    Ok(all)
+}
+
+fn collect(context: &Context, name: &ProfileName, reason: &str) -> Result<(), Failure> {
+    let manager = &context.manager;
+    let observed = manager.observe(name).map_err(|error| Failure::of(error.exit_code(), &error))?;
+    let pid = observed.and_then(|observed| observed.status).and_then(|status| status.pid);
+    let Some((pid, process)) = pid.and_then(|pid| Some((pid, Process::of(pid.get())?))) else {
+        let hint = format!("`gatevisor gateway status {name}` says how it ended");
+        return Err(Failure::new(
+            Exit::No,
+            format!("{name} has no process to collect evidence about; {hint}"),
+        ));
+    };
+    let service = manager.slot(name);
+    let request = Request {
+        logs: &incidents::logs_of(manager.home(), name),
+        name: name.as_str(),
+        service: service.path(),
+        pid,
+        start_ticks: process.began,
+        reason,
+        history: &[],
+        command: None,
+        at: jiff::Timestamp::now(),
+        environment_files: &incidents::environment_files(manager.agent(), manager.home(), name, &variable),
+        log: &|out| last_lines::for_incident(context, name, out),
+    };
+    let incident = incidents::collect(&request).map_err(|error| Failure::of(Exit::System as u8, &error))?;
+    if context.json {
+        return print_object(&incident);
+    }
+    out::line(format!("{name}: evidence is in {}", incident.path.display()))
+}
+
+/// Prints everything of one incident.
+fn show(context: &Context, id: &str) -> Outcome {
+    let manager = &context.manager;
+    let names = chosen(context, &args::Incidents::of_everybody())?;
+    let found = names.iter().find_map(|name| incidents::named(&incidents::logs_of(manager.home(), name), id));
+    let Some(incident) = found else {
+        return Err(Failure::new(
+            Exit::No,
+            format!("there is no incident `{id}`; `gatevisor incidents` lists them"),
+        ));
+    };
+    if context.json {
+        print_object(&incident)?;
+        return DONE;
+    }
+    out::line(Text::default().styled(BOLD, &incident.id))?;
+    out::line(format!("process {} since tick {}: {}", incident.pid, incident.start_ticks, incident.reason))?;
+    for part in &incident.parts {
+        out::empty_line()?;
+        let missing = part.missing.as_ref().map_or_else(String::new, |missing| format!(" ({missing})"));
+        out::line(Text::default().styled(BOLD, &part.file).and(missing))?;
+        let text = text_of(&incident.path.join(&part.file)).unwrap_or_else(|error| error.to_string());
+        out::lines(&text.lines().map(Text::from).collect::<Vec<_>>())?;
+    }
+    DONE
+}
+
+/// Returns the text of a part; one that somebody else has put there may have any length, and is cut.
+fn text_of(path: &Path) -> io::Result<String> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
+    let flags = i32::try_from(flags.bits()).unwrap_or(0);
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let mut bytes = Vec::new();
+    file.take(incidents::PART_BYTES as u64).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+impl args::Incidents {
+    fn of_everybody() -> Self {
+        Self { names: Vec::new(), show: None, collect: false, reason: String::new() }
+    }
+}

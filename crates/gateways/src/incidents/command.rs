@@ -1,0 +1,69 @@
+//! The command of the agent's definition that has something to say about a gateway.
+//!
+//! *Lives here:* executing it. *Does not live here:* its limits (`bounded`), where it is written down.
+
+use std::ffi::{CString, OsString};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use gatevisor_sys::environment::{self, ProgramEnvironment};
+use gatevisor_sys::process;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+
+use super::Request;
+
+/// Where programs are looked for when the environment does not say.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+/// Exit code where it cannot be executed.
+const CANNOT: i32 = 126;
+
+/// A command, with everything filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// The program and its arguments.
+    pub argv: Vec<OsString>,
+    /// Where it is executed.
+    pub directory: PathBuf,
+    /// Milliseconds that it may take.
+    pub timeout_ms: u64,
+}
+
+/// Becomes the command, whose output goes to `output`; returns an exit code if it cannot.
+///
+/// It finds the profile, the process and the reason in `GATEVISOR_INCIDENT_NAME`, `…_PID` and `…_REASON`.
+pub(super) fn execute(evidence: &Evidence, request: &Request<'_>, output: &OwnedFd) -> i32 {
+    let cannot = |why: &str| {
+        let _ = rustix::io::write(
+            output,
+            format!("gatevisor: the command cannot be executed: {why}\n").as_bytes(),
+        );
+        CANNOT
+    };
+    let Ok(null) = openat(CWD, c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else {
+        return cannot("there is no /dev/null");
+    };
+    let joined = rustix::stdio::dup2_stdin(&null)
+        .and_then(|()| rustix::stdio::dup2_stdout(output))
+        .and_then(|()| rustix::stdio::dup2_stderr(output));
+    if let Err(errno) = joined.and_then(|()| rustix::process::chdir(&evidence.directory)) {
+        return cannot(&format!("{errno}"));
+    }
+    gatevisor_sys::signal::unblock_all();
+    let mut variables = environment::inherited(std::env::vars_os().collect());
+    let own = [
+        ("GATEVISOR_INCIDENT_NAME", request.name.to_owned()),
+        ("GATEVISOR_INCIDENT_PID", request.pid.to_string()),
+        ("GATEVISOR_INCIDENT_REASON", super::line_of(request.reason)),
+    ];
+    for (name, value) in own {
+        environment::set(&mut variables, name, value);
+    }
+    let argv: Result<Vec<CString>, _> =
+        evidence.argv.iter().map(|word| CString::new(word.clone().into_vec())).collect();
+    let (Ok(argv), Ok(environment)) = (argv, ProgramEnvironment::exactly(variables, DEFAULT_PATH)) else {
+        return cannot("it holds a NUL byte");
+    };
+    let errno = process::exec_search(&argv, &environment);
+    cannot(&format!("{errno}"))
+}

@@ -1,0 +1,302 @@
+//! Evidence about a gateway that does not work, collected before anything is done to it.
+//!
+//! *Lives here:* what is collected, in which order, and that nothing of it can hold anybody up. *Does not live here:* when
+//! it is collected and what is done next (the watcher of liveness); the parts themselves (`processes`, `machine`,
+//! `sockets`); where incidents are kept (`store`).
+//!
+//! Each part is a file, written by a process of its own within limits (`bounded`), so one that never ends takes its time
+//! and no more. An incident is published whole, with what is missing of it said in its summary. No environment of a
+//! process is written down, and values of secrets are blanked in all that is written (`secrets`).
+
+mod bounded;
+mod command;
+mod machine;
+mod processes;
+mod secrets;
+mod sockets;
+mod store;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use gatevisor_slot::dotenv;
+use gatevisor_slot::survivors::members::Rule;
+use gatevisor_slot::survivors::process;
+use gatevisor_sys::file::lasting_identity;
+use gatevisor_sys::proc::Process;
+use gatevisor_wire::Pid;
+use gatevisor_wire::member::Member;
+use jiff::Timestamp;
+use rustix::fs::CWD;
+
+use bounded::{End, Limits, Output};
+use secrets::Secrets;
+use store::Store;
+
+use crate::agent::{AgentDefinition, Blanks, fill};
+use crate::files::{Staging, read_bounded, write_new};
+use crate::profile::{Home, ProfileName};
+
+pub use command::Evidence;
+pub use store::{DIRECTORY, Incident, KEPT, PartSummary, SUMMARY, latest, list, named};
+
+/// How long collecting takes at the most, whatever hangs.
+pub const DEADLINE: Duration = TIMES.all;
+/// How long it and each part may take.
+const TIMES: Times = Times { part: Duration::from_secs(3), all: Duration::from_secs(12) };
+/// How many of the last lines of its log belong to the evidence.
+pub const LOG_LINES: usize = 200;
+/// Bytes of one part at the most.
+pub const PART_BYTES: usize = 256 << 10;
+/// Members that are looked at.
+const MEMBERS: usize = 1024;
+/// Lines of the history of probes, and bytes of each.
+const HISTORY: usize = 256;
+const HISTORY_BYTES: usize = 512;
+
+/// What is to be collected, and about whom.
+pub struct Request<'a> {
+    /// The logs of the profile's home; the incident is made in [`DIRECTORY`] below.
+    pub logs: &'a Path,
+    /// The profile.
+    pub name: &'a str,
+    /// The service directory.
+    pub service: &'a Path,
+    /// The process of the service.
+    pub pid: Pid,
+    /// When that began: nothing is collected about another one with its number.
+    pub start_ticks: u64,
+    /// Why, on one line.
+    pub reason: &'a str,
+    /// What came of the probes, the oldest first, a line each.
+    pub history: &'a [String],
+    /// What the agent's definition has to say about it.
+    pub command: Option<&'a Evidence>,
+    /// When this is.
+    pub at: Timestamp,
+    /// The files with the profile's variables, whose secrets are blanked.
+    pub environment_files: &'a [PathBuf],
+    /// Writes the last lines of the gateway's log.
+    pub log: &'a dyn Fn(&mut dyn Write),
+}
+
+/// Why nothing was collected.
+#[derive(Debug, thiserror::Error)]
+pub enum IncidentError {
+    /// The process has ended, or another one has its number.
+    #[error("process {0} has ended, so there is nothing to collect about it")]
+    Ended(Pid),
+    /// There is no place for it.
+    #[error("the evidence cannot be kept: {0}")]
+    Place(String),
+    /// It cannot be written.
+    #[error("cannot write the evidence in `{}`; is the disk full?", path.display())]
+    Write {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Returns the logs of a profile's home, below which its incidents are.
+pub fn logs_of(home: &Home, name: &ProfileName) -> PathBuf {
+    home.profile_dir(name).join("logs")
+}
+
+/// Returns the files with a profile's variables, as the definition names them; `variable` looks up inherited ones.
+pub fn environment_files(
+    agent: &AgentDefinition,
+    home: &Home,
+    name: &ProfileName,
+    variable: &dyn Fn(&str) -> Option<OsString>,
+) -> Vec<PathBuf> {
+    let home_variable = agent.home_variable();
+    let lookup = |wanted: &str| {
+        if wanted == home_variable { Some(home.root().into()) } else { variable(wanted) }
+    };
+    let blanks = Blanks::new(name, &home_variable);
+    let file = |template: &String| {
+        let filled = fill(template, &blanks).ok()?;
+        gatevisor_slot::expand(&filled, &lookup).ok().map(PathBuf::from)
+    };
+    agent.gateway.environment_files.iter().filter_map(file).collect()
+}
+
+/// Collects evidence about a gateway, within [`DEADLINE`], and returns the incident.
+///
+/// Call it only while this process has one thread: each part is a child of it.
+///
+/// # Errors
+/// The process has ended, or nothing can be written.
+pub fn collect(request: &Request<'_>) -> Result<Incident, IncidentError> {
+    collect_within(request, TIMES)
+}
+
+/// How long something may take.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    part: Duration,
+    all: Duration,
+}
+
+fn collect_within(request: &Request<'_>, times: Times) -> Result<Incident, IncidentError> {
+    let began = |pid| Process::of(pid).filter(|process| process.began == request.start_ticks);
+    let leader = began(request.pid.get()).ok_or(IncidentError::Ended(request.pid))?;
+    let store = Store::open(request.logs).map_err(IncidentError::Place)?;
+    let failed = |source| IncidentError::Write { path: request.logs.join(DIRECTORY), source };
+    let staging = store.stage().map_err(failed)?;
+    let mut collecting = Collecting {
+        staging: &staging,
+        secrets: secrets_of(request.environment_files),
+        part: times.part,
+        until: after(times.all),
+        parts: Vec::new(),
+    };
+    collecting.all(request, &leader).map_err(failed)?;
+    let parts = collecting.parts;
+    store.publish(staging, summary(request, parts), request.at).map_err(failed)
+}
+
+fn summary(request: &Request<'_>, parts: Vec<PartSummary>) -> Incident {
+    Incident {
+        id: String::new(),
+        name: request.name.to_owned(),
+        at: String::new(),
+        reason: line_of(request.reason),
+        pid: request.pid.get(),
+        start_ticks: request.start_ticks,
+        parts,
+        path: PathBuf::new(),
+    }
+}
+
+fn after(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(time).unwrap_or(now)
+}
+
+/// Returns text that may hold anything as one line of bounded length.
+fn line_of(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(HISTORY_BYTES).collect()
+}
+
+/// Returns the secrets that a gateway knows: those of the environment that it shares with us, and of its own files.
+fn secrets_of(files: &[PathBuf]) -> Secrets {
+    let limit = usize::try_from(dotenv::MAX_BYTES).unwrap_or(usize::MAX);
+    let read = |path: &PathBuf| read_bounded(path, limit).ok().flatten().unwrap_or_default();
+    let own = files.iter().flat_map(|path| dotenv::parse(&read(path)));
+    Secrets::among(std::env::vars_os().chain(own.map(|(name, value)| (name.into(), value))))
+}
+
+/// An incident that is being collected.
+struct Collecting<'a> {
+    staging: &'a Staging,
+    secrets: Secrets,
+    part: Duration,
+    until: Instant,
+    parts: Vec<PartSummary>,
+}
+
+impl Collecting<'_> {
+    /// Collects all parts: first what needs little of the gateway and of the machine.
+    fn all(&mut self, request: &Request<'_>, leader: &Process) -> std::io::Result<()> {
+        let history: String =
+            request.history.iter().rev().take(HISTORY).rev().map(|line| line_of(line) + "\n").collect();
+        self.keep("probes.txt", Output { bytes: history.into_bytes(), end: End::Code(0) })?;
+        let members = self.members(request, leader);
+        self.part("processes.txt", |out| drop(processes::tree(&members, out)))?;
+        self.part("threads.txt", |out| drop(processes::threads(&members, out)))?;
+        self.part("memory.txt", |out| drop(processes::memory(&members, out)))?;
+        self.part("group.txt", |out| drop(machine::groups(leader.pid, out)))?;
+        self.part("files.txt", |out| drop(processes::files(&members, out)))?;
+        self.part("log.txt", |out| (request.log)(out))?;
+        self.part("machine.txt", |out| drop(machine::machine(request.logs, out)))?;
+        self.part("commands.txt", |out| drop(processes::commands(&members, out)))?;
+        let Some(evidence) = request.command else { return Ok(()) };
+        let limits = self.limits(Duration::from_millis(evidence.timeout_ms));
+        self.keep("evidence.txt", bounded::run(limits, |out| command::execute(evidence, request, &out)))
+    }
+
+    /// Returns the processes of the service. Finding them looks into processes, and so may not end; then it is the session.
+    fn members(&self, request: &Request<'_>, leader: &Process) -> Vec<Process> {
+        let rule = Rule { leader: Some((leader.pid, leader.began)), ..Rule::default() };
+        let limits = self.limits(self.part);
+        let found = bounded::lines(limits, |out| {
+            for process in marked_members(request.service, &rule) {
+                let _ = writeln!(out, "{} {}", process.pid, process.began);
+            }
+        });
+        let parse = |line: &str| {
+            let (pid, began) = line.split_once(' ')?;
+            let began = began.parse::<u64>().ok()?;
+            Process::of(pid.parse().ok()?).filter(|process| process.began == began)
+        };
+        let text = String::from_utf8_lossy(&found.bytes);
+        let mut members: Vec<Process> = text.lines().filter_map(parse).take(MEMBERS).collect();
+        if found.end != End::Code(0) || members.is_empty() {
+            members = of_session(leader);
+        }
+        members
+    }
+
+    fn part(&mut self, file: &str, job: impl FnOnce(&mut dyn Write)) -> std::io::Result<()> {
+        let limits = self.limits(self.part);
+        self.keep(file, bounded::lines(limits, job))
+    }
+
+    /// Returns the limits of a part that may take this long; a secret at its end is read whole, so that it is known.
+    fn limits(&self, time: Duration) -> Limits {
+        let bytes = PART_BYTES.saturating_add(self.secrets.longest());
+        Limits { until: after(time).min(self.until), bytes }
+    }
+
+    /// Writes a part, without its secrets, and notes what is missing of it.
+    fn keep(&mut self, file: &str, output: Output) -> std::io::Result<()> {
+        let is_cut = output.bytes.len() > PART_BYTES;
+        let missing = missing(&output.end, is_cut);
+        let bytes = self.secrets.blank(output.bytes, PART_BYTES);
+        write_new(self.staging.directory(), Path::new(file), &bytes, 0o600)?;
+        self.parts.push(PartSummary { file: file.to_owned(), missing });
+        Ok(())
+    }
+}
+
+/// Returns what is missing of a part.
+fn missing(end: &End, is_cut: bool) -> Option<String> {
+    match end {
+        End::Code(0) if is_cut => Some(format!("it is longer than {PART_BYTES} bytes")),
+        End::Code(0) => None,
+        End::Code(code) => Some(format!("what wrote it ended with exit code {code}")),
+        End::Signal(signal) => Some(format!("what wrote it was ended by signal {signal}")),
+        End::TooLong => Some(format!("it is longer than {PART_BYTES} bytes")),
+        End::Late => Some("it did not come in time".to_owned()),
+        End::Failed(errno) => Some(format!("no process could be made for it: {errno}")),
+    }
+}
+
+/// Returns the members of the service, as those who end its survivors know them.
+fn marked_members(service: &Path, rule: &Rule) -> Vec<Process> {
+    let scandir = service.parent().map(|scandir| lasting_identity(CWD, scandir));
+    let (Some(Ok(scandir)), Some(name)) = (scandir, service.file_name()) else { return Vec::new() };
+    let member = Member { scandir: scandir.as_bytes(), supervisor: 0, name: name.as_encoded_bytes() };
+    let all = process::all(&member).unwrap_or_default();
+    rule.members(&all).into_iter().cloned().collect()
+}
+
+/// Returns the processes of a session, as far as that can be told without looking into any.
+fn of_session(leader: &Process) -> Vec<Process> {
+    let numbers = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers
+        .filter_map(Process::of)
+        .filter(|process| process.session == leader.session)
+        .take(MEMBERS)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;
