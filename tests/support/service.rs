@@ -139,7 +139,7 @@ impl<'a> Builder<'a> {
         }
         let at = self.world.scandir().join(&self.name);
         let listener = |entry: &str| {
-            Listener::subscribe(&self.path.join(entry).join(files::EVENT)).expect("events can be listened to")
+            Listener::subscribe(&ServiceDir::new(self.path.join(entry))).expect("events can be listened to")
         };
         let mut logger_name = self.name.clone();
         logger_name.push("/log");

@@ -7,13 +7,12 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use gatevisor_client::{Listener, ServiceDir};
-use gatevisor_wire::{event::Letter, policy::Phase};
+use gatevisor_wire::{event::Letter, files, policy::Phase};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, Mode, OFlags, fstat};
+use rustix::fs::{FileType, OFlags, fstat};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -136,9 +135,9 @@ impl Heard {
             );
             Fatal::new(NOT_SUPERVISED, message)
         };
-        let listener = match Listener::subscribe(&dir.event_path()) {
+        let listener = match Listener::subscribe(dir) {
             Ok(listener) => listener,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && dir.path().is_dir() => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && dir.is_there() => {
                 return Err(no_supervisor());
             }
             Err(error) => {
@@ -147,8 +146,7 @@ impl Heard {
                 return Err(Fatal::new(SYSTEM, message));
             }
         };
-        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let control = match open_control(&dir.control_path(), flags) {
+        let control = match dir.open_file(files::CONTROL, OFlags::WRONLY) {
             Ok(control) if is_fifo(&control) => Some(control),
             // Nobody would ever go away from it, so it could be waited for without end.
             Ok(_) => {
@@ -277,12 +275,6 @@ fn wait(all: &mut [Heard], deadline: Option<Instant>) -> Result<(), Fatal> {
 }
 
 /// Makes room for three descriptors a service, as far as that is allowed.
-/// Opens a control FIFO, to which root is led by nobody who may not lead it.
-fn open_control(path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-    let (parent, name) = gatevisor_client::open_parent(path)?;
-    rustix::fs::openat(parent, name, flags, Mode::empty())
-}
-
 fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     // If it may not be raised, subscribing says so for the service that has no room.

@@ -8,10 +8,11 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use gatevisor_client::{SendError, ServiceDir};
+use gatevisor_paths::by_path;
 use gatevisor_wire::{control::Control, files};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::OFlags;
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::listen::remaining;
@@ -81,7 +82,8 @@ fn wanted_up(command: Control) -> Option<bool> {
 fn watch(dir: &ServiceDir) -> Option<OwnedFd> {
     let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok()?;
     let what = WatchFlags::MOVED_TO | WatchFlags::ACCESS | WatchFlags::ONLYDIR;
-    inotify::add_watch(&inotify, dir.path().join(files::SUPERVISE), what).ok()?;
+    let supervise = dir.open(files::SUPERVISE, OFlags::PATH | OFlags::DIRECTORY).ok()?;
+    by_path::watch_opened(&inotify, supervise, what).ok()?;
     Some(inotify)
 }
 
@@ -143,8 +145,7 @@ fn is_replacement(event: &inotify::Event<'_>) -> bool {
 
 /// Returns whether the supervisor has read everything that was sent, or there is none any more.
 fn is_read(dir: &ServiceDir) -> bool {
-    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match rustix::fs::open(dir.control_path(), flags, Mode::empty()) {
+    match dir.open_file(files::CONTROL, OFlags::WRONLY) {
         Ok(control) => rustix::io::ioctl_fionread(&control).map_or(true, |unread| unread == 0),
         Err(_) => true,
     }

@@ -5,12 +5,13 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use gatevisor_client::{Refusals, ScanDir, ServiceDir};
+use gatevisor_paths::{by_path, look};
 use gatevisor_wire::files;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::OFlags;
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
@@ -97,7 +98,8 @@ struct Birth {
 impl Birth {
     fn new(dir: ServiceDir) -> Self {
         let ours = rustix::process::geteuid().as_raw();
-        let is_own = std::fs::metadata(dir.path()).is_ok_and(|found| found.uid() == ours);
+        let found = dir.directory().and_then(look);
+        let is_own = found.is_ok_and(|found| found.uid == ours);
         Self { dir, is_own, held: false }
     }
 
@@ -106,9 +108,10 @@ impl Birth {
         let entries = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ATTRIB | WatchFlags::ONLYDIR;
         let itself = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
         // What cannot be watched, because it is not there yet or is another user's, is watched or skipped later.
-        let _ = inotify::add_watch(inotify, self.dir.path(), entries | itself);
-        let _ =
-            inotify::add_watch(inotify, self.dir.path().join(files::SUPERVISE), entries | WatchFlags::OPEN);
+        let Ok(dir) = self.dir.held() else { return };
+        let _ = dir.directory().and_then(|it| by_path::watch_opened(inotify, it, entries | itself));
+        let supervise = dir.open(files::SUPERVISE, OFlags::PATH | OFlags::DIRECTORY);
+        let _ = supervise.and_then(|it| by_path::watch_opened(inotify, it, entries | WatchFlags::OPEN));
     }
 
     /// Returns the service unless it is supervised or gone.
@@ -124,7 +127,7 @@ impl Birth {
         // Not before: opening an old status would be news to our own watch as well.
         let finished = self.held && self.dir.status().is_ok();
         // A slot that was withdrawn meanwhile is nobody's to supervise.
-        if finished || !self.dir.path().is_dir() { None } else { Some(self) }
+        if finished || !self.dir.is_there() { None } else { Some(self) }
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::ffi::OsString;
 use std::fmt::Write;
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 
+use gatevisor_client::ServiceDir;
 use gatevisor_wire::{files, tally};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::arguments::{Arguments, number};
 use crate::svstat::signal_name;
@@ -30,11 +30,12 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
             letter => numbers = *letter == b's',
         }
     }
-    let file = Path::new(arguments.first()?).join(files::DEATH_TALLY);
+    let dir = ServiceDir::new(arguments.first()?);
+    let file = dir.path().join(files::DEATH_TALLY);
     let wrong = |why: &dyn std::fmt::Display| {
         Fatal::new(SYSTEM, format!("cannot read death tally `{}`: {why}", file.display()))
     };
-    let bytes = read(&file).map_err(|error| wrong(&error))?;
+    let bytes = read(&dir).map_err(|error| wrong(&error))?;
     let deaths = tally::decode_all(&bytes).map_err(|error| wrong(&error))?;
     let mut out = String::new();
     for death in deaths.iter().skip(deaths.len().saturating_sub(most)) {
@@ -48,11 +49,9 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
 }
 
 /// Returns the tally's bytes; none where the service has never been supervised.
-fn read(file: &Path) -> io::Result<Vec<u8>> {
+fn read(dir: &ServiceDir) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // A FIFO in its place would be waited for.
-    let nonblock = OFlags::NONBLOCK.bits().cast_signed();
-    match OpenOptions::new().read(true).custom_flags(nonblock).open(file) {
+    match dir.open(files::DEATH_TALLY, OFlags::RDONLY).map(File::from) {
         Ok(opened) if opened.metadata()?.is_file() => {
             // One death more than a tally may hold, so that too many are noticed.
             let room = u64::try_from((tally::MAX.saturating_add(1)).saturating_mul(tally::SIZE)).unwrap_or(0);
@@ -60,11 +59,9 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
             Ok(bytes)
         }
         Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && is_dir_above(file) => Ok(bytes),
-        Err(error) => Err(error),
+        Err(Errno::NOENT) if dir.open(files::SUPERVISE, OFlags::PATH | OFlags::DIRECTORY).is_ok() => {
+            Ok(bytes)
+        }
+        Err(errno) => Err(errno.into()),
     }
-}
-
-fn is_dir_above(file: &Path) -> bool {
-    file.parent().is_some_and(Path::is_dir)
 }

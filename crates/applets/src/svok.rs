@@ -1,9 +1,11 @@
 //! `s6-svok`: tells whether a service is supervised.
 
 use std::ffi::OsString;
-use std::os::unix::fs::FileTypeExt;
 
 use gatevisor_client::ServiceDir;
+use gatevisor_paths::look;
+use gatevisor_wire::files;
+use rustix::fs::{FileType, OFlags};
 
 use crate::talk::{NO, SYSTEM};
 use crate::{Fatal, Outcome};
@@ -18,9 +20,15 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     match dir.supervised() {
         Ok(supervised) => Ok(if supervised { 0 } else { NO }),
         // Something else of that name is nothing that a supervisor reads.
-        Err(_) if dir.control_path().metadata().is_ok_and(|found| !found.file_type().is_fifo()) => Ok(NO),
+        Err(_) if is_something_else(&dir) => Ok(NO),
         Err(error) => Err(unknown(&dir, &error)),
     }
+}
+
+/// Returns whether something else than a FIFO has the name of the control FIFO.
+fn is_something_else(dir: &ServiceDir) -> bool {
+    let found = dir.open(files::CONTROL, OFlags::PATH).and_then(look);
+    found.is_ok_and(|found| found.kind() != FileType::Fifo)
 }
 
 /// Returns the failure of an applet that cannot tell whether a service is supervised.

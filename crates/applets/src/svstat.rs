@@ -8,6 +8,8 @@ use std::time::SystemTime;
 
 use gatevisor_client::{ServiceDir, StatusError};
 use gatevisor_wire::{Pid, files, signal, status::Status, tai::Tai64n};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::arguments::Arguments;
 use crate::svok::unknown;
@@ -75,7 +77,8 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
             }
         }
     }
-    let dir = ServiceDir::new(arguments.first()?);
+    let named = ServiceDir::new(arguments.first()?);
+    let dir = named.held().unwrap_or(named);
     let status = read(&dir)?;
     let shown = Shown { now: Tai64n::now_from(SystemTime::now()), normally_up: normally_up(&dir)?, status };
     let line = if fields.is_empty() {
@@ -119,7 +122,7 @@ fn named(list: &OsStr, fields: &mut Vec<Field>) -> Result<(), Fatal> {
 fn read(dir: &ServiceDir) -> Result<Status, Fatal> {
     match dir.supervised() {
         Err(error) => Err(unknown(dir, &error)),
-        Ok(false) if !dir.path().is_dir() => {
+        Ok(false) if !dir.is_there() => {
             let error = StatusError::Missing { dir: dir.path().into() };
             Err(Fatal::of(SYSTEM, &error, error.hint()))
         }
@@ -135,11 +138,15 @@ fn read(dir: &ServiceDir) -> Result<Status, Fatal> {
 }
 
 fn normally_up(dir: &ServiceDir) -> Result<bool, Fatal> {
-    let down = dir.path().join(files::DOWN);
-    match down.metadata() {
-        Ok(_) => Ok(false),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(Fatal::new(SYSTEM, format!("cannot look at `{}`: {error}", down.display()))),
+    match dir.open(files::DOWN, OFlags::PATH) {
+        // A link that leads us nowhere is something of that name, too, as it is for the supervisor.
+        Ok(_) | Err(Errno::LOOP | Errno::XDEV) => Ok(false),
+        Err(Errno::NOENT) => Ok(true),
+        Err(errno) => {
+            let down = dir.path().join(files::DOWN);
+            let why = io::Error::from(errno);
+            Err(Fatal::new(SYSTEM, format!("cannot look at `{}`: {why}", down.display())))
+        }
     }
 }
 

@@ -8,13 +8,13 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
+use gatevisor_paths::by_path;
 use gatevisor_sys::{file, proc::Process};
 use gatevisor_wire::{files, member, member::Member};
-use rustix::fs::{CWD, Mode, fstat};
+use rustix::fs::{Mode, fstat};
 
-use crate::open;
+use crate::ServiceDir;
 
 /// Bytes of the note at the most.
 const NOTE_BYTES: usize = 4096;
@@ -22,7 +22,7 @@ const NOTE_BYTES: usize = 4096;
 const LINE: usize = 64;
 
 /// Notes who asks, if that belongs to the service at `dir`, whose process is `leader`.
-pub(crate) fn note(dir: &Path, leader: impl FnOnce() -> Option<i32>) {
+pub(crate) fn note(dir: &ServiceDir, leader: impl FnOnce() -> Option<i32>) {
     let Some(value) = std::env::var_os(member::VARIABLE) else { return };
     let is_own = Member::parse(value.as_bytes()).is_some_and(|member| is_of(&member, dir));
     if is_own {
@@ -31,16 +31,20 @@ pub(crate) fn note(dir: &Path, leader: impl FnOnce() -> Option<i32>) {
     }
 }
 
-fn is_of(member: &Member<'_>, dir: &Path) -> bool {
-    let Ok(whole) = dir.canonicalize() else { return false };
-    let name = dir.file_name().or_else(|| whole.file_name());
+fn is_of(member: &Member<'_>, dir: &ServiceDir) -> bool {
+    // A path such as `.` names nothing, and one through a link something else: the kernel knows what it leads to.
+    let Some(whole) = dir.directory().ok().and_then(|directory| by_path::path_of(directory).ok()) else {
+        return false;
+    };
+    let name = dir.path().file_name().or_else(|| whole.file_name());
     let is_named = name.is_some_and(|name| name.as_bytes() == member.name);
-    let scandir = file::lasting_identity(CWD, whole.join("..").as_path());
-    is_named && scandir.is_ok_and(|scandir| scandir.as_bytes() == member.scandir)
+    let scandir = whole.parent().and_then(|parent| by_path::directory(parent).ok());
+    let identity = scandir.and_then(|scandir| file::lasting_identity(scandir, "").ok());
+    is_named && identity.is_some_and(|identity| identity.as_bytes() == member.scandir)
 }
 
-fn write(dir: &Path, leader: Option<i32>) -> Result<(), rustix::io::Errno> {
-    let directory = open::directory(dir)?;
+fn write(dir: &ServiceDir, leader: Option<i32>) -> Result<(), rustix::io::Errno> {
+    let directory = dir.directory()?;
     if fstat(&directory)?.st_uid != rustix::process::geteuid().as_raw() {
         return Ok(());
     }

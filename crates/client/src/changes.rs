@@ -6,9 +6,13 @@
 //! nothing happened to the service. Only the replaced file says that the command was obeyed.
 
 use crate::ServiceDir;
+use gatevisor_paths::by_path;
 use gatevisor_wire::files;
 use rustix::{
-    fs::inotify::{self, CreateFlags, Reader, WatchFlags},
+    fs::{
+        OFlags,
+        inotify::{self, CreateFlags, Reader, WatchFlags},
+    },
     io::Errno,
 };
 use std::{
@@ -37,10 +41,10 @@ impl Changes {
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok()?;
         let mut indexes = HashMap::new();
         for (index, dir) in dirs {
-            let supervise = dir.path().join(files::SUPERVISE);
+            let supervise = dir.open(files::SUPERVISE, OFlags::PATH | OFlags::DIRECTORY);
             // Replaced atomically means renamed into place.
             let what = WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
-            if let Ok(watch) = inotify::add_watch(&inotify, &supervise, what) {
+            if let Ok(watch) = supervise.and_then(|it| by_path::watch_opened(&inotify, it, what)) {
                 indexes.insert(watch, index);
             }
         }

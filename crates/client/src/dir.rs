@@ -2,7 +2,8 @@
 //!
 //! *Does not live here:* waiting for it (`waiting`), and what its state is called (`status_view`).
 
-use crate::{asked, open};
+use crate::{asked, open, open::Held};
+use gatevisor_paths::by_path;
 use gatevisor_wire::{
     Pid,
     control::Control,
@@ -11,10 +12,17 @@ use gatevisor_wire::{
     status::{self, Status},
     tally::{self, Death},
 };
-use rustix::io::Errno;
+use rustix::{
+    fs::{AtFlags, OFlags, statat},
+    io::Errno,
+};
 use std::{
+    cmp::Ordering,
+    hash::{Hash, Hasher},
     io,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// Room for a status and one byte more than any version of s6 writes.
@@ -23,10 +31,40 @@ const POLICY_ROOM: usize = policy::MAX + 1;
 const TALLY_ROOM: usize = tally::MAX * tally::SIZE + 1;
 const LINE_ROOM: usize = 4096;
 
-/// Holds the path of a service directory; the directory need not exist.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A service directory, known by its path; it need not exist.
+///
+/// Each look goes the way to it anew, for a slot can be replaced by another one of its name. Whoever looks at several things
+/// at one moment holds it ([`Self::held`]), which is as many ways less.
+#[derive(Debug, Clone)]
 pub struct ServiceDir {
     path: PathBuf,
+    directory: Option<Arc<OwnedFd>>,
+}
+
+impl PartialEq for ServiceDir {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for ServiceDir {}
+
+impl PartialOrd for ServiceDir {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ServiceDir {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.path.cmp(&other.path)
+    }
+}
+
+impl Hash for ServiceDir {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.path.hash(state);
+    }
 }
 
 /// Why a command was not sent.
@@ -121,7 +159,62 @@ impl StatusError {
 impl ServiceDir {
     /// Returns the service directory at `path`; nothing is looked at yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self { path: path.into(), directory: None }
+    }
+
+    /// Returns the service directory that an opened directory is, which has this path.
+    pub(crate) fn opened(path: PathBuf, directory: OwnedFd) -> Self {
+        Self { path, directory: Some(Arc::new(directory)) }
+    }
+
+    /// Returns the directory that its path leads to now, held: whatever has its name later, this is what is looked at.
+    pub fn held(&self) -> Result<Self, Errno> {
+        match self.directory()? {
+            Held::Borrowed(_) => Ok(self.clone()),
+            Held::Owned(directory) => Ok(Self::opened(self.path.clone(), directory)),
+        }
+    }
+
+    /// Returns the directory itself, held without being read.
+    pub fn directory(&self) -> Result<Held<'_>, Errno> {
+        match &self.directory {
+            Some(directory) => Ok(Held::Borrowed(directory.as_fd())),
+            None => by_path::directory(&self.path).map(Held::Owned),
+        }
+    }
+
+    /// Returns whether there is such a directory.
+    pub fn is_there(&self) -> bool {
+        self.directory().is_ok()
+    }
+
+    /// Opens what is at a path below the directory, through links on the way and at its end that may be followed there.
+    ///
+    /// With `O_PATH` it is only found.
+    pub fn open(&self, path: &'static str, flags: OFlags) -> Result<OwnedFd, Errno> {
+        Ok(by_path::rules().open(self.directory()?, path, flags)?)
+    }
+
+    /// Opens a file itself, no link to one, at a path below the directory, without waiting.
+    pub fn open_file(&self, path: &'static str, access: OFlags) -> Result<OwnedFd, Errno> {
+        open::file_in(&self.directory()?, path, access)
+    }
+
+    /// Returns whether there is anything at a path below the directory, and we may know.
+    pub(crate) fn has(&self, path: &'static str) -> bool {
+        self.open(path, OFlags::PATH).is_ok()
+    }
+
+    pub(crate) fn small<const N: usize>(&self, path: &'static str) -> Result<Option<Vec<u8>>, Errno> {
+        open::small::<N>(&self.directory()?, path)
+    }
+
+    pub(crate) fn control(&self) -> io::Result<Option<OwnedFd>> {
+        match self.directory() {
+            Ok(directory) => open::control(&directory, files::CONTROL),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Returns the path of the directory.
@@ -143,7 +236,7 @@ impl ServiceDir {
     ///
     /// A missing directory is not supervised. Permission denied is an error, for then it is not known.
     pub fn supervised(&self) -> io::Result<bool> {
-        Ok(open::control(&self.control_path())?.is_some())
+        Ok(self.control()?.is_some())
     }
 
     /// Writes commands to the control FIFO, in one piece and without waiting.
@@ -152,10 +245,10 @@ impl ServiceDir {
     pub fn send(&self, commands: &[Control]) -> Result<(), SendError> {
         let fifo = self.control_path();
         let bytes: Vec<u8> = commands.iter().map(|command| command.byte()).collect();
-        asked::note(&self.path, || self.status().ok().and_then(|status| status.pid).map(Pid::get));
-        match open::control(&fifo).and_then(|control| control.map(|c| open::send(&c, &bytes)).transpose()) {
+        asked::note(self, || self.status().ok().and_then(|status| status.pid).map(Pid::get));
+        match self.control().and_then(|control| control.map(|c| open::send(&c, &bytes)).transpose()) {
             Ok(Some(())) => Ok(()),
-            Ok(None) if !self.path.is_dir() => Err(SendError::Missing { dir: self.path.clone() }),
+            Ok(None) if !self.is_there() => Err(SendError::Missing { dir: self.path.clone() }),
             Ok(None) => Err(SendError::NotSupervised { fifo }),
             // The reader went away between opening and writing.
             Err(source) if source.kind() == io::ErrorKind::BrokenPipe => {
@@ -168,10 +261,10 @@ impl ServiceDir {
     /// Returns what the status file says, whether or not a supervisor still holds the service.
     pub fn status(&self) -> Result<Status, StatusError> {
         let file = self.path.join(files::STATUS);
-        match open::small::<STATUS_ROOM>(&file) {
+        match self.small::<STATUS_ROOM>(files::STATUS) {
             Ok(Some(bytes)) => Status::decode(&bytes).map_err(|source| StatusError::Decode { file, source }),
             Ok(None) => Err(StatusError::TooLong { file }),
-            Err(Errno::NOENT) if self.path.is_dir() => {
+            Err(Errno::NOENT) if self.is_there() => {
                 Err(StatusError::NeverSupervised { dir: self.path.clone() })
             }
             Err(Errno::NOENT) => Err(StatusError::Missing { dir: self.path.clone() }),
@@ -181,25 +274,26 @@ impl ServiceDir {
 
     /// Returns what the policy file says, or `None` where there is none to be understood, as under s6.
     pub fn policy(&self) -> Option<Policy> {
-        let bytes = open::small::<POLICY_ROOM>(&self.path.join(files::POLICY)).ok().flatten()?;
+        let bytes = self.small::<POLICY_ROOM>(files::POLICY).ok().flatten()?;
         Policy::decode(&bytes).ok()
     }
 
     /// Returns the deaths that the supervisor remembers, oldest first; none where the tally is missing or unreadable.
     pub fn deaths(&self) -> Vec<Death> {
-        let bytes = open::small::<TALLY_ROOM>(&self.path.join(files::DEATH_TALLY)).ok().flatten();
+        let bytes = self.small::<TALLY_ROOM>(files::DEATH_TALLY).ok().flatten();
         bytes.and_then(|bytes| tally::decode_all(&bytes).ok()).unwrap_or_default()
     }
 
     /// Returns whether the service is up by default: whether there is no `down` file.
     pub fn normally_up(&self) -> bool {
         // A dangling link counts as a file, as it does for the user who made it.
-        self.path.join(files::DOWN).symlink_metadata().is_err()
+        let look = |directory| statat(directory, files::DOWN, AtFlags::SYMLINK_NOFOLLOW);
+        self.directory().and_then(look).is_err()
     }
 
     /// Returns whether the service says itself when it is ready: whether it has a `notification-fd`.
     pub fn has_readiness(&self) -> bool {
-        self.path.join(files::NOTIFICATION_FD).exists()
+        self.has(files::NOTIFICATION_FD)
     }
 
     /// Returns why a service that is probed is not ready, where its prober says so, on one line.
@@ -212,8 +306,8 @@ impl ServiceDir {
         self.line(files::START_ERROR)
     }
 
-    fn line(&self, file: &str) -> Option<String> {
-        let bytes = open::small::<LINE_ROOM>(&self.path.join(file)).ok().flatten()?;
+    fn line(&self, file: &'static str) -> Option<String> {
+        let bytes = self.small::<LINE_ROOM>(file).ok().flatten()?;
         let text = policy::one_line(String::from_utf8_lossy(&bytes).trim_end());
         (!text.is_empty()).then_some(text)
     }

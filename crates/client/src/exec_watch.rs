@@ -7,7 +7,8 @@
 //! lock that ends when the command is executed or the interpreter is, and the end of both closes the file, which a
 //! watch reports. The supervisor has no part in it, so this works under s6 as well.
 
-use crate::{ServiceDir, open};
+use crate::ServiceDir;
+use gatevisor_paths::by_path;
 use gatevisor_sys::file;
 use gatevisor_wire::{
     Pid, files,
@@ -15,9 +16,8 @@ use gatevisor_wire::{
 };
 use rustix::{
     fs::{
-        CWD, Mode, OFlags,
+        CWD, OFlags,
         inotify::{self, CreateFlags, Reader, WatchFlags},
-        openat,
     },
     io::Errno,
     process::{Flock, FlockType, fcntl_getlk},
@@ -25,7 +25,7 @@ use rustix::{
 use std::{
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 /// Room for the first line of `run`, of which the kernel reads 255 bytes.
@@ -65,7 +65,7 @@ impl ServiceDir {
         };
         // It removes an old error once it holds the lock, and leaves a new one before it lets go. One that was killed in
         // between left none, and its successor may have done all that meanwhile: the process itself knows best.
-        let is_over = !self.mark_is_locked() && !self.start_error_path().exists();
+        let is_over = !self.mark_is_locked() && !self.has(files::START_ERROR);
         if is_over && mark().is_some() && is_executed(pid) != Some(false) {
             Progress::Command(marked.announcer.unwrap_or(announcer))
         } else {
@@ -75,13 +75,17 @@ impl ServiceDir {
 
     /// Returns whether what the supervisor executes is the command: neither our interpreter nor what makes a group for it.
     pub fn is_executed_directly(&self) -> bool {
-        self.is_interpreted() == Some(false) && !self.path().join(files::CGROUP).exists()
+        self.is_interpreted() == Some(false) && !self.has(files::CGROUP)
     }
 
     /// Returns whether our interpreter reads the service's `run`, where that can be told.
     fn is_interpreted(&self) -> Option<bool> {
         let mut buffer = [0; HEAD_ROOM];
-        let head = match file::read_small(CWD, self.path().join(files::RUN), &mut buffer) {
+        let head = match self.directory() {
+            Ok(directory) => file::read_small(directory, files::RUN, &mut buffer),
+            Err(errno) => Err(errno),
+        };
+        let head = match head {
             Ok(head) => head,
             Err(Errno::NOENT) => return Some(false),
             // A link, say.
@@ -93,29 +97,25 @@ impl ServiceDir {
     }
 
     fn mark(&self) -> Option<Started> {
-        let mut buffer = [0; MARK_ROOM];
-        Started::decode(file::read_small(CWD, self.path().join(files::STARTED), &mut buffer).ok()?)
+        Started::decode(&self.small::<MARK_ROOM>(files::STARTED).ok()??)
     }
 
     fn mark_is_locked(&self) -> bool {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let held = openat(CWD, self.path().join(files::STARTED), flags, Mode::empty())
+        let held = self
+            .open_file(files::STARTED, OFlags::RDONLY)
             .and_then(|mark| fcntl_getlk(&mark, &Flock::from(FlockType::WriteLock)));
         matches!(held, Ok(Some(_)))
-    }
-
-    fn start_error_path(&self) -> PathBuf {
-        self.path().join(files::START_ERROR)
     }
 }
 
 /// Returns whether a process is a command, going by its command line; `None` where there is no `/proc` to tell.
 fn is_executed(pid: Pid) -> Option<bool> {
-    match open::small::<CMDLINE_ROOM>(&PathBuf::from(format!("/proc/{pid}/cmdline"))) {
-        // A process that is ending has none.
-        Ok(Some(line)) => Some(!line.is_empty() && !is_stand_in(&line)),
+    let mut buffer = [0; CMDLINE_ROOM];
+    match file::read_small(CWD, format!("/proc/{pid}/cmdline"), &mut buffer) {
         // Longer than ours ever is.
-        Ok(None) => Some(true),
+        Ok(line) if line.len() >= CMDLINE_ROOM => Some(true),
+        // A process that is ending has none.
+        Ok(line) => Some(!line.is_empty() && !is_stand_in(line)),
         // It is gone, or nothing can be told of anybody.
         Err(_) => Path::new("/proc/self").exists().then_some(false),
     }
@@ -143,7 +143,8 @@ impl ExecWatch {
         }
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok()?;
         let what = WatchFlags::CLOSE_WRITE | WatchFlags::ONLYDIR | WatchFlags::DONT_FOLLOW;
-        inotify::add_watch(&inotify, dir.path().join(files::DATA), what).ok()?;
+        let data = dir.open(files::DATA, OFlags::PATH | OFlags::DIRECTORY).ok()?;
+        by_path::watch_opened(&inotify, data, what).ok()?;
         Some(Self { inotify })
     }
 

@@ -26,7 +26,7 @@ mod waiting;
 pub use dir::{SendError, ServiceDir, StatusError};
 pub use exec_watch::{ExecWatch, Progress};
 pub use listener::Listener;
-pub use open::{directory as open_directory, parent as open_parent};
+pub use open::Held;
 pub use refusals::Refusals;
 pub use scandir::{OURS, ScanDir, ScanSendError};
 pub use waiting::{Condition, WaitError, Waited, Waiter, act, act_all, restart, restart_all, wait, wait_all};

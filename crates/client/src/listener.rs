@@ -2,9 +2,10 @@
 //!
 //! *Does not live here:* what the letters mean for a waiting client (`waiting`).
 
-use crate::open;
+use crate::ServiceDir;
 use gatevisor_wire::{
     event::{self, Letter},
+    files,
     tai::Tai64n,
 };
 use rustix::{
@@ -22,7 +23,6 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
-    path::Path,
     time::{Instant, SystemTime},
 };
 
@@ -60,13 +60,17 @@ impl Drop for Entry {
 }
 
 impl Listener {
-    /// Makes a listener in an event fifodir.
+    /// Makes a listener in the event fifodir of a service.
     ///
     /// Errors are the system's: `NotFound` where there is no such fifodir, `PermissionDenied` for who may not make
     /// entries in it.
-    pub fn subscribe(event_dir: &Path) -> io::Result<Self> {
+    pub fn subscribe(service: &ServiceDir) -> io::Result<Self> {
         // The fifodir's group may make entries but not list them, so it cannot be opened for reading.
-        let dir = open::directory(event_dir)?;
+        Self::in_fifodir(service.open(files::EVENT, OFlags::PATH | OFlags::DIRECTORY)?)
+    }
+
+    /// Makes a listener in a fifodir that is held.
+    pub fn in_fifodir(dir: OwnedFd) -> io::Result<Self> {
         let name = event::listener_name(Tai64n::now_from(SystemTime::now()), random()?);
         // Notifiers skip the dotted name, so they never find a FIFO that nobody reads yet.
         let dotted = [b".", &name[..]].concat();

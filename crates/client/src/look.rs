@@ -5,22 +5,23 @@
 //! `Path::exists` and `Path::is_dir` say no where the kernel said that one may not look. Whoever reports or acts on what is
 //! not there asks here.
 
-use std::{fs, io, path::Path};
+use gatevisor_paths::by_path;
+use std::{io, path::Path};
 
-/// Returns whether there is a directory at a path; links are followed.
+/// Returns whether there is a directory at a path; links are followed that may be.
 ///
 /// # Errors
 /// It cannot be told: permission denied, say.
 pub fn is_directory(path: &Path) -> io::Result<bool> {
-    there(fs::metadata(path)).map(|found| found.is_some_and(|meta| meta.is_dir()))
+    there(by_path::look(path)).map(|found| found.is_some_and(|found| found.is_directory()))
 }
 
-/// Returns whether there is anything at a path; links are followed.
+/// Returns whether there is anything at a path; links are followed that may be.
 ///
 /// # Errors
 /// It cannot be told: permission denied, say.
 pub fn exists(path: &Path) -> io::Result<bool> {
-    there(fs::metadata(path)).map(|found| found.is_some())
+    there(by_path::look(path)).map(|found| found.is_some())
 }
 
 fn there<T>(looked: io::Result<T>) -> io::Result<Option<T>> {

@@ -3,6 +3,7 @@
 //! *Does not live here:* the reasons (`ScanDir::refusal`), and their publication, which is the supervisor's.
 
 use crate::ScanDir;
+use gatevisor_paths::by_path;
 use gatevisor_wire::name::ServiceName;
 use rustix::{
     fs::inotify::{self, CreateFlags, Reader, WatchFlags},
@@ -29,7 +30,7 @@ impl Refusals {
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         // A reason is renamed into place when it is new, and touched when it is said again.
         let what = WatchFlags::MOVED_TO | WatchFlags::ATTRIB | WatchFlags::ONLYDIR | WatchFlags::DONT_FOLLOW;
-        inotify::add_watch(&inotify, scandir.refused_path(), what)?;
+        by_path::watch(&inotify, scandir.refused_path(), what)?;
         Ok(Self { inotify })
     }
 

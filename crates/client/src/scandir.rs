@@ -3,15 +3,18 @@
 //! *Does not live here:* making one, and making services in it.
 
 use crate::{ServiceDir, open};
+use gatevisor_paths::by_path;
+use gatevisor_sys::file;
 use gatevisor_wire::{Pid, files, name::ServiceName, scan::ScanCommand};
 use rustix::{
-    fs::{CWD, Mode, OFlags, openat},
+    fs::{CWD, FileType, OFlags},
     io::Errno,
     process::{Flock, FlockType, fcntl_getlk, test_kill_process},
 };
 use std::{
-    fs, io,
-    os::unix::ffi::OsStrExt,
+    ffi::OsStr,
+    io,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -89,13 +92,26 @@ impl ScanDir {
         ServiceDir::new(self.path.join(name))
     }
 
+    /// Returns the directory itself, held without being read.
+    pub fn directory(&self) -> Result<OwnedFd, Errno> {
+        by_path::directory(&self.path)
+    }
+
+    fn control(&self) -> io::Result<Option<OwnedFd>> {
+        match self.directory() {
+            Ok(directory) => open::control(&directory, files::SVSCAN_CONTROL),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// Writes commands to the control FIFO, in one piece and without waiting.
     pub fn send(&self, commands: &[ScanCommand]) -> Result<(), ScanSendError> {
         let fifo = self.control_path();
         let bytes: Vec<u8> = commands.iter().map(|command| command.byte()).collect();
-        match open::control(&fifo).and_then(|control| control.map(|c| open::send(&c, &bytes)).transpose()) {
+        match self.control().and_then(|control| control.map(|c| open::send(&c, &bytes)).transpose()) {
             Ok(Some(())) => Ok(()),
-            Ok(None) if !self.path.is_dir() => Err(ScanSendError::Missing { dir: self.path.clone() }),
+            Ok(None) if self.directory().is_err() => Err(ScanSendError::Missing { dir: self.path.clone() }),
             Ok(None) => Err(ScanSendError::NotRunning { fifo }),
             Err(source) if source.kind() == io::ErrorKind::BrokenPipe => {
                 Err(ScanSendError::NotRunning { fifo })
@@ -109,7 +125,7 @@ impl ScanDir {
     /// # Errors
     /// It cannot be told: permission denied, and no lock that everybody may look at is held.
     pub fn running(&self) -> io::Result<bool> {
-        match open::control(&self.control_path()) {
+        match self.control() {
             Ok(control) => Ok(control.is_some()),
             // Ours holds a lock that everybody may look at.
             Err(_) if self.holder().is_some() => Ok(true),
@@ -124,7 +140,7 @@ impl ScanDir {
     /// A process that was on its way to its program when its supervisor was killed holds the FIFO and the locks for a
     /// moment longer.
     pub fn outlive(&self, deadline: Option<Instant>) {
-        let Ok(Some(control)) = open::control(&self.control_path()) else { return };
+        let Ok(Some(control)) = self.control() else { return };
         let is_there = |pid: Pid| {
             let found = rustix::process::Pid::from_raw(pid.get()).map(test_kill_process);
             found.is_some_and(|found| found != Err(Errno::SRCH))
@@ -145,9 +161,8 @@ impl ScanDir {
         Pid::new(held.pid?.as_raw_nonzero().get())
     }
 
-    fn held(&self, lock: &str) -> Option<Flock> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let lock = openat(CWD, self.path.join(lock), flags, Mode::empty()).ok()?;
+    fn held(&self, lock: &'static str) -> Option<Flock> {
+        let lock = open::file_in(&self.directory().ok()?, lock, OFlags::RDONLY).ok()?;
         fcntl_getlk(&lock, &Flock::from(FlockType::WriteLock)).ok()?
     }
 
@@ -165,9 +180,9 @@ impl ScanDir {
         if self.is_ours() {
             return Some(OURS.to_owned());
         }
-        let comm = PathBuf::from(format!("/proc/{}/comm", self.holder()?));
-        let bytes = open::small::<COMM_ROOM>(&comm).ok().flatten()?;
-        Some(String::from_utf8_lossy(&bytes).trim_end().into())
+        let mut buffer = [0; COMM_ROOM];
+        let comm = file::read_small(CWD, format!("/proc/{}/comm", self.holder()?), &mut buffer).ok()?;
+        Some(String::from_utf8_lossy(comm).trim_end().into())
     }
 
     /// Returns the path of the directory in which our supervisor publishes whom it refuses.
@@ -177,7 +192,9 @@ impl ScanDir {
 
     /// Returns why the supervisor refuses to supervise an entry, where it says so; s6-svscan never does.
     pub fn refusal(&self, name: &ServiceName) -> Option<String> {
-        let bytes = open::small::<REASON_ROOM>(&self.refused_path().join(name)).ok().flatten()?;
+        let refused = by_path::directory(self.refused_path()).ok()?;
+        let bytes =
+            open::small_named(&refused, OsStr::from_bytes(name.as_bytes()), REASON_ROOM).ok().flatten()?;
         Some(String::from_utf8_lossy(&bytes).trim_end().escape_debug().to_string())
     }
 
@@ -186,14 +203,17 @@ impl ScanDir {
     /// Entries that a supervisor skips are left out: names that begin with a dot, names that are too long, and what
     /// is no directory. Loggers are not entries of their own.
     pub fn services(&self) -> io::Result<Vec<(ServiceName, PathBuf)>> {
+        let directory = self.directory()?;
+        // Links that a supervisor would follow. What has just gone is no service any more.
+        let leads_to_one =
+            |name: &OsStr| by_path::rules().open(&directory, name, OFlags::PATH | OFlags::DIRECTORY).is_ok();
         let mut services = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
-            let entry = entry?;
-            let Ok(name) = ServiceName::new(entry.file_name().as_bytes()) else { continue };
-            let path = entry.path();
-            // Follows links, as s6-svscan does. What has just gone is no service any more.
-            if path.is_dir() {
-                services.push((name, path));
+        for (entry, kind) in
+            by_path::names_in(by_path::rules().directory(&directory, ".").map_err(Errno::from)?)?
+        {
+            let Ok(name) = ServiceName::new(entry.as_bytes()) else { continue };
+            if kind == FileType::Directory || leads_to_one(&entry) {
+                services.push((name, self.path.join(&entry)));
             }
         }
         services.sort();

@@ -193,6 +193,8 @@ pub struct Observation {
 
 /// Looks at a service directory once; never waits.
 pub fn observe(dir: &ServiceDir) -> Observation {
+    // What cannot be held is said by each look at it.
+    let dir = &dir.held().unwrap_or_else(|_| dir.clone());
     let mut problem = None;
     let looked = dir.supervised();
     if let Err(error) = &looked {

@@ -46,10 +46,14 @@ fn said(error: &dyn Error, hint: Option<&str>) -> String {
     hint.map_or(text.clone(), |hint| format!("{text} ({hint})"))
 }
 
+fn listener(event: &std::path::Path) -> std::io::Result<Listener> {
+    Listener::in_fifodir(gatevisor_paths::by_path::directory(event)?)
+}
+
 #[test]
 fn a_listener_is_a_fifo_that_notifiers_find_and_is_gone_when_dropped() {
     let dir = TempDir::new().unwrap();
-    let mut listener = Listener::subscribe(dir.path()).unwrap();
+    let mut listener = listener(dir.path()).unwrap();
     let made = listeners(dir.path());
     assert_eq!(made.len(), 1);
     assert_eq!(made[0].file_name(), Some(listener.name()));
@@ -73,7 +77,7 @@ fn a_listener_is_a_fifo_that_notifiers_find_and_is_gone_when_dropped() {
 #[test]
 fn a_listener_waits_for_its_letter() {
     let dir = TempDir::new().unwrap();
-    let mut listener = Listener::subscribe(dir.path()).unwrap();
+    let mut listener = listener(dir.path()).unwrap();
     let event = dir.path().to_owned();
     let notifier = thread::spawn(move || notify(&event, b"D"));
     assert_eq!(listener.next(soon()).unwrap(), Some(Letter::Finished));
@@ -85,7 +89,7 @@ fn a_listener_is_removed_from_a_directory_that_was_renamed() {
     let parent = TempDir::new().unwrap();
     let (before, after) = (parent.path().join("before"), parent.path().join("after"));
     fs::create_dir(&before).unwrap();
-    let mut listener = Listener::subscribe(&before).unwrap();
+    let mut listener = listener(&before).unwrap();
     fs::rename(&before, &after).unwrap();
     assert_eq!(notify(&after, b"s"), 1);
     assert_eq!(listener.next(soon()).unwrap(), Some(Letter::SupervisionStarted));
@@ -96,7 +100,7 @@ fn a_listener_is_removed_from_a_directory_that_was_renamed() {
 #[test]
 fn two_listeners_each_hear_every_letter() {
     let dir = TempDir::new().unwrap();
-    let mut both = [Listener::subscribe(dir.path()).unwrap(), Listener::subscribe(dir.path()).unwrap()];
+    let mut both = [listener(dir.path()).unwrap(), listener(dir.path()).unwrap()];
     assert_eq!(notify(dir.path(), b"dD"), 2);
     for listener in &mut both {
         assert_eq!(listener.next(soon()).unwrap(), Some(Letter::Died));

@@ -8,6 +8,7 @@ use gatevisor_gateways::agent::AgentDefinition;
 use gatevisor_gateways::agent::remember::{self, Remembered};
 use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_gateways::profile::{Home, PROFILES, ProfileName};
+use gatevisor_paths::by_path;
 use gatevisor_paths::{Authority, OpenHome};
 use gatevisor_sys::user;
 
@@ -62,7 +63,7 @@ pub fn containers_scandir() -> PathBuf {
 /// Returns the scandir of the container that we are in, if we are in one that has a supervisor.
 fn container_scandir() -> Option<PathBuf> {
     let scandir = containers_scandir();
-    let is_there = Path::new(CONTAINER_BASE).is_dir() && scandir.join(".s6-svscan").is_dir();
+    let is_there = Path::new(CONTAINER_BASE).is_dir() && by_path::is_directory(scandir.join(".s6-svscan"));
     is_there.then_some(scandir)
 }
 

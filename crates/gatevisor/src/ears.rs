@@ -9,6 +9,7 @@ use std::time::Duration;
 use gatevisor_client::status_view::START_FAILED;
 use gatevisor_client::{ExecWatch, Listener, Progress, ScanDir, ServiceDir};
 use gatevisor_gateways::profile::ProfileName;
+use gatevisor_paths::by_path;
 use gatevisor_wire::event::Letter;
 use gatevisor_wire::name::ServiceName;
 use gatevisor_wire::status::Status;
@@ -163,7 +164,7 @@ impl Ears {
         let is_there = |name: &ServiceName, service: &mut Heard| {
             let path = services.iter().find(|(known, _)| known == name).map(|(_, path)| path);
             path.is_some_and(|path| {
-                path.join("event").join(service.listener.name()).symlink_metadata().is_ok()
+                by_path::look_itself(path.join("event").join(service.listener.name())).is_ok()
             })
         };
         self.leaving.extend(self.listeners.extract_if(.., |name, service| !is_there(name, service)));
@@ -175,8 +176,8 @@ impl Ears {
                 continue;
             }
             // Without an event directory nobody supervises it yet; it is tried again when the scandir changes.
-            if let Ok(listener) = Listener::subscribe(&path.join("event")) {
-                let dir = ServiceDir::new(path);
+            let dir = ServiceDir::new(path);
+            if let Ok(listener) = Listener::subscribe(&dir) {
                 let exec = ExecWatch::of(&dir);
                 self.listeners.insert(name, Heard { dir, listener, exec, is_starting: false });
             }
@@ -191,7 +192,7 @@ fn watch(scandir: &Path) -> rustix::io::Result<std::os::fd::OwnedFd> {
         | inotify::WatchFlags::MOVED_TO
         | inotify::WatchFlags::MOVED_FROM
         | inotify::WatchFlags::DELETE;
-    inotify::add_watch(&fd, scandir, flags)?;
+    by_path::watch(&fd, scandir, flags)?;
     Ok(fd)
 }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use gatevisor_gateways::incidents::LOG_LINES;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_logd::reader::{self, Directory, Event, Options, Pick};
+use gatevisor_paths::by_path;
 use gatevisor_wire::policy;
 use gatevisor_wire::tai::Tai64n;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -91,7 +92,7 @@ fn until_quiet(directory: &Path) {
 
 fn watch(directory: &Path) -> rustix::io::Result<OwnedFd> {
     let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-    inotify::add_watch(&watch, directory, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
+    by_path::watch(&watch, directory, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
     Ok(watch)
 }
 

@@ -16,11 +16,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use gatevisor_boot::environment::Variable;
 use gatevisor_gateways::{ProfileName, ScandirManager, ServiceManager};
+use gatevisor_paths::by_path;
 use gatevisor_sys::{process, user};
 use gatevisor_wire::control::Control;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -93,7 +93,7 @@ fn announce(manager: &ScandirManager, name: &ProfileName) {
 /// Does `job` as the user that the service runs as, in a process of its own: root does not write where somebody else may
 /// put links.
 fn as_owner(service: &Path, job: impl FnOnce()) {
-    let owner = std::fs::symlink_metadata(service).ok().and_then(|meta| user::lookup_uid(meta.uid()).ok());
+    let owner = by_path::look_itself(service).ok().and_then(|found| user::lookup_uid(found.uid).ok());
     // One of root's own, or of nobody who is known, is only stopped, and says that nobody announced it.
     let Some(owner) = owner.filter(|owner| owner.uid != 0) else { return };
     let child = process::fork_child(|| {

@@ -6,10 +6,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 
 use gatevisor_gateways::reconcile::{ReconcileError, Report, Settings, reconcile};
+use gatevisor_paths::by_path;
 use gatevisor_sys::file;
 use gatevisor_wire::files;
 use jiff::Zoned;
-use rustix::fs::CWD;
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::context::{Context, variable};
@@ -60,7 +61,8 @@ pub fn claim(context: &Context) -> Result<Claim, Failure> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
         _ => {}
     }
-    let taken = file::open_directory(CWD, &directory).and_then(|directory| file::lock(&directory, "lock"));
+    let taken = by_path::open(&directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW)
+        .and_then(|directory| file::lock(&directory, "lock"));
     match taken {
         Ok(Some(lock)) => Ok(Claim::Ours(Some(lock))),
         Ok(None) => Ok(Claim::Taken),

@@ -11,10 +11,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use gatevisor_paths::Walker;
 use gatevisor_paths::walk::{Problem, Wrong};
+use gatevisor_paths::{Walker, by_path};
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, fchmod, flock, fstat, fsync, mkdirat, open,
+    AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, fchmod, flock, fstat, fsync, mkdirat,
     openat, renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
@@ -44,8 +44,7 @@ pub enum ReadError {
 ///
 /// It is opened without waiting, so that a FIFO of that name cannot hold us.
 pub fn read_bounded(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, ReadError> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = match open(path, flags, Mode::empty()) {
+    let file = match by_path::open(path, OFlags::RDONLY) {
         Ok(fd) => File::from(fd),
         Err(Errno::NOENT) => return Ok(None),
         Err(Errno::NXIO) => return Err(ReadError::NotAFile("a socket")),
@@ -82,8 +81,13 @@ pub fn random_suffix() -> String {
 
 /// Opens an existing directory.
 pub fn open_directory(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(open(path, flags, Mode::empty())?)
+    Ok(by_path::open(path, OFlags::RDONLY | OFlags::DIRECTORY)?)
+}
+
+/// Returns the directory that a file of a service directory is in, and its name there: one of its own, or one below it.
+pub fn place<'a>(directory: BorrowedFd<'_>, path: &'a str) -> Result<(OwnedFd, &'a str), Errno> {
+    let (folder, name) = path.split_once('/').unwrap_or((".", path));
+    Ok((gatevisor_sys::file::open_directory(directory, folder)?, name))
 }
 
 /// Makes a file below `parent` that did not exist, with exactly this mode, whatever the umask is.
@@ -299,7 +303,7 @@ pub fn is_leftover(name: &OsStr) -> bool {
 
 /// Removes a leftover unless the process that makes it is still alive, and returns whether it did.
 pub fn sweep(path: &Path) -> io::Result<bool> {
-    if std::fs::symlink_metadata(path)?.is_dir() {
+    if by_path::look_itself(path)?.is_directory() {
         let directory = open_directory(path)?;
         if flock(&directory, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Ok(false);

@@ -9,6 +9,7 @@ use crate::manager::{
     ControlError, Order, RegisterError, Registered, ServiceManager, Started, UnregisterError, Unregistered,
 };
 use crate::profile::{self, CreateError, Created, DeleteError, Home, ProfileName};
+use gatevisor_paths::by_path;
 
 /// A profile that was just made, and what became of its gateway.
 #[derive(Debug)]
@@ -147,7 +148,7 @@ pub fn remove_profile(
     if name.is_root() {
         return Err(DeleteError::Root.into());
     }
-    let there = home.profile_dir(name).symlink_metadata().is_ok();
+    let there = by_path::look_itself(home.profile_dir(name)).is_ok();
     let unregister = || {
         let failed = |source| RemoveProfileError::Gateway { name: name.clone(), source };
         manager.unregister(name).map_err(failed)

@@ -8,9 +8,10 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use gatevisor_paths::by_path;
 use gatevisor_wire::Pid;
 use jiff::Timestamp;
-use rustix::fs::Mode;
+use rustix::fs::{AtFlags, Mode, unlinkat};
 use serde_json::{Map, Value};
 
 use crate::agent::PlannedStop;
@@ -50,7 +51,9 @@ pub fn write(home: &Path, planned: &PlannedStop, target: Pid, now: Timestamp) ->
 
 /// Removes a marker that its gateway did not take.
 pub fn clear(home: &Path, planned: &PlannedStop) {
-    let _ = std::fs::remove_file(home.join(&planned.file));
+    if let Ok(home) = by_path::directory(home) {
+        let _ = unlinkat(home, &*planned.file, AtFlags::empty());
+    }
 }
 
 /// Returns when a process started, in clock ticks since the machine's boot; with the pid it names a process for good.

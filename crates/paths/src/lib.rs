@@ -4,10 +4,11 @@
 //! *Does not live here:* what is done with what was opened, and whose it should be.
 //!
 //! Whoever owns a directory decides what is in it, at any time: links of either kind, mounts of its own name space behind
-//! `/proc/PID/root`, trees without a bottom. So there are three doors, and each holds what it found by a descriptor:
+//! `/proc/PID/root`, trees without a bottom. So there are four doors, and each holds what it found by a descriptor:
 //!
 //! | you have | you call | you get |
 //! |---|---|---|
+//! | a whole path, of a scandir or a slot say | [`by_path`] | a descriptor of what root may be led to there |
 //! | a descriptor and a path below it | [`Resolver`]: [`Resolver::STRICT`] to change something, [`Resolver::READING`] to read | a descriptor, or which component was refused and why |
 //! | the path of a home | [`OpenHome::open`], [`OpenHome::open_or_make`] | the home, whose it is, and who else could have led us there |
 //! | a tree that is to go, to be given away, to be measured | [`Walker`]: `remove`, `empty`, `give`, `measure`, or a [`walk::Visitor`] of your own | what was done, and which mounts were left alone |
@@ -18,6 +19,7 @@
 //! **Source:** openat2(2), statx(2), `proc_pid_mountinfo(5)`, `proc_pid_fdinfo(5)`.
 #![forbid(unsafe_code)]
 
+pub mod by_path;
 pub mod home;
 pub mod look;
 pub mod resolve;

@@ -210,6 +210,25 @@ fn a_mount_is_crossed_by_reading_only_and_a_bind_mount_is_one() {
 }
 
 #[test]
+fn a_mount_that_nobody_led_to_by_a_link_is_crossed_only_behind_one() {
+    if !may_mount("a_mount_that_nobody_led_to_by_a_link_is_crossed_only_behind_one") {
+        return;
+    }
+    let bed = Bed::new();
+    let at = |path: &str| bed.path().join(path);
+    fs::create_dir_all(at("scandir/mounted")).unwrap();
+    fs::create_dir(at("other")).unwrap();
+    tmpfs(&at("scandir/mounted"));
+    tmpfs(&at("other"));
+    fs::create_dir(at("other/slot")).unwrap();
+    link(at("other/slot").to_str().unwrap(), &at("scandir/led"), 0);
+    let scandir = directory(&at("scandir"));
+    let resolver = Resolver::READING.following(Links::RootsOrOwnersOfTarget).crossing(Mounts::BehindLinks);
+    assert_eq!(opened(resolver, &scandir, "mounted"), refused("mounted", Reason::OtherMount));
+    assert_eq!(opened(resolver, &scandir, "led"), Ok(inode(&at("other/slot"))));
+}
+
+#[test]
 fn a_file_system_that_a_user_answers_for_is_never_asked() {
     if !may_mount("a_file_system_that_a_user_answers_for_is_never_asked") {
         return;

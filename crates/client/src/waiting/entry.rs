@@ -56,10 +56,10 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn subscribe(dir: &ServiceDir) -> Self {
-        let (listener, failure) = match Listener::subscribe(&dir.event_path()) {
+        let (listener, failure) = match Listener::subscribe(dir) {
             Ok(listener) => (Some(listener), None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let missing = (!dir.path().is_dir()).then(|| WaitError::Missing { dir: dir.path().into() });
+                let missing = (!dir.is_there()).then(|| WaitError::Missing { dir: dir.path().into() });
                 (None, missing)
             }
             Err(source) => (None, Some(WaitError::Subscribe { dir: dir.event_path(), source })),
@@ -203,14 +203,13 @@ impl Entry {
     }
 
     fn find_reader(&self) -> Result<Reader, WaitError> {
-        let fifo = self.dir.control_path();
-        match open::control(&fifo) {
+        match self.dir.control() {
             Ok(Some(fd)) => Ok(Reader::Present(fd)),
             Ok(None) => Ok(Reader::Absent),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Reader::Unknown),
             // With no descriptor left for it, waiting by letters alone is better than not waiting.
             Err(error) if Errno::from_io_error(&error) == Some(Errno::MFILE) => Ok(Reader::Unknown),
-            Err(source) => Err(WaitError::Control { fifo, source }),
+            Err(source) => Err(WaitError::Control { fifo: self.dir.control_path(), source }),
         }
     }
 

@@ -8,6 +8,7 @@ use gatevisor_gateways::agent::{Blanks, fill};
 use gatevisor_gateways::manager::ServiceManager;
 use gatevisor_gateways::profile::{self, ProfileName};
 use gatevisor_logd::reader::{Clock, Directory};
+use gatevisor_paths::by_path;
 use gatevisor_slot::Timestamp;
 use gatevisor_wire::log_script::{LogScript, LogStamp};
 
@@ -56,7 +57,7 @@ fn said_by_slot(log: &std::path::Path) -> Option<(String, Clock)> {
 /// Refuses a profile that there is not; the log of one that was deleted stays, and may be read.
 pub fn exists(context: &Context, name: &ProfileName, directory: &Directory) -> Result<(), Failure> {
     let manager = &context.manager;
-    if directory.path.exists() || manager.slot(name).path().exists() {
+    if by_path::look(&directory.path).is_ok() || manager.slot(name).is_there() {
         return Ok(());
     }
     profile::show(manager.home(), manager.agent(), name)
@@ -93,7 +94,9 @@ pub fn chosen(context: &Context, options: &args::Logs) -> Result<Vec<ProfileName
         }
     }
     if !options.follow {
-        names.retain(|name| directory(context, name).is_ok_and(|directory| directory.path.exists()));
+        names.retain(|name| {
+            directory(context, name).is_ok_and(|directory| by_path::look(directory.path).is_ok())
+        });
     }
     if names.is_empty() {
         return Err(Failure::new(Exit::No, "no gateway has written anything yet"));

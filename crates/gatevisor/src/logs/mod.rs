@@ -11,6 +11,7 @@ pub use find::directory;
 use std::ops::ControlFlow;
 
 use gatevisor_logd::reader::{self, Clock, Event, Options, Pick, Time};
+use gatevisor_paths::by_path;
 use gatevisor_term::stream;
 use regex::bytes::{Regex, RegexBuilder};
 
@@ -36,7 +37,7 @@ pub fn run(context: &Context, options: &args::Logs) -> Outcome {
     }
     if !options.follow
         && let [directory] = dirs.as_slice()
-        && !directory.path.exists()
+        && by_path::look(&directory.path).is_err()
     {
         let (name, path) = (&directory.label, directory.path.display());
         return Err(Failure::new(Exit::No, format!("{name} has no log yet; it would be in `{path}`")));

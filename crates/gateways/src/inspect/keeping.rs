@@ -6,9 +6,10 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use gatevisor_paths::by_path;
 use gatevisor_wire::files;
 use gatevisor_wire::trouble::{MAX_BYTES, Trouble};
-use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
+use rustix::fs::{OFlags, fstat};
 
 const LOG: &str = files::LOG;
 const NOTE: &str = "trouble";
@@ -19,12 +20,12 @@ const LOGGING: &str = "logging";
 ///
 /// Whatever the owner of the directory puts there, no link is followed and nothing is waited for.
 pub(super) fn trouble(slot: &Path) -> Option<Trouble> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = openat(CWD, slot, flags, Mode::empty()).ok()?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let directory = by_path::open(slot, flags).ok()?;
     let log = gatevisor_sys::file::open_directory(&directory, LOG).ok()?;
     note(log, NOTE).or_else(|| {
         let owner = fstat(&directory).ok()?.st_uid.to_string();
-        let scandir = openat(CWD, slot.parent()?, flags, Mode::empty()).ok()?;
+        let scandir = by_path::open(slot.parent()?, flags).ok()?;
         let svscan = gatevisor_sys::file::open_directory(scandir, files::SVSCAN).ok()?;
         let notes = gatevisor_sys::file::open_directory(svscan, LOGGING).ok()?;
         note(notes, &owner)

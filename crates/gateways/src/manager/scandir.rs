@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use gatevisor_client::status_view::StateName;
 use gatevisor_client::{Progress, ScanDir, ServiceDir, Waited, look, status_view};
+use gatevisor_paths::by_path;
 use gatevisor_wire::name::ServiceName;
 
 use super::errors::{ControlError, ListError, RegisterError, UnregisterError, Verb, WaitError};
@@ -223,7 +224,7 @@ impl ServiceManager for ScandirManager {
                 return Err(RegisterError::NoProfile { name: name.clone(), path: self.home.profiles_dir() });
             }
         }
-        if self.has_slot(name)? || self.slot(name).path().symlink_metadata().is_ok() {
+        if self.has_slot(name)? || by_path::look_itself(self.slot(name).path()).is_ok() {
             return Err(RegisterError::AlreadyRegistered {
                 name: name.clone(),
                 scandir: self.scandir.clone(),

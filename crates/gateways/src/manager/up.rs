@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use gatevisor_client::status_view::StateName;
 use gatevisor_client::{ScanSendError, SendError, ServiceDir};
+use gatevisor_paths::by_path;
 use gatevisor_wire::Pid;
 use gatevisor_wire::control::{Control, ControlSignal};
 use gatevisor_wire::files::{EVENT, EVENT_MODE};
@@ -291,7 +292,7 @@ impl ScandirManager {
     /// **Source:** SM-2, PERM-7.
     fn is_staged(&self, name: &ProfileName) -> bool {
         let staged = format!(".{}.tmp", name.service_entry());
-        self.scandir.join(staged).symlink_metadata().is_ok()
+        by_path::look_itself(self.scandir.join(staged)).is_ok()
     }
 
     fn publish_slot(

@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use gatevisor_client::{ServiceDir, Waited, Waiter};
+use gatevisor_paths::by_path;
 use gatevisor_wire::control::{Control, ControlSignal};
 use gatevisor_wire::files;
 use gatevisor_wire::scan::ScanCommand;
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::errors::UnregisterError;
@@ -45,7 +47,7 @@ pub(super) fn unregister(
     let absent = Done { outcome: Unregistered::WasAbsent, warnings: Vec::new() };
     let withdraw = |source| UnregisterError::Withdraw { name: name.clone(), source };
     let dir = manager.slot(name);
-    match dir.path().symlink_metadata() {
+    match by_path::look_itself(dir.path()) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(absent),
         Err(source) => return Err(withdraw(source)),
@@ -54,7 +56,7 @@ pub(super) fn unregister(
     let mut service = Withdrawn::new(dir.clone()).map_err(follow)?;
     let logger = ServiceDir::new(dir.path().join(files::LOG));
     // A logger that is supervised on its own, as under s6, has to let go as well.
-    let own = logger.path().join(files::SUPERVISE).is_dir();
+    let own = logger.open(files::SUPERVISE, OFlags::PATH | OFlags::DIRECTORY).is_ok();
     let mut logger = own.then(|| Withdrawn::new(logger)).transpose().map_err(follow)?;
     let mut warnings: Vec<String> = manager.announce_stop(name).into_iter().collect();
 

@@ -11,7 +11,8 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use gatevisor_client::look;
-use rustix::fs::fsync;
+use gatevisor_paths::by_path;
+use rustix::fs::{AtFlags, Mode, fsync, mkdirat, unlinkat};
 use rustix::io::Errno;
 
 use super::home::{Home, PROFILES};
@@ -212,7 +213,7 @@ pub fn create(home: &Home, agent: &AgentDefinition, name: &ProfileName) -> Resul
     }
     let path = home.profile_dir(name);
     let exists = || CreateError::Exists { name: name.clone(), path: home.profiles_dir() };
-    if path.symlink_metadata().is_ok() {
+    if by_path::look_itself(&path).is_ok() {
         return Err(exists());
     }
     let write = |source| CreateError::Write { name: name.clone(), path: home.profiles_dir(), source };
@@ -275,12 +276,13 @@ struct Ancestors(Vec<PathBuf>);
 impl Ancestors {
     fn make(path: &Path) -> io::Result<Self> {
         let mut made = Self(Vec::new());
-        let missing: Vec<&Path> = path.ancestors().take_while(|part| !part.exists()).collect();
+        let missing: Vec<&Path> = path.ancestors().take_while(|part| by_path::look(part).is_err()).collect();
         for part in missing.into_iter().rev() {
-            match std::fs::create_dir(part) {
+            let (parent, name) = by_path::parent(part)?;
+            match mkdirat(parent, name, Mode::from_raw_mode(0o777)) {
                 Ok(()) => made.0.push(part.to_owned()),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno.into()),
             }
         }
         Ok(made)
@@ -300,7 +302,9 @@ impl Ancestors {
 impl Drop for Ancestors {
     fn drop(&mut self) {
         for path in self.0.iter().rev() {
-            let _ = std::fs::remove_dir(path);
+            if let Ok((parent, name)) = by_path::parent(path) {
+                let _ = unlinkat(parent, name, AtFlags::REMOVEDIR);
+            }
         }
     }
 }
@@ -323,9 +327,9 @@ pub fn delete(home: &Home, name: &ProfileName) -> Result<(), DeleteError> {
     fsync(&parent).map_err(|errno| rename(errno.into()))?;
     let left = path.join(gone);
     remove_tree(&left).map_err(|source| DeleteError::Remove { name: name.clone(), left, source })?;
-    for entry in std::fs::read_dir(&path).into_iter().flatten().flatten() {
-        if is_leftover(&entry.file_name()) {
-            let _ = sweep(&entry.path());
+    for (entry, _) in by_path::names(&path).unwrap_or_default() {
+        if is_leftover(&entry) {
+            let _ = sweep(&path.join(entry));
         }
     }
     Ok(())
@@ -347,16 +351,15 @@ pub(crate) fn directories(
     agent: &AgentDefinition,
 ) -> Result<BTreeMap<OsString, bool>, ListError> {
     let path = home.profiles_dir();
-    let entries = match std::fs::read_dir(&path) {
+    let entries = match by_path::names(&path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
         Err(source) => return Err(ListError { path, source }),
     };
     let mut found = BTreeMap::new();
-    for entry in entries {
-        let name = entry.map_err(|source| ListError { path: path.clone(), source })?.file_name();
+    for (name, kind) in entries {
         let directory = path.join(&name);
-        if !is_foreign(&name) && directory.is_dir() {
+        if !is_foreign(&name) && (kind.is_dir() || by_path::is_directory(&directory)) {
             let has_marker = has_marker(&directory, agent);
             found.insert(name, has_marker);
         }

@@ -8,11 +8,13 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use gatevisor_paths::by_path;
 use gatevisor_slot::survivors::end_vanished;
 use gatevisor_sys::file;
 use gatevisor_wire::Pid;
 use gatevisor_wire::status::Status;
-use rustix::fs::CWD;
+use rustix::fs::{AtFlags, unlinkat};
+use rustix::io::Errno;
 use serde_json::Value;
 
 use super::gather::refuse_if_supervised;
@@ -78,7 +80,10 @@ pub(super) fn take_over(settings: &Settings<'_>, steps: Steps) -> Report {
 fn end_orphan(settings: &Settings<'_>, entry: &str) -> Vec<String> {
     let Some(status) = slots::orphaned_status(settings.scandir, entry) else { return Vec::new() };
     let Ok(status) = Status::decode(&status) else { return Vec::new() };
-    let Ok(scandir) = file::lasting_identity(CWD, settings.scandir) else { return Vec::new() };
+    let Ok(scandir) = by_path::directory(settings.scandir).and_then(|it| file::lasting_identity(it, ""))
+    else {
+        return Vec::new();
+    };
     let pid = status.pid.filter(|_| !status.finishing).map(Pid::get);
     let grace = Duration::from_millis(settings.agent.gateway.stop_timeout_ms);
     let since_ms = status.changed.to_unix_ms();
@@ -93,9 +98,10 @@ fn sweep_entry(scandir: &Path, entry: &str) -> io::Result<bool> {
 
 /// Removes what killed processes left among the profiles.
 fn sweep_profiles(settings: &Settings<'_>) {
-    for entry in fs::read_dir(settings.home.profiles_dir()).into_iter().flatten().flatten() {
-        if is_leftover(&entry.file_name()) {
-            let _ = sweep(&entry.path());
+    let profiles = settings.home.profiles_dir();
+    for (entry, _) in by_path::names(&profiles).unwrap_or_default() {
+        if is_leftover(&entry) {
+            let _ = sweep(&profiles.join(entry));
         }
     }
 }
@@ -147,13 +153,19 @@ fn remove_stale(settings: &Settings<'_>, name: &ProfileName, warnings: &mut Vec<
             warnings.push(format!("profile {name}: `{file}` names a process that is alive, so it stays"));
             continue;
         }
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+        match remove_file(&path) {
+            Err(errno) if errno != Errno::NOENT => {
+                let error = io::Error::from(errno);
                 warnings.push(format!("profile {name}: cannot delete the stale `{file}`: {error}"));
             }
             _ => {}
         }
     }
+}
+
+fn remove_file(path: &Path) -> Result<(), Errno> {
+    let (parent, name) = by_path::parent(path)?;
+    unlinkat(parent, name, AtFlags::empty())
 }
 
 fn names_live_process(path: &Path) -> bool {

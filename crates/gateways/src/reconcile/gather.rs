@@ -3,11 +3,11 @@
 //! *Does not live here:* what follows from it.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 
 use gatevisor_client::ScanDir;
+use gatevisor_paths::by_path;
 
 use super::plan::{Facts, PriorFact, ProfileFact};
 use super::role::role;
@@ -57,7 +57,7 @@ pub fn gather(settings: &Settings<'_>) -> Result<(Facts, Vec<String>), Reconcile
         declined: says(&container.decline_variable, &DECLINING),
         multiplex: says(&agent.gateway.multiplex_variable, &TRUTHY),
         root_gateway: agent.default_profile.gateway,
-        root_state_exists: home.root().join(state_file).symlink_metadata().is_ok(),
+        root_state_exists: by_path::look_itself(home.root().join(state_file)).is_ok(),
         root: prior(&ProfileName::root()),
         profiles: profiles.collect(),
         slots,
@@ -78,17 +78,17 @@ fn prior(home: &Home, name: &ProfileName, file: &str) -> PriorFact {
 fn entries(settings: &Settings<'_>) -> Result<(Vec<String>, Vec<String>), ReconcileError> {
     let wrong = |source| ReconcileError::Scandir { scandir: settings.scandir.to_owned(), source };
     let (mut slots, mut leftovers) = (Vec::new(), Vec::new());
-    let entries = match fs::read_dir(settings.scandir) {
+    let entries = match by_path::names(settings.scandir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((slots, leftovers)),
         Err(source) => return Err(wrong(source)),
     };
-    for entry in entries.take(MAX_ENTRIES) {
-        let entry = entry.map_err(wrong)?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        if is_staging(&entry.file_name()) {
+    for (entry, kind) in entries.into_iter().take(MAX_ENTRIES) {
+        let is_directory = || kind.is_dir() || by_path::is_directory(settings.scandir.join(&entry));
+        let Some(name) = entry.to_str().map(str::to_owned) else { continue };
+        if is_staging(&entry) {
             leftovers.push(name);
-        } else if name.starts_with(SERVICE_PREFIX) && entry.path().is_dir() {
+        } else if name.starts_with(SERVICE_PREFIX) && is_directory() {
             slots.push(name);
         }
     }

@@ -8,14 +8,14 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use gatevisor_client::Listener;
+use gatevisor_client::{Listener, ServiceDir};
 use gatevisor_sys::file;
 use gatevisor_wire::files;
 use rustix::fs::{AtFlags, statat};
 use rustix::io::Errno;
 
 use super::{SlotFile, SlotFiles};
-use crate::files::{Staging, make_directory, open_directory, remove_tree, retire, write_new};
+use crate::files::{Staging, make_directory, open_directory, place, remove_tree, retire, write_new};
 
 /// More bytes than any version of s6 writes into a status.
 const STATUS_BYTES: usize = 64;
@@ -56,7 +56,8 @@ pub fn publish(scandir: &Path, name: &str, files: &SlotFiles) -> Result<Publishe
     let path = scandir.join(name);
     let write = |source| PublishError::Write { path: path.clone(), source };
     let staging = stage(scandir, files).map_err(write)?;
-    let listener = Listener::subscribe(&staging.path().join(files::EVENT)).map_err(write)?;
+    let staged = ServiceDir::new(staging.path());
+    let listener = Listener::subscribe(&staged).map_err(write)?;
     match staging.publish(name) {
         Ok(_) => Ok(Published { path, listener }),
         Err(Errno::EXIST) => Err(PublishError::Exists { path }),
@@ -73,8 +74,9 @@ pub fn replace(scandir: &Path, name: &str, files: &SlotFiles) -> Result<Option<P
     let write = |source| PublishError::Write { path: path.clone(), source };
     let staging = stage(scandir, files).map_err(write)?;
     if let Some(status) = orphaned_status(scandir, name) {
-        make_directory(staging.directory(), Path::new(files::SUPERVISE), 0o700).map_err(write)?;
-        write_new(staging.directory(), Path::new(files::STATUS), &status, 0o644).map_err(write)?;
+        let supervise =
+            make_directory(staging.directory(), Path::new(files::SUPERVISE), 0o700).map_err(write)?;
+        write_new(supervise.as_fd(), Path::new("status"), &status, 0o644).map_err(write)?;
     }
     let parent = open_directory(scandir).map_err(write)?;
     let old = match retire(parent.as_fd(), name) {
@@ -92,7 +94,8 @@ pub fn replace(scandir: &Path, name: &str, files: &SlotFiles) -> Result<Option<P
 /// Returns what a supervisor that was killed said of a slot last: the next one has to know which process it left.
 pub(crate) fn orphaned_status(scandir: &Path, name: &str) -> Option<Vec<u8>> {
     let scandir = open_directory(scandir).ok()?;
-    statat(&scandir, files::SVSCAN_UNFINISHED, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let (svscan, unfinished) = place(scandir.as_fd(), files::SVSCAN_UNFINISHED).ok()?;
+    statat(&svscan, unfinished, AtFlags::SYMLINK_NOFOLLOW).ok()?;
     let slot = file::open_directory(&scandir, name).ok()?;
     let supervise = file::open_directory(slot, files::SUPERVISE).ok()?;
     let mut buffer = [0; STATUS_BYTES];
@@ -102,14 +105,14 @@ pub(crate) fn orphaned_status(scandir: &Path, name: &str) -> Option<Vec<u8>> {
 fn stage(scandir: &Path, slot: &SlotFiles) -> io::Result<Staging> {
     let staging = Staging::new(scandir, 0o755)?;
     for SlotFile { path, mode, bytes } in &slot.0 {
-        let path = Path::new(path);
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            match make_directory(staging.directory(), parent, 0o755) {
+        if let Some((folder, _)) = path.split_once('/') {
+            match make_directory(staging.directory(), Path::new(folder), 0o755) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
             }
         }
-        write_new(staging.directory(), path, bytes, *mode)?;
+        let (folder, name) = place(staging.directory(), path)?;
+        write_new(folder.as_fd(), Path::new(name), bytes, *mode)?;
     }
     make_directory(staging.directory(), Path::new(files::EVENT), files::EVENT_MODE)?;
     Ok(staging)

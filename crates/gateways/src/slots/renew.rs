@@ -8,15 +8,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use gatevisor_paths::by_path;
 use gatevisor_sys::file;
 use gatevisor_wire::files;
-use rustix::fs::{AtFlags, CWD, unlinkat};
+use rustix::fs::{AtFlags, OFlags, unlinkat};
 use rustix::io::Errno;
 
 use super::render::optional;
 use super::{DATA_AGENT, RenderSlotError, SlotFile, render};
 use crate::agent::AgentDefinition;
-use crate::files::{commit, make_directory, write_beside};
+use crate::files::{commit, make_directory, place, write_beside};
 use crate::profile::ProfileName;
 
 /// Bytes of a file of a service directory that are compared; none that we write is longer.
@@ -55,7 +56,7 @@ pub fn changes(
     agent: &AgentDefinition,
     name: &ProfileName,
 ) -> Result<Option<Changes>, RenderSlotError> {
-    let Ok(directory) = file::open_directory(CWD, slot) else { return Ok(None) };
+    let Ok(directory) = open(slot) else { return Ok(None) };
     // Hermes' own have another `run`, and nobody's mark.
     let Some(interpreter) = interpreter(&directory).filter(|_| read(&directory, DATA_AGENT).is_some()) else {
         return Ok(None);
@@ -78,28 +79,25 @@ fn interpreter(slot: &OwnedFd) -> Option<PathBuf> {
 
 /// Returns what a file holds; no link is followed on the way to it, and nothing is waited for.
 fn read(slot: &OwnedFd, path: &str) -> Option<Vec<u8>> {
-    let (directory, name) = place(slot, path).ok()?;
+    let (directory, name) = place(slot.as_fd(), path).ok()?;
     let mut room = vec![0; MAX_BYTES + 1];
     file::read_small(&directory, name, &mut room).ok().map(<[u8]>::to_vec)
 }
 
-/// Returns the directory that a file of a service directory is in, and its name there.
-fn place<'a>(slot: &OwnedFd, path: &'a str) -> Result<(OwnedFd, &'a str), Errno> {
-    match path.split_once('/') {
-        Some((directory, name)) => Ok((file::open_directory(slot, directory)?, name)),
-        None => Ok((file::open_directory(slot, ".")?, path)),
-    }
+/// Opens a service directory itself, no link to one.
+fn open(slot: &Path) -> Result<OwnedFd, Errno> {
+    by_path::open(slot, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW)
 }
 
 /// Makes a service directory as the definition has it. Each file changes at one instant, `run` last of all.
 pub fn renew(slot: &Path, changes: &Changes) -> io::Result<()> {
-    let directory = file::open_directory(CWD, slot)?;
+    let directory = open(slot)?;
     let (last, first): (Vec<_>, Vec<_>) = changes.write.iter().partition(|file| file.path == files::RUN);
     for file in first.into_iter().chain(last) {
         write(&directory, file)?;
     }
     for path in &changes.remove {
-        let (parent, name) = place(&directory, path)?;
+        let (parent, name) = place(directory.as_fd(), path)?;
         match unlinkat(&parent, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno.into()),
@@ -117,7 +115,7 @@ fn write(slot: &OwnedFd, file: &SlotFile) -> io::Result<()> {
             _ => {}
         }
     }
-    let (parent, name) = place(slot, file.path)?;
+    let (parent, name) = place(slot.as_fd(), file.path)?;
     let temporary = write_beside(parent.as_fd(), name, &file.bytes, file.mode)?;
     commit(parent.as_fd(), &temporary, name)
 }

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gatevisor_paths::by_path;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
@@ -186,7 +187,7 @@ impl Ears {
 
     /// Adds a watch; `None` where there is no such directory, or none that may be listened in.
     fn listen(&self, path: &Path, flags: WatchFlags) -> Result<Option<i32>, Errno> {
-        match inotify::add_watch(&self.inotify, path.as_os_str().as_bytes(), flags) {
+        match by_path::watch(&self.inotify, path, flags) {
             Ok(watch) => Ok(Some(watch)),
             // The directory above tells when its modes change.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::LOOP | Errno::NAMETOOLONG) => Ok(None),

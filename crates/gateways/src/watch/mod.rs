@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use gatevisor_paths::by_path;
 use rustix::io::Errno;
 
 use crate::agent::{AgentDefinition, remember};
@@ -284,7 +285,7 @@ impl Watcher {
 
 fn has_slot(manager: &ScandirManager, name: &OsStr) -> bool {
     let name = ProfileName::from_os(name).ok();
-    name.is_some_and(|name| manager.slot(&name).path().symlink_metadata().is_ok())
+    name.is_some_and(|name| by_path::look_itself(manager.slot(&name).path()).is_ok())
 }
 
 /// Returns the name of the profile whose slot an entry of the scandir is, if it is one.
@@ -294,7 +295,7 @@ fn profile_of(entry: &OsStr) -> Option<&OsStr> {
 
 fn withdraw(manager: &ScandirManager, name: &ProfileName, tell: Tell) {
     // Whoever made the profile again meanwhile has made its slot as well.
-    let gone = manager.home().profile_dir(name).symlink_metadata();
+    let gone = by_path::look_itself(manager.home().profile_dir(name));
     if !gone.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         return;
     }

@@ -17,9 +17,10 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 
+use crate::home::root_of_a_process;
 pub use error::{Reason, ResolveError};
 pub(crate) use mount::is_operators;
 pub use mount::mounts_within;
@@ -52,6 +53,9 @@ pub enum Mounts {
     /// Those that the operator of the machine or the container put there, as against file systems that a user answers
     /// for. For reading only.
     Operators,
+    /// Those of the operator's once a link was followed, which says where to go; none before: an agent that replaces the
+    /// directory above a mount point has things mounted where it likes.
+    BehindLinks,
     /// All: on the way to a home that an operator names in the mount name space of another process, whose table of mounts
     /// is not ours.
     All,
@@ -104,6 +108,31 @@ impl Resolver {
         flags: OFlags,
     ) -> Result<OwnedFd, ResolveError> {
         self.open_with(below.as_fd(), path.as_ref(), flags, Mode::empty())
+    }
+
+    /// Opens the file at a path that begins at `/` and may hold `..`, as a client names a place. `flags` must not make one.
+    ///
+    /// # Errors
+    /// As those of [`Self::open`]. `path` must be absolute.
+    pub fn from_root(self, path: &Path, flags: OFlags) -> Result<OwnedFd, ResolveError> {
+        if let Some((root, rest)) = root_of_a_process(path) {
+            return self.crossing(Mounts::All).below_root(&root, rest, flags);
+        }
+        // Where the kernel tells of itself nobody else puts anything, and everybody knows the way.
+        let begin = Path::new(if path.starts_with("/proc") { "/proc" } else { "/" });
+        let root = openat(CWD, begin, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| ResolveError::new(begin, Reason::Errno(errno)))?;
+        let below = path.strip_prefix(begin).map_err(|_| ResolveError::new(path, Reason::Outside))?;
+        self.below_root(&root, below, flags)
+    }
+
+    fn below_root(self, root: &OwnedFd, path: &Path, flags: OFlags) -> Result<OwnedFd, ResolveError> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        if path.components().any(|part| matches!(part, Component::ParentDir)) {
+            // The kernel would have to be told which links lead back.
+            return Steps::below_root(root, self)?.walk(path, flags, Mode::empty(), &mut Unguided);
+        }
+        self.open(root, path, flags)
     }
 
     /// Opens the file at `path` below `below` and makes it, with this mode, where there is none.

@@ -143,6 +143,9 @@ impl Steps {
         }
         let is_path = flags.contains(OFlags::PATH);
         if seen.is_link() && !(is_path && flags.contains(OFlags::NOFOLLOW)) {
+            if flags.contains(OFlags::NOFOLLOW) {
+                return Err(self.refused(name, Reason::Link(seen.uid)));
+            }
             return Ok(Last::Link(fd, seen));
         }
         if flags.contains(OFlags::DIRECTORY) && !seen.is_directory() {
@@ -187,6 +190,9 @@ impl Steps {
         if seen.uid != 0 && self.rules.links == Links::RootsOrOwnersOfTarget {
             self.owner = Some(seen.uid);
         }
+        if self.rules.mounts == Mounts::BehindLinks {
+            self.rules.mounts = Mounts::Operators;
+        }
         self.links = self.links.saturating_add(1);
         let target: CString =
             readlinkat(link, "", Vec::new()).map_err(|errno| self.refused(name, Reason::Errno(errno)))?;
@@ -225,8 +231,8 @@ impl Steps {
             return Ok(());
         }
         match (self.rules.mounts, next.mount) {
+            (Mounts::All, _) => Ok(()),
             (_, None) => Err(self.refused(name, Reason::UnknownMount)),
-            (Mounts::All, Some(_)) => Ok(()),
             (Mounts::Operators, Some(mount)) if is_operators(mount) => Ok(()),
             _ => Err(self.refused(name, Reason::OtherMount)),
         }
@@ -246,7 +252,7 @@ impl Steps {
         let flags = without_waiting(flags.difference(OFlags::CREATE) | OFlags::NOFOLLOW);
         let fd = openat(&self.at, name, flags, Mode::empty()).map_err(refused)?;
         let opened = look(&fd).map_err(refused)?;
-        if !opened.shares_mount_with(seen) {
+        if self.rules.mounts != Mounts::All && !opened.shares_mount_with(seen) {
             return Err(self.refused(name, Reason::OtherMount));
         }
         self.judge(name, &opened)?;

@@ -8,11 +8,13 @@
 //! **Source:** flock(2), fcntl(2) `F_GETLK`, `/proc/locks` in proc(5).
 
 use std::fs::{self, File};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, flock, fstat, major, minor, openat, stat};
+use gatevisor_paths::by_path;
+use rustix::fs::{FileType, FlockOperation, OFlags, flock, fstat, major, minor, stat};
 use rustix::io::Errno;
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
@@ -31,8 +33,7 @@ const PID_BYTES: usize = 4096;
 
 /// Opens a lock that exists; what is no regular file is none.
 fn open(path: &Path) -> Option<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let file = openat(CWD, path, flags, Mode::empty()).ok()?;
+    let file = by_path::open(path, OFlags::RDONLY | OFlags::NOFOLLOW).ok()?;
     FileType::from_raw_mode(fstat(&file).ok()?.st_mode).is_file().then_some(file)
 }
 
@@ -157,7 +158,9 @@ fn pid_file(profile: &ProfileFact, path: PathBuf) -> Option<PidFile> {
     let (pid, started) = named(&bytes)?;
     let is_the_same = || match started {
         Some(started) => process::started(pid) == Some(started),
-        None => File::open(&path)
+        None => by_path::open(&path, OFlags::PATH)
+            .map(File::from)
+            .map_err(io::Error::from)
             .and_then(|file| file.metadata()?.modified())
             .is_ok_and(|written| process::began_before(pid, written)),
     };

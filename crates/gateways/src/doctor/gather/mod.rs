@@ -13,12 +13,12 @@ mod profiles;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use gatevisor_client::ScanDir;
 use gatevisor_core::restart::Numbers;
+use gatevisor_paths::by_path;
 use gatevisor_wire::tai::Tai64n;
 
 use super::facts::{Facts, HomeFact, HomeState, Presence, ServiceFact, Supervision};
@@ -62,7 +62,7 @@ impl Witness {
     /// Looks at the supervisor of a scandir.
     pub fn of(scandir: &Path) -> Self {
         let scan = ScanDir::new(scandir);
-        let presence = match (scan.running(), fs::metadata(scandir)) {
+        let presence = match (scan.running(), by_path::look(scandir)) {
             (Ok(true), _) => Presence::Supervised,
             (Ok(false) | Err(_), Err(error)) if is_missing(&error) => Presence::NoScandir,
             (Ok(false), _) => Presence::Unsupervised,
@@ -82,7 +82,7 @@ fn is_missing(error: &io::Error) -> bool {
 /// Returns whose everything in a home should be, user and group: its owner's, or in a container the owner's of the
 /// scandir, which the boot gave to the agent's user. `None` where there is no home.
 pub fn owner_of(manager: &ScandirManager, is_container: bool) -> Option<(u32, u32)> {
-    let of = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.uid(), meta.gid()));
+    let of = |path: &Path| by_path::look(path).ok().map(|found| (found.uid, found.gid));
     // Where the first process is not root's, everything runs as its user, and the image's own directories may be root's.
     let everybody = is_container.then(|| of(Path::new("/proc/1"))).flatten().filter(|(uid, _)| *uid != 0);
     let scandir = || is_container.then(|| of(manager.scandir())).flatten();
@@ -146,8 +146,8 @@ fn stable_ms(manager: &ScandirManager) -> u64 {
 
 fn home(manager: &ScandirManager, owner: (u32, u32)) -> HomeFact {
     let path = manager.home().root().to_owned();
-    let state = match fs::metadata(&path) {
-        Ok(meta) if meta.is_dir() => {
+    let state = match by_path::look(&path) {
+        Ok(found) if found.is_directory() => {
             places::refused(&path).map_or(HomeState::Writable, HomeState::Unwritable)
         }
         Ok(_) => HomeState::NotADirectory,

@@ -3,13 +3,12 @@
 //! *Does not live here:* what should be.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, openat, statvfs, unlinkat};
+use gatevisor_paths::by_path;
+use rustix::fs::{AtFlags, Mode, OFlags, fstatvfs, openat, unlinkat};
 use rustix::io::Errno;
 
 use crate::doctor::facts::{Disk, Entry, ProfileFact, Refused};
@@ -61,9 +60,9 @@ pub(super) fn disks(manager: &ScandirManager, is_container: bool) -> Vec<Disk> {
     let mut disks = Vec::new();
     for path in [manager.home().root(), manager.scandir()].into_iter().chain(run) {
         // What does not exist yet will be on the disk of what does.
-        let Some(path) = path.ancestors().find(|path| path.exists()) else { continue };
-        let Ok(meta) = fs::metadata(path) else { continue };
-        if seen.insert(meta.dev()) {
+        let found = path.ancestors().find_map(|path| Some((path, by_path::look(path).ok()?)));
+        let Some((path, found)) = found else { continue };
+        if seen.insert(found.device) {
             disks.extend(disk(path));
         }
     }
@@ -71,7 +70,7 @@ pub(super) fn disks(manager: &ScandirManager, is_container: bool) -> Vec<Disk> {
 }
 
 fn disk(path: &Path) -> Option<Disk> {
-    let all = statvfs(path).ok()?;
+    let all = by_path::directory(path).and_then(fstatvfs).ok()?;
     let written = open_directory(path)
         .and_then(|directory| nameless(&directory))
         .and_then(|file| Ok(gatevisor_sys::file::write_all(file.as_fd(), &[0; PAGE])?));
@@ -108,10 +107,11 @@ pub(super) fn entries(manager: &ScandirManager, profiles: &[ProfileFact], groups
     }
     // What its owner cannot look into is not known for a profile; what can be none because of its name is no business of
     // ours, whoever put it there.
-    let below = fs::read_dir(manager.home().profiles_dir()).into_iter().flatten().flatten().take(MOST);
-    let closed = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    let closed: Vec<_> = closed
-        .filter_map(|entry| Some((entry.path(), ProfileName::from_os(&entry.file_name()).ok()?)))
+    let profiles_dir = manager.home().profiles_dir();
+    let below = by_path::names(&profiles_dir).unwrap_or_default().into_iter().take(MOST);
+    let closed: Vec<_> = below
+        .filter(|(_, kind)| kind.is_dir())
+        .filter_map(|(name, _)| Some((profiles_dir.join(&name), ProfileName::from_os(&name).ok()?)))
         .collect();
     places.extend(closed.iter().map(|(path, name)| (path.clone(), Some(name))));
     let mut seen = BTreeSet::new();
@@ -126,21 +126,23 @@ pub(super) fn entries(manager: &ScandirManager, profiles: &[ProfileFact], groups
 
 fn entry(root: &Path, path: PathBuf, profile: Option<ProfileName>, groups: &[u32]) -> Option<Entry> {
     // The root of the home may be a link on purpose; of what is below, the link itself counts.
-    let meta = if path == root { fs::metadata(&path) } else { fs::symlink_metadata(&path) }.ok()?;
-    let needed = if meta.is_dir() { 0o070 } else { 0o060 };
-    let is_shared = !meta.is_symlink() && meta.mode() & needed == needed && groups.contains(&meta.gid());
-    Some(Entry { path, profile, owner: (meta.uid(), meta.gid()), is_directory: meta.is_dir(), is_shared })
+    let found = if path == root { by_path::look(&path) } else { by_path::look_itself(&path) }.ok()?;
+    let needed = if found.is_directory() { 0o070 } else { 0o060 };
+    let is_shared = !found.is_link() && found.mode & needed == needed && groups.contains(&found.gid);
+    let is_directory = found.is_directory();
+    Some(Entry { path, profile, owner: (found.uid, found.gid), is_directory, is_shared })
 }
 
 /// Returns whether everybody may come to a file: whether each directory on the way lets them through.
 pub(super) fn is_reachable(file: &Path) -> bool {
     let way = file.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty());
-    way.into_iter().all(|path| fs::metadata(path).is_ok_and(|meta| meta.mode() & 0o001 != 0))
+    way.into_iter().all(|path| by_path::look(path).is_ok_and(|found| found.mode & 0o001 != 0))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]

@@ -3,10 +3,9 @@
 //! *Does not live here:* comparing any of it.
 
 use std::ffi::OsString;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use gatevisor_paths::by_path;
 use gatevisor_slot::dotenv;
 use gatevisor_wire::log_script::LogScript;
 
@@ -82,7 +81,7 @@ fn environment(path: PathBuf) -> Option<EnvironmentFile> {
             (Vec::new(), Some((error.to_string(), is_something_else)))
         }
     };
-    let mode = fs::metadata(&path).map_or(0, |meta| meta.mode() & 0o777);
+    let mode = by_path::look(&path).map_or(0, |found| found.mode & 0o777);
     let has_mark = bytes.starts_with(gatevisor_wire::script::BYTE_ORDER_MARK);
     let values = dotenv::parse(&bytes).into_iter().map(|(name, value)| (name, Secret(value))).collect();
     Some(EnvironmentFile { mode, is_reachable: places::is_reachable(&path), problem, has_mark, values, path })
@@ -103,10 +102,10 @@ fn log_directory(manager: &ScandirManager, name: &ProfileName) -> Option<PathBuf
 }
 
 fn log(path: PathBuf) -> LogDirectory {
-    let meta = fs::symlink_metadata(Path::new(&path)).ok();
+    let found = by_path::look_itself(&path).ok();
     LogDirectory {
-        is_open: meta.as_ref().map(|meta| meta.mode() & OPEN == OPEN),
-        is_directory: meta.is_some_and(|meta| meta.is_dir()),
+        is_open: found.as_ref().map(|found| found.mode & OPEN == OPEN),
+        is_directory: found.is_some_and(|found| found.is_directory()),
         path,
     }
 }

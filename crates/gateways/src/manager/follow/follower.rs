@@ -53,7 +53,7 @@ struct Scan {
 impl Follower {
     /// Begins to listen; what happens from now on is not missed.
     pub(in crate::manager) fn new(dir: ServiceDir) -> io::Result<Self> {
-        let listener = Listener::subscribe(&dir.event_path())?;
+        let listener = Listener::subscribe(&dir)?;
         let before = dir.status().ok();
         // Of one that is up, its letter came before anybody listened.
         let heard_up = before.is_some_and(|status| status.is_up() && status.want_up);
