@@ -1,6 +1,7 @@
 //! Which of the containers that have the same home runs its gateways: the one that holds the lock of the home.
 //!
-//! *Lives here:* the lock, and whether its name still leads to it. *Does not live here:* what follows from having it or not.
+//! *Lives here:* taking the lock, and hearing when its file loses its name. *Does not live here:* whether gateways may start
+//! (`gatevisor_slot::home_lock`), and what else follows from having it or not.
 //!
 //! It is held by an open file, so it ends with the process that has it, however that ends, and nobody has to clean up.
 //! Who owns the home can move the file away, and make another: then the lock is that of the file that has the name, and
@@ -8,25 +9,20 @@
 //!
 //! **Source:** L-23; flock(2), inotify(7).
 
-use std::ffi::OsStr;
-use std::fmt;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use gatevisor_paths::{OpenHome, Resolver};
+pub use gatevisor_slot::home_lock::{FILE, Identity, current};
 use gatevisor_sys::Errno;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, chmodat, flock, fstat, renameat, statat};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, chmodat, flock, renameat, statat};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::geteuid;
 
-/// The file in the home.
-pub const FILE: &str = gatevisor_gateways::profile::LOCK;
-/// Tells the services of a container which file the first process of it has locked.
-pub const VARIABLE: &str = "GATEVISOR_HOME_LOCK";
 /// What happens to a file that loses its name. The last name that goes changes its number of names first.
 const RENAMED: WatchFlags = WatchFlags::MOVE_SELF.union(WatchFlags::DELETE_SELF).union(WatchFlags::ATTRIB);
 /// Its permissions.
@@ -35,35 +31,6 @@ const MODE: Mode = Mode::from_raw_mode(0o644);
 const LOOKS: usize = 100;
 /// Bytes of events that are read at once.
 const EVENTS: usize = 4096;
-
-/// Which file it is, whatever its name: device and inode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
-    device: u64,
-    inode: u64,
-}
-
-impl Identity {
-    fn of(file: impl AsFd) -> Result<Self, Errno> {
-        let stat = fstat(file)?;
-        if !FileType::from_raw_mode(stat.st_mode).is_file() {
-            return Err(Errno::INVAL);
-        }
-        Ok(Self { device: stat.st_dev, inode: stat.st_ino })
-    }
-
-    /// Reads what [`VARIABLE`] says.
-    pub fn parse(value: &OsStr) -> Option<Self> {
-        let (device, inode) = value.to_str()?.split_once(':')?;
-        Some(Self { device: device.parse().ok()?, inode: inode.parse().ok()? })
-    }
-}
-
-impl fmt::Display for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.device, self.inode)
-    }
-}
 
 /// A lock that is held until this is dropped, here and in whatever this process becomes.
 #[derive(Debug)]
@@ -137,12 +104,6 @@ pub fn take(home: &impl AsFd) -> Result<Option<Lock>, Errno> {
     }
 }
 
-/// Returns which file has the name of the lock now.
-pub fn current(home: &impl AsFd) -> Result<Identity, Errno> {
-    // Its modes need not allow anything.
-    Identity::of(Resolver::STRICT.open(home, FILE, OFlags::PATH | OFlags::NOFOLLOW)?)
-}
-
 /// Returns the lock of a file that was locked, if that still has its name.
 fn named(home: &impl AsFd, file: OwnedFd) -> Result<Option<Lock>, Errno> {
     let identity = Identity::of(&file)?;
@@ -198,9 +159,8 @@ impl Vigil {
 
 #[cfg(test)]
 mod tests {
-    use super::{FILE, Identity, Vigil, current, make, take, try_take};
+    use super::{FILE, Vigil, current, make, take, try_take};
     use gatevisor_paths::OpenHome;
-    use std::ffi::OsStr;
     use std::fs;
     use std::os::unix::fs::symlink;
     use std::path::Path;
@@ -249,8 +209,6 @@ mod tests {
         make(home).unwrap();
         let lock = try_take(home).unwrap().unwrap();
         assert_eq!(current(home).unwrap(), lock.identity());
-        let told = lock.identity().to_string();
-        assert_eq!(Identity::parse(OsStr::new(&told)), Some(lock.identity()));
         for replace in [
             |home: &Path| move_away(home),
             |home: &Path| fs::remove_file(home.join(FILE)).unwrap(),

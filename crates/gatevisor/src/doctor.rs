@@ -29,8 +29,8 @@ pub fn run(context: &Context, common: &Common) -> Outcome {
         become_owner(uid, gid)?;
     }
     let caller = caller(context, common);
-    let waiting = [takeover::NAME, watch::NAME];
-    let diagnosis = diagnose(&Settings { manager, caller, is_container, waiting, witness });
+    let keepers = [takeover::NAME, watch::NAME];
+    let diagnosis = diagnose(&Settings { manager, caller, is_container, keepers, witness });
     let diagnosis = with_last_lines(context, diagnosis);
     let printed =
         if context.json { diagnosis.findings.iter().try_for_each(out::json) } else { print(&diagnosis) };

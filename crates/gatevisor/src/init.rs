@@ -26,6 +26,7 @@ use gatevisor_gateways::agent::{AgentDefinition, StaticService, Step};
 use gatevisor_gateways::profile::{Home, SERVICE_PREFIX};
 use gatevisor_gateways::reconcile::{Role, Settings, reconcile, role};
 use gatevisor_paths::OpenHome;
+use gatevisor_slot::home_lock;
 use gatevisor_sys::environment::{DEFAULT_PATH, USER_PATH, block};
 use gatevisor_sys::user::{self, User};
 use gatevisor_sys::{file, process};
@@ -105,6 +106,16 @@ impl From<ChildError> for Stop {
     }
 }
 
+/// What is known of the lock of the home.
+enum HomeLock {
+    /// Nobody could ask for it.
+    NotAsked,
+    /// Another container has it, or this one runs no gateways.
+    NotHeld,
+    /// This one has it as long as this process lives.
+    Held(volume::Lock),
+}
+
 struct Boot<'a> {
     agent: AgentDefinition,
     words: &'a [OsString],
@@ -116,8 +127,8 @@ struct Boot<'a> {
     user: Option<User>,
     /// The home, through which all work in it goes; nothing where the way to it was refused.
     opened: Option<OpenHome>,
-    /// What says that the gateways of the home run here; held as long as this process lives.
-    lock: Option<volume::Lock>,
+    /// Whether the gateways of the home run here.
+    lock: HomeLock,
 }
 
 impl<'a> Boot<'a> {
@@ -136,7 +147,17 @@ impl<'a> Boot<'a> {
         if environment::get(&variables, "HOME").is_none_or(OsStr::is_empty) {
             environment::set(&mut variables, "HOME", "/root");
         }
-        Ok(Self { agent, words, program, home, variables, runner, user: None, opened: None, lock: None })
+        Ok(Self {
+            agent,
+            words,
+            program,
+            home,
+            variables,
+            runner,
+            user: None,
+            opened: None,
+            lock: HomeLock::NotAsked,
+        })
     }
 
     /// Does everything in order; returns why the last step, becoming the supervisor, failed.
@@ -436,6 +457,9 @@ impl<'a> Boot<'a> {
     fn slots(&mut self, places: &Places, limit: Option<Duration>) -> Result<(), Stop> {
         let argv: Vec<String> = self.words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         let has_gateways = role(&self.agent, &argv) != Role::NoGateways;
+        if !has_gateways {
+            self.lock = HomeLock::NotHeld;
+        }
         let elsewhere = has_gateways && self.is_taken();
         let mut others = self.agent.container.services.clone();
         if has_gateways {
@@ -487,10 +511,13 @@ impl<'a> Boot<'a> {
     fn is_taken(&mut self) -> bool {
         let Some(home) = &self.opened else { return false };
         match volume::try_take(home) {
-            Ok(lock) => {
-                let is_taken = lock.is_none();
-                self.lock = lock;
-                is_taken
+            Ok(Some(lock)) => {
+                self.lock = HomeLock::Held(lock);
+                false
+            }
+            Ok(None) => {
+                self.lock = HomeLock::NotHeld;
+                true
             }
             Err(errno) => {
                 out::warn(&format!(
@@ -501,14 +528,24 @@ impl<'a> Boot<'a> {
         }
     }
 
-    /// Has the supervisor hold the lock, and tells the services which file that is: its owner may put another in its place.
-    fn pass_lock(&mut self) {
-        self.variables.retain(|(name, _)| name != volume::VARIABLE);
-        let Some(lock) = &self.lock else { return };
-        let identity = lock.identity().to_string();
-        match lock.survive() {
-            Ok(()) => environment::set(&mut self.variables, volume::VARIABLE, identity),
-            Err(errno) => out::warn(&format!("cannot keep the home locked: {errno}")),
+    /// Has the supervisor hold the lock, and writes down for whoever starts a gateway which file that is: its owner may put
+    /// another in its place.
+    fn pass_lock(&self, places: &Places) {
+        let held = match &self.lock {
+            HomeLock::NotAsked => return,
+            HomeLock::NotHeld => None,
+            HomeLock::Held(lock) => match lock.survive() {
+                Ok(()) => Some(lock.identity()),
+                Err(errno) => return out::warn(&format!("cannot keep the home locked: {errno}")),
+            },
+        };
+        let boot = home_lock::Boot { held, home: self.home.clone() };
+        let written = OpenHome::open(&places.scandir).map_err(|error| error.to_string());
+        if let Err(why) = written.and_then(|scandir| boot.write(&scandir).map_err(|errno| errno.to_string()))
+        {
+            out::warn(&format!(
+                "cannot write down who has the lock of the home, so its gateways may run in two containers: {why}"
+            ));
         }
     }
 
@@ -533,7 +570,7 @@ impl<'a> Boot<'a> {
         };
         let home = enter::user_home(self.user.as_ref(), &self.home);
         environment::set(&mut self.variables, "HOME", home);
-        self.pass_lock();
+        self.pass_lock(places);
         let grace = limits::grace_ms(&self.variables).to_string();
         let services = limits::max_services(&self.variables).to_string();
         let number = passed.as_raw_fd().to_string();

@@ -72,6 +72,10 @@ fn show(context: &Context, only: &[ProfileName], screen: Option<Screen>) -> Resu
             context.manager.scandir().display()
         ));
     }
+    let standing = context.manager.standing();
+    if !standing.allows() {
+        out::warn(&standing.to_string());
+    }
     let mut table =
         Table::new(["PROFILE", "STATE", "PID", "UPTIME", "RESTARTS", "MEMORY", "LAST EXIT", "DESIRED"]);
     for report in &reports {

@@ -8,6 +8,7 @@
 //! A container that loses the lock stops its gateways and waits for it like one that never had it.
 
 use std::ffi::OsStr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
@@ -18,6 +19,7 @@ use gatevisor_gateways::manager::{ScandirManager, ServiceManager};
 use gatevisor_gateways::reconcile::{Settings, Verdict, take_over};
 use gatevisor_gateways::watch::Watcher;
 use gatevisor_paths::OpenHome;
+use gatevisor_slot::home_lock::{Boot, Claim};
 use gatevisor_sys::Errno;
 use gatevisor_wire::control::Control;
 use jiff::Zoned;
@@ -32,20 +34,55 @@ const STACK: usize = 256 << 10;
 /// How often a waiting process looks anew at a lock that is being replaced; each look leaves a thread behind.
 const LOOKS: usize = 64;
 
+/// What this process has locked, and what tells those who start gateways.
+struct Taken {
+    lock: Lock,
+    _claim: Option<Claim>,
+}
+
+impl Taken {
+    fn new(lock: Lock, scandir: &OpenHome) -> Self {
+        let claim = Claim::publish(scandir, lock.identity()).inspect_err(|errno| {
+            out::warn(&format!(
+                "cannot write down in `{}` that the lock of the home is held, so no gateway starts here: {errno}",
+                scandir.path().display()
+            ));
+        });
+        Self { lock, _claim: claim.ok() }
+    }
+}
+
 /// What this container has of the lock of its home; nothing where it cannot be locked, so that nobody can tell.
-#[derive(Default)]
 struct Hold {
+    scandir: OpenHome,
     /// Which file the first process has locked.
     inherited: Option<Identity>,
     /// What this process has locked.
-    taken: Option<Lock>,
+    taken: Option<Taken>,
     /// Whether the lock can be watched.
     is_known: bool,
 }
 
 impl Hold {
+    fn new(scandir: &Path) -> Result<Self, Failure> {
+        let cannot = |why: &dyn std::fmt::Display| {
+            let shown = scandir.display();
+            Failure::new(
+                Exit::System,
+                format!("cannot tell what the boot says of the lock in `{shown}`: {why}"),
+            )
+        };
+        let scandir = OpenHome::open(scandir).map_err(|error| cannot(&error))?;
+        let inherited = Boot::read(&scandir).map_err(|errno| cannot(&errno))?.and_then(|boot| boot.held);
+        Ok(Self { scandir, inherited, taken: None, is_known: false })
+    }
+
+    fn take(&mut self, lock: Lock) {
+        self.taken = Some(Taken::new(lock, &self.scandir));
+    }
+
     fn is_named(&self, home: &OpenHome) -> bool {
-        let own = [self.inherited, self.taken.as_ref().map(Lock::identity)];
+        let own = [self.inherited, self.taken.as_ref().map(|taken| taken.lock.identity())];
         volume::current(home).is_ok_and(|current| own.contains(&Some(current)))
     }
 
@@ -60,7 +97,7 @@ impl Hold {
                 if self.inherited.is_some() || self.taken.is_some() {
                     say_retaken(home);
                 }
-                self.taken = Some(lock);
+                self.take(lock);
                 true
             }
             // It may have got its name back meanwhile.
@@ -97,8 +134,7 @@ fn perform(variables: &[Variable], began: Began) -> Result<Failure, Failure> {
     // The slots here are those of the profiles that were there when this container began to wait.
     let mut watcher =
         Watcher::new(Arc::clone(&manager), watch::tell).map_err(|error| watch::failure(&error))?;
-    let inherited = environment::get(variables, volume::VARIABLE).and_then(Identity::parse);
-    let mut hold = Hold { inherited, ..Hold::default() };
+    let mut hold = Hold::new(manager.scandir())?;
     let waited = obtain(&manager, &home, &mut hold)?;
     if waited || began == Began::Elsewhere {
         out::say(format_args!(
@@ -118,7 +154,10 @@ fn obtain(manager: &ScandirManager, home: &Arc<OpenHome>, hold: &mut Hold) -> Re
             return Ok(looks > 0);
         }
         give_up_gateways(manager);
-        hold.taken = wait(home)?;
+        hold.taken = None;
+        if let Some(lock) = wait(home)? {
+            hold.take(lock);
+        }
     }
     Err(Failure::new(Exit::System, format!("`{}` is replaced again and again", shown(home))))
 }

@@ -16,6 +16,7 @@ use gatevisor_gateways::lifecycle::RemoveProfileError;
 use gatevisor_gateways::manager::{ControlError, ListError, RegisterError, UnregisterError, Verb, WaitError};
 use gatevisor_gateways::profile::{CreateError, HomeError};
 use gatevisor_gateways::slots::{PublishError, RenderSlotError};
+use gatevisor_slot::home_lock::Standing;
 use insta::assert_snapshot;
 
 fn scandir() -> PathBuf {
@@ -44,6 +45,10 @@ fn timed_out(verb: Verb) -> ControlError {
     }
 }
 
+fn elsewhere() -> Standing {
+    Standing::NeverHeld { file: home().join(".gatevisor.lock") }
+}
+
 /// Shows an error with its causes and its exit code, and checks that none repeats the one below it.
 fn show(code: u8, error: &dyn Error) -> String {
     let mut text = format!("{code} {error}");
@@ -69,6 +74,7 @@ fn orders_that_fail_say_what_why_and_what_to_do() {
         ControlError::NoGateway { name: name.clone() },
         ControlError::NotRegistered { name: name.clone(), scandir: scandir() },
         ControlError::NoSupervisor { name: name.clone(), scandir: scandir(), desired: Desired::Stopped },
+        ControlError::Elsewhere { verb, name: name.clone(), standing: elsewhere() },
         ControlError::Record { verb, name: name.clone(), source: full() },
         ControlError::StoppedForNow { name: name.clone(), source: full() },
         ControlError::NeitherStoppedNorKept {
@@ -88,11 +94,12 @@ fn orders_that_fail_say_what_why_and_what_to_do() {
         ControlError::Refused { name: name.clone(), reason: "others may write to it".into() },
         ControlError::SupervisorGone { name },
     ];
-    assert_snapshot!(all.iter().map(|e| show(e.exit_code(), e)).collect::<Vec<_>>().join("\n"), @r#"
+    assert_snapshot!(all.iter().map(|e| show(e.exit_code(), e)).collect::<Vec<_>>().join("\n"), @r"
         1 there is no profile `coder` in `/opt/data/profiles`; `gatevisor profile create coder` makes one
         1 profile `coder` has no gateway with this agent; name another profile with -p
         1 the gateway of `coder` is not registered in `/run/service`; `gatevisor -p coder gateway start` registers and starts it
         102 no supervisor is running for `coder` (`/run/service`); the wish, stopped, is recorded and takes effect at the next `gatevisor up`
+        1 cannot start the gateway of `coder` here, so nothing was done: this container does not hold `/opt/data/profiles/.gatevisor.lock`, so it runs no gateways of this home: the container that holds it does
         111 cannot start the gateway of `coder`: its wish is not recorded, so nothing was done
             cannot record the wish in `/opt/data/gateway_state.json`; it is as it was
             No space left on device (os error 28)
@@ -112,7 +119,7 @@ fn orders_that_fail_say_what_why_and_what_to_do() {
         1 the gateway of `coder` failed for good: exit 78: configuration error; mend that, then start it again
         111 the supervisor refuses the slot of `coder`: others may write to it; the wish is recorded
         102 the supervisor of `coder` went away; the wish is recorded and takes effect at the next `gatevisor up`
-        "#);
+        ");
 }
 
 #[test]
@@ -122,6 +129,7 @@ fn registrations_that_fail_say_what_remains() {
     let all = [
         RegisterError::NoProfile { name: name.clone(), path: home() },
         RegisterError::NoGateway { name: name.clone() },
+        RegisterError::Elsewhere { name: name.clone(), standing: elsewhere() },
         RegisterError::AlreadyRegistered { name: name.clone(), scandir: scandir() },
         RegisterError::NoSupervisor { name: name.clone(), scandir: scandir() },
         RegisterError::Record { name: name.clone(), source: full() },
@@ -143,9 +151,10 @@ fn registrations_that_fail_say_what_remains() {
         },
         RegisterError::Start { name, source: Box::new(timed_out(Verb::Start)) },
     ];
-    assert_snapshot!(all.iter().map(|e| show(e.exit_code(), e)).collect::<Vec<_>>().join("\n"), @r#"
+    assert_snapshot!(all.iter().map(|e| show(e.exit_code(), e)).collect::<Vec<_>>().join("\n"), @r"
         1 there is no profile `coder` in `/opt/data/profiles`; `gatevisor profile create coder` makes one
         1 profile `coder` has no gateway with this agent; name another profile with -p
+        1 the gateway of `coder` is not registered, as it cannot be started here: this container does not hold `/opt/data/profiles/.gatevisor.lock`, so it runs no gateways of this home: the container that holds it does
         1 the gateway of `coder` is already registered in `/run/service`
         102 no supervisor is running on `/run/service`, so `coder` is not registered; `gatevisor up` starts one and registers every profile
         111 the gateway of `coder` is not registered: its wish is not recorded
@@ -165,7 +174,7 @@ fn registrations_that_fail_say_what_remains() {
         111 the supervisor of `/run/service` refuses the slot of `coder`, so it is withdrawn: others may write to it
         99 the gateway of `coder` is registered, but did not come up
             gave up waiting for the start of `coder` after 40 s; it is stopping, and the supervisor goes on trying
-        "#);
+        ");
 }
 
 #[test]

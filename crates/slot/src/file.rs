@@ -61,6 +61,10 @@ pub struct ServiceFile {
     /// The only capabilities that the command and what it executes can ever have; without it, nothing is taken away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Vec<String>>,
+    /// Whether the command is started only in the container that holds the lock of the home; outside of containers that is
+    /// asked of nobody.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub home_lock: bool,
     /// Whether a restriction that cannot be had is a reason not to start.
     #[serde(default, skip_serializing_if = "is_default")]
     pub strict: bool,
@@ -91,6 +95,7 @@ impl ServiceFile {
             no_new_privileges: false,
             oom_score_adj: None,
             capabilities: None,
+            home_lock: false,
             strict: false,
             limits: BTreeMap::new(),
             landlock: None,

@@ -27,6 +27,7 @@ use crate::failure::{
     STARTED, one_line,
 };
 use crate::file::{MAX_BYTES, ParseError, Ready, ServiceFile, Stderr, parse_service};
+use crate::home_lock::Standing;
 use crate::identity::{Identity, decide};
 use crate::probe::Probe;
 use crate::{dotenv, http, os};
@@ -140,9 +141,26 @@ fn prepare(script: &Path) -> Result<(ServiceFile, Start, Confinement), Failure> 
     let (file, owner) = read(script)?;
     let confinement = Confinement::begin(&file)?;
     set_user(&file, owner)?;
+    if file.home_lock {
+        hold_home()?;
+    }
     let lookups = Lookups::read(&file)?;
     let start = lookups.start(&file)?;
     Ok((file, start, confinement))
+}
+
+/// Returns an error where another container runs the gateways of the home, or nobody can tell which one does.
+fn hold_home() -> Result<(), Failure> {
+    const STAGE: &str = "asking for the lock of the home";
+    let scandir = gatevisor_sys::file::open_directory(CWD, "..")
+        .map_err(|errno| Failure::system(STAGE, "cannot open the scandir", errno))?;
+    match Standing::of(&scandir) {
+        standing if standing.allows() => Ok(()),
+        standing => {
+            let (stage, message) = (STAGE.to_owned(), standing.to_string());
+            Err(Failure { stage, message, errno: None, exit: EXIT_SYSTEM })
+        }
+    }
 }
 
 fn read(script: &Path) -> Result<(ServiceFile, u32), Failure> {

@@ -19,6 +19,7 @@ mod failure;
 pub mod file;
 mod finish;
 pub mod group;
+pub mod home_lock;
 pub mod http;
 mod identity;
 mod interpreter;

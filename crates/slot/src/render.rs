@@ -221,7 +221,7 @@ http = "http://127.0.0.1:8642/health"
         /// Settings of what the command may do and use, for any command.
         fn confined()(
             environment_allow in of(vec("[^=\0*]{1,9}[*]?", 0..4)),
-            (no_new_privileges, strict) in any::<(bool, bool)>(),
+            (no_new_privileges, strict, home_lock) in any::<(bool, bool, bool)>(),
             oom_score_adj in of(0..=1000),
             capabilities in of(vec(proptest::sample::select(&["CHOWN", "CAP_SYS_ADMIN", "CHECKPOINT_RESTORE"][..]), 0..3)),
             limits in btree_map(proptest::sample::select(&LimitName::ALL[..]), limit(), 0..5),
@@ -230,6 +230,7 @@ http = "http://127.0.0.1:8642/health"
             ServiceFile {
                 environment_allow,
                 no_new_privileges,
+                home_lock,
                 strict,
                 oom_score_adj,
                 capabilities: capabilities.map(|names| names.into_iter().map(String::from).collect()),

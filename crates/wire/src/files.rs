@@ -82,3 +82,7 @@ pub const SVSCAN_LOGGING: &str = ".s6-svscan/logging";
 pub const SVSCAN_UNFINISHED: &str = ".s6-svscan/unfinished";
 /// Directory in which our supervisor says why it does not supervise an entry: a file of the entry's name.
 pub const SVSCAN_REFUSED: &str = ".s6-svscan/refused";
+/// Name, below [`SVSCAN`], of the file in which the boot of a container says which file it holds as the lock of the home.
+pub const SVSCAN_HOME_LOCK: &str = "home-lock";
+/// File of a scandir in which a service of the container says that it holds the lock of the home.
+pub const HOME_LOCK: &str = ".home-lock";

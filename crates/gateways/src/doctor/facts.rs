@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
+use gatevisor_slot::home_lock::Standing;
 use gatevisor_wire::tai::Tai64n;
 
 use super::mend::Caller;
@@ -93,6 +94,10 @@ pub(super) struct Supervision {
     pub without_gateways: bool,
     /// Whether another container runs the gateways of this home.
     pub elsewhere: bool,
+    /// How this container stands to the lock of the home.
+    pub standing: Standing,
+    /// The service that keeps that lock or waits for it, where there is one.
+    pub keeper: Option<PathBuf>,
     /// Whom the kernel may kill when the container's memory is used up.
     pub victims: Victims,
 }

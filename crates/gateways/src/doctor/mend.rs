@@ -24,6 +24,17 @@ impl Caller {
         own.chain(words.into_iter().map(|word| quote(word.as_ref()))).collect::<Vec<_>>().join(" ")
     }
 
+    /// Returns one of s6's tools as this program has it, with what it works on.
+    pub(super) fn tool<S: AsRef<OsStr>>(
+        &self,
+        words: impl IntoIterator<Item = S>,
+        on: impl AsRef<OsStr>,
+    ) -> String {
+        let words = words.into_iter().map(|word| quote(word.as_ref()));
+        let all = [self.program(), "s6".to_owned()].into_iter().chain(words).chain([quote(on)]);
+        all.collect::<Vec<_>>().join(" ")
+    }
+
     /// Returns the program alone, for what works on no home.
     pub(super) fn program(&self) -> String {
         self.words.first().map_or_else(|| gatevisor_client::OURS.to_owned(), quote)

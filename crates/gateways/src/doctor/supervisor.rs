@@ -2,7 +2,9 @@
 //!
 //! *Does not live here:* finding that out.
 
-use super::facts::{Facts, Presence, Victims};
+use gatevisor_slot::home_lock::Standing;
+
+use super::facts::{Facts, Presence, Supervision, Victims};
 use super::finding::{Check, Finding, Severity, shown};
 
 pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
@@ -82,8 +84,43 @@ fn supervised(facts: &Facts, scandir: &str, found: &mut Vec<Finding>) {
         let why = "the container's command is another long-lived program of the agent; gateways are another container's";
         found.push(finding(Severity::Note, "this container runs no gateways", why));
     }
-    if supervision.elsewhere {
-        let why = "it has the same home and was first; this one takes over when that one is gone";
-        found.push(finding(Severity::Note, "the gateways of this home run in another container", why));
+    found.extend(standing(facts));
+}
+
+/// Returns what is wrong with how this container stands to the lock of the home.
+fn standing(facts: &Facts) -> Option<Finding> {
+    let supervision = &facts.supervision;
+    let gateways = facts.services.iter().filter(|service| service.observed.profile.is_some());
+    let running = gateways.filter(|service| service.report.pid.is_some()).count();
+    if supervision.standing.allows() || supervision.without_gateways && running == 0 {
+        return None;
+    }
+    let (severity, what) = match running {
+        0 if supervision.elsewhere => (Severity::Note, "the gateways of this home run in another container"),
+        0 => (Severity::Warning, "no gateway can be started here"),
+        _ => {
+            (Severity::Error, "gateways run here although this container does not hold the lock of the home")
+        }
+    };
+    let why = format!("{}{}", supervision.standing, keeping(supervision, running > 0));
+    let finding = Finding::new(Check::Supervisor, severity, what, &why).at(&supervision.scandir);
+    // Killed, for it may be stopped; its supervisor starts it again, and it stops the gateways or takes the lock.
+    let again = |keeper| facts.caller.tool(["s6-svc", "-ku"], keeper);
+    let mend = supervision.keeper.as_deref().filter(|_| severity != Severity::Note).map(again);
+    Some(finding.mend(mend))
+}
+
+/// Returns who should have seen to it.
+fn keeping(supervision: &Supervision, gateways_run: bool) -> String {
+    let Some(keeper) = &supervision.keeper else {
+        return "; no service of this container keeps or waits for it".to_owned();
+    };
+    let keeper = shown(keeper);
+    match (&supervision.standing, gateways_run) {
+        (_, true) => format!("; `{keeper}` should have stopped them, and is down or does not work"),
+        (Standing::NeverHeld { .. } | Standing::Replaced { .. }, _) => {
+            format!("; `{keeper}` takes over when that one is gone")
+        }
+        (_, false) => format!("; `{keeper}` is down or does not work"),
     }
 }

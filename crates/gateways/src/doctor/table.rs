@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use gatevisor_client::status_view::StateName;
+use gatevisor_slot::home_lock::Standing;
 use gatevisor_wire::Pid;
 use gatevisor_wire::policy::{Phase, Policy};
 use gatevisor_wire::status::Status;
@@ -108,6 +109,8 @@ fn well() -> Facts {
             first: Some("gatevisor".to_owned()),
             without_gateways: false,
             elsewhere: false,
+            standing: Standing::Held,
+            keeper: Some("/s/profile-watcher".into()),
         },
         home: HomeFact { path: "/h".into(), state: HomeState::Writable, owner: (7, 8) },
         profiles: vec![coder],
@@ -201,16 +204,40 @@ fn somebody_else_supervises_or_from_another_place() {
     };
     assert_eq!(short(without), "supervisor note -", "and no slot is missed");
     assert_eq!(short(|facts| facts.supervision.victims = Victims::Anybody), "supervisor warning -");
-    let elsewhere = |facts: &mut Facts| {
-        facts.supervision.elsewhere = true;
+}
+
+#[test]
+fn another_container_holds_the_lock_of_the_home() {
+    let lock = || PathBuf::from("/h/.gatevisor.lock");
+    let stands = |elsewhere, standing: Standing| {
+        move |facts: &mut Facts| {
+            facts.supervision.elsewhere = elsewhere;
+            facts.supervision.standing = standing;
+        }
+    };
+    let none = |facts: &mut Facts| {
+        stands(true, Standing::NeverHeld { file: lock() })(facts);
         facts.services.clear();
     };
-    assert_eq!(short(elsewhere), "supervisor note -");
+    assert_eq!(short(none), "supervisor note -");
     let waiting = |facts: &mut Facts| {
-        facts.supervision.elsewhere = true;
+        stands(true, Standing::NeverHeld { file: lock() })(facts);
         facts.services = vec![service("gateway-coder", StateName::Down, |_| {})];
     };
-    assert_eq!(short(waiting), "supervisor note -", "what is wished runs there");
+    assert_snapshot!(found(waiting), @"supervisor note -: the gateways of this home run in another container: this container does not hold `/h/.gatevisor.lock`, so it runs no gateways of this home: the container that holds it does; `/s/profile-watcher` takes over when that one is gone => -");
+    let lost = stands(true, Standing::Replaced { file: lock() });
+    assert_snapshot!(found(lost), @"supervisor error -: gateways run here although this container does not hold the lock of the home: `/h/.gatevisor.lock` was replaced by another file, which this container does not hold: the container that holds it runs the gateways of this home; `/s/profile-watcher` should have stopped them, and is down or does not work => gatevisor s6 s6-svc -ku /s/profile-watcher");
+    let missing = |facts: &mut Facts| {
+        stands(false, Standing::Missing { file: lock() })(facts);
+        facts.services = vec![service("gateway-coder", StateName::Down, |_| {})];
+        facts.profiles[0].wish = Ok(Some("stopped".to_owned()));
+    };
+    assert_snapshot!(found(missing), @"supervisor warning -: no gateway can be started here: `/h/.gatevisor.lock`, which this container held, is gone, so any container may run the gateways of this home next; the service `profile-watcher` makes and locks it again, if it is up; `/s/profile-watcher` is down or does not work => gatevisor s6 s6-svc -ku /s/profile-watcher");
+    let alone = |facts: &mut Facts| {
+        stands(true, Standing::Replaced { file: lock() })(facts);
+        facts.supervision.keeper = None;
+    };
+    assert_snapshot!(found(alone), @"supervisor error -: gateways run here although this container does not hold the lock of the home: `/h/.gatevisor.lock` was replaced by another file, which this container does not hold: the container that holds it runs the gateways of this home; no service of this container keeps or waits for it => -");
 }
 
 #[test]
@@ -527,7 +554,7 @@ fn locks_in_the_wrong_hands() {
         lock(LockKind::Home, None)(facts);
         facts.supervision.elsewhere = true;
     };
-    assert_eq!(short(elsewhere), "supervisor note -");
+    assert_eq!(short(elsewhere), "");
 }
 
 #[test]

@@ -93,13 +93,17 @@ pub fn inspect(manager: &ScandirManager, name: &ProfileName) -> Result<Report, I
         absent(name)
     };
     let usage = usage_of(std::slice::from_ref(&observed));
-    Ok(report(manager, &observed, &usage, now()).under(manager.supervisor_program().as_ref()))
+    let report = report(manager, &observed, &usage, now()).under(manager.supervisor_program().as_ref());
+    Ok(report.standing(&manager.standing()))
 }
 
 /// Returns the reports of services that were observed, in their order.
 pub(crate) fn reports(manager: &ScandirManager, all: &[Observed]) -> Vec<Report> {
     let (usage, now, supervisor) = (usage_of(all), now(), manager.supervisor_program());
-    all.iter().map(|observed| report(manager, observed, &usage, now).under(supervisor.as_ref())).collect()
+    let standing = manager.standing();
+    let one =
+        |observed| report(manager, observed, &usage, now).under(supervisor.as_ref()).standing(&standing);
+    all.iter().map(one).collect()
 }
 
 /// Returns what all services use, in one pass: the cost of a table is not the number of services times that of

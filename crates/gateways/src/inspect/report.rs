@@ -5,6 +5,7 @@
 use std::time::{Duration, SystemTime};
 
 use gatevisor_client::status_view::StateName;
+use gatevisor_slot::home_lock::Standing;
 use gatevisor_wire::policy::Policy;
 use gatevisor_wire::status::Status;
 use gatevisor_wire::tai::Tai64n;
@@ -183,6 +184,15 @@ impl Report {
     /// Returns the report of a service of this supervisor's scandir.
     pub(super) fn under(mut self, supervisor: Option<&String>) -> Self {
         self.supervisor = supervisor.filter(|_| self.state != State::NotSupervised).cloned();
+        self
+    }
+
+    /// Returns the report of a service of a container that stands so to the lock of the home.
+    #[must_use]
+    pub(super) fn standing(mut self, standing: &Standing) -> Self {
+        if self.profile.is_some() && !standing.allows() {
+            self.problem = Some(standing.to_string());
+        }
         self
     }
 

@@ -54,6 +54,11 @@ impl ScandirManager {
         let dir = self.slot(name);
         let was_down = dir.status().is_ok_and(|status| status.pid.is_none() && !status.want_up);
         warnings.extend(self.announce_stop(name));
+        let standing = self.standing();
+        if !standing.allows() {
+            warnings
+                .push(format!("the desired state is recorded, but nothing is stopped elsewhere: {standing}"));
+        }
         Ok(Stopping { name, dir, was_down, wish, is_kept, warnings })
     }
 

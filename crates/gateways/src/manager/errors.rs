@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use gatevisor_client::ScanSendError;
+use gatevisor_slot::home_lock::Standing;
 
 use super::look::LookError;
 use crate::desired::{Desired, RecordError};
@@ -76,6 +77,16 @@ pub enum ControlError {
         scandir: PathBuf,
         /// What is recorded.
         desired: Desired,
+    },
+    /// Another container runs the gateways of the home; nothing was done.
+    #[error("cannot {verb} the gateway of `{name}` here, so nothing was done: {standing}")]
+    Elsewhere {
+        /// What was ordered.
+        verb: Verb,
+        /// The profile.
+        name: ProfileName,
+        /// How this container stands to the lock of the home.
+        standing: Standing,
     },
     /// The wish was not recorded, so nothing was done.
     #[error("cannot {verb} the gateway of `{name}`: its wish is not recorded, so nothing was done")]
@@ -202,6 +213,7 @@ impl ControlError {
             Self::NoProfile { .. }
             | Self::NoGateway { .. }
             | Self::NotRegistered { .. }
+            | Self::Elsewhere { .. }
             | Self::FailedToStart { .. }
             | Self::Ended { .. }
             | Self::NeverReady { .. }
@@ -258,6 +270,14 @@ pub enum RegisterError {
     NoGateway {
         /// The profile.
         name: ProfileName,
+    },
+    /// It shall be started, and another container runs the gateways of the home; no slot was made.
+    #[error("the gateway of `{name}` is not registered, as it cannot be started here: {standing}")]
+    Elsewhere {
+        /// The profile.
+        name: ProfileName,
+        /// How this container stands to the lock of the home.
+        standing: Standing,
     },
     /// It has a slot.
     #[error("the gateway of `{name}` is already registered in `{}`", scandir.display())]
@@ -360,7 +380,10 @@ impl RegisterError {
     /// Returns the exit code for this failure.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NoProfile { .. } | Self::NoGateway { .. } | Self::AlreadyRegistered { .. } => exit::NO,
+            Self::NoProfile { .. }
+            | Self::NoGateway { .. }
+            | Self::Elsewhere { .. }
+            | Self::AlreadyRegistered { .. } => exit::NO,
             Self::NoSupervisor { .. } => exit::NOT_SUPERVISED,
             Self::Look(error) => error.exit_code(),
             Self::Record { source, .. } => source.exit_code(),

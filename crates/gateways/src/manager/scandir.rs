@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use gatevisor_client::status_view::StateName;
 use gatevisor_client::{Progress, ScanDir, ServiceDir, Waited, look, status_view};
 use gatevisor_paths::by_path;
+use gatevisor_slot::home_lock::Standing;
 use gatevisor_wire::name::ServiceName;
 
 use super::errors::{ControlError, ListError, RegisterError, UnregisterError, Verb, WaitError};
@@ -70,6 +71,11 @@ impl ScandirManager {
     pub fn supervisor_running(&self) -> Result<bool, LookError> {
         let what = "whether a supervisor runs on";
         self.scan().running().map_err(|source| LookError { what, path: self.scandir.clone(), source })
+    }
+
+    /// Returns whether the gateways of the home may run under this scandir.
+    pub fn standing(&self) -> Standing {
+        Standing::at(&self.scandir)
     }
 
     /// Returns whether a profile's gateway has a slot.
@@ -223,6 +229,10 @@ impl ServiceManager for ScandirManager {
             Err(_) => {
                 return Err(RegisterError::NoProfile { name: name.clone(), path: self.home.profiles_dir() });
             }
+        }
+        let standing = self.standing();
+        if start && !standing.allows() {
+            return Err(RegisterError::Elsewhere { name: name.clone(), standing });
         }
         if self.has_slot(name)? || by_path::look_itself(self.slot(name).path()).is_ok() {
             return Err(RegisterError::AlreadyRegistered {

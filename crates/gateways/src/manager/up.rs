@@ -90,6 +90,10 @@ impl ScandirManager {
         name: &ProfileName,
         order: &Order,
     ) -> Result<Pending, ControlError> {
+        let standing = self.standing();
+        if !standing.allows() {
+            return Err(ControlError::Elsewhere { verb, name: name.clone(), standing });
+        }
         let (wish, warnings) = self.wish(verb, name, order)?;
         let dir = self.slot(name);
         if !self.has_slot(name)? {

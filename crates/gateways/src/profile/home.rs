@@ -15,7 +15,7 @@ use crate::exit;
 /// The directory of the named profiles below a home.
 pub const PROFILES: &str = "profiles";
 /// The file in a home whose lock says which of several containers runs its gateways.
-pub const LOCK: &str = ".gatevisor.lock";
+pub const LOCK: &str = gatevisor_slot::home_lock::FILE;
 /// The directory below a user's data directory that is the home where nobody names another.
 const DATA_NAME: &str = "gatevisor";
 

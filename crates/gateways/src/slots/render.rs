@@ -128,6 +128,7 @@ fn service_file(agent: &AgentDefinition, profile: &ProfileName) -> Result<Servic
     let command = if profile.is_root() { &gateway.command_default } else { &gateway.command_named };
     let mut file = ServiceFile::new(command.iter().map(filled).collect::<Result<_, _>>()?);
     file.stderr = gateway.log.stderr;
+    file.home_lock = true;
     gateway.confine.set(&mut file, &filled)?;
     file.directory = gateway.directory.as_ref().map(filled).transpose()?;
     for (name, value) in &gateway.environment {
@@ -220,6 +221,7 @@ mod tests {
         command = ["${HERMES_BIN:-hermes}", "-p", "coder", "gateway", "run", "--replace"]
         directory = "${HERMES_HOME}"
         environment-files = ["${HERMES_HOME}/profiles/coder/.env"]
+        home-lock = true
 
         [environment]
         HERMES_GATEWAY_MAX_STARTS = "${HERMES_GATEWAY_MAX_STARTS:-0}"

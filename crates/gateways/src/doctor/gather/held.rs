@@ -41,12 +41,6 @@ fn is_held(file: &OwnedFd) -> bool {
     flock(file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
 }
 
-/// Returns whether a process that cannot be seen from here has the lock of the home.
-pub(super) fn home_is_anothers(manager: &ScandirManager) -> bool {
-    let file = open(&manager.home().root().join(profile::LOCK));
-    file.is_some_and(|file| is_held(&file) && holder_of(&file).is_none())
-}
-
 pub(super) fn locks(manager: &ScandirManager, profiles: &[ProfileFact]) -> Vec<Lock> {
     // Without a /proc nobody can be told from anybody, our own log daemon included.
     if !Path::new("/proc/self").exists() {

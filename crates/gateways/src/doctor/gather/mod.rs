@@ -19,6 +19,7 @@ use std::time::SystemTime;
 use gatevisor_client::ScanDir;
 use gatevisor_core::restart::Numbers;
 use gatevisor_paths::by_path;
+use gatevisor_slot::home_lock::Standing;
 use gatevisor_wire::tai::Tai64n;
 
 use super::facts::{Facts, HomeFact, HomeState, Presence, ServiceFact, Supervision};
@@ -42,8 +43,8 @@ pub struct Settings<'a> {
     pub caller: Caller,
     /// Whether the scandir is the one that the boot of a container makes.
     pub is_container: bool,
-    /// The services of a container that wait for a home that another one has.
-    pub waiting: [&'a str; 2],
+    /// The services of a container of which one keeps the lock of the home, or waits for it.
+    pub keepers: [&'a str; 2],
     /// What was seen of the supervisor.
     pub witness: Witness,
 }
@@ -184,6 +185,7 @@ fn services(manager: &ScandirManager, unread: &mut Vec<(PathBuf, String)>) -> Ve
 
 fn supervision(settings: &Settings<'_>, services: &[ServiceFact]) -> Supervision {
     let Witness { presence, program, pid } = settings.witness.clone();
+    let standing = settings.manager.standing();
     let command = if settings.is_container { process::words(1) } else { Vec::new() };
     Supervision {
         scandir: settings.manager.scandir().to_owned(),
@@ -194,9 +196,12 @@ fn supervision(settings: &Settings<'_>, services: &[ServiceFact]) -> Supervision
         marker: marker(),
         first: process::name(1),
         without_gateways: role(settings.manager.agent(), &command) == Role::NoGateways,
-        // That service ends its wait when it has the home, and stays.
-        elsewhere: services.iter().any(|service| settings.waiting.contains(&&*service.observed.service))
-            && held::home_is_anothers(settings.manager),
+        elsewhere: matches!(standing, Standing::NeverHeld { .. } | Standing::Replaced { .. }),
+        standing,
+        keeper: services
+            .iter()
+            .find(|service| settings.keepers.contains(&&*service.observed.service))
+            .map(|service| service.path.clone()),
         victims: memory::victims(pid.filter(|_| settings.is_container), services),
     }
 }
