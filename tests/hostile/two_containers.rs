@@ -10,10 +10,10 @@ use crate::support::waiting;
 /// What the agent's profile needs to have a gateway that is to run.
 const PROFILE: &str = "cd /opt/data; mkdir -p profiles/coder; echo > profiles/coder/SOUL.md; echo '{\"gateway_state\": \"running\"}' > profiles/coder/gateway_state.json";
 /// Says the numbers of the gateways of the profile that run here.
-const GATEWAYS: &str = "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q '^sleep infinity' && tr '\\0' '\\n' < $p/environ 2>/dev/null | grep -q \
-                        HERMES_S6_SUPERVISED_CHILD && echo ${p#/proc/}; done; true";
+const GATEWAYS: &str = "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline | grep -q '^sleep infinity' && tr '\\0' '\\n' < $p/environ | grep -q \
+                        HERMES_S6_SUPERVISED_CHILD && echo ${p#/proc/}; done 2>/dev/null; true";
 /// Says the numbers of the services that keep the lock here.
-const KEEPERS: &str = "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -Eq 'gatevisor (profile-watcher|takeover)' && echo ${p#/proc/}; done; true";
+const KEEPERS: &str = "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline | grep -Eq 'gatevisor (profile-watcher|takeover)' && echo ${p#/proc/}; done 2>/dev/null; true";
 /// What a refused start says of itself.
 const REFUSED: &str = "asking for the lock of the home";
 
