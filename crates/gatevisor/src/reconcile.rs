@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 
 use gatevisor_gateways::reconcile::{ReconcileError, Report, Settings, reconcile};
+use gatevisor_gateways::slots::may_make_slots;
 use gatevisor_paths::by_path;
 use gatevisor_sys::file;
 use gatevisor_wire::files;
@@ -52,6 +53,7 @@ pub enum Claim {
 /// makes the slots anew before he supervises them, and the other one ends.
 pub fn claim(context: &Context) -> Result<Claim, Failure> {
     let scandir = context.manager.scandir();
+    may_make_slots(scandir).map_err(|error| Failure::of(Exit::System as u8, &error))?;
     let failed = |error: io::Error| {
         Failure::new(Exit::System, format!("cannot prepare the scandir `{}`: {error}", scandir.display()))
     };

@@ -98,7 +98,8 @@ impl Boot {
     /// It cannot be read, or says nothing that means anything.
     pub fn read(scandir: &impl AsFd) -> Result<Option<Self>, Errno> {
         let directory = match file::open_directory(scandir, SVSCAN) {
-            Err(Errno::NOENT) => return Ok(None),
+            // Outside of containers it is closed to others; a boot opens it to all.
+            Err(Errno::NOENT | Errno::ACCESS) => return Ok(None),
             opened => opened?,
         };
         let mut buffer = [0; BYTES];

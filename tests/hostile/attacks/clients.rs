@@ -2,7 +2,26 @@
 
 use crate::attack::{Attack, attack};
 
+/// A home of root's, with a profile whose gateway is to run.
+macro_rules! home_of_root {
+    ($words:literal) => {
+        concat!(
+            "mkdir -p /srv/home/profiles/coder; cd /srv/home; echo > profiles/coder/SOUL.md; echo '{\"gateway_state\": \"running\"}' > profiles/coder/gateway_state.json; \
+             g() { timeout 30 \"$G\" --home /srv/home \"$@\"; }; ",
+            $words
+        )
+    };
+}
+
 pub const ALL: &[Attack] = &[
+    attack("root-gives-a-profile-of-its-own-home-a-slot-in-the-scandir-of-the-agent", "rescan")
+        .then(home_of_root!("for x in 'gateway register' 'gateway register --start' 'gateway start --no-wait' 'gateway restart'; do not g --scandir \"$S\" $x coder; done; not g --scandir \"$S\" profile create fresh --start"))
+        .holds("! ls -d \"$S\"/gateway-coder \"$S\"/gateway-fresh \"$S\"/.new-* 2>/dev/null; ! find \"$S\" -mindepth 1 -maxdepth 1 -user 0 ! -name .s6-svscan | grep ."),
+    attack("root-makes-the-slots-of-its-own-home-in-a-scandir-that-the-agent-leads-astray", "ln -s \"$V/directory\" \"$H/a\"; mkdir -p \"$H/b/service\"; ln -s \"$V\" \"$H/b/service/.s6-svscan\"")
+        .then(home_of_root!("for s in \"$H/a/service\" \"$H/a\" \"$H/b/service\" \"$H/new\"; do not g --scandir $s reconcile; not g --scandir $s up </dev/null; done")),
+    attack("root-renders-a-slot-of-the-agent-anew-for-its-own-home", "new; cd \"$S\"; mv \"$S/.$N\" .c; mkdir -p .c/data .c/log; echo coder > .c/data/profile; echo hermes > .c/data/agent; printf '#!%s service\ncommand = [\"true\"]\n' \"$G\" > .c/run; ln -s \"$V/directory\" .c/cgroup; mv .c gateway-coder; rescan")
+        .then(home_of_root!("g --scandir \"$S\" reload coder || :; g --scandir \"$S\" reload --restart coder || :"))
+        .holds("! find \"$S/gateway-coder/\" -user 0 ! -path '*/supervise*' ! -path '*/event*' | grep ."),
     attack("requests-of-root-are-read-away", "not py opens \"$S/.s6-svscan/control\" 2>/dev/null; not bash -c 'exec 3<>\"$S/.s6-svscan/control\"' 2>/dev/null; printf a > \"$S/.s6-svscan/control\""),
     attack("requests-of-root-are-read-away-through-descriptors", "for fd in /proc/1/fd/* /proc/self/fd/*; do case $(readlink $fd) in */control) not py opens $fd 2>/dev/null ;; esac; done; exec 3>\"$S/.s6-svscan/control\"; not py opens /proc/self/fd/3 2>/dev/null; not bash -c 'exec 4<>/proc/self/fd/3' 2>/dev/null"),
     attack("event-is-a-link-when-root-waits", "new; place; up; mv \"$D/event\" \"$D/was\"; ln -s \"$V/directory\" \"$D/event\"; mkdir -p \"$S/.l\"")

@@ -240,6 +240,7 @@ impl ServiceManager for ScandirManager {
                 scandir: self.scandir.clone(),
             });
         }
+        self.may_register(name)?;
         let mut warnings = Vec::new();
         if start && self.supervisor_running()? {
             let (_, said) = self

@@ -28,7 +28,7 @@ use crate::files;
 use crate::inspect::{meaning, served_by};
 use crate::ports;
 use crate::profile::ProfileName;
-use crate::slots::{self, PublishError};
+use crate::slots::{self, ForeignScandir, PublishError};
 
 /// How long gateways are followed at the least when all of them start at once.
 const UP_WITHIN: Duration = Duration::from_secs(30);
@@ -90,18 +90,22 @@ impl ScandirManager {
         name: &ProfileName,
         order: &Order,
     ) -> Result<Pending, ControlError> {
+        let unregistered = |error| match error {
+            // The slot is there; what is wrong is the gateway.
+            RegisterError::Start { source, .. } => *source,
+            source => ControlError::Register { name: name.clone(), source: Box::new(source) },
+        };
         let standing = self.standing();
         if !standing.allows() {
             return Err(ControlError::Elsewhere { verb, name: name.clone(), standing });
         }
+        if !self.has_slot(name)? {
+            self.may_register(name).map_err(unregistered)?;
+        }
         let (wish, warnings) = self.wish(verb, name, order)?;
         let dir = self.slot(name);
         if !self.has_slot(name)? {
-            let done = self.publish(name, true, order).map_err(|error| match error {
-                // The slot is there; what is wrong is the gateway.
-                RegisterError::Start { source, .. } => *source,
-                source => ControlError::Register { name: name.clone(), source: Box::new(source) },
-            })?;
+            let done = self.publish(name, true, order).map_err(unregistered)?;
             return Ok(Pending { wish, warnings, follower: None, was: Was::Absent(done) });
         }
         let system = |source| ControlError::System { verb, name: name.clone(), source };
@@ -263,6 +267,13 @@ impl ScandirManager {
                 None => format!("exit {code}"),
             })
         })
+    }
+
+    /// Returns an error where a slot of ours would be one of root's in somebody else's scandir.
+    pub(super) fn may_register(&self, name: &ProfileName) -> Result<(), RegisterError> {
+        let refused =
+            |source: ForeignScandir| RegisterError::Publish { name: name.clone(), source: source.into() };
+        slots::may_make_slots(&self.scandir).map_err(refused)
     }
 
     /// Gives a profile's gateway a slot that is down, and with `yields` gives way to the agent's own command where that is

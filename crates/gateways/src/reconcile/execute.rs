@@ -35,6 +35,7 @@ const STALE_BYTES: usize = 1 << 16;
 /// A supervisor runs on the scandir, or there cannot be a scandir. Nothing has been touched then.
 pub(super) fn execute(settings: &Settings<'_>, steps: Steps) -> Result<Report, ReconcileError> {
     refuse_if_supervised(settings)?;
+    slots::may_make_slots(settings.scandir)?;
     fs::create_dir_all(settings.scandir)
         .map_err(|source| ReconcileError::Scandir { scandir: settings.scandir.to_owned(), source })?;
     let mut report = Report::default();

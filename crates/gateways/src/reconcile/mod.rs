@@ -23,6 +23,7 @@ use jiff::Zoned;
 use crate::agent::AgentDefinition;
 use crate::exit;
 use crate::profile::{Home, ProfileName};
+use crate::slots::ForeignScandir;
 
 pub(crate) use execute::with_causes;
 pub use gather::gather;
@@ -164,6 +165,9 @@ pub enum ReconcileError {
         /// The scandir.
         scandir: PathBuf,
     },
+    /// Root would make slots in a scandir in which somebody else decides.
+    #[error(transparent)]
+    Foreign(#[from] ForeignScandir),
     /// The scandir could not be made or read.
     #[error("cannot prepare the scandir `{}`", scandir.display())]
     Scandir {
@@ -180,7 +184,7 @@ impl ReconcileError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Supervised { .. } => exit::NO,
-            Self::Scandir { .. } => exit::SYSTEM,
+            Self::Foreign(_) | Self::Scandir { .. } => exit::SYSTEM,
         }
     }
 }

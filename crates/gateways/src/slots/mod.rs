@@ -9,7 +9,7 @@ mod render;
 mod renew;
 
 pub(crate) use publish::orphaned_status;
-pub use publish::{PublishError, Published, publish, replace};
+pub use publish::{ForeignScandir, PublishError, Published, may_make_slots, publish, replace};
 pub use render::{RenderSlotError, SlotFile, SlotFiles, render};
 pub use renew::{Changes, changes, renew};
 

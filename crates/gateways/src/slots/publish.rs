@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use gatevisor_client::{Listener, ServiceDir};
+use gatevisor_paths::{Authority, HomeError, OpenHome, Untrusted};
 use gatevisor_sys::file;
 use gatevisor_wire::files;
 use rustix::fs::{AtFlags, statat};
@@ -38,6 +39,9 @@ pub enum PublishError {
         /// The slot.
         path: PathBuf,
     },
+    /// Root would make it in a directory in which somebody else decides.
+    #[error(transparent)]
+    Foreign(#[from] ForeignScandir),
     /// A system call failed.
     #[error("cannot make the slot `{}`; nothing of it remains", path.display())]
     Write {
@@ -49,10 +53,63 @@ pub enum PublishError {
     },
 }
 
+/// Why root makes no slot in a scandir.
+///
+/// What is in a slot of root's runs as root, and where somebody else owns the scandir, or a directory on the way to it, that
+/// user decides what has the slot's name.
+#[derive(Debug, thiserror::Error)]
+pub enum ForeignScandir {
+    /// It is this user's to fill.
+    #[error(
+        "root makes no slot in `{}`, which is uid {uid}'s to fill: what is in a slot of root's runs as root; name a home of that          user's with --home, or do it as that user",
+        scandir.display()
+    )]
+    Owned {
+        /// The scandir.
+        scandir: PathBuf,
+        /// Whose it is.
+        uid: u32,
+    },
+    /// Others may write to it, or to a directory on the way.
+    #[error("root makes no slot in `{}`: {step}; take that right away: chmod go-w", scandir.display())]
+    Open {
+        /// The scandir.
+        scandir: PathBuf,
+        /// Where others may write.
+        step: Untrusted,
+    },
+    /// It cannot be told.
+    #[error("cannot tell who decides what is in the scandir `{}`", scandir.display())]
+    Way {
+        /// The scandir.
+        scandir: PathBuf,
+        /// Why.
+        #[source]
+        source: HomeError,
+    },
+}
+
+/// Returns an error where this process is root and somebody else decides what is in the scandir.
+///
+/// **Source:** SECURITY.md, *Ownership is authority*.
+pub fn may_make_slots(scandir: &Path) -> Result<(), ForeignScandir> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let scandir = || scandir.to_owned();
+    match OpenHome::authority_over(&scandir(), &[]) {
+        Ok(Authority::Ours) => Ok(()),
+        Ok(Authority::User(uid)) => Err(ForeignScandir::Owned { scandir: scandir(), uid }),
+        Ok(Authority::Nobody(step)) => Err(ForeignScandir::Open { scandir: scandir(), step }),
+        Err(source) => Err(ForeignScandir::Way { scandir: scandir(), source }),
+    }
+}
+
 /// Publishes a slot as the entry `name` of a scandir, and never in the place of another.
 ///
 /// Of any number of processes that publish the same name at once, exactly one succeeds.
 pub fn publish(scandir: &Path, name: &str, files: &SlotFiles) -> Result<Published, PublishError> {
+    may_make_slots(scandir)?;
     let path = scandir.join(name);
     let write = |source| PublishError::Write { path: path.clone(), source };
     let staging = stage(scandir, files).map_err(write)?;
@@ -70,6 +127,7 @@ pub fn publish(scandir: &Path, name: &str, files: &SlotFiles) -> Result<Publishe
 /// Returns the dotted path of the old slot where it could not be removed, such as one of another owner; it is out of
 /// the way nevertheless.
 pub fn replace(scandir: &Path, name: &str, files: &SlotFiles) -> Result<Option<PathBuf>, PublishError> {
+    may_make_slots(scandir)?;
     let path = scandir.join(name);
     let write = |source| PublishError::Write { path: path.clone(), source };
     let staging = stage(scandir, files).map_err(write)?;

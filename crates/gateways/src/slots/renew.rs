@@ -14,6 +14,7 @@ use gatevisor_wire::files;
 use rustix::fs::{AtFlags, OFlags, unlinkat};
 use rustix::io::Errno;
 
+use super::publish::may_make_slots;
 use super::render::optional;
 use super::{DATA_AGENT, RenderSlotError, SlotFile, render};
 use crate::agent::AgentDefinition;
@@ -91,6 +92,7 @@ fn open(slot: &Path) -> Result<OwnedFd, Errno> {
 
 /// Makes a service directory as the definition has it. Each file changes at one instant, `run` last of all.
 pub fn renew(slot: &Path, changes: &Changes) -> io::Result<()> {
+    may_make_slots(slot).map_err(io::Error::other)?;
     let directory = open(slot)?;
     let (last, first): (Vec<_>, Vec<_>) = changes.write.iter().partition(|file| file.path == files::RUN);
     for file in first.into_iter().chain(last) {
