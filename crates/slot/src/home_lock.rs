@@ -14,10 +14,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use gatevisor_paths::{OpenHome, Resolver};
+use gatevisor_paths::{OpenHome, Resolver, by_path};
 use gatevisor_sys::file;
 use gatevisor_wire::files::{HOME_LOCK, SVSCAN, SVSCAN_HOME_LOCK};
-use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, flock, fstat, openat, renameat};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, flock, fstat, openat, renameat};
 use rustix::io::Errno;
 
 /// The lock, a file in the home.
@@ -198,7 +198,7 @@ impl Standing {
 
     /// Looks how things stand now in the scandir at `path`; one that cannot be opened has nobody who asks for a lock.
     pub fn at(path: &Path) -> Self {
-        file::open_directory(CWD, path).map_or(Self::Unbound, |scandir| Self::of(&scandir))
+        by_path::directory(path).map_or(Self::Unbound, |scandir| Self::of(&scandir))
     }
 
     fn compared(held: [Option<Identity>; 2], found: Result<Identity, Errno>, file: PathBuf) -> Self {
