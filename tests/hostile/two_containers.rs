@@ -14,6 +14,8 @@ const GATEWAYS: &str = "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline | gr
                         HERMES_S6_SUPERVISED_CHILD && echo ${p#/proc/}; done 2>/dev/null; true";
 /// Says the numbers of the services that keep the lock here.
 const KEEPERS: &str = "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline | grep -Eq 'gatevisor (profile-watcher|takeover)' && echo ${p#/proc/}; done 2>/dev/null; true";
+/// Freezes those, and returns when each of their threads stands still.
+const FREEZE: &str = "for p in KEEPERS; do kill -STOP $p; until ! grep -L 'State:.T' /proc/$p/task/*/status | grep -q .; do :; done; done";
 /// What a refused start says of itself.
 const REFUSED: &str = "asking for the lock of the home";
 
@@ -183,7 +185,7 @@ fn a_loser_that_hears_nothing_starts_nothing_and_says_so(words: &str) {
 
 #[test]
 fn a_container_whose_keeper_is_frozen_starts_no_gateway_after_it_lost_the_lock() {
-    a_loser_that_hears_nothing_starts_nothing_and_says_so("kill -STOP KEEPERS");
+    a_loser_that_hears_nothing_starts_nothing_and_says_so(FREEZE);
 }
 
 #[test]
@@ -195,7 +197,7 @@ fn a_container_whose_keeper_is_withdrawn_starts_no_gateway_after_it_lost_the_loc
 
 #[test]
 fn what_doctor_proposes_ends_the_gateways_of_a_container_that_lost_the_lock_unnoticed() {
-    let pair = lost_unnoticed("kill -STOP KEEPERS");
+    let pair = lost_unnoticed(FREEZE);
     let (_, doctor) = said(&pair.first, "gatevisor doctor");
     let mend = doctor.lines().find_map(|line| line.trim().strip_prefix("mend:")).unwrap_or_default();
     assert!(mend.contains("s6-svc"), "{doctor}");
