@@ -34,6 +34,7 @@ mod ports;
 mod reconcile;
 mod refusals;
 mod secrets;
+mod several;
 mod state_files;
 mod states;
 mod status;

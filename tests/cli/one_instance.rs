@@ -144,3 +144,48 @@ fn a_supervisor_that_is_killed_while_it_stops_its_gateways_leaves_none_to_the_ne
     }
     home.down();
 }
+
+#[test]
+fn a_restart_whose_interpreter_has_been_moved_away_fails_at_once_and_says_why() {
+    let mut home = Home::with_script(ALONE, &[]);
+    let program = home.beside("gatevisor");
+    std::fs::copy(env!("CARGO_BIN_EXE_gatevisor"), &program).unwrap();
+    home.use_program(program.clone());
+    home.profile("coder");
+    home.wish("coder");
+    home.up();
+    std::fs::rename(&program, home.beside("moved")).unwrap();
+    home.use_program(home.beside("moved"));
+    // Within the patience of a test, and so not when its own is over.
+    let said = home.says("gateway restart coder --timeout 6000").refused(1);
+    assert!(said.contains("failed to start: executing ./run: No such file or directory"), "{said}");
+    home.down();
+}
+
+#[test]
+fn who_waits_for_a_gateway_whose_supervisor_is_killed_hears_so_at_once() {
+    let probed =
+        "ready = { http = \"http://127.0.0.1:${PORT:-8700}/health\", timeout-ms = 6000000 }\nstop-timeout-ms";
+    let mut home = Home::with_script("exec sleep 3600", &[("stop-timeout-ms", probed)]);
+    home.profile("coder");
+    home.wish("coder");
+    home.up_quietly();
+    home.until("coder", gatevisor_client::Condition::Up);
+    let waiting = ["gateway start coder --ready --timeout 6000", "wait --ready coder"];
+    let waiting = waiting.map(|line| (line, home.start_apart(line.split(' '))));
+    // Each has subscribed when it waits.
+    let event = home.slot("coder").event_path();
+    crate::support::waiting::polled("two who wait", || {
+        let listeners = std::fs::read_dir(&event).unwrap().flatten();
+        (listeners.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"ftrig1")).count() >= 2)
+            .then_some(())
+    });
+    home.kill_supervisor();
+    for (line, running) in waiting {
+        let ran = running.ended(crate::support::PATIENCE);
+        assert_eq!(ran.code, Some(102), "{line}: {ran:?}");
+        assert!(ran.err.contains("went away") || ran.err.contains("no supervisor"), "{line}: {ran:?}");
+    }
+    home.up_quietly();
+    home.down();
+}

@@ -191,3 +191,60 @@ fn a_wish_is_recorded_before_its_effect_begins() {
     let log = home.until_logged("coder", "that is all");
     assert!(log.contains(r#""desired_state":"running""#), "{log}");
 }
+
+#[test]
+fn a_stop_by_the_agents_own_command_is_honoured_and_said_to_be_another_programs() {
+    // As the agent does it: it takes the announcement away and ends by itself, and writes its own state at the end.
+    let script = r#"
+        end() {
+            rm -f "$2/planned.json"
+            sed 's/"gateway_state":"[a-z]*"/"gateway_state":"stopped"/' "$2/gateway_state.json" >"$2/state.new"
+            mv "$2/state.new" "$2/gateway_state.json"
+            exit 0
+        }
+        trap 'end "$@"' TERM
+        echo begins
+        while :; do sleep 1000 & wait $!; done
+    "#;
+    let planned = "planned-stop = { file = \"planned.json\" }\nstop-timeout-ms";
+    let mut home = Home::with_script(script, &[("stop-timeout-ms", planned)]);
+    home.profile("coder");
+    home.profile("writer");
+    home.up();
+    home.run(["gateway", "start", "coder", "--reason", "deploy 12"]).ok();
+    home.says("gateway start writer").ok();
+    home.until_logged("coder", "begins");
+    let (coder, writer) = (home.pid("coder"), home.pid("writer"));
+    let announce = |name: &str, pid: i32| {
+        let place = home.profile_dir(name);
+        let text = format!(
+            "{{\"target_pid\":{pid},\"stopper_pid\":1,\"written_at\":\"2026-11-28T00:00:00+00:00\"}}"
+        );
+        fs::write(place.join("planned.new"), text).unwrap();
+        fs::rename(place.join("planned.new"), place.join("planned.json")).unwrap();
+    };
+    // What is said of a process that is not the gateway is none of its business.
+    announce("writer", home.running().pid());
+    announce("coder", coder);
+    crate::support::processes::signal(coder, Signal::TERM);
+    home.running().until_warns("the gateway of coder was stopped by another program, and stays stopped");
+    let report = home.report("coder");
+    assert_eq!(
+        (&report["state"], &report["desired_state"], &report["desired_by_another"], &report["desired_by"]),
+        (&"down".into(), &"stopped".into(), &true.into(), &Value::Null),
+        "{report}"
+    );
+    let details = home.says("gateway status coder").ok();
+    assert!(details.contains("desired  stopped, set by another program at 2"), "{details}");
+    assert!(!details.contains("deploy 12"), "{details}");
+    assert_eq!(home.pid("writer"), writer);
+    // It stays so over the next start of the supervisor.
+    home.down();
+    home.up();
+    assert_eq!(home.report("coder")["state"], "down");
+    assert_eq!(home.report("writer")["state"], "up");
+    // And our own stop is our own.
+    home.says("gateway stop writer").ok();
+    assert_eq!(home.report("writer")["desired_by"]["command"], "gateway stop");
+    home.down();
+}

@@ -21,6 +21,7 @@ mod open;
 mod refusals;
 mod scandir;
 pub mod status_view;
+mod supervisor_watch;
 mod waiting;
 
 pub use dir::{SendError, ServiceDir, StatusError};
@@ -29,4 +30,5 @@ pub use listener::Listener;
 pub use open::Held;
 pub use refusals::Refusals;
 pub use scandir::{OURS, ScanDir, ScanSendError};
+pub use supervisor_watch::SupervisorWatch;
 pub use waiting::{Condition, WaitError, Waited, Waiter, act, act_all, restart, restart_all, wait, wait_all};

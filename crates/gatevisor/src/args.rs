@@ -176,14 +176,26 @@ pub enum Profile {
     },
 }
 
+/// Which gateways.
+#[derive(Debug, Args)]
+pub struct Choice {
+    /// The profiles, or patterns such as `test-*`; else -p, else the default profile
+    #[arg(value_name = "NAME")]
+    pub names: Vec<OsString>,
+    /// All gateways that have a slot
+    #[arg(long, conflicts_with_all = ["names", "failed"])]
+    pub all: bool,
+    /// All gateways that failed, or keep failing
+    #[arg(long, conflicts_with = "names")]
+    pub failed: bool,
+}
+
 /// Which gateways, and how to go about it.
 #[derive(Debug, Args)]
 pub struct Target {
-    /// The profile; else -p, else the default profile
-    pub name: Option<OsString>,
-    /// All gateways that have a slot
-    #[arg(long, conflicts_with = "name")]
-    pub all: bool,
+    /// Which gateways.
+    #[command(flatten)]
+    pub choice: Choice,
     /// Why, for the record
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
@@ -219,13 +231,7 @@ pub enum Gateway {
     /// Have another process in a gateway's place; one that is down is started
     Restart(Target),
     /// Show all there is to know of a gateway
-    Status {
-        /// The profile; else -p, else the default profile
-        name: Option<OsString>,
-        /// All gateways that have a slot
-        #[arg(long, conflicts_with = "name")]
-        all: bool,
-    },
+    Status(Choice),
     /// Give a profile's gateway a slot; it stays down unless told otherwise
     Register {
         /// The profile; else -p, else the default profile
@@ -238,13 +244,7 @@ pub enum Gateway {
         all: bool,
     },
     /// Stop a profile's gateway and take its slot away; the profile and its wish stay
-    Unregister {
-        /// The profile; else -p, else the default profile
-        name: Option<OsString>,
-        /// All gateways that have a slot
-        #[arg(long, conflicts_with = "name")]
-        all: bool,
-    },
+    Unregister(Choice),
 }
 
 /// Which lines to print.

@@ -4,16 +4,18 @@ use std::ffi::OsStr;
 use std::time::{Duration, SystemTime};
 
 use gatevisor_gateways::manager::{
-    ControlError, Done, Order, Registered, Restarted, ServiceManager, Started, Stopped, Unregistered, WaitFor,
+    ControlError, Done, Order, Registered, Restarted, ServiceManager, Started, Stopped, Unregistered, Verb,
+    WaitFor,
 };
 use gatevisor_gateways::profile::{self, ProfileName};
 use serde_json::json;
 
 use crate::args::{self, Target};
+use crate::choice::{self, chosen};
 use crate::context::Context;
 use crate::exit::{DONE, Exit, Failure, Outcome};
 use crate::profile::{pid_words, registered_words};
-use crate::{last_lines, out};
+use crate::{interrupt, last_lines, out};
 
 /// Runs one of the verbs.
 pub fn run(context: &Context, verb: args::Gateway) -> Outcome {
@@ -22,49 +24,43 @@ pub fn run(context: &Context, verb: args::Gateway) -> Outcome {
         args::Gateway::Start(target) => control(
             context,
             &target,
-            "gateway start",
+            Verb::Start,
             |names, order| manager.start_all(names, order),
             started_words,
         ),
         args::Gateway::Stop(target) => {
-            control(context, &target, "gateway stop", |names, order| manager.stop_all(names, order), stopped)
+            control(context, &target, Verb::Stop, |names, order| manager.stop_all(names, order), stopped)
         }
         args::Gateway::Restart(target) => control(
             context,
             &target,
-            "gateway restart",
+            Verb::Restart,
             |names, order| manager.restart_all(names, order),
             restarted,
         ),
-        args::Gateway::Status { name, all } => {
-            crate::status::details(context, &named(context, name.as_deref(), all)?)
-        }
+        args::Gateway::Status(choice) => crate::status::details(context, &chosen(context, &choice)?),
         args::Gateway::Register { name, start, all } => register(context, name.as_deref(), start, all),
-        args::Gateway::Unregister { name, all } => unregister(context, name.as_deref(), all),
+        args::Gateway::Unregister(choice) => unregister(context, &choice),
     }
 }
 
-/// Returns the profiles that a command means.
-fn named(context: &Context, name: Option<&OsStr>, all: bool) -> Result<Vec<ProfileName>, Failure> {
-    if !all {
-        return Ok(vec![context.named(name)?]);
+const fn verb_words(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Start => "gateway start",
+        Verb::Stop => "gateway stop",
+        Verb::Restart => "gateway restart",
     }
-    let names = context.manager.list().map_err(|error| Failure::of(error.exit_code(), &error))?;
-    if names.is_empty() {
-        return Err(Failure::new(Exit::No, "no gateway has a slot; `gatevisor up` makes them"));
-    }
-    Ok(names)
 }
 
 fn control<T>(
     context: &Context,
     target: &Target,
-    command: &str,
+    verb: Verb,
     act: impl FnOnce(&[ProfileName], &Order) -> Vec<Result<Done<T>, ControlError>>,
     words: fn(T) -> String,
 ) -> Outcome {
-    let names = named(context, target.name.as_deref(), target.all)?;
-    let command = if target.all { format!("{command} --all") } else { command.to_owned() };
+    let names = chosen(context, &target.choice)?;
+    let command = choice::command(verb_words(verb), &target.choice);
     let wait = match (target.no_wait, target.ready) {
         (true, _) => WaitFor::Nothing,
         (false, true) => WaitFor::Ready,
@@ -74,8 +70,9 @@ fn control<T>(
     let (reason, window) = (target.reason.clone(), target.window);
     let order = Order { reason, wait, timeout, window, ..Order::here(&command) };
     let began = SystemTime::now();
+    interrupt::say_how_far(&context.manager, verb, &names, context.json);
     let results = act(&names, &order);
-    if command.starts_with("gateway start") || command.starts_with("gateway restart") {
+    if verb != Verb::Stop {
         let done = names.iter().zip(&results).filter(|(_, result)| result.is_ok());
         crate::reload::warn_of_old(context, done.map(|(name, _)| name));
     }
@@ -185,8 +182,8 @@ fn register(context: &Context, name: Option<&OsStr>, start: bool, all: bool) -> 
     tell(context, &names, results)
 }
 
-fn unregister(context: &Context, name: Option<&OsStr>, all: bool) -> Outcome {
-    let names = named(context, name, all)?;
+fn unregister(context: &Context, choice: &args::Choice) -> Outcome {
+    let names = chosen(context, choice)?;
     let manager = &context.manager;
     let results = names.iter().map(|name| {
         manager

@@ -6,6 +6,7 @@
 
 mod applets;
 mod args;
+mod choice;
 mod context;
 mod doctor;
 mod ears;
@@ -18,6 +19,7 @@ mod health;
 mod incidents;
 mod init;
 mod internal;
+mod interrupt;
 mod last_lines;
 mod logs;
 mod near;

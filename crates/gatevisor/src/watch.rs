@@ -33,7 +33,7 @@ pub fn beside(context: &Context) -> i32 {
         let _ = waiter.supervised(Instant::now().checked_add(SUPERVISED_WITHIN));
     }
     let error = match watcher {
-        Ok(watcher) => watcher.remembering().run(),
+        Ok(watcher) => watcher.remembering().honouring_stops().map_or_else(|error| error, Watcher::run),
         Err(error) => error,
     };
     i32::from(out::fail(&failure(&error)))

@@ -19,6 +19,10 @@ use crate::files::{open_directory, random_suffix, read_bounded};
 
 /// Bytes of `/proc/<pid>/stat` at the most.
 const STAT_BYTES: usize = 4096;
+/// Bytes of a marker at the most.
+const MARKER_BYTES: usize = 64 << 10;
+/// What a marker of ours says of who wrote it.
+const OURS: &str = "gatevisor";
 /// Place of the start time among the fields behind the program's name.
 ///
 /// **Source:** proc(5): field 22 of all, of which two come first.
@@ -37,6 +41,8 @@ pub fn write(home: &Path, planned: &PlannedStop, target: Pid, now: Timestamp) ->
         "written_at".to_owned(),
         Value::from(now.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string()),
     );
+    // So that we know our own; whom it is for knows nothing of it.
+    object.insert("by".to_owned(), Value::from(OURS));
     let bytes = serde_json::to_vec(&object)?;
     let parent = open_directory(home)?;
     let temporary = format!(".{}.{}", planned.file, random_suffix());
@@ -47,6 +53,37 @@ pub fn write(home: &Path, planned: &PlannedStop, target: Pid, now: Timestamp) ->
         &bytes,
         Mode::from_raw_mode(0o644),
     )?)
+}
+
+/// What a marker says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Announced {
+    /// The process that is to be stopped.
+    pub target: Pid,
+    /// When it began, where the marker says so.
+    target_start_time: Option<u64>,
+    /// Whether we wrote it.
+    pub is_ours: bool,
+}
+
+impl Announced {
+    /// Returns whether the process that is to be stopped has not ended.
+    pub fn is_alive(&self) -> bool {
+        let began = start_time(self.target);
+        began.is_some() && self.target_start_time.is_none_or(|said| began == Some(said))
+    }
+}
+
+/// Returns what a marker says; `None` where there is none that says anything.
+pub(crate) fn read(home: &Path, planned: &PlannedStop) -> Option<Announced> {
+    let bytes = read_bounded(&home.join(&planned.file), MARKER_BYTES).ok()??;
+    let object: Map<String, Value> = serde_json::from_slice(&bytes).ok()?;
+    let number = |key: &str| object.get(key).and_then(Value::as_u64);
+    Some(Announced {
+        target: Pid::new(i32::try_from(number("target_pid")?).ok()?)?,
+        target_start_time: number("target_start_time"),
+        is_ours: object.get("by").and_then(Value::as_str) == Some(OURS),
+    })
 }
 
 /// Removes a marker that its gateway did not take.
@@ -100,7 +137,9 @@ mod tests {
         let started = start_time(me()).unwrap();
         let text =
             text.replace(&std::process::id().to_string(), "PID").replace(&started.to_string(), "START");
-        assert_snapshot!(text, @r#"{"target_pid":PID,"target_start_time":START,"stopper_pid":PID,"written_at":"2026-05-28T20:26:40.000000+00:00"}"#);
+        assert_snapshot!(text, @r#"{"target_pid":PID,"target_start_time":START,"stopper_pid":PID,"written_at":"2026-05-28T20:26:40.000000+00:00","by":"gatevisor"}"#);
+        let announced = read(dir.path(), &planned).unwrap();
+        assert!(announced.is_ours && announced.is_alive() && announced.target == me());
         clear(dir.path(), &planned);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }

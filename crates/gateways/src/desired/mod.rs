@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use lock::{LOCK_TIMEOUT, changed, lock_name, wait_apart};
 pub use read::{Prior, ReadStateError, Recorded, read};
-pub use write::{RecordError, Recording, migrate, overwritten, record, record_at_once};
+pub use write::{RecordError, Recording, migrate, overwritten, record, record_at_once, record_for_another};
 
 /// Bytes of a state file at the most.
 pub const MAX_BYTES: usize = 1 << 20;

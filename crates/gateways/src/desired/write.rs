@@ -92,6 +92,23 @@ pub fn record_at_once(directory: &Path, name: &str, wish: &Wish) -> Result<Recor
     update(directory, name, false, &|object| put(object, wish))
 }
 
+/// Records what another program desires, which did not write it down itself: nobody knows who and why.
+pub fn record_for_another(
+    directory: &Path,
+    name: &str,
+    desired: Desired,
+    at: Timestamp,
+) -> Result<(), RecordError> {
+    let put = |object: &mut Map<String, Value>| {
+        for key in ["desired_by", "desired_reason", "desired_at"] {
+            object.shift_remove(key);
+        }
+        object.insert("desired_state".to_owned(), Value::from(desired.word()));
+        object.insert("updated_at".to_owned(), Value::from(at.as_second()));
+    };
+    update(directory, name, true, &put).map(drop)
+}
+
 /// Records that the root profile shall run because the container's command used to say so.
 ///
 /// Does nothing, and returns `false`, where a state file of any content exists.

@@ -116,6 +116,7 @@ fn until_something(waiting: &[(usize, &mut Follower)], left: Option<Duration>) -
     let mut fds = Vec::new();
     for (_, follower) in waiting {
         fds.extend(follower.fds().into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        fds.extend(follower.ends().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::empty())));
     }
     let left = left.and_then(|left| Timespec::try_from(left).ok());
     match poll(&mut fds, left.as_ref()) {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -136,12 +136,18 @@ impl Ears {
         Ok(self.slots.is_some() && self.slots != before)
     }
 
-    /// Waits until something can be heard, or for so many milliseconds.
-    pub(super) fn wait(&self, milliseconds: Option<u64>) -> Result<(), Errno> {
+    /// Waits until something can be heard, here or on `beside`, or for so many milliseconds; returns whether it is there alone.
+    pub(super) fn wait(
+        &self,
+        milliseconds: Option<u64>,
+        beside: Option<BorrowedFd<'_>>,
+    ) -> Result<bool, Errno> {
         let timeout = milliseconds.and_then(|ms| Timespec::try_from(Duration::from_millis(ms)).ok());
-        let mut fds = [PollFd::new(&self.inotify, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(&self.inotify, PollFlags::IN)];
+        fds.extend(beside.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Ok(0) | Err(Errno::INTR) => Ok(false),
+            Ok(_) => Ok(fds.first().is_some_and(|own| own.revents().is_empty())),
             Err(errno) => Err(errno),
         }
     }
@@ -212,7 +218,7 @@ mod tests {
     use std::fs;
 
     fn heard(ears: &mut Ears) -> Vec<OsString> {
-        ears.wait(Some(30_000)).unwrap();
+        ears.wait(Some(30_000), None).unwrap();
         ears.heard().unwrap().touched.into_iter().collect()
     }
 

@@ -15,11 +15,13 @@
 
 mod book;
 mod ears;
+mod stops;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +37,7 @@ use crate::profile::{self, Candidate, ListError, ProfileName, SERVICE_PREFIX};
 use crate::reconcile::with_causes;
 use book::{Book, Step};
 use ears::Ears;
+use stops::Stops;
 
 /// How often the directories are looked at again because new ones appeared meanwhile.
 const LOOKS: usize = 100;
@@ -53,6 +56,8 @@ pub struct Watcher {
     /// As many as hold it are taking a slot away.
     withdrawing: Arc<()>,
     tell: Tell,
+    /// Hears of stops that the agent's own command asks for, where it does so behind our back.
+    stops: Option<Stops>,
     /// Whether the home may remember another definition than the one that this began with, or an edited one.
     remembers: bool,
 }
@@ -82,6 +87,11 @@ pub enum Notice {
         /// What is wrong with it.
         reason: String,
     },
+    /// Another program stopped a gateway, and that is what is desired now.
+    Stopped {
+        /// The profile.
+        name: ProfileName,
+    },
     /// Something was not done, for this reason.
     Failed(String),
 }
@@ -97,6 +107,9 @@ impl fmt::Display for Notice {
                 "profile {name} is new: its gateway has a slot, and is down; its wish to run counts from the next boot, \
                  or now with `gatevisor gateway start {name}`"
             ),
+            Self::Stopped { name } => {
+                write!(f, "the gateway of {name} was stopped by another program, and stays stopped")
+            }
             Self::Withdrawn { name } => write!(f, "profile {name} is gone, and its gateway with it"),
             Self::Misnamed { shown, reason } => write!(f, "warning: {shown} is no profile: {reason}"),
             Self::Failed(why) => write!(f, "warning: {why}"),
@@ -142,7 +155,16 @@ impl Watcher {
         let directories = profile::directories(home, manager.agent())?.into_keys();
         let known = directories.filter(|name| has_slot(&manager, name)).collect();
         let (began, withdrawing) = (Instant::now(), Arc::new(()));
-        Ok(Self { manager, ears, book: Book::new(known), began, withdrawing, tell, remembers: false })
+        Ok(Self {
+            manager,
+            ears,
+            book: Book::new(known),
+            began,
+            withdrawing,
+            tell,
+            stops: None,
+            remembers: false,
+        })
     }
 
     /// Returns a watcher that gives each new profile a slot as the definition is then that the home remembers.
@@ -150,6 +172,17 @@ impl Watcher {
     pub fn remembering(mut self) -> Self {
         self.remembers = true;
         self
+    }
+
+    /// Returns a watcher that takes a stop by the agent's own command for what is desired.
+    ///
+    /// # Errors
+    /// The kernel does not tell about changes.
+    pub fn honouring_stops(mut self) -> Result<Self, WatchError> {
+        if self.manager.agent().gateway.planned_stop.is_some() {
+            self.stops = Some(Stops::new().map_err(|source| self.deaf(source))?);
+        }
+        Ok(self)
     }
 
     /// Does at once what there is to do now, without waiting for new profiles to be complete.
@@ -162,13 +195,21 @@ impl Watcher {
     /// Watches; returns only why it cannot any longer.
     pub fn run(mut self) -> WatchError {
         loop {
-            let turned = self.turn().and_then(|()| {
-                let left = self.book.due().map(|due| due.saturating_sub(self.now()));
-                self.ears.wait(left).map_err(|source| self.deaf(source))
-            });
-            if let Err(error) = turned {
+            if let Err(error) = self.turn().and_then(|()| self.wait()) {
                 return error;
             }
+        }
+    }
+
+    /// Waits until it is worth a look, and sees to stops meanwhile: a gateway writes in its home all day.
+    fn wait(&mut self) -> Result<(), WatchError> {
+        loop {
+            let left = self.book.due().map(|due| due.saturating_sub(self.now()));
+            let stops = self.stops.as_ref().map(AsFd::as_fd);
+            if !self.ears.wait(left, stops).map_err(|source| self.deaf(source))? {
+                return Ok(());
+            }
+            self.honour_stops();
         }
     }
 
@@ -188,6 +229,11 @@ impl Watcher {
             steps.extend(self.book.look(self.now(), &seen, &BTreeSet::new()));
         }
         self.mind_slots()?;
+        if let Some(stops) = &mut self.stops {
+            let named = seen.keys().filter_map(|name| ProfileName::from_os(name).ok());
+            stops.follow(&self.manager, named.chain([ProfileName::root()]));
+        }
+        self.honour_stops();
         for step in steps {
             match step {
                 Step::Register { name, since } => self.register(&name, since),
@@ -195,6 +241,23 @@ impl Watcher {
             }
         }
         Ok(())
+    }
+
+    /// Makes the stops that were announced what is desired, each beside everything else: a gateway takes its time.
+    fn honour_stops(&self) {
+        let planned = self.manager.agent().gateway.planned_stop.as_ref();
+        let Some((stops, planned)) = self.stops.as_ref().zip(planned) else { return };
+        for name in stops.announced(&planned.file) {
+            let (manager, tell) = (Arc::clone(&self.manager), self.tell);
+            let job = move || match stops::honour(&manager, &name) {
+                Ok(true) => tell(Notice::Stopped { name }),
+                Ok(false) => {}
+                Err(why) => tell(Notice::Failed(why)),
+            };
+            if let Err(error) = std::thread::Builder::new().stack_size(STACK).spawn(job) {
+                (self.tell)(Notice::Failed(format!("a stop by another program is not kept: {error}")));
+            }
+        }
     }
 
     /// While there are profiles that may get a slot from somebody else, listens for it. One that had it and lost it again

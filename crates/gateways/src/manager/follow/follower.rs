@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant, SystemTime};
 
 use gatevisor_client::status_view::{self, START_FAILED, StateName};
-use gatevisor_client::{ExecWatch, Listener, Progress, Refusals, ScanDir, ServiceDir};
+use gatevisor_client::{ExecWatch, Listener, Progress, Refusals, ScanDir, ServiceDir, SupervisorWatch};
 use gatevisor_wire::Pid;
 use gatevisor_wire::event::Letter;
 use gatevisor_wire::name::ServiceName;
@@ -36,6 +36,8 @@ pub(in crate::manager) struct Follower {
     died: bool,
     scan: Option<Scan>,
     exec: Option<ExecWatch>,
+    /// The supervisor, where it was there at the beginning.
+    supervisor: Option<SupervisorWatch>,
     /// When to look again although nothing was heard.
     due: Option<Instant>,
     /// When the process that is followed was first seen to be the command.
@@ -57,7 +59,8 @@ impl Follower {
         let before = dir.status().ok();
         // Of one that is up, its letter came before anybody listened.
         let heard_up = before.is_some_and(|status| status.is_up() && status.want_up);
-        Ok(Self { before, heard_up, ..Self::with(dir, listener) })
+        let supervisor = Some(SupervisorWatch::of(&dir));
+        Ok(Self { before, supervisor, heard_up, ..Self::with(dir, listener) })
     }
 
     /// Takes over a listener that has been there since before the slot was.
@@ -71,6 +74,7 @@ impl Follower {
             died: false,
             scan: None,
             exec,
+            supervisor: None,
             due: None,
             up_since: None,
             heard_up: false,
@@ -107,7 +111,13 @@ impl Follower {
         let mut fds = vec![self.listener.as_fd()];
         fds.extend(self.scan.as_ref().map(|scan| scan.refusals.as_fd()));
         fds.extend(self.exec.as_ref().map(ExecWatch::as_fd));
+        fds.extend(self.supervisor.as_ref().and_then(|supervisor| supervisor.fds().1));
         fds
+    }
+
+    /// Returns what is polled for errors alone.
+    pub(super) fn ends(&self) -> Option<BorrowedFd<'_>> {
+        self.supervisor.as_ref().and_then(|supervisor| supervisor.fds().0)
     }
 
     /// Returns when it is worth a look although nothing was heard.
@@ -119,6 +129,13 @@ impl Follower {
     pub(super) fn step(&mut self, aim: Aim) -> io::Result<Option<Followed>> {
         if let Some(exec) = &self.exec {
             exec.drain();
+        }
+        if let Some(supervisor) = &self.supervisor {
+            supervisor.drain();
+            // One that was killed sends no letter.
+            if supervisor.is_gone() {
+                return Ok(Some(Followed::Gone));
+            }
         }
         if let Some(end) = self.look(aim) {
             return Ok(Some(end));
@@ -237,7 +254,7 @@ impl Follower {
         let policy = self.dir.policy().filter(|policy| policy.phase == Phase::FailedToStart)?;
         // An attempt that failed long ago has its next one in the past, or in the far future.
         let until = policy.until?;
-        let is_new = self.before.is_none_or(|before| !before.want_up) || self.scan.is_some();
+        let is_new = self.died || self.before.is_none_or(|before| !before.want_up) || self.scan.is_some();
         (is_new && until > Tai64n::now_from(SystemTime::now()))
             .then(|| Followed::FailedToStart(self.reason()))
     }
