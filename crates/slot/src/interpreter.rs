@@ -359,7 +359,8 @@ fn launch(
     }
     let errno = os::exec_search(&start.argv, &start.environment);
     let program = start.argv.first().map(|word| String::from_utf8_lossy(word.as_bytes()).into_owned());
-    Err(not_executed(&program.unwrap_or_default(), start.environment.path(), errno))
+    let variable = file.command.first().and_then(|word| first_variable(word));
+    Err(not_executed(&program.unwrap_or_default(), variable, start.environment.path(), errno))
 }
 
 fn settle(
@@ -414,7 +415,13 @@ fn fork_prober(
     .map_err(failure)
 }
 
-fn not_executed(program: &str, path: &[u8], errno: Errno) -> Failure {
+/// Returns the first variable that a text of the service directory names.
+fn first_variable(template: &str) -> Option<&str> {
+    let (_, rest) = template.split_once("${")?;
+    rest.split([':', '}']).next().filter(|name| !name.is_empty())
+}
+
+fn not_executed(program: &str, variable: Option<&str>, path: &[u8], errno: Errno) -> Failure {
     let missing = errno == Errno::NOENT;
     let hint = match errno {
         Errno::NOENT if program.contains('/') => {
@@ -425,9 +432,13 @@ fn not_executed(program: &str, path: &[u8], errno: Errno) -> Failure {
         Errno::NOEXEC => "; does its first line begin with #!?".to_owned(),
         _ => String::new(),
     };
+    // Before a path that may be too long for what follows it.
+    let named = variable.filter(|_| missing).map_or_else(String::new, |variable| {
+        format!("; {variable} names another: set it where the supervisor is started, as with `gatevisor up`")
+    });
     Failure {
         stage: "executing".to_owned(),
-        message: format!("`{program}`: {}{hint}", os::words(errno)),
+        message: format!("`{program}`: {}{named}{hint}", os::words(errno)),
         errno: Some(errno),
         exit: if missing { EXIT_NOT_FOUND } else { EXIT_CANNOT_EXECUTE },
     }

@@ -124,6 +124,10 @@ fn a_failure_names_its_stage_and_errno() {
         127,
         "executing: `no-such-program`: No such file or directory; it is in no directory of PATH=/usr/bin:/bin (errno 2)\n",
     );
+    Slot::new("command = [\"${NO_BIN:-no-such-program}\"]\n").check_failure(
+        127,
+        "executing: `no-such-program`: No such file or directory; NO_BIN names another: set it where the supervisor is started, as with `gatevisor up`; it is in no directory of PATH=",
+    );
     Slot::new("command = [\"/nowhere/at/all\"]\n")
         .check_failure(127, "executing: `/nowhere/at/all`: No such file or directory; is the path right");
     Slot::new("command = [\"./run\"]\nstderr = \"inherit\"\n").check_failure(
