@@ -110,6 +110,10 @@ vm: ## Run the tests of confinement in a virtual machine, for what this kernel l
 	@scripts/docker.sh start
 	@scripts/vm.sh
 
+.PHONY: soak
+soak: ## Repeat for hours what is rare: races, killed leaders, hostile attacks; log in target/soak
+	@exec scripts/soak.sh
+
 ##@ Measuring
 
 .PHONY: bench

@@ -39,6 +39,7 @@ mod state_files;
 mod states;
 mod status;
 mod terminal;
+mod tree;
 mod up;
 mod usage;
 mod watching;

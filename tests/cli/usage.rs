@@ -7,7 +7,7 @@ use insta::assert_snapshot;
 
 use crate::home::Home;
 
-const VERBS: [&str; 25] = [
+const VERBS: [&str; 26] = [
     "",
     "up",
     "reload",
@@ -27,6 +27,7 @@ const VERBS: [&str; 25] = [
     "status",
     "doctor",
     "logs",
+    "tree",
     "incidents",
     "events",
     "wait",

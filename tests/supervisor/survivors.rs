@@ -22,14 +22,14 @@ fn five(service: &crate::support::service::Service) -> Vec<Held> {
 
 #[test]
 fn nothing_that_a_killed_service_left_is_there_when_the_next_one_starts_and_nobody_else_is_touched() {
-    const TIMES: usize = 20;
+    let times = std::env::var("GATEVISOR_KILLS").ok().and_then(|times| times.parse().ok()).unwrap_or(20);
     let world = World::started();
     let mut neighbour = world.service("neighbour").run(FIVE).place();
     neighbour.hear("su");
     let bystanders = five(&neighbour);
     let mut service = world.service("web").run(FIVE).file("data/kill-survivors", "").place();
     service.hear("su");
-    for _ in 0..TIMES {
+    for _ in 0..times {
         let left = five(&service);
         service.send("u");
         processes::signal(service.pid(), Signal::KILL);
@@ -84,4 +84,22 @@ fn whoever_asked_for_the_restart_from_within_the_service_survives_it() {
     service.hear("dD");
     let left: Vec<i32> = world.processes().into_iter().filter(|&pid| pid != world.pid()).collect();
     assert!(left.is_empty(), "{:?}", left.iter().map(|&pid| processes::describe(pid)).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_clears_its_environment_and_goes_to_the_background_is_ended_with_its_control_group() {
+    let world = World::started();
+    let away = "env -i /bin/sh -c 'setsid sh -c \"echo \\$\\$ >away; exec sleep 3600\" &'\n\
+        while ! test -s away; do sleep 0.01; done\nexec sleep 3600";
+    let slot = world.service("web").run(away).file("data/kill-survivors", "").file("cgroup/pids", "1000\n");
+    let mut service = slot.place();
+    service.hear("su");
+    let away = Held::of(service.until_lines("away", 1)[0].parse().unwrap()).unwrap();
+    let is_grouped = fs::read_to_string(format!("/proc/{}/cgroup", service.pid()))
+        .is_ok_and(|groups| groups.contains("/gatevisor-") && !groups.contains("/gatevisor-supervisor"));
+    service.send("d");
+    service.hear("dD");
+    // Where no group can be made, it is nobody's.
+    assert_eq!(away.is_gone(), is_grouped);
+    away.kill();
 }

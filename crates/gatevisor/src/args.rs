@@ -88,6 +88,11 @@ pub enum Command {
     },
     /// Print what gateways wrote
     Logs(Logs),
+    /// Show all processes of gateways as trees, with what they use
+    Tree {
+        /// The profiles; else -p, else all that have a slot
+        names: Vec<OsString>,
+    },
     /// List, show or collect evidence about gateways that did not work
     Incidents(Incidents),
     /// Print what happens to gateways, as it happens

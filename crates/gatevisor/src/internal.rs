@@ -90,7 +90,7 @@ docs/slot.md says what FILE may hold.",
     },
     Verb {
         name: "end-survivors",
-        usage: "gatevisor end-survivors SCANDIR NAME orphan|reader|survivors PID SINCE GRACE",
+        usage: "gatevisor end-survivors SCANDIR NAME orphan|reader|survivors PID SINCE GRACE [GROUP]",
         about: "End what an earlier life of a service has left behind. Only the supervisor calls this, in the service directory.",
         run: |words| gatevisor_slot::run_end_survivors(words.iter().cloned()),
     },

@@ -32,6 +32,7 @@ mod screen;
 mod status;
 mod supervise;
 mod takeover;
+mod tree;
 mod up;
 mod wait;
 mod watch;
@@ -160,6 +161,7 @@ fn perform(context: &Context, command: Command, common: &args::Common) -> Outcom
         Command::Doctor => doctor::run(context, common),
         Command::Health { names, .. } => health::of_gateways(context, &names),
         Command::Logs(options) => logs::run(context, &options),
+        Command::Tree { names } => tree::run(context, &names),
         Command::Incidents(options) => incidents::run(context, &options),
         Command::Events { names } => events::run(context, &names),
         Command::Wait(options) => wait::run(context, &options),

@@ -205,7 +205,9 @@ pub fn print_details(context: &Context, report: &Report) -> Result<(), Failure> 
         item("restarts", format!("{count}{apart}"))?;
     }
     if let Some(bytes) = report.memory_bytes {
-        item("memory", format!("{} in {} processes", size(bytes), report.processes.unwrap_or(1)))?;
+        let cpu =
+            report.cpu_ms.map_or_else(String::new, |ms| format!(", {} of processor time", milliseconds(ms)));
+        item("memory", format!("{} in {}{cpu}", size(bytes), processes(report.processes.unwrap_or(1))))?;
     }
     item("desired", desired(report))?;
     if let Some(problem) = &report.log_problem {
@@ -231,6 +233,10 @@ pub fn print_details(context: &Context, report: &Report) -> Result<(), Failure> 
         item(if index == 0 { "printed" } else { "" }, line.as_str())?;
     }
     Ok(())
+}
+
+fn processes(count: u32) -> String {
+    if count == 1 { "1 process".to_owned() } else { format!("{count} processes") }
 }
 
 /// Prints one thing that is known of a gateway.
@@ -280,7 +286,8 @@ pub fn span(seconds: u64) -> String {
     }
 }
 
-fn milliseconds(ms: u64) -> String {
+/// Returns a time for people.
+pub fn milliseconds(ms: u64) -> String {
     if ms < 10_000 {
         format!("{}.{} s", ms / 1000, ms % 1000 / 100)
     } else {

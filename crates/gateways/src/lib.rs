@@ -17,10 +17,12 @@ pub mod inspect;
 pub mod lifecycle;
 pub mod manager;
 mod marker;
+pub mod notify;
 pub mod ports;
 pub mod profile;
 pub mod reconcile;
 pub mod slots;
+pub mod tree;
 pub mod watch;
 
 pub use agent::AgentDefinition;

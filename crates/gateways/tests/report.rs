@@ -8,8 +8,9 @@ use common::name;
 use gatevisor_client::status_view::StateName;
 use gatevisor_gateways::AgentDefinition;
 use gatevisor_gateways::desired::{Prior, Provenance, Recorded};
-use gatevisor_gateways::inspect::{Report, State, Usage};
+use gatevisor_gateways::inspect::{Report, State};
 use gatevisor_gateways::manager::Observed;
+use gatevisor_gateways::tree::Usage;
 use gatevisor_wire::Pid;
 use gatevisor_wire::policy::{Phase, Policy};
 use gatevisor_wire::status::Status;
@@ -79,7 +80,7 @@ fn a_ready_gateway_reads_like_this() {
         Death { at: at(100), exit_code: 78, signal: 0 },
         Death { at: at(91), exit_code: 75, signal: 0 },
     ];
-    let memory = Some(Usage { memory_bytes: 52_428_800, processes: 2 });
+    let memory = Some(Usage { memory_bytes: 52_428_800, cpu_ms: 1500, processes: 2 });
     let agent = AgentDefinition::built_in().unwrap();
     let report = Report::new(&agent, &observed, Some(Ok(Some(wish("running")))), memory, at(0));
     assert_snapshot!(serde_json::to_string_pretty(&report).unwrap(), @r#"
@@ -103,6 +104,7 @@ fn a_ready_gateway_reads_like_this() {
           "next_start_in_ms": null,
           "memory_bytes": 52428800,
           "processes": 2,
+          "cpu_ms": 1500,
           "deaths": [
             {
               "at": "2026-05-28T20:25:09.000Z",

@@ -106,7 +106,7 @@ impl Supervisor {
         };
         let text = |number: String| CString::new(number).unwrap_or_default();
         let since = service.orphan.map_or(0, |orphan| orphan.0.changed.to_unix_ms());
-        let argv = vec![
+        let mut argv = vec![
             c"gatevisor".to_owned(),
             c"end-survivors".to_owned(),
             text(self.scandir_identity.clone()),
@@ -116,6 +116,7 @@ impl Supervisor {
             text(since.to_string()),
             text(grace_ms.to_string()),
         ];
+        argv.extend(service.group.clone());
         // Its user can look into it: who is not ours gets nothing of ours to write to.
         let to_log = service.role == Role::Main && (service.owner.is_some() || word == c"survivors");
         let log = service.pipe.as_ref().filter(|_| to_log).map(AsFd::as_fd);

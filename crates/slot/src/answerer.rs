@@ -14,6 +14,7 @@ use gatevisor_sys::proc::Process;
 use gatevisor_sys::tcp::{self, Socket};
 use gatevisor_wire::member::{self, Member};
 
+use crate::group;
 use crate::os;
 use crate::survivors::members::{Known, Rule};
 use crate::survivors::process::{Mark, all};
@@ -93,7 +94,8 @@ impl Service {
     fn processes(&self) -> io::Result<Vec<(Process, Mark)>> {
         let nobody = Member { scandir: b"", supervisor: 0, name: b"" };
         let member = Member::parse(&self.mark);
-        let mut processes = all(&member.unwrap_or(nobody))?;
+        let group = self.leader.and_then(|(pid, _)| group::name_of(pid));
+        let mut processes = all(&member.unwrap_or(nobody), group.as_deref())?;
         if member.is_none() {
             for (_, mark) in &mut processes {
                 *mark = Mark::None;

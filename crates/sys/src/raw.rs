@@ -688,3 +688,40 @@ pub(crate) fn assume(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
     }
     Ok(())
 }
+
+/// Receives one datagram; returns its length, as it was sent, and the process that sent it, 0 where that has no number here.
+///
+/// Descriptors that it brings are thrown away by the kernel: there is room for the sender only.
+pub(crate) fn receive_with_sender(
+    fd: BorrowedFd<'_>,
+    buffer: &mut [u8],
+) -> Result<(usize, Option<i32>), Errno> {
+    const SPACE: usize = 8;
+    let mut control = [0_u64; SPACE];
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // JUSTIFICATION: rustix has the sender's number as one that is never 0, and the kernel gives 0 for a process of another
+    // PID namespace.
+    // SAFETY: `message` points to `part` and `control`, which outlive the call, with their sizes; `CMSG_*` read within
+    // `control`, which is aligned for a header, and the payload is read unaligned, if it is as long as a `ucred`.
+    unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = libc::CMSG_SPACE(CREDENTIALS) as _;
+        let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC | libc::MSG_TRUNC;
+        let length = libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags);
+        let length = usize::try_from(length).map_err(|_| last_errno())?;
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
+        let is_sender = !header.is_null()
+            && (*header).cmsg_level == libc::SOL_SOCKET
+            && (*header).cmsg_type == libc::SCM_CREDENTIALS
+            && (*header).cmsg_len as usize >= libc::CMSG_LEN(CREDENTIALS) as usize;
+        let sender = is_sender.then(|| libc::CMSG_DATA(header).cast::<libc::ucred>().read_unaligned().pid);
+        Ok((length, sender))
+    }
+}
+
+/// Bytes of what the kernel says about a sender.
+#[expect(clippy::cast_possible_truncation, reason = "it has 12 bytes")]
+const CREDENTIALS: u32 = size_of::<libc::ucred>() as u32;

@@ -1,15 +1,18 @@
-//! Message sockets that carry descriptors.
+//! Message sockets that carry descriptors, and those that name the sender.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use gatevisor_wire::Pid;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType, recvmsg, sendmsg, shutdown,
     socketpair,
 };
+
+use crate::raw;
 
 /// Descriptors that one message may carry.
 pub const MAX_FDS: usize = 4;
@@ -55,4 +58,22 @@ pub fn recv_with_fds(socket: impl AsFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd
         }
     }
     Ok(message.bytes)
+}
+
+/// A datagram that was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// Its length as it was sent, which may be more than was received.
+    pub length: usize,
+    /// Who sent it, where that has a number here.
+    pub sender: Option<Pid>,
+}
+
+/// Receives one datagram on a socket that has its senders named, without waiting; descriptors do not come in.
+///
+/// # Errors
+/// `EAGAIN` when nothing is there.
+pub fn recv_with_sender(socket: impl AsFd, buffer: &mut [u8]) -> Result<Received, Errno> {
+    let (length, sender) = raw::receive_with_sender(socket.as_fd(), buffer)?;
+    Ok(Received { length, sender: sender.and_then(Pid::new) })
 }

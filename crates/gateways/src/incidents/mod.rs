@@ -21,9 +21,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use gatevisor_slot::dotenv;
 use gatevisor_slot::survivors::members::Rule;
 use gatevisor_slot::survivors::process;
+use gatevisor_slot::{dotenv, group};
 use gatevisor_sys::file::lasting_identity;
 use gatevisor_sys::proc::Process;
 use gatevisor_wire::Pid;
@@ -283,7 +283,8 @@ fn marked_members(service: &Path, rule: &Rule) -> Vec<Process> {
     let scandir = service.parent().map(|scandir| lasting_identity(CWD, scandir));
     let (Some(Ok(scandir)), Some(name)) = (scandir, service.file_name()) else { return Vec::new() };
     let member = Member { scandir: scandir.as_bytes(), supervisor: 0, name: name.as_encoded_bytes() };
-    let all = process::all(&member).unwrap_or_default();
+    let group = rule.leader.and_then(|(pid, _)| group::name_of(pid));
+    let all = process::all(&member, group.as_deref()).unwrap_or_default();
     rule.members(&all).into_iter().cloned().collect()
 }
 

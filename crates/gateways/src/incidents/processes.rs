@@ -8,16 +8,15 @@
 //!
 //! **Source:** proc(5).
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use gatevisor_sys::proc::Process;
-use rustix::param::page_size;
 
 use super::sockets::Sockets;
 use crate::files::read_bounded;
+use crate::tree::{in_order, memory_bytes};
 
 /// Processes of which threads, files and memory are shown at the most.
 const PROCESSES: usize = 64;
@@ -63,11 +62,6 @@ fn word_of(path: &Path) -> String {
     text_of(path).map_or_else(|_| "?".to_owned(), |text| text.trim().to_owned())
 }
 
-fn megabytes(process: &Process) -> u64 {
-    let page = u64::try_from(page_size()).unwrap_or(4096);
-    process.resident_pages.saturating_mul(page) >> 20
-}
-
 /// Writes the processes as a tree: what descends from one is below it, a little to the right.
 pub(super) fn tree(members: &[Process], out: &mut dyn Write) -> io::Result<()> {
     writeln!(
@@ -86,33 +80,12 @@ pub(super) fn tree(members: &[Process], out: &mut dyn Write) -> io::Result<()> {
             process.pid,
             process.parent,
             process.session,
-            megabytes(process),
+            memory_bytes(process) >> 20,
             process.cpu_ms / 1000,
             process.cpu_ms % 1000 / 100,
         )?;
     }
     Ok(())
-}
-
-/// Returns each process behind its parent, with its depth.
-pub(super) fn in_order(members: &[Process]) -> Vec<(&Process, usize)> {
-    let mut children: BTreeMap<i32, Vec<&Process>> = BTreeMap::new();
-    for process in members {
-        children.entry(process.parent).or_default().push(process);
-    }
-    let is_member = |pid: i32| members.iter().any(|process| process.pid == pid);
-    let mut open: Vec<(&Process, usize)> =
-        members.iter().filter(|process| !is_member(process.parent)).map(|process| (process, 0)).collect();
-    open.sort_by_key(|(process, _)| std::cmp::Reverse((process.began, process.pid)));
-    let mut order = Vec::with_capacity(members.len());
-    while let Some((process, depth)) = open.pop() {
-        order.push((process, depth));
-        // Each once, so that a list of no single instant, which may hold a circle, ends too.
-        let mut below = children.remove(&process.pid).unwrap_or_default();
-        below.sort_by_key(|child| std::cmp::Reverse((child.began, child.pid)));
-        open.extend(below.into_iter().map(|child| (child, depth.saturating_add(1))));
-    }
-    order
 }
 
 /// Returns the letter of a process's state.

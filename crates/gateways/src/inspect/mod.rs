@@ -8,7 +8,6 @@
 
 mod deaths;
 mod keeping;
-mod memory;
 mod report;
 mod served;
 
@@ -23,9 +22,9 @@ use crate::manager::{ListError, LookError, Observed, ScandirManager, ServiceMana
 use crate::ports;
 use crate::profile::{self, ProfileName};
 use crate::slots;
+use crate::tree::{self, Leader, Usage};
 
 pub use deaths::{DeathReport, deaths, meaning};
-pub use memory::{Usage, resident_by_session};
 pub use report::{Report, State};
 pub use served::by as served_by;
 
@@ -92,14 +91,14 @@ pub fn inspect(manager: &ScandirManager, name: &ProfileName) -> Result<Report, I
         profile::show(manager.home(), manager.agent(), name)?;
         absent(name)
     };
-    let usage = usage_of(std::slice::from_ref(&observed));
+    let usage = usage_of(manager, std::slice::from_ref(&observed));
     let report = report(manager, &observed, &usage, now()).under(manager.supervisor_program().as_ref());
     Ok(report.standing(&manager.standing()))
 }
 
 /// Returns the reports of services that were observed, in their order.
 pub(crate) fn reports(manager: &ScandirManager, all: &[Observed]) -> Vec<Report> {
-    let (usage, now, supervisor) = (usage_of(all), now(), manager.supervisor_program());
+    let (usage, now, supervisor) = (usage_of(manager, all), now(), manager.supervisor_program());
     let standing = manager.standing();
     let one =
         |observed| report(manager, observed, &usage, now).under(supervisor.as_ref()).standing(&standing);
@@ -108,9 +107,11 @@ pub(crate) fn reports(manager: &ScandirManager, all: &[Observed]) -> Vec<Report>
 
 /// Returns what all services use, in one pass: the cost of a table is not the number of services times that of
 /// processes.
-fn usage_of(all: &[Observed]) -> HashMap<Pid, Usage> {
-    let pids: Vec<Pid> = all.iter().filter_map(|observed| observed.status?.pid).collect();
-    resident_by_session(&pids)
+fn usage_of(manager: &ScandirManager, all: &[Observed]) -> HashMap<Pid, Usage> {
+    let leader =
+        |observed: &Observed| Some(Leader { service: observed.service.clone(), pid: observed.status?.pid? });
+    let leaders: Vec<Leader> = all.iter().filter_map(leader).collect();
+    tree::usage(manager.scandir(), &leaders)
 }
 
 fn report(manager: &ScandirManager, observed: &Observed, usage: &HashMap<Pid, Usage>, now: Tai64n) -> Report {

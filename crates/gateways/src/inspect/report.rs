@@ -13,12 +13,12 @@ use gatevisor_wire::trouble::Trouble;
 use serde::Serialize;
 
 use super::deaths::{DeathReport, cause, deaths, meaning, moment, signal_name};
-use super::memory::Usage;
 use crate::agent::AgentDefinition;
 use crate::desired::{Provenance, Recorded};
 use crate::manager::Observed;
 use crate::ports::Held;
 use crate::profile::ProfileName;
+use crate::tree::Usage;
 
 /// What the moments of a process may be off by: its supervisor counts from when it knows of them.
 const SLACK: Duration = Duration::from_millis(50);
@@ -144,10 +144,12 @@ pub struct Report {
     pub last_run_ms: Option<u64>,
     /// Milliseconds until it is started again, where that is due.
     pub next_start_in_ms: Option<u64>,
-    /// Resident memory of its session in bytes.
+    /// Resident memory of all its processes in bytes; pages that they share count once for each.
     pub memory_bytes: Option<u64>,
-    /// Processes in its session.
+    /// All its processes, also those that have gone to the background.
     pub processes: Option<u32>,
+    /// Milliseconds of processors that these have used.
+    pub cpu_ms: Option<u64>,
     /// Its last deaths, the latest first.
     pub deaths: Vec<DeathReport>,
     /// What is wished for it: what decides at the next boot.
@@ -290,6 +292,7 @@ impl Report {
             next_start_in_ms: left,
             memory_bytes: memory.filter(|_| supervised).map(|usage| usage.memory_bytes),
             processes: memory.filter(|_| supervised).map(|usage| usage.processes),
+            cpu_ms: memory.filter(|_| supervised).map(|usage| usage.cpu_ms),
             deaths: deaths(agent, observed, DEATHS),
             desired_state,
             desired_by: wish.desired_by,

@@ -124,6 +124,17 @@ impl GroupName {
     }
 }
 
+/// Returns the name of the group of ours that a process is in, or in a group below.
+pub fn name_of(pid: i32) -> Option<String> {
+    name_in(&std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
+}
+
+fn name_in(groups: &str) -> Option<String> {
+    let mut parts =
+        groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).flat_map(|path| path.split('/'));
+    parts.find(|part| GroupName::parse(OsStr::new(part)).is_some()).map(str::to_owned)
+}
+
 /// Returns the directories of the groups that a process is in, as far as they are mounted here.
 pub fn of_process(pid: i32) -> Vec<std::path::PathBuf> {
     Places::of(&format!("/proc/{pid}/cgroup")).directories()
@@ -299,6 +310,21 @@ mod tests {
             (b"000000000000000000000001", None),
         ] {
             assert_eq!(parse(bytes), number, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn the_group_of_a_process_is_found_whatever_the_version_and_however_deep_it_is() {
+        let name = "gatevisor-1a.2-77-0-gateway-coder";
+        for groups in [
+            format!("0::/docker/x/{name}\n"),
+            format!("4:pids:/{name}/below\n0::/\n"),
+            format!("4:name=a:b:/x\n3:memory:/{name}\n"),
+        ] {
+            assert_eq!(name_in(&groups).as_deref(), Some(name), "{groups}");
+        }
+        for groups in ["", "0::/", "0::/gatevisor-supervisor", "x", "0::/user.slice/gatevisor-1"] {
+            assert_eq!(name_in(groups), None, "{groups}");
         }
     }
 

@@ -2,8 +2,9 @@
 //!
 //! *Lives here:* the rule. *Does not live here:* looking (`process`), ending (`ending`).
 //!
-//! A process belongs to a service if its environment says so, if it is in the session of the service's process and its
-//! environment does not name another service, or if it descends from one that does and says nothing itself.
+//! A process belongs to a service if it is in the service's control group, if its environment says so, if it is in the
+//! session of the service's process and its environment does not name another service, or if it descends from one that
+//! does and says nothing itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,40 +28,15 @@ impl Rule {
     /// Returns the members, in the order of `all`.
     pub fn members<'a>(&self, all: &'a [(Process, Mark)]) -> Vec<&'a Process> {
         let session = self.session(all);
-        let is_exempt = |process: &Process| self.exempt.contains(&(process.pid, process.began));
-        let mut inside: BTreeMap<i32, bool> = BTreeMap::new();
-        let mut undecided = Vec::new();
-        for (process, mark) in all {
-            let is_inside = match mark {
-                _ if is_exempt(process) => false,
-                Mark::This => true,
-                Mark::Other => false,
-                Mark::None if session == Some(process.session) => true,
-                Mark::None => {
-                    undecided.push(process);
-                    continue;
-                }
-            };
-            inside.insert(process.pid, is_inside);
-        }
-        // Each round decides those whose parent is decided; a line of descent has no circle, and a list may.
-        loop {
-            let before = undecided.len();
-            undecided.retain(|process| match inside.get(&process.parent) {
-                Some(&parent) => {
-                    inside.insert(process.pid, parent);
-                    false
-                }
-                None => true,
-            });
-            if undecided.len() == before {
-                break;
-            }
-        }
-        all.iter()
-            .map(|(process, _)| process)
-            .filter(|process| inside.get(&process.pid) == Some(&true))
-            .collect()
+        let processes: Vec<&Process> = all.iter().map(|(process, _)| process).collect();
+        let whose = allot(&processes, |index| match all.get(index) {
+            Some((process, _)) if self.exempt.contains(&(process.pid, process.began)) => Own::Nobodys,
+            Some((_, Mark::This)) => Own::Of(()),
+            Some((process, Mark::None)) if session == Some(process.session) => Own::Of(()),
+            Some((_, Mark::None)) => Own::Parents,
+            Some((_, Mark::Other)) | None => Own::Nobodys,
+        });
+        processes.into_iter().zip(whose).filter_map(|(process, own)| own.map(|()| process)).collect()
     }
 
     /// Returns the session whose processes belong to the service.
@@ -73,6 +49,56 @@ impl Rule {
         }
         self.dead_leader.filter(|&pid| !all.iter().any(|(process, _)| process.pid == pid))
     }
+}
+
+/// What a process itself tells about which service it belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Own<T> {
+    /// This one.
+    Of(T),
+    /// None of those that are asked about.
+    Nobodys,
+    /// Nothing, so it belongs to that of its parent.
+    Parents,
+}
+
+/// Returns which service each process belongs to: what it tells itself by its place in the list, else what its parent tells.
+pub fn allot<T: Copy>(processes: &[&Process], own: impl Fn(usize) -> Own<T>) -> Vec<Option<T>> {
+    let places: BTreeMap<i32, usize> =
+        processes.iter().enumerate().map(|(index, process)| (process.pid, index)).collect();
+    let mut decided: Vec<Option<Option<T>>> = vec![None; processes.len()];
+    for start in 0..processes.len() {
+        let (mut line, mut at) = (Vec::new(), Some(start));
+        let answer = loop {
+            let Some(index) = at else { break None };
+            if let Some(known) = decided.get(index).copied().flatten() {
+                break known;
+            }
+            match own(index) {
+                Own::Of(service) => {
+                    line.push(index);
+                    break Some(service);
+                }
+                Own::Nobodys => {
+                    line.push(index);
+                    break None;
+                }
+                Own::Parents => {}
+            }
+            // A line of descent has no circle, and a list of no single instant may.
+            if line.len() > processes.len() {
+                break None;
+            }
+            line.push(index);
+            at = processes.get(index).and_then(|process| places.get(&process.parent).copied());
+        };
+        for index in line {
+            if let Some(place) = decided.get_mut(index) {
+                *place = Some(answer);
+            }
+        }
+    }
+    decided.into_iter().map(Option::flatten).collect()
 }
 
 /// Returns the process itself and everything that it descends from.
@@ -153,6 +179,19 @@ mod tests {
         let found: Vec<i32> = rule.members(&all).iter().map(|process| process.pid).collect();
         assert_eq!(found, [70, 83]);
         assert_eq!(ancestors(&all, 82), BTreeSet::from([(82, 5), (81, 5), (80, 5), (70, 5), (1, 5)]));
+    }
+
+    #[test]
+    fn of_several_services_each_process_belongs_to_that_of_its_nearest_ancestor_that_says_so() {
+        let all = list("1 0 1 none\n5 1 5 none\n6 5 5 none\n7 6 7 none\n8 7 8 none\n9 1 9 none\n4 8 4 none");
+        let processes: Vec<&Process> = all.iter().map(|(process, _)| process).collect();
+        let whose = allot(&processes, |index| match processes[index].pid {
+            5 => Own::Of('a'),
+            7 => Own::Of('b'),
+            8 => Own::Nobodys,
+            _ => Own::Parents,
+        });
+        assert_eq!(whose, [None, Some('a'), Some('a'), Some('b'), None, None, None]);
     }
 
     #[test]

@@ -58,6 +58,8 @@ enum What {
 struct Order {
     scandir: Vec<u8>,
     name: Vec<u8>,
+    /// Its control group, if it has one.
+    group: Option<String>,
     what: What,
     /// The service's process.
     pid: Option<i32>,
@@ -69,7 +71,12 @@ struct Order {
 impl Order {
     fn parse(args: impl IntoIterator<Item = OsString>) -> Option<Self> {
         let words: Vec<OsString> = args.into_iter().collect();
-        let [scandir, name, what, pid, since, grace] = words.as_slice() else { return None };
+        let [scandir, name, what, pid, since, grace, rest @ ..] = words.as_slice() else { return None };
+        let group = match rest {
+            [] => None,
+            [group] => Some(group.to_str()?.to_owned()),
+            _ => return None,
+        };
         let what = match what.to_str()? {
             "orphan" => What::Orphan,
             "reader" => What::Reader,
@@ -79,6 +86,7 @@ impl Order {
         Some(Self {
             scandir: scandir.as_bytes().to_vec(),
             name: name.as_bytes().to_vec(),
+            group,
             what,
             pid: Some(pid.to_str()?.parse().ok()?).filter(|&pid| pid > 0),
             since_ms: since.to_str()?.parse().ok()?,
@@ -98,8 +106,8 @@ impl Order {
 /// Ends what is left of a service; exits 0 when nothing is.
 ///
 /// `args` are what tells the scandir from others, the service, `orphan`, `reader` or `survivors`, the number of the
-/// service's process or 0, since when its status was so, and the milliseconds that it has. The working directory is the
-/// service directory.
+/// service's process or 0, since when its status was so, the milliseconds that it has, and the name of its control group
+/// where it has one. The working directory is the service directory.
 pub fn run_end_survivors(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let Some(order) = Order::parse(args) else {
         os::say("gatevisor: end-survivors: only the supervisor calls this");
@@ -127,7 +135,7 @@ pub fn end_vanished(
     grace: Duration,
 ) -> Vec<String> {
     let scandir = scandir.as_bytes().to_vec();
-    let order = Order { scandir, name: name.to_vec(), what: What::Orphan, pid, since_ms, grace };
+    let order = Order { scandir, name: name.to_vec(), group: None, what: What::Orphan, pid, since_ms, grace };
     let ended = look(&order).and_then(|all| {
         let mut ending = Ending::new();
         end_processes(&leaders(&order, &all), Some(Signal::TERM), grace, &mut ending);
@@ -143,7 +151,7 @@ pub fn end_vanished(
 struct NoProc;
 
 fn look(order: &Order) -> Result<Vec<(Process, Mark)>, NoProc> {
-    process::all(&order.member()).map_err(|_| NoProc)
+    process::all(&order.member(), order.group.as_deref()).map_err(|_| NoProc)
 }
 
 /// Ends what a process has left behind that has died.

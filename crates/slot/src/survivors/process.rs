@@ -10,6 +10,8 @@ use std::io;
 use gatevisor_wire::member::Member;
 use rustix::fs::{AtFlags, CWD, statat};
 
+use crate::group;
+
 pub use gatevisor_sys::proc::Process;
 
 /// Which service a process says it belongs to.
@@ -23,8 +25,13 @@ pub enum Mark {
     None,
 }
 
-/// Returns what a process's environment says about `service`.
-pub fn mark(pid: i32, service: &Member<'_>) -> Mark {
+/// Returns what a process's control group, where the service has one, and its environment say about `service`.
+///
+/// Nobody leaves a group of the supervisor's without the supervisor's rights, and everybody may clear an environment.
+fn mark(pid: i32, service: &Member<'_>, own_group: Option<&str>) -> Mark {
+    if own_group.is_some() && group::name_of(pid).as_deref() == own_group {
+        return Mark::This;
+    }
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     match Member::in_environment(&environment) {
         Some(member) if member.is_of(service) => Mark::This,
@@ -33,11 +40,12 @@ pub fn mark(pid: i32, service: &Member<'_>) -> Mark {
     }
 }
 
-/// Returns every process that has not ended, and whether it may be looked into: with its mark.
+/// Returns every process that has not ended, and whether it may be looked into: with its mark. `group` is the control group
+/// of the service, where it has one.
 ///
 /// # Errors
 /// There is no `/proc`.
-pub fn all(service: &Member<'_>) -> io::Result<Vec<(Process, Mark)>> {
+pub fn all(service: &Member<'_>, group: Option<&str>) -> io::Result<Vec<(Process, Mark)>> {
     let user = rustix::process::geteuid().as_raw();
     let mut all = Vec::new();
     for entry in fs::read_dir("/proc")?.flatten() {
@@ -48,7 +56,7 @@ pub fn all(service: &Member<'_>) -> io::Result<Vec<(Process, Mark)>> {
         let owner = statat(CWD, format!("/proc/{pid}"), AtFlags::SYMLINK_NOFOLLOW).map(|stat| stat.st_uid);
         let Some(process) = Process::of(pid) else { continue };
         let may_look = user == 0 || owner.is_ok_and(|owner| owner == user);
-        all.push((process, if may_look { mark(pid, service) } else { Mark::None }));
+        all.push((process, if may_look { mark(pid, service, group) } else { Mark::None }));
     }
     if all.is_empty() {
         return Err(io::ErrorKind::NotFound.into());

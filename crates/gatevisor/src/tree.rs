@@ -1,0 +1,114 @@
+//! `gatevisor tree`: all processes of gateways.
+//!
+//! *Lives here:* printing. *Does not live here:* finding them (`gatevisor_gateways::tree`).
+
+use std::ffi::OsString;
+
+use gatevisor_gateways::manager::ServiceManager;
+use gatevisor_gateways::profile::ProfileName;
+use gatevisor_gateways::tree::{self, Leader};
+use gatevisor_sys::proc::Process;
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::exit::{DONE, Exit, Failure, Outcome};
+use crate::out::{self, BOLD, Table, Text};
+use crate::status::{milliseconds, size};
+
+/// A process as an object.
+#[derive(Serialize)]
+struct Object<'a> {
+    profile: &'a ProfileName,
+    pid: i32,
+    parent: i32,
+    session: i32,
+    /// How many of the others it descends from.
+    depth: usize,
+    is_leader: bool,
+    memory_bytes: u64,
+    cpu_ms: u64,
+    command: String,
+}
+
+/// Prints the processes of each gateway that is up.
+pub fn run(context: &Context, names: &[OsString]) -> Outcome {
+    let names = chosen(context, names)?;
+    let mut up = Vec::new();
+    for name in &names {
+        let observed =
+            context.manager.observe(name).map_err(|error| Failure::of(error.exit_code(), &error))?;
+        let pid = observed.and_then(|observed| observed.status).and_then(|status| status.pid);
+        if let Some(pid) = pid {
+            up.push((name, Leader { service: name.service_entry(), pid }));
+        }
+    }
+    if up.is_empty() {
+        let what = names.iter().map(ProfileName::as_str).collect::<Vec<_>>().join(", ");
+        return Err(Failure::new(
+            Exit::No,
+            format!("no process of {what} is there; `gatevisor status` says why"),
+        ));
+    }
+    let leaders: Vec<Leader> = up.iter().map(|(_, leader)| leader.clone()).collect();
+    let members = tree::members(context.manager.scandir(), &leaders);
+    for (index, (name, leader)) in up.iter().enumerate() {
+        let own = members.iter().filter(|(whose, _)| *whose == index).map(|(_, process)| process.clone());
+        let own: Vec<Process> = own.collect();
+        show(context, name, leader, &own, index > 0)?;
+    }
+    DONE
+}
+
+fn chosen(context: &Context, names: &[OsString]) -> Result<Vec<ProfileName>, Failure> {
+    if !names.is_empty() {
+        return names.iter().map(|name| context.named(Some(name))).collect();
+    }
+    if context.is_selected {
+        return Ok(vec![context.selected.clone()]);
+    }
+    let names = context.manager.list().map_err(|error| Failure::of(error.exit_code(), &error))?;
+    if names.is_empty() {
+        return Err(Failure::new(Exit::No, "no gateway has a service directory; `gatevisor up` makes them"));
+    }
+    Ok(names)
+}
+
+fn show(
+    context: &Context,
+    name: &ProfileName,
+    leader: &Leader,
+    members: &[Process],
+    is_next: bool,
+) -> Result<(), Failure> {
+    let ordered = tree::in_order(members);
+    if context.json {
+        return ordered.iter().try_for_each(|(process, depth)| {
+            out::json(&Object {
+                profile: name,
+                pid: process.pid,
+                parent: process.parent,
+                session: process.session,
+                depth: *depth,
+                is_leader: process.pid == leader.pid.get(),
+                memory_bytes: tree::memory_bytes(process),
+                cpu_ms: process.cpu_ms,
+                command: process.words(),
+            })
+        });
+    }
+    if is_next {
+        out::empty_line()?;
+    }
+    out::line(Text::default().styled(BOLD, name))?;
+    let mut table = Table::new(["PID", "MEMORY", "CPU", "COMMAND"]);
+    for (process, depth) in ordered {
+        let command = format!("{}{}", "  ".repeat(depth), process.words());
+        table.row([
+            process.pid.to_string().into(),
+            size(tree::memory_bytes(process)).into(),
+            milliseconds(process.cpu_ms).into(),
+            command.into(),
+        ]);
+    }
+    out::lines(&table.lines())
+}

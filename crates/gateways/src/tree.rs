@@ -1,0 +1,236 @@
+//! The processes of services: all that belong to each, and what they use.
+//!
+//! *Lives here:* finding them for any number of services in one pass. *Does not live here:* the rule
+//! (`gatevisor-slot`, `survivors::members`), ending them, tables.
+//!
+//! A process tells by its control group, or by its session, and by what it descends from. Only one that does none of
+//! these, because it has gone to the background, is asked for its environment. That is in its own memory, where whoever
+//! reads can be held up, so a thread does it, and those that do not answer in time are left out.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use gatevisor_slot::group;
+use gatevisor_slot::survivors::members::{Own, allot};
+use gatevisor_sys::file::lasting_identity;
+use gatevisor_sys::proc::Process;
+use gatevisor_wire::Pid;
+use gatevisor_wire::member::Member;
+use rustix::fs::CWD;
+use rustix::param::page_size;
+
+/// How long environments are waited for.
+const ENVIRONMENTS: Duration = Duration::from_secs(5);
+
+/// A service that is up: its name in the scandir, and its process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leader {
+    /// Its name in the scandir.
+    pub service: String,
+    /// Its process.
+    pub pid: Pid,
+}
+
+/// What the processes of one service use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Resident memory in bytes; pages shared between its processes count once for each.
+    pub memory_bytes: u64,
+    /// Milliseconds of processors that those have used that are there.
+    pub cpu_ms: u64,
+    /// How many processes there are.
+    pub processes: u32,
+}
+
+impl Usage {
+    fn add(&mut self, process: &Process) {
+        self.memory_bytes = self.memory_bytes.saturating_add(memory_bytes(process));
+        self.cpu_ms = self.cpu_ms.saturating_add(process.cpu_ms);
+        self.processes = self.processes.saturating_add(1);
+    }
+}
+
+/// Returns what the services of a scandir use, by their processes. A service of which nothing can be seen is left out.
+pub fn usage(scandir: &Path, leaders: &[Leader]) -> HashMap<Pid, Usage> {
+    let mut found: HashMap<Pid, Usage> = HashMap::new();
+    for (index, process) in members(scandir, leaders) {
+        if let Some(leader) = leaders.get(index) {
+            found.entry(leader.pid).or_default().add(&process);
+        }
+    }
+    found
+}
+
+/// Returns each process that belongs to one of the services, with the place of that in the list.
+pub fn members(scandir: &Path, leaders: &[Leader]) -> Vec<(usize, Process)> {
+    if leaders.is_empty() {
+        return Vec::new();
+    }
+    let all = processes();
+    let table = Table::of(leaders);
+    let processes: Vec<&Process> = all.iter().collect();
+    let plainly: Vec<Own<usize>> = all.iter().map(|process| table.plainly(process)).collect();
+    let first = allot(&processes, |index| plainly.get(index).copied().unwrap_or(Own::Parents));
+    let unknown = all.iter().zip(&first).filter(|(_, whose)| whose.is_none()).map(|(process, _)| process.pid);
+    let marked = marked(scandir, unknown.collect(), leaders);
+    let whose = allot(&processes, |index| {
+        let process = processes.get(index);
+        match plainly.get(index) {
+            Some(Own::Parents) | None => {
+                process.and_then(|process| marked.get(&process.pid)).map_or(Own::Parents, |own| *own)
+            }
+            Some(own) => *own,
+        }
+    });
+    let found: Vec<(usize, usize)> =
+        whose.into_iter().enumerate().filter_map(|(index, whose)| Some((index, whose?))).collect();
+    found.into_iter().filter_map(|(index, whose)| Some((whose, all.get(index)?.clone()))).collect()
+}
+
+/// Returns each process behind its parent, with its depth.
+pub fn in_order(members: &[Process]) -> Vec<(&Process, usize)> {
+    let mut children: BTreeMap<i32, Vec<&Process>> = BTreeMap::new();
+    for process in members {
+        children.entry(process.parent).or_default().push(process);
+    }
+    let is_member = |pid: i32| members.iter().any(|process| process.pid == pid);
+    let mut open: Vec<(&Process, usize)> =
+        members.iter().filter(|process| !is_member(process.parent)).map(|process| (process, 0)).collect();
+    open.sort_by_key(|(process, _)| std::cmp::Reverse((process.began, process.pid)));
+    let mut order = Vec::with_capacity(members.len());
+    while let Some((process, depth)) = open.pop() {
+        order.push((process, depth));
+        // Each once, so that a list of no single instant, which may hold a circle, ends too.
+        let mut below = children.remove(&process.pid).unwrap_or_default();
+        below.sort_by_key(|child| std::cmp::Reverse((child.began, child.pid)));
+        open.extend(below.into_iter().map(|child| (child, depth.saturating_add(1))));
+    }
+    order
+}
+
+/// Returns the resident memory of a process in bytes.
+pub fn memory_bytes(process: &Process) -> u64 {
+    process.resident_pages.saturating_mul(u64::try_from(page_size()).unwrap_or(4096))
+}
+
+/// Returns every process that has not ended and can be seen.
+fn processes() -> Vec<Process> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| Process::of(entry.file_name().to_str()?.parse().ok()?)).collect()
+}
+
+/// Services by what their processes tell without being asked.
+#[derive(Debug, Default)]
+struct Table {
+    sessions: BTreeMap<i32, usize>,
+    groups: BTreeMap<String, usize>,
+}
+
+impl Table {
+    fn of(leaders: &[Leader]) -> Self {
+        let mut table = Self::default();
+        for (index, leader) in leaders.iter().enumerate() {
+            table.sessions.insert(leader.pid.get(), index);
+            if let Some(group) = group::name_of(leader.pid.get()) {
+                table.groups.insert(group, index);
+            }
+        }
+        table
+    }
+
+    fn plainly(&self, process: &Process) -> Own<usize> {
+        // Where no service has a group nobody needs to be looked for in one.
+        let group = if self.groups.is_empty() { None } else { group::name_of(process.pid) };
+        let of_group = group.and_then(|group| self.groups.get(&group));
+        of_group.or_else(|| self.sessions.get(&process.session)).map_or(Own::Parents, |index| Own::Of(*index))
+    }
+}
+
+/// Returns what the environments of these processes say, as far as they say anything in time.
+fn marked(scandir: &Path, pids: Vec<i32>, leaders: &[Leader]) -> BTreeMap<i32, Own<usize>> {
+    let Ok(identity) = lasting_identity(CWD, scandir) else { return BTreeMap::new() };
+    let (say, said) = mpsc::channel();
+    let reader = std::thread::Builder::new().spawn(move || {
+        for pid in pids {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let Some(member) = Member::in_environment(&environment) else { continue };
+            let is_of_here = member.scandir == identity.as_bytes();
+            if say.send((pid, is_of_here.then(|| member.name.to_vec()))).is_err() {
+                return;
+            }
+        }
+    });
+    let mut found = BTreeMap::new();
+    if reader.is_err() {
+        return found;
+    }
+    let until = Instant::now().checked_add(ENVIRONMENTS).unwrap_or_else(Instant::now);
+    while let Ok((pid, name)) = said.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        let place = name.and_then(|name| leaders.iter().position(|leader| leader.service.as_bytes() == name));
+        found.insert(pid, place.map_or(Own::Nobodys, Own::Of));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    /// Runs a shell that leads a session; what it prints first is returned with it.
+    fn session(script: &str, environment: Option<&str>) -> (Child, String) {
+        let mut command = Command::new("setsid");
+        command.args(["sh", "-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.env_remove("GATEVISOR_SERVICE");
+        if let Some(value) = environment {
+            command.env("GATEVISOR_SERVICE", value);
+        }
+        let mut child = command.spawn().unwrap();
+        let mut first = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+        (child, first)
+    }
+
+    fn leader(service: &str, pid: u32) -> Leader {
+        Leader { service: service.to_owned(), pid: Pid::new(i32::try_from(pid).unwrap()).unwrap() }
+    }
+
+    fn end(mut child: Child) {
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_session_uses_something_and_so_does_what_has_gone_to_the_background() {
+        let scandir = tempfile::tempdir().unwrap();
+        let identity = lasting_identity(CWD, scandir.path()).unwrap();
+        let value = format!("{identity}/1/web");
+        // The second one has a session of its own and no parent of ours; the third says that it is another's. They end with the
+        // first, whose input they have.
+        let script = "exec 3<&0; (setsid sh -c 'read line <&3' >/dev/null 2>&1 & ) ; \
+             (GATEVISOR_SERVICE=other/1/web setsid sh -c 'read line <&3' >/dev/null 2>&1 & ); echo up; read line <&3";
+        let (child, first) = session(script, Some(&value));
+        assert_eq!(first, "up\n");
+        let leaders = [leader("none", 1), leader("web", child.id())];
+        let until = Instant::now() + Duration::from_mins(1);
+        // What was forked may not have executed anything yet.
+        let usage = loop {
+            let found = usage(scandir.path(), &leaders[1..]);
+            let usage = found.get(&leaders[1].pid).copied().unwrap_or_default();
+            if usage.processes == 2 {
+                break usage;
+            }
+            assert!(Instant::now() < until, "{usage:?}");
+            let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+            let _ = rustix::event::poll(&mut [], Some(&pause));
+        };
+        assert!(usage.memory_bytes > 100_000, "{usage:?}");
+        end(child);
+        assert!(super::usage(scandir.path(), &[]).is_empty());
+    }
+}
