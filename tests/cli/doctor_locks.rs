@@ -95,6 +95,13 @@ fn a_file_that_names_a_process_that_is_gone_or_another_is_removed() {
     let mut strange = Command::new("sleep").arg("1000").spawn().unwrap();
     fs::write(&default, strange.id().to_string()).unwrap();
     let found = finding(&home, "pid-file", Some("default"));
+    assert!(!text(&found, "mend").contains("kill"), "a number alone shows nothing: {found}");
+    let stat = fs::read_to_string(format!("/proc/{}/stat", strange.id())).unwrap();
+    let started: u64 =
+        stat.rsplit(')').next().unwrap().split_ascii_whitespace().nth(19).unwrap().parse().unwrap();
+    let dated = serde_json::json!({ "pid": strange.id(), "start_time": started });
+    fs::write(&default, dated.to_string()).unwrap();
+    let found = finding(&home, "pid-file", Some("default"));
     assert!(text(&found, "what").contains("beside its slot"), "{found}");
     mend(&home, &found);
     strange.wait().unwrap();

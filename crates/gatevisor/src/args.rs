@@ -74,6 +74,26 @@ pub enum Command {
     },
     /// Say what is wrong, why, and which command mends it; exit 1 if anything is an error
     Doctor,
+    /// Execute a program as the owner of the home, without root's terminal; what doctor proposes to root is called so
+    #[command(hide = true)]
+    AsOwner {
+        /// The owner's user and group, as numbers
+        #[arg(value_name = "UID:GID")]
+        owner: String,
+        /// The program and its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<OsString>,
+    },
+    /// Give entries of the home to its owner, following no link and leaving no file system; root's
+    #[command(hide = true)]
+    GiveBack {
+        /// The owner's user and group, as numbers
+        #[arg(value_name = "UID:GID")]
+        owner: String,
+        /// What to give, with all that is in it
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
     /// Tell by the exit code whether gateways work: 0 yes, 1 no
     ///
     /// A gateway works if it is ready, or up where it never says that it is ready. Without names those are judged that

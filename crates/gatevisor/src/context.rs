@@ -37,6 +37,8 @@ pub struct Context {
     pub selected: ProfileName,
     /// Whether a profile was selected by anybody.
     pub is_selected: bool,
+    /// Whether root called, who may be the home's owner by now.
+    pub operator_is_root: bool,
     /// Whether to print JSON.
     pub json: bool,
     /// The absolute path of this program.
@@ -87,6 +89,7 @@ impl Context {
         let agent = load(common.agent.as_deref())?;
         let home = Home::resolve(common.home.as_deref(), &agent, &variable)
             .map_err(|error| Failure::of(error.exit_code(), &error))?;
+        let operator_is_root = rustix::process::geteuid().is_root();
         become_owner(home.root(), executes)?;
         if missing == MissingHome::IsRefused {
             must_exist(&home, common, &agent)?;
@@ -112,7 +115,16 @@ impl Context {
         let is_selected = common.profile.is_some() || !home.selected().is_root();
         let manager = ScandirManager::new(agent, home, scandir, program.clone());
         let told = common.agent.clone();
-        Ok(Self { manager, selected, is_selected, json: common.json, program, told, remembers })
+        Ok(Self {
+            manager,
+            selected,
+            is_selected,
+            operator_is_root,
+            json: common.json,
+            program,
+            told,
+            remembers,
+        })
     }
 
     /// Has the home remember the definition that this command was told, for all later commands.

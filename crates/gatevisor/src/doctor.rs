@@ -30,7 +30,14 @@ pub fn run(context: &Context, common: &Common) -> Outcome {
     }
     let caller = caller(context, common);
     let keepers = [takeover::NAME, watch::NAME];
-    let diagnosis = diagnose(&Settings { manager, caller, is_container, keepers, witness });
+    let diagnosis = diagnose(&Settings {
+        manager,
+        caller,
+        operator_is_root: context.operator_is_root,
+        is_container,
+        keepers,
+        witness,
+    });
     let diagnosis = with_last_lines(context, diagnosis);
     let printed =
         if context.json { diagnosis.findings.iter().try_for_each(out::json) } else { print(&diagnosis) };

@@ -28,6 +28,7 @@ mod planned_stop;
 mod profile;
 mod reconcile;
 mod reload;
+mod remedy;
 mod screen;
 mod status;
 mod supervise;
@@ -123,6 +124,8 @@ fn run(cli: Cli) -> Outcome {
         Command::Applets(verb) => return applets::run(verb),
         Command::S6 { applet, arguments } => return applets::named(applet, arguments),
         Command::Init { command } => return internal::init(command),
+        Command::AsOwner { owner, command } => return remedy::as_owner(owner, command),
+        Command::GiveBack { owner, paths } => return remedy::give_back(&cli.common, owner, paths),
         Command::Health { supervisor: true, .. } => return health::of_supervisor(&cli.common),
         _ => {}
     }
@@ -165,8 +168,11 @@ fn perform(context: &Context, command: Command, common: &args::Common) -> Outcom
         Command::Incidents(options) => incidents::run(context, &options),
         Command::Events { names } => events::run(context, &names),
         Command::Wait(options) => wait::run(context, &options),
-        Command::Completions { .. } | Command::Applets(_) | Command::S6 { .. } | Command::Init { .. } => {
-            exit::DONE
-        }
+        Command::Completions { .. }
+        | Command::Applets(_)
+        | Command::S6 { .. }
+        | Command::Init { .. }
+        | Command::AsOwner { .. }
+        | Command::GiveBack { .. } => exit::DONE,
     }
 }

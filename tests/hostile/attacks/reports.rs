@@ -17,6 +17,16 @@ const REPORTS: &str = "py shown 20 \"$G\" status -- 'gateway status' -- 'gateway
                        's6 s6-svstat /run/service/gateway-coder' -- 's6 s6-svdt /run/service/gateway-coder'";
 
 pub const ALL: &[Attack] = &[
+    // What root is told to paste.
+    attack("root-pastes-what-doctor-proposes-and-links-are-in-the-way-by-then", profile!("mkdir -p profiles/writer; echo > profiles/writer/SOUL.md; for x in coder writer; do echo API_SERVER_ENABLED=true > profiles/$x/.env; echo TELEGRAM_BOT_TOKEN=same >> \
+         profiles/$x/.env; chmod 666 profiles/$x/.env; echo '{\"pid\": 999999}' > profiles/$x/gateway.pid; done"))
+        .then("\"$G\" --json doctor > /srv/found || :; test $(grep -c '\"mend\":\"' /srv/found) -ge 4; rm -rf \"$H/profiles/coder\" \"$H/profiles/writer\"; ln -s \"$V/directory\" \"$H/profiles/coder\"; ln -s \"$V/directory\" \"$H/profiles/writer\"; py until 1 false || :; \
+         python3 -c 'import json,subprocess\nfor l in open(\"/srv/found\"):\n m = json.loads(l)[\"mend\"]\n if m: subprocess.run([\"sh\", \"-c\", m], timeout=60)'"),
+    attack("doctor-is-told-by-files-to-end-processes-of-others", profile!("mkdir -p profiles/writer; echo > profiles/writer/SOUL.md; echo 1 > gateway.pid; echo '{\"pid\": 1}' > profiles/coder/gateway.pid; echo \"{\\\"pid\\\": 1, \\\"start_time\\\": $(sed 's/.*) //' \
+         /proc/1/stat | cut -d' ' -f20)}\" > profiles/writer/gateway.pid"))
+        .then("said=$(\"$G\" doctor 2>&1 || :); case $said in *'kill '*) echo \"$said\"; exit 9 ;; *gateway.pid*) ;; *) echo \"nothing is found: $said\"; exit 8 ;; esac"),
+    attack("root-gives-back-what-a-link-leads-to", "ln -s \"$V/directory\" \"$H/a\"; mkdir -p \"$H/b\"; ln -s \"$V\" \"$H/b/c\"; ln \"$V/readable\" \"$H/b/d\" 2>/dev/null || :")
+        .then("for x in a a/x b b/c b/c/secret ../../etc /etc ..; do \"$G\" give-back 10000:10000 \"$H/$x\" 2>/dev/null || :; done; not \"$G\" give-back 10000:10000 /etc/passwd 2>/dev/null"),
     // What root reads.
     attack("reports-of-a-state-file-that-drives-a-terminal", profile!("py nasty state profiles/coder/gateway_state.json; cp profiles/coder/gateway_state.json ."))
         .then(REPORTS),

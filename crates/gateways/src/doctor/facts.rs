@@ -23,6 +23,8 @@ pub(super) struct Facts {
     pub now: Tai64n,
     /// Seconds of life after which a gateway's failures are forgotten.
     pub stable_s: u64,
+    /// Whether whoever called is root, and so may be led anywhere by what is proposed.
+    pub operator_is_root: bool,
     /// The user that all this was found out as.
     pub us: u32,
     pub supervision: Supervision,
@@ -41,6 +43,12 @@ pub(super) struct Facts {
 }
 
 impl Facts {
+    /// Returns whether a process may be ended by who is told to: one of the home's user, and neither the supervisor nor the
+    /// first process, whatever a file says.
+    pub fn may_be_ended(&self, pid: i32, uid: Option<u32>) -> bool {
+        pid > 1 && Some(pid) != self.supervision.pid && uid == Some(self.home.owner.0)
+    }
+
     /// Returns whether all this is only what somebody saw whose home it is not.
     pub fn is_strange(&self) -> bool {
         self.us != self.home.owner.0 && self.us != 0
@@ -254,6 +262,8 @@ pub(super) enum LockKind {
 pub(super) struct Holder {
     pub pid: i32,
     pub name: String,
+    /// Its user, where that can be told.
+    pub uid: Option<u32>,
     /// Whether it is a program that writes logs.
     pub is_logger: bool,
 }
@@ -272,6 +282,10 @@ pub(super) struct PidFile {
 #[derive(Debug)]
 pub(super) struct Named {
     pub name: String,
+    /// Its user, where that can be told.
+    pub uid: Option<u32>,
+    /// Whether the file says when it began, so that it is known to be no other one of that number.
+    pub is_dated: bool,
     /// Whether it is the one that wrote the file: it began when that says, or before that was written.
     pub is_the_same: bool,
     /// The first process of its session.

@@ -51,17 +51,19 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
 }
 
 /// Returns what lets the directory be written to.
-fn remedy(facts: &Facts, directory: &Path, refused: &Refused) -> String {
+///
+/// Nothing where it is a file system that is read-only: which one that is, a link in a profile's place would decide.
+fn remedy(facts: &Facts, directory: &Path, refused: &Refused) -> Option<String> {
     let (uid, gid) = facts.home.owner;
     let path = quote(directory);
     if refused.is_read_only {
-        format!("mount -o remount,rw \"$(findmnt -no TARGET -T {path})\"")
+        None
     } else if facts.us == uid {
-        format!("chmod u+rwx -- {path}")
+        Some(format!("chmod u+rwx -- {path}"))
     } else {
         // Whoever asked may well be the wrong one, so nothing is given away: it is asked again as the owner.
         let own = facts.caller.command(["doctor"]);
-        format!("{} s6 s6-setuidgid {uid}:{gid} {own}", facts.caller.program())
+        Some(format!("{} s6 s6-setuidgid {uid}:{gid} {own}", facts.caller.program()))
     }
 }
 

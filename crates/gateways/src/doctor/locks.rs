@@ -53,7 +53,10 @@ fn held(facts: &Facts, lock: &Lock) -> Option<Finding> {
     let mut finding = Finding::new(Check::Lock, severity, &what, why).at(&lock.path);
     finding.profile.clone_from(&lock.profile);
     let mend = match (&lock.holder, lock.kind) {
-        (Some(holder), _) => Some(format!("kill {}", holder.pid)),
+        (Some(holder), _) if facts.may_be_ended(holder.pid, holder.uid) => {
+            Some(format!("kill {}", holder.pid))
+        }
+        (Some(holder), _) => Some(looked_at(holder.pid)),
         // Whoever locks makes the file anew; a holder that nobody sees keeps the old one.
         (None, LockKind::State) => Some(format!("rm -- {}", quote(&lock.path))),
         (None, _) => None,
@@ -76,6 +79,11 @@ fn who(holder: Option<&Holder>) -> String {
     )
 }
 
+/// Returns what shows which process it is, where nothing shows that it may be ended.
+fn looked_at(pid: i32) -> String {
+    format!("ps -o user,pid,lstart,args -p {pid}")
+}
+
 fn named(facts: &Facts, file: &PidFile) -> Option<Finding> {
     let slot = facts.slot(&file.profile);
     // Numbers of another container's processes mean nothing here.
@@ -94,6 +102,14 @@ fn named(facts: &Facts, file: &PidFile) -> Option<Finding> {
             format!("`{path}` names process {pid}, which is gone"),
             format!("the gateway of {profile} was killed, and could not remove it"),
             format!("rm -- {}", quote(&file.path)),
+        ),
+        // The number alone, or a file whose date fits, shows of no process that it is a gateway.
+        Some(found) if found.is_the_same && !(found.is_dated && facts.may_be_ended(pid, found.uid)) => (
+            format!("`{path}` names process {pid} (`{}`), which is not the gateway in the slot", found.name),
+            format!(
+                "nothing shows that it is a gateway of {profile}; if somebody started one by hand, nobody supervises that"
+            ),
+            looked_at(pid),
         ),
         Some(found) if found.is_the_same => (
             format!("a gateway of {profile} runs as process {pid} (`{}`) beside its slot", found.name),

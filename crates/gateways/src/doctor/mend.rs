@@ -7,7 +7,9 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
+use super::facts::Facts;
 use crate::profile::ProfileName;
 
 /// How our own commands are called on this home: the program, and what chooses agent, home and scandir.
@@ -44,6 +46,32 @@ impl Caller {
     pub(super) fn about(&self, verbs: &[&str], profile: &ProfileName) -> String {
         self.command(verbs.iter().chain([&profile.as_str()]))
     }
+}
+
+/// Returns a remedy as whoever called may paste it: what other programs shall do is done with the rights of the home's owner.
+///
+/// The operator may be root, and a path in a home leads wherever its owner wishes: `sed -i`, `>>`, `chmod` and `rm` of
+/// root's would follow. Nor can the owner's rights end a process of anybody else's, whatever number a file of theirs names. Our own
+/// commands see to that themselves.
+pub(super) fn bound(facts: &Facts, line: String) -> String {
+    let is_ours = line.starts_with(&format!("{} ", facts.caller.program()));
+    if !facts.operator_is_root || facts.home.owner.0 == 0 || is_ours {
+        return line;
+    }
+    let (uid, gid) = facts.home.owner;
+    facts.caller.command([
+        "as-owner".to_owned(),
+        format!("{uid}:{gid}"),
+        "sh".to_owned(),
+        "-c".to_owned(),
+        line,
+    ])
+}
+
+/// Returns what gives entries of a home to their owner: only root can, and only through the walk that no link leads away.
+pub(super) fn give(facts: &Facts, path: &Path) -> String {
+    let (uid, gid) = facts.home.owner;
+    facts.caller.command([OsStr::new("give-back"), OsStr::new(&format!("{uid}:{gid}")), path.as_os_str()])
 }
 
 /// Returns a command of other programs.

@@ -68,6 +68,9 @@ fn examine(facts: &Facts) -> Vec<Finding> {
     for check in checks {
         check(facts, &mut found);
     }
+    for finding in &mut found {
+        finding.mend = finding.mend.take().map(|line| mend::bound(facts, line));
+    }
     // Findings of one severity stay in the order of the checks: causes come before what follows from them.
     found.sort_by_key(|finding| finding.severity);
     found

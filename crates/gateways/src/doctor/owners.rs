@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use super::facts::Facts;
 use super::finding::{Check, Finding, Severity, shown};
-use super::mend::quote;
+use super::mend::give;
 
 pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
-    let (uid, gid) = facts.home.owner;
+    let (uid, _) = facts.home.owner;
     // What is below a tree that is given away as a whole needs no word of its own.
     let mut trees: Vec<&PathBuf> = Vec::new();
     // A volume that Kubernetes gave to a group is root's, and as good as one's own.
@@ -19,8 +19,7 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
         }
         let what = format!("`{}` belongs to uid {}", shown(&entry.path), entry.owner.0);
         let why = format!("gateways run as uid {uid}, which can neither replace it nor, perhaps, read it");
-        let option = if entry.is_directory { "-hR" } else { "-h" };
-        let mend = format!("chown {option} {uid}:{gid} -- {}", quote(&entry.path));
+        let mend = give(facts, &entry.path);
         let mut finding = Finding::new(Check::Owner, Severity::Error, &what, &why).at(&entry.path).mend(mend);
         finding.profile.clone_from(&entry.profile);
         found.push(finding);

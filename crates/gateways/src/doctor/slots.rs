@@ -9,7 +9,7 @@ use gatevisor_client::status_view::StateName;
 use super::facts::{Facts, LogDirectory, ServiceFact};
 use super::finding::{Check, Finding, Severity};
 use super::home::aside;
-use super::mend::quote;
+use super::mend::{give, quote};
 
 pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     // Where nobody supervises, that is what is wrong.
@@ -115,12 +115,12 @@ fn unlogged(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
 
 /// Returns what lets lines be kept again; the log daemon tries again by itself.
 fn log_remedy(facts: &Facts, log: &LogDirectory) -> String {
-    let (uid, gid) = facts.home.owner;
+    let (uid, _) = facts.home.owner;
     let mut on_the_way = facts.entries.iter().filter(|entry| log.path.starts_with(&entry.path));
     let is_anothers = on_the_way.any(|entry| entry.owner.0 != uid && !entry.is_shared);
     match log.is_open {
         Some(_) if !log.is_directory => aside(&log.path),
-        Some(_) if is_anothers => format!("chown -hR {uid}:{gid} -- {}", quote(&log.path)),
+        Some(_) if is_anothers => give(facts, &log.path),
         Some(false) => format!("chmod u+rwx -- {}", quote(&log.path)),
         Some(true) => format!("ls -lan -- {}", quote(&log.path)),
         None => format!("mkdir -p -- {}", quote(&log.path)),

@@ -97,6 +97,7 @@ fn well() -> Facts {
         },
         now: moment(0),
         stable_s: 30,
+        operator_is_root: false,
         us: 7,
         supervision: Supervision {
             scandir: "/s".into(),
@@ -247,7 +248,7 @@ fn the_home_is_not_there_or_closed() {
     assert_snapshot!(found(home(HomeState::Missing)), @"home error -: there is no home `/h`: every profile, wish and log is below it => mkdir -p -- /h");
     assert_snapshot!(found(home(HomeState::NotADirectory)), @"home error -: the home `/h` is no directory: something else has its name => mv -n -- /h /h.aside");
     assert_snapshot!(found(home(HomeState::Unwritable(refused(false)))), @"home error -: uid 7 cannot write to the home `/h`: no => chmod u+rwx -- /h");
-    assert_snapshot!(found(home(HomeState::Unwritable(refused(true)))), @r#"home error -: uid 7 cannot write to the home `/h`: no => mount -o remount,rw "$(findmnt -no TARGET -T /h)""#);
+    assert_snapshot!(found(home(HomeState::Unwritable(refused(true)))), @"home error -: uid 7 cannot write to the home `/h`: no => -");
     let others = |facts: &mut Facts| {
         facts.us = 9;
         facts.profiles[0].refused = Some(refused(false));
@@ -284,10 +285,10 @@ fn what_belongs_to_another_is_given_back_as_a_tree() {
             entry("/h/profiles/writer/.e nv", 0, false),
         ];
     };
-    assert_snapshot!(found(strangers), @"
-    owner error coder: `/h/profiles/coder` belongs to uid 0: gateways run as uid 7, which can neither replace it nor, perhaps, read it => chown -hR 7:8 -- /h/profiles/coder
-    owner error -: `/h/profiles/writer/.e nv` belongs to uid 0: gateways run as uid 7, which can neither replace it nor, perhaps, read it => chown -h 7:8 -- '/h/profiles/writer/.e nv'
-    ");
+    assert_snapshot!(found(strangers), @r"
+        owner error coder: `/h/profiles/coder` belongs to uid 0: gateways run as uid 7, which can neither replace it nor, perhaps, read it => gatevisor give-back 7:8 /h/profiles/coder
+        owner error -: `/h/profiles/writer/.e nv` belongs to uid 0: gateways run as uid 7, which can neither replace it nor, perhaps, read it => gatevisor give-back 7:8 '/h/profiles/writer/.e nv'
+        ");
 }
 
 #[test]
@@ -532,7 +533,12 @@ fn disks_that_are_full_or_nearly() {
 fn locks_in_the_wrong_hands() {
     let lock = |kind: LockKind, holder: Option<(&'static str, bool)>| {
         move |facts: &mut Facts| {
-            let holder = holder.map(|(name, is_logger)| Holder { pid: 9, name: name.to_owned(), is_logger });
+            let holder = holder.map(|(name, is_logger)| Holder {
+                pid: 9,
+                name: name.to_owned(),
+                uid: Some(7),
+                is_logger,
+            });
             let profile = (kind != LockKind::Home).then(|| "coder".parse().unwrap());
             facts.locks = vec![Lock { path: "/h/lock".into(), profile, kind, holder }];
         }
@@ -558,11 +564,59 @@ fn locks_in_the_wrong_hands() {
 }
 
 #[test]
+fn what_root_is_told_to_paste_is_done_as_the_owner_of_the_home() {
+    let told = |wrong: &dyn Fn(&mut Facts)| {
+        let mut facts = well();
+        facts.operator_is_root = true;
+        wrong(&mut facts);
+        examine(&facts).into_iter().filter_map(|finding| finding.mend).collect::<Vec<_>>().join("; ")
+    };
+    let exposed = |facts: &mut Facts| {
+        facts.profiles[0].environment = vec![EnvironmentFile { mode: 0o666, ..env(&[]) }];
+    };
+    assert_snapshot!(told(&exposed), @"gatevisor as-owner 7:8 sh -c 'chmod 600 -- /h/.env'");
+    let unsupervised = |facts: &mut Facts| facts.supervision.presence = Presence::Unsupervised;
+    assert_snapshot!(told(&unsupervised), @"gatevisor up");
+}
+
+#[test]
+fn no_process_is_to_be_ended_that_is_not_shown_to_be_a_gateway_of_the_owners() {
+    let told = |pid: i32, uid: Option<u32>, is_dated: bool| {
+        let wrong = |facts: &mut Facts| {
+            let name = "python3".to_owned();
+            let found = Named { name, uid, is_dated, is_the_same: true, session: Some(pid) };
+            let profile = facts.profiles[0].name.clone();
+            facts.pid_files =
+                vec![PidFile { path: "/h/gateway.pid".into(), profile, pid, found: Some(found) }];
+            let holder = Holder { pid, name: "flock".to_owned(), uid, is_logger: false };
+            let profile = Some(facts.profiles[0].name.clone());
+            facts.locks =
+                vec![Lock { path: "/h/lock".into(), profile, kind: LockKind::State, holder: Some(holder) }];
+        };
+        let mut facts = well();
+        wrong(&mut facts);
+        examine(&facts).into_iter().filter_map(|finding| finding.mend).collect::<Vec<_>>().join("; ")
+    };
+    assert_eq!(told(9, Some(7), true), "kill 9; kill 9");
+    let shown = "ps -o user,pid,lstart,args -p";
+    assert_eq!(
+        told(9, Some(7), false),
+        format!("kill 9; {shown} 9"),
+        "the kernel names the holder of a lock"
+    );
+    for (pid, uid) in [(1, Some(7)), (9, Some(0)), (9, Some(8)), (9, None)] {
+        assert_eq!(told(pid, uid, true), format!("{shown} {pid}; {shown} {pid}"));
+    }
+}
+
+#[test]
 fn files_that_name_the_wrong_process() {
     let file = |pid: i32, found: Option<(bool, i32)>| {
         move |facts: &mut Facts| {
             let found = found.map(|(is_the_same, session)| Named {
                 name: "python3".to_owned(),
+                uid: Some(7),
+                is_dated: true,
                 is_the_same,
                 session: Some(session),
             });

@@ -134,7 +134,7 @@ fn holder_in(line: &str, end: &str) -> Option<i32> {
 
 fn holder(pid: i32) -> Option<Holder> {
     let name = process::name(pid).filter(|_| pid > 0)?;
-    Some(Holder { pid, name, is_logger: process::is_logger(pid) })
+    Some(Holder { pid, name, uid: process::owner(pid), is_logger: process::is_logger(pid) })
 }
 
 pub(super) fn pid_files(manager: &ScandirManager, profiles: &[ProfileFact]) -> Vec<PidFile> {
@@ -160,6 +160,8 @@ fn pid_file(profile: &ProfileFact, path: PathBuf) -> Option<PidFile> {
     };
     let found = process::name(pid).map(|name| Named {
         name,
+        uid: process::owner(pid),
+        is_dated: started.is_some(),
         is_the_same: is_the_same(),
         session: process::session(pid),
     });

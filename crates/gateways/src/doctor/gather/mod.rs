@@ -41,6 +41,8 @@ pub struct Settings<'a> {
     pub manager: &'a ScandirManager,
     /// How to call our own commands on it.
     pub caller: Caller,
+    /// Whether whoever called is root.
+    pub operator_is_root: bool,
     /// Whether the scandir is the one that the boot of a container makes.
     pub is_container: bool,
     /// The services of a container of which one keeps the lock of the home, or waits for it.
@@ -125,6 +127,7 @@ pub(super) fn gather(settings: &Settings<'_>) -> Facts {
         doctor: manager.agent().doctor.clone(),
         now: Tai64n::now_from(SystemTime::now()),
         stable_s: stable_ms(manager) / 1000,
+        operator_is_root: settings.operator_is_root,
         us: rustix::process::geteuid().as_raw(),
         supervision,
         home,

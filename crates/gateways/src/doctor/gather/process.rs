@@ -25,6 +25,14 @@ pub(super) fn name(pid: i32) -> Option<String> {
     Some(String::from_utf8_lossy(file(pid, "comm")?.trim_ascii_end()).into_owned())
 }
 
+/// Returns the user that a process runs as.
+pub(super) fn owner(pid: i32) -> Option<u32> {
+    let status = file(pid, "status")?;
+    let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
+    // The effective one is the second.
+    str::from_utf8(line).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
 /// Returns the words that a process was started with; none if there is no such process.
 pub(super) fn words(pid: i32) -> Vec<String> {
     let line = file(pid, "cmdline").unwrap_or_default();

@@ -1,0 +1,73 @@
+//! `gatevisor as-owner` and `gatevisor give-back`: what `doctor` proposes to root, done so that nobody can lead root astray.
+//!
+//! *Lives here:* becoming the owner and executing a program; giving away what is below a home.
+//! *Does not live here:* what is proposed (`gatevisor_gateways::doctor`), and the walk (`gatevisor_boot::repair`).
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use gatevisor_boot::repair::Repair;
+use gatevisor_gateways::agent::AgentDefinition;
+use gatevisor_gateways::profile::Home;
+use gatevisor_paths::OpenHome;
+use gatevisor_sys::user;
+
+use crate::args::Common;
+use crate::context::variable;
+use crate::exit::{DONE, Exit, Failure, Outcome};
+use crate::{enter, out};
+
+/// Executes a program as this user, who gets nothing of a terminal of root's. Whoever is not root is that user already.
+pub fn as_owner(owner: &str, command: &[OsString]) -> Outcome {
+    let (uid, gid) = parsed(owner)?;
+    if rustix::process::geteuid().is_root() && uid != 0 {
+        let mut user = user::lookup_uid(uid).map_err(|error| Failure::of(Exit::System as u8, &error))?;
+        user.gid = gid;
+        enter::leave_terminal(&user)?;
+        user::assume(&user).map_err(|errno| {
+            let hint = "it needs the capabilities SETUID and SETGID; or call this as that user";
+            Failure::new(Exit::System, format!("cannot become uid {uid}: {errno}; {hint}"))
+        })?;
+    }
+    let (program, words) = command.split_first().ok_or_else(|| usage("no program is named"))?;
+    let error = Command::new(program).args(words).current_dir("/").exec();
+    Err(Failure::new(Exit::System, format!("cannot execute `{}`: {error}", program.display())))
+}
+
+/// Gives what is at these paths below the home to this user.
+pub fn give_back(common: &Common, owner: &str, paths: &[PathBuf]) -> Outcome {
+    let owner = parsed(owner)?;
+    let failed = |code: u8, error: &dyn std::error::Error| Failure::of(code, error);
+    let agent =
+        AgentDefinition::load(common.agent.as_deref()).map_err(|error| failed(error.exit_code(), &error))?;
+    let home = Home::resolve(common.home.as_deref(), &agent, &variable)
+        .map_err(|error| failed(error.exit_code(), &error))?;
+    let opened = OpenHome::open(home.root()).map_err(|error| failed(Exit::System as u8, &error))?;
+    let mut progress = |line: String| out::say(format_args!("{line}"));
+    let mut repair = Repair::new(&opened, owner, None, &mut progress)
+        .map_err(|refused| Failure::new(Exit::System, refused))?;
+    for path in paths {
+        let below = below(path, home.root())?;
+        if below.is_empty() { repair.home() } else { repair.tree(below) }
+    }
+    let outcome = repair.finish();
+    out::warn_all(&outcome.complaints);
+    out::line(format_args!("gave {} of {} entries to uid {}", outcome.changed, outcome.looked_at, owner.0))?;
+    if outcome.complaints.is_empty() { DONE } else { Ok(Exit::System as u8) }
+}
+
+fn below<'a>(path: &'a Path, home: &Path) -> Result<&'a str, Failure> {
+    let outside = || usage(&format!("`{}` is not below the home `{}`", path.display(), home.display()));
+    path.strip_prefix(home).ok().and_then(Path::to_str).ok_or_else(outside)
+}
+
+fn parsed(owner: &str) -> Result<(u32, u32), Failure> {
+    let numbers = owner.split_once(':').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
+    numbers.ok_or_else(|| usage(&format!("`{owner}` is no UID:GID, as in 10000:10000")))
+}
+
+fn usage(what: &str) -> Failure {
+    Failure::new(Exit::Usage, what.to_owned())
+}
