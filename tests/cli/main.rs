@@ -15,6 +15,7 @@ mod doctor_locks;
 mod evidence;
 mod example;
 mod failing;
+mod faults;
 mod full_disk;
 mod genuine_s6;
 mod hostile;

@@ -154,28 +154,53 @@ fn a_pipe_gets_no_escape_codes_and_a_terminal_does_unless_no_color_is_set() {
         let out = home.says(line).ok();
         assert!(!out.contains('\x1b'), "{out:?}");
     }
-    let line = |home: &Home| {
-        let command = home.command(["status"]);
-        let words = std::iter::once(command.get_program()).chain(command.get_args());
-        words.map(|word| format!("'{}'", word.display())).collect::<Vec<_>>().join(" ")
-    };
-    let on_terminal = |home: &Home| {
-        let mut command = Command::new("script");
-        command.arg("--quiet").arg("--return").arg("--command").arg(line(home)).arg("/dev/null");
-        for (name, value) in home.command(["status"]).get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        let output = command.stdin(Stdio::null()).output().expect("script(1) is there");
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let coloured = on_terminal(&home);
+    let coloured = on_terminal(&home, 200);
     assert!(coloured.contains("\x1b["), "{coloured:?}");
     home.set("NO_COLOR", "1");
-    let plain = on_terminal(&home);
+    let plain = on_terminal(&home, 200);
     assert!(plain.contains("coder") && !plain.contains('\x1b'), "{plain:?}");
+}
+
+/// Returns what `status` prints on a terminal that is so wide.
+fn on_terminal(home: &Home, columns: usize) -> String {
+    let status = home.command(["status"]);
+    let words = std::iter::once(status.get_program()).chain(status.get_args());
+    let line = words.map(|word| format!("'{}'", word.display())).collect::<Vec<_>>().join(" ");
+    let mut command = Command::new("script");
+    let line = format!("stty rows 50 columns {columns}; {line}");
+    command.arg("--quiet").arg("--return").arg("--command").arg(line).arg("/dev/null");
+    for (name, value) in status.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let output = command.stdin(Stdio::null()).output().expect("script(1) is there");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn on_a_narrow_terminal_the_table_is_made_to_fit_and_in_a_pipe_it_is_whole() {
+    let patient = "[gateway.restart]\nbackoff-first-ms = 600000\n\n[gateway.exit-meanings]";
+    let command = "[\"/bin/sh\", \"${AGENT_SCRIPT}\", \"{profile}\", \"{profile-home}\"]";
+    let missing = "[\"/a/program/whose/name/is/very/long/indeed/and/which/is/not/there/at/all\"]";
+    let mut home =
+        Home::with_script("exec sleep 1000", &[(command, missing), ("[gateway.exit-meanings]", patient)]);
+    home.profile("coder");
+    home.set("NO_COLOR", "1");
+    home.up_quietly();
+    assert_eq!(home.says("gateway start coder").code, Some(1));
+    home.until_state("coder", "failed-to-start");
+    let whole = home.says("status").ok();
+    assert!(whole.contains("is the path right"), "{whole}");
+    for columns in [90, 200] {
+        let table = on_terminal(&home, columns);
+        let widest = table.lines().map(|line| line.trim_end().chars().count()).max().unwrap();
+        assert!(widest <= columns, "{columns}: {table}");
+        let row = table.lines().find(|line| line.starts_with("coder")).unwrap();
+        assert!(row.contains("failed to start") && row.contains('…'), "{table}");
+        assert!(row.trim_end().ends_with("running"), "{table}");
+    }
 }
 
 #[test]

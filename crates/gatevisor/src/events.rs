@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use anstyle::AnsiColor;
+use gatevisor_client::ServiceDir;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_wire::event::Letter;
 use gatevisor_wire::name::ServiceName;
@@ -36,8 +37,12 @@ fn print(context: &Context, name: &ServiceName, happened: Happened) -> Result<()
     let now = Timestamp::now();
     let profile = ProfileName::of_service(name.as_bytes());
     let (word, colour, letter) = words(happened);
+    // What the kernel did cannot be told from the letter.
+    let dir = ServiceDir::new(context.manager.scandir().join(name.to_string()));
+    let cause = matches!(happened, Happened::Letter(Letter::Died)).then(|| cause(&dir)).flatten();
     if context.json {
         return out::json(&json!({
+            "cause": cause,
             "time": now.to_string(),
             "service": name.to_string(),
             "profile": profile.as_ref().map(ProfileName::as_str),
@@ -47,7 +52,15 @@ fn print(context: &Context, name: &ServiceName, happened: Happened) -> Result<()
     }
     let shown = profile.map_or_else(|| name.to_string(), |profile| profile.to_string());
     let line = Text::from(format_args!("{} {shown} ", now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ")));
-    out::line(line.styled(out::colour(colour), word))
+    let because = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+    out::line(line.styled(out::colour(colour), word).and(because))
+}
+
+/// Returns what brought the last death of a service about, where its supervisor knows more than the signal.
+fn cause(dir: &ServiceDir) -> Option<String> {
+    let is_killed = dir.deaths().last().is_some_and(|death| death.signal == gatevisor_wire::signal::KILL);
+    let policy = dir.policy().filter(|_| is_killed)?;
+    policy.cause_of_death().map(str::to_owned)
 }
 
 /// Returns the word for an event, its colour, and its letter: what a supervisor says that executes commands itself.
@@ -72,5 +85,30 @@ const fn words_of(letter: Letter) -> (&'static str, AnsiColor) {
         Letter::Finished => ("down", AnsiColor::Yellow),
         Letter::PermanentFailure => ("failed", AnsiColor::Red),
         Letter::SupervisionEnded => ("released", AnsiColor::Blue),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gatevisor_wire::files;
+    use gatevisor_wire::policy::Policy;
+    use gatevisor_wire::tai::Tai64n;
+    use gatevisor_wire::tally::{self, Death};
+
+    #[test]
+    fn only_of_a_kill_the_supervisor_knows_more_than_the_signal() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = ServiceDir::new(temp.path());
+        std::fs::create_dir(temp.path().join(files::SUPERVISE)).unwrap();
+        assert_eq!(cause(&dir), None);
+        let reason = Some("out of memory: the kernel killed it".to_owned());
+        let policy = Policy { reason: reason.clone(), ..Policy::default() };
+        std::fs::write(temp.path().join(files::POLICY), policy.encode()).unwrap();
+        for (signal, expected) in [(gatevisor_wire::signal::KILL, reason), (15, None), (0, None)] {
+            let death = Death { at: Tai64n::from_unix(5, 0), exit_code: 3, signal };
+            std::fs::write(temp.path().join(files::DEATH_TALLY), tally::encode_all(&[death])).unwrap();
+            assert_eq!(cause(&dir), expected, "{signal}");
+        }
     }
 }

@@ -19,6 +19,11 @@ impl Screen {
         (screen.rows > 0 && screen.columns > 0).then_some(screen)
     }
 
+    /// Returns how many columns it has.
+    pub const fn columns(self) -> usize {
+        self.columns
+    }
+
     /// Returns the first of these lines, as many as leave `kept` rows free, and how many are left out; `width` tells how
     /// many columns a line takes.
     ///

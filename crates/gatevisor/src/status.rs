@@ -18,6 +18,10 @@ use crate::screen::Screen;
 /// How often a watched table is shown again although nothing changed: uptimes and memory do.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
 
+/// The column that is shortened where the terminal is too narrow, and its columns at the least; `gateway status` has all of it.
+const STATE: usize = 1;
+const STATE_AT_LEAST: usize = 16;
+
 /// Rows of a screen that a watched table leaves free: for the cursor, and for a word about the supervisor.
 const ROWS_KEPT: usize = 2;
 
@@ -80,6 +84,9 @@ fn show(context: &Context, only: &[ProfileName], screen: Option<Screen>) -> Resu
         Table::new(["PROFILE", "STATE", "PID", "UPTIME", "RESTARTS", "MEMORY", "LAST EXIT", "DESIRED"]);
     for report in &reports {
         table.row(cells(report));
+    }
+    if let Some(screen) = Screen::of_stdout() {
+        table.fit(screen.columns(), STATE, STATE_AT_LEAST);
     }
     let lines = table.lines();
     let (shown, omitted) = screen.map_or((&*lines, 0), |screen| screen.fit(&lines, ROWS_KEPT, Text::width));
@@ -152,12 +159,15 @@ fn state_colour(state: State) -> AnsiColor {
 }
 
 fn short_exit(death: &DeathReport) -> String {
-    death.how("", "")
+    // The rest of that text is for where there is room.
+    let cause = death.meaning.as_deref().filter(|_| death.signal.is_some());
+    let cause = cause.and_then(|cause| cause.split_once(": ")).map(|(cause, _)| cause.to_owned());
+    cause.unwrap_or_else(|| death.how("", ""))
 }
 
 fn long_exit(death: &DeathReport) -> String {
     let meaning = death.meaning.as_ref().map_or_else(String::new, |meaning| format!(": {meaning}"));
-    format!("{} {}{meaning}", death.at, short_exit(death))
+    format!("{} {}{meaning}", death.at, death.how("", ""))
 }
 
 /// Returns the report of one gateway.
@@ -316,6 +326,21 @@ mod tests {
     fn spans_show_their_two_largest_units() {
         let shown = [0, 59, 60, 3599, 3600, 86_399, 86_400, 864_000].map(span);
         assert_eq!(shown, ["0s", "59s", "1m00s", "59m59s", "1h00m", "23h59m", "1d00h", "10d00h"]);
+    }
+
+    #[test]
+    fn a_gateway_that_the_kernel_killed_for_memory_is_out_of_memory_in_the_table_and_another_kill_is_a_signal()
+     {
+        let death = |meaning: Option<&str>| DeathReport {
+            at: "2026-11-28T00:00:00.000Z".to_owned(),
+            exitcode: None,
+            signal: Some("SIGKILL".to_owned()),
+            meaning: meaning.map(str::to_owned),
+        };
+        assert_eq!(short_exit(&death(Some("out of memory: the kernel killed it"))), "out of memory");
+        assert_eq!(short_exit(&death(None)), "SIGKILL");
+        let exited = DeathReport { exitcode: Some(78), signal: None, ..death(Some("a: b")) };
+        assert_eq!(short_exit(&exited), "exit 78");
     }
 
     #[test]

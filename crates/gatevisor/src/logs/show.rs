@@ -3,6 +3,7 @@
 //! *Lives here:* labels, colours, JSON. *Does not live here:* which lines; escaping (`crate::out`).
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 
 use anstyle::AnsiColor;
 use gatevisor_gateways::profile::ProfileName;
@@ -41,6 +42,9 @@ pub enum Look {
 /// Length of a stamp without the zone, as it is in a file: `2026-11-20 10:00:00.000000000`.
 const STAMP: usize = 29;
 
+/// Seconds within which no zone changes.
+const QUARTER: i64 = 900;
+
 /// Prints lines of some profiles.
 #[derive(Debug)]
 pub struct Printer {
@@ -65,7 +69,31 @@ struct Source {
     /// What its lines begin with.
     label: Text,
     /// The zone of its stamps.
+    zone: Zone,
+}
+
+/// A zone, and how it was written last: to look it up for each line would cost more than everything else.
+#[derive(Debug)]
+struct Zone {
     zone: TimeZone,
+    /// For times of one quarter of an hour, within which no zone changes.
+    written: RefCell<Option<(i64, String)>>,
+}
+
+impl Zone {
+    const fn new(zone: TimeZone) -> Self {
+        Self { zone, written: RefCell::new(None) }
+    }
+
+    /// Gives `to` how the zone is written after a time: `Z`, or how far it is ahead of UTC.
+    fn write(&self, time: Time, to: impl FnOnce(&str)) {
+        let quarter = time.seconds.div_euclid(QUARTER);
+        let mut written = self.written.borrow_mut();
+        if written.as_ref().is_none_or(|(known, _)| *known != quarter) {
+            *written = timestamp(time).map(|at| (quarter, zone_of(at, &self.zone)));
+        }
+        to(written.as_ref().map_or("", |(_, zone)| zone));
+    }
 }
 
 impl Printer {
@@ -82,7 +110,7 @@ impl Printer {
         let source = |(name, directory): (&ProfileName, &Directory)| Source {
             service: name.service_entry(),
             label: label(name),
-            zone: zone(directory.clock),
+            zone: Zone::new(zone(directory.clock)),
         };
         Self { look, profiles: names.iter().zip(directories).map(source).collect() }
     }
@@ -104,7 +132,7 @@ impl Printer {
             }
             Look::Escaped => {
                 page.text(label);
-                page.dimmed(with_zone(line, zone).as_bytes());
+                print_head(line, zone, page);
                 page.escaped(line.text());
             }
         }
@@ -121,15 +149,18 @@ pub fn zone(clock: Clock) -> TimeZone {
     }
 }
 
-/// Returns what a line begins with, its stamp with the zone that the file leaves out: what is shown can be given to
-/// `--since` as it is, wherever.
-fn with_zone(line: &Line<'_>, zone: &TimeZone) -> String {
-    let mut head = String::from_utf8_lossy(line.head()).into_owned();
-    let is_dated = head.len() >= STAMP && head.is_char_boundary(STAMP) && !head.starts_with('@');
-    if let Some(at) = line.entry.time.filter(|_| is_dated).and_then(timestamp) {
-        head.insert_str(STAMP, &zone_of(at, zone));
+/// Prints what a line begins with, its stamp with the zone that the file leaves out: what is shown can be given to `--since`
+/// as it is, wherever.
+fn print_head(line: &Line<'_>, zone: &Zone, page: &mut Page) {
+    let head = line.head();
+    let dated =
+        head.split_at_checked(STAMP).filter(|(stamp, _)| stamp.is_ascii() && !stamp.starts_with(b"@"));
+    match (line.entry.time, dated) {
+        (Some(time), Some((stamp, rest))) => {
+            zone.write(time, |zone| page.dimmed(&[stamp, zone.as_bytes(), rest]));
+        }
+        _ => page.dimmed(&[head]),
     }
-    head
 }
 
 /// Returns how a zone is written after a time: `Z`, or how far it is ahead of UTC.
@@ -163,6 +194,20 @@ fn rfc_3339(time: Time) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_zone_is_written_as_it_is_at_each_time_and_looked_up_once_a_quarter_of_an_hour() {
+        let zone = Zone::new(TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap());
+        let written = |seconds: i64| {
+            let mut text = String::new();
+            zone.write(Time { seconds, nanos: 5 }, |zone| zone.clone_into(&mut text));
+            text
+        };
+        // The clocks were changed at 01:00 UTC on 2026-03-29.
+        let change = 1_774_746_000;
+        let seen = [-1, 0, -1, -900, 899, 900].map(|after| written(change + after));
+        assert_eq!(seen, ["+01:00", "+02:00", "+01:00", "+01:00", "+02:00", "+02:00"]);
+    }
 
     #[test]
     fn a_profile_keeps_its_colour() {

@@ -37,14 +37,17 @@ impl Page {
         escape::append(bytes, Tab::Kept, &mut self.bytes);
     }
 
-    /// Adds bytes to the line, escaped and dimmed.
-    pub fn dimmed(&mut self, bytes: &[u8]) {
-        if self.paint.0 && !bytes.is_empty() {
+    /// Adds bytes to the line, one part after another, escaped and dimmed.
+    pub fn dimmed(&mut self, parts: &[&[u8]]) {
+        let is_painted = self.paint.0 && parts.iter().any(|part| !part.is_empty());
+        if is_painted {
             self.bytes.extend_from_slice(DIM.render().to_string().as_bytes());
-            self.escaped(bytes);
+        }
+        for part in parts {
+            self.escaped(part);
+        }
+        if is_painted {
             self.bytes.extend_from_slice(DIM.render_reset().to_string().as_bytes());
-        } else {
-            self.escaped(bytes);
         }
     }
 

@@ -8,9 +8,12 @@ use std::io::Write as _;
 
 use anstyle::{AnsiColor, Style};
 use gatevisor_term::escape::{self, Tab};
-use unicode_width::UnicodeWidthStr;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::Paint;
+
+/// Stands for what is cut off.
+const ELLIPSIS: &str = "…";
 
 /// Bold.
 pub const BOLD: Style = Style::new().bold();
@@ -52,6 +55,30 @@ impl Text {
     /// Returns how many columns of a terminal it takes, escaped.
     pub fn width(&self) -> usize {
         self.parts.iter().map(|(_, text)| escape::line(text).width()).sum()
+    }
+
+    /// Cuts off what is beyond so many columns, and says so.
+    pub fn shorten(&mut self, columns: usize) {
+        if self.width() <= columns {
+            return;
+        }
+        let mut left = columns.saturating_sub(ELLIPSIS.width());
+        for (_, text) in &mut self.parts {
+            let shown = escape::line(text).into_owned();
+            let kept = shown.chars().take_while(|c| {
+                let rest = left.checked_sub(c.width().unwrap_or(0));
+                rest.is_some_and(|rest| {
+                    left = rest;
+                    true
+                })
+            });
+            let kept: String = kept.collect();
+            if kept.len() < shown.len() {
+                left = 0;
+            }
+            *text = kept;
+        }
+        self.parts.push((Style::new(), ELLIPSIS.to_owned()));
     }
 
     /// Appends it, escaped, and with its styles where they are wanted.

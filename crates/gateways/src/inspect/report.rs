@@ -186,6 +186,11 @@ impl Report {
     /// Returns the report of a service of this supervisor's scandir.
     pub(super) fn under(mut self, supervisor: Option<&String>) -> Self {
         self.supervisor = supervisor.filter(|_| self.state != State::NotSupervised).cloned();
+        // Ours counts, and says nothing as long as there is nothing to count.
+        if self.supervisor.as_deref() == Some(gatevisor_client::OURS) && self.state != State::Unknown {
+            self.restarts.get_or_insert(0);
+            self.commanded_restarts.get_or_insert(0);
+        }
         self
     }
 

@@ -1,0 +1,223 @@
+//! Faults that people found by using it, and the tests that show that each is gone.
+//!
+//! A letter says of which kind a fault was: A what was said and not so, B two instances or none that moves, C wrong advice and
+//! wrong refusals, D what an operator reads and types.
+
+use std::fs;
+use std::path::Path;
+
+/// Each fault, in a few words, and the tests, `suite::module::name` each.
+const FAULTS: &[(&str, &str, &[&str])] = &[
+    (
+        "A1",
+        "ready or up without a program",
+        &["cli::evidence::a_command_that_was_never_executed_is_never_up_and_never_ready"],
+    ),
+    (
+        "A2",
+        "an older order's words for another program's state",
+        &["cli::wishes::what_another_program_desires_is_said_to_be_another_programs"],
+    ),
+    (
+        "A3",
+        "ready where nobody asks",
+        &["cli::evidence::a_gateway_that_nobody_probes_is_up_and_to_wait_for_ready_is_an_error"],
+    ),
+    (
+        "A4",
+        "ready by another process's answer",
+        &["cli::ports::an_older_process_that_answers_on_the_port_makes_no_gateway_ready"],
+    ),
+    (
+        "A5",
+        "stopped by the agent's command, and back",
+        &["cli::wishes::a_stop_by_the_agents_own_command_is_honoured_and_said_to_be_another_programs"],
+    ),
+    (
+        "A7",
+        "nothing there for who may not look",
+        &["cli::evidence::whoever_may_not_look_hears_that_it_cannot_be_told_and_not_that_nothing_is_there"],
+    ),
+    (
+        "A8",
+        "no profile for who may not look",
+        &["cli::evidence::whoever_may_not_look_hears_that_it_cannot_be_told_and_not_that_nothing_is_there"],
+    ),
+    (
+        "A9",
+        "a NUL in a value",
+        &["cli::evidence::a_text_that_no_program_can_be_given_is_a_failed_start_everywhere"],
+    ),
+    (
+        "A10",
+        "up although it ended at once",
+        &["cli::evidence::a_gateway_that_ends_within_the_start_window_is_a_failed_start_with_its_last_lines"],
+    ),
+    (
+        "A11",
+        "a taken port is a configuration error",
+        &[
+            "cli::ports::a_gateway_whose_port_is_taken_is_told_with_the_holder_and_so_is_the_advice",
+            "cli::ports::a_port_that_another_profiles_gateway_has_is_told_with_that_profile",
+        ],
+    ),
+    (
+        "A12",
+        "restarts that somebody asked for",
+        &["cli::evidence::only_deaths_that_nobody_asked_for_are_restarts"],
+    ),
+    (
+        "A13",
+        "down, and served",
+        &["cli::ports::a_profile_that_another_gateway_serves_is_said_to_be_served_and_not_to_be_down"],
+    ),
+    (
+        "A14",
+        "out of memory is SIGKILL",
+        &[
+            "container::memory::a_gateway_that_the_kernel_kills_for_want_of_memory_is_said_to_be_out_of_memory",
+        ],
+    ),
+    (
+        "B1",
+        "two of each after a killed up",
+        &["cli::one_instance::up_after_a_killed_up_ends_what_that_left_and_runs_one_of_each_gateway"],
+    ),
+    (
+        "B2",
+        "a log daemon that cannot work freezes gateways",
+        &[
+            "supervisor::log_daemon::a_limit_of_the_size_of_files_keeps_no_line_from_its_log",
+            "supervisor::log_daemon::where_no_log_daemon_can_work_it_is_said_and_no_service_stands_still",
+        ],
+    ),
+    (
+        "B3",
+        "SIGPIPE ignored",
+        &["supervisor::birth::whatever_of_ours_becomes_a_program_gives_it_clean_signals"],
+    ),
+    (
+        "B4",
+        "waiting for a supervisor or a program that is gone",
+        &[
+            "cli::one_instance::a_restart_whose_interpreter_has_been_moved_away_fails_at_once_and_says_why",
+            "cli::one_instance::who_waits_for_a_gateway_whose_supervisor_is_killed_hears_so_at_once",
+        ],
+    ),
+    (
+        "B5",
+        "Ctrl-C without a word",
+        &[
+            "cli::several::ctrl_c_while_gateways_are_waited_for_says_which_have_come_and_which_have_not",
+            "cli::several::ctrl_c_while_a_gateway_does_not_stop_says_that_it_is_stopping",
+        ],
+    ),
+    (
+        "B6",
+        "something of an up that lost",
+        &["cli::up::of_ten_that_come_up_at_once_one_supervises_and_the_others_leave_it_alone"],
+    ),
+    (
+        "C2",
+        "hints without the definition",
+        &["cli::definition::a_home_remembers_the_definition_that_it_was_brought_up_with"],
+    ),
+    (
+        "C3",
+        "an edited definition is silently old",
+        &["cli::definition::an_edited_definition_is_said_to_be_newer_until_reload_has_it_take_effect"],
+    ),
+    (
+        "C4",
+        "lost+found is a profile",
+        &["cli::doctor::what_file_systems_and_file_servers_put_beside_profiles_is_nobodys_business"],
+    ),
+    (
+        "C5",
+        "up without a reader",
+        &["cli::no_reader::up_supervises_whether_its_output_is_read_or_not_and_where_it_has_none"],
+    ),
+    ("C6", "no /proc", &["cli::no_proc::without_a_proc_gateways_are_started_logged_shown_and_stopped"]),
+    (
+        "C7",
+        "supervise --help",
+        &["cli::usage::verbs_that_only_programs_call_explain_themselves_too_and_do_nothing"],
+    ),
+    ("C8", "init --help", &["cli::usage::every_verb_explains_itself"]),
+    (
+        "C9",
+        "a slip in --home",
+        &["cli::refusals::a_home_that_is_named_and_does_not_exist_is_refused_by_every_command_and_not_made"],
+    ),
+    (
+        "C10",
+        "advice about a mark that does nothing",
+        &["cli::doctor::a_token_behind_a_byte_order_mark_is_taken_out_as_well"],
+    ),
+    (
+        "C11",
+        "line ends of Windows",
+        &["cli::windows::a_run_file_with_the_line_ends_of_windows_is_named_with_what_mends_it"],
+    ),
+    ("C12", "no word of HERMES_BIN", &["slot::interpreter::a_failure_names_its_stage_and_errno"]),
+    (
+        "C14",
+        "a default port that is none",
+        &["cli::example::the_example_listens_where_its_probe_asks_and_doctor_looks_if_no_port_is_set"],
+    ),
+    (
+        "C15",
+        "a volume shared through a group",
+        &["container::doctor::a_volume_that_is_shared_through_a_group_is_well"],
+    ),
+    ("C16", "no writable /run", &["container::starting::a_read_only_root_without_run_is_told_what_to_mount"]),
+    (
+        "C17",
+        "no capabilities",
+        &["container::starting::root_without_its_capabilities_is_told_which_are_missing"],
+    ),
+    (
+        "D1",
+        "a pasted stamp finds nothing",
+        &["cli::logs_query::a_stamp_that_was_printed_finds_its_lines_again_whatever_the_zone"],
+    ),
+    (
+        "D2",
+        "one long row wraps all",
+        &["cli::status::on_a_narrow_terminal_the_table_is_made_to_fit_and_in_a_pipe_it_is_whole"],
+    ),
+    (
+        "D3",
+        "a watched table shows its tail",
+        &[
+            "cli::listening::a_watched_table_that_is_longer_than_the_screen_shows_its_head_and_says_how_many_rows_are_left_out",
+        ],
+    ),
+    (
+        "D4",
+        "one name a command",
+        &["cli::several::a_command_takes_several_names_patterns_and_those_that_failed"],
+    ),
+];
+
+/// Returns whether a file below `directory` has a test of this name.
+fn exists(directory: &Path, test: &str) -> bool {
+    let mut parts = test.split("::");
+    let (suite, module, name) = (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
+    let file = match suite {
+        "slot" => directory.join("crates/slot/tests").join(format!("{module}.rs")),
+        _ => directory.join("tests").join(suite).join(format!("{module}.rs")),
+    };
+    fs::read_to_string(&file).is_ok_and(|text| text.contains(&format!("#[test]\nfn {name}()")))
+}
+
+#[test]
+fn each_fault_that_was_found_has_a_test_that_exists() {
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for (number, words, tests) in FAULTS {
+        assert!(!tests.is_empty() && !words.is_empty());
+        for test in *tests {
+            assert!(exists(&tree, test), "{number}, {words}: there is no test `{test}`");
+        }
+    }
+}
