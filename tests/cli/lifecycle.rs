@@ -116,8 +116,9 @@ fn unregister_returns_when_slot_and_process_are_gone_and_the_name_is_free_at_onc
     assert_eq!(home.says("gateway unregister coder").ok(), "coder: had no slot\n");
     assert_eq!(home.state("coder")["desired_state"], "running", "the wish stays");
     assert!(home.profile_dir("coder").exists());
-    let entries: Vec<_> =
-        fs::read_dir(home.scandir()).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    let entries = fs::read_dir(home.scandir()).unwrap().flatten().map(|entry| entry.file_name());
+    // The watcher of gateways may have made its directory before it was ended.
+    let entries: Vec<_> = entries.filter(|name| name != ".live").collect();
     assert_eq!(entries.len(), 2, "the default slot and the supervisor's own: {entries:?}");
 }
 

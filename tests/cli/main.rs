@@ -22,6 +22,7 @@ mod hostile;
 mod incidents;
 mod lifecycle;
 mod listening;
+mod live;
 mod log_scripts;
 mod logs;
 mod logs_query;

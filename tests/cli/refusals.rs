@@ -134,7 +134,9 @@ fn of_twenty_processes_that_register_one_slot_at_once_one_wins_and_nineteen_say_
         let pid = home.report(&name)["pid"].as_i64();
         assert_eq!(pid.is_some(), round % 2 == 0, "the winner's gateway is as it asked");
     }
-    assert_eq!(dotted(&home), [".s6-svscan"], "a loser left its slot behind");
+    // The watcher of gateways may have made its directory before it was ended.
+    let left: Vec<_> = dotted(&home).into_iter().filter(|name| name != ".live").collect();
+    assert_eq!(left, [".s6-svscan"], "a loser left its slot behind");
 }
 
 #[test]

@@ -336,6 +336,7 @@ pub enum Applets {
 
 /// What to wait for.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option, and only one may be given")]
 pub struct Wait {
     /// The profile; else -p, else the default profile
     pub name: Option<OsString>,
@@ -345,6 +346,9 @@ pub struct Wait {
     /// Until it is up and ready
     #[arg(long, group = "condition")]
     pub ready: bool,
+    /// Until it has shown that it works; an error where nothing tells
+    #[arg(long, group = "condition")]
+    pub live: bool,
     /// Until it is down, and its finish script has ended
     #[arg(long, group = "condition")]
     pub down: bool,

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use gatevisor_client::status_view::START_FAILED;
 use gatevisor_client::{ExecWatch, Listener, Progress, ScanDir, ServiceDir};
+use gatevisor_gateways::live;
 use gatevisor_gateways::profile::ProfileName;
+use gatevisor_liveness::State;
 use gatevisor_paths::by_path;
 use gatevisor_wire::event::Letter;
 use gatevisor_wire::name::ServiceName;
@@ -27,6 +29,8 @@ pub enum Happened {
     Up,
     /// It ended before its command was executed.
     FailedToStart,
+    /// What the watcher of gateways has found out of it.
+    Live(State),
     /// What else its supervisor says.
     Letter(Letter),
 }
@@ -106,6 +110,8 @@ pub struct Ears {
     only: Vec<ProfileName>,
     watch: OwnedFd,
     listeners: BTreeMap<ServiceName, Heard>,
+    /// What the watcher of gateways has said last.
+    live: BTreeMap<ServiceName, State>,
     /// Services whose directories have been taken away, and which have not been released yet.
     leaving: Vec<(ServiceName, Heard)>,
 }
@@ -117,8 +123,11 @@ impl Ears {
             Failure::new(Exit::System, format!("cannot watch `{}`: {errno}", scandir.display()))
         })?;
         let listeners = BTreeMap::new();
-        let mut ears = Self { scandir: scandir.to_owned(), only, watch, listeners, leaving: Vec::new() };
+        let (scandir, leaving, live) = (scandir.to_owned(), Vec::new(), BTreeMap::new());
+        let mut ears = Self { scandir, only, watch, listeners, live, leaving };
         ears.subscribe()?;
+        // What is so already has not happened now.
+        ears.news();
         Ok(ears)
     }
 
@@ -148,12 +157,34 @@ impl Ears {
         if changed {
             drain(&self.watch);
             self.subscribe()?;
+            for (name, state) in self.news() {
+                heard(&name, Happened::Live(state))?;
+            }
         }
         Ok(())
     }
 
+    /// Returns what the watcher of gateways says anew, as far as it is news: that one works is none but after trouble.
+    fn news(&mut self) -> Vec<(ServiceName, State)> {
+        let mut news = Vec::new();
+        for name in self.listeners.keys() {
+            let Some(state) = live::said(&self.scandir, &name.to_string()) else { continue };
+            let before = self.live.insert(name.clone(), state);
+            let is_trouble = |state| matches!(state, State::Unresponsive | State::Degraded | State::Traced);
+            if before != Some(state)
+                && (is_trouble(state) || (state == State::Live && before.is_some_and(is_trouble)))
+            {
+                news.push((name.clone(), state));
+            }
+        }
+        news
+    }
+
     /// Subscribes to every service that is there and not listened to yet.
     fn subscribe(&mut self) -> Result<(), Failure> {
+        // There is none before a watcher has run.
+        let moved = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::ONLYDIR;
+        let _ = inotify::add_watch(&self.watch, live::directory(&self.scandir), moved);
         let services = ScanDir::new(&self.scandir).services().map_err(|error| {
             Failure::new(
                 Exit::System,

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use anstyle::AnsiColor;
 use gatevisor_client::ServiceDir;
 use gatevisor_gateways::profile::ProfileName;
+use gatevisor_liveness::State;
 use gatevisor_wire::event::Letter;
 use gatevisor_wire::name::ServiceName;
 use jiff::Timestamp;
@@ -69,10 +70,19 @@ fn words(happened: Happened) -> (&'static str, AnsiColor, Option<Letter>) {
         Happened::Starting => ("starting", AnsiColor::Yellow, None),
         Happened::Up => ("up", AnsiColor::Green, Some(Letter::Up)),
         Happened::FailedToStart => ("failed to start", AnsiColor::Red, None),
+        Happened::Live(state) => (state.word(), live_colour(state), None),
         Happened::Letter(letter) => {
             let (word, colour) = words_of(letter);
             (word, colour, Some(letter))
         }
+    }
+}
+
+const fn live_colour(state: State) -> AnsiColor {
+    match state {
+        State::Live | State::Up => AnsiColor::Green,
+        State::Starting | State::Degraded | State::Paused | State::Traced => AnsiColor::Yellow,
+        State::Unresponsive => AnsiColor::Red,
     }
 }
 

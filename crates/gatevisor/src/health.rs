@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::args::Common;
 use crate::context::{self, Context, MissingHome};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::{out, status};
+use crate::{following, out, status};
 
 /// What is said of the supervisor.
 #[derive(Debug, Serialize)]
@@ -106,9 +106,10 @@ pub fn of_gateways(context: &Context, names: &[OsString]) -> Outcome {
     let mut all_healthy = true;
     for report in &reports {
         let Some(profile) = &report.profile else { continue };
-        let healthy = works(report.state);
+        let unknown = following::unknown(report);
+        let healthy = works(report.state) && unknown.is_none();
         all_healthy &= healthy;
-        let reason = report.reason.as_deref().or(report.problem.as_deref()).filter(|_| !healthy);
+        let reason = report.reason.as_deref().or(unknown).or(report.problem.as_deref()).filter(|_| !healthy);
         if context.json {
             out::json(&Gateway { profile, healthy, state: report.state, reason })?;
         } else {
@@ -126,7 +127,7 @@ fn should_run(report: &Report) -> bool {
 
 /// Returns whether a gateway does what it is there for. Of one that does not say whether it is ready, being up is enough.
 fn works(state: State) -> bool {
-    matches!(state, State::Up | State::Ready)
+    matches!(state, State::Up | State::Ready | State::Degraded)
 }
 
 fn verdict(healthy: bool) -> u8 {

@@ -112,7 +112,7 @@ fn collect(context: &Context, name: &ProfileName, reason: &str) -> Result<(), Fa
         command: None,
         at: jiff::Timestamp::now(),
         environment_files: &incidents::environment_files(manager.agent(), manager.home(), name, &variable),
-        log: &|out| last_lines::for_incident(context, name, out),
+        log: &|out| last_lines::for_incident(manager, name, out),
     };
     let incident = incidents::collect(&request).map_err(|error| Failure::of(Exit::System as u8, &error))?;
     if context.json {

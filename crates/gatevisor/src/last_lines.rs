@@ -11,6 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use gatevisor_gateways::incidents::LOG_LINES;
+use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_logd::reader::{self, Directory, Event, Options, Pick};
 use gatevisor_paths::by_path;
@@ -33,19 +34,19 @@ const QUIET: Duration = Duration::from_millis(100);
 
 /// Returns the last lines that a gateway printed since then.
 pub fn since(context: &Context, name: &ProfileName, since: Option<SystemTime>) -> Vec<String> {
-    logs::directory(context, name).map(|directory| last(directory, since)).unwrap_or_default()
+    logs::directory(&context.manager, name).map(|directory| last(directory, since)).unwrap_or_default()
 }
 
 /// Returns the last lines that a gateway printed since then, when its log daemon has had the time to write them.
 pub fn coming(context: &Context, name: &ProfileName, since: SystemTime) -> Vec<String> {
-    let Ok(directory) = logs::directory(context, name) else { return Vec::new() };
+    let Ok(directory) = logs::directory(&context.manager, name) else { return Vec::new() };
     until_quiet(&directory.path);
     last(directory, Some(since))
 }
 
 /// Writes the last lines of a gateway's log as they are in it, for those who look into an incident.
-pub fn for_incident(context: &Context, name: &ProfileName, out: &mut dyn Write) {
-    let Ok(directory) = logs::directory(context, name) else { return };
+pub fn for_incident(manager: &ScandirManager, name: &ProfileName, out: &mut dyn Write) {
+    let Ok(directory) = logs::directory(manager, name) else { return };
     let (pick, lines) = (Pick::default(), Some(LOG_LINES));
     let options = Options { dirs: vec![directory], pick, lines, follow: false };
     let _ = reader::run(&options, &mut |event| {

@@ -12,6 +12,7 @@ use gatevisor_gateways::profile::ProfileName;
 use crate::context::Context;
 use crate::ears::Ears;
 use crate::exit::{DONE, Exit, Failure, Outcome};
+use crate::following;
 use crate::out::{self, BOLD, DIM, Table, Text, colour};
 use crate::screen::Screen;
 
@@ -130,6 +131,9 @@ fn state_words(report: &Report) -> String {
         }
         (State::BackingOff, None, Some(reason)) if report.port_held.is_some() => format!("{word}: {reason}"),
         (State::Served, _, Some(by)) => format!("{word} {by}"),
+        (State::Unresponsive | State::Degraded, _, Some(reason)) => {
+            format!("{word}{}: {reason}", following::since(report))
+        }
         _ => word.to_owned(),
     }
 }
@@ -141,6 +145,10 @@ fn state_cell(report: &Report) -> Text {
         let problem = format!("not logged since {since}: {problem}");
         words = words.and("; ").styled(colour(AnsiColor::Red), problem);
     }
+    if let Some(why) = following::unknown(report) {
+        let text = format!("not known whether it works: {why}");
+        words = words.and("; ").styled(colour(AnsiColor::Yellow), text);
+    }
     if report.older_than_definition {
         words = words.and(" (").styled(colour(AnsiColor::Yellow), "older than the definition").and(")");
     }
@@ -150,10 +158,14 @@ fn state_cell(report: &Report) -> Text {
 fn state_colour(state: State) -> AnsiColor {
     match state {
         State::Up | State::Ready | State::Served => AnsiColor::Green,
-        State::Starting | State::Stopping | State::Finishing | State::Paused | State::Waiting => {
-            AnsiColor::Yellow
-        }
-        State::BackingOff | State::Failed | State::FailedToStart => AnsiColor::Red,
+        State::Starting
+        | State::Stopping
+        | State::Finishing
+        | State::Paused
+        | State::Waiting
+        | State::Degraded
+        | State::Traced => AnsiColor::Yellow,
+        State::BackingOff | State::Failed | State::FailedToStart | State::Unresponsive => AnsiColor::Red,
         State::Down | State::NotSupervised | State::Unknown => AnsiColor::BrightBlack,
     }
 }
@@ -218,6 +230,12 @@ pub fn print_details(context: &Context, report: &Report) -> Result<(), Failure> 
         let cpu =
             report.cpu_ms.map_or_else(String::new, |ms| format!(", {} of processor time", milliseconds(ms)));
         item("memory", format!("{} in {}{cpu}", size(bytes), processes(report.processes.unwrap_or(1))))?;
+    }
+    if let Some(live) = &report.live {
+        item("live", following::words(live))?;
+    }
+    if let Some(ended) = following::ended(report) {
+        item("ended", ended)?;
     }
     item("desired", desired(report))?;
     if let Some(problem) = &report.log_problem {

@@ -25,7 +25,7 @@ use gatevisor_wire::control::Control;
 use jiff::Zoned;
 
 use crate::exit::{Exit, Failure};
-use crate::{enter, out, watch};
+use crate::{enter, live, out, watch};
 
 /// What this is called in the scandir, and as a verb.
 pub const NAME: &str = "takeover";
@@ -128,6 +128,8 @@ pub fn run(began: Began) -> Failure {
 
 fn perform(variables: &[Variable], began: Began) -> Result<Failure, Failure> {
     let manager = Arc::new(enter::manager(variables)?);
+    // Before there is a second thread. Where the gateways are another container's, none runs here that it would look at.
+    live::beside(&manager)?;
     let home =
         OpenHome::open(manager.home().root()).map_err(|error| Failure::of(Exit::System as u8, &error))?;
     let home = Arc::new(home);

@@ -1,12 +1,17 @@
 //! `gatevisor wait`: until a gateway is as asked.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use gatevisor_gateways::live::LiveState;
 use gatevisor_gateways::manager::{Condition, ServiceManager, WaitError, WaitOutcome};
+use gatevisor_gateways::profile::ProfileName;
+use gatevisor_liveness::State;
 
 use crate::args;
 use crate::context::Context;
+use crate::ears::Ears;
 use crate::exit::{DONE, Exit, Failure, Outcome};
+use crate::status;
 
 /// Waits; the exit code is the answer.
 pub fn run(context: &Context, options: &args::Wait) -> Outcome {
@@ -19,6 +24,7 @@ pub fn run(context: &Context, options: &args::Wait) -> Outcome {
         Condition::Up
     };
     let timeout = options.timeout.map(|seconds| Duration::from_secs(u64::from(seconds)));
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let outcome = match context.manager.wait(&name, condition, timeout) {
         Ok(outcome) => outcome,
         // Without a supervisor it matters little whether there is a slot.
@@ -34,12 +40,13 @@ pub fn run(context: &Context, options: &args::Wait) -> Outcome {
         Err(error) => {
             if matches!(error, WaitError::NotRegistered { .. }) {
                 // To start a profile that does not exist would be bad advice.
-                crate::status::row(context, &name)?;
+                status::row(context, &name)?;
             }
             return Err(Failure::of(error.exit_code(), &error));
         }
     };
     match outcome {
+        WaitOutcome::Reached if options.live => until_live(context, &name, deadline),
         WaitOutcome::Reached => DONE,
         WaitOutcome::Failed { reason: Some(reason) } => {
             Err(Failure::new(Exit::No, format!("the gateway of {name} does not come up: {reason}")))
@@ -59,4 +66,46 @@ pub fn run(context: &Context, options: &args::Wait) -> Outcome {
             Err(Failure::new(Exit::TimedOut, format!("the gateway of {name} did not get there in time")))
         }
     }
+}
+
+/// How often it is looked whether a watcher still says something: its silence makes no noise.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Waits until a gateway that is up has shown that it works.
+fn until_live(context: &Context, name: &ProfileName, deadline: Option<Instant>) -> Outcome {
+    // Before the look: what happens after it is heard.
+    let mut ears = Ears::open(context.manager.scandir(), vec![name.clone()])?;
+    loop {
+        let report = status::row(context, name)?;
+        if !report.up {
+            let state = report.state.words();
+            return Err(Failure::new(
+                Exit::No,
+                format!("the gateway of {name} is not up any more: it is {state}"),
+            ));
+        }
+        match report.live.as_ref().map(|live| live.state) {
+            Some(LiveState::Said(State::Live | State::Degraded)) => return DONE,
+            Some(LiveState::Said(State::Up)) | None => return Err(untold(name)),
+            Some(_) => {}
+        }
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(Failure::new(
+                Exit::TimedOut,
+                format!("the gateway of {name} has not shown in time that it works"),
+            ));
+        }
+        ears.hear(Some(left.unwrap_or(LOOK_EVERY).min(LOOK_EVERY)), |_, _| Ok(()))?;
+    }
+}
+
+fn untold(name: &ProfileName) -> Failure {
+    Failure::new(
+        Exit::No,
+        format!(
+            "the gateway of {name} is up, and nothing tells whether it works; wait with --up or --ready, or say in \
+             `[gateway.live]` of the agent definition what shows it"
+        ),
+    )
 }

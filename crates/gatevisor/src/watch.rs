@@ -15,7 +15,7 @@ use gatevisor_gateways::watch::{Notice, WatchError, Watcher};
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::out;
+use crate::{live, out};
 
 /// What this is called in the scandir, and as a verb.
 pub const NAME: &str = "profile-watcher";
@@ -26,6 +26,10 @@ const SUPERVISED_WITHIN: Duration = Duration::from_secs(30);
 /// Watches the profiles beside the supervisor that the process which forked this one becomes; returns an exit code.
 pub fn beside(context: &Context) -> i32 {
     let manager = &context.manager;
+    // Before there is a second thread.
+    if let Err(failure) = live::beside(manager) {
+        out::warn(&failure.message);
+    }
     let watcher = Watcher::new(Arc::new(manager.clone()), tell);
     // What has come since is done when there is somebody to do it with.
     let first = manager.list().ok().and_then(|names| names.into_iter().next());

@@ -15,6 +15,7 @@ mod files;
 pub mod incidents;
 pub mod inspect;
 pub mod lifecycle;
+pub mod live;
 pub mod manager;
 mod marker;
 pub mod notify;

@@ -140,6 +140,8 @@ fn a_ready_gateway_reads_like_this() {
           "log_problem_since": null,
           "port_held": null,
           "port_holder": null,
+          "live": null,
+          "live_restart": null,
           "older_than_definition": false
         }
         "#);

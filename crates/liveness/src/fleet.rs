@@ -111,6 +111,13 @@ impl Fleet {
         }
     }
 
+    /// Takes in that a gateway is being asked, so that a look at it is not due before its usual time.
+    pub fn defer(&mut self, name: &str, now: Attended) {
+        if let Some(service) = self.services.get_mut(name) {
+            service.put_off(now.plus(service.settings().interval_ms));
+        }
+    }
+
     /// Takes in that the watcher was away: what it found since says nothing.
     pub fn lapse(&mut self, now: Attended) {
         for service in self.services.values_mut() {

@@ -19,6 +19,8 @@ pub const START_ERROR: &str = "start-error";
 pub(crate) const NOT_READY: &str = "not-ready";
 /// Name in `data/` of the file that is locked until it is known whether the command was executed.
 pub const STARTED: &str = "started";
+/// Name in `data/` of the file that says how the service is followed in this life.
+pub const LIVE: &str = "live";
 
 /// Longest line that is left behind, in bytes.
 const MAX_LINE: usize = 500;

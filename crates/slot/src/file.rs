@@ -11,6 +11,7 @@ use gatevisor_wire::script::Flaw;
 use serde::{Deserialize, Serialize};
 
 use crate::confine::settings::{self, Landlock, Limit, LimitName};
+use crate::live::Live;
 use crate::log::{LogFile, check_log};
 
 /// Largest `run` or `log/run` that is read, in bytes.
@@ -77,6 +78,9 @@ pub struct ServiceFile {
     /// How the service's readiness is found out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<Ready>,
+    /// How it is followed while it runs, to find out whether it works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<Live>,
 }
 
 impl ServiceFile {
@@ -100,6 +104,7 @@ impl ServiceFile {
             limits: BTreeMap::new(),
             landlock: None,
             ready: None,
+            live: None,
         }
     }
 
@@ -227,6 +232,9 @@ pub(crate) fn check_service(file: &ServiceFile) -> Result<(), ParseError> {
     settings::check(file)?;
     if file.ready.as_ref().is_some_and(|ready| ready.interval_ms == 0) {
         return Err(invalid("ready.interval-ms", "must be at least 1"));
+    }
+    if let Some(live) = &file.live {
+        live.check()?;
     }
     Ok(())
 }

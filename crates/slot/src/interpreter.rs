@@ -23,12 +23,13 @@ use crate::answerer::Service;
 use crate::confine::{self, Cannot, Confinement, Paths, Witness, allows};
 use crate::expand::{expand, is_truthy};
 use crate::failure::{
-    EXIT_BAD_FILE, EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_SYSTEM, Failure, NOT_READY, START_ERROR,
+    EXIT_BAD_FILE, EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_SYSTEM, Failure, LIVE, NOT_READY, START_ERROR,
     STARTED, one_line,
 };
 use crate::file::{MAX_BYTES, ParseError, Ready, ServiceFile, Stderr, parse_service};
 use crate::home_lock::Standing;
 use crate::identity::{Identity, decide};
+use crate::live::Live;
 use crate::probe::Probe;
 use crate::{dotenv, http, os};
 
@@ -83,6 +84,7 @@ struct Start {
     directory: Option<OsString>,
     landlock: Option<Paths>,
     readiness: Readiness,
+    live: Option<Live>,
 }
 
 /// How the supervisor learns that the service is ready. That the command was started says nothing about it.
@@ -264,7 +266,27 @@ impl Lookups {
         let environment = self.environment(file)?;
         let landlock = confine::expand_paths(file, &|key, text| expanded(key, text, &lookup))?;
         let readiness = self.readiness(file.ready.as_ref())?;
-        Ok(Start { argv, environment, directory, landlock, readiness })
+        let live = file.live.as_ref().map(|live| self.live(live)).transpose()?;
+        Ok(Start { argv, environment, directory, landlock, readiness, live })
+    }
+
+    /// Returns how the service is followed in the life that begins.
+    fn live(&self, live: &Live) -> Result<Live, Failure> {
+        let lookup = |name: &str| self.get(name);
+        let text = |key: &'static str, text: &str| {
+            expanded(key, text, &lookup).map(|text| text.to_string_lossy().into_owned())
+        };
+        let mut live = live.with_texts(&text)?;
+        live.check_expanded().map_err(|(key, message)| Failure {
+            stage: format!("expanding {key}"),
+            message,
+            errno: None,
+            exit: EXIT_BAD_FILE,
+        })?;
+        for address in [&mut live.http, &mut live.tcp] {
+            address.take_if(|address| address.when.as_ref().is_some_and(|when| !is_truthy(when.as_ref())));
+        }
+        Ok(live)
     }
 
     /// Returns the command's environment.
@@ -346,6 +368,7 @@ fn launch(
         // whoever waits learns by the death.
         held.started = os::mark_in_data(directory, STARTED, announcer).ok().flatten();
         let _ = os::remove_in_data(directory.as_fd(), START_ERROR);
+        say_how_it_is_followed(directory, start.live.as_ref());
     }
     if let Some(warning) = confinement.finish(file, start.landlock.as_ref())? {
         os::say(&format!("gatevisor: {name}: {warning}"));
@@ -361,6 +384,14 @@ fn launch(
     let program = start.argv.first().map(|word| String::from_utf8_lossy(word.as_bytes()).into_owned());
     let variable = file.command.first().and_then(|word| first_variable(word));
     Err(not_executed(&program.unwrap_or_default(), variable, start.environment.path(), errno))
+}
+
+/// Tells whoever follows the service how, best effort: what was said at an earlier start bears another process number.
+fn say_how_it_is_followed(directory: &OwnedFd, live: Option<&Live>) {
+    let text = live.zip(os::own_pid()).and_then(|(live, pid)| live.encode(pid.get()));
+    if let Some(text) = text {
+        let _ = os::publish_in_data(directory.as_fd(), LIVE, text.as_bytes());
+    }
 }
 
 fn settle(

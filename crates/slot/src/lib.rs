@@ -23,6 +23,7 @@ pub mod home_lock;
 pub mod http;
 mod identity;
 mod interpreter;
+pub mod live;
 pub mod log;
 mod os;
 pub mod patterns;

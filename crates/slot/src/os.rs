@@ -64,6 +64,13 @@ pub fn replace_in_data(directory: impl AsFd, name: &str, bytes: &[u8]) -> Result
     gatevisor_sys::file::replace(&data, name, &temporary, bytes, Mode::from_raw_mode(0o644))
 }
 
+/// Does what [`replace_in_data`] does for what counts for this life only, and does not wait for a disk.
+pub fn publish_in_data(directory: impl AsFd, name: &str, bytes: &[u8]) -> Result<(), Errno> {
+    let data = gatevisor_sys::file::open_directory(&directory, c"data")?;
+    let temporary = format!(".{name}.tmp");
+    gatevisor_sys::file::publish(&data, name, &temporary, bytes, Mode::from_raw_mode(0o644))
+}
+
 /// Returns `data/<name>` below `directory`, locked, with our process number in it and who says that the service is ready.
 ///
 /// The lock ends with this process or when it executes another program. Nothing is returned while somebody else holds it.

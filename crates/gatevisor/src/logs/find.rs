@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use gatevisor_gateways::agent::{Blanks, fill};
-use gatevisor_gateways::manager::ServiceManager;
+use gatevisor_gateways::manager::{ScandirManager, ServiceManager};
 use gatevisor_gateways::profile::{self, ProfileName};
 use gatevisor_logd::reader::{Clock, Directory};
 use gatevisor_paths::by_path;
@@ -22,8 +22,7 @@ const LOG_RUN: u64 = 64 << 10;
 /// Returns the log directory of a profile's gateway.
 ///
 /// A slot says it in its `log/run`; without one, it is where the agent definition would have a slot say it is.
-pub fn directory(context: &Context, name: &ProfileName) -> Result<Directory, Failure> {
-    let manager = &context.manager;
+pub fn directory(manager: &ScandirManager, name: &ProfileName) -> Result<Directory, Failure> {
     let variable_of_home = manager.agent().home_variable();
     let lookup = |wanted: &str| {
         if wanted == variable_of_home { Some(manager.home().root().into()) } else { variable(wanted) }
@@ -95,7 +94,7 @@ pub fn chosen(context: &Context, options: &args::Logs) -> Result<Vec<ProfileName
     }
     if !options.follow {
         names.retain(|name| {
-            directory(context, name).is_ok_and(|directory| by_path::look(directory.path).is_ok())
+            directory(&context.manager, name).is_ok_and(|directory| by_path::look(directory.path).is_ok())
         });
     }
     if names.is_empty() {

@@ -30,7 +30,8 @@ const COLLECTED: usize = 64 << 10;
 pub fn run(context: &Context, options: &args::Logs) -> Outcome {
     let lines = number_of_lines(options)?;
     let names = find::chosen(context, options)?;
-    let dirs: Vec<_> = names.iter().map(|name| find::directory(context, name)).collect::<Result<_, _>>()?;
+    let dirs: Vec<_> =
+        names.iter().map(|name| find::directory(&context.manager, name)).collect::<Result<_, _>>()?;
     let pick = pick(options, find::common_clock(&dirs))?;
     for (name, directory) in names.iter().zip(&dirs) {
         find::exists(context, name, directory)?;

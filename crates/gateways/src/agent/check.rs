@@ -4,6 +4,8 @@
 
 use std::path::{Component, Path};
 
+use gatevisor_slot::live::Live;
+
 use super::{AgentDefinition, Blanks, SeedFile, fill};
 use crate::profile::ProfileName;
 
@@ -114,6 +116,9 @@ fn gateway(agent: &AgentDefinition) -> Result<(), Fault> {
     if let Err(error) = gateway.log.in_directory("log".to_owned()).check() {
         return fault("gateway.log", error.to_string());
     }
+    if let Some(Err(error)) = gateway.live.as_ref().map(Live::check) {
+        return fault("gateway.live", error.to_string());
+    }
     let variables = [&gateway.multiplex_variable, &agent.container.decline_variable];
     variables.into_iter().flatten().try_for_each(|name| variable("…-variable", name))
 }
@@ -136,6 +141,10 @@ fn templates(agent: &AgentDefinition) -> Result<(), Fault> {
         if let Err(error) = fill(text, &blanks) {
             return fault(field, error.to_string());
         }
+    }
+    if let Some(live) = &gateway.live {
+        live.with_texts(&|_, text| fill(text, &blanks))
+            .map_err(|error| Fault { field: "gateway.live", why: error.to_string() })?;
     }
     let filled = |text: &String| {
         fill(text, &blanks)

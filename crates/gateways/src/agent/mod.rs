@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use gatevisor_slot::live::Live;
 use serde::Deserialize;
 
 use crate::exit;
@@ -178,6 +179,8 @@ pub struct GatewayDefinition {
     /// How it is kept, as far as that differs from what counts where nothing is said.
     #[serde(default)]
     pub log: LogDefinition,
+    /// How to find out whether it works while it runs, and what follows if it does not.
+    pub live: Option<Live>,
     /// What it may do and use.
     #[serde(default)]
     pub confine: ConfineDefinition,

@@ -9,6 +9,7 @@ use super::finding::{Check, Finding, Severity};
 use super::mend::quote;
 use super::slots::called;
 use crate::inspect::State;
+use crate::live::{LiveReport, LiveState};
 
 /// Deaths after which a service counts as one that keeps dying.
 const MANY: usize = 3;
@@ -67,6 +68,7 @@ fn state(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
             "somebody sent it SIGSTOP through its supervisor".to_owned(),
             tool(facts, service, "-c"),
         ),
+        _ if service.report.live.as_ref().is_some_and(LiveReport::is_trouble) => not_live(facts, service)?,
         StateName::Down if is_missed(facts, service) => (
             Severity::Warning,
             format!("{name} is down although it is wished running"),
@@ -94,6 +96,30 @@ fn taken(service: &ServiceFact, name: &str, held: &str) -> Finding {
         Some(profile) => finding.of(profile),
         None => finding,
     }
+}
+
+/// What follows when a gateway does not respond, as its policy says.
+const ENDED: &str = "it is ended and started again, unless the reason says otherwise";
+const LEFT: &str = "nobody ends it, because its definition says `warn`";
+
+/// Returns what is wrong with one that runs, and of which it is not known that it works.
+fn not_live(facts: &Facts, service: &ServiceFact) -> Option<(Severity, String, String, String)> {
+    let live = service.report.live.as_ref()?;
+    let (name, why) = (called(service), live.reason.clone().unwrap_or_else(|| "nobody says why".to_owned()));
+    Some(match live.state {
+        LiveState::Unknown => (
+            Severity::Warning,
+            format!("{name} runs, and nobody knows whether it works"),
+            why,
+            look(facts, service),
+        ),
+        LiveState::Said(_) => (
+            Severity::Error,
+            format!("{name} runs, and does not respond"),
+            format!("{why}; {}", if live.policy == "restart" { ENDED } else { LEFT }),
+            restart(facts, service),
+        ),
+    })
 }
 
 /// Returns how often the service died in a row, or within a minute where the supervisor does not count.
@@ -139,6 +165,13 @@ fn start(facts: &Facts, service: &ServiceFact) -> String {
     match &service.observed.profile {
         Some(name) => facts.caller.about(&["gateway", "start"], name),
         None => tool(facts, service, "-u"),
+    }
+}
+
+fn restart(facts: &Facts, service: &ServiceFact) -> String {
+    match &service.observed.profile {
+        Some(name) => facts.caller.about(&["gateway", "restart"], name),
+        None => tool(facts, service, "-r"),
     }
 }
 

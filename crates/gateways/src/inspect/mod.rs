@@ -18,6 +18,7 @@ use gatevisor_wire::Pid;
 use gatevisor_wire::tai::Tai64n;
 
 use crate::desired::{self, Recorded};
+use crate::live::{self, LiveReport, Restarted};
 use crate::manager::{ListError, LookError, Observed, ScandirManager, ServiceManager};
 use crate::ports;
 use crate::profile::{self, ProfileName};
@@ -122,10 +123,21 @@ fn report(manager: &ScandirManager, observed: &Observed, usage: &HashMap<Pid, Us
     let is_older = observed.profile.as_ref().is_some_and(|name| is_older(manager, name));
     let report =
         Report::new(manager.agent(), observed, wish, memory, now).keeping(kept.as_ref()).older(is_older);
+    let (live, restarted) = followed(manager, &report);
+    let report = report.followed(live, restarted);
     let Some(name) = &observed.profile else { return report };
     let report = report.served(served::by(manager, name).as_ref());
     let held = report.fails().then(|| ports::held(manager, name)).flatten();
     report.without_port(held.as_ref())
+}
+
+/// Returns what the watcher of gateways knows of a service, and why it ended a process of it last.
+fn followed(manager: &ScandirManager, report: &Report) -> (Option<LiveReport>, Option<Restarted>) {
+    let scandir = manager.scandir();
+    let running = report.pid.filter(|_| report.up);
+    let live = running.and_then(|pid| live::look(scandir, &report.service, pid, report.updownfor));
+    let restarted = report.profile.as_ref().and_then(|_| live::restarted(&scandir.join(&report.service)));
+    (live, restarted)
 }
 
 /// Returns whether a gateway's service directory is one of ours and not as the definition has it.

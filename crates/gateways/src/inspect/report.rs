@@ -5,6 +5,7 @@
 use std::time::{Duration, SystemTime};
 
 use gatevisor_client::status_view::StateName;
+use gatevisor_liveness::State as Live;
 use gatevisor_slot::home_lock::Standing;
 use gatevisor_wire::policy::Policy;
 use gatevisor_wire::status::Status;
@@ -15,6 +16,7 @@ use serde::Serialize;
 use super::deaths::{DeathReport, cause, deaths, meaning, moment, signal_name};
 use crate::agent::AgentDefinition;
 use crate::desired::{Provenance, Recorded};
+use crate::live::{LiveReport, LiveState, Restarted};
 use crate::manager::Observed;
 use crate::ports::Held;
 use crate::profile::ProfileName;
@@ -53,6 +55,12 @@ pub enum State {
     Paused,
     /// Down, because what an earlier life of it has left running is being ended first.
     Waiting,
+    /// Up, and for too long nothing has shown that it works.
+    Unresponsive,
+    /// Up, and it says itself that not all is well.
+    Degraded,
+    /// Up, and held by a debugger.
+    Traced,
     /// It may not be looked at.
     Unknown,
     /// It has no process of its own: another profile's gateway serves it.
@@ -60,6 +68,27 @@ pub enum State {
 }
 
 impl State {
+    /// All of them.
+    pub const ALL: [Self; 17] = [
+        Self::Up,
+        Self::Ready,
+        Self::Starting,
+        Self::BackingOff,
+        Self::Stopping,
+        Self::Finishing,
+        Self::Down,
+        Self::Failed,
+        Self::FailedToStart,
+        Self::NotSupervised,
+        Self::Paused,
+        Self::Waiting,
+        Self::Unresponsive,
+        Self::Degraded,
+        Self::Traced,
+        Self::Unknown,
+        Self::Served,
+    ];
+
     /// Returns the words for people.
     pub const fn words(self) -> &'static str {
         match self {
@@ -75,8 +104,23 @@ impl State {
             Self::NotSupervised => "not supervised",
             Self::Paused => "paused",
             Self::Waiting => "waiting",
+            Self::Unresponsive => "unresponsive",
+            Self::Degraded => "degraded",
+            Self::Traced => "traced",
             Self::Unknown => "unknown",
             Self::Served => "served",
+        }
+    }
+
+    /// Returns the state of a gateway that is followed, where what was found out says more than its supervisor does.
+    const fn followed(self, live: LiveState) -> Self {
+        match (self, live) {
+            (Self::Up | Self::Ready | Self::Starting, LiveState::Said(Live::Unresponsive)) => {
+                Self::Unresponsive
+            }
+            (Self::Up | Self::Ready, LiveState::Said(Live::Degraded)) => Self::Degraded,
+            (Self::Up | Self::Ready | Self::Starting, LiveState::Said(Live::Traced)) => Self::Traced,
+            _ => self,
         }
     }
 }
@@ -172,6 +216,10 @@ pub struct Report {
     pub port_held: Option<String>,
     /// The process that has it, where it may be looked into.
     pub port_holder: Option<i32>,
+    /// Whether it works, as far as it is followed.
+    pub live: Option<LiveReport>,
+    /// Why the watcher of gateways ended a process of it last, if it ever did.
+    pub live_restart: Option<Restarted>,
     /// Whether its service directory is not what the agent definition makes of it now: one of the two was edited.
     pub older_than_definition: bool,
 }
@@ -238,6 +286,21 @@ impl Report {
             self.state = State::Served;
             self.reason = Some(format!("by {by}"));
         }
+        self
+    }
+
+    /// Returns the report of a service that is followed, or is not.
+    #[must_use]
+    pub(super) fn followed(mut self, live: Option<LiveReport>, restarted: Option<Restarted>) -> Self {
+        if let Some(live) = &live {
+            let state = self.state.followed(live.state);
+            if state != self.state {
+                self.state = state;
+                self.reason.clone_from(&live.reason);
+            }
+        }
+        self.live = live;
+        self.live_restart = restarted;
         self
     }
 
@@ -309,6 +372,8 @@ impl Report {
             log_problem_since: None,
             port_held: None,
             port_holder: None,
+            live: None,
+            live_restart: None,
             older_than_definition: false,
         }
     }

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use gatevisor_slot::live::Live;
 use gatevisor_slot::{Ready, RenderError, ServiceFile, Stderr, render_finish, render_log, render_service};
 use gatevisor_wire::files;
 
@@ -136,6 +137,8 @@ fn service_file(agent: &AgentDefinition, profile: &ProfileName) -> Result<Servic
     }
     file.environment_files = gateway.environment_files.iter().map(filled).collect::<Result<_, _>>()?;
     file.ready = gateway.ready.as_ref().map(|ready| ready_of(ready, &filled)).transpose()?;
+    let live = |live: &Live| live.with_texts(&|_, text| fill(text, &blanks));
+    file.live = gateway.live.as_ref().map(live).transpose()?;
     Ok(file)
 }
 
@@ -230,6 +233,16 @@ mod tests {
 
         [ready]
         http = "http://127.0.0.1:${API_SERVER_PORT:-8642}/health"
+        when = "${API_SERVER_ENABLED:-false}"
+
+        [live]
+        policy = "${GATEVISOR_LIVE:-restart}"
+
+        [live.heartbeat]
+        file = "${HERMES_HOME}/profiles/coder/state/gateway.heartbeat"
+
+        [live.http]
+        url = "http://127.0.0.1:${API_SERVER_PORT:-8642}/health"
         when = "${API_SERVER_ENABLED:-false}"
         == finish 755
         #!/usr/local/bin/gatevisor finish

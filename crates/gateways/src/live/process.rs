@@ -1,0 +1,127 @@
+//! *Lives here:* what the kernel says of a gateway that shows nothing: stopped, held by a debugger, or hindered.
+//!
+//! *Does not live here:* what follows.
+//!
+//! **Source:** proc(5); Documentation/scheduler/sched-stats.rst.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use gatevisor_liveness::Hindrance;
+use gatevisor_sys::proc::Process;
+
+/// Threads of a process that are looked at, at the most.
+const THREADS: usize = 512;
+/// Parents that are followed from a process to the one it may descend from.
+const GENERATIONS: usize = 16;
+
+/// What was seen of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Seen {
+    /// A signal has stopped it.
+    pub stopped: bool,
+    /// A debugger holds it.
+    pub traced: bool,
+    /// Something outside hinders it.
+    pub hindered: Option<Hindrance>,
+}
+
+/// How long the threads of a process have waited for a processor in their lives, at one moment.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Waits {
+    at_ms: u64,
+    by_thread: BTreeMap<i32, u64>,
+}
+
+/// Looks at a process; `waits` is what the last look found.
+pub(super) fn look(pid: i32, waits: &mut Waits, now_ms: u64) -> Seen {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let value = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
+        line.map(str::trim).unwrap_or_default()
+    };
+    let traced = !matches!(value("TracerPid:"), "" | "0") || value("State:").starts_with('t');
+    let threads = threads(pid);
+    let on_disk = threads.iter().any(|thread| thread.state == Some('D'));
+    let now = Waits {
+        at_ms: now_ms,
+        by_thread: threads.iter().filter_map(|thread| Some((thread.number, thread.waited_ns?))).collect(),
+    };
+    let starved = is_starved(waits, &now);
+    *waits = now;
+    let hindered = match (on_disk, starved) {
+        (true, _) => Some(Hindrance::Disk),
+        (false, true) => Some(Hindrance::Processor),
+        (false, false) => None,
+    };
+    Seen { stopped: value("State:").starts_with('T'), traced, hindered }
+}
+
+/// Returns whether a thread has waited for a processor for more than a quarter of the time between two looks.
+fn is_starved(before: &Waits, now: &Waits) -> bool {
+    let passed_ns = now.at_ms.saturating_sub(before.at_ms).saturating_mul(1_000_000);
+    passed_ns > 0
+        && now.by_thread.iter().any(|(thread, waited)| {
+            let earlier = before.by_thread.get(thread);
+            earlier.is_some_and(|earlier| waited.saturating_sub(*earlier) > passed_ns / 4)
+        })
+}
+
+struct Thread {
+    number: i32,
+    state: Option<char>,
+    waited_ns: Option<u64>,
+}
+
+fn threads(pid: i32) -> Vec<Thread> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten().take(THREADS);
+    let numbers = tasks.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    numbers.map(|number| thread(pid, number)).collect()
+}
+
+fn thread(pid: i32, number: i32) -> Thread {
+    let stat = fs::read(format!("/proc/{pid}/task/{number}/stat")).unwrap_or_default();
+    let end = stat.iter().rposition(|byte| *byte == b')');
+    let state = end.and_then(|end| stat.get(end.checked_add(2)?)).map(|byte| char::from(*byte));
+    let schedule = fs::read_to_string(format!("/proc/{pid}/task/{number}/schedstat")).unwrap_or_default();
+    let waited_ns = schedule.split_ascii_whitespace().nth(1).and_then(|word| word.parse().ok());
+    Thread { number, state, waited_ns }
+}
+
+/// Returns whether a process is another one, or descends from it.
+pub(super) fn descends(pid: i32, from: i32) -> bool {
+    let mut at = pid;
+    for _ in 0..GENERATIONS {
+        if at == from {
+            return true;
+        }
+        match Process::of(at) {
+            Some(process) if process.parent > 1 => at = process.parent,
+            _ => return false,
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_neither_stopped_nor_held_and_descends_from_its_parent() {
+        let pid = std::process::id().cast_signed();
+        let seen = look(pid, &mut Waits::default(), 0);
+        assert!(!seen.stopped);
+        let parent = Process::of(pid).unwrap().parent;
+        assert!(descends(pid, pid) && descends(pid, parent) && !descends(parent, pid));
+    }
+
+    #[test]
+    fn a_thread_that_waits_for_more_than_a_quarter_of_the_time_is_starved() {
+        let waits = |at_ms, ns: u64| Waits { at_ms, by_thread: [(7, ns)].into() };
+        let second = 1_000_000_000;
+        assert!(is_starved(&waits(0, 0), &waits(10_000, 3 * second)));
+        assert!(!is_starved(&waits(0, 0), &waits(10_000, 2 * second)));
+        assert!(!is_starved(&Waits::default(), &waits(10_000, 9 * second)), "nothing is known of before");
+    }
+}

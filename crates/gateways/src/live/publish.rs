@@ -1,0 +1,117 @@
+//! *Lives here:* where the watcher's files are, and writing them.
+//!
+//! *Does not live here:* what is in them (see `record`).
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use gatevisor_sys::clock::monotonic_ms;
+use gatevisor_sys::file;
+use rustix::fs::{AtFlags, Mode, OFlags, fstat, mkdirat, openat, unlinkat};
+use rustix::io::{Errno, pwrite};
+
+use super::record::{MAX_BYTES, Pulse, Record, Restarted};
+use crate::files::read_bounded;
+
+/// The directory of the watcher in a scandir; supervisors skip what begins with a dot.
+pub const DIRECTORY: &str = ".live";
+/// The watcher's own line, in that directory. No service is called so: a name does not begin with a dot.
+const PULSE: &str = ".watcher";
+/// What the watcher holds as long as it runs.
+const LOCK: &str = ".lock";
+/// What a file is called until it is complete.
+const NEW: &str = ".new";
+/// Why a process of a service was ended, in the service directory's `data`.
+const RESTARTED: &str = "live-restart";
+const MODE: Mode = Mode::from_raw_mode(0o644);
+
+/// Writes what a watcher has to say.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    directory: OwnedFd,
+    pulse: Option<OwnedFd>,
+    epoch: u64,
+    _lock: OwnedFd,
+}
+
+impl Publisher {
+    /// Begins to publish in a scandir; nothing where another watcher does.
+    pub fn new(scandir: &Path) -> Result<Option<Self>, Errno> {
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let scandir = rustix::fs::open(scandir, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        match mkdirat(&scandir, DIRECTORY, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+        let directory = openat(&scandir, DIRECTORY, flags, Mode::empty())?;
+        let Some(lock) = file::lock(&directory, LOCK)? else { return Ok(None) };
+        Ok(Some(Self { directory, pulse: None, epoch: new_epoch(), _lock: lock }))
+    }
+
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Says that the watcher is at work.
+    pub fn beat(&mut self) -> Result<(), Errno> {
+        let pulse = Pulse { epoch: self.epoch, pid: own_pid(), beat_ms: monotonic_ms() }.encode();
+        if let Some(fd) = &self.pulse
+            && fstat(fd)?.st_nlink > 0
+        {
+            // One call, so that a reader finds all of the old line or all of the new one.
+            return pwrite(fd, pulse.as_bytes(), 0).map(drop);
+        }
+        file::publish(&self.directory, PULSE, NEW, pulse.as_bytes(), MODE)?;
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.pulse = Some(openat(&self.directory, PULSE, flags, Mode::empty())?);
+        Ok(())
+    }
+
+    /// Publishes what is known of a service.
+    pub fn record(&self, service: &str, record: &Record) -> Result<(), Errno> {
+        let Ok(bytes) = serde_json::to_vec(record) else { return Err(Errno::INVAL) };
+        file::publish(&self.directory, service, NEW, &bytes, MODE)
+    }
+
+    /// Takes back what was known of a service.
+    pub fn forget(&self, service: &str) {
+        let _ = unlinkat(&self.directory, service, AtFlags::empty());
+    }
+}
+
+/// Writes down, in a service directory, why its process is about to be ended.
+pub(super) fn restarted(service: &Path, restarted: &Restarted) -> Result<(), Errno> {
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let service = rustix::fs::open(service, flags, Mode::empty())?;
+    let data = file::open_directory(&service, "data")?;
+    let Ok(bytes) = serde_json::to_vec(restarted) else { return Err(Errno::INVAL) };
+    file::publish(data.as_fd(), RESTARTED, ".live-restart.new", &bytes, MODE)
+}
+
+/// Returns why the watcher ended a process of a service last.
+pub(super) fn last_restarted(service: &Path) -> Option<Restarted> {
+    let bytes = read_bounded(&service.join("data").join(RESTARTED), MAX_BYTES).ok()??;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// Returns the line of a scandir's watcher.
+pub fn beat_of(scandir: &Path) -> Option<Pulse> {
+    Pulse::decode(&read_bounded(&scandir.join(DIRECTORY).join(PULSE), MAX_BYTES).ok()??)
+}
+
+/// Returns what a watcher has published of a service.
+pub(super) fn record_of(scandir: &Path, service: &str) -> Option<Record> {
+    let bytes = read_bounded(&scandir.join(DIRECTORY).join(service), MAX_BYTES).ok()??;
+    serde_json::from_slice(&bytes).ok()
+}
+
+fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
+}
+
+/// Returns a number that no other watcher has had: the moment and the process together are nobody else's.
+fn new_epoch() -> u64 {
+    let (seconds, nanoseconds) = gatevisor_sys::clock::wall();
+    let wall = seconds.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(u64::from(nanoseconds));
+    wall.rotate_left(8) ^ u64::from(own_pid().cast_unsigned())
+}

@@ -1,0 +1,127 @@
+//! *Lives here:* one service as the watcher sees it: whether it runs, how it is followed in this life, what it shows by itself.
+//!
+//! *Does not live here:* asking it (see `probe`), deciding (`gatevisor-liveness`).
+
+use std::path::Path;
+
+use gatevisor_client::ServiceDir;
+use gatevisor_liveness::{Attended, Beat, BeatMark, Life, Policy, Pulse, Settings};
+use gatevisor_slot::http;
+use gatevisor_slot::live::Live;
+use gatevisor_sys::proc::Process;
+use gatevisor_wire::status::Status;
+use rustix::fs::{AtFlags, CWD, statat};
+use serde_json::Value;
+
+use super::probe::Question;
+use super::process::{Waits, descends};
+use super::report::of_service;
+use crate::files::read_bounded;
+
+/// Bytes of a heartbeat that are looked at.
+const BEAT_BYTES: usize = 64 << 10;
+
+/// A service whose process runs and is followed.
+#[derive(Debug)]
+pub(super) struct Followed {
+    pub dir: ServiceDir,
+    pub status: Status,
+    pub life: Life,
+    pub live: Live,
+    pub settings: Settings,
+    pub waits: Waits,
+}
+
+impl Followed {
+    /// Looks at a service; returns it if its process runs and is to be followed.
+    ///
+    /// `before` is what was known of it: while its process is the same, nothing else is read than its status.
+    pub fn look(dir: ServiceDir, before: Option<Self>) -> Option<Self> {
+        let status = dir.status().ok().filter(Status::is_up)?;
+        let pid = status.pid?.get();
+        if let Some(before) = before
+            && before.life.pid == pid
+            && before.status.changed == status.changed
+        {
+            return Some(Self { status, ..before });
+        }
+        let said = of_service(dir.path(), pid)?;
+        let settings = said.settings().filter(|settings| settings.policy != Policy::Off)?;
+        let start_ticks = Process::of(pid)?.began;
+        let life = Life { pid, start_ticks };
+        Some(Self { dir, status, life, live: said, settings, waits: Waits::default() })
+    }
+
+    /// Returns whether its process is still the one that it was.
+    pub fn is_same(&self) -> bool {
+        Process::of(self.life.pid).is_some_and(|process| process.began == self.life.start_ticks)
+    }
+
+    /// Returns what its heartbeat says, where it is to have one.
+    pub fn heartbeat(&self, beat: &mut Beat, now: Attended) -> Option<Pulse> {
+        let heartbeat = self.live.heartbeat.as_ref()?;
+        let file = Path::new(&heartbeat.file);
+        if let Some(mark) = mark(file)
+            && beat.is_new(mark)
+        {
+            beat.seen(mark, is_own(file, self.life.pid), now);
+        }
+        Some(beat.pulse(heartbeat.max_age_ms, now))
+    }
+
+    /// Returns what can be asked, the cheapest first.
+    pub fn questions(&self) -> Vec<Question> {
+        let socket = self.live.socket.as_ref().map(|socket| {
+            Question::Unix(socket.path.clone().into(), socket.send.clone().map(String::into_bytes))
+        });
+        let target = |url: &str| http::parse_url(url).ok();
+        let http = self.live.http.as_ref().and_then(|http| target(&http.url)).map(Question::Http);
+        let tcp = self.live.tcp.as_ref().and_then(|tcp| target(&tcp.url));
+        let tcp = tcp.map(|target| Question::Tcp(target.addresses));
+        socket.into_iter().chain(http).chain(tcp).collect()
+    }
+}
+
+/// Returns what tells a version of a file from the next.
+fn mark(file: &Path) -> Option<BeatMark> {
+    let stat = statat(CWD, file, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let size = u64::try_from(stat.st_size).ok()?;
+    let changed = (stat.st_mtime, stat.st_mtime_nsec);
+    Some(BeatMark { changed, inode: stat.st_ino, size })
+}
+
+/// Returns whether a heartbeat is of the process that runs now, as far as it says whose it is.
+fn is_own(file: &Path, leader: i32) -> bool {
+    let Ok(Some(bytes)) = read_bounded(file, BEAT_BYTES) else { return false };
+    let pid = serde_json::from_slice::<Value>(&bytes).ok().and_then(|value| value.get("pid")?.as_i64());
+    pid.is_none_or(|pid| i32::try_from(pid).is_ok_and(|pid| descends(pid, leader)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_heartbeat_counts_if_it_is_of_this_process_or_does_not_say_whose_it_is() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("beat");
+        assert!(!is_own(&file, 1));
+        let own = std::process::id().cast_signed();
+        for (text, is) in [
+            (format!("{{\"pid\": {own}}}"), true),
+            (format!("{{\"pid\": {}}}", i32::MAX), false),
+            ("{\"pid\": 99999999999}".to_owned(), false),
+            ("1700000000".to_owned(), true),
+            (String::new(), true),
+        ] {
+            fs::write(&file, &text).unwrap();
+            assert_eq!(is_own(&file, own), is, "{text}");
+        }
+        let first = mark(&file).unwrap();
+        assert_eq!(mark(&file), Some(first));
+        fs::write(home.path().join("new"), "").unwrap();
+        fs::rename(home.path().join("new"), &file).unwrap();
+        assert_ne!(mark(&file), Some(first));
+    }
+}
