@@ -111,7 +111,7 @@ vm: ## Run the tests of confinement in a virtual machine, for what this kernel l
 	@scripts/vm.sh
 
 .PHONY: soak
-soak: ## Repeat for hours what is rare: races, killed leaders, hostile attacks; log in target/soak
+soak: ## Repeat for hours what is rare: races, killed leaders, hostile attacks, liveness under load; log in target/soak
 	@exec scripts/soak.sh
 
 ##@ Measuring
@@ -129,6 +129,10 @@ bench-logs: build ## Measure logging beside s6-log, svlogd, multilog and cat
 bench-floods: build ## Measure how long a command takes while another user floods the supervisor, beside s6
 	@scripts/setup.sh bench
 	@bench/floods.py
+
+.PHONY: bench-liveness
+bench-liveness: build ## Measure how soon a frozen gateway is found and works again, and what following 100 gateways costs
+	@bench/liveness.py
 
 .PHONY: bench-publish
 bench-publish: ## Measure what it takes to publish a status on a disk and in memory

@@ -2,9 +2,9 @@
 # What takes too long for every change: rare races again and again, on a machine that is kept busy. Not a part of `make test`.
 #
 #   scripts/soak.sh               all of it, some hours
-#   scripts/soak.sh PART …        only these: race, leaders, evidence, incidents, hostile
+#   scripts/soak.sh PART …        only these: race, leaders, evidence, incidents, liveness, hostile
 #
-# RACES=500 KILLS=100 TRIES=1000 ROUNDS=5 are how much of each. What came of it is in
+# RACES=500 KILLS=100 TRIES=1000 MINUTES=15 GATEWAYS=20 ROUNDS=5 are how much of each. What came of it is in
 # target/soak/TIME.log, a line for each part first and everything that was printed below.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
@@ -12,7 +12,7 @@
 cd "$root"
 exec </dev/null
 
-all=(race leaders evidence incidents hostile)
+all=(race leaders evidence incidents liveness hostile)
 parts=("$@")
 ((${#parts[@]} > 0)) || parts=("${all[@]}")
 for part in "${parts[@]}"; do
@@ -49,11 +49,17 @@ part_leaders() { GATEVISOR_KILLS=${KILLS:-100} tests -p gatevisor --test supervi
 part_evidence() { GATEVISOR_TRIES=${TRIES:-1000} tests -p gatevisor --test cli evidence::; }
 part_incidents() { tests -p gatevisor-gateways --lib --stress-count "${ROUNDS:-5}" incidents notify tree; }
 part_hostile() { tests -p gatevisor --test hostile --stress-count "${ROUNDS:-5}"; }
+part_liveness() {
+    scripts/build.sh
+    bench/liveness.py --part load --minutes "${MINUTES:-15}" --gateways "${GATEWAYS:-20}"
+}
+
 failed=0
 for part in "${parts[@]}"; do
     say "=== $part"
     began=$SECONDS
-    load
+    # That part makes its own load, on the processors on which it looks.
+    [[ $part == liveness ]] || load
     code=0
     {
         printf '\n=== %s\n' "$part"

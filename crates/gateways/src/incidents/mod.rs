@@ -45,7 +45,7 @@ pub use store::{DIRECTORY, Incident, KEPT, PartSummary, SUMMARY, latest, list, n
 /// How long collecting takes at the most, whatever hangs.
 pub const DEADLINE: Duration = TIMES.all;
 /// How long it and each part may take.
-const TIMES: Times = Times { part: Duration::from_secs(3), all: Duration::from_secs(12) };
+const TIMES: Times = Times { part: Duration::from_secs(2), all: Duration::from_secs(8) };
 /// How many of the last lines of its log belong to the evidence.
 pub const LOG_LINES: usize = 200;
 /// Bytes of one part at the most.

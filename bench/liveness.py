@@ -1,0 +1,244 @@
+#!/usr/bin/env python3
+"""Measures how gateways are followed: detection, recovery, false restarts, and what the watcher costs.
+
+    bench/liveness.py [--program FILE] [--part NAME …] [--gateways N] [--minutes M] [--seconds S] [--processors P]
+
+  freeze   one gateway is stopped by a signal, another one blocks its own event loop: seconds until each is `unresponsive`, and until
+           another process of it works, with the settings that count where nobody sets any
+  cost     N idle gateways (100): processor time of the watcher, and how often the supervisor wakes up, followed and not followed
+  load     N gateways (20) that work as hard as they can on P processors (2) for M minutes (15): restarts, each of which is false
+
+The gateways are small programs with an event loop that rewrites a heartbeat and answers HTTP. Their records are read as any
+client reads them. Machines differ and are noisy: compare within one run, never across. `make build` comes first.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+AGENT = r'''
+import asyncio, hashlib, json, os, pathlib, sys, time
+home, port = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+busy = os.environ.get("BENCH_BUSY") == "1"
+async def beats():
+    while True:
+        new = home / ".beat"
+        new.write_text(json.dumps({"pid": os.getpid(), "at": time.time()}))
+        new.rename(home / "beat")
+        if (home / "block").exists():
+            (home / "block").unlink()
+            time.sleep(1e6)
+        await asyncio.sleep(5)
+async def answer(reader, writer):
+    await reader.read(1024)
+    writer.write(b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nok\n")
+    await writer.drain()
+    writer.close()
+async def work():
+    while True:
+        end = time.monotonic() + 0.05
+        while time.monotonic() < end:
+            hashlib.sha256(b"x" * 4096).digest()
+        await asyncio.sleep(0)
+async def main():
+    await asyncio.start_server(answer, "127.0.0.1", port)
+    await asyncio.gather(beats(), *([work()] if busy else []))
+asyncio.run(main())
+'''
+
+DEFINITION = '''
+name = "bench"
+[profile]
+marker = "agent.conf"
+[[profile.files]]
+path = "agent.conf"
+[gateway]
+command-default = ["false"]
+command-named = ["{python}", "{agent}", "{{profile-home}}", "${{PORT}}"]
+environment-files = ["{{profile-home}}/.env"]
+state-file = "gateway_state.json"
+log-directory = "${{BENCH_HOME}}/logs/{{profile}}"
+boot-log = "boot.log"
+stop-timeout-ms = 5000
+[gateway.live]
+policy = "${{BENCH_POLICY:-restart}}"
+heartbeat = {{ file = "{{profile-home}}/beat" }}
+http = {{ url = "http://127.0.0.1:${{PORT}}/health" }}
+[default-profile]
+gateway = false
+'''
+
+
+def free_ports(count):
+    held = []
+    for _ in range(count):
+        one = socket.socket()
+        one.bind(("127.0.0.1", 0))
+        held.append(one)
+    ports = [one.getsockname()[1] for one in held]
+    for one in held:
+        one.close()
+    return ports
+
+
+def stat(pid):
+    text = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    return text.rpartition(")")[2].split()
+
+
+def processor_seconds(pid):
+    words = stat(pid)
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def wake_ups(pid):
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("voluntary_ctxt_switches"):
+            return int(line.split()[1])
+    return 0
+
+
+class Bed:
+    """A home with gateways and a supervisor; nothing of it is left at the end."""
+
+    def __init__(self, program, gateways, **environment):
+        self.place = tempfile.TemporaryDirectory(prefix="gatevisor-bench-")
+        root = pathlib.Path(self.place.name)
+        self.home = root / "home"
+        (root / "agent.py").write_text(AGENT)
+        text = DEFINITION.format(python=sys.executable, agent=root / "agent.py")
+        (root / "agent.toml").write_text(text)
+        self.names = [f"g{number:03}" for number in range(gateways)]
+        for name, port in zip(self.names, free_ports(gateways)):
+            profile = self.home / "profiles" / name
+            profile.mkdir(parents=True)
+            (profile / "agent.conf").touch()
+            (profile / ".env").write_text(f"PORT={port}\n")
+            (profile / "gateway_state.json").write_text('{"desired_state": "running", "gateway_state": "running"}')
+        self.words = [program, "--home", str(self.home), "--agent", str(root / "agent.toml")]
+        self.said = open(root / "said", "w+")
+        self.supervisor = subprocess.Popen([*self.words, "up", "--quiet"], stdin=subprocess.DEVNULL, stdout=self.said,
+                                           stderr=self.said, env={**os.environ, **environment})
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.supervisor.send_signal(signal.SIGTERM)
+        self.supervisor.wait()
+        self.said.close()
+        self.place.cleanup()
+
+    def live(self, file):
+        return self.home / "run/service/.live" / file
+
+    def watcher(self):
+        return int(self.live(".watcher").read_text().split()[1])
+
+    def record(self, name):
+        try:
+            return json.loads(self.live(f"gateway-{name}").read_text())
+        except (OSError, ValueError):
+            return {}
+
+    def until(self, what, condition, seconds=600):
+        began = time.monotonic()
+        while not condition():
+            if time.monotonic() - began > seconds or self.supervisor.poll() is not None:
+                self.said.seek(0)
+                raise SystemExit(f"waited in vain for {what}:\n{self.said.read()[-3000:]}")
+            time.sleep(0.1)
+        return time.monotonic() - began
+
+    def all_live(self):
+        self.until("gateways that work", lambda: all(self.record(name).get("state") == "live" for name in self.names))
+
+    def restarted(self):
+        files = (self.home / "run/service").glob("gateway-*/data/live-restart")
+        return [json.loads(file.read_text()) for file in files]
+
+
+def freeze(program, _options):
+    with Bed(program, 5) as bed:
+        bed.all_live()
+        for name, how in [("g000", "stopped by a signal"), ("g001", "blocked event loop")]:
+            pid = bed.record(name)["pid"]
+            if name == "g000":
+                os.kill(pid, signal.SIGSTOP)
+            else:
+                (bed.home / "profiles" / name / "block").touch()
+                bed.until("the block", lambda: not (bed.home / "profiles" / name / "block").exists())
+            found = bed.until("detection", lambda: bed.record(name).get("state") == "unresponsive")
+            again = bed.until("recovery", lambda: (bed.record(name).get("state"), bed.record(name).get("pid") != pid) == ("live", True))
+            evidence = len(list((bed.home / "profiles" / name / "logs/incidents").iterdir()))
+            print(f"  result: {how}: unresponsive after {found:.0f} s, works again after {found + again:.0f} s, incidents {evidence}")
+        others = len(bed.restarted()) - 2
+        print(f"  result: false restarts of the other gateways: {others}")
+        return others == 0
+
+
+def cost(program, options):
+    count = options.gateways or 100
+    seen = {}
+    for policy in ["off", "restart"]:
+        with Bed(program, count, BENCH_POLICY=policy) as bed:
+            if policy == "restart":
+                bed.all_live()
+            else:
+                time.sleep(5 + count / 5)
+            pids = {"supervisor": bed.supervisor.pid, "watcher": bed.watcher()}
+            before = {name: (processor_seconds(pid), wake_ups(pid)) for name, pid in pids.items()}
+            time.sleep(options.seconds)
+            for name, pid in pids.items():
+                used = (processor_seconds(pid) - before[name][0]) / options.seconds * 100
+                seen[policy, name] = (used, (wake_ups(pid) - before[name][1]) / options.seconds)
+    for (policy, name), (used, woken) in seen.items():
+        print(f"  result: {count} gateways, {policy:7}, {name:10}: {used:.2f} % of a processor, {woken:.2f} wake-ups a second")
+    return seen["restart", "watcher"][0] - seen["off", "watcher"][0] <= 5
+
+
+def load(program, options):
+    count = options.gateways or 20
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.processors])
+    with Bed(program, count, BENCH_BUSY="1") as bed:
+        bed.all_live()
+        end, unresponsive = time.monotonic() + options.minutes * 60, set()
+        while time.monotonic() < end:
+            unresponsive |= {name for name in bed.names if bed.record(name).get("state") == "unresponsive"}
+            time.sleep(1)
+        false = bed.restarted()
+        for one in false:
+            print(f"  false restart: {one}")
+        print(f"  result: {count} busy gateways on {options.processors} processors for {options.minutes:g} min: "
+              f"{len(false)} false restarts, {len(unresponsive)} seen unresponsive")
+        return not false
+
+
+PARTS = {"freeze": freeze, "cost": cost, "load": load}
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--program", default=str(pathlib.Path(__file__).parent.parent / "target/gatevisor"))
+    options.add_argument("--part", action="append", choices=PARTS)
+    options.add_argument("--gateways", type=int)
+    options.add_argument("--minutes", type=float, default=15)
+    options.add_argument("--seconds", type=float, default=60)
+    options.add_argument("--processors", type=int, default=2)
+    options = options.parse_args()
+    program, passed = str(pathlib.Path(options.program).resolve()), True
+    for part in options.part or ["freeze", "cost"]:
+        print(part, flush=True)
+        passed &= PARTS[part](program, options)
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
