@@ -59,6 +59,9 @@ pub struct ServiceFile {
     /// Badness from 0 to 1000 that is added where the kernel chooses whom to end for want of memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i32>,
+    /// How much is added to the badness that the interpreter was started with, up to 1000. Where it cannot be, nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_score_raise: Option<i32>,
     /// The only capabilities that the command and what it executes can ever have; without it, nothing is taken away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Vec<String>>,
@@ -98,6 +101,7 @@ impl ServiceFile {
             environment_allow: None,
             no_new_privileges: false,
             oom_score_adj: None,
+            oom_score_raise: None,
             capabilities: None,
             home_lock: false,
             strict: false,

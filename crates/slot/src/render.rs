@@ -222,7 +222,7 @@ http = "http://127.0.0.1:8642/health"
         fn confined()(
             environment_allow in of(vec("[^=\0*]{1,9}[*]?", 0..4)),
             (no_new_privileges, strict, home_lock) in any::<(bool, bool, bool)>(),
-            oom_score_adj in of(0..=1000),
+            oom_score in of((0..=1000, any::<bool>())),
             capabilities in of(vec(proptest::sample::select(&["CHOWN", "CAP_SYS_ADMIN", "CHECKPOINT_RESTORE"][..]), 0..3)),
             limits in btree_map(proptest::sample::select(&LimitName::ALL[..]), limit(), 0..5),
             landlock in of((vec(any::<String>(), 0..3), of(vec(any::<String>(), 0..3)), of(vec(any::<String>(), 0..3)))),
@@ -232,7 +232,8 @@ http = "http://127.0.0.1:8642/health"
                 no_new_privileges,
                 home_lock,
                 strict,
-                oom_score_adj,
+                oom_score_adj: oom_score.filter(|(_, is_raise)| !is_raise).map(|(score, _)| score),
+                oom_score_raise: oom_score.filter(|(_, is_raise)| *is_raise).map(|(score, _)| score.max(1)),
                 capabilities: capabilities.map(|names| names.into_iter().map(String::from).collect()),
                 limits,
                 landlock: landlock.map(|(write, read, execute)| Landlock { write, read, execute }),

@@ -260,6 +260,21 @@ fn the_score_of_the_oom_killer_is_raised_and_never_lowered() {
 }
 
 #[test]
+fn the_score_of_the_oom_killer_is_raised_above_the_supervisors_own_as_far_as_there_is_room() {
+    let own: i32 = fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim().parse().unwrap();
+    let show = "cat /proc/self/oom_score_adj";
+    let mut whom = without_rights();
+    whom.extend(is_root().then_some(Who::Root));
+    for who in whom {
+        for (before, after) in [(own.max(0) + 50, own.max(0) + 250), (900, 1000), (1000, 1000)] {
+            let bed = Bed::new(who, show, "strict = true\noom-score-raise = 200");
+            let said = stdout(&bed.run_after(&format!("echo {before} >/proc/self/oom_score_adj")));
+            assert_eq!(said, format!("{after}\n"), "{who:?}");
+        }
+    }
+}
+
+#[test]
 fn capabilities_that_are_not_kept_can_never_be_had() {
     if !is_root() || !can_drop_capabilities() {
         return;

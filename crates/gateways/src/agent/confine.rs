@@ -10,6 +10,9 @@ use serde::Deserialize;
 
 use super::check::{Fault, fault};
 
+/// What is added to a gateway's score unless the definition says otherwise: a fifth of the memory that there is.
+const OOM_SCORE_RAISE: i32 = 200;
+
 /// Restrictions of a gateway, named as in `run`, and the bounds of its control group.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -22,6 +25,9 @@ pub struct ConfineDefinition {
     pub no_new_privileges: bool,
     /// What is added where the kernel chooses whom to end for want of memory.
     pub oom_score_adj: Option<i32>,
+    /// How much is added to what the supervisor was started with, for that the kernel ends a gateway before the supervisor; 0
+    /// for nothing.
+    pub oom_score_raise: Option<i32>,
     /// The only capabilities that can be had.
     pub capabilities: Option<Vec<String>>,
     /// The inherited variables that the gateway may see.
@@ -78,6 +84,8 @@ impl ConfineDefinition {
         file.nice = self.nice;
         file.no_new_privileges = self.no_new_privileges;
         file.oom_score_adj = self.oom_score_adj;
+        let usual = self.oom_score_adj.is_none().then_some(OOM_SCORE_RAISE);
+        file.oom_score_raise = self.oom_score_raise.or(usual).filter(|raise| *raise != 0);
         file.capabilities.clone_from(&self.capabilities);
         file.environment_allow.clone_from(&self.environment_allow);
         file.strict = self.strict;

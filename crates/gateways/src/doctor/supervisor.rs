@@ -77,7 +77,8 @@ fn supervised(facts: &Facts, scandir: &str, found: &mut Vec<Finding>) {
         let what = "the supervisor may be killed when the container's memory is used up";
         let why = "what agents put into /dev/shm and other files of memory counts for no process, so the kernel may choose the \
                    supervisor, and the container ends; start it with a --shm-size well below --memory and with \
-                   --cap-add SYS_RESOURCE, or set `oom-score-adj` for gateways, which helps against accidents alone";
+                   --cap-add SYS_RESOURCE. A gateway whose service directory says `oom-score-raise`, as those do that gatevisor made, is \
+                   chosen sooner, which helps against accidents alone";
         found.push(finding(Severity::Warning, what, why));
     }
     if supervision.without_gateways {

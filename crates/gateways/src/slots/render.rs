@@ -224,6 +224,7 @@ mod tests {
         command = ["${HERMES_BIN:-hermes}", "-p", "coder", "gateway", "run", "--replace"]
         directory = "${HERMES_HOME}"
         environment-files = ["${HERMES_HOME}/profiles/coder/.env"]
+        oom-score-raise = 200
         home-lock = true
 
         [environment]

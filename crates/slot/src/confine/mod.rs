@@ -30,6 +30,9 @@ pub(crate) use landlock::Paths;
 pub(crate) use settings::allows;
 pub(crate) use witness::Witness;
 
+/// The highest badness that there is.
+const MOST: i32 = 1000;
+
 /// A restriction that cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cannot {
@@ -125,7 +128,7 @@ impl Confinement {
             let flags = OFlags::RDWR | OFlags::CLOEXEC;
             openat(CWD, c"/proc/self/oom_score_adj", flags, Mode::empty())
         };
-        let score = file.oom_score_adj.map(|_| open());
+        let score = file.oom_score_adj.or(file.oom_score_raise).map(|_| open());
         Ok(Self { shortfall, score })
     }
 
@@ -135,8 +138,10 @@ impl Confinement {
         file: &ServiceFile,
         paths: Option<&Paths>,
     ) -> Result<Option<String>, Failure> {
-        if let (Some(score), Some(wanted)) = (self.score.take(), file.oom_score_adj) {
-            self.shortfall.take(raise_score(score, wanted))?;
+        match (self.score.take(), file.oom_score_adj, file.oom_score_raise) {
+            (Some(score), Some(wanted), _) => self.shortfall.take(raise_score(score, wanted))?,
+            (Some(Ok(score)), None, Some(more)) => raise_score_by(&score, more),
+            _ => {}
         }
         let ruleset = match paths {
             Some(paths) => landlock::prepare(paths, &mut self.shortfall)?,
@@ -163,17 +168,28 @@ impl Confinement {
 fn raise_score(file: Result<OwnedFd, Errno>, wanted: i32) -> Result<(), Cannot> {
     let cannot = |errno, remedy: &str| Cannot::new(format!("oom-score-adj = {wanted}"), errno, remedy);
     let file = file.map_err(|errno| cannot(Some(errno), "is /proc mounted, and writable?"))?;
-    let mut buffer = [0; 16];
-    let read =
-        rustix::io::read(&file, &mut buffer).map_err(|errno| cannot(Some(errno), "is /proc mounted?"))?;
-    let text = buffer.get(..read).unwrap_or_default();
-    let present = str::from_utf8(text).ok().and_then(|text| text.trim().parse::<i32>().ok());
+    let present = present_score(&file).map_err(|errno| cannot(Some(errno), "is /proc mounted?"))?;
     if present.is_some_and(|present| present > wanted) {
         return Err(cannot(None, "the supervisor's own is higher, and it can be raised only"));
     }
     match rustix::io::write(&file, wanted.to_string().as_bytes()) {
         Ok(_) => Ok(()),
         Err(errno) => Err(cannot(Some(errno), "it can be raised only")),
+    }
+}
+
+fn present_score(file: &OwnedFd) -> Result<Option<i32>, Errno> {
+    let mut buffer = [0; 16];
+    let read = rustix::io::read(file, &mut buffer)?;
+    let text = buffer.get(..read).unwrap_or_default();
+    Ok(str::from_utf8(text).ok().and_then(|text| text.trim().parse().ok()))
+}
+
+/// Adds to the score, as far as that goes: it is for the good of others, and no reason to start or to say anything.
+fn raise_score_by(file: &OwnedFd, more: i32) {
+    if let Ok(Some(present)) = present_score(file) {
+        let wanted = present.saturating_add(more).min(MOST);
+        let _ = rustix::io::write(file, wanted.to_string().as_bytes());
     }
 }
 

@@ -236,6 +236,12 @@ pub(crate) fn check(file: &ServiceFile) -> Result<(), ParseError> {
     if file.oom_score_adj.is_some_and(|score| !(0..=1000).contains(&score)) {
         return Err(invalid("oom-score-adj", "must be from 0 to 1000; it can be raised only"));
     }
+    if file.oom_score_raise.is_some_and(|raise| !(1..=1000).contains(&raise)) {
+        return Err(invalid("oom-score-raise", "must be from 1 to 1000"));
+    }
+    if file.oom_score_raise.is_some() && file.oom_score_adj.is_some() {
+        return Err(invalid("oom-score-raise", "says the same as `oom-score-adj`; leave one of them out"));
+    }
     if let Some(names) = &file.capabilities {
         bounded("capabilities", names)?;
         for name in names {

@@ -11,6 +11,9 @@ const LIMITS: [&str; 2] = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/m
 /// Bytes that are no limit: version 1 says the highest number of pages that there can be.
 const BOUNDLESS: u64 = 1 << 60;
 
+/// The highest score that there is.
+const HIGHEST: i32 = 1000;
+
 /// Returns whom the kernel may kill here: the supervisor too, where a limit holds and a gateway runs that is not chosen
 /// before it.
 pub(super) fn victims(supervisor: Option<i32>, services: &[ServiceFact]) -> Victims {
@@ -26,7 +29,8 @@ pub(super) fn victims(supervisor: Option<i32>, services: &[ServiceFact]) -> Vict
 fn is_at_risk(limit: Option<&str>, own: i32, gateways: &[i32]) -> bool {
     let is_limited =
         limit.and_then(|text| text.trim().parse().ok()).is_some_and(|bytes: u64| bytes < BOUNDLESS);
-    is_limited && gateways.iter().any(|&score| score <= own)
+    // With the highest score of all, nothing can be done about it here.
+    is_limited && own < HIGHEST && gateways.iter().any(|&score| score <= own)
 }
 
 fn score(pid: i32) -> Option<i32> {
@@ -45,6 +49,8 @@ mod tests {
             (Some("67108864\n"), 0, &[500], false),
             (Some("67108864\n"), -1000, &[0], false),
             (Some("67108864\n"), 0, &[], false),
+            (Some("67108864\n"), 0, &[200, 200], false),
+            (Some("67108864\n"), 1000, &[1000], false),
             (Some("max\n"), 0, &[0], false),
             (Some("9223372036854771712\n"), 0, &[0], false),
             (None, 0, &[0], false),
