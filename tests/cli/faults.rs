@@ -31,7 +31,10 @@ const FAULTS: &[(&str, &str, &[&str])] = &[
     (
         "A5",
         "stopped by the agent's command, and back",
-        &["cli::wishes::a_stop_by_the_agents_own_command_is_honoured_and_said_to_be_another_programs"],
+        &[
+            "cli::wishes::a_stop_by_the_agents_own_command_is_honoured_and_said_to_be_another_programs",
+            "hermes::main::real_hermes_that_was_stopped_by_its_own_command_stays_stopped_and_that_is_said",
+        ],
     ),
     (
         "A7",

@@ -294,3 +294,23 @@ fn real_hermes_whose_port_is_taken_failed_for_good_and_says_why() {
     );
     stopped(&mut home);
 }
+
+#[test]
+fn real_hermes_that_was_stopped_by_its_own_command_stays_stopped_and_that_is_said() {
+    let mut home = with_hermes();
+    home.up_quietly();
+    profile(&home, "coder");
+    patient(&home, "gateway start coder --ready --timeout 60").ok();
+    let mut command = Command::new(hermes());
+    command.args(["-p", "coder", "gateway", "stop"]).env("HERMES_HOME", home.path());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    home.running().until_warns("the gateway of coder was stopped by another program, and stays stopped");
+    let report = home.report("coder");
+    assert_eq!(
+        (&report["state"], &report["desired_state"], &report["desired_by_another"], &report["restarts"]),
+        (&"down".into(), &"stopped".into(), &true.into(), &0.into()),
+        "{report}"
+    );
+    stopped(&mut home);
+}
