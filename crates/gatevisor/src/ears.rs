@@ -183,8 +183,9 @@ impl Ears {
     /// Subscribes to every service that is there and not listened to yet.
     fn subscribe(&mut self) -> Result<(), Failure> {
         // There is none before a watcher has run.
-        let moved = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::ONLYDIR;
-        let _ = inotify::add_watch(&self.watch, live::directory(&self.scandir), moved);
+        let flags = inotify::WatchFlags::ONLYDIR | inotify::WatchFlags::DONT_FOLLOW;
+        let moved = inotify::WatchFlags::MOVED_TO | flags;
+        let _ = by_path::watch(&self.watch, live::directory(&self.scandir), moved);
         let services = ScanDir::new(&self.scandir).services().map_err(|error| {
             Failure::new(
                 Exit::System,

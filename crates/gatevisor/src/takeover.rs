@@ -129,7 +129,9 @@ pub fn run(began: Began) -> Failure {
 fn perform(variables: &[Variable], began: Began) -> Result<Failure, Failure> {
     let manager = Arc::new(enter::manager(variables)?);
     // Before there is a second thread. Where the gateways are another container's, none runs here that it would look at.
-    live::beside(&manager)?;
+    if let Err(failure) = live::beside(&manager) {
+        out::warn(&failure.message);
+    }
     let home =
         OpenHome::open(manager.home().root()).map_err(|error| Failure::of(Exit::System as u8, &error))?;
     let home = Arc::new(home);
