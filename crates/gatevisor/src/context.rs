@@ -43,10 +43,8 @@ pub struct Context {
     pub json: bool,
     /// The absolute path of this program.
     pub program: PathBuf,
-    /// The definition that this command was told, where none is built in or the system's.
+    /// The definition that this command was told, where homes remember theirs: in a container the image has it.
     told: Option<PathBuf>,
-    /// Whether homes remember their definition here: in a container the image has it.
-    remembers: bool,
 }
 
 /// Returns the value of a variable of the environment.
@@ -114,7 +112,7 @@ impl Context {
         };
         let is_selected = common.profile.is_some() || !home.selected().is_root();
         let manager = ScandirManager::new(agent, home, scandir, program.clone());
-        let told = common.agent.clone();
+        let told = common.agent.clone().filter(|_| remembers);
         Ok(Self {
             manager,
             selected,
@@ -123,13 +121,12 @@ impl Context {
             json: common.json,
             program,
             told,
-            remembers,
         })
     }
 
     /// Has the home remember the definition that this command was told, for all later commands.
     pub fn remember(&self) {
-        let Some(told) = self.told.as_deref().filter(|_| self.remembers) else { return };
+        let Some(told) = self.told.as_deref() else { return };
         let home = self.manager.home().root();
         match remember::remember(home, told) {
             Ok(Remembered::New) => {}
@@ -148,7 +145,7 @@ impl Context {
 
     /// Warns if this command was told another definition than the one that the home remembers.
     pub fn warn_of_another(&self) {
-        let Some(told) = self.told.as_deref().filter(|_| self.remembers) else { return };
+        let Some(told) = self.told.as_deref() else { return };
         if let Some(other) = remember::differs(self.manager.home().root(), told) {
             out::warn(&format!(
                 "the home `{}` is used with the agent definition `{}`, and this command with another one",
