@@ -25,7 +25,7 @@ fn wanted(policy: &str) -> Home {
          heartbeat = {{ file = \"{{profile-home}}/beat\", max-age-ms = 3000 }}\n\n[gateway.exit-meanings]"
     );
     // Evidence takes a while on a busy machine, and so does a start.
-    be_patient(Duration::from_secs(60));
+    be_patient(Duration::from_mins(1));
     let mut home = Home::with_script(BEATS, &[("[gateway.exit-meanings]", &live)]);
     home.profile("coder");
     home.wish("coder");

@@ -113,15 +113,7 @@ impl Context {
         let is_selected = common.profile.is_some() || !home.selected().is_root();
         let manager = ScandirManager::new(agent, home, scandir, program.clone());
         let told = common.agent.clone().filter(|_| remembers);
-        Ok(Self {
-            manager,
-            selected,
-            is_selected,
-            operator_is_root,
-            json: common.json,
-            program,
-            told,
-        })
+        Ok(Self { manager, selected, is_selected, operator_is_root, json: common.json, program, told })
     }
 
     /// Has the home remember the definition that this command was told, for all later commands.
