@@ -11,15 +11,15 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use gatevisor_paths::{OpenHome, Resolver};
+use gatevisor_paths::look::pinned;
+use gatevisor_paths::{OpenHome, Resolver, by_path, look};
 pub use gatevisor_slot::home_lock::{FILE, Identity, current};
 use gatevisor_sys::Errno;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, chmodat, flock, renameat, statat};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, renameat};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::geteuid;
 
@@ -59,12 +59,13 @@ pub fn make(home: &impl AsFd) -> Result<(), Errno> {
         Identity::of(file)
     };
     let Err(errno) = create() else { return Ok(()) };
-    let stat = statat(home, FILE, AtFlags::SYMLINK_NOFOLLOW)?;
-    if !FileType::from_raw_mode(stat.st_mode).is_file() {
+    let held = pinned(home, FILE)?;
+    let found = look(&held)?;
+    if !found.kind().is_file() {
         let aside = format!("{FILE}.{}-{}", std::process::id(), unix_nanoseconds());
         renameat(home, FILE, home, aside)?;
-    } else if errno == Errno::ACCESS && stat.st_uid == geteuid().as_raw() {
-        chmodat(home, FILE, MODE, AtFlags::empty())?;
+    } else if errno == Errno::ACCESS && found.uid == geteuid().as_raw() {
+        by_path::change_mode(held, MODE)?;
     } else {
         return Err(errno);
     }
@@ -135,7 +136,7 @@ impl Vigil {
     pub fn new(home: &OpenHome) -> Result<Self, Errno> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let flags = RENAMED.union(WatchFlags::DONT_FOLLOW);
-        inotify::add_watch(&inotify, home.path().join(FILE).as_os_str().as_bytes(), flags)?;
+        by_path::watch(&inotify, home.path().join(FILE), flags)?;
         Ok(Self { inotify })
     }
 

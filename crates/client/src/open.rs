@@ -6,7 +6,7 @@ use gatevisor_paths::by_path;
 use gatevisor_sys::file;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fs::{FileType, Mode, OFlags, fstat, openat},
+    fs::{FileType, OFlags, fstat},
     io::{Errno, write},
 };
 use std::{
@@ -39,22 +39,9 @@ impl AsFd for Held<'_> {
     }
 }
 
-/// Returns what a path below a directory of somebody's leads through last, and the path's last component.
-///
-/// Links on the way are followed as on the way to the directory itself.
-fn way<'a>(directory: &'a impl AsFd, path: &'static str) -> Result<(Held<'a>, &'static str), Errno> {
-    let Some((folder, name)) = path.rsplit_once('/') else {
-        return Ok((Held::Borrowed(directory.as_fd()), path));
-    };
-    let folder = by_path::rules().open(directory, folder, OFlags::PATH | OFlags::DIRECTORY)?;
-    Ok((Held::Owned(folder), name))
-}
-
 /// Opens the file itself, no link to one, at a path below a directory of somebody's.
 pub(crate) fn file_in(directory: &impl AsFd, path: &'static str, access: OFlags) -> Result<OwnedFd, Errno> {
-    let (folder, name) = way(directory, path)?;
-    let flags = access | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
-    openat(folder, name, flags, Mode::empty())
+    Ok(by_path::rules().open(directory, path, access | OFlags::NOFOLLOW)?)
 }
 
 /// Returns the control FIFO at a path below a directory open for writing, or `None` if nobody reads it or there is none.
@@ -111,8 +98,13 @@ pub(crate) fn small<const N: usize>(
     directory: &impl AsFd,
     path: &'static str,
 ) -> Result<Option<Vec<u8>>, Errno> {
-    let (folder, name) = way(directory, path)?;
-    small_named(&folder, name.as_ref(), N)
+    let mut buffer = vec![0; N];
+    let parent = || {
+        let folder = path.rsplit_once('/').map_or(".", |(folder, _)| folder);
+        Ok(by_path::rules().open(directory, folder, OFlags::PATH | OFlags::DIRECTORY)?)
+    };
+    let bytes = file::read_opened(file_in(directory, path, OFlags::RDONLY)?, parent, &mut buffer)?;
+    Ok((bytes.len() < N).then(|| bytes.to_vec()))
 }
 
 /// Returns the bytes of a regular file in a directory, or `None` if it has more than `most - 1`.

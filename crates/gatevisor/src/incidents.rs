@@ -3,13 +3,16 @@
 //! *Lives here:* which profiles, and printing. *Does not live here:* collecting (`gatevisor_gateways::incidents`), and when
 //! that is done by itself.
 
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 use gatevisor_gateways::incidents::{self, Incident, Request};
 use gatevisor_gateways::manager::ServiceManager;
 use gatevisor_gateways::profile::{self, ProfileName};
+use gatevisor_paths::by_path;
 use gatevisor_sys::proc::Process;
+use rustix::fs::OFlags;
 use serde::Serialize;
 
 use crate::args;
@@ -150,10 +153,7 @@ fn show(context: &Context, id: &str) -> Outcome {
 
 /// Returns the text of a part; one that somebody else has put there may have any length, and is cut.
 fn text_of(path: &Path) -> io::Result<String> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
-    let flags = i32::try_from(flags.bits()).unwrap_or(0);
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let file = File::from(by_path::open(path, OFlags::RDONLY | OFlags::NOFOLLOW)?);
     let mut bytes = Vec::new();
     file.take(incidents::PART_BYTES as u64).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())

@@ -9,13 +9,13 @@ use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 
+use gatevisor_paths::by_path;
 use gatevisor_slot::expand::{expand, is_truthy};
 use gatevisor_slot::{dotenv, http};
 use gatevisor_sys::file::lasting_identity;
 use gatevisor_sys::proc::Process;
 use gatevisor_sys::tcp::{self, Socket, Sockets};
 use gatevisor_wire::member::Member;
-use rustix::fs::CWD;
 
 use crate::agent::{AgentDefinition, Blanks, PortDefinition, fill};
 use crate::files::read_bounded;
@@ -134,7 +134,7 @@ fn holder(manager: &ScandirManager, name: &ProfileName, socket: &Socket) -> Opti
 fn gateway_of(manager: &ScandirManager, process: &Process) -> Option<ProfileName> {
     let environment = fs::read(format!("/proc/{}/environ", process.pid)).ok()?;
     let member = Member::in_environment(&environment)?;
-    let scandir = lasting_identity(CWD, manager.scandir()).ok()?;
+    let scandir = by_path::directory(manager.scandir()).and_then(|it| lasting_identity(it, "")).ok()?;
     ProfileName::of_service(member.name).filter(|_| scandir.as_bytes() == member.scandir)
 }
 

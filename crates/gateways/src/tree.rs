@@ -13,13 +13,13 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use gatevisor_paths::by_path;
 use gatevisor_slot::group;
 use gatevisor_slot::survivors::members::{Own, allot};
 use gatevisor_sys::file::lasting_identity;
 use gatevisor_sys::proc::Process;
 use gatevisor_wire::Pid;
 use gatevisor_wire::member::Member;
-use rustix::fs::CWD;
 use rustix::param::page_size;
 
 /// How long environments are waited for.
@@ -151,7 +151,8 @@ impl Table {
 
 /// Returns what the environments of these processes say, as far as they say anything in time.
 fn marked(scandir: &Path, pids: Vec<i32>, leaders: &[Leader]) -> BTreeMap<i32, Own<usize>> {
-    let Ok(identity) = lasting_identity(CWD, scandir) else { return BTreeMap::new() };
+    let identity = by_path::directory(scandir).and_then(|it| lasting_identity(it, ""));
+    let Ok(identity) = identity else { return BTreeMap::new() };
     let (say, said) = mpsc::channel();
     let reader = std::thread::Builder::new().spawn(move || {
         for pid in pids {
@@ -208,7 +209,7 @@ mod tests {
     #[test]
     fn a_session_uses_something_and_so_does_what_has_gone_to_the_background() {
         let scandir = tempfile::tempdir().unwrap();
-        let identity = lasting_identity(CWD, scandir.path()).unwrap();
+        let identity = lasting_identity(rustix::fs::CWD, scandir.path()).unwrap();
         let value = format!("{identity}/1/web");
         // The second one has a session of its own and no parent of ours; the third says that it is another's. They end with the
         // first, whose input they have.

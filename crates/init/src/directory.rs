@@ -1,19 +1,21 @@
 //! Opening a service directory: whose it is, and the files that a supervisor keeps in it.
 
+use std::ffi::OsStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::sync::OnceLock;
 
 use gatevisor_core::scan::Identity;
-use gatevisor_sys::file::LinkError;
+use gatevisor_paths::{Links, Mounts, Reason, ResolveError, Resolver, by_path};
 use gatevisor_sys::user::{self, User};
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::files;
 use gatevisor_wire::status::Status;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RawDir, Stat, fchmod, fchown, fstat, mkdirat, mknodat, openat,
-    statat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, RawDir, Stat, fchmod, fchown, fstat, mkdirat, mknodat, openat, statat,
+    unlinkat,
 };
 
 use crate::publish::put_status;
@@ -33,8 +35,12 @@ pub(crate) enum Refusal {
     ForeignOwner { owner: u32, ours: u32 },
     #[error("others than its owner may write to it (mode {mode:04o}); remove that permission")]
     WritableByOthers { mode: u32 },
-    #[error("{0}")]
-    PlantedLink(LinkError),
+    #[error("the symbolic link belongs to uid {0}, neither root nor the owner of its target")]
+    PlantedLink(u32),
+    #[error("the symbolic link leads where nobody may be led: {0}")]
+    Astray(ResolveError),
+    #[error("another file system is mounted there, and no link of root's leads to it")]
+    Mounted,
     #[error("its log belongs to uid {log}, and it belongs to uid {slot}")]
     ForeignLog { log: u32, slot: u32 },
     #[error("`{0}` exists and is something else")]
@@ -138,12 +144,36 @@ pub(crate) fn writable_by_others(stat: &Stat, owner: Option<&User>) -> bool {
     stat.st_mode & 0o002 != 0 || (stat.st_mode & 0o020 != 0 && stat.st_gid != own_group)
 }
 
+/// Returns which mounts may be slots without a link: none where anybody else decides what is in the scandir. Who replaces the
+/// directory above a mount point has another volume mounted as a slot.
+pub(crate) fn mounted_slots(scandir: impl AsFd) -> Mounts {
+    let is_ours = fstat(scandir).is_ok_and(|stat| {
+        (stat.st_uid == 0 || stat.st_uid == our_user()) && !writable_by_others(&stat, None)
+    });
+    if is_ours { Mounts::Operators } else { Mounts::BehindLinks }
+}
+
 /// Opens the directory `name` of the scandir, following a link only where its owner may decide so.
-pub(crate) fn open_slot(scandir: impl AsFd, name: &[u8]) -> Result<OwnedFd, Refusal> {
-    file::open_directory_linked(scandir, name).map_err(|error| match error {
-        LinkError::Planted(_) | LinkError::Chain => Refusal::PlantedLink(error),
-        LinkError::Errno(errno) => Refusal::Step { step: "opening it", errno },
-    })
+pub(crate) fn open_slot(scandir: impl AsFd, mounted: Mounts, name: &[u8]) -> Result<OwnedFd, Refusal> {
+    let resolver = Resolver::READING.following(Links::RootsOrOwnersOfTarget).crossing(mounted);
+    let opened = resolver.directory(&scandir, OsStr::from_bytes(name));
+    opened.map_err(|error| refused(scandir.as_fd(), name, error))
+}
+
+/// Returns why an entry of the scandir was not opened.
+///
+/// What is wrong with the target of somebody's own link is not told, as that user need not be allowed to know what is there.
+fn refused(scandir: BorrowedFd<'_>, name: &[u8], error: ResolveError) -> Refusal {
+    let stat = statat(scandir, name, AtFlags::SYMLINK_NOFOLLOW);
+    let link = stat.ok().filter(|stat| FileType::from_raw_mode(stat.st_mode).is_symlink());
+    let is_roots = |stat: &Stat| stat.st_uid == 0 && stat.st_nlink == 1;
+    match (link, error.reason) {
+        (Some(link), _) if !is_roots(&link) && link.st_uid != our_user() => Refusal::PlantedLink(link.st_uid),
+        (_, Reason::Errno(errno)) => Refusal::Step { step: "opening it", errno },
+        (None, Reason::OtherMount) => Refusal::Mounted,
+        (None, _) => Refusal::Step { step: "opening it", errno: error.errno() },
+        (Some(_), _) => Refusal::Astray(error),
+    }
 }
 
 /// Prepares an opened directory, which `stat` is of, for supervision and locks it.
@@ -324,12 +354,66 @@ fn forget_the_past(supervise: impl AsFd, is_fresh: bool) -> Result<(), Refusal> 
 
 /// Makes the directory and its parents.
 pub(crate) fn make_scandir(path: &std::path::Path) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match openat(CWD, path, flags, Mode::empty()) {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    match by_path::open(path, flags) {
         Err(Errno::NOENT) => {}
         other => return other,
     }
     std::fs::create_dir_all(path)
         .map_err(|e| e.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error))?;
-    openat(CWD, path, flags, Mode::empty())
+    by_path::open(path, flags)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_followed_where_its_owner_may_decide_that_and_nobody_is_told_what_others_links_lead_to() {
+        if our_user() != 0 {
+            return;
+        }
+        let temp = tempfile::tempdir().unwrap();
+        let at = |name: &str| temp.path().join(name);
+        let give = |name: &str, owner| std::os::unix::fs::lchown(at(name), Some(owner), None).unwrap();
+        for (name, owner) in [("roots", 0), ("theirs", 12_345)] {
+            std::fs::create_dir(at(name)).unwrap();
+            give(name, owner);
+        }
+        let scandir = file::open_directory(rustix::fs::CWD, temp.path()).unwrap();
+        let open = |name: &str| {
+            let opened = open_slot(&scandir, Mounts::BehindLinks, name.as_bytes());
+            opened.map(|dir| fstat(dir).unwrap().st_ino).map_err(|refusal| refusal.to_string())
+        };
+        let planted = |owner: u32| Err(Refusal::PlantedLink(owner).to_string());
+        for (name, target, owner, expected) in [
+            ("a", "theirs", 0, Ok("theirs")),
+            ("b", "roots", 0, Ok("roots")),
+            ("c", "theirs", 12_345, Ok("theirs")),
+            ("d", "roots", 12_345, planted(12_345)),
+            ("e", "missing", 12_345, planted(12_345)),
+            ("f", "missing", 0, Err(format!("opening it: {}", Errno::NOENT))),
+            ("g", "theirs", 54_321, planted(54_321)),
+            ("i", "b", 0, Ok("roots")),
+            ("j", "a", 0, Ok("theirs")),
+            ("k", "/proc/self/cwd", 12_345, planted(12_345)),
+        ] {
+            std::os::unix::fs::symlink(target, at(name)).unwrap();
+            give(name, owner);
+            let inode =
+                |name: &str| file::open_directory(&scandir, name).map(|dir| fstat(dir).unwrap().st_ino);
+            assert_eq!(open(name), expected.map(|name| inode(name).unwrap()), "{name}");
+        }
+        // A link of root's that leads through somebody else's, or has got a second name, proves nothing.
+        std::os::unix::fs::symlink("c", at("l")).unwrap();
+        assert!(open("l").is_ok(), "what is theirs is reached through what is theirs");
+        std::os::unix::fs::symlink("d", at("m")).unwrap();
+        let said = open("m").unwrap_err();
+        assert!(said.starts_with("the symbolic link leads where nobody may be led: "), "{said}");
+        assert!(said.contains("uid 12345"), "{said}");
+        std::fs::hard_link(at("b"), at("h")).unwrap();
+        assert!(open("h").is_err());
+        std::fs::write(at("file"), "").unwrap();
+        assert_eq!(open("file"), Err(format!("opening it: {}", Errno::NOTDIR)));
+    }
 }

@@ -9,7 +9,6 @@ use std::rc::Rc;
 use gatevisor_core::fair::Counts;
 use gatevisor_core::scan::{Change, Identity, compare};
 use gatevisor_core::{Effects, Event, Machine};
-use gatevisor_sys::file::LinkError;
 use gatevisor_sys::user::User;
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::files;
@@ -78,9 +77,9 @@ impl Slots {
     }
 }
 
-/// Returns a pipe for standard error where the service directory asks for one.
-fn stderr_pipe(slot: &OwnedFd) -> Result<Option<Pipe>, Errno> {
-    if !is_file(slot, files::LOG_STDERR) {
+/// Returns a pipe for standard error where the `log` of a service directory asks for one.
+fn stderr_pipe(log: &OwnedFd) -> Result<Option<Pipe>, Errno> {
+    if !files::LOG_STDERR.rsplit('/').next().is_some_and(|name| is_file(log, name)) {
         return Ok(None);
     }
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -169,10 +168,10 @@ impl Supervisor {
         if !kind.is_symlink() {
             return kind.is_dir().then(|| directory::identity(stat));
         }
-        match file::open_directory_linked(&self.scandir, name) {
+        match directory::open_slot(&self.scandir, self.mounted_slots, name) {
             Ok(dir) => fstat(dir).ok().map(|stat| directory::identity(&stat)),
-            Err(LinkError::Planted(_) | LinkError::Chain) => Some(NOBODYS),
-            Err(LinkError::Errno(_)) => None,
+            Err(directory::Refusal::Step { .. }) => None,
+            Err(_) => Some(NOBODYS),
         }
     }
 
@@ -273,7 +272,7 @@ impl Supervisor {
     }
 
     fn adopt_checked(&mut self, name: &[u8]) -> Result<(), directory::Refusal> {
-        let dir = directory::open_slot(&self.scandir, name)?;
+        let dir = directory::open_slot(&self.scandir, self.mounted_slots, name)?;
         let stat = directory::look(&dir)?;
         let owner = stat.st_uid;
         self.has_room(owner)?;
@@ -294,10 +293,10 @@ impl Supervisor {
             let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)
                 .map_err(|errno| directory::Refusal::Step { step: "making the log pipe", errno })?;
             if by_daemon {
+                let stderr = stderr_pipe(&logger_dir)
+                    .map_err(|errno| directory::Refusal::Step { step: "making the log pipe", errno })?;
                 let slot_dir = Rc::clone(&opened.dir);
                 let user = opened.owner.clone();
-                let stderr = stderr_pipe(&opened.dir)
-                    .map_err(|errno| directory::Refusal::Step { step: "making the log pipe", errno })?;
                 self.take_on_log(&name, user, reader, Some(slot_dir), stderr, None);
             } else {
                 directory::log_belongs(&opened.dir, &logger_dir)?;
@@ -465,7 +464,8 @@ impl Supervisor {
         if identity.is_none() || self.identity(name) != identity {
             return false;
         }
-        let opened = directory::open_slot(&self.scandir, name).and_then(|dir| match role {
+        let dir = directory::open_slot(&self.scandir, self.mounted_slots, name);
+        let opened = dir.and_then(|dir| match role {
             Role::Main => {
                 let stat = directory::look(&dir)?;
                 self.prepare(dir, &stat, false)

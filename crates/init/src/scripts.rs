@@ -3,10 +3,10 @@
 //! **Source:** s6-svscan(8), <https://skarnet.org/software/s6/s6-svscan.html>
 
 use std::ffi::CStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use gatevisor_sys::spawn::{self, Command, EXTRAS};
-use gatevisor_sys::{Errno, process, signal};
+use gatevisor_sys::{Errno, file, process, signal};
 use gatevisor_wire::{Pid, files};
 use rustix::fs::{Access, AtFlags, accessat, fstat, statat};
 use rustix::process::fchdir;
@@ -14,6 +14,9 @@ use rustix::process::fchdir;
 use crate::limits;
 use crate::supervisor::Supervisor;
 use crate::talk::say;
+
+/// Where the scripts are.
+const FOLDER: &str = ".s6-svscan/";
 
 /// What is executed when everything has ended.
 const FINISH: &CStr = c".s6-svscan/finish";
@@ -38,32 +41,39 @@ const SCRIPTS: [(i32, &CStr); 8] = [
 /// It runs as the supervisor's user, so neither it nor its directory nor the scandir may belong to anybody but that user
 /// and root: whoever may rename one of them could put another program there when this one has been looked at.
 fn may_run(scandir: impl AsFd, script: &CStr) -> bool {
-    let scandir = scandir.as_fd();
-    let refused = match accessat(scandir, script, Access::EXEC_OK, AtFlags::empty()) {
-        Ok(()) => {
-            let ours = rustix::process::geteuid().as_raw();
-            let safe = |stat: rustix::fs::Stat| {
-                (stat.st_uid == 0 || stat.st_uid == ours) && stat.st_mode & 0o022 == 0
-            };
-            let all = fstat(scandir).and_then(|scandir_stat| {
-                let dir = statat(scandir, files::SVSCAN, AtFlags::empty())?;
-                let it = statat(scandir, script, AtFlags::empty())?;
-                Ok(safe(scandir_stat) && safe(dir) && safe(it))
-            });
-            match all {
-                Ok(true) => return true,
-                Ok(false) => {
-                    "others than its owner, who must be root or us, may change it or rename what it is in"
-                        .to_owned()
-                }
-                Err(errno) => errno.to_string(),
-            }
+    let Some((svscan, name)) = find(scandir.as_fd(), script) else { return false };
+    let refused = match is_ours_alone(scandir.as_fd(), &svscan, name) {
+        Ok(true) => match accessat(&svscan, name, Access::EXEC_OK, AtFlags::empty()) {
+            Ok(()) => return true,
+            Err(Errno::NOENT) => return false,
+            Err(errno) => errno.to_string(),
+        },
+        Ok(false) => {
+            "others than its owner, who must be root or us, may change it or rename what it is in".to_owned()
         }
-        Err(Errno::NOENT | Errno::NOTDIR) => return false,
         Err(errno) => errno.to_string(),
     };
     say!("warning: `{}` is not run: {refused}", script.to_string_lossy());
     false
+}
+
+/// Returns the directory of the scripts and the name of one, where something has that name.
+fn find<'a>(scandir: BorrowedFd<'_>, script: &'a CStr) -> Option<(OwnedFd, &'a str)> {
+    let name = script.to_str().ok()?.strip_prefix(FOLDER)?;
+    let svscan = file::open_directory(scandir, files::SVSCAN).ok()?;
+    statat(&svscan, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    Some((svscan, name))
+}
+
+/// Returns whether nobody but root and us decides what a script is. No link is followed before that is known.
+fn is_ours_alone(scandir: BorrowedFd<'_>, svscan: &OwnedFd, name: &str) -> Result<bool, Errno> {
+    let ours = rustix::process::geteuid().as_raw();
+    let safe =
+        |stat: rustix::fs::Stat| (stat.st_uid == 0 || stat.st_uid == ours) && stat.st_mode & 0o022 == 0;
+    if !safe(fstat(scandir)?) || !safe(fstat(svscan)?) {
+        return Ok(false);
+    }
+    statat(svscan, name, AtFlags::empty()).map(safe)
 }
 
 impl Supervisor {
@@ -104,7 +114,7 @@ impl Supervisor {
     ///
     /// Where it cannot be executed, which is said, `crash` takes its place. Returns where there is neither.
     pub(crate) fn become_finish(&self) {
-        if accessat(&self.scandir, FINISH, Access::EXISTS, AtFlags::empty()).is_ok() {
+        if find(self.scandir.as_fd(), FINISH).is_some() {
             self.become_script(FINISH);
             self.become_script(CRASH);
         }

@@ -13,6 +13,7 @@ use gatevisor_core::restart::Numbers;
 use gatevisor_core::scan::Identity;
 use gatevisor_core::stop::StopOrder;
 use gatevisor_core::{Effects, Event, Moment, Tick};
+use gatevisor_paths::Mounts;
 use gatevisor_sys::descriptor_pool::DescriptorPool;
 use gatevisor_sys::signal::{self, SignalFd};
 use gatevisor_sys::spawn::{GivenBack, Starting};
@@ -118,6 +119,8 @@ pub(crate) struct Supervisor {
     pub(crate) epoll: OwnedFd,
     signals: SignalFd,
     pub(crate) scandir: OwnedFd,
+    /// Which mounts in the scandir may be slots.
+    pub(crate) mounted_slots: Mounts,
     pub(crate) scan_control: OwnedFd,
     /// Held for its lock only.
     _scan_lock: OwnedFd,
@@ -237,6 +240,7 @@ impl Supervisor {
         let now = moment();
         let supervisor = Self {
             groups: Groups::new(&scandir),
+            mounted_slots: directory::mounted_slots(&scandir),
             scandir_identity: survivors::identity(&scandir),
             ourselves: ourselves(&config.program),
             pool,

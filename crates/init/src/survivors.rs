@@ -66,7 +66,9 @@ pub(crate) fn environment(inherited: &[CString]) -> Environment {
 impl Supervisor {
     /// Takes in that supervision has ended in order.
     pub(crate) fn end_in_order(&self) {
-        let _ = unlinkat(&self.scandir, files::SVSCAN_UNFINISHED, AtFlags::empty());
+        let Some(name) = files::SVSCAN_UNFINISHED.rsplit('/').next() else { return };
+        let svscan = file::open_directory(&self.scandir, files::SVSCAN);
+        let _ = svscan.and_then(|svscan| unlinkat(svscan, name, AtFlags::empty()));
     }
 
     /// Returns the environment of a process of the service.

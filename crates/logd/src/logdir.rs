@@ -16,6 +16,7 @@ mod mark;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use gatevisor_paths::by_path;
 use gatevisor_slot::Compress;
 use gatevisor_wire::tai::Tai64n;
 use rustix::fs::{
@@ -161,8 +162,7 @@ impl LogDir {
         ours: &[Mark],
     ) -> Result<Self, DirError> {
         make_directories(base, path).map_err(DirError::system("cannot make the directory"))?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = openat(base, path, flags, Mode::empty())
+        let directory = by_path::open_from(base, path, OFlags::RDONLY | OFlags::DIRECTORY)
             .map_err(DirError::system("cannot open the directory"))?;
         let lock = Lock::take(&directory)?;
         let held = hold_names();
@@ -414,17 +414,19 @@ fn is_regular(stat: &rustix::fs::Stat) -> bool {
 
 /// Makes the directory `path` and those above it.
 fn make_directories(base: BorrowedFd<'_>, path: &Path) -> Result<(), Errno> {
-    match mkdirat(base, path, DIRECTORY_MODE) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    // A path that ends with `..` or is `/` names nothing that could be made.
+    let Some(name) = path.file_name() else { return by_path::open_from(base, path, flags).map(drop) };
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let above = match by_path::open_from(base, parent, flags) {
         Err(Errno::NOENT) => {
-            // Ends at "/" or at the empty path, where there is nothing to make.
-            let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).ok_or(Errno::NOENT)?;
             make_directories(base, parent)?;
-            match mkdirat(base, path, DIRECTORY_MODE) {
-                Err(Errno::EXIST) => Ok(()),
-                other => other,
-            }
+            by_path::open_from(base, parent, flags)
         }
+        found => found,
+    };
+    match mkdirat(above?, name, DIRECTORY_MODE) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(errno) => Err(errno),
     }
 }

@@ -178,13 +178,15 @@ pub(crate) fn read_file(path: &Path) -> Result<(LogFile, u32), SettingsError> {
 }
 
 fn read(directory: impl AsFd) -> Result<LogFile, SettingsError> {
+    let (folder, name) = FILE.split_once('/').unwrap_or((".", FILE));
+    let folder = gatevisor_sys::file::open_directory(directory, folder).map_err(SettingsError::Read)?;
     let mut little = [0; USUAL_BYTES];
-    let text = gatevisor_sys::file::read_small(&directory, FILE, &mut little).map_err(SettingsError::Read)?;
+    let text = gatevisor_sys::file::read_small(&folder, name, &mut little).map_err(SettingsError::Read)?;
     if text.len() < USUAL_BYTES {
         return parse(text);
     }
     let mut buffer = vec![0; gatevisor_slot::file::MAX_BYTES.saturating_add(1)];
-    parse(gatevisor_sys::file::read_small(directory, FILE, &mut buffer).map_err(SettingsError::Read)?)
+    parse(gatevisor_sys::file::read_small(folder, name, &mut buffer).map_err(SettingsError::Read)?)
 }
 
 fn parse(text: &[u8]) -> Result<LogFile, SettingsError> {

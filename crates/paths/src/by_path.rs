@@ -14,7 +14,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf, absolute};
 
 use rustix::fs::inotify::{self, WatchFlags};
-use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, openat, readlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, chmodat, openat, readlinkat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
@@ -23,7 +23,11 @@ use crate::resolve::{Links, Mounts, ResolveError, Resolver, without_waiting};
 
 /// Returns what this process may be led by, on such a path and below what it leads to.
 pub fn rules() -> Resolver {
-    if geteuid().is_root() {
+    rules_of(geteuid().is_root())
+}
+
+const fn rules_of(root: bool) -> Resolver {
+    if root {
         Resolver::READING.following(Links::RootsOrOwnersOfTarget)
     } else {
         Resolver::READING.following(Links::All).crossing(Mounts::All)
@@ -40,7 +44,18 @@ pub fn open(path: impl AsRef<Path>, flags: OFlags) -> Result<OwnedFd, Errno> {
         return openat(CWD, path, without_waiting(flags), Mode::empty());
     }
     let whole = absolute(path).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))?;
-    rules().from_root(&whole, flags).map_err(|error: ResolveError| error.errno())
+    rules_of(true).from_root(&whole, flags).map_err(|error: ResolveError| error.errno())
+}
+
+/// Opens what a path leads to from a directory, which it begins at unless it begins at `/`, as [`open`] does.
+pub fn open_from(base: impl AsFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    if path.is_absolute() {
+        return open(path, flags);
+    }
+    if !geteuid().is_root() {
+        return openat(base, path, without_waiting(flags), Mode::empty());
+    }
+    rules_of(true).from(base.as_fd(), path, flags).map_err(|error: ResolveError| error.errno())
 }
 
 /// Returns the directory at a path, held without being read.
@@ -123,6 +138,14 @@ pub fn watch(inotify: impl AsFd, path: impl AsRef<Path>, flags: WatchFlags) -> R
 /// `ENOENT` where there is no `/proc`.
 pub fn watch_opened(inotify: impl AsFd, opened: impl AsFd, flags: WatchFlags) -> Result<i32, Errno> {
     inotify::add_watch(inotify, proc_name(&opened), flags.difference(WatchFlags::DONT_FOLLOW))
+}
+
+/// Changes the permissions of an opened file, also of one that is only held (`O_PATH`), as what is closed to us can be.
+///
+/// # Errors
+/// `ENOENT` where there is no `/proc`.
+pub fn change_mode(opened: impl AsFd, mode: Mode) -> Result<(), Errno> {
+    chmodat(CWD, proc_name(&opened), mode, AtFlags::empty())
 }
 
 /// Returns what an opened file is called where only a name will do; looking it up asks nobody but the kernel.

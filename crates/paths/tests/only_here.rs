@@ -1,4 +1,4 @@
-//! That nothing else in the project walks a tree.
+//! That nothing else in the project walks a tree, and that root is led by whole paths nowhere else.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -25,6 +25,105 @@ const ALLOWED: [(&str, &str, &str); 6] = [
     ),
     ("gatevisor/src/reconcile.rs", "create_dir_all", "done as the user who decides what is in the home"),
 ];
+
+/// The programs that root runs where others own what is there.
+const LED_BY_PATHS: [&str; 7] = ["applets", "boot", "client", "gateways", "gatevisor", "init", "logd"];
+
+/// What goes where a whole path leads: by links and mounts of whoever owns a directory on the way. `by_path` goes there, too.
+const BY_PATH: [&str; 31] = [
+    "fs::metadata(",
+    "fs::symlink_metadata(",
+    "fs::read_dir(",
+    "fs::read_link(",
+    "fs::canonicalize(",
+    "fs::read(",
+    "fs::read_to_string(",
+    "fs::remove_file(",
+    "fs::remove_dir(",
+    "fs::rename(",
+    "fs::create_dir(",
+    "fs::write(",
+    "fs::copy(",
+    "fs::hard_link(",
+    "fs::set_permissions(",
+    "OpenOptions",
+    "DirBuilder",
+    "File::open(",
+    "File::create(",
+    ".canonicalize()",
+    ".symlink_metadata()",
+    ".exists()",
+    ".read_dir()",
+    ".read_link()",
+    "path.is_dir()",
+    "path().is_dir()",
+    "(CWD,",
+    "fs::CWD,",
+    "inotify::add_watch(",
+    " statvfs(",
+    "fs::open(",
+];
+
+/// What nobody but root and the kernel puts anything into.
+const ROOTS_OWN: [&str; 4] = ["/proc", "/dev/", "/sys/", "/etc/"];
+
+/// Who goes where a whole path leads all the same, and why that is no danger.
+const LED_ALL_THE_SAME: [(&str, &str); 26] = [
+    ("applets/src/contenv.rs", "a directory that is named on the command line, as s6 defines it"),
+    ("applets/src/exec_line.rs", "a script that is executed as whoever runs it"),
+    ("applets/src/links.rs", "an operator's own directory, named on the command line"),
+    ("boot/src/accounts.rs", "files of /etc, named by a constant"),
+    ("boot/src/hooks.rs", "the image's hooks, in a directory that is judged by a descriptor first"),
+    ("boot/src/presence.rs", "a directory of root's in /run, which nobody else may write to"),
+    ("boot/src/seed.rs", "what the image has, of which a copy is made"),
+    ("boot/src/places/mod.rs", "the place of an unprivileged user, and markers of root's in /run and /"),
+    ("gatevisor/src/context.rs", "a link of root's in /run, and the definition that an operator names"),
+    ("gatevisor/src/init.rs", "done as the agent, or files of /etc, named by a constant"),
+    ("gatevisor/src/planned_stop.rs", "what the kernel tells of a process"),
+    ("gatevisor/src/reconcile.rs", "done as the user who decides what is in the home"),
+    ("gatevisor/src/up.rs", "done as the user who decides what is in the home"),
+    ("gateways/src/agent/remember.rs", "a definition that an operator names, or noted as this user"),
+    ("gateways/src/doctor/gather/held.rs", "what the kernel tells of a process"),
+    ("gateways/src/doctor/gather/memory.rs", "what the kernel tells of a control group"),
+    ("gateways/src/doctor/gather/mod.rs", "this program, and marks of the image's in /"),
+    ("gateways/src/incidents/processes.rs", "what the kernel tells of a process"),
+    ("gateways/src/reconcile/boot_log.rs", "done as the user who decides what is in the home"),
+    ("init/src/limits.rs", "what the kernel tells of this process"),
+    ("init/src/memory.rs", "what the kernel tells of a control group"),
+    ("init/src/watch.rs", "the scandir that is held, by its number, or where there is no /proc by its path"),
+    ("logd/src/sink.rs", "the working directory, from which a path is resolved"),
+    (
+        "logd/src/script/directory.rs",
+        "a directory that is named on the command line of s6-log, as s6 defines it",
+    ),
+    ("logd/src/script/outlet.rs", "a file that is named on the command line of s6-log, as s6 defines it"),
+    ("init/src/directory.rs", "an operator's own directory, named on the command line"),
+];
+
+#[test]
+fn where_others_own_what_is_on_the_way_root_is_led_by_the_resolver_alone() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut files = Vec::new();
+    LED_BY_PATHS.iter().for_each(|name| sources(&crates.join(name).join("src"), &mut files));
+    let mut unused: Vec<_> = LED_ALL_THE_SAME.iter().map(|(name, _)| *name).collect();
+    let mut wrong = Vec::new();
+    for file in &files {
+        let name = file.strip_prefix(crates).unwrap().to_string_lossy().into_owned();
+        for line in program(file) {
+            let is_led = BY_PATH.iter().any(|word| line.contains(word));
+            if !is_led || line.starts_with("use ") || ROOTS_OWN.iter().any(|place| line.contains(place)) {
+                continue;
+            }
+            if LED_ALL_THE_SAME.iter().any(|(allowed, _)| *allowed == name) {
+                unused.retain(|allowed| *allowed != name);
+            } else {
+                wrong.push(format!("{name}: {}", line.trim()));
+            }
+        }
+    }
+    assert_eq!(wrong, [""; 0], "use gatevisor_paths::by_path, or say here why not");
+    assert_eq!(unused, [""; 0], "these are not needed any more");
+}
 
 /// Returns the files of programs, without those of tests.
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {

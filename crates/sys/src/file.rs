@@ -4,81 +4,19 @@
 //! *Lives here:* what holds while the owner of a directory swaps its entries for links of either kind.
 //! *Does not live here:* whose directory it is.
 
-use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags, Stat, StatxFlags, fstat,
-    openat, openat2, readlinkat, renameat, renameat_with, unlinkat,
+    AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat, StatxFlags, fstat, openat, renameat,
+    renameat_with, unlinkat,
 };
 use rustix::io::{Errno, read, write};
 use rustix::path::Arg;
-use rustix::process::geteuid;
 
 /// Opens a directory below `parent` without following a link in its last component.
 pub fn open_directory(parent: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     openat(parent, name, flags, Mode::empty())
-}
-
-/// Why a directory was not opened through a symbolic link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum LinkError {
-    /// The link belongs to this user, who is neither root nor the owner of what it leads to, if it leads anywhere.
-    #[error("the symbolic link belongs to uid {0}, neither root nor the owner of its target")]
-    Planted(u32),
-    /// A link of root's leads through another link to something of root's.
-    #[error("the symbolic link leads through another one; make it lead straight to its target")]
-    Chain,
-    /// The kernel refused a step.
-    #[error(transparent)]
-    Errno(#[from] Errno),
-}
-
-/// Opens a directory below `parent`, and follows a symbolic link in its last component only where the link belongs to
-/// root or to the owner of its target.
-///
-/// The link that is judged is the link that is followed, whatever has the name by then. What is wrong with the target
-/// of somebody's own link is not told, as that user need not be allowed to know what is there.
-pub fn open_directory_linked(
-    parent: impl AsFd,
-    name: impl rustix::path::Arg + Copy,
-) -> Result<OwnedFd, LinkError> {
-    let parent = parent.as_fd();
-    let failed = match open_directory(parent, name) {
-        Ok(dir) => return Ok(dir),
-        Err(errno @ (Errno::LOOP | Errno::NOTDIR)) => errno,
-        Err(errno) => return Err(errno.into()),
-    };
-    let link = openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-    let stat = fstat(&link)?;
-    if !FileType::from_raw_mode(stat.st_mode).is_symlink() {
-        return Err(failed.into());
-    }
-    let target: CString = readlinkat(&link, "", Vec::new())?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let opened = openat(parent, target.as_c_str(), flags, Mode::empty());
-    // A further name of a link of root's may have been made by anybody.
-    if stat.st_uid == 0 && stat.st_nlink == 1 {
-        let dir = opened?;
-        if fstat(&dir)?.st_uid != 0 {
-            return Ok(dir);
-        }
-        // On the way to what is root's there may be no link of somebody else's.
-        return match openat2(parent, target.as_c_str(), flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
-            Err(Errno::LOOP) => Err(LinkError::Chain),
-            // A kernel before 5.6, or a container that does not let it through.
-            Err(Errno::NOSYS | Errno::PERM) => {
-                Ok(openat(parent, target.as_c_str(), flags | OFlags::NOFOLLOW, Mode::empty())?)
-            }
-            other => Ok(other?),
-        };
-    }
-    match opened.and_then(|dir| Ok((fstat(&dir)?.st_uid, dir))) {
-        Ok((owner, dir)) if owner == stat.st_uid && owner != 0 => Ok(dir),
-        Err(errno) if stat.st_uid != 0 && stat.st_uid == geteuid().as_raw() => Err(errno.into()),
-        Ok(_) | Err(_) => Err(LinkError::Planted(stat.st_uid)),
-    }
 }
 
 /// Returns what tells a directory from every other one of this machine, also from a later one with the same number: device,
@@ -116,11 +54,21 @@ pub fn read_small(
 ) -> Result<&[u8], Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let fd = openat(&parent, name, flags, Mode::empty())?;
+    read_opened(fd, || Ok(parent), buffer)
+}
+
+/// Reads a regular file that was opened without waiting, as [`read_small`] does. `parent` is asked for where the file has other
+/// names.
+pub fn read_opened<P: AsFd>(
+    fd: OwnedFd,
+    parent: impl FnOnce() -> Result<P, Errno>,
+    buffer: &mut [u8],
+) -> Result<&[u8], Errno> {
     let stat = fstat(&fd)?;
     if !FileType::from_raw_mode(stat.st_mode).is_file() {
         return Err(Errno::INVAL);
     }
-    if is_borrowed(&parent, &stat) {
+    if stat.st_nlink > 1 && is_borrowed(parent()?, &stat) {
         return Err(Errno::MLINK);
     }
     let mut filled = 0;
@@ -307,7 +255,7 @@ pub fn open_own(parent: impl AsFd, name: &str, flags: OFlags) -> Result<OwnedFd,
 mod tests {
     use super::*;
     use std::fs;
-    use std::os::unix::fs::{MetadataExt, lchown, symlink};
+    use std::os::unix::fs::{lchown, symlink};
 
     fn root() -> bool {
         let root = rustix::process::geteuid().is_root();
@@ -413,42 +361,5 @@ mod tests {
         symlink("new", temp.path().join("link")).unwrap();
         assert_eq!(lock(&dir, "directory").unwrap_err(), Errno::INVAL);
         assert_eq!(lock(&dir, "link").unwrap_err(), Errno::LOOP);
-    }
-
-    #[test]
-    fn a_link_is_followed_where_its_owner_may_decide_that() {
-        if !root() {
-            return;
-        }
-        let temp = tempfile::tempdir().unwrap();
-        let make = |name: &str, owner| {
-            fs::create_dir(temp.path().join(name)).unwrap();
-            lchown(temp.path().join(name), Some(owner), None).unwrap();
-        };
-        make("roots", 0);
-        make("theirs", 12_345);
-        let scandir = opened(temp.path());
-        for (name, target, owner, expected) in [
-            ("a", "theirs", 0, Ok("theirs")),
-            ("b", "roots", 0, Ok("roots")),
-            ("c", "theirs", 12_345, Ok("theirs")),
-            ("d", "roots", 12_345, Err(LinkError::Planted(12_345))),
-            ("e", "missing", 12_345, Err(LinkError::Planted(12_345))),
-            ("f", "missing", 0, Err(LinkError::Errno(Errno::NOENT))),
-            ("g", "theirs", 54_321, Err(LinkError::Planted(54_321))),
-            ("i", "b", 0, Err(LinkError::Chain)),
-            ("j", "a", 0, Ok("theirs")),
-        ] {
-            symlink(target, temp.path().join(name)).unwrap();
-            lchown(temp.path().join(name), Some(owner), None).unwrap();
-            let found = open_directory_linked(&scandir, name).map(|dir| fstat(&dir).unwrap().st_ino);
-            let inode = |name: &str| fs::metadata(temp.path().join(name)).unwrap().ino();
-            assert_eq!(found, expected.map(inode), "{name}");
-        }
-        // A link of root's that has got a second name proves nothing.
-        fs::hard_link(temp.path().join("b"), temp.path().join("h")).unwrap();
-        assert_eq!(open_directory_linked(&scandir, "h").unwrap_err(), LinkError::Planted(0));
-        fs::write(temp.path().join("file"), "").unwrap();
-        assert_eq!(open_directory_linked(&scandir, "file").unwrap_err(), LinkError::Errno(Errno::NOTDIR));
     }
 }

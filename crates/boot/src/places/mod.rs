@@ -17,8 +17,8 @@ use gatevisor_paths::{Errno, OpenHome, Resolver, look};
 use gatevisor_sys::{clock, user::User};
 use gatevisor_wire::files;
 use rustix::fs::{
-    Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, accessat, chmodat, chownat, fchmod, fchown,
-    mkdirat, mknodat, openat, renameat, symlinkat, unlinkat,
+    Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, accessat, fchmod, fchown, mkdirat, mknodat,
+    openat, renameat, symlinkat, unlinkat,
 };
 use rustix::process::geteuid;
 
@@ -120,10 +120,11 @@ impl Places {
         }
         let own_group = Some(Gid::from_raw(agent.gid));
         mknodat(&svscan, "control", FileType::Fifo, Mode::from_raw_mode(0o600), 0)?;
-        // Only we may write to this directory, so it is the one that was just made.
-        chownat(&svscan, "control", None, own_group, AtFlags::SYMLINK_NOFOLLOW)?;
+        // One that is opened to be read is opened at once, and is no other than the one whose owner changes.
+        let control = Resolver::STRICT.open(&svscan, "control", OFlags::RDONLY)?;
+        fchown(&control, None, own_group)?;
         // Who could read from it could take root's commands away.
-        chmodat(&svscan, "control", Mode::from_raw_mode(0o620), AtFlags::empty())?;
+        fchmod(&control, Mode::from_raw_mode(0o620))?;
         fchown(&scandir, Some(Uid::from_raw(agent.uid)), own_group)?;
         Ok(fchmod(&scandir, OPEN_MODE)?)
     }

@@ -7,8 +7,9 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use gatevisor_paths::by_path;
 use gatevisor_slot::group;
-use rustix::fs::statvfs;
+use rustix::fs::fstatvfs;
 
 use super::processes::text_of;
 
@@ -49,7 +50,7 @@ pub(super) fn machine(home: &Path, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{line}")?;
     }
     // Last: a file system may not answer.
-    match statvfs(home) {
+    match by_path::directory(home).and_then(fstatvfs) {
         Ok(room) => {
             let megabytes = |blocks: u64| blocks.saturating_mul(room.f_frsize) >> 20;
             writeln!(

@@ -21,6 +21,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use gatevisor_paths::by_path;
 use gatevisor_slot::survivors::members::Rule;
 use gatevisor_slot::survivors::process;
 use gatevisor_slot::{dotenv, group};
@@ -29,7 +30,6 @@ use gatevisor_sys::proc::Process;
 use gatevisor_wire::Pid;
 use gatevisor_wire::member::Member;
 use jiff::Timestamp;
-use rustix::fs::CWD;
 
 use bounded::{End, Limits, Output};
 use secrets::Secrets;
@@ -280,7 +280,9 @@ fn missing(end: &End, is_cut: bool) -> Option<String> {
 
 /// Returns the members of the service, as those who end its survivors know them.
 fn marked_members(service: &Path, rule: &Rule) -> Vec<Process> {
-    let scandir = service.parent().map(|scandir| lasting_identity(CWD, scandir));
+    let scandir = service
+        .parent()
+        .map(|scandir| by_path::directory(scandir).and_then(|scandir| lasting_identity(scandir, "")));
     let (Some(Ok(scandir)), Some(name)) = (scandir, service.file_name()) else { return Vec::new() };
     let member = Member { scandir: scandir.as_bytes(), supervisor: 0, name: name.as_encoded_bytes() };
     let group = rule.leader.and_then(|(pid, _)| group::name_of(pid));

@@ -5,12 +5,12 @@
 //! Only this user reads them, and each is published by one rename.
 
 use std::ffi::CString;
-use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use gatevisor_paths::by_path;
 use gatevisor_paths::{OpenHome, Walker};
 use jiff::{SignedDuration, Timestamp};
 use rustix::fs::Mode;
@@ -107,16 +107,16 @@ impl Store {
     fn free_moment(&self, at: Timestamp, name: &str) -> Timestamp {
         let moments =
             (0..ATTEMPTS).filter_map(|later| at.checked_add(SignedDuration::from_millis(later)).ok());
-        let is_free = |at: &Timestamp| self.path.join(id(*at, name)).symlink_metadata().is_err();
+        let is_free = |at: &Timestamp| by_path::look_itself(self.path.join(id(*at, name))).is_err();
         moments.into_iter().find(is_free).unwrap_or(at)
     }
 
     /// Removes what is beyond the number that is kept, and what was never finished.
     fn forget_old(&self) {
         let Ok(directory) = files::open_directory(&self.path) else { return };
-        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
-            if files::is_leftover(&entry.file_name()) {
-                let _ = files::sweep(&entry.path());
+        for (entry, _) in by_path::names(&self.path).unwrap_or_default() {
+            if files::is_leftover(&entry) {
+                let _ = files::sweep(&self.path.join(entry));
             }
         }
         for id in surplus(ids(&self.path), KEPT) {
@@ -156,11 +156,8 @@ fn surplus(mut ids: Vec<String>, kept: usize) -> Vec<String> {
 }
 
 fn ids(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|id| whose(id).is_some())
-        .collect()
+    let entries = by_path::names(directory).unwrap_or_default().into_iter();
+    entries.filter_map(|(name, _)| name.into_string().ok()).filter(|id| whose(id).is_some()).collect()
 }
 
 /// Returns the incidents below `logs`, the newest first.
@@ -169,7 +166,7 @@ fn ids(directory: &Path) -> Vec<String> {
 /// They may not be looked at.
 pub fn list(logs: &Path) -> io::Result<Vec<Incident>> {
     let directory = logs.join(DIRECTORY);
-    match fs::read_dir(&directory) {
+    match by_path::names(&directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
@@ -205,6 +202,7 @@ fn is_plain(file: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn incident(name: &str) -> Incident {
         let part = PartSummary { file: "log.txt".to_owned(), missing: None };

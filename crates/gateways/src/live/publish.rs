@@ -5,6 +5,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use gatevisor_paths::by_path;
 use gatevisor_sys::clock::monotonic_ms;
 use gatevisor_sys::file;
 use rustix::fs::{AtFlags, Mode, OFlags, fstat, mkdirat, openat, unlinkat};
@@ -38,7 +39,7 @@ impl Publisher {
     /// Begins to publish in a scandir; nothing where another watcher does.
     pub fn new(scandir: &Path) -> Result<Option<Self>, Errno> {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let scandir = rustix::fs::open(scandir, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let scandir = by_path::open(scandir, OFlags::RDONLY | OFlags::DIRECTORY)?;
         match mkdirat(&scandir, DIRECTORY, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno),
@@ -81,8 +82,7 @@ impl Publisher {
 
 /// Writes down, in a service directory, why its process is about to be ended.
 pub(super) fn restarted(service: &Path, restarted: &Restarted) -> Result<(), Errno> {
-    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let service = rustix::fs::open(service, flags, Mode::empty())?;
+    let service = by_path::open(service, OFlags::RDONLY | OFlags::DIRECTORY)?;
     let data = file::open_directory(&service, "data")?;
     let Ok(bytes) = serde_json::to_vec(restarted) else { return Err(Errno::INVAL) };
     file::publish(data.as_fd(), RESTARTED, ".live-restart.new", &bytes, MODE)

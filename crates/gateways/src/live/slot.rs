@@ -6,11 +6,12 @@ use std::path::Path;
 
 use gatevisor_client::ServiceDir;
 use gatevisor_liveness::{Attended, Beat, BeatMark, Life, Policy, Pulse, Settings};
+use gatevisor_paths::by_path;
 use gatevisor_slot::http;
 use gatevisor_slot::live::Live;
 use gatevisor_sys::proc::Process;
 use gatevisor_wire::status::Status;
-use rustix::fs::{AtFlags, CWD, statat};
+use rustix::fs::{AtFlags, statat};
 use serde_json::Value;
 
 use super::probe::Question;
@@ -84,7 +85,8 @@ impl Followed {
 
 /// Returns what tells a version of a file from the next.
 fn mark(file: &Path) -> Option<BeatMark> {
-    let stat = statat(CWD, file, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let (parent, name) = by_path::parent(file).ok()?;
+    let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
     let size = u64::try_from(stat.st_size).ok()?;
     let changed = (stat.st_mtime, stat.st_mtime_nsec);
     Some(BeatMark { changed, inode: stat.st_ino, size })

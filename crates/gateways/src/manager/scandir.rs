@@ -14,6 +14,7 @@ use gatevisor_client::{Progress, ScanDir, ServiceDir, Waited, look, status_view}
 use gatevisor_paths::by_path;
 use gatevisor_slot::home_lock::Standing;
 use gatevisor_wire::name::ServiceName;
+use rustix::fs::OFlags;
 
 use super::errors::{ControlError, ListError, RegisterError, UnregisterError, Verb, WaitError};
 use super::follow::{Aim, Followed, Follower};
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::agent::AgentDefinition;
 use crate::desired::Desired;
-use crate::files::read_bounded;
+use crate::files::read_opened;
 use crate::profile::{Home, ProfileName};
 use crate::slots::{DATA_FAIL_CODES, DATA_RESTART_CODES};
 
@@ -181,8 +182,9 @@ pub(crate) fn look_at(dir: &Path, service: String, profile: Option<ProfileName>)
 }
 
 /// Returns the exit codes that a file of a service directory lists.
-pub(super) fn look_at_codes(dir: &Path, file: &str) -> Vec<u8> {
-    let bytes = read_bounded(&dir.join(file), CODES_BYTES).ok().flatten().unwrap_or_default();
+pub(super) fn look_at_codes(dir: &ServiceDir, file: &'static str) -> Vec<u8> {
+    let opened = dir.open(file, OFlags::RDONLY);
+    let bytes = opened.ok().and_then(|file| read_opened(file, CODES_BYTES).ok()).unwrap_or_default();
     let words = bytes.split(u8::is_ascii_whitespace);
     words.filter_map(|word| u8::try_from(gatevisor_wire::number::parse(word)?).ok()).collect()
 }
@@ -194,10 +196,12 @@ fn observed(
     profile: Option<ProfileName>,
     refusal: impl FnOnce() -> Option<String>,
 ) -> Observed {
+    // As many ways to it less; what cannot be held is said by each look at it.
+    let dir = &dir.held().unwrap_or_else(|_| dir.clone());
     let view = status_view::observe(dir);
     // Why nobody holds it is worth more than what could not be read for that reason.
     let refused = if view.state == StateName::NotSupervised { refusal() } else { None };
-    let codes = |file: &str| look_at_codes(dir.path(), file);
+    let codes = |file: &'static str| look_at_codes(dir, file);
     Observed {
         service,
         profile,

@@ -16,11 +16,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use gatevisor_paths::by_path;
 use gatevisor_slot::group;
 use gatevisor_sys::proc::Process;
 use gatevisor_sys::socket::recv_with_sender;
 use gatevisor_wire::Pid;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, chmodat, fchmod, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, Mode, chmodat, fchmod, renameat, unlinkat};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with, sockopt};
 
@@ -62,8 +63,7 @@ impl Receiver {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(Errno::INVAL.into());
         };
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = openat(CWD, parent, flags, Mode::empty())?;
+        let directory = by_path::directory(parent)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
         sockopt::set_socket_passcred(&socket, true)?;

@@ -12,7 +12,8 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, fstat, statat};
+use gatevisor_paths::by_path;
+use rustix::fs::{AtFlags, OFlags, fstat, statat};
 use rustix::io::Errno;
 
 use super::entry::{Entry, Parser, Time};
@@ -399,12 +400,12 @@ impl Source {
     }
 
     fn open_directory(&self) -> Result<Option<OwnedFd>, Errno> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        found(rustix::fs::open(&self.path, flags, Mode::empty()))
+        found(by_path::open(&self.path, OFlags::RDONLY | OFlags::DIRECTORY))
     }
 
     fn inode_of_current(&self) -> Result<Option<Inode>, Errno> {
-        let stat = statat(rustix::fs::CWD, self.path.join("current"), AtFlags::SYMLINK_NOFOLLOW);
+        let directory = by_path::directory(&self.path);
+        let stat = directory.and_then(|it| statat(it, "current", AtFlags::SYMLINK_NOFOLLOW));
         Ok(found(stat)?.map(|stat| (stat.st_dev, stat.st_ino)))
     }
 

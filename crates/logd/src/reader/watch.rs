@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use gatevisor_paths::by_path;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
@@ -75,7 +76,7 @@ impl Watcher {
                 .ancestors()
                 .zip(path.ancestors().skip(1))
                 .filter_map(|(child, parent)| Some((or_here(parent), child.file_name()?)))
-                .filter(|(parent, _)| parent.is_dir())
+                .filter(|(parent, _)| by_path::is_directory(parent))
                 .take(ABOVE)
                 .collect();
             // From above, so that whatever is replaced while we walk is replaced below a watch.
@@ -86,7 +87,7 @@ impl Watcher {
                 return Ok(());
             }
             // What appeared before the watch above it did gave no event.
-            if steps.first().is_some_and(|(parent, next)| !parent.join(next).is_dir()) {
+            if steps.first().is_some_and(|(parent, next)| !by_path::is_directory(parent.join(next))) {
                 return Ok(());
             }
         }
@@ -167,7 +168,7 @@ impl Watcher {
         if user.next.is_none() {
             flags |= WatchFlags::MODIFY | WatchFlags::DELETE | WatchFlags::MOVED_FROM;
         }
-        match inotify::add_watch(&self.inotify, path, flags) {
+        match by_path::watch(&self.inotify, path, flags) {
             Ok(watch) => {
                 let users = self.watches.entry(watch).or_default();
                 if !users.contains(&user) {

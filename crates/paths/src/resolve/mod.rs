@@ -128,11 +128,21 @@ impl Resolver {
 
     fn below_root(self, root: &OwnedFd, path: &Path, flags: OFlags) -> Result<OwnedFd, ResolveError> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        self.from(root.as_fd(), path, flags)
+    }
+
+    /// Opens the file at a relative path, which may hold `..`, from a directory. `flags` must not make one.
+    pub(crate) fn from(
+        self,
+        base: BorrowedFd<'_>,
+        path: &Path,
+        flags: OFlags,
+    ) -> Result<OwnedFd, ResolveError> {
         if path.components().any(|part| matches!(part, Component::ParentDir)) {
-            // The kernel would have to be told which links lead back.
-            return Steps::below_root(root, self)?.walk(path, flags, Mode::empty(), &mut Unguided);
+            // Which the kernel resolves only where nothing is followed anywhere.
+            return Steps::below(base, self)?.walk(path, flags, Mode::empty(), &mut Unguided);
         }
-        self.open(root, path, flags)
+        self.open(base, path, flags)
     }
 
     /// Opens the file at `path` below `below` and makes it, with this mode, where there is none.

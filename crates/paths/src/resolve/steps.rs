@@ -22,7 +22,7 @@ use crate::look::{Look, look, pinned};
 /// Links that are followed on one way.
 const MOST_LINKS: u32 = 16;
 /// Components of one way, those of its links among them.
-const MOST_STEPS: u32 = 512;
+const MOST_STEPS: u32 = 128;
 /// How a directory is opened that is only gone through.
 const THROUGH: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 

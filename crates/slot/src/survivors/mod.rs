@@ -13,12 +13,13 @@ pub mod process;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use gatevisor_sys::file;
 use gatevisor_sys::process::leads_session;
+use gatevisor_sys::{Errno, file};
 use gatevisor_wire::{files, member::Member};
 use rustix::fs::{AtFlags, statat};
 use rustix::process::{Pid, Signal};
@@ -160,9 +161,16 @@ fn end_survivors(order: &Order) -> Result<Ending, NoProc> {
     rule.exempt = asked_by(order);
     let mut ending = Ending::new();
     end_members(order, &rule, order.grace, &mut ending)?;
-    let here = os::here().ok();
-    let _ = here.map(|here| rustix::fs::unlinkat(here, files::ASKED_BY, AtFlags::empty()));
+    if let Ok((data, name)) = note_of_askers() {
+        let _ = rustix::fs::unlinkat(data, name, AtFlags::empty());
+    }
     Ok(ending)
+}
+
+/// Returns the directory in which is noted who asked for what is done to the service, and the name of the note.
+fn note_of_askers() -> Result<(OwnedFd, &'static str), Errno> {
+    let (folder, name) = files::ASKED_BY.split_once('/').unwrap_or((".", files::ASKED_BY));
+    Ok((file::open_directory(os::here()?, folder)?, name))
 }
 
 /// Ends all members of the service; what this process descends from is none.
@@ -263,8 +271,8 @@ fn down_signal() -> Option<Signal> {
 /// Returns those that asked for what is done to the service they belong to.
 fn asked_by(order: &Order) -> BTreeSet<Known> {
     let mut buffer = [0; ASKED_BYTES];
-    let Ok(here) = os::here() else { return BTreeSet::new() };
-    let bytes = file::read_small(here, files::ASKED_BY, &mut buffer).unwrap_or_default();
+    let Ok((data, name)) = note_of_askers() else { return BTreeSet::new() };
+    let bytes = file::read_small(data, name, &mut buffer).unwrap_or_default();
     let parse = |line: &[u8]| -> Option<Known> {
         let (pid, began) = str::from_utf8(line).ok()?.split_once(' ')?;
         Some((pid.parse().ok()?, began.parse().ok()?))

@@ -187,7 +187,7 @@ impl Follower {
         if aim == Aim::Up && code.is_some() {
             return Some(Followed::Up(None));
         }
-        let is_final = |code| look_at_codes(self.dir.path(), DATA_FAIL_CODES).contains(&code);
+        let is_final = |code| look_at_codes(&self.dir, DATA_FAIL_CODES).contains(&code);
         match self.state() {
             StateName::Failed { reason } => return Some(Followed::Failed(reason)),
             // Its finish script, which says so, may still run.
@@ -198,7 +198,7 @@ impl Follower {
         if self.dir.status().is_ok_and(|status| !status.want_up) {
             return None;
         }
-        let codes = look_at_codes(self.dir.path(), DATA_RESTART_CODES);
+        let codes = look_at_codes(&self.dir, DATA_RESTART_CODES);
         let is_wished = code.is_some_and(|code| codes.contains(&code));
         match aim {
             // Nobody knows whether its command was executed.
