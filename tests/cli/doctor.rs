@@ -508,8 +508,9 @@ fn whatever_stands_in_the_place_of_a_file_it_ends_and_the_terminal_is_safe() {
     let is_safe = |text: &str| !text.replace('\n', "").contains(char::is_control);
     assert!(is_safe(&ran.out), "{:?}", ran.out);
     for line in ran.out.lines() {
-        let is_ours =
-            ["error: ", "warning: ", "note: ", "  why:  ", "  mend: "].iter().any(|b| line.starts_with(b));
+        let is_ours = ["error: ", "warning: ", "note: ", "  why:  ", "  mend: ", "  more: "]
+            .iter()
+            .any(|b| line.starts_with(b));
         assert!(is_ours || line.is_empty() || line.contains("; looked at "), "{line}");
     }
     let all = findings(&home);

@@ -14,6 +14,7 @@ mod doctor;
 mod doctor_locks;
 mod evidence;
 mod example;
+mod explain;
 mod failing;
 mod faults;
 mod full_disk;

@@ -94,6 +94,11 @@ pub enum Command {
         #[arg(required = true)]
         paths: Vec<PathBuf>,
     },
+    /// Say why a gateway is as it is: what is desired, what is, what led there, and what to do
+    Explain {
+        /// The profile; else -p, else the default profile
+        name: Option<OsString>,
+    },
     /// Tell by the exit code whether gateways work: 0 yes, 1 no
     ///
     /// A gateway works if it is ready, or up where it never says that it is ready. Without names those are judged that

@@ -20,29 +20,34 @@ use crate::{takeover, watch};
 
 /// Examines the home and its scandir; the exit code is 1 if anything is an error.
 pub fn run(context: &Context, common: &Common) -> Outcome {
+    let diagnosis = diagnose(&settings(context, common)?);
+    let diagnosis = with_last_lines(context, diagnosis);
+    let printed =
+        if context.json { diagnosis.findings.iter().try_for_each(out::json) } else { print(&diagnosis) };
+    // The answer does not depend on whether anybody reads to the end.
+    if diagnosis.count(Severity::Error) > 0 { Ok(Exit::No as u8) } else { printed.and(DONE) }
+}
+
+/// Returns what to look at, as the user whose home it is.
+pub fn settings<'a>(context: &'a Context, common: &Common) -> Result<Settings<'a>, Failure> {
     let manager = &context.manager;
     let is_container = manager.scandir() == Path::new(CONTAINER_SCANDIR);
+    // Before the user changes, who may not look into a scandir that is root's.
     let witness = Witness::of(manager.scandir());
     if rustix::process::geteuid().is_root()
         && let Some((uid, gid)) = owner_of(manager, is_container).filter(|(uid, _)| *uid != 0)
     {
         become_owner(uid, gid)?;
     }
-    let caller = caller(context, common);
     let keepers = [takeover::NAME, watch::NAME];
-    let diagnosis = diagnose(&Settings {
+    Ok(Settings {
         manager,
-        caller,
+        caller: caller(context, common),
         operator_is_root: context.operator_is_root,
         is_container,
         keepers,
         witness,
-    });
-    let diagnosis = with_last_lines(context, diagnosis);
-    let printed =
-        if context.json { diagnosis.findings.iter().try_for_each(out::json) } else { print(&diagnosis) };
-    // The answer does not depend on whether anybody reads to the end.
-    if diagnosis.count(Severity::Error) > 0 { Ok(Exit::No as u8) } else { printed.and(DONE) }
+    })
 }
 
 /// Becomes the user whose home it is, for good: in a home its owner may have put anything anywhere.
@@ -125,5 +130,11 @@ fn print_finding(finding: &Finding) -> Result<(), Failure> {
     };
     item("why:", &finding.why)?;
     finding.mend.as_ref().map_or(Ok(()), |mend| item("mend:", mend))?;
-    finding.printed.iter().try_for_each(|line| item("said:", line))
+    finding.printed.iter().try_for_each(|line| item("said:", line))?;
+    match &finding.profile {
+        Some(name) if finding.check == Check::Crash => {
+            item("more:", &format!("`gatevisor explain {name}` says what led there"))
+        }
+        _ => Ok(()),
+    }
 }

@@ -207,7 +207,12 @@ fn become_program(command: &[OsString], environment: &ProgramEnvironment) -> Fai
     };
     let errno = if program.is_empty() { Errno::NOENT } else { process::exec_search(&words, environment) };
     let code = if errno == Errno::NOENT { NOT_FOUND } else { NOT_EXECUTABLE };
-    Failure { message: format!("cannot execute `{}`: {errno}", program.display()), code, lines: Vec::new() }
+    Failure {
+        message: format!("cannot execute `{}`: {errno}", program.display()),
+        code,
+        lines: Vec::new(),
+        hint: None,
+    }
 }
 
 #[cfg(test)]

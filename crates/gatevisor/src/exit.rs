@@ -37,12 +37,14 @@ pub struct Failure {
     pub code: u8,
     /// The last lines of the gateway that it is about.
     pub lines: Vec<String>,
+    /// Where more is said, for a person at a terminal.
+    pub hint: Option<String>,
 }
 
 impl Failure {
     /// Returns a failure with this message.
     pub fn new(code: Exit, message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: code as u8, lines: Vec::new() }
+        Self { message: message.into(), code: code as u8, lines: Vec::new(), hint: None }
     }
 
     /// Returns the failure that `error` is, with the whole chain of its causes.
@@ -54,7 +56,14 @@ impl Failure {
             message.push_str(&error.to_string());
             cause = error.source();
         }
-        Self { message, code, lines: Vec::new() }
+        Self { message, code, lines: Vec::new(), hint: None }
+    }
+
+    /// Returns the failure with a word where more is said.
+    #[must_use]
+    pub fn with_hint(mut self, hint: String) -> Self {
+        self.hint = Some(hint);
+        self
     }
 
     /// Returns the failure with the last lines of the gateway that it is about.

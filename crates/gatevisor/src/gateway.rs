@@ -81,7 +81,10 @@ fn control<T>(
         &names,
         names.iter().zip(results).map(|(name, result)| {
             result.map(|done| (words(done.outcome), done.warnings)).map_err(|error| {
-                let failure = Failure::of(error.exit_code(), &error);
+                let mut failure = Failure::of(error.exit_code(), &error);
+                if error.is_explained() {
+                    failure = failure.with_hint(format!("`gatevisor explain {name}` says what led there"));
+                }
                 if error.is_of_gateway() {
                     failure.with_lines(last_lines::coming(context, name, began))
                 } else {

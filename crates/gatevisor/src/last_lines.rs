@@ -34,14 +34,24 @@ const QUIET: Duration = Duration::from_millis(100);
 
 /// Returns the last lines that a gateway printed since then.
 pub fn since(context: &Context, name: &ProfileName, since: Option<SystemTime>) -> Vec<String> {
-    logs::directory(&context.manager, name).map(|directory| last(directory, since)).unwrap_or_default()
+    between(context, name, since, None)
+}
+
+/// Returns the last lines that a gateway printed between two moments, where a bound is known.
+pub fn between(
+    context: &Context,
+    name: &ProfileName,
+    since: Option<SystemTime>,
+    until: Option<SystemTime>,
+) -> Vec<String> {
+    logs::directory(&context.manager, name).map(|directory| last(directory, since, until)).unwrap_or_default()
 }
 
 /// Returns the last lines that a gateway printed since then, when its log daemon has had the time to write them.
 pub fn coming(context: &Context, name: &ProfileName, since: SystemTime) -> Vec<String> {
     let Ok(directory) = logs::directory(&context.manager, name) else { return Vec::new() };
     until_quiet(&directory.path);
-    last(directory, Some(since))
+    last(directory, Some(since), None)
 }
 
 /// Writes the last lines of a gateway's log as they are in it, for those who look into an incident.
@@ -58,9 +68,9 @@ pub fn for_incident(manager: &ScandirManager, name: &ProfileName, out: &mut dyn 
     });
 }
 
-fn last(directory: Directory, since: Option<SystemTime>) -> Vec<String> {
-    let since = since.map(|since| Tai64n::now_from(since).into());
-    let pick = Pick { since, ..Pick::default() };
+fn last(directory: Directory, since: Option<SystemTime>, until: Option<SystemTime>) -> Vec<String> {
+    let [since, until] = [since, until].map(|bound| bound.map(|at| Tai64n::now_from(at).into()));
+    let pick = Pick { since, until, ..Pick::default() };
     let options = Options { dirs: vec![directory], pick, lines: Some(LINES), follow: false };
     let mut lines = Vec::new();
     // What cannot be read is not worth a second failure.

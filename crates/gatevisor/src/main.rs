@@ -13,6 +13,7 @@ mod ears;
 mod enter;
 mod events;
 mod exit;
+mod explain;
 mod following;
 mod gateway;
 mod greet;
@@ -164,6 +165,7 @@ fn perform(context: &Context, command: Command, common: &args::Common) -> Outcom
         Command::Gateway(verb) => gateway::run(context, verb),
         Command::Status { names, watch } => status::run(context, &names, watch),
         Command::Doctor => doctor::run(context, common),
+        Command::Explain { name } => explain::run(context, common, name.as_deref()),
         Command::Health { names, .. } => health::of_gateways(context, &names),
         Command::Logs(options) => logs::run(context, &options),
         Command::Tree { names } => tree::run(context, &names),

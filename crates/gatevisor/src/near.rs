@@ -7,7 +7,7 @@ use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue};
 
 /// Verbs that other programs have, and ours for the same.
-const VERBS: [(&[&str], &str); 14] = [
+const VERBS: [(&[&str], &str); 15] = [
     (&["start"], "gateway start"),
     (&["stop", "kill"], "gateway stop"),
     (&["restart"], "gateway restart"),
@@ -19,6 +19,7 @@ const VERBS: [(&[&str], &str); 14] = [
     (&["monit", "monitor", "top", "watch"], "status --watch"),
     (&["log", "tail", "journal"], "logs -f"),
     (&["health", "check", "diagnose"], "doctor"),
+    (&["why", "describe", "reason"], "explain"),
     (&["run", "serve", "daemon"], "up"),
     (&["down", "shutdown", "halt"], "gateway stop --all"),
     (&["help"], "--help"),
@@ -99,7 +100,7 @@ fn guessed(error: &clap::Error, kind: ContextKind) -> Vec<String> {
 }
 
 /// Returns whether one word is the other one mistyped: one slip in a short word, two in a longer one.
-fn is_near(word: &str, guess: &str) -> bool {
+pub fn is_near(word: &str, guess: &str) -> bool {
     let slips = if word.trim_start_matches('-').len() < 6 { 1 } else { 2 };
     distance(word.as_bytes(), guess.as_bytes()) <= slips
 }

@@ -260,6 +260,9 @@ pub fn print_details(context: &Context, report: &Report) -> Result<(), Failure> 
     for (index, line) in last_lines(context, report).iter().enumerate() {
         item(if index == 0 { "printed" } else { "" }, line.as_str())?;
     }
+    if let Some(name) = report.profile.as_ref().filter(|_| report.fails()) {
+        item("", format!("`gatevisor explain {name}` says what led there"))?;
+    }
     Ok(())
 }
 
@@ -283,22 +286,10 @@ fn last_lines(context: &Context, report: &Report) -> Vec<String> {
 }
 
 fn desired(report: &Report) -> String {
-    let Some(state) = &report.desired_state else { return "nothing was ever recorded".to_owned() };
-    let mut text = state.clone();
-    match &report.desired_by {
-        Some(by) => {
-            let _ = write!(text, ", said by {} (uid {}) with `{}`", by.user, by.uid, by.command);
-        }
-        None if report.desired_by_another => text.push_str(", set by another program"),
-        None => {}
+    match &report.desired_state {
+        Some(state) => format!("{state}{}", report.said()),
+        None => "nothing was ever recorded".to_owned(),
     }
-    if let Some(at) = &report.desired_at {
-        let _ = write!(text, " at {at}");
-    }
-    if let Some(reason) = &report.desired_reason {
-        let _ = write!(text, ": {reason}");
-    }
-    text
 }
 
 /// Returns a time span in its two largest units.

@@ -11,6 +11,7 @@ pub mod agent;
 pub mod desired;
 pub mod doctor;
 pub mod exit;
+pub mod explain;
 mod files;
 pub mod incidents;
 pub mod inspect;

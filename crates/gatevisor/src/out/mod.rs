@@ -99,6 +99,13 @@ pub fn say(text: impl Into<Text>) {
     tell(&Text::from("gatevisor: ").then(text.into()), "\n");
 }
 
+/// Says where more is said, to a person: who reads what a program wrote needs no hint.
+pub fn hint(text: impl Into<Text>) {
+    if stream::stderr_is_terminal() {
+        say(text);
+    }
+}
+
 /// Asks something: the line is not ended.
 pub fn ask(text: impl Into<Text>) {
     tell(&text.into(), "");
@@ -131,6 +138,9 @@ pub fn fail(failure: &Failure) -> u8 {
     }
     for line in &failure.lines {
         say(Text::from("it printed: ").and(line));
+    }
+    if let Some(text) = &failure.hint {
+        hint(&**text);
     }
     failure.code
 }

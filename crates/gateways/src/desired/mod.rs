@@ -87,6 +87,33 @@ pub struct Wish {
     pub at: Timestamp,
 }
 
+/// Who set a desired state, when and why, in words that follow the state: empty where nothing of it is recorded.
+#[derive(Debug, Clone, Copy)]
+pub struct Said<'a> {
+    /// Who, where it was one of our commands.
+    pub by: Option<&'a Provenance>,
+    /// Whether another program wrote it.
+    pub by_another: bool,
+    /// When, as far as that is known.
+    pub at: Option<&'a str>,
+    /// Why.
+    pub reason: Option<&'a str>,
+}
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.by {
+            Some(by) => write!(f, ", said by {} (uid {}) with `{}`", by.user, by.uid, by.command)?,
+            None if self.by_another => f.write_str(", set by another program")?,
+            None => {}
+        }
+        if let Some(at) = self.at {
+            write!(f, " at {at}")?;
+        }
+        self.reason.map_or(Ok(()), |reason| write!(f, ": {reason}"))
+    }
+}
+
 /// Returns at most [`MAX_TEXT`] bytes of a text.
 fn bounded(text: &str) -> String {
     let mut end = text.len().min(MAX_TEXT);

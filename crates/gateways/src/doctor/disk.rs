@@ -2,18 +2,13 @@
 //!
 //! *Does not live here:* asking the kernel.
 
-use super::facts::{Disk, Facts};
+use super::facts::{DISK_PART, Disk, Facts, NO_BYTES, NO_FILES};
 use super::finding::{Check, Finding, Severity, shown};
 use super::mend::quote;
 
-/// A file system with less left than one part in so many is nearly full, if that is also little in itself.
-const PART: u64 = 20;
-/// Bytes that are little in themselves, and bytes with which nothing can be done.
+/// Bytes and inodes that are little in themselves.
 const FEW_BYTES: u64 = 1 << 30;
-const NO_BYTES: u64 = 1 << 20;
-/// The same of inodes.
 const FEW_FILES: u64 = 10_000;
-const NO_FILES: u64 = 16;
 
 pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     for disk in &facts.disks {
@@ -24,7 +19,7 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
 
 /// Returns how bad it is that so much of a whole is left.
 fn severity(all: u64, left: u64, few: u64, none: u64) -> Option<Severity> {
-    if left > all / PART {
+    if left > all / DISK_PART {
         None
     } else if left < none {
         Some(Severity::Error)

@@ -15,9 +15,15 @@ use crate::inspect::Report;
 use crate::manager::Observed;
 use crate::profile::ProfileName;
 
+/// A file system with less left than one part in so many is nearly full, if that is also little in itself.
+pub(crate) const DISK_PART: u64 = 20;
+/// Bytes and inodes with which nothing can be done.
+pub(crate) const NO_BYTES: u64 = 1 << 20;
+pub(crate) const NO_FILES: u64 = 16;
+
 /// What was found out about a home and its scandir.
 #[derive(Debug)]
-pub(super) struct Facts {
+pub(crate) struct Facts {
     pub caller: Caller,
     pub doctor: DoctorDefinition,
     pub now: Tai64n,
@@ -67,7 +73,7 @@ impl Facts {
 
 /// Whether somebody supervises.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Presence {
+pub(crate) enum Presence {
     Supervised,
     Unsupervised,
     NoScandir,
@@ -77,7 +83,7 @@ pub(super) enum Presence {
 
 /// Whom the kernel may kill when the memory of a container is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Victims {
+pub(crate) enum Victims {
     /// Gateways before the supervisor, or nobody, as there is no limit.
     Gateways,
     /// The supervisor as soon as a gateway.
@@ -86,7 +92,7 @@ pub(super) enum Victims {
 
 /// Who supervises what.
 #[derive(Debug)]
-pub(super) struct Supervision {
+pub(crate) struct Supervision {
     pub scandir: PathBuf,
     pub presence: Presence,
     /// The supervisor's name and process, where they can be told.
@@ -122,7 +128,7 @@ impl Supervision {
 
 /// The home itself.
 #[derive(Debug)]
-pub(super) struct HomeFact {
+pub(crate) struct HomeFact {
     pub path: PathBuf,
     pub state: HomeState,
     /// Whose everything should be.
@@ -131,7 +137,7 @@ pub(super) struct HomeFact {
 
 /// Whether the home can be worked in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum HomeState {
+pub(crate) enum HomeState {
     Missing,
     NotADirectory,
     /// Why it cannot be written to.
@@ -141,14 +147,14 @@ pub(super) enum HomeState {
 
 /// Why a directory could not be written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refused {
+pub(crate) struct Refused {
     pub why: String,
     pub is_read_only: bool,
 }
 
 /// A profile.
 #[derive(Debug)]
-pub(super) struct ProfileFact {
+pub(crate) struct ProfileFact {
     pub name: ProfileName,
     pub home: PathBuf,
     /// The wish, or what is wrong with the state file.
@@ -169,7 +175,7 @@ impl ProfileFact {
 
 /// A file of secrets.
 #[derive(Debug)]
-pub(super) struct EnvironmentFile {
+pub(crate) struct EnvironmentFile {
     pub path: PathBuf,
     pub mode: u32,
     /// Whether everybody may come to it.
@@ -184,7 +190,7 @@ pub(super) struct EnvironmentFile {
 
 /// A value that nobody may see: it can be compared, and is never shown.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Secret(pub OsString);
+pub(crate) struct Secret(pub OsString);
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -194,7 +200,7 @@ impl fmt::Debug for Secret {
 
 /// Where a gateway's lines are kept.
 #[derive(Debug)]
-pub(super) struct LogDirectory {
+pub(crate) struct LogDirectory {
     pub path: PathBuf,
     /// Its owner's permissions are all there; `None` where it does not exist.
     pub is_open: Option<bool>,
@@ -203,7 +209,7 @@ pub(super) struct LogDirectory {
 
 /// A service of the scandir.
 #[derive(Debug)]
-pub(super) struct ServiceFact {
+pub(crate) struct ServiceFact {
     pub path: PathBuf,
     pub observed: Observed,
     pub report: Report,
@@ -213,7 +219,7 @@ pub(super) struct ServiceFact {
 
 /// A file or directory of the home that is somebody's.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     pub path: PathBuf,
     pub profile: Option<ProfileName>,
     pub owner: (u32, u32),
@@ -224,7 +230,7 @@ pub(super) struct Entry {
 
 /// A file system.
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(crate) struct Disk {
     /// What of ours is on it.
     pub path: PathBuf,
     pub bytes: u64,
@@ -236,9 +242,18 @@ pub(super) struct Disk {
     pub is_full: bool,
 }
 
+impl Disk {
+    /// Returns whether nothing can be done with what is left.
+    pub fn has_no_room(&self) -> bool {
+        let is_none = |all: u64, left: u64, none: u64| left <= all / DISK_PART && left < none;
+        let no_files = self.files > 0 && is_none(self.files, self.files_left, NO_FILES);
+        self.is_full || no_files || is_none(self.bytes, self.bytes_left, NO_BYTES)
+    }
+}
+
 /// A lock that somebody holds.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(crate) struct Lock {
     pub path: PathBuf,
     pub profile: Option<ProfileName>,
     pub kind: LockKind,
@@ -248,7 +263,7 @@ pub(super) struct Lock {
 
 /// What a lock is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LockKind {
+pub(crate) enum LockKind {
     /// Writing a state file; it is held longer than any command of ours holds it.
     State,
     /// Writing a log directory.
@@ -259,7 +274,7 @@ pub(super) enum LockKind {
 
 /// A process that holds a lock.
 #[derive(Debug)]
-pub(super) struct Holder {
+pub(crate) struct Holder {
     pub pid: i32,
     pub name: String,
     /// Its user, where that can be told.
@@ -270,7 +285,7 @@ pub(super) struct Holder {
 
 /// A file that names a process.
 #[derive(Debug)]
-pub(super) struct PidFile {
+pub(crate) struct PidFile {
     pub path: PathBuf,
     pub profile: ProfileName,
     pub pid: i32,
@@ -280,7 +295,7 @@ pub(super) struct PidFile {
 
 /// The process that a file names.
 #[derive(Debug)]
-pub(super) struct Named {
+pub(crate) struct Named {
     pub name: String,
     /// Its user, where that can be told.
     pub uid: Option<u32>,

@@ -127,40 +127,40 @@ pub struct Finding {
 
 impl Finding {
     /// Returns a finding about nothing in particular and without a remedy.
-    pub(super) fn new(check: Check, severity: Severity, what: &str, why: &str) -> Self {
+    pub(crate) fn new(check: Check, severity: Severity, what: &str, why: &str) -> Self {
         let (what, why) = (plain(what), plain(why));
         Self { check, severity, profile: None, path: None, what, why, mend: None, printed: Vec::new() }
     }
 
     /// Says which profile it is about.
     #[must_use]
-    pub(super) fn of(mut self, profile: &ProfileName) -> Self {
+    pub(crate) fn of(mut self, profile: &ProfileName) -> Self {
         self.profile = Some(profile.clone());
         self
     }
 
     /// Says which file it is about.
     #[must_use]
-    pub(super) fn at(mut self, path: &Path) -> Self {
+    pub(crate) fn at(mut self, path: &Path) -> Self {
         self.path = Some(shown(path));
         self
     }
 
     /// Says what mends it.
     #[must_use]
-    pub(super) fn mend(mut self, command: impl Into<Option<String>>) -> Self {
+    pub(crate) fn mend(mut self, command: impl Into<Option<String>>) -> Self {
         self.mend = command.into();
         self
     }
 }
 
 /// Returns a path for people, on one line.
-pub(super) fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     plain(&path.to_string_lossy())
 }
 
 /// Returns a text with every character visible that a terminal would obey, or that changes the order of others.
-pub(super) fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     escape::line(text).into_owned()
 }
 

@@ -21,7 +21,7 @@ pub struct Caller {
 
 impl Caller {
     /// Returns one of our own commands.
-    pub(super) fn command<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> String {
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> String {
         let own = self.words.iter().map(quote);
         own.chain(words.into_iter().map(|word| quote(word.as_ref()))).collect::<Vec<_>>().join(" ")
     }
@@ -38,12 +38,12 @@ impl Caller {
     }
 
     /// Returns the program alone, for what works on no home.
-    pub(super) fn program(&self) -> String {
+    pub(crate) fn program(&self) -> String {
         self.words.first().map_or_else(|| gatevisor_client::OURS.to_owned(), quote)
     }
 
     /// Returns one of our own commands about a profile: the verbs, then its name.
-    pub(super) fn about(&self, verbs: &[&str], profile: &ProfileName) -> String {
+    pub(crate) fn about(&self, verbs: &[&str], profile: &ProfileName) -> String {
         self.command(verbs.iter().chain([&profile.as_str()]))
     }
 }
@@ -75,12 +75,12 @@ pub(super) fn give(facts: &Facts, path: &Path) -> String {
 }
 
 /// Returns a command of other programs.
-pub(super) fn command<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> String {
+pub(crate) fn command<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> String {
     words.into_iter().map(|word| quote(word.as_ref())).collect::<Vec<_>>().join(" ")
 }
 
 /// Returns a word as a shell takes it literally, without any control character in it.
-pub(super) fn quote(word: impl AsRef<OsStr>) -> String {
+pub(crate) fn quote(word: impl AsRef<OsStr>) -> String {
     let word = word.as_ref();
     let is_plain = |b: &u8| b.is_ascii_alphanumeric() || b"_-./:=,+@%".contains(b);
     match word.to_str() {

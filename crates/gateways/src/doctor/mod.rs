@@ -5,21 +5,22 @@
 //! First everything is found out (`gather`), without waiting for anybody for long and without leaving anything behind;
 //! then each check is a function of what was found out, in a file of its own.
 
+pub(crate) mod condition;
 mod deaths;
 mod disk;
-mod facts;
-mod finding;
-mod gather;
+pub(crate) mod facts;
+pub(crate) mod finding;
+pub(crate) mod gather;
 mod home;
 mod locks;
-mod mend;
+pub(crate) mod mend;
 mod owners;
 mod secrets;
 mod shared;
 mod slots;
 mod supervisor;
 #[cfg(test)]
-mod table;
+pub(crate) mod table;
 mod wishes;
 
 use facts::{Facts, Presence};
@@ -51,7 +52,7 @@ pub fn diagnose(settings: &Settings<'_>) -> Diagnosis {
 }
 
 /// Returns what follows from the facts, the worst first.
-fn examine(facts: &Facts) -> Vec<Finding> {
+pub(crate) fn examine(facts: &Facts) -> Vec<Finding> {
     let mut found = Vec::new();
     let checks = [
         supervisor::check,

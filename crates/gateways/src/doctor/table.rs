@@ -23,7 +23,7 @@ use crate::profile::ProfileName;
 
 const NOW: i64 = 1_795_000_000;
 
-fn moment(seconds_ago: i64) -> Tai64n {
+pub(crate) fn moment(seconds_ago: i64) -> Tai64n {
     Tai64n::from_unix(NOW - seconds_ago, 0)
 }
 
@@ -46,7 +46,7 @@ fn profile(name: &str) -> ProfileFact {
 }
 
 /// Returns what is seen of a service in this state.
-fn service(name: &str, state: StateName, change: impl FnOnce(&mut Observed)) -> ServiceFact {
+pub(crate) fn service(name: &str, state: StateName, change: impl FnOnce(&mut Observed)) -> ServiceFact {
     let is_up = matches!(state, StateName::Up | StateName::Ready);
     let status = Status {
         changed: moment(100),
@@ -80,7 +80,7 @@ fn service(name: &str, state: StateName, change: impl FnOnce(&mut Observed)) -> 
 }
 
 /// Returns a home with one profile, whose gateway runs, in which all is well.
-fn well() -> Facts {
+pub(crate) fn well() -> Facts {
     let port = |variable: &str, default, when: &[&str]| PortDefinition {
         variable: variable.to_owned(),
         default,
@@ -126,7 +126,7 @@ fn well() -> Facts {
 }
 
 /// Returns a disk of so many megabytes, of which so many are left, in both senses.
-fn disk(all: u64, left: u64) -> Disk {
+pub(crate) fn disk(all: u64, left: u64) -> Disk {
     let (files, files_left) = (all * 1000, left * 1000);
     Disk { path: "/h".into(), bytes: all << 20, bytes_left: left << 20, files, files_left, is_full: false }
 }

@@ -25,6 +25,7 @@ use crate::profile::{self, ProfileName};
 use crate::slots;
 use crate::tree::{self, Leader, Usage};
 
+pub(crate) use deaths::moment;
 pub use deaths::{DeathReport, deaths, meaning};
 pub use report::{Report, State};
 pub use served::by as served_by;

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::deaths::{DeathReport, cause, deaths, meaning, moment, signal_name};
 use crate::agent::AgentDefinition;
-use crate::desired::{Provenance, Recorded};
+use crate::desired::{Provenance, Recorded, Said};
 use crate::live::{LiveReport, LiveState, Restarted};
 use crate::manager::Observed;
 use crate::ports::Held;
@@ -231,6 +231,16 @@ impl Report {
         SystemTime::from(died).checked_sub(Duration::from_millis(self.last_run_ms?).saturating_add(SLACK))
     }
 
+    /// Returns who set its desired state, when and why.
+    pub fn said(&self) -> Said<'_> {
+        Said {
+            by: self.desired_by.as_ref(),
+            by_another: self.desired_by_another,
+            at: self.desired_at.as_deref(),
+            reason: self.desired_reason.as_deref(),
+        }
+    }
+
     /// Returns the report of a service of this supervisor's scandir.
     pub(super) fn under(mut self, supervisor: Option<&String>) -> Self {
         self.supervisor = supervisor.filter(|_| self.state != State::NotSupervised).cloned();
@@ -262,7 +272,7 @@ impl Report {
     }
 
     /// Returns whether it is not up although it should be.
-    pub(super) const fn fails(&self) -> bool {
+    pub const fn fails(&self) -> bool {
         matches!(self.state, State::Failed | State::FailedToStart | State::BackingOff)
     }
 

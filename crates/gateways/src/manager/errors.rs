@@ -240,6 +240,18 @@ impl ControlError {
         }
     }
 
+    /// Returns whether there is more to say about the gateway than this error does: `explain` says it.
+    pub const fn is_explained(&self) -> bool {
+        matches!(
+            self,
+            Self::FailedToStart { .. }
+                | Self::Ended { .. }
+                | Self::Failed { .. }
+                | Self::Refused { .. }
+                | Self::TimedOut { .. }
+        )
+    }
+
     /// Returns whether the gateway itself failed, so that its last lines say more. A command that was never executed has
     /// none.
     pub fn is_of_gateway(&self) -> bool {

@@ -8,7 +8,7 @@
 mod held;
 mod memory;
 mod places;
-mod process;
+pub(crate) mod process;
 mod profiles;
 
 use std::fs;
@@ -106,7 +106,7 @@ fn groups_of((uid, gid): (u32, u32)) -> Vec<u32> {
     gatevisor_sys::user::lookup_uid(uid).map_or_else(|_| vec![gid], |user| user.groups)
 }
 
-pub(super) fn gather(settings: &Settings<'_>) -> Facts {
+pub(crate) fn gather(settings: &Settings<'_>) -> Facts {
     let manager = settings.manager;
     let mut unread = Vec::new();
     let owner = owner_of(manager, settings.is_container)

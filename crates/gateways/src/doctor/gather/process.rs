@@ -21,7 +21,7 @@ fn file(pid: i32, name: &str) -> Option<Vec<u8>> {
 }
 
 /// Returns the name of a process, if there is one.
-pub(super) fn name(pid: i32) -> Option<String> {
+pub(crate) fn name(pid: i32) -> Option<String> {
     Some(String::from_utf8_lossy(file(pid, "comm")?.trim_ascii_end()).into_owned())
 }
 
@@ -34,7 +34,7 @@ pub(super) fn owner(pid: i32) -> Option<u32> {
 }
 
 /// Returns the words that a process was started with; none if there is no such process.
-pub(super) fn words(pid: i32) -> Vec<String> {
+pub(crate) fn words(pid: i32) -> Vec<String> {
     let line = file(pid, "cmdline").unwrap_or_default();
     let line = line.strip_suffix(b"\0").unwrap_or(&line);
     line.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()

@@ -1,0 +1,65 @@
+//! *Lives here:* what the last lines of a gateway say about its end, where they say it in words that many programs use.
+//!
+//! *Does not live here:* reading logs; what exit codes mean.
+//!
+//! Lines are evidence of what the program believed, so a cause from here always quotes one.
+
+use super::Cause;
+use crate::explain::kind::Kind;
+use crate::explain::subject::Subject;
+
+/// What programs write, in small letters, and what it means. The first row that matches counts.
+const SAID: [(Kind, &[&str]); 4] = [
+    (
+        Kind::PortTaken,
+        &[
+            "address already in use",
+            "address in use",
+            "eaddrinuse",
+            "port is already in use",
+            "already listening on",
+            "errno 98",
+        ],
+    ),
+    (Kind::DiskFull, &["no space left on device", "enospc", "disk quota exceeded", "errno 28"]),
+    (Kind::ServedByAnother, &["does not get a gateway of its own"]),
+    (
+        Kind::KeyRefused,
+        &[
+            "401 unauthorized",
+            "unauthorized",
+            "invalid api key",
+            "invalid_api_key",
+            "incorrect api key",
+            "invalid token",
+            "invalid bot token",
+            "token is invalid",
+            "authentication failed",
+            "authentication_error",
+            "api key is missing",
+            "missing api key",
+        ],
+    ),
+];
+
+/// Returns the cause that the last lines name, if they do.
+pub(super) fn cause(subject: &Subject) -> Option<Cause> {
+    let (kind, line) =
+        SAID.iter().find_map(|(kind, phrases)| Some((*kind, said(&subject.printed, phrases)?)))?;
+    let what = match kind {
+        Kind::PortTaken => "a port that it needs was another process's".to_owned(),
+        Kind::DiskFull => "it found no room on a disk".to_owned(),
+        Kind::ServedByAnother => "it ended because another profile's gateway serves it".to_owned(),
+        _ => "it says that a key or token was not accepted".to_owned(),
+    };
+    Some(Cause::new(kind, what, format!("it printed: {line}")))
+}
+
+/// Returns the last line that holds one of these phrases.
+fn said<'a>(lines: &'a [String], phrases: &[&str]) -> Option<&'a str> {
+    let holds = |line: &&String| {
+        let line = line.to_ascii_lowercase();
+        phrases.iter().any(|phrase| line.contains(phrase))
+    };
+    lines.iter().rev().find(holds).map(String::as_str)
+}
