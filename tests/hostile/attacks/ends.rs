@@ -28,6 +28,13 @@ pub const ALL: &[Attack] = &[
         .then("for w in '' '-n 5' '--since 1h'; do (ulimit -v 400000; timeout 30 \"$G\" logs coder $w >/dev/null 2>&1 </dev/null) || test $? -ne 124 || { echo \"logs $w hangs\"; exit 8; }; done"),
     attack("a-log-is-a-fifo-a-device-or-a-link", profile!("cd logs/gateways/coder; mkfifo current; ln -s /dev/zero @400000005f00000000000010.s; mkdir @400000005f00000000000011.s; ln -s /etc/shadow @400000005f00000000000012.s; mkfifo @400000005f00000000000013.s"))
         .then("for w in 'logs' 'logs coder' 'logs coder -n 5'; do timeout 20 \"$G\" $w >/dev/null 2>&1 </dev/null || test $? -ne 124 || { echo \"$w hangs\"; exit 8; }; done"),
+    // Memory.
+    attack("a-gateway-asks-for-a-score-by-which-others-are-killed-first", "for x in 'oom-score-adj = -1000' 'oom-score-raise = -500' 'oom-score-raise = 5000' 'oom-score-adj = 10\noom-score-raise = 10'; do n=$((${n:-0} + 1)); N=bad-$n; \
+         D=\"$S/$N\"; mkdir -p \"$S/.$N/data\"; printf \"#!/usr/local/bin/gatevisor service\\ncommand = [\\\"sleep\\\", \\\"3600\\\"]\\n$x\\n\" > \"$S/.$N/run\"; chmod 755 \"$S/.$N/run\"; mv \"$S/.$N\" \"$D\"; py taken \"$D\"; py until 30 grep -q oom-score \"$D/data/start-error\"; done"),
+    attack("a-gateway-lowers-its-score-below-the-supervisors", "new; printf '#!/bin/sh\\nfor n in -1000 -500 -1; do echo $n > /proc/self/oom_score_adj; done 2>/dev/null\\nexec sleep 3600\\n' > run; place; up")
+        .then("p=$(s6 s6-svstat -o pid \"$D\"); test $(cat /proc/$p/oom_score_adj) -ge $(cat /proc/1/oom_score_adj)"),
+    attack("the-score-of-the-supervisor-is-written-to", "for f in /proc/1/oom_score_adj /proc/1/oom_adj /proc/1/task/1/oom_score_adj; do ! (echo 1000 > $f) 2>/dev/null || exit 9; done; for f in /proc/1/fd/* /proc/1/root/proc/1/oom_score_adj; do (echo 1000 > $f) 2>/dev/null || :; done")
+        .then("test $(cat /proc/1/oom_score_adj) -lt 1000"),
     // The end.
     attack("slots-that-ignore-term-and-a-bystander-that-needs-three-seconds", "for n in 1 2 3; do N=deaf-$n; D=\"$S/$N\"; mkdir \"$S/.$N\"; printf '#!/bin/bash\ntrap \"\" TERM INT HUP\nwhile :; do sleep 1; done\n' > \"$S/.$N/run\"; chmod 755 \"$S/.$N/run\"; mv \"$S/.$N\" \"$D\"; py taken \"$D\"; up; done; N=gateway-deaf; D=\"$S/$N\"; mkdir \"$S/.$N\"; cp \
          \"$S/deaf-1/run\" \"$S/.$N/run\"; mv \"$S/.$N\" \"$D\"; py taken \"$D\"; up")
