@@ -108,6 +108,15 @@ fn a_lock_that_is_left_alone_keeps_the_second_container_from_gateways() {
 }
 
 #[test]
+fn a_container_that_waited_runs_the_gateway_when_the_one_that_held_the_lock_is_gone() {
+    let mut pair = Pair::started(|_| ());
+    refuses_a_start(&pair.second);
+    pair.first.stop().unwrap();
+    waiting::polled("the gateway in the second container", || runs(&pair.second).then_some(()));
+    assert!(holds(&pair.second), "{}", pair.second.said());
+}
+
+#[test]
 fn a_lock_that_is_moved_away_ends_the_gateways_of_one_container() {
     one_of_two_runs_gateways("mv /opt/data/.gatevisor.lock /opt/data/was-lock");
 }
