@@ -125,3 +125,37 @@ fn to_wait_for_what_nothing_tells_is_an_error() {
     assert!(refused.contains("nothing tells whether it works"), "{refused}");
     assert_eq!(home.report("coder")["live"], Value::Null);
 }
+
+/// Says by itself that it works, to the socket that it is told, until there is a file `silent`.
+const NOTIFIES: &str = "exec python3 -u -c 'import os, pathlib, socket, sys, time
+assert os.environ[\"WATCHDOG_USEC\"] == \"600000\"
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+silent = pathlib.Path(sys.argv[1]) / \"silent\"
+while not silent.exists():
+    try:
+        s.sendto(b\"WATCHDOG=1\", os.environ[\"NOTIFY_SOCKET\"])
+    except OSError:
+        pass
+    time.sleep(0.1)
+silent.unlink()
+time.sleep(1000)' \"$2\"";
+
+#[test]
+fn a_gateway_that_says_so_itself_works_and_one_that_falls_silent_is_ended_and_works_again() {
+    let live = "[gateway.live]\npolicy = \"restart\"\ninterval-ms = 300\nmisses = 3\ngrace-ms = 500\nnotify = true\n\n\
+         [gateway.exit-meanings]";
+    be_patient(Duration::from_mins(1));
+    let mut home = Home::with_script(NOTIFIES, &[("[gateway.exit-meanings]", live)]);
+    home.profile("coder");
+    home.wish("coder");
+    home.up_quietly();
+    home.until_supervised("coder");
+    let report = until(&home, "a word of its own", |report| live_state(report) == Some("live"));
+    assert_eq!(report["live"]["evidence"], "notify", "{report}");
+    let pid = home.pid("coder");
+    fs::write(home.profile_dir("coder").join("silent"), "").unwrap();
+    let report = until(&home, "another process that works", |report| {
+        report["pid"] != pid && live_state(report) == Some("live")
+    });
+    assert!(report["live_restart"]["reason"].as_str().unwrap().starts_with("notify: "), "{report}");
+}

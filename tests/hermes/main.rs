@@ -314,3 +314,72 @@ fn real_hermes_that_was_stopped_by_its_own_command_stays_stopped_and_that_is_sai
     );
     stopped(&mut home);
 }
+
+/// Has the gateway whose number is in the file `hold` of its home hold Python's interpreter lock for good, as a plugin or a
+/// debugger may: nothing of it runs any more, and it hears no signal.
+const HOLDER: &str = "import ctypes, os, pathlib, threading, time
+def hold(file):
+    while not (file.exists() and file.read_text().strip() == str(os.getpid())):
+        time.sleep(0.2)
+    file.unlink()
+    ctypes.PyDLL(None).sleep(1000000)
+if 'HERMES_S6_SUPERVISED_CHILD' in os.environ:
+    file = pathlib.Path(os.environ['HOLD_DIRECTORY']) / 'hold'
+    threading.Thread(target=hold, args=(file,), daemon=True).start()
+";
+
+/// Waits for what takes as long as the usual settings of `live` say.
+fn in_the_end<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_mins(4);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited for {what}");
+        let pause = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };
+        let _ = rustix::event::poll(&mut [], Some(&pause));
+    }
+}
+
+#[test]
+fn real_hermes_that_is_frozen_by_a_signal_or_by_a_held_interpreter_lock_is_ended_with_evidence_and_works_again()
+ {
+    let mut home = with_hermes();
+    let hold = tempfile::tempdir().unwrap();
+    fs::write(hold.path().join("sitecustomize.py"), HOLDER).unwrap();
+    home.set("PYTHONPATH", hold.path());
+    home.set("HOLD_DIRECTORY", hold.path());
+    home.up_quietly();
+    let names = ["coder", "writer"];
+    let ports = names.map(|name| profile(&home, name));
+    for name in names {
+        patient(&home, &format!("gateway start {name} --ready --timeout 60")).ok();
+        let works = |home: &Home| (home.report(name)["live"]["state"] == "live").then_some(());
+        in_the_end("a gateway that works", || works(&home));
+    }
+    let frozen = names.map(|name| home.pid(name));
+    processes::signal(frozen[0], Signal::STOP);
+    let file = hold.path().join("hold");
+    fs::write(hold.path().join("new"), frozen[1].to_string()).unwrap();
+    fs::rename(hold.path().join("new"), &file).unwrap();
+    in_the_end("the interpreter lock", || (!file.exists()).then_some(()));
+    for ((name, pid), port) in names.into_iter().zip(frozen).zip(&ports) {
+        let report = in_the_end("another process that works", || {
+            let report = home.report(name);
+            (report["live"]["state"] == "live" && report["pid"] != pid && report["ready"] == true)
+                .then_some(report)
+        });
+        assert!(port.healthy(), "{report}");
+        assert_eq!(report["live_restart"]["pid"], pid, "{report}");
+        let incident = Path::new(report["live_restart"]["incident"].as_str().unwrap());
+        let kept = fs::read_to_string(incident.join("processes.txt")).unwrap();
+        assert!(kept.contains(&format!("{pid} ")), "{kept}");
+        for part in fs::read_dir(incident).unwrap() {
+            let text = fs::read(part.unwrap().path()).unwrap();
+            let env = fs::read_to_string(home.profile_dir(name).join(".env")).unwrap();
+            let key = env.lines().find_map(|line| line.strip_prefix("API_SERVER_KEY=")).unwrap();
+            assert!(!String::from_utf8_lossy(&text).contains(key), "a key is in the evidence");
+        }
+    }
+    stopped(&mut home);
+}

@@ -31,7 +31,7 @@ use crate::home_lock::Standing;
 use crate::identity::{Identity, decide};
 use crate::live::Live;
 use crate::probe::Probe;
-use crate::{dotenv, http, os};
+use crate::{dotenv, http, notify, os};
 
 /// Exit code for a call that makes no sense.
 const EXIT_USAGE: u8 = 100;
@@ -263,10 +263,10 @@ impl Lookups {
             Some(template) => Some(expanded("directory", template, &lookup)?),
             None => None,
         };
-        let environment = self.environment(file)?;
+        let live = file.live.as_ref().map(|live| self.live(live)).transpose()?;
+        let environment = self.environment(file, live.as_ref())?;
         let landlock = confine::expand_paths(file, &|key, text| expanded(key, text, &lookup))?;
         let readiness = self.readiness(file.ready.as_ref())?;
-        let live = file.live.as_ref().map(|live| self.live(live)).transpose()?;
         Ok(Start { argv, environment, directory, landlock, readiness, live })
     }
 
@@ -290,7 +290,7 @@ impl Lookups {
     }
 
     /// Returns the command's environment.
-    fn environment(&self, file: &ServiceFile) -> Result<ProgramEnvironment, Failure> {
+    fn environment(&self, file: &ServiceFile, live: Option<&Live>) -> Result<ProgramEnvironment, Failure> {
         let withheld = |name: &[u8]| {
             file.environment_allow
                 .as_ref()
@@ -310,6 +310,7 @@ impl Lookups {
             let value = c_string(&format!("environment.{key}"), value)?;
             variables.push((key.into(), OsString::from_vec(value.into_bytes())));
         }
+        tell_where_to_notify(live, &mut variables);
         ProgramEnvironment::exactly(variables, DEFAULT_PATH)
             .map_err(|errno| Failure::system("executing", "cannot make the environment", errno))
     }
@@ -333,6 +334,15 @@ impl Lookups {
         let probe = Probe { target, interval_ms: ready.interval_ms, timeout_ms: ready.timeout_ms };
         Ok(Readiness::Probed(probe, notify))
     }
+}
+
+/// Tells a service that says by itself that it works where to say so; the working directory is still its own.
+fn tell_where_to_notify(live: Option<&Live>, variables: &mut Vec<environment::Variable>) {
+    let Some(settings) = live.filter(|live| live.notify).and_then(Live::settings) else { return };
+    // What our own supervisor was told is not meant for it.
+    variables.retain(|(name, _)| !notify::VARIABLES.iter().any(|known| *known == name));
+    let told = std::env::current_dir().ok().and_then(|directory| notify::told(&directory, &settings));
+    variables.extend(told.into_iter().flatten().map(|(name, value)| (name.into(), value)));
 }
 
 /// Returns the number of the descriptor that the supervisor waits on for readiness, if it does.

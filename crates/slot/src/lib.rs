@@ -25,6 +25,7 @@ mod identity;
 mod interpreter;
 pub mod live;
 pub mod log;
+pub mod notify;
 mod os;
 pub mod patterns;
 mod probe;

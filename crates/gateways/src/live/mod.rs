@@ -9,6 +9,7 @@
 
 mod act;
 mod notice;
+mod notified;
 mod probe;
 mod process;
 mod publish;

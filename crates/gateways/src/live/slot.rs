@@ -5,10 +5,10 @@
 use std::path::Path;
 
 use gatevisor_client::ServiceDir;
-use gatevisor_liveness::{Attended, Beat, BeatMark, Life, Policy, Pulse, Settings};
+use gatevisor_liveness::{Attended, Beat, BeatMark, Finding, Kind, Life, Policy, Pulse, Settings};
 use gatevisor_paths::by_path;
-use gatevisor_slot::http;
 use gatevisor_slot::live::Live;
+use gatevisor_slot::{http, notify};
 use gatevisor_sys::proc::Process;
 use gatevisor_wire::status::Status;
 use rustix::fs::{AtFlags, statat};
@@ -70,6 +70,16 @@ impl Followed {
         Some(beat.pulse(heartbeat.max_age_ms, now))
     }
 
+    /// Returns what its last word says, where it is to say by itself that it works.
+    pub fn notified(&self, notified: Beat, now: Attended) -> Option<Pulse> {
+        self.live.notify.then(|| notified.pulse(notify::max_age_ms(&self.settings), now))
+    }
+
+    /// Returns whether its own word is all that it does by itself.
+    pub const fn only_notifies(&self) -> bool {
+        self.live.notify && self.live.heartbeat.is_none()
+    }
+
     /// Returns what can be asked, the cheapest first.
     pub fn questions(&self) -> Vec<Question> {
         let socket = self.live.socket.as_ref().map(|socket| {
@@ -81,6 +91,29 @@ impl Followed {
         let tcp = tcp.map(|target| Question::Tcp(target.addresses));
         socket.into_iter().chain(http).chain(tcp).collect()
     }
+}
+
+/// Returns the finding where what a gateway does by itself says enough; else what to ask it, and why.
+pub(super) fn by_itself(
+    pulses: &[(Kind, Option<Pulse>)],
+    questions: Vec<Question>,
+) -> Result<Finding, (Vec<Question>, Vec<String>)> {
+    let is = |wanted: Pulse| pulses.iter().find(|(_, pulse)| *pulse == Some(wanted));
+    if let Some((kind, _)) = is(Pulse::Fresh) {
+        return Ok(Finding::Alive(*kind));
+    }
+    if questions.is_empty() && is(Pulse::Early).is_some() {
+        return Ok(Finding::Early);
+    }
+    if questions.is_empty() && pulses.iter().all(|(_, pulse)| pulse.is_none()) {
+        return Ok(Finding::Nothing);
+    }
+    let why = pulses.iter().filter_map(|(kind, pulse)| match pulse {
+        Some(Pulse::Old(age)) => Some(format!("{kind}: {} s old", age / 1000)),
+        Some(Pulse::None) => Some(format!("{kind}: none yet")),
+        Some(Pulse::Fresh | Pulse::Early) | None => None,
+    });
+    Err((questions, why.collect()))
 }
 
 /// Returns what tells a version of a file from the next.

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use gatevisor_client::ServiceDir;
 use gatevisor_liveness::{
-    Attended, Attention, Effect, Finding, Fleet, Hindrance, Kind, Pulse, Reading, Service, State,
+    Attended, Attention, Beat, Effect, Finding, Fleet, Hindrance, Kind, Reading, Service, State,
 };
 use gatevisor_sys::clock::monotonic_ms;
 use jiff::Timestamp;
@@ -22,12 +22,14 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::act::{self, Job};
 use super::notice::{Collect, Notice, Silent, Tell, WatchError};
+use super::notified::Notified;
 use super::probe::{Answer, Probe, Question};
 use super::process::{self, Seen};
 use super::publish::{self, Publisher};
 use super::record::{Record, Restarted};
-use super::slot::Followed;
+use super::slot::{Followed, by_itself};
 use crate::manager::{ScandirManager, ServiceManager};
+use crate::notify::Message;
 use crate::profile::ProfileName;
 
 /// Milliseconds between two looks for gateways that have come or gone, and between two words that the watcher is at work.
@@ -55,6 +57,7 @@ pub struct Watcher {
     asking: BTreeMap<String, Asking>,
     jobs: BTreeMap<String, Job>,
     told: BTreeMap<String, State>,
+    notified: Notified,
     scan: Attended,
     /// Since when those are gone that may come again.
     gone: BTreeMap<String, Attended>,
@@ -74,6 +77,7 @@ impl Watcher {
             Ok(None) => return Err(WatchError::Taken { scandir }),
             Err(source) => return Err(WatchError::Publish { scandir, source }),
         };
+        let notified = Notified::new(&scandir);
         Ok(Self {
             manager,
             tell,
@@ -85,6 +89,7 @@ impl Watcher {
             asking: BTreeMap::new(),
             jobs: BTreeMap::new(),
             told: BTreeMap::new(),
+            notified,
             scan: Attended::default(),
             gone: BTreeMap::new(),
         })
@@ -115,6 +120,7 @@ impl Watcher {
             self.scan = now.plus(SCAN_MS);
             self.scan(now, &mut out);
         }
+        self.listen(now);
         self.hear(now, &mut out);
         self.look(now, &mut out);
         self.reap(now, &mut out);
@@ -133,10 +139,31 @@ impl Watcher {
         looks.chain(asked.chain(jobs).map(|until| until.saturating_sub(now_ms))).min().unwrap_or(SCAN_MS)
     }
 
+    /// Takes in what gateways have said of themselves.
+    fn listen(&mut self, now: Attended) {
+        let Self { notified, fleet, followed, .. } = self;
+        let leader = |name: &str| gatevisor_wire::Pid::new(followed.get(name)?.life.pid);
+        notified.hear(monotonic_ms(), &leader, &mut |name, message| {
+            let Some(service) = fleet.service_mut(name) else { return };
+            match message {
+                Message::Watchdog | Message::Ready | Message::Reloading => service.notified.heard(now),
+                Message::Extend(time) => {
+                    let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+                    service.notified.heard(now.plus(ms));
+                }
+                Message::WatchdogTrigger => service.notified = Beat::default(),
+                Message::Status(_) | Message::Stopping => {}
+            }
+        });
+    }
+
     /// Sleeps until the time is over or somebody answers.
     fn sleep(&self, ms: u64) {
+        let (notified, deaf_ms) = self.notified.poll_fds(monotonic_ms());
+        let ms = deaf_ms.map_or(ms, |deaf_ms| ms.min(deaf_ms));
         let probes = self.asking.values().filter_map(|asking| asking.probe.poll_fd());
-        let mut fds: Vec<PollFd<'_>> = probes.chain(self.jobs.values().map(Job::poll_fd)).collect();
+        let mut fds: Vec<PollFd<'_>> =
+            probes.chain(self.jobs.values().map(Job::poll_fd)).chain(notified).collect();
         let timeout = Timespec {
             tv_sec: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
             tv_nsec: i64::try_from(ms % 1000).unwrap_or(0).saturating_mul(1_000_000),
@@ -168,6 +195,9 @@ impl Watcher {
                 out,
             );
             self.gone.remove(&service);
+            if followed.live.notify {
+                self.notified.keep(&service);
+            }
             self.followed.insert(service, followed);
         }
         for service in before.into_keys() {
@@ -175,6 +205,7 @@ impl Watcher {
             self.fleet.forget(&service);
             self.gone.remove(&service);
             self.publisher.forget(&service);
+            self.notified.forget(&service);
         }
     }
 
@@ -223,16 +254,9 @@ impl Watcher {
             return Ok(Finding::Paused);
         }
         let beat = self.fleet.service_mut(name).map(|service| &mut service.beat);
-        let pulse = beat.and_then(|beat| followed.heartbeat(beat, now));
-        let questions = followed.questions();
-        match pulse {
-            Some(Pulse::Fresh) => Ok(Finding::Alive(Kind::Heartbeat)),
-            Some(Pulse::Early) if questions.is_empty() => Ok(Finding::Early),
-            None if questions.is_empty() => Ok(Finding::Nothing),
-            Some(Pulse::Old(age)) => Err((questions, vec![format!("heartbeat: {} s old", age / 1000)])),
-            Some(Pulse::None) => Err((questions, vec!["heartbeat: none yet".to_owned()])),
-            Some(Pulse::Early) | None => Err((questions, Vec::new())),
-        }
+        let heartbeat = beat.and_then(|beat| followed.heartbeat(beat, now));
+        let notified = self.fleet.service(name).and_then(|service| followed.notified(service.notified, now));
+        by_itself(&[(Kind::Notify, notified), (Kind::Heartbeat, heartbeat)], followed.questions())
     }
 
     /// Asks the next question, if there is one.
@@ -245,7 +269,9 @@ impl Watcher {
         out: &mut Vec<Effect>,
     ) {
         if rest.is_empty() {
-            let finding = self.nothing(name, Kind::Heartbeat, &why);
+            let notifies = self.followed.get(name).is_some_and(Followed::only_notifies);
+            let kind = if notifies { Kind::Notify } else { Kind::Heartbeat };
+            let finding = self.nothing(name, kind, &why);
             return self.found(name, now, finding, out);
         }
         let probe = Probe::new(rest.remove(0), monotonic_ms());

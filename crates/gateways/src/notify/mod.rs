@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use gatevisor_paths::by_path;
 use gatevisor_slot::group;
+use gatevisor_slot::notify::LONGEST_PATH;
 use gatevisor_sys::proc::Process;
 use gatevisor_sys::socket::recv_with_sender;
 use gatevisor_wire::Pid;
@@ -28,13 +29,6 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, 
 use crate::files::random_suffix;
 
 pub use message::{Message, parse};
-
-/// The variable that names the socket to a gateway.
-pub const SOCKET_VARIABLE: &str = "NOTIFY_SOCKET";
-/// The variable that says within how many microseconds a gateway has to say that it works.
-pub const WATCHDOG_VARIABLE: &str = "WATCHDOG_USEC";
-/// Bytes of the longest path that a gateway can be told.
-pub const LONGEST_PATH: usize = 107;
 
 /// Bytes of a datagram that are read; a longer one says nothing.
 const DATAGRAM_BYTES: usize = 4096;

@@ -27,7 +27,7 @@ impl Sender {
         let words = before.iter().copied().chain(["python3", "-c", SENDER]);
         let words: Vec<&str> = words.collect();
         let mut command = Command::new(words[0]);
-        command.args(&words[1..]).env(SOCKET_VARIABLE, receiver.path().unwrap());
+        command.args(&words[1..]).env("NOTIFY_SOCKET", receiver.path().unwrap());
         Self(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap())
     }
 
