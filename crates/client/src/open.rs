@@ -103,7 +103,7 @@ pub(crate) fn small<const N: usize>(
         let folder = path.rsplit_once('/').map_or(".", |(folder, _)| folder);
         Ok(by_path::rules().open(directory, folder, OFlags::PATH | OFlags::DIRECTORY)?)
     };
-    let bytes = file::read_opened(file_in(directory, path, OFlags::RDONLY)?, parent, &mut buffer)?;
+    let bytes = file::read_opened(&file_in(directory, path, OFlags::RDONLY)?, parent, &mut buffer)?;
     Ok((bytes.len() < N).then(|| bytes.to_vec()))
 }
 

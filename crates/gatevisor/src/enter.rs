@@ -197,7 +197,8 @@ fn is_program(name: &OsStr, path: &[u8]) -> bool {
     })
 }
 
-fn become_program(command: &[OsString], environment: &ProgramEnvironment) -> Failure {
+/// Becomes the program that a command names; returns only why it could not.
+pub fn become_program(command: &[OsString], environment: &ProgramEnvironment) -> Failure {
     let Some(program) = command.first() else {
         return Failure::new(Exit::Usage, "there is no command; name one after the image");
     };

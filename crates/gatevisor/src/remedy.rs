@@ -4,14 +4,13 @@
 //! *Does not live here:* what is proposed (`gatevisor_gateways::doctor`), and the walk (`gatevisor_boot::repair`).
 
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use gatevisor_boot::repair::Repair;
 use gatevisor_gateways::agent::AgentDefinition;
 use gatevisor_gateways::profile::Home;
 use gatevisor_paths::OpenHome;
+use gatevisor_sys::environment::{self, DEFAULT_PATH, ProgramEnvironment};
 use gatevisor_sys::user;
 
 use crate::args::Common;
@@ -31,9 +30,12 @@ pub fn as_owner(owner: &str, command: &[OsString]) -> Outcome {
             Failure::new(Exit::System, format!("cannot become uid {uid}: {errno}; {hint}"))
         })?;
     }
-    let (program, words) = command.split_first().ok_or_else(|| usage("no program is named"))?;
-    let error = Command::new(program).args(words).current_dir("/").exec();
-    Err(Failure::new(Exit::System, format!("cannot execute `{}`: {error}", program.display())))
+    let variables = environment::inherited(std::env::vars_os().collect());
+    let environment = ProgramEnvironment::exactly(variables, DEFAULT_PATH)
+        .map_err(|_| Failure::new(Exit::System, "a variable of the environment holds a NUL byte"))?;
+    rustix::process::chdir("/")
+        .map_err(|errno| Failure::new(Exit::System, format!("cannot go to /: {errno}")))?;
+    Err(enter::become_program(command, &environment))
 }
 
 /// Gives what is at these paths below the home to this user.

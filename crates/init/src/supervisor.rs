@@ -42,6 +42,21 @@ use crate::talk::say;
 use crate::watch::Watch;
 use crate::{Config, StartError, survivors};
 
+/// The signals that mean something to the supervisor.
+const LISTENED: [i32; 11] = [
+    signal::SIGCHLD,
+    signal::SIGTERM,
+    signal::SIGINT,
+    signal::SIGQUIT,
+    signal::SIGHUP,
+    signal::SIGALRM,
+    signal::SIGABRT,
+    signal::SIGUSR1,
+    signal::SIGUSR2,
+    signal::SIGPWR,
+    signal::SIGWINCH,
+];
+
 /// Broadcasts that take longer go on this often after the end of everything else.
 const LAST_SLICES: usize = 256;
 /// Processes that start from low descriptors at a time; the others get a copy of all.
@@ -194,20 +209,7 @@ impl Supervisor {
         // Whatever we were started with: children get the defaults.
         signal::block_all(&signal::all()).map_err(failed("blocking signals"))?;
         gatevisor_sys::process::forget_inherited_fds();
-        let signals = SignalFd::new(&[
-            signal::SIGCHLD,
-            signal::SIGTERM,
-            signal::SIGINT,
-            signal::SIGQUIT,
-            signal::SIGHUP,
-            signal::SIGALRM,
-            signal::SIGABRT,
-            signal::SIGUSR1,
-            signal::SIGUSR2,
-            signal::SIGPWR,
-            signal::SIGWINCH,
-        ])
-        .map_err(failed("listening for signals"))?;
+        let signals = SignalFd::new(&LISTENED).map_err(failed("listening for signals"))?;
         rustix::process::umask(Mode::from_raw_mode(0o022));
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(failed("becoming the reaper of orphans"))?;

@@ -104,7 +104,9 @@ const LED_ALL_THE_SAME: [(&str, &str); 26] = [
 fn where_others_own_what_is_on_the_way_root_is_led_by_the_resolver_alone() {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut files = Vec::new();
-    LED_BY_PATHS.iter().for_each(|name| sources(&crates.join(name).join("src"), &mut files));
+    for name in LED_BY_PATHS {
+        sources(&crates.join(name).join("src"), &mut files);
+    }
     let mut unused: Vec<_> = LED_ALL_THE_SAME.iter().map(|(name, _)| *name).collect();
     let mut wrong = Vec::new();
     for file in &files {

@@ -54,17 +54,17 @@ pub fn read_small(
 ) -> Result<&[u8], Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let fd = openat(&parent, name, flags, Mode::empty())?;
-    read_opened(fd, || Ok(parent), buffer)
+    read_opened(&fd, || Ok(parent), buffer)
 }
 
 /// Reads a regular file that was opened without waiting, as [`read_small`] does. `parent` is asked for where the file has other
 /// names.
-pub fn read_opened<P: AsFd>(
-    fd: OwnedFd,
+pub fn read_opened<'a, P: AsFd>(
+    fd: &OwnedFd,
     parent: impl FnOnce() -> Result<P, Errno>,
-    buffer: &mut [u8],
-) -> Result<&[u8], Errno> {
-    let stat = fstat(&fd)?;
+    buffer: &'a mut [u8],
+) -> Result<&'a [u8], Errno> {
+    let stat = fstat(fd)?;
     if !FileType::from_raw_mode(stat.st_mode).is_file() {
         return Err(Errno::INVAL);
     }
@@ -75,7 +75,7 @@ pub fn read_opened<P: AsFd>(
     while let Some(rest) = buffer.get_mut(filled..)
         && !rest.is_empty()
     {
-        match read(&fd, rest) {
+        match read(fd, rest) {
             Ok(0) => break,
             Ok(n) => {
                 filled = filled.saturating_add(n);

@@ -5,11 +5,12 @@
 use std::path::Path;
 use std::time::SystemTime;
 
+use gatevisor_paths::by_path;
 use gatevisor_slot::survivors::members::Rule;
 use gatevisor_slot::survivors::process as survivors;
+use gatevisor_sys::file::lasting_identity;
 use gatevisor_wire::member::Member;
 use gatevisor_wire::status::Status;
-use rustix::fs::CWD;
 
 use super::Lines;
 use super::subject::{EndedByWatcher, Subject};
@@ -106,7 +107,8 @@ fn kernel_state(pid: i32) -> Option<char> {
 
 /// Returns the processes of a gateway that run although nobody supervises it, as far as they may be looked at.
 fn orphans(manager: &ScandirManager, name: &ProfileName) -> Vec<(i32, String)> {
-    let Ok(scandir) = gatevisor_sys::file::lasting_identity(CWD, manager.scandir()) else {
+    let identity = by_path::directory(manager.scandir()).and_then(|it| lasting_identity(it, ""));
+    let Ok(scandir) = identity else {
         return Vec::new();
     };
     let entry = name.service_entry();

@@ -276,12 +276,9 @@ mod tests {
         let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
         assert_eq!(ask(Question::Unix(path.clone(), None)), Answer::Alive);
         let server = std::thread::spawn(move || {
-            for answer in listener.incoming().skip(1) {
-                let mut stream = answer.unwrap();
-                assert_eq!(stream.read(&mut [0; 16]).unwrap(), 1);
-                stream.write_all(b"{}").unwrap();
-                return;
-            }
+            let mut stream = listener.incoming().nth(1).unwrap().unwrap();
+            assert_eq!(stream.read(&mut [0; 16]).unwrap(), 1);
+            stream.write_all(b"{}").unwrap();
         });
         assert_eq!(ask(Question::Unix(path, Some(b"?".to_vec()))), Answer::Alive);
         server.join().unwrap();
