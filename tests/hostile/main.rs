@@ -20,6 +20,7 @@ mod genuine_s6;
 mod listed;
 mod protections;
 mod restart;
+mod sandwich;
 mod two_containers;
 
 /// Makes a test of each group of attacks in each bed.

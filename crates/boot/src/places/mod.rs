@@ -112,12 +112,17 @@ impl Places {
     pub fn finish(&self, agent: Option<&User>) -> io::Result<()> {
         let scandir = self.open_scandir(agent)?;
         let mode = Mode::from_raw_mode(if agent.is_some() { 0o755 } else { 0o700 });
-        mkdirat(&scandir, files::SVSCAN, mode)?;
+        match mkdirat(&scandir, files::SVSCAN, mode) {
+            // One in which something is mounted could not be removed; it counts where it is root's.
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
         let svscan = Resolver::STRICT.directory(&scandir, files::SVSCAN)?;
-        let Some(agent) = agent else { return Ok(()) };
         if look(&svscan)?.uid != geteuid().as_raw() {
             return Err(Errno::PERM.into());
         }
+        fchmod(&svscan, mode)?;
+        let Some(agent) = agent else { return Ok(()) };
         let own_group = Some(Gid::from_raw(agent.gid));
         mknodat(&svscan, "control", FileType::Fifo, Mode::from_raw_mode(0o600), 0)?;
         // One that is opened to be read is opened at once, and is no other than the one whose owner changes.
