@@ -206,3 +206,95 @@ def peek_named(name, seconds, leak):
             if got:
                 with open(leak, "a") as file:
                     file.write(f"{pid} {words}\n")
+
+
+def crowd(directory, count, target, length, letters="printable"):
+    """Fills a directory with links, whose names are of some length or of every one."""
+    os.chdir(directory)
+    letters = b"x" if letters == "printable" else b"\x1b\x01\x7f\xff"
+    for number in range(int(count)):
+        name = f"n{number:06}-".encode()
+        more = (int(length) or 8 + number % 240) - len(name)
+        os.symlink(target, name + (letters * more)[:more])
+
+
+def chain(count, seconds):
+    """Becomes processes that each fork and end, deaf, in sessions of their own, for as long as they may."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    end = time.monotonic() + float(seconds)
+    for _ in range(int(count)):
+        if os.fork() == 0:
+            break
+    else:
+        os._exit(0)
+    while time.monotonic() < end:
+        try:
+            if os.fork():
+                os._exit(0)
+            os.setsid()
+        except OSError:
+            pass
+        time.sleep(0.005)
+
+
+def no_zombies():
+    """Fails where the first process has left dead ones uncollected: nearly none, as others die all the while."""
+    dead = 0
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                state, parent = file.read().rsplit(") ", 1)[1].split()[:2]
+        except OSError:
+            continue
+        dead += state == "Z" and parent == "1"
+    sys.exit(dead > 5)
+
+
+def reads_away(seconds, control):
+    """Tries to read requests from a FIFO that one may write to, by every door; what could be read goes into the proof."""
+    fd = os.open(control, os.O_WRONLY | os.O_NONBLOCK)
+    _, write = os.pipe()
+    PIDFD_GETFD, first = 438, os.pidfd_open(1)
+    doors = [control, f"/proc/self/fd/{fd}", f"/proc/{os.getpid()}/task/{os.getpid()}/fd/{fd}", f"/dev/fd/{fd}"]
+
+    def tries():
+        for door in doors:
+            for flags in (os.O_RDONLY, os.O_RDWR, os.O_RDWR | os.O_APPEND):
+                yield lambda door=door, flags=flags: os.read(os.open(door, flags | os.O_NONBLOCK), 100)
+        yield lambda: os.read(fd, 100)
+        yield lambda: os.splice(fd, write, 100)
+        # Duplicating what is in a pipe takes the right to read it.
+        yield lambda: LIBC.tee(fd, write, 100, 2) > 0 or refuse()
+        # So does taking a descriptor of the first process's.
+        for number in range(32):
+            yield lambda number=number: LIBC.syscall(PIDFD_GETFD, first, number, 0) >= 0 or refuse()
+
+    def refuse():
+        raise PermissionError
+
+    for _ in rounds(seconds, 1):
+        for attempt in tries():
+            try:
+                attempt()
+            except BlockingIOError:
+                pass
+            except OSError:
+                continue
+            with open(f"{os.environ['T']}/leak", "a") as proof:
+                proof.write("requests could be read\n")
+
+
+def crowds_out(seconds, control):
+    """Makes a FIFO as small as it gets, and keeps it full."""
+    import fcntl
+
+    fd = os.open(control, os.O_WRONLY | os.O_NONBLOCK)
+    # Each letter a packet of its own, of which the smallest pipe holds one.
+    fcntl.fcntl(fd, fcntl.F_SETFL, os.O_WRONLY | os.O_NONBLOCK | os.O_DIRECT)
+    fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, 4096)
+    for _ in rounds(seconds, 100):
+        try:
+            os.write(fd, b"\0")
+        except BlockingIOError:
+            pass

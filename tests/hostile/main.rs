@@ -45,6 +45,8 @@ macro_rules! groups {
             attacks::homes::ALL,
             attacks::clients::ALL,
             attacks::ends::ALL,
+            attacks::graces::ALL,
+            attacks::refused::ALL,
             attacks::reports::ALL,
             attacks::terminals::ALL,
             attacks::quantity::ALL,

@@ -117,4 +117,4 @@ macro_rules! in_cells {
     };
 }
 
-in_cells!(clients, ends, homes, reports, search, terminals, trees);
+in_cells!(clients, ends, graces, homes, refused, reports, search, terminals, trees);

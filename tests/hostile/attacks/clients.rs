@@ -24,6 +24,14 @@ pub const ALL: &[Attack] = &[
         .holds("! find \"$S/gateway-coder/\" -user 0 ! -path '*/supervise*' ! -path '*/event*' | grep ."),
     attack("requests-of-root-are-read-away", "not py opens \"$S/.s6-svscan/control\" 2>/dev/null; not bash -c 'exec 3<>\"$S/.s6-svscan/control\"' 2>/dev/null; printf a > \"$S/.s6-svscan/control\""),
     attack("requests-of-root-are-read-away-through-descriptors", "for fd in /proc/1/fd/* /proc/self/fd/*; do case $(readlink $fd) in */control) not py opens $fd 2>/dev/null ;; esac; done; exec 3>\"$S/.s6-svscan/control\"; not py opens /proc/self/fd/3 2>/dev/null; not bash -c 'exec 4<>/proc/self/fd/3' 2>/dev/null"),
+    attack("requests-of-root-are-read-away-from-a-fifo-that-is-made-anew", "cd \"$S/.s6-svscan\" 2>/dev/null || cd /; C=\"$S/.s6-svscan/control\"; not rm -f \"$C\" 2>/dev/null; not mv \"$C\" \"$T/c\" 2>/dev/null; mkfifo \"$T/mine\"; not mv -f \"$T/mine\" \"$C\" 2>/dev/null; ln \"$C\" \"$T/second\" 2>/dev/null || :; not py opens \"$T/second\" 2>/dev/null; \
+         not chmod 666 \"$C\" 2>/dev/null; not chmod 777 \"$S/.s6-svscan\" 2>/dev/null; not chown $(id -u) \"$C\" 2>/dev/null")
+        .then("test \"$(stat -c '%a %u %F' \"$S/.s6-svscan/control\")\" = '620 0 fifo'")
+        .holds("test \"$(stat -c '%a %u %F' \"$S/.s6-svscan/control\")\" = '620 0 fifo'"),
+    attack("requests-of-root-are-read-away-while-root-gives-them", "py reads_away 20 \"$S/.s6-svscan/control\"")
+        .while_root("for n in $(seq 30); do \"$G\" s6 s6-svscanctl -a \"$S\"; done; mkdir \"$S/.late\"; printf '#!/bin/sh\nexec sleep 3600\n' > \"$S/.late/run\"; chmod 755 \"$S/.late/run\"; chown -R 10001:10001 \"$S/.late\"; mv \"$S/.late\" \"$S/late\"; \"$G\" s6 s6-svscanctl -a \"$S\"; s6 s6-svwait -t 20000 -u \"$S/late\""),
+    attack("requests-of-root-find-no-room-in-a-fifo-of-one-page", "py crowds_out 4 \"$S/.s6-svscan/control\"")
+        .while_root("mkdir \"$S/.late\"; printf '#!/bin/sh\nexec sleep 3600\n' > \"$S/.late/run\"; chmod 755 \"$S/.late/run\"; chown -R 10001:10001 \"$S/.late\"; mv \"$S/.late\" \"$S/late\"; py until 40 timeout 10 \"$G\" s6 s6-svscanctl -a \"$S\"; py until 40 \"$G\" s6 s6-svok \"$S/late\""),
     attack("event-is-a-link-when-root-waits", "new; place; up; mv \"$D/event\" \"$D/was\"; ln -s \"$V/directory\" \"$D/event\"; mkdir -p \"$S/.l\"")
         .then("s6 s6-svwait -t 300 -D \"$D\" || :; s6 s6-svc -wD -T 300 -d \"$D\" || :; s6 s6-svwait -a -t 300 -U \"$D\" || :; timeout 3 \"$G\" events >/dev/null 2>&1 || :"),
     attack("a-slot-is-a-link-to-a-service-of-root-when-root-waits", "ln -s \"$V/service\" \"$D\"")

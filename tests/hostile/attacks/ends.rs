@@ -1,4 +1,4 @@
-//! Gateways that root cannot stop, logs without an end, and the end of the container. Each has a fresh cell.
+//! Gateways that root cannot stop, logs without an end, and scores. Each has a fresh cell.
 
 use crate::attack::{Attack, attack};
 
@@ -35,16 +35,4 @@ pub const ALL: &[Attack] = &[
         .then("p=$(s6 s6-svstat -o pid \"$D\"); test $(cat /proc/$p/oom_score_adj) -ge $(cat /proc/1/oom_score_adj)"),
     attack("the-score-of-the-supervisor-is-written-to", "for f in /proc/1/oom_score_adj /proc/1/oom_adj /proc/1/task/1/oom_score_adj; do ! (echo 1000 > $f) 2>/dev/null || exit 9; done; for f in /proc/1/fd/* /proc/1/root/proc/1/oom_score_adj; do (echo 1000 > $f) 2>/dev/null || :; done")
         .then("test $(cat /proc/1/oom_score_adj) -lt 1000"),
-    // The end.
-    attack("slots-that-ignore-term-and-a-bystander-that-needs-three-seconds", "for n in 1 2 3; do N=deaf-$n; D=\"$S/$N\"; mkdir \"$S/.$N\"; printf '#!/bin/bash\ntrap \"\" TERM INT HUP\nwhile :; do sleep 1; done\n' > \"$S/.$N/run\"; chmod 755 \"$S/.$N/run\"; mv \"$S/.$N\" \"$D\"; py taken \"$D\"; up; done; N=gateway-deaf; D=\"$S/$N\"; mkdir \"$S/.$N\"; cp \
-         \"$S/deaf-1/run\" \"$S/.$N/run\"; mv \"$S/.$N\" \"$D\"; py taken \"$D\"; up")
-        .with("GATEVISOR_GRACE=6")
-        .then("cd \"$S\"; mkdir -p /srv/slow; chown 10001 /srv/slow; mkdir .slow; printf '#!/bin/bash\ntrap \"sleep 3; echo clean > /srv/slow/end; exit 0\" TERM\nwhile :; do sleep 0.1; done\n' > .slow/run; chmod 755 .slow/run; chown -R 10001:10001 .slow; mv .slow slow; py taken \"$S/slow\"; s6 s6-svwait -t 20000 -u \"$S/slow\"")
-        .holds("grep -q clean /srv/slow/end"),
-    attack("chains-of-processes-that-fork-and-end", "new; printf '#!/usr/bin/python3\nimport os, signal, time\nfor s in (15, 1, 2): signal.signal(s, signal.SIG_IGN)\nfor n in range(20):\n  if os.fork() == 0: break\nos.setsid() if os.getpid() != os.getsid(0) else None\nwhile True:\n  try:\n    if os.fork(): os._exit(0)\n  except OSError: time.sleep(0.01)\n  time.sleep(0.001)\n' > run; \
-         place; tell -u; sleep 1")
-        .with("GATEVISOR_GRACE=3"),
-    attack("chains-that-double-as-they-fork", "new; printf '#!/usr/bin/python3\nimport os, signal, time\nfor s in range(1, 32):\n  try: signal.signal(s, signal.SIG_IGN)\n  except OSError: pass\nos.setpriority(os.PRIO_PROCESS, 0, 19)\nend = time.time() + 60\nwhile time.time() < end:\n  try:\n    if os.fork():\n      time.sleep(0.05); os._exit(0)\n    os.setsid()\n  except OSError: time.sleep(0.05)\n' > run; \
-         for n in 1 2 3 4 5; do cp -r \"$S/.$N\" \"$S/.c$n\"; mv \"$S/.c$n\" \"$S/c$n\"; done; place; tell -u; sleep 1")
-        .with("GATEVISOR_GRACE=3"),
 ];
