@@ -97,7 +97,6 @@ const LED_ALL_THE_SAME: [(&str, &str); 26] = [
         "a directory that is named on the command line of s6-log, as s6 defines it",
     ),
     ("logd/src/script/outlet.rs", "a file that is named on the command line of s6-log, as s6 defines it"),
-    ("init/src/directory.rs", "an operator's own directory, named on the command line"),
 ];
 
 #[test]
