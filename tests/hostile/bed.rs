@@ -29,6 +29,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use crate::attack::Attack;
 use crate::cell::{self, Cell};
 use crate::engine::{self, Container};
+use crate::layout::Layout;
 use crate::support::{self, World, need_root};
 
 pub const ATTACKER: u32 = 10_000;
@@ -98,6 +99,10 @@ enum Place {
 pub struct Bed {
     place: Place,
     authority: u32,
+    /// Who does what is done after an attack.
+    operator: Who,
+    /// Whose words are spoken here.
+    layout: Layout,
     /// Exports of the variables above that are the same for all attacks.
     variables: String,
 }
@@ -165,7 +170,7 @@ fn local_in(mut world: World, authority: u32) -> Bed {
         // Not a version manager's scripts.
         ("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"),
     ]);
-    Bed { place: Place::Local(world), authority, variables }
+    Bed { place: Place::Local(world), authority, operator: Who::Authority, layout: Layout::Hermes, variables }
 }
 
 /// Returns PID 1 of a container that was started with these options.
@@ -174,20 +179,21 @@ pub fn container(options: &str) -> Bed {
     let command = "trap '' HUP USR1 USR2 WINCH ALRM; echo 'the command runs'; exec sleep infinity";
     let container = engine::container().with(options).started_as(&["/bin/sh", "-c", command]);
     container.says("the command runs");
-    of_a_container(Place::Container(container))
+    of_a_container(Place::Container(container), Layout::Hermes)
 }
 
 /// Returns PID 1 of a fresh container without an engine.
 pub fn cell(start: cell::Start) -> Result<Bed, String> {
-    Cell::started(start).map(|cell| of_a_container(Place::Cell(RwLock::new(cell))))
+    let layout = start.layout;
+    Cell::started(start).map(|cell| of_a_container(Place::Cell(RwLock::new(cell)), layout))
 }
 
-fn of_a_container(place: Place) -> Bed {
+fn of_a_container(place: Place, layout: Layout) -> Bed {
     let words = [
         ("S", "/run/service"),
         ("V", "/srv/bed/victims"),
         ("T", "/srv/attacker"),
-        ("H", "/opt/data"),
+        ("H", layout.home()),
         ("A", "/srv/bed/attacker.py"),
         ("CHECK", "/srv/bed/check.py"),
         ("STATE", "/srv/bed/state/state"),
@@ -195,7 +201,7 @@ fn of_a_container(place: Place) -> Bed {
         ("P", "1"),
         ("HEALTH", &cell::health()),
     ];
-    let bed = Bed { place, authority: 0, variables: variables(&words) };
+    let bed = Bed { place, authority: 0, operator: Who::Authority, layout, variables: variables(&words) };
     let mut make = format!("mkdir -p /srv/bed/state; install -d -o {ATTACKER} -g {ATTACKER} /srv/attacker\n");
     for (name, text) in PROGRAMS {
         make += &["cat > /srv/bed/", name, " <<'THE END'\n", text, "\nTHE END\n"].concat();
@@ -225,6 +231,12 @@ impl Bed {
         ]);
         let words = format!("python3 \"$CHECK\" {what}");
         self.run(Who::Root, "", &words).expect("the bed can be prepared");
+        self
+    }
+
+    /// Has root do what the supervisor's user would do after an attack.
+    pub const fn operated_by_root(mut self) -> Self {
+        self.operator = Who::Root;
         self
     }
 
@@ -345,7 +357,7 @@ impl Bed {
     }
 
     fn allows(&self, attack: &Attack) -> bool {
-        (self.authority == 0 || !attack.needs_root)
+        (self.authority == 0 || self.operator == Who::Root || !attack.needs_root)
             && (!matches!(self.place, Place::Local(_)) || !attack.needs_container)
     }
 
@@ -367,11 +379,11 @@ impl Bed {
         self.run(Who::Root, attack.name, attack.planted)?;
         if !attack.is_race {
             self.run(Who::Attacker, attack.name, attack.does)?;
-            return self.run(Who::Authority, attack.name, attack.then);
+            return self.run(self.operator, attack.name, attack.then);
         }
         std::thread::scope(|scope| {
             let attacker = scope.spawn(|| self.run(Who::Attacker, attack.name, attack.does));
-            let meanwhile = self.run(Who::Authority, attack.name, attack.then);
+            let meanwhile = self.run(self.operator, attack.name, attack.then);
             let told = self.run(Who::Root, attack.name, "touch \"$T/stop\"");
             attacker.join().expect("it does not panic").and(meanwhile).and(told)
         })
@@ -382,6 +394,7 @@ impl Bed {
         if words.is_empty() {
             return Ok(());
         }
+        let words = self.layout.spoken(words);
         let script = format!("{}\nexport N='{name}' D=\"$S/{name}\"\n{PRELUDE}\n{words}\n", self.variables);
         let user = match who {
             Who::Root => 0,

@@ -18,24 +18,19 @@ use rustix::fs::inotify::WatchFlags;
 use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::layout::Layout;
 use crate::support::processes::{Held, process_id};
 use crate::support::{self, soon, waiting};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/hostile/cell.sh");
 /// What the command says when the boot is over.
 pub const BOOTED: &str = "the command runs";
-/// Where the image's `PATH` is, which is the cells' too.
+/// Where the images' health checks are.
 const DOCKERFILE: &str = include_str!("../../image/Dockerfile");
 
 /// Returns the program that is tried.
 fn program() -> PathBuf {
     std::env::var_os("GATEVISOR_BIN").map_or_else(|| env!("CARGO_BIN_EXE_gatevisor").into(), PathBuf::from)
-}
-
-/// Returns the `PATH` of the image with Hermes, with its name.
-fn path() -> &'static str {
-    let mut lines = DOCKERFILE.lines().map(|line| line.trim().trim_end_matches('\\').trim());
-    lines.rfind(|line| line.starts_with("PATH=")).expect("the image has a PATH")
 }
 
 /// Returns the words by which the engine judges the health of the image with Hermes.
@@ -45,20 +40,25 @@ pub fn health() -> String {
     words.replace(['[', ']', ',', '"'], " ").trim().to_owned()
 }
 
-/// The layer of the image, gone with the last that needs it.
+/// The layer of an image, gone with the last that needs it.
 pub type Image = Arc<TempDir>;
 
-/// Returns the layer of the image, which all cells of this process have in common as long as anybody holds it.
-pub fn image() -> Image {
-    static IMAGE: Mutex<Weak<TempDir>> = Mutex::new(Weak::new());
-    let mut image = IMAGE.lock().unwrap_or_else(PoisonError::into_inner);
+/// Returns the layer of an image, which all cells of this process have in common as long as anybody holds it.
+pub fn image(layout: Layout) -> Image {
+    static HERMES: Mutex<Weak<TempDir>> = Mutex::new(Weak::new());
+    static MINIMAL: Mutex<Weak<TempDir>> = Mutex::new(Weak::new());
+    let image = match layout {
+        Layout::Hermes => &HERMES,
+        Layout::Minimal => &MINIMAL,
+    };
+    let mut image = image.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(image) = image.upgrade() {
         return image;
     }
     support::need_root();
     let directory = TempDir::new_in(support::home_of_worlds()).unwrap();
     let mut make = Command::new(SCRIPT);
-    make.arg("make").arg(directory.path().join("image")).arg(program());
+    make.arg("make").arg(directory.path().join("image")).arg(program()).arg(layout.name());
     let laid_out = support::output(&mut make).unwrap();
     assert!(laid_out.status.success(), "no image: {laid_out:?}");
     let shared = Arc::new(directory);
@@ -69,6 +69,8 @@ pub fn image() -> Image {
 /// How a cell shall be started.
 #[derive(Debug, Clone, Default)]
 pub struct Start {
+    /// The image.
+    pub layout: Layout,
     /// `NAME=value`, which replace those of the image.
     pub variables: Vec<String>,
     /// Words of bash that run before the root directory changes; see `cell.sh`.
@@ -99,11 +101,11 @@ impl Cell {
         // The attacker works in the volume from outside, too.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         chown(directory.path().join("volume"), Some(10_000), Some(10_000)).unwrap();
-        let mut variables = vec!["HERMES_HOME=/opt/data".to_owned(), path().to_owned()];
+        let mut variables = start.layout.variables();
         variables.extend(start.variables.iter().cloned());
         fs::write(directory.path().join("variables"), variables.join("\n") + "\n").unwrap();
         fs::write(directory.path().join("mounts"), &start.mounts).unwrap();
-        let mut cell = Self { directory, image: image(), start, first: None, boots: 0 };
+        let mut cell = Self { directory, image: image(start.layout), start, first: None, boots: 0 };
         cell.boot()?;
         Ok(cell)
     }

@@ -2,7 +2,7 @@
 # A container without an engine: a root directory of its own out of two layers, own mounts, processes, IPC and names, and the
 # capabilities that Docker gives. A fresh one takes some fifty milliseconds.
 #
-#   cell.sh make IMAGE PROGRAM             lays out the layer of the image
+#   cell.sh make IMAGE PROGRAM LAYOUT      lays out the layer of the image: hermes or minimal
 #   cell.sh boot IMAGE DIRECTORY WORD...   becomes a new first process: /init with these words; once more for a restart
 #
 # In DIRECTORY: upper/ and work/ (what the container changed), volume/ (its home), others/ (volumes of others), variables (its
@@ -12,30 +12,46 @@ set -euo pipefail
 CAPABILITIES=-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+net_bind_service,+net_raw,+sys_chroot,+mknod,+audit_write,+setfcap
 
 make() {
-    local image=$1 program=$2
+    local image=$1 program=$2 layout=$3
     umask 022
-    mkdir -p "$image"/{usr,etc/cont-init.d,proc,dev,sys,tmp,root,srv,opt/data,opt/hermes/{bin,docker,.venv/bin},run/{s6,service}}
+    mkdir -p "$image"/{usr,etc,proc,dev,sys,tmp,root,srv,run/{s6,service}}
     chmod 1777 "$image"/{tmp,run,run/s6,run/service}
-    chown 10000:10000 "$image/opt/data"
     for link in bin sbin lib lib64; do ln -s "usr/$link" "$image/$link"; done
     cp -L /etc/ld.so.cache "$image/etc/" 2>/dev/null || :
     cp -rL /etc/alternatives "$image/etc/" 2>/dev/null || :
-    printf 'root:x:0:0:root:/root:/bin/bash\nhermes:x:10000:10000::/opt/data:/bin/bash\nother:x:10001:10001::/nonexistent:/bin/sh\n' >"$image/etc/passwd"
-    printf 'root:x:0:\ntty:x:5:\nhermes:x:10000:\nother:x:10001:\n' >"$image/etc/group"
-    printf 'hermes:!::0:::::\n' >"$image/etc/shadow"
     # /usr is this machine's, and /usr/local the image's.
     mkdir -p "$image/local/bin"
     cp -- "$program" "$image/local/bin/gatevisor"
     ln -s usr/local/bin/gatevisor "$image/init"
-    ln -s /usr/local/bin/gatevisor "$image/opt/hermes/bin/hermes"
-    ln -s /usr/local/bin/gatevisor "$image/opt/hermes/docker/main-wrapper.sh"
     "$program" applets install "$image/command" >/dev/null 2>&1 </dev/null
     find "$image/command" -type l -exec ln -sfn /usr/local/bin/gatevisor {} \;
+    "$layout" "$image" "$(dirname -- "$0")/../../image"
+    chown -R 0:0 "$image/etc"
+}
+
+# What the image with Hermes has besides.
+hermes() { # IMAGE SOURCES
+    echo /opt/data >"$1.home"
+    mkdir -p "$1"/{etc/cont-init.d,opt/data,opt/hermes/{bin,docker,.venv/bin}}
+    chown 10000:10000 "$1/opt/data"
+    printf 'root:x:0:0:root:/root:/bin/bash\nhermes:x:10000:10000::/opt/data:/bin/bash\nother:x:10001:10001::/nonexistent:/bin/sh\n' >"$1/etc/passwd"
+    printf 'root:x:0:\ntty:x:5:\nhermes:x:10000:\nother:x:10001:\n' >"$1/etc/group"
+    printf 'hermes:!::0:::::\n' >"$1/etc/shadow"
+    ln -s /usr/local/bin/gatevisor "$1/opt/hermes/bin/hermes"
+    ln -s /usr/local/bin/gatevisor "$1/opt/hermes/docker/main-wrapper.sh"
     # What the image puts into the shells of people, as it is.
-    cp -a -- "$(dirname -- "$0")/../../image/rootfs/." "$image/"
-    chown -R 0:0 "$image/etc" "$image/opt/hermes"
-    printf '#!/bin/sh\n# What stands for the agent.\necho "hermes $* runs as $(id -u)"\ncase "$1" in\nsleep) exec sleep infinity ;;\n-p) shift 2 ;;\nesac\ncase "$1 $2" in\n"gateway run") exec sleep infinity ;;\nesac\n' >"$image/opt/hermes/.venv/bin/hermes"
-    chmod 755 "$image/opt/hermes/.venv/bin/hermes"
+    cp -a -- "$2/rootfs/." "$1/"
+    chown -R 0:0 "$1/opt/hermes"
+    printf '#!/bin/sh\n# What stands for the agent.\necho "hermes $* runs as $(id -u)"\ncase "$1" in\nsleep) exec sleep infinity ;;\n-p) shift 2 ;;\nesac\ncase "$1 $2" in\n"gateway run") exec sleep infinity ;;\nesac\n' >"$1/opt/hermes/.venv/bin/hermes"
+    chmod 755 "$1/opt/hermes/.venv/bin/hermes"
+}
+
+# What the minimal image has: an agent file, two users, and nothing that could be a hook or a shim.
+minimal() { # IMAGE SOURCES
+    echo /data >"$1.home"
+    mkdir -p "$1/data" "$1/etc/gatevisor"
+    cp -- "$2/minimal/agent.toml" "$1/etc/gatevisor/"
+    cp -- "$2/minimal/passwd" "$2/minimal/group" "$1/etc/"
 }
 
 boot() {
@@ -49,7 +65,7 @@ volume() { # SOURCE TARGET
 
 # In the new namespaces.
 first() {
-    local image=$1 directory=$2 pid
+    local image=$1 directory=$2 pid home
     R=$directory/root
     shift 2
     # /proc is still this machine's.
@@ -71,8 +87,9 @@ first() {
     for n in 0 1 2; do ln -s "/proc/self/fd/$n" "$R/dev/$(printf 'stdin stdout stderr' | cut -d' ' -f$((n + 1)))"; done
     ln -s /proc/self/fd "$R/dev/fd"
     mount -t tmpfs -o mode=1777,size=64m shm "$R/dev/shm"
-    volume "$directory/volume" /opt/data
-    volume "$directory/others/home" /opt/data/mounted
+    read -r home <"$image.home"
+    volume "$directory/volume" "$home"
+    volume "$directory/others/home" "$home/mounted"
     # shellcheck source=/dev/null
     . "$directory/mounts"
     # Who enters it later has what it has.

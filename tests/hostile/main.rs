@@ -17,6 +17,7 @@ mod attacks;
 mod bed;
 mod cell;
 mod genuine_s6;
+mod layout;
 mod listed;
 mod protections;
 mod restart;
@@ -60,6 +61,12 @@ macro_rules! groups {
 }
 
 groups!(control, events, logs, names, places, processes, races, run_file, small_files, supervise, verbs);
+
+/// The supervisor is one user's `gatevisor up`, the home another's, and root calls the verbs.
+#[test]
+fn against_root_beside_another_user_verbs() {
+    bed::local_user().operated_by_root().suffers(attacks::verbs::ALL);
+}
 
 #[test]
 fn against_root_quantity() {

@@ -9,6 +9,7 @@ use crate::attacks;
 use crate::bed::{self, Bed};
 use crate::cell;
 use crate::engine;
+use crate::layout::Layout;
 
 pub const ALL: &[Attack] = &[
     // Some storage drivers let the owner of a directory in /run rename it, and others do not; root does it for him.
@@ -71,11 +72,17 @@ fn on_the_engine(attacks: &[Attack]) {
 
 /// As above, each in a fresh cell.
 pub fn in_cells(attacks: &[Attack]) {
-    let _image = cell::image();
-    suffered(attacks.iter(), |attack| {
+    in_cells_of(Layout::Hermes, attacks);
+}
+
+/// As above, of either image.
+fn in_cells_of(layout: Layout, attacks: &[Attack]) {
+    let _image = cell::image(layout);
+    suffered(attacks.iter().filter(|attack| layout.has(attack)), |attack| {
         bed::cell(cell::Start {
+            layout,
             variables: attack.variables.split_whitespace().map(Into::into).collect(),
-            mounts: attack.mounts.into(),
+            mounts: layout.spoken(attack.mounts),
             under: Vec::new(),
         })
     });
@@ -118,3 +125,28 @@ macro_rules! in_cells {
 }
 
 in_cells!(clients, ends, graces, homes, refused, reports, search, terminals, trees);
+
+/// The minimal image has no Hermes, no hooks and no shims, and its home is elsewhere.
+mod in_a_cell_of_the_minimal_image {
+    use super::{Layout, attacks, in_cells_of};
+
+    #[test]
+    fn clients() {
+        in_cells_of(Layout::Minimal, attacks::clients::ALL);
+    }
+
+    #[test]
+    fn ends() {
+        in_cells_of(Layout::Minimal, attacks::ends::ALL);
+    }
+
+    #[test]
+    fn reports() {
+        in_cells_of(Layout::Minimal, attacks::reports::ALL);
+    }
+
+    #[test]
+    fn trees() {
+        in_cells_of(Layout::Minimal, attacks::trees::ALL);
+    }
+}

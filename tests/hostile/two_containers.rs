@@ -5,6 +5,7 @@
 
 use crate::bed::ATTACKER;
 use crate::cell::{self, Cell};
+use crate::layout::Layout;
 use crate::support::waiting;
 
 /// What the agent's profile needs to have a gateway that is to run.
@@ -49,7 +50,7 @@ struct Pair {
 impl Pair {
     /// Starts a container that runs the gateway, then has `between` done in it, then starts another one.
     fn started(between: impl FnOnce(&Cell)) -> Self {
-        let image = cell::image();
+        let image = cell::image(Layout::Hermes);
         let mut first = Cell::started(cell::Start::default()).unwrap();
         agent(&first, PROFILE);
         first.stop().unwrap();
