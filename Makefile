@@ -90,7 +90,7 @@ miri: ## Run the tests of the crates without I/O under Miri
 	@scripts/miri.sh install && exec scripts/miri.sh
 
 .PHONY: fuzz
-fuzz: ## Fuzz every decoder for TIME=60 seconds each, or one: TARGET=name
+fuzz: ## Fuzz every decoder, and root's ways through trees, for TIME=60 seconds each, or one: TARGET=name
 	@exec scripts/fuzz.sh
 
 .PHONY: deny

@@ -5,7 +5,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
-    reason = "a panic in a test says what is wrong"
+    clippy::print_stdout,
+    reason = "a panic in a test says what is wrong, and a line what it cannot show"
 )]
 
 #[path = "src/targets/mod.rs"]
@@ -15,11 +16,16 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use targets::{TARGETS, Target, named};
 
 /// Bent copies of each seed.
 const COPIES: usize = 300;
+/// The same where each makes a tree.
+const COPIES_OF_TREES: usize = 30;
+/// Tells a target, and the second self of a test, that the mount name space is this process' own.
+const MAY_MOUNT: &str = "GATEVISOR_FUZZ_MAY_MOUNT";
 
 fn seeds() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds")
@@ -63,6 +69,52 @@ fn every_target_holds_for_its_seeds_cut_anywhere() {
 
 #[test]
 fn every_target_holds_for_its_seeds_bent_at_random() {
+    for &target in TARGETS {
+        bend(target);
+    }
+}
+
+#[test]
+fn root_is_led_by_no_tree_out_of_it_nor_across_its_mounts() {
+    if !may_mount("root_is_led_by_no_tree_out_of_it_nor_across_its_mounts") {
+        return;
+    }
+    let target = named("paths").unwrap();
+    for seed in seeds_of(target) {
+        check(target, &seed);
+    }
+    bend(target);
+}
+
+/// Runs the calling test once more in a mount name space of its own, and of a user name space where this is not root;
+/// returns whether this is there.
+fn may_mount(test: &str) -> bool {
+    if std::env::var_os(MAY_MOUNT).is_some() {
+        return true;
+    }
+    let user: &[&str] =
+        if rustix::process::geteuid().is_root() { &[] } else { &["--user", "--map-root-user"] };
+    let unshare = || {
+        let mut command = Command::new("unshare");
+        command.args(user).args(["--mount", "--propagation", "private"]);
+        command
+    };
+    if !unshare().arg("true").output().is_ok_and(|ended| ended.status.success()) {
+        println!("not shown: no mount name space can be made");
+        return false;
+    }
+    let program = gatevisor_sys::process::own_program().unwrap();
+    let ended =
+        unshare().arg(program).args(["--exact", test, "--nocapture"]).env(MAY_MOUNT, "1").output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success(), "{said}{}", String::from_utf8_lossy(&ended.stderr));
+    assert!(said.contains("1 passed"), "there is no test `{test}`: {said}");
+    false
+}
+
+/// Tries a target on bent copies of its seeds.
+fn bend(target: Target) {
+    let copies = if target.name == "paths" { COPIES_OF_TREES } else { COPIES };
     let mut state: u64 = 0x5eed;
     let mut dice = |bound: usize| {
         state ^= state << 13;
@@ -70,22 +122,20 @@ fn every_target_holds_for_its_seeds_bent_at_random() {
         state ^= state << 17;
         usize::try_from(state >> 33).unwrap() % bound.max(1)
     };
-    for &target in TARGETS {
-        for mut bytes in seeds_of(target) {
-            for _ in 0..COPIES {
-                let at = dice(bytes.len());
-                match dice(4) {
-                    0 => bytes.insert(at, u8::try_from(dice(256)).unwrap()),
-                    1 if !bytes.is_empty() => drop(bytes.remove(at)),
-                    2 if !bytes.is_empty() => bytes[at] ^= 1 << dice(8),
-                    _ if !bytes.is_empty() => {
-                        let from = dice(bytes.len());
-                        bytes[at] = bytes[from];
-                    }
-                    _ => {}
+    for mut bytes in seeds_of(target) {
+        for _ in 0..copies {
+            let at = dice(bytes.len());
+            match dice(4) {
+                0 => bytes.insert(at, u8::try_from(dice(256)).unwrap()),
+                1 if !bytes.is_empty() => drop(bytes.remove(at)),
+                2 if !bytes.is_empty() => bytes[at] ^= 1 << dice(8),
+                _ if !bytes.is_empty() => {
+                    let from = dice(bytes.len());
+                    bytes[at] = bytes[from];
                 }
-                check(target, &bytes);
+                _ => {}
             }
+            check(target, &bytes);
         }
     }
 }

@@ -4,6 +4,7 @@ mod container;
 mod logs;
 mod machine;
 mod manager;
+mod paths;
 mod scripts;
 mod slot;
 mod wire;
@@ -55,6 +56,7 @@ targets! {
     scripts::log_composer
     container::account_files
     container::environment_dump
+    paths::paths
 }
 
 /// Returns the target of this name.
