@@ -15,10 +15,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use gatevisor_paths::walk::{Progress, Report, Wrong};
-use gatevisor_paths::{Links, Mounts, OpenHome, Resolver, Walker, look};
+use gatevisor_paths::{Links, Mounts, OpenHome, Resolver, Walker, by_path, look};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use expected::{Rules, leads};
@@ -151,12 +151,13 @@ fn makes(tree: &Tree, bytes: &mut Bytes<'_>) {
 
 /// Finds a home at a path through the tree, and makes what is missing where nobody else decides where.
 fn finds_home(tree: &Tree, bytes: &mut Bytes<'_>) {
-    let is_made = bytes.byte() & 1 == 1;
+    let wants_made = bytes.byte() & 1 == 1;
     let path = tree.top().join(path(bytes));
     let before: BTreeSet<_> = tree.whole().into_iter().map(|found| found.path).collect();
     let links = if is_root() { Links::Roots } else { Links::All };
     let rules = Rules { links, mounts: Mounts::Operators };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let is_made = wants_made && stays(tree, rules, &path);
     let wanted = leads(rules, Path::new("/"), &path, flags).map(|path| numbers(&path));
     let home = if is_made {
         OpenHome::open_or_make(&path, Mode::from_raw_mode(0o755))
@@ -173,11 +174,23 @@ fn finds_home(tree: &Tree, bytes: &mut Bytes<'_>) {
         assert!(is_made && !is_others, "{} was made where others decide", new.path.display());
     }
     let Ok(home) = home else { return };
+    let at = by_path::path_of(&home).expect("there is /proc");
+    assert!(!is_made || at.starts_with(tree.root()), "{} was made beside everything", at.display());
     let through = expected::passed(rules, &path);
     let is_theirs = |path: &PathBuf| is_root() && tree.is_theirs(path);
     if through.iter().any(is_theirs) {
         home.above().expect_err("an agent's directory is on the way");
     }
+}
+
+/// Returns whether what is missing on the way would be made in the tree or beside it: links of root's, and `..`, lead root to
+/// `/` as well, where this target must leave nothing.
+fn stays(tree: &Tree, rules: Rules, path: &Path) -> bool {
+    let above = tree.root().components().count().saturating_sub(1);
+    let is_below = path.starts_with(tree.top());
+    let is_straight = is_below && !path.components().any(|part| part == Component::ParentDir);
+    let passed = expected::passed(rules, path);
+    is_straight && passed.iter().skip(above).all(|directory| directory.starts_with(tree.root()))
 }
 
 /// Measures, gives away and removes the tree, while an agent may change it.
