@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::engine::{HERMES, Start, container, docker, minimal, skipped, unique};
+use crate::engine::{Container, HERMES, Start, container, docker, minimal, skipped, unique};
 
 /// Asks in one go whether the supervisor works, and who the command is.
 const LOOK: &str = "/command/s6-svstat /run/service/main-hermes >/dev/null && echo supervised; id -u; touch $HERMES_HOME/x && echo writable";
@@ -210,6 +210,15 @@ fn the_minimal_image_supervises_without_a_shell() {
     assert_eq!(container.stop(), 0, "{}", container.said());
 }
 
+/// Starts a container with a gateway that is up.
+fn started_with_a_gateway(start: Start) -> Container {
+    let container = start.started();
+    container.hermes("profile create coder").ok();
+    container.hermes("-p coder gateway start").ok();
+    container.waits("-u", "gateway-coder");
+    container
+}
+
 #[test]
 fn of_two_containers_on_one_volume_the_second_waits_for_the_first() {
     if skipped() {
@@ -217,10 +226,7 @@ fn of_two_containers_on_one_volume_the_second_waits_for_the_first() {
     }
     let volume = unique();
     let start = || container().with(&format!("--volume {volume}:/opt/data"));
-    let first = start().started();
-    first.hermes("profile create coder").ok();
-    first.hermes("-p coder gateway start").ok();
-    first.waits("-u", "gateway-coder");
+    let first = started_with_a_gateway(start());
     let second = start().started();
     assert!(second.said().contains("another container"), "{}", second.said());
     assert_eq!(second.exec(&["pgrep", "-f", "gateway run"]).code, 1, "{}", second.sh("ps axf"));
@@ -239,10 +245,7 @@ fn a_lock_of_the_home_that_the_agent_moves_away_lets_no_second_container_run_the
     }
     let volume = unique();
     let start = || container().with(&format!("--volume {volume}:/opt/data"));
-    let first = start().started();
-    first.hermes("profile create coder").ok();
-    first.hermes("-p coder gateway start").ok();
-    first.waits("-u", "gateway-coder");
+    let first = started_with_a_gateway(start());
     first.sh("cd /opt/data && mv .gatevisor.lock away");
     first.says("was replaced by another file; this container has locked that as well, and goes on");
     let second = start().started();
@@ -260,10 +263,7 @@ fn a_container_whose_lock_of_the_home_was_replaced_stops_its_gateways_and_takes_
     }
     let volume = unique();
     let start = || container().with(&format!("--volume {volume}:/opt/data"));
-    let first = start().started();
-    first.hermes("profile create coder").ok();
-    first.hermes("-p coder gateway start").ok();
-    first.waits("-u", "gateway-coder");
+    let first = started_with_a_gateway(start());
     // As if nobody had been awake in the first one.
     first
         .sh("/command/s6-svc -wD -d /run/service/profile-watcher && cd /opt/data && mv .gatevisor.lock away");

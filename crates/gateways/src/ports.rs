@@ -13,7 +13,7 @@ use gatevisor_paths::by_path;
 use gatevisor_slot::expand::{expand, is_truthy};
 use gatevisor_slot::{dotenv, http};
 use gatevisor_sys::file::lasting_identity;
-use gatevisor_sys::proc::Process;
+use gatevisor_sys::proc::{self, Process};
 use gatevisor_sys::tcp::{self, Socket, Sockets};
 use gatevisor_wire::member::Member;
 
@@ -145,8 +145,6 @@ fn is_alive(manager: &ScandirManager, name: &ProfileName, process: &Process) -> 
 }
 
 fn process_of(socket: &Socket) -> Option<Process> {
-    let entries = fs::read_dir("/proc").ok()?.flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let has = |pid: &i32| tcp::of_process(*pid).is_ok_and(|inodes| inodes.contains(&socket.inode));
-    pids.filter(has).find_map(Process::of)
+    proc::numbers().ok()?.filter(has).find_map(Process::of)
 }

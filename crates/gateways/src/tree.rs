@@ -17,7 +17,7 @@ use gatevisor_paths::by_path;
 use gatevisor_slot::group;
 use gatevisor_slot::survivors::members::{Own, allot};
 use gatevisor_sys::file::lasting_identity;
-use gatevisor_sys::proc::Process;
+use gatevisor_sys::proc::{self, Process};
 use gatevisor_wire::Pid;
 use gatevisor_wire::member::Member;
 use rustix::param::page_size;
@@ -69,7 +69,7 @@ pub fn members(scandir: &Path, leaders: &[Leader]) -> Vec<(usize, Process)> {
     if leaders.is_empty() {
         return Vec::new();
     }
-    let all = processes();
+    let all: Vec<Process> = proc::all().collect();
     let table = Table::of(leaders);
     let processes: Vec<&Process> = all.iter().collect();
     let plainly: Vec<Own<usize>> = all.iter().map(|process| table.plainly(process)).collect();
@@ -114,12 +114,6 @@ pub fn in_order(members: &[Process]) -> Vec<(&Process, usize)> {
 /// Returns the resident memory of a process in bytes.
 pub fn memory_bytes(process: &Process) -> u64 {
     process.resident_pages.saturating_mul(u64::try_from(page_size()).unwrap_or(4096))
-}
-
-/// Returns every process that has not ended and can be seen.
-fn processes() -> Vec<Process> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| Process::of(entry.file_name().to_str()?.parse().ok()?)).collect()
 }
 
 /// Services by what their processes tell without being asked.

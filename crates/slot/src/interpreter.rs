@@ -12,7 +12,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::process::ExitCode;
 
-use gatevisor_sys::environment::{self, ProgramEnvironment};
+use gatevisor_sys::environment::{self, GATEWAY_PATH, ProgramEnvironment};
 use gatevisor_wire::member::{self, Member};
 use gatevisor_wire::script::Flaw;
 use gatevisor_wire::started::Announcer;
@@ -35,8 +35,6 @@ use crate::{dotenv, http, notify, os};
 
 /// Exit code for a call that makes no sense.
 const EXIT_USAGE: u8 = 100;
-/// Where programs are looked for when the command's environment does not say.
-const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// Lowest descriptor that can be one for readiness; those below are the standard ones.
 const FIRST_NOTIFICATION_FD: i32 = 3;
 
@@ -311,7 +309,7 @@ impl Lookups {
             variables.push((key.into(), OsString::from_vec(value.into_bytes())));
         }
         tell_where_to_notify(live, &mut variables);
-        ProgramEnvironment::exactly(variables, DEFAULT_PATH)
+        ProgramEnvironment::exactly(variables, GATEWAY_PATH)
             .map_err(|errno| Failure::system("executing", "cannot make the environment", errno))
     }
 

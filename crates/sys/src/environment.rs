@@ -26,6 +26,9 @@ pub type Variable = (OsString, OsString);
 /// Where programs are where nobody says.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Where the programs of a gateway are where nobody says: it has none of an administrator's to run.
+pub const GATEWAY_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
 /// The variable with the directories that only the programs of their owner search, separated by `:`.
 pub const USER_PATH: &str = "GATEVISOR_USER_PATH";
 

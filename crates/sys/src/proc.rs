@@ -4,7 +4,7 @@
 //!
 //! **Source:** proc(5).
 
-use std::fs;
+use std::{fs, io};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -98,6 +98,20 @@ impl Process {
     pub fn is_there(&self) -> bool {
         Self::of(self.pid).is_some_and(|now| now.began == self.began)
     }
+}
+
+/// Returns the numbers of the processes that can be seen, as they are listed.
+///
+/// # Errors
+/// There is no `/proc`.
+pub fn numbers() -> io::Result<impl Iterator<Item = i32>> {
+    let entries = fs::read_dir("/proc")?.flatten();
+    Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
+}
+
+/// Returns every process that has not ended and can be seen; none where there is no `/proc`.
+pub fn all() -> impl Iterator<Item = Process> {
+    numbers().into_iter().flatten().filter_map(Process::of)
 }
 
 /// Returns the last part of a path.

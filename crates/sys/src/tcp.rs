@@ -119,8 +119,14 @@ fn read(table: &str) -> io::Result<Vec<Socket>> {
     Ok(sockets)
 }
 
-/// Returns the address that the kernel writes as `ADDRESS:PORT`, each group of four bytes as a number of this machine.
+/// Returns the address that [`address_as_written`] does; that of the fourth version where one is mapped.
 fn address(text: &str) -> Option<SocketAddr> {
+    let address = address_as_written(text)?;
+    Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
+}
+
+/// Returns the address that the kernel writes as `ADDRESS:PORT`, each group of four bytes as a number of this machine.
+pub fn address_as_written(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
     let word = |n: usize| {
@@ -133,7 +139,7 @@ fn address(text: &str) -> Option<SocketAddr> {
         V6_DIGITS => {
             let words = [word(0)?, word(1)?, word(2)?, word(3)?];
             let bytes: [u8; 16] = words.concat().try_into().ok()?;
-            IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical()
+            IpAddr::V6(Ipv6Addr::from(bytes))
         }
         _ => return None,
     };

@@ -7,14 +7,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use gatevisor_sys::environment::{self, ProgramEnvironment};
+use gatevisor_sys::environment::{self, GATEWAY_PATH, ProgramEnvironment};
 use gatevisor_sys::process;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::Request;
 
-/// Where programs are looked for when the environment does not say.
-const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// Exit code where it cannot be executed.
 const CANNOT: i32 = 126;
 
@@ -61,7 +59,7 @@ pub(super) fn execute(evidence: &Evidence, request: &Request<'_>, output: &Owned
     }
     let argv: Result<Vec<CString>, _> =
         evidence.argv.iter().map(|word| CString::new(word.clone().into_vec())).collect();
-    let (Ok(argv), Ok(environment)) = (argv, ProgramEnvironment::exactly(variables, DEFAULT_PATH)) else {
+    let (Ok(argv), Ok(environment)) = (argv, ProgramEnvironment::exactly(variables, GATEWAY_PATH)) else {
         return cannot("it holds a NUL byte");
     };
     let errno = process::exec_search(&argv, &environment);

@@ -26,7 +26,7 @@ use gatevisor_slot::survivors::members::Rule;
 use gatevisor_slot::survivors::process;
 use gatevisor_slot::{dotenv, group};
 use gatevisor_sys::file::lasting_identity;
-use gatevisor_sys::proc::Process;
+use gatevisor_sys::proc::{self, Process};
 use gatevisor_wire::Pid;
 use gatevisor_wire::member::Member;
 use jiff::Timestamp;
@@ -292,13 +292,7 @@ fn marked_members(service: &Path, rule: &Rule) -> Vec<Process> {
 
 /// Returns the processes of a session, as far as that can be told without looking into any.
 fn of_session(leader: &Process) -> Vec<Process> {
-    let numbers = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    numbers
-        .filter_map(Process::of)
-        .filter(|process| process.session == leader.session)
-        .take(MEMBERS)
-        .collect()
+    proc::all().filter(|process| process.session == leader.session).take(MEMBERS).collect()
 }
 
 #[cfg(test)]

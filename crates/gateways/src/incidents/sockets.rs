@@ -5,8 +5,9 @@
 //! **Source:** `proc_pid_net(5)`, and the kernel's `proc_net_tcp`.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+
+use gatevisor_sys::tcp::address_as_written as address;
 
 use crate::files::read_bounded;
 
@@ -70,24 +71,6 @@ fn internet(protocol: &str, line: &str) -> Option<(String, String)> {
         format!("{protocol} {own} {state}, {other}")
     };
     Some(((*words.get(9)?).to_owned(), ends.trim_end().to_owned()))
-}
-
-/// Returns the address that the kernel writes in words of its own byte order.
-fn address(text: &str) -> Option<SocketAddr> {
-    let (ip, port) = text.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let word =
-        |from: usize| u32::from_str_radix(ip.get(from..from.checked_add(8)?)?, 16).ok().map(u32::to_ne_bytes);
-    let ip = if ip.len() == 8 {
-        IpAddr::V4(Ipv4Addr::from(word(0)?))
-    } else {
-        let mut bytes = [0; 16];
-        for (index, place) in bytes.chunks_exact_mut(4).enumerate() {
-            place.copy_from_slice(&word(index.checked_mul(8)?)?);
-        }
-        IpAddr::V6(Ipv6Addr::from(bytes))
-    };
-    Some(SocketAddr::new(ip, port))
 }
 
 /// Returns the number of a local socket, and its path.

@@ -154,17 +154,6 @@ fn the_command_is_told_whom_it_is_about_and_what_it_prints_is_kept_with_its_exit
     assert!(text(&incident, "evidence.txt").contains("cannot be executed"), "{incident:?}");
 }
 
-/// Returns whether a process of the group has not ended. Nobody may collect those that have: that is the first process's to do.
-fn runs_in_group(group: i32) -> bool {
-    let runs = |stat: &str| {
-        let fields: Vec<&str> =
-            stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace().collect();
-        !matches!(fields.first(), Some(&"Z" | &"X")) && fields.get(2) == Some(&group.to_string().as_str())
-    };
-    let all = std::fs::read_dir("/proc").unwrap().flatten();
-    all.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok()).any(|stat| runs(&stat))
-}
-
 #[test]
 fn what_the_command_leaves_behind_in_its_group_is_ended_when_its_time_is_over() {
     let bed = Bed::new(SLEEPER);
@@ -175,7 +164,8 @@ fn what_the_command_leaves_behind_in_its_group_is_ended_when_its_time_is_over() 
         return;
     };
     let deadline = Instant::now() + Duration::from_mins(1);
-    while runs_in_group(group) {
+    // What has ended may stay for ever where the first process collects nobody.
+    while proc::all().any(|process| process.session == group) {
         assert!(Instant::now() < deadline, "the group {group} is still there");
         let _ =
             rustix::event::poll(&mut [], Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 10_000_000 }));

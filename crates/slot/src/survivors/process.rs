@@ -7,6 +7,7 @@
 use std::fs;
 use std::io;
 
+use gatevisor_sys::proc;
 use gatevisor_wire::member::Member;
 use rustix::fs::{AtFlags, CWD, statat};
 
@@ -48,10 +49,7 @@ fn mark(pid: i32, service: &Member<'_>, own_group: Option<&str>) -> Mark {
 pub fn all(service: &Member<'_>, group: Option<&str>) -> io::Result<Vec<(Process, Mark)>> {
     let user = rustix::process::geteuid().as_raw();
     let mut all = Vec::new();
-    for entry in fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
-            continue;
-        };
+    for pid in proc::numbers()? {
         // The environments of others cannot be seen, so nothing is lost by not trying.
         let owner = statat(CWD, format!("/proc/{pid}"), AtFlags::SYMLINK_NOFOLLOW).map(|stat| stat.st_uid);
         let Some(process) = Process::of(pid) else { continue };
