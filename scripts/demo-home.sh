@@ -56,7 +56,7 @@ configure() {
     )
 }
 
-# Wants the gateway up. No supervisor runs yet, so the command records the wish and ends with 102.
+# Wants the gateway up. No supervisor runs yet, so the command records the desired state and ends with 102.
 want_up() {
     [[ -e $home/profiles/$1/gateway_state.json ]] && return 0
     local code=0

@@ -1,4 +1,4 @@
-//! `s6-svc`: every letter arrives, and when it returns the wish is recorded.
+//! `s6-svc`: every letter arrives, and when it returns the request is recorded.
 
 use std::fs;
 
@@ -26,7 +26,7 @@ fn status(want_up: bool) -> Vec<u8> {
     status.encode().to_vec()
 }
 
-/// Runs our s6-svc against a test that records the wish, and returns the bytes that arrived and the exit code.
+/// Runs our s6-svc against a test that records the request, and returns the bytes that arrived and the exit code.
 fn sent(fake: &Fake, options: &str, want_up: bool) -> (String, i32) {
     let mut child = our_command("s6-svc").args(words(options, &fake.dir)).spawn().unwrap();
     let received = fake.received();
@@ -54,7 +54,7 @@ fn every_command_arrives_as_its_byte() {
 }
 
 #[test]
-fn a_wish_that_nobody_records_is_not_acknowledged() {
+fn a_request_that_nobody_records_is_not_acknowledged() {
     let root = tempdir().unwrap();
     let fake = Fake::service(root.path().join("web"));
     fake.publish(&status(false));
@@ -105,8 +105,8 @@ fn nobody_to_tell_is_told_apart_from_nothing_there() {
     assert_eq!(fs::read(dir.join("supervise/control")).unwrap(), b"");
 }
 
-/// Sends every wish in every lasting state, and looks as soon as each is acknowledged.
-fn every_wish_shows_at_once(world: &World, start: impl FnOnce(&World) -> Supervisor) {
+/// Sends every request in every lasting state, and looks as soon as each is acknowledged.
+fn every_request_shows_at_once(world: &World, start: impl FnOnce(&World) -> Supervisor) {
     let mut service =
         world.service("web").run("trap '' TERM; echo >&3; read line < go").file("notification-fd", "3\n");
     service = service.gate("go");
@@ -146,13 +146,13 @@ fn every_wish_shows_at_once(world: &World, start: impl FnOnce(&World) -> Supervi
 }
 
 #[test]
-fn every_wish_shows_at_once_under_a_genuine_s6_svscan() {
-    every_wish_shows_at_once(&World::new(), Supervisor::genuine);
+fn every_request_shows_at_once_under_a_genuine_s6_svscan() {
+    every_request_shows_at_once(&World::new(), Supervisor::genuine);
 }
 
 #[test]
-fn every_wish_shows_at_once_under_our_s6_svscan() {
-    every_wish_shows_at_once(&World::new(), Supervisor::ours);
+fn every_request_shows_at_once_under_our_s6_svscan() {
+    every_request_shows_at_once(&World::new(), Supervisor::ours);
 }
 
 /// Waits for each thing that can be waited for.

@@ -84,7 +84,7 @@ fn supervised_on_return(world: &World, start: impl FnOnce(&World) -> Supervisor)
             assert_eq!(our_code("s6-svc", &words("-d", dir.path())), 0);
         }
     }
-    // With nothing new it returns at once, and a slot that is there and wished down is left as it is.
+    // With nothing new it returns at once, and a slot that is there and requested down is left as it is.
     assert_eq!(our_code("s6-svscanctl", &words("-an", &scandir)), 0);
 }
 
@@ -134,7 +134,7 @@ fn a_slot_that_is_refused_is_warned_of_and_keeps_nobody_waiting() {
         assert!(web.supervised().unwrap());
         assert!(!open.supervised().unwrap());
     }
-    // What is mended is waited for, though its refusal is still published when we begin.
+    // What is fixed is waited for, though its refusal is still published when we begin.
     fs::set_permissions(open.path(), fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(ours("s6-svscanctl", &words("-a", &scandir)).1, "");
     assert!(open.supervised().unwrap());

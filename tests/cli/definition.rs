@@ -16,7 +16,7 @@ const KEY: &str = "environment = { HTTP_AGENT_SUPERVISED = \"1\" }";
 fn up() -> Home {
     let mut home = Home::with_script("echo \"colour ${COLOUR:-none}\"; exec sleep 1000", &[]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up();
     home.tell_agent(None);
     home

@@ -1,4 +1,4 @@
-//! `gatevisor doctor`: each thing that can be wrong is made wrong for real, found, mended with the very command that was
+//! `gatevisor doctor`: each thing that can be wrong is made wrong for real, found, fixed with the very command that was
 //! printed, and is gone then.
 
 use std::fs;
@@ -17,7 +17,7 @@ use crate::support::{PATIENCE, executable, is_root, need_root, waiting};
 
 const NOBODY: u32 = 65_534;
 
-/// A gateway that does what a file beside its script says, so that it can be mended.
+/// A gateway that does what a file beside its script says, so that it can be fixed.
 const OBEDIENT: &str = "echo \"begins\"\ntest -e \"$2/code\" && exit $(cat \"$2/code\")\nexec sleep 1000";
 
 /// Short pauses, so that several deaths are soon.
@@ -54,8 +54,8 @@ pub fn finding(home: &Home, check: &str, profile: Option<&str>) -> Value {
         matching(&all, check, profile).unwrap_or_else(|| panic!("no {check} of {profile:?}: {all:#?}"));
     let ran = home.says("doctor");
     let text = |key: &str| found.get(key).and_then(Value::as_str).unwrap_or_default();
-    let mend = if text("mend").is_empty() { String::new() } else { format!("  mend: {}\n", text("mend")) };
-    let block = format!("{}: {}\n  why:  {}\n{mend}", text("severity"), text("what"), text("why"));
+    let fix = if text("fix").is_empty() { String::new() } else { format!("  fix:  {}\n", text("fix")) };
+    let block = format!("{}: {}\n  why:  {}\n{fix}", text("severity"), text("what"), text("why"));
     assert!(ran.out.contains(&block), "{block} is not in {}", ran.out);
     found
 }
@@ -68,27 +68,27 @@ pub fn gone(home: &Home, check: &str, profile: Option<&str>) {
 
 /// Returns a shell that runs the printed command with what commands of this home have in their environment.
 pub fn shell(home: &Home, before: &str, finding: &Value) -> Command {
-    let mend = finding["mend"].as_str().unwrap_or_else(|| panic!("it has no remedy: {finding}"));
+    let fix = finding["fix"].as_str().unwrap_or_else(|| panic!("it has no remedy: {finding}"));
     let like = home.command(["doctor"]);
     let mut command = Command::new("bash");
-    command.args(["-c", &format!("{before}{mend}")]).stdin(Stdio::null());
+    command.args(["-c", &format!("{before}{fix}")]).stdin(Stdio::null());
     command.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command
 }
 
 /// Runs the printed command.
 #[track_caller]
-pub fn mend(home: &Home, finding: &Value) {
+pub fn fix(home: &Home, finding: &Value) {
     let ran = home.spawn(shell(home, "", finding)).ended(PATIENCE + PATIENCE);
     assert_eq!(ran.code, Some(0), "{finding}: {ran:?}");
 }
 
 /// Runs the printed command, after which doctor does not find it any more.
 #[track_caller]
-pub fn mends(home: &Home, check: &str, profile: Option<&str>, severity: &str) -> Value {
+pub fn fixes(home: &Home, check: &str, profile: Option<&str>, severity: &str) -> Value {
     let found = finding(home, check, profile);
     assert_eq!(text(&found, "severity"), severity, "{found}");
-    mend(home, &found);
+    fix(home, &found);
     gone(home, check, profile);
     found
 }
@@ -101,7 +101,7 @@ pub fn text<'a>(finding: &'a Value, key: &str) -> &'a str {
 pub fn up_with(script: &str, changes: &[(&str, &str)]) -> Home {
     let mut home = Home::with_script(script, changes);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up_quietly();
     home.until("coder", Condition::Up);
     home.end_the_watcher();
@@ -125,7 +125,7 @@ fn where_all_is_well_one_line_says_what_was_looked_at() {
     let disk = Disk::mounted(&home, "64m");
     home.move_to(disk.path().join("home"));
     let _port = home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up();
     let before = home.listing();
     let ran = home.says("doctor");
@@ -136,7 +136,7 @@ fn where_all_is_well_one_line_says_what_was_looked_at() {
         said,
         format!(
             "all well: looked at the supervisor (gatevisor, process {pid}), the home `HOME`, 2 profiles, 2 slots, owners, \
-             secrets, wishes, ports, tokens, logs, deaths, disks and locks\n"
+             secrets, desired states, ports, tokens, logs, deaths, disks and locks\n"
         )
     );
     assert_eq!(home.says("doctor --json").ok(), "", "no finding, no line");
@@ -148,9 +148,9 @@ fn a_home_that_nobody_supervises_is_supervised_again() {
     let mut home = Home::with_script("exec sleep 1000", &[]);
     home.profile("coder");
     let found = finding(&home, "supervisor", None);
-    assert_eq!(found["severity"], "warning", "nothing is wished: {found}");
+    assert_eq!(found["severity"], "warning", "nothing is desired: {found}");
     assert!(text(&found, "what").starts_with("there is no scandir `"), "{found}");
-    home.wish("coder");
+    home.want_running("coder");
     let found = finding(&home, "supervisor", None);
     assert_eq!(
         (&found["severity"], &found["path"]),
@@ -166,14 +166,14 @@ fn a_home_that_nobody_supervises_is_supervised_again() {
 }
 
 #[test]
-fn a_home_that_is_missing_or_something_else_is_mended() {
+fn a_home_that_is_missing_or_something_else_is_fixed() {
     let home = Home::missing();
-    mends(&home, "home", None, "error");
+    fixes(&home, "home", None, "error");
     assert!(home.path().is_dir());
     fs::remove_dir_all(home.path()).unwrap();
     fs::write(home.path(), "kept").unwrap();
     let found = finding(&home, "home", None);
-    mend(&home, &found);
+    fix(&home, &found);
     assert!(text(&finding(&home, "home", None), "what").starts_with("there is no home"), "{found}");
     assert_eq!(fs::read_to_string(home.beside("home.aside")).unwrap(), "kept");
 }
@@ -188,10 +188,10 @@ fn a_home_that_its_owner_cannot_write_to_is_opened() {
         give(home.path(), NOBODY);
     }
     chmod(home.path(), 0o500);
-    let found = mends(&home, "home", None, "error");
+    let found = fixes(&home, "home", None, "error");
     assert!(text(&found, "why").contains("Permission denied"), "{found}");
     chmod(home.profile_dir("coder"), 0o500);
-    mends(&home, "home", Some("coder"), "error");
+    fixes(&home, "home", Some("coder"), "error");
     let mut entries: Vec<_> =
         fs::read_dir(home.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
     entries.sort();
@@ -204,14 +204,14 @@ fn what_root_left_behind_in_a_users_home_is_given_back() {
     let home = Home::with_script("exec sleep 1000", &[]);
     chmod(home.beside(""), 0o755);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     give(home.path(), NOBODY);
     gone(&home, "owner", None);
     give(&home.state_file("coder"), 0);
-    let found = mends(&home, "owner", Some("coder"), "error");
+    let found = fixes(&home, "owner", Some("coder"), "error");
     assert_eq!(found["path"], home.state_file("coder").to_str().unwrap());
     give(&home.profile_dir("coder"), 0);
-    mends(&home, "owner", Some("coder"), "error");
+    fixes(&home, "owner", Some("coder"), "error");
     let owner = |path: &std::path::Path| std::os::unix::fs::MetadataExt::uid(&fs::metadata(path).unwrap());
     assert_eq!(owner(&home.state_file("coder")), NOBODY);
     assert_eq!(owner(&home.profile_dir("coder").join(".env")), NOBODY);
@@ -225,7 +225,7 @@ fn secrets_that_others_may_read_are_closed() {
     chmod(&file, 0o644);
     let found = finding(&home, "secret", Some("coder"));
     assert!(text(&found, "what").contains("open to others (mode 0644)"), "{found}");
-    mend(&home, &found);
+    fix(&home, &found);
     gone(&home, "secret", Some("coder"));
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
 }
@@ -234,14 +234,14 @@ fn secrets_that_others_may_read_are_closed() {
 fn a_profile_without_a_slot_gets_one_and_a_slot_without_a_profile_goes() {
     let home = sleeping();
     home.plant("late");
-    mends(&home, "slot", Some("late"), "warning");
-    home.plant_state("wished", "{\"desired_state\": \"running\"}");
-    mends(&home, "slot", Some("wished"), "error");
-    home.until("wished", Condition::Up);
-    fs::remove_dir_all(home.profile_dir("wished")).unwrap();
-    let found = mends(&home, "slot", Some("wished"), "error");
+    fixes(&home, "slot", Some("late"), "warning");
+    home.plant_state("desired", "{\"desired_state\": \"running\"}");
+    fixes(&home, "slot", Some("desired"), "error");
+    home.until("desired", Condition::Up);
+    fs::remove_dir_all(home.profile_dir("desired")).unwrap();
+    let found = fixes(&home, "slot", Some("desired"), "error");
     assert!(text(&found, "what").contains("belongs to no profile"), "{found}");
-    assert!(!home.slot("wished").path().exists());
+    assert!(!home.slot("desired").path().exists());
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn a_slot_that_the_supervisor_refuses_is_made_anew() {
     fs::rename(open, home.scandir().join("gateway-open")).unwrap();
     home.rescan();
     home.running().until_warns("gateway-open");
-    let found = mends(&home, "slot", Some("open"), "error");
+    let found = fixes(&home, "slot", Some("open"), "error");
     assert!(text(&found, "why").starts_with("others than its owner may write to it (mode 0777)"), "{found}");
     home.until_state("open", "down");
 }
@@ -269,7 +269,7 @@ fn a_service_that_nobody_supervises_yet_is_taken() {
     fs::write(other.join("down"), "").unwrap();
     let found = finding(&home, "slot", None);
     assert!(text(&found, "what").contains("nobody supervises other"), "{found}");
-    mend(&home, &found);
+    fix(&home, &found);
     waiting::polled("the supervisor of it", || {
         gatevisor_client::ServiceDir::new(&other).supervised().unwrap().then_some(())
     });
@@ -280,7 +280,7 @@ fn a_service_that_nobody_supervises_yet_is_taken() {
 fn lines_that_cannot_be_kept_are_kept_again() {
     let mut home = Home::with_script("echo \"begins\"\nexec cat 0<>\"$2/lines\"", &[]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     let mut lines = waiting::fifo(&home.profile_dir("coder").join("lines"));
     fs::create_dir_all(home.path().join("logs/gateways")).unwrap();
     fs::write(home.path().join("logs/gateways/coder"), "in the way").unwrap();
@@ -290,7 +290,7 @@ fn lines_that_cannot_be_kept_are_kept_again() {
     waiting::until(&log, "the note of the trouble", || log.join("trouble").exists().then_some(()));
     let found = finding(&home, "log", Some("coder"));
     assert_eq!(found["severity"], "error", "{found}");
-    mend(&home, &found);
+    fix(&home, &found);
     // The log daemon tries again with what comes, once a second at the most.
     waiting::polled("the end of the trouble", || {
         lines.write_all(b"another\n").unwrap();
@@ -312,12 +312,12 @@ fn two_that_share_a_port_are_parted_and_the_port_is_not_shown() {
     for line in ["doctor", "doctor --json"] {
         assert!(!home.says(line).out.contains(&format!("={number}")), "{}", home.says(line).out);
     }
-    mends(&home, "port", Some("writer"), "warning");
+    fixes(&home, "port", Some("writer"), "warning");
     // A profile that says nothing listens where the agent does by itself.
     home.plant("third");
     home.plant("fourth");
     gone(&home, "port", Some("coder"));
-    mends(&home, "port", Some("third"), "warning");
+    fixes(&home, "port", Some("third"), "warning");
     let file = home.profile_dir("third").join(".env");
     assert_eq!(
         fs::metadata(file).unwrap().permissions().mode() & 0o777,
@@ -338,8 +338,8 @@ fn two_that_share_a_token_are_parted_and_nothing_of_it_is_shown() {
     }
     let found = finding(&home, "token", Some("writer"));
     assert_eq!(found["severity"], "warning", "neither runs: {found}");
-    home.wish("coder");
-    home.wish("writer");
+    home.want_running("coder");
+    home.want_running("writer");
     home.up_quietly();
     home.until("writer", Condition::Up);
     let first = home.pid("writer");
@@ -355,17 +355,17 @@ fn two_that_share_a_token_are_parted_and_nothing_of_it_is_shown() {
         }
         assert!(!said.contains(&format!(" {length} ")), "{said}");
     }
-    mends(&home, "token", Some("writer"), "error");
+    fixes(&home, "token", Some("writer"), "error");
     assert_eq!(fs::read_to_string(home.profile_dir("writer").join(".env")).unwrap(), "# keys\nOTHER=1\n");
     assert!(fs::read_to_string(home.profile_dir("coder").join(".env")).unwrap().contains(SECRET));
     assert_ne!(home.pid("writer"), first, "it was started again, without the token");
 }
 
 #[test]
-fn a_gateway_that_failed_for_good_is_started_once_its_cause_is_mended() {
+fn a_gateway_that_failed_for_good_is_started_once_its_cause_is_fixed() {
     let mut home = Home::with_script(OBEDIENT, &[]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     let code = home.profile_dir("coder").join("code");
     fs::write(&code, "78").unwrap();
     home.up_quietly();
@@ -377,7 +377,7 @@ fn a_gateway_that_failed_for_good_is_started_once_its_cause_is_mended() {
         "{found}"
     );
     fs::remove_file(&code).unwrap();
-    mends(&home, "crash", Some("coder"), "error");
+    fixes(&home, "crash", Some("coder"), "error");
     home.until_state("coder", "up");
 }
 
@@ -385,7 +385,7 @@ fn a_gateway_that_failed_for_good_is_started_once_its_cause_is_mended() {
 fn a_crash_loop_is_found_with_how_it_ends_each_time() {
     let mut home = Home::with_script(OBEDIENT, &[EAGER]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     let code = home.profile_dir("coder").join("code");
     fs::write(&code, "3").unwrap();
     home.up_quietly();
@@ -396,8 +396,8 @@ fn a_crash_loop_is_found_with_how_it_ends_each_time() {
     assert_eq!(found["severity"], "error");
     assert!(text(&found, "what").contains("keeps dying"), "{found}");
     assert!(text(&found, "why").starts_with("the last time with exit 3"), "{found}");
-    // Only its log leads on, and then the cause must be mended.
-    mend(&home, &found);
+    // Only its log leads on, and then the cause must be fixed.
+    fix(&home, &found);
     fs::remove_file(&code).unwrap();
     home.says("gateway start coder").ok();
     waiting::polled("a life that is long enough", || {
@@ -420,15 +420,15 @@ fn a_command_that_cannot_be_executed_is_found_with_the_reason() {
     let found = finding(&home, "crash", Some("coder"));
     assert!(text(&found, "why").contains("`/nonexistent/sh`: No such file or directory"), "{found}");
     executable(&run, &good);
-    mends(&home, "crash", Some("coder"), "error");
+    fixes(&home, "crash", Some("coder"), "error");
 }
 
 #[test]
-fn a_gateway_that_is_down_or_paused_against_the_wish_is_up_again() {
+fn a_gateway_that_is_down_or_paused_against_the_desired_state_is_up_again() {
     let home = sleeping();
     home.slot("coder").send(&[Control::Down]).unwrap();
     home.until_state("coder", "down");
-    mends(&home, "crash", Some("coder"), "warning");
+    fixes(&home, "crash", Some("coder"), "warning");
     let svc = Command::new(env!("CARGO_BIN_EXE_gatevisor"))
         .args(["s6", "s6-svc", "-p"])
         .arg(home.slot("coder").path())
@@ -436,7 +436,7 @@ fn a_gateway_that_is_down_or_paused_against_the_wish_is_up_again() {
     assert!(svc.unwrap().success());
     home.until_state("coder", "paused");
     let found = finding(&home, "crash", Some("coder"));
-    mend(&home, &found);
+    fix(&home, &found);
     home.until_state("coder", "up");
     gone(&home, "crash", Some("coder"));
 }
@@ -446,11 +446,11 @@ fn a_state_file_that_says_nothing_is_begun_afresh() {
     let home = Home::new();
     home.profile("coder");
     fs::write(home.state_file("coder"), "[1, 2").unwrap();
-    let found = finding(&home, "wish", Some("coder"));
+    let found = finding(&home, "desired-state", Some("coder"));
     assert!(text(&found, "why").starts_with("gateway_state.json is not JSON"), "{found}");
     // It is recorded, and that nobody supervises is another finding.
     assert_eq!(home.spawn(shell(&home, "", &found)).ended(PATIENCE).code, Some(102));
-    gone(&home, "wish", Some("coder"));
+    gone(&home, "desired-state", Some("coder"));
     assert_eq!(
         fs::read_to_string(home.profile_dir("coder").join("gateway_state.json.invalid")).unwrap(),
         "[1, 2"
@@ -508,22 +508,22 @@ fn whatever_stands_in_the_place_of_a_file_it_ends_and_the_terminal_is_safe() {
     let is_safe = |text: &str| !text.replace('\n', "").contains(char::is_control);
     assert!(is_safe(&ran.out), "{:?}", ran.out);
     for line in ran.out.lines() {
-        let is_ours = ["error: ", "warning: ", "note: ", "  why:  ", "  mend: ", "  more: "]
+        let is_ours = ["error: ", "warning: ", "note: ", "  why:  ", "  fix:  ", "  more: "]
             .iter()
             .any(|b| line.starts_with(b));
         assert!(is_ours || line.is_empty() || line.contains("; looked at "), "{line}");
     }
     let all = findings(&home);
     for name in ["fifo", "giant", "linked"] {
-        for check in ["secret", "wish"] {
+        for check in ["secret", "desired-state"] {
             assert!(matching(&all, check, Some(name)).is_some(), "{check} of {name}: {all:#?}");
         }
     }
     // The remedies are quoted, and hit what they name.
     let found =
         all.iter().find(|found| found["path"].as_str().is_some_and(|path| path.contains("evil"))).unwrap();
-    assert!(is_safe(text(found, "mend")) && is_safe(text(found, "path")), "{found}");
-    mend(&home, &matching(&all, "secret", Some("fifo")).unwrap());
+    assert!(is_safe(text(found, "fix")) && is_safe(text(found, "path")), "{found}");
+    fix(&home, &matching(&all, "secret", Some("fifo")).unwrap());
     assert!(fifo.join(".env.aside").exists());
     fs::remove_dir(service).unwrap();
 }
@@ -554,7 +554,7 @@ fn a_token_behind_a_byte_order_mark_is_taken_out_as_well() {
     for locale in ["C", "C.UTF-8"] {
         home.set("LC_ALL", locale);
         fs::write(file(&home, "writer"), "\u{feff}BOT_TOKEN=1234567890\r\nOTHER=1\r\n").unwrap();
-        mends(&home, "token", Some("writer"), "warning");
+        fixes(&home, "token", Some("writer"), "warning");
         assert_eq!(fs::read_to_string(file(&home, "writer")).unwrap(), "OTHER=1\r\n", "{locale}");
     }
 }

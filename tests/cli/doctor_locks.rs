@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::doctor::{finding, findings, gone, matching, mend, mends, sleeping, text};
+use crate::doctor::{finding, findings, fix, fixes, gone, matching, sleeping, text};
 use crate::home::Home;
 use crate::support::processes::Held;
 
@@ -40,7 +40,7 @@ impl Drop for Holder {
 }
 
 #[test]
-fn a_lock_that_keeps_wishes_from_being_recorded_is_let_go() {
+fn a_lock_that_keeps_desired_states_from_being_recorded_is_let_go() {
     let home = Home::new();
     home.profile("coder");
     let lock = home.profile_dir("coder").join(".gateway_state.json.lock");
@@ -50,7 +50,7 @@ fn a_lock_that_keeps_wishes_from_being_recorded_is_let_go() {
     let found = matching(&all, "lock", Some("coder")).unwrap_or_else(|| panic!("{all:#?}"));
     assert_eq!((&found["severity"], &found["path"]), (&"error".into(), &lock.to_str().unwrap().into()));
     assert!(text(&found, "what").contains("(`sleep`)"), "{found}");
-    mend(&home, &found);
+    fix(&home, &found);
     holder.until_killed();
     gone(&home, "lock", Some("coder"));
     assert!(lock.exists(), "the file is no trouble by itself, and others may wait at it");
@@ -69,7 +69,7 @@ fn a_log_directory_that_another_program_locks_is_let_go() {
     home.up_quietly();
     let found = finding(&home, "lock", Some("coder"));
     assert!(text(&found, "what").ends_with("which is no log daemon"), "{found}");
-    mend(&home, &found);
+    fix(&home, &found);
     holder.until_killed();
     gone(&home, "lock", Some("coder"));
 }
@@ -83,19 +83,19 @@ fn a_file_that_names_a_process_that_is_gone_or_another_is_removed() {
     let mut ended = Command::new("true").spawn().unwrap();
     ended.wait().unwrap();
     fs::write(&default, ended.id().to_string()).unwrap();
-    let found = mends(&home, "pid-file", Some("default"), "warning");
+    let found = fixes(&home, "pid-file", Some("default"), "warning");
     assert!(text(&found, "what").contains("which is gone"), "{found}");
     assert!(!default.exists());
     let other = serde_json::json!({ "pid": std::process::id(), "start_time": 1 });
     fs::write(&default, other.to_string()).unwrap();
-    let found = mends(&home, "pid-file", Some("default"), "warning");
+    let found = fixes(&home, "pid-file", Some("default"), "warning");
     assert!(text(&found, "what").contains("another program now"), "{found}");
     fs::write(&file, home.pid("coder").to_string()).unwrap();
     gone(&home, "pid-file", Some("coder"));
     let mut strange = Command::new("sleep").arg("1000").spawn().unwrap();
     fs::write(&default, strange.id().to_string()).unwrap();
     let found = finding(&home, "pid-file", Some("default"));
-    assert!(!text(&found, "mend").contains("kill"), "a number alone shows nothing: {found}");
+    assert!(!text(&found, "fix").contains("kill"), "a number alone shows nothing: {found}");
     let stat = fs::read_to_string(format!("/proc/{}/stat", strange.id())).unwrap();
     let started: u64 =
         stat.rsplit(')').next().unwrap().split_ascii_whitespace().nth(19).unwrap().parse().unwrap();
@@ -103,6 +103,6 @@ fn a_file_that_names_a_process_that_is_gone_or_another_is_removed() {
     fs::write(&default, dated.to_string()).unwrap();
     let found = finding(&home, "pid-file", Some("default"));
     assert!(text(&found, "what").contains("beside its slot"), "{found}");
-    mend(&home, &found);
+    fix(&home, &found);
     strange.wait().unwrap();
 }

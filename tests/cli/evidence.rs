@@ -64,7 +64,7 @@ fn a_command_that_was_never_executed_is_never_up_and_never_ready() {
     for probe in [false, true] {
         let mut home = missing(probe, EAGER);
         home.profile("coder");
-        home.wish("coder");
+        home.want_running("coder");
         home.up_quietly();
         let events = home.start(["events", "--json", "coder"]);
         events.until_out("it failed", |out| out.contains("failed to start").then_some(()));
@@ -94,7 +94,7 @@ fn the_progress_of_up_says_that_a_command_is_missing_and_not_that_it_is_up() {
     for probe in [false, true] {
         let mut home = missing(probe, PATIENT);
         home.profile("coder");
-        home.wish("coder");
+        home.want_running("coder");
         home.up();
         let said = home.running().err();
         assert!(said.contains("coder failed to start: executing: `/nonexistent`"), "{said}");
@@ -122,7 +122,7 @@ fn a_probe_that_is_switched_off_makes_nothing_ready() {
     let mut home =
         Home::with_script("exec sleep 1000", &[("stop-timeout-ms", &format!("{probe}stop-timeout-ms"))]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up();
     let said = home.running().err();
     assert!(said.contains("coder is up after") && !said.contains("ready"), "{said}");

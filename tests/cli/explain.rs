@@ -122,7 +122,7 @@ fn assert_first(home: &Home, cause: &str, words: &str) {
 /// Returns a home whose gateway is desired running, with the supervisor up and the gateway in this state.
 fn wanted(mut home: Home, state: &str) -> Home {
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up_quietly();
     home.until_state("coder", state);
     home
@@ -165,7 +165,7 @@ fn nul() -> Home {
     let mut home = Home::with_script(SLEEPER, &changes);
     home.profile("coder");
     fs::write(home.profile_dir("coder").join(".env"), b"TEXT=a\0b\n").unwrap();
-    home.wish("coder");
+    home.want_running("coder");
     home.up_quietly();
     until_resting(&home);
     home
@@ -191,7 +191,7 @@ fn windows() -> Home {
 fn ends(script: &str, last_words: &str) -> Home {
     let mut home = Home::with_script(script, &[PATIENT]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up_quietly();
     until_resting(&home);
     until_logged_twice(&home, last_words);
@@ -211,7 +211,7 @@ fn port_taken() -> Home {
     // It is held until the test ends.
     std::mem::forget(held);
     fs::write(home.profile_dir("coder").join(".env"), format!("PORT={port}\n")).unwrap();
-    home.wish("coder");
+    home.want_running("coder");
     home.up_quietly();
     until_resting(&home);
     crate::home::until_file(&home.log_file("coder"), "the port", |text| {
@@ -241,7 +241,7 @@ fn out_of_memory() -> Option<Home> {
     fs::write(group.0.join("memory.limit_in_bytes"), "134217728").unwrap();
     let mut home = Home::with_script("echo grows; exec tail /dev/zero", &[PATIENT]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     let up = home.command(["up", "--quiet"]);
     let mut inside = Command::new("sh");
     inside.args(["-c", "echo $$ >\"$1/cgroup.procs\" && shift && exec \"$@\"", "sh"]).arg(&group.0);
@@ -362,7 +362,7 @@ fn full_disk() -> Option<Home> {
 fn crash_loop() -> Option<Home> {
     let mut home = Home::with_script("exit 3", &[EAGER]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up_quietly();
     home.until_report("coder", "many deaths", |report| {
         report["deaths"].as_array().is_some_and(|deaths| deaths.len() > 3)
@@ -421,7 +421,7 @@ fn orphan() -> Option<Home> {
 fn no_supervisor() -> Home {
     let home = Home::with_script(SLEEPER, &[]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home
 }
 
@@ -477,8 +477,8 @@ fn served() -> Home {
     let key = ("state-file = ", "served-profiles = \"served_profiles\"\nstate-file = ");
     let mut home = Home::with_script(script, &[key]);
     home.profile("coder");
-    home.wish("coder");
-    home.wish("default");
+    home.want_running("coder");
+    home.want_running("default");
     home.up_quietly();
     home.until_state("coder", "failed");
     home.until_state("default", "up");
@@ -508,7 +508,7 @@ fn finishing() -> Home {
 fn silent() -> Home {
     let mut home = Home::with_script(SLEEPER, &[READY]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up_quietly();
     home.until_report("coder", "the command", |report| report["up"] == true && report["state"] == "starting");
     home
@@ -521,7 +521,7 @@ fn not_logged() -> Home {
     );
     let mut home = Home::with_script("echo begins; exec sleep 1000", &[change]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up_quietly();
     home.until_state("coder", "up");
     let trouble = home.slot("coder").path().join("log/trouble");

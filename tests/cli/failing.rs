@@ -1,4 +1,4 @@
-//! Commands that cannot be executed: named with stage and errno, tried again, mended by mending the file.
+//! Commands that cannot be executed: named with stage and errno, tried again, fixed by mending the file.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -93,12 +93,12 @@ fn a_variable_that_is_not_set_is_named() {
 }
 
 #[test]
-fn a_failed_start_is_tried_again_with_pauses_and_mended_by_mending_the_file() {
+fn a_failed_start_is_tried_again_with_pauses_and_fixed_by_mending_the_file() {
     let mut home = with_command("${AGENT}", &[EAGER, ("ready = {", "#ready = {")]);
     let agent = home.beside("agent");
     home.set("AGENT", &agent);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up_quietly();
     let early = home.until_state("coder", "failed-to-start");
     let tried = |report: &Value| report["restarts"].as_u64().unwrap();
@@ -106,15 +106,15 @@ fn a_failed_start_is_tried_again_with_pauses_and_mended_by_mending_the_file() {
     assert!(later["deaths"].as_array().unwrap().len() >= 3, "{later}");
 
     executable(&agent, "#!/bin/sh\nexec sleep 1000\n");
-    // While our interpreter looks for the command it counts as up; the command is what was mended.
-    waiting::polled("the mended command", || {
+    // While our interpreter looks for the command it counts as up; the command is what was fixed.
+    waiting::polled("the fixed command", || {
         let pid = home.slot("coder").status().ok()?.pid?;
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
         (name == "sleep\n").then_some(())
     });
-    let mended = home.report("coder");
-    assert_eq!(mended["state"], "up", "{mended}");
-    assert_eq!(reason(&mended), "", "an old reason is not today's: {mended}");
+    let fixed = home.report("coder");
+    assert_eq!(fixed["state"], "up", "{fixed}");
+    assert_eq!(reason(&fixed), "", "an old reason is not today's: {fixed}");
     assert!(!home.slot("coder").path().join("data/start-error").exists());
 }
 
@@ -122,7 +122,7 @@ fn a_failed_start_is_tried_again_with_pauses_and_mended_by_mending_the_file() {
 fn the_time_to_the_next_attempt_is_shown() {
     let mut home = with_command("/nonexistent/agent", &[PATIENT]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up_quietly();
     let report = until_resting(&home);
     assert_eq!(report["up"], false);

@@ -16,7 +16,7 @@ const FAULTS: &[(&str, &str, &[&str])] = &[
     (
         "A2",
         "an older order's words for another program's state",
-        &["cli::wishes::what_another_program_desires_is_said_to_be_another_programs"],
+        &["cli::desired states::what_another_program_desires_is_said_to_be_another_programs"],
     ),
     (
         "A3",
@@ -32,7 +32,7 @@ const FAULTS: &[(&str, &str, &[&str])] = &[
         "A5",
         "stopped by the agent's command, and back",
         &[
-            "cli::wishes::a_stop_by_the_agents_own_command_is_honoured_and_said_to_be_another_programs",
+            "cli::desired states::a_stop_by_the_agents_own_command_is_honoured_and_said_to_be_another_programs",
             "hermes::main::real_hermes_that_was_stopped_by_its_own_command_stays_stopped_and_that_is_said",
         ],
     ),
@@ -160,7 +160,7 @@ const FAULTS: &[(&str, &str, &[&str])] = &[
     (
         "C11",
         "line ends of Windows",
-        &["cli::windows::a_run_file_with_the_line_ends_of_windows_is_named_with_what_mends_it"],
+        &["cli::windows::a_run_file_with_the_line_ends_of_windows_is_named_with_what_fix_it"],
     ),
     ("C12", "no word of HERMES_BIN", &["slot::interpreter::a_failure_names_its_stage_and_errno"]),
     (

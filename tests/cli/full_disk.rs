@@ -8,7 +8,7 @@ use crate::disk::{Disk, was_run_apart};
 use crate::home::Home;
 
 #[test]
-fn a_wish_that_does_not_fit_on_the_disk_is_not_acknowledged_and_the_old_one_stays() {
+fn a_desired_state_that_does_not_fit_on_the_disk_is_not_acknowledged_and_the_old_one_stays() {
     if was_run_apart() {
         return;
     }
@@ -17,13 +17,13 @@ fn a_wish_that_does_not_fit_on_the_disk_is_not_acknowledged_and_the_old_one_stay
     home.move_to(disk.path().join("home"));
     home.profile("coder");
     home.profile("writer");
-    home.wish("coder");
+    home.want_running("coder");
     home.up();
     let pid = home.pid("coder");
-    let wish = fs::read(home.state_file("coder")).unwrap();
+    let desired_state = fs::read(home.state_file("coder")).unwrap();
     disk.fill();
     let mut before = home.listing();
-    // An empty file that each writer of a wish locks, and that stays.
+    // An empty file that each writer of a desired state locks, and that stays.
     before.insert(home.profile_dir("writer").join(".gateway_state.json.lock"));
 
     let lines = [
@@ -34,23 +34,23 @@ fn a_wish_that_does_not_fit_on_the_disk_is_not_acknowledged_and_the_old_one_stay
     ];
     let said = lines.map(|line| format!("{line}: {}", home.redact(&home.says(line).refused(111))));
     assert_snapshot!(said.join("\n"), @"
-    gateway restart coder: gatevisor: error: cannot restart the gateway of `coder`: its wish is not recorded, so nothing was done: cannot record the wish in `HOME/profiles/coder/gateway_state.json`; it is as it was: No space left on device (os error 28)
-    gateway start writer: gatevisor: error: cannot start the gateway of `writer`: its wish is not recorded, so nothing was done: cannot record the wish in `HOME/profiles/writer/gateway_state.json`; it is as it was: No space left on device (os error 28)
+    gateway restart coder: gatevisor: error: cannot restart the gateway of `coder`: its desired state is not recorded, so nothing was done: cannot record the desired state in `HOME/profiles/coder/gateway_state.json`; it is as it was: No space left on device (os error 28)
+    gateway start writer: gatevisor: error: cannot start the gateway of `writer`: its desired state is not recorded, so nothing was done: cannot record the desired state in `HOME/profiles/writer/gateway_state.json`; it is as it was: No space left on device (os error 28)
     profile create third --start: gatevisor: error: cannot make profile `third` in `HOME/profiles`; nothing of it remains: No space left on device (os error 28)
     profile create third: gatevisor: error: cannot make profile `third` in `HOME/profiles`; nothing of it remains: No space left on device (os error 28)
     ");
 
     assert_eq!(home.listing(), before, "something was left behind");
-    assert_eq!(fs::read(home.state_file("coder")).unwrap(), wish, "the old wish is torn");
+    assert_eq!(fs::read(home.state_file("coder")).unwrap(), desired_state, "the old desired state is torn");
     assert!(!home.state_file("writer").exists());
     assert_eq!(home.pid("coder"), pid, "what was not acknowledged was done");
     assert_eq!(home.report("writer")["state"], "down");
 
     // Who wants it stopped gets it stopped, and learns that this does not last.
     let said = home.redact(&home.says("gateway stop coder").refused(111));
-    assert_snapshot!(said, @"gatevisor: error: the gateway of `coder` is stopped, but its desired state cannot be kept, so it comes back with the next start of its supervisor; mend what follows and stop it again: cannot record the wish in `HOME/profiles/coder/gateway_state.json`; it is as it was: No space left on device (os error 28)");
+    assert_snapshot!(said, @"gatevisor: error: the gateway of `coder` is stopped, but its desired state cannot be kept, so it comes back with the next start of its supervisor; fix what follows and stop it again: cannot record the desired state in `HOME/profiles/coder/gateway_state.json`; it is as it was: No space left on device (os error 28)");
     assert_eq!(home.report("coder")["state"], "down");
-    assert_eq!(fs::read(home.state_file("coder")).unwrap(), wish, "the old wish is torn");
+    assert_eq!(fs::read(home.state_file("coder")).unwrap(), desired_state, "the old desired state is torn");
 
     disk.relieve();
     home.says("gateway stop coder").ok();
@@ -68,7 +68,7 @@ fn a_supervisor_on_a_full_disk_restarts_its_gateways_and_stops_in_order() {
     let disk = Disk::mounted(&home, "1m");
     home.move_to(disk.path().join("home"));
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up();
     let pid = home.pid("coder");
     // The log has a block on the disk that the next line fits in: that line is not held back.
@@ -82,7 +82,7 @@ fn a_supervisor_on_a_full_disk_restarts_its_gateways_and_stops_in_order() {
     assert_eq!(home.down().code, Some(0));
     disk.relieve();
     home.up();
-    assert_eq!(home.report("coder")["state"], "up", "the wish survived");
+    assert_eq!(home.report("coder")["state"], "up", "the desired state survived");
 }
 
 #[test]
@@ -91,8 +91,8 @@ fn who_holds_the_lock_of_the_state_file_or_makes_the_profile_read_only_keeps_nob
     let mut home = Home::with_script("exec sleep 1000", &[]);
     home.profile("coder");
     home.profile("writer");
-    home.wish("coder");
-    home.wish("writer");
+    home.want_running("coder");
+    home.want_running("writer");
     home.up();
     let lock = fs::File::options()
         .read(true)
@@ -103,7 +103,7 @@ fn who_holds_the_lock_of_the_state_file_or_makes_the_profile_read_only_keeps_nob
     // It is down although the lock is held, and the command goes on to wait for that.
     home.until_state("coder", "down");
     let said = home.redact(&stop.ended(crate::support::PATIENCE).refused(99));
-    assert_snapshot!(said, @"gatevisor: error: the gateway of `coder` is stopped, but its desired state cannot be kept, so it comes back with the next start of its supervisor; mend what follows and stop it again: another command has been writing `HOME/profiles/coder/gateway_state.json` for 5 s; try again");
+    assert_snapshot!(said, @"gatevisor: error: the gateway of `coder` is stopped, but its desired state cannot be kept, so it comes back with the next start of its supervisor; fix what follows and stop it again: another command has been writing `HOME/profiles/coder/gateway_state.json` for 5 s; try again");
     assert_eq!(home.state("coder")["desired_state"], "running");
     drop(lock);
     home.says("gateway stop coder").ok();
@@ -114,7 +114,7 @@ fn who_holds_the_lock_of_the_state_file_or_makes_the_profile_read_only_keeps_nob
     fs::remove_file(&lock).unwrap();
     fs::create_dir(&lock).unwrap();
     let said = home.redact(&home.says("gateway stop writer").refused(111));
-    assert_snapshot!(said, @"gatevisor: error: the gateway of `writer` is stopped, but its desired state cannot be kept, so it comes back with the next start of its supervisor; mend what follows and stop it again: cannot record the wish in `HOME/profiles/writer/gateway_state.json`; it is as it was: Is a directory (os error 21)");
+    assert_snapshot!(said, @"gatevisor: error: the gateway of `writer` is stopped, but its desired state cannot be kept, so it comes back with the next start of its supervisor; fix what follows and stop it again: cannot record the desired state in `HOME/profiles/writer/gateway_state.json`; it is as it was: Is a directory (os error 21)");
     assert_eq!(home.report("writer")["state"], "down");
     home.down();
 }

@@ -251,7 +251,7 @@ fn a_slot_that_root_runs_drops_to_the_user_it_names() {
         let ids = processes::status_line(gateway, key);
         assert!(ids.split(' ').all(|one| one == id), "{key}: {ids}");
     }
-    // Its supervisor is root's, and the wish is obeyed as ever.
+    // Its supervisor is root's, and the desired state is obeyed as ever.
     assert_eq!(home.report("coder")["supervisor"], "s6-svscan");
     home.says("gateway stop coder").ok();
 }

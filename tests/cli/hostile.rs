@@ -17,7 +17,7 @@ fn two() -> Home {
     let mut home = Home::with_script(SLEEPER, &[]);
     for name in ["coder", "writer"] {
         home.profile(name);
-        home.wish(name);
+        home.want_running(name);
     }
     home.up();
     home.until_state("coder", "up");

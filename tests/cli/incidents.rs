@@ -13,7 +13,7 @@ fn talking() -> Home {
     let mut home = Home::with_script(TALKER, &[]);
     home.profile("coder");
     fs::write(home.profile_dir("coder").join(".env"), "TELEGRAM_BOT_TOKEN=123456:telegram\n").unwrap();
-    home.wish("coder");
+    home.want_running("coder");
     home.up();
     home.until_logged("coder", "begins with");
     home

@@ -19,7 +19,7 @@ fn up_with(script: &str, changes: &[(&str, &str)], names: &[&str]) -> Home {
     let mut home = Home::with_script(script, changes);
     for name in names {
         home.profile(name);
-        home.wish(name);
+        home.want_running(name);
     }
     home.up();
     home
@@ -114,7 +114,7 @@ fn unregister_returns_when_slot_and_process_are_gone_and_the_name_is_free_at_onc
     }
     assert_eq!(home.says("gateway unregister coder").ok(), "coder: gone\n");
     assert_eq!(home.says("gateway unregister coder").ok(), "coder: had no slot\n");
-    assert_eq!(home.state("coder")["desired_state"], "running", "the wish stays");
+    assert_eq!(home.state("coder")["desired_state"], "running", "the desired state stays");
     assert!(home.profile_dir("coder").exists());
     let entries = fs::read_dir(home.scandir()).unwrap().flatten().map(|entry| entry.file_name());
     // The watcher of gateways may have made its directory before it was ended.
@@ -202,7 +202,7 @@ fn restart_of_a_gateway_that_ignores_the_request_kills_it_after_its_time() {
 fn restart_asks_the_http_agent_by_its_own_signal() {
     let mut home = Home::new();
     let port = home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up();
     home.says("gateway restart coder --ready").ok();
     assert!(port.healthy());
@@ -279,7 +279,7 @@ fn all_start_together_and_stop_together() {
 }
 
 #[test]
-fn a_short_patience_ends_with_99_and_leaves_the_wish() {
+fn a_short_patience_ends_with_99_and_leaves_the_desired_state() {
     let home = up_with(DEAF, &[("stop-timeout-ms = 5000", "stop-timeout-ms = 20000")], &["coder"]);
     home.until_logged("coder", "deaf\n");
     // Nobody waits for the supervisor to read the command, either.

@@ -17,7 +17,7 @@ fn sleeping(names: &[&str]) -> Home {
     let mut home = Home::with_script(SLEEPER, &[]);
     for name in names {
         home.profile(name);
-        home.wish(name);
+        home.want_running(name);
     }
     home.up();
     home
@@ -166,7 +166,7 @@ fn wait_ends_with_0_once_it_is_so() {
 fn wait_for_ready_takes_until_the_gateway_answers() {
     let mut home = Home::new();
     let port = home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up_quietly();
     home.until_supervised("coder");
     home.says("wait --ready coder").ok();
@@ -177,7 +177,7 @@ fn wait_for_ready_takes_until_the_gateway_answers() {
 fn wait_ends_with_1_when_the_gateway_failed_for_good() {
     let mut home = Home::with_script("exit 78", &[]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up_quietly();
     home.until_state("coder", "failed");
     let said = home.says("wait --up coder").refused(1);

@@ -28,7 +28,7 @@ fn wanted(policy: &str) -> Home {
     be_patient(Duration::from_mins(1));
     let mut home = Home::with_script(BEATS, &[("[gateway.exit-meanings]", &live)]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up_quietly();
     home.until_supervised("coder");
     home.says("wait coder --live --timeout 60").ok();
@@ -40,8 +40,8 @@ fn live_state(report: &Value) -> Option<&str> {
 }
 
 /// Waits for a report that shows this of coder.
-fn until(home: &Home, what: &str, wished: impl Fn(&Value) -> bool) -> Value {
-    waiting::polled(what, || Some(home.report("coder")).filter(|report| wished(report)))
+fn until(home: &Home, what: &str, expected: impl Fn(&Value) -> bool) -> Value {
+    waiting::polled(what, || Some(home.report("coder")).filter(|report| expected(report)))
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_watcher_that_is_killed_or_stopped_is_replaced() {
 fn to_wait_for_what_nothing_tells_is_an_error() {
     let mut home = Home::with_script("exec sleep 1000", &[]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up_quietly();
     home.until_supervised("coder");
     let refused = home.says("wait coder --live --timeout 20").refused(1);
@@ -147,7 +147,7 @@ fn a_gateway_that_says_so_itself_works_and_one_that_falls_silent_is_ended_and_wo
     be_patient(Duration::from_mins(1));
     let mut home = Home::with_script(NOTIFIES, &[("[gateway.exit-meanings]", live)]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up_quietly();
     home.until_supervised("coder");
     let report = until(&home, "a word of its own", |report| live_state(report) == Some("live"));

@@ -23,7 +23,7 @@ impl Parrot {
         home.profile(name);
         let lines = waiting::fifo(&home.profile_dir(name).join("lines"));
         rustix::fs::fcntl_setfl(&lines, rustix::fs::OFlags::empty()).unwrap();
-        home.wish(name);
+        home.want_running(name);
         Self { lines }
     }
 
@@ -87,7 +87,7 @@ fn what_gateways_write_is_on_the_supervisors_output_line_by_line_with_their_name
 fn stderr_is_in_the_log_as_well() {
     let mut home = Home::with_script("echo to stderr >&2\nexec sleep 1000", &[]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up();
     home.until_logged("coder", "to stderr\n");
 }
@@ -262,7 +262,7 @@ fn what_a_gateway_writes_while_it_is_being_stopped_is_in_its_log() {
     let script = "trap 'echo last words; exit 0' TERM\necho begins\nwhile :; do sleep 1000 & wait; done";
     let mut home = Home::with_script(script, &[]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up();
     home.until_logged("coder", "begins\n");
     let ran = home.down();

@@ -9,6 +9,7 @@ mod home;
 mod support;
 
 mod definition;
+mod desired_states;
 mod disk;
 mod doctor;
 mod doctor_locks;
@@ -47,4 +48,3 @@ mod up;
 mod usage;
 mod watching;
 mod windows;
-mod wishes;

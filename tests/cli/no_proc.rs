@@ -34,7 +34,7 @@ fn start(home: &Home, line: &str) -> Option<Running> {
 fn without_a_proc_gateways_are_started_logged_shown_and_stopped() {
     let home = Home::with_script("echo begins; exec sleep 1000", &[]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     let Some(supervisor) = start(&home, "up --quiet") else { return };
     let says = |line: &str| -> Ran { start(&home, line).unwrap().ended(PATIENCE + PATIENCE) };
     home.until("coder", gatevisor_client::Condition::Up);

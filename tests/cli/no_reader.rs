@@ -38,7 +38,7 @@ fn up_supervises_whether_its_output_is_read_or_not_and_where_it_has_none() {
     for redirections in ["", ">/dev/full 2>&1", ">&-", "2>&-", "<&- >&- 2>&-"] {
         let home = Home::with_script("exec sleep 1000", &[]);
         home.profile("coder");
-        home.wish("coder");
+        home.want_running("coder");
         let mut supervisor = up(&home, redirections);
         let table = home.says("status coder").ok();
         assert!(table.contains(" up "), "{redirections}: {table}");

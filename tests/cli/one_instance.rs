@@ -23,8 +23,8 @@ fn up_after_a_killed_up_ends_what_that_left_and_runs_one_of_each_gateway() {
     let mut home = Home::with_script(ALONE, &[]);
     home.profile("coder");
     home.profile("writer");
-    home.wish("coder");
-    home.wish("writer");
+    home.want_running("coder");
+    home.want_running("writer");
     home.up();
     let names = ["coder", "writer"];
     let orphans = names.map(|name| Held::of(home.pid(name)).unwrap());
@@ -55,11 +55,11 @@ fn up_after_a_killed_up_ends_what_that_left_and_runs_one_of_each_gateway() {
 fn a_gateway_that_was_stopped_while_nobody_supervised_it_is_ended_by_the_next_up() {
     let mut home = Home::with_script(ALONE, &[]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up();
     let orphan = Held::of(home.pid("coder")).unwrap();
     home.kill_supervisor();
-    // The wish is kept, and that nobody is there to carry it out is said.
+    // The desired state is kept, and that nobody is there to carry it out is said.
     assert_eq!(home.says("gateway stop coder").code, Some(102));
     home.up();
     assert!(orphan.gone_by(crate::support::soon()));
@@ -74,7 +74,7 @@ fn whenever_a_supervisor_is_killed_there_is_never_more_than_one_of_a_gateway() {
     let mut home = Home::with_script(ALONE, &[]);
     for name in NAMES {
         home.profile(name);
-        home.wish(name);
+        home.want_running(name);
     }
     let mut chance = 0x9e37_79b9_7f4a_7c15_u64;
     for _ in 0..TIMES {
@@ -101,7 +101,7 @@ fn whenever_a_supervisor_is_killed_there_is_never_more_than_one_of_a_gateway() {
 fn a_gateway_whose_profile_vanished_while_nobody_supervised_it_is_ended_by_the_next_up() {
     let mut home = Home::with_script(ALONE, &[]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up();
     let pid = home.pid("coder");
     let orphan = Held::of(pid).unwrap();
@@ -129,7 +129,7 @@ fn a_supervisor_that_is_killed_while_it_stops_its_gateways_leaves_none_to_the_ne
     );
     let mut home = Home::with_script(&script, &[]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up();
     home.until_logged("coder", "begins");
     home.running().signal(Signal::TERM);
@@ -152,7 +152,7 @@ fn a_restart_whose_interpreter_has_been_moved_away_fails_at_once_and_says_why() 
     std::fs::copy(env!("CARGO_BIN_EXE_gatevisor"), &program).unwrap();
     home.use_program(program.clone());
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up();
     std::fs::rename(&program, home.beside("moved")).unwrap();
     home.use_program(home.beside("moved"));
@@ -168,7 +168,7 @@ fn who_waits_for_a_gateway_whose_supervisor_is_killed_hears_so_at_once() {
         "ready = { http = \"http://127.0.0.1:${PORT:-8700}/health\", timeout-ms = 6000000 }\nstop-timeout-ms";
     let mut home = Home::with_script("exec sleep 3600", &[("stop-timeout-ms", probed)]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up_quietly();
     home.until("coder", gatevisor_client::Condition::Up);
     let waiting = ["gateway start coder --ready --timeout 6000", "wait --ready coder"];

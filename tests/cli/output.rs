@@ -6,8 +6,8 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use gatevisor_wire::log_error::LogError;
 use gatevisor_wire::tai::Tai64n;
-use gatevisor_wire::trouble::Trouble;
 use serde_json::{Value, json};
 
 use crate::home::{Home, Ran};
@@ -44,8 +44,8 @@ fn evil() -> Home {
     fs::create_dir_all(slot.join("log")).unwrap();
     fs::create_dir_all(slot.join("data")).unwrap();
     let reason = EVIL.replace(|c: char| c.is_control(), "");
-    let trouble = Trouble { since: Tai64n::from_unix(1_795_217_645, 5), reason };
-    fs::write(slot.join("log/trouble"), trouble.encode()).unwrap();
+    let log_error = LogError { since: Tai64n::from_unix(1_795_217_645, 5), reason };
+    fs::write(slot.join("log/trouble"), log_error.encode()).unwrap();
     fs::write(slot.join("data/start-error"), EVIL).unwrap();
     fs::create_dir_all(home.scandir().join(EVIL.replace('\n', ""))).unwrap();
     let log = home.log_file("coder");

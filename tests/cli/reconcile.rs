@@ -134,7 +134,7 @@ fn broken_profiles_are_skipped_with_their_reasons_and_stop_no_other() {
 }
 
 #[test]
-fn the_wish_decides_and_without_one_the_last_state() {
+fn the_desired_state_decides_and_without_one_the_last_state() {
     let home = Home::built_in();
     for (name, state) in [
         ("a", r#"{"desired_state":"running","gateway_state":"startup_failed"}"#),
@@ -193,7 +193,7 @@ fn where_one_gateway_serves_all_profiles_only_the_default_one_is_started() {
 }
 
 #[test]
-fn no_wish_is_invented_for_the_default_profile() {
+fn no_desired_state_is_invented_for_the_default_profile() {
     let home = Home::built_in();
     home.plant("coder");
     reconciled(&home);

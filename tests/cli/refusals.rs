@@ -86,13 +86,13 @@ fn without_a_supervisor_every_command_that_needs_one_exits_102() {
     wait --up coder: gatevisor: error: no supervisor is running on `HOME/run/service`; `gatevisor up` starts one
     events: gatevisor: error: no supervisor is running on `HOME/run/service`; `gatevisor up` starts one
     ");
-    // These record the wish all the same, which is what they are for.
-    let wishes = ["gateway start coder", "gateway restart coder", "gateway stop coder"];
-    let said = wishes.map(|line| format!("{line}: {}", home.redact(&home.says(line).refused(102))));
+    // These record the desired state all the same, which is what they are for.
+    let desired_states = ["gateway start coder", "gateway restart coder", "gateway stop coder"];
+    let said = desired_states.map(|line| format!("{line}: {}", home.redact(&home.says(line).refused(102))));
     assert_snapshot!(said.join("\n"), @"
-    gateway start coder: gatevisor: error: no supervisor is running for `coder` (`HOME/run/service`); the wish, running, is recorded and takes effect at the next `gatevisor up`
-    gateway restart coder: gatevisor: error: no supervisor is running for `coder` (`HOME/run/service`); the wish, running, is recorded and takes effect at the next `gatevisor up`
-    gateway stop coder: gatevisor: error: no supervisor is running for `coder` (`HOME/run/service`); the wish, stopped, is recorded and takes effect at the next `gatevisor up`
+    gateway start coder: gatevisor: error: no supervisor is running for `coder` (`HOME/run/service`); the desired state, running, is recorded and takes effect at the next `gatevisor up`
+    gateway restart coder: gatevisor: error: no supervisor is running for `coder` (`HOME/run/service`); the desired state, running, is recorded and takes effect at the next `gatevisor up`
+    gateway stop coder: gatevisor: error: no supervisor is running for `coder` (`HOME/run/service`); the desired state, stopped, is recorded and takes effect at the next `gatevisor up`
     ");
     assert_eq!(home.state("coder")["desired_state"], "stopped");
 }
@@ -170,7 +170,7 @@ fn a_home_that_is_a_file_is_refused() {
     profile list: gatevisor: error: cannot read the profiles in `HOME/profiles`: Not a directory (os error 20)
     status: gatevisor: error: cannot read the scandir `HOME/run/service`: Not a directory (os error 20)
     ");
-    assert_snapshot!(refused(&home, 1, &["gateway start"]), @"gateway start: gatevisor: error: cannot start the gateway of `default`: its wish is not recorded, so nothing was done: there is no profile home `HOME` to record the wish in");
+    assert_snapshot!(refused(&home, 1, &["gateway start"]), @"gateway start: gatevisor: error: cannot start the gateway of `default`: its desired state is not recorded, so nothing was done: there is no profile home `HOME` to record the desired state in");
 }
 
 #[test]
@@ -243,13 +243,13 @@ fn a_home_that_became_read_only_keeps_what_it_has() {
     let disk = Disk::mounted(&home, "4m");
     home.move_to(disk.path().join("home"));
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     let state = fs::read(home.state_file("coder")).unwrap();
     disk.read_only();
     let lines = ["profile create writer", "gateway stop coder", "profile delete --yes coder", "up"];
     assert_snapshot!(refused(&home, 111, &lines), @"
     profile create writer: gatevisor: error: cannot make profile `writer` in `HOME/profiles`; nothing of it remains: Read-only file system (os error 30)
-    gateway stop coder: gatevisor: error: cannot stop the gateway of `coder`: its wish is not recorded, so nothing was done: cannot record the wish in `HOME/profiles/coder/gateway_state.json`; it is as it was: Read-only file system (os error 30)
+    gateway stop coder: gatevisor: error: cannot stop the gateway of `coder`: its desired state is not recorded, so nothing was done: cannot record the desired state in `HOME/profiles/coder/gateway_state.json`; it is as it was: Read-only file system (os error 30)
     profile delete --yes coder: gatevisor: error: cannot delete profile `coder` in `HOME/profiles`; it is as it was: Read-only file system (os error 30)
     up: gatevisor: error: cannot prepare the scandir `HOME/run/service`: Read-only file system (os error 30)
     ");

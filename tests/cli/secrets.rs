@@ -33,7 +33,7 @@ fn what_the_environment_and_a_profile_hold_is_on_no_command_line_and_in_nothing_
     for name in ["coder", "broken"] {
         fs::write(home.profile_dir(name).join(".env"), format!("B_TOKEN={SECRET}\n")).unwrap();
     }
-    home.wish("coder");
+    home.want_running("coder");
     let said = home.up();
     home.until_state("coder", "up");
     // A start that fails says why.

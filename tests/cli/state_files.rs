@@ -93,7 +93,7 @@ fn whatever_a_state_file_is_the_others_are_reconciled() {
 }
 
 #[test]
-fn whatever_a_state_file_is_a_wish_is_recorded_and_the_file_is_kept_aside() {
+fn whatever_a_state_file_is_a_desired_state_is_recorded_and_the_file_is_kept_aside() {
     let mut all = Vec::new();
     for oddity in &ODDITIES {
         let mut home = planted(oddity);
@@ -130,7 +130,7 @@ fn a_state_file_that_is_a_link_elsewhere_is_replaced_and_its_target_left_alone()
     let content = r#"{"desired_state":"stopped","mine":1}"#;
     fs::write(&elsewhere, content).unwrap();
     symlink(&elsewhere, home.state_file("coder")).unwrap();
-    home.wish("coder");
+    home.want_running("coder");
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), content, "a file outside of the profile was written");
     assert!(fs::symlink_metadata(home.state_file("coder")).unwrap().is_file());
     assert_eq!(home.state("coder")["desired_state"], "running");
@@ -142,7 +142,7 @@ fn a_state_file_that_is_a_link_to_nothing_is_replaced_and_nothing_appears_elsewh
     home.plant("coder");
     let elsewhere = home.beside("elsewhere.json");
     symlink(&elsewhere, home.state_file("coder")).unwrap();
-    home.wish("coder");
+    home.want_running("coder");
     assert!(!elsewhere.exists(), "a file outside of the profile was made");
     assert_eq!(home.state("coder")["desired_state"], "running");
 }

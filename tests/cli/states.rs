@@ -19,7 +19,7 @@ const NO_WINDOW: (&str, &str) = ("stop-timeout-ms", "start-window-ms = 0\nstop-t
 /// Returns a home whose profile coder is wanted, with the supervisor up.
 fn wanted(mut home: Home) -> Home {
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up_quietly();
     home
 }
@@ -47,7 +47,7 @@ fn up_is_a_gateway_that_says_nothing_of_being_ready() {
 fn ready_is_a_gateway_that_answered_its_probe() {
     let mut home = Home::new();
     let port = home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up();
     let report = home.until_state("coder", "ready");
     assert_eq!((&report["up"], &report["ready"]), (&true.into(), &true.into()), "{report}");
@@ -147,7 +147,7 @@ fn failed_is_a_gateway_that_said_that_another_attempt_is_useless_and_why() {
     let mut home = Home::new();
     home.profile("coder");
     std::fs::write(home.profile_dir("coder").join(".env"), "EXIT_CODE=78\n").unwrap();
-    home.wish("coder");
+    home.want_running("coder");
     home.up_quietly();
     let report = home.until_state("coder", "failed");
     assert_eq!(report["reason"], "exit 78: no valid PORT in its .env, will not be retried", "{report}");
@@ -160,7 +160,7 @@ fn failed_is_a_gateway_that_said_that_another_attempt_is_useless_and_why() {
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(
         ran.err
-            .contains("failed for good: exit 78: no valid PORT in its .env, will not be retried; mend that"),
+            .contains("failed for good: exit 78: no valid PORT in its .env, will not be retried; fix that"),
         "{ran:?}"
     );
     let ran = home.says("wait --ready coder");
@@ -184,7 +184,7 @@ fn not_supervised_is_a_gateway_without_a_supervisor() {
     let mut home = Home::with_script(SLEEPER, &[]);
     home.profile("coder");
     assert!(shown(&home).starts_with("not supervised "), "{}", shown(&home));
-    home.wish("coder");
+    home.want_running("coder");
     home.up();
     home.down();
     let report = home.report("coder");

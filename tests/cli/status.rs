@@ -16,7 +16,7 @@ fn two() -> (Home, crate::home::Port) {
     let mut home = Home::new();
     let port = home.profile("coder");
     home.profile("writer");
-    home.wish("coder");
+    home.want_running("coder");
     home.up();
     (home, port)
 }
@@ -67,19 +67,22 @@ fn exit_codes_of_the_past_are_explained() {
     let mut home =
         Home::with_script("test -e \"$2/again\" || { touch \"$2/again\"; exit 75; }\nexec sleep 1000", &[]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up_quietly();
     let report = home.until_state("coder", "up");
     let report = if report["deaths"].as_array().unwrap().is_empty() {
         home.until_report("coder", "the restart", |report| {
-            // It was wished for, so it is no restart of the gateway's by itself.
+            // It was asked for, so it is no restart of the gateway's by itself.
             report["commanded_restarts"] == 1 && report["restarts"] == 0 && report["state"] == "up"
         })
     } else {
         report
     };
     assert_eq!(report["deaths"][0]["exitcode"], 75, "{report}");
-    assert_eq!(report["deaths"][0]["meaning"], "wished restart, started again without penalty", "{report}");
+    assert_eq!(
+        report["deaths"][0]["meaning"], "requested restart, started again without penalty",
+        "{report}"
+    );
 }
 
 #[test]

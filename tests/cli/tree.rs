@@ -12,7 +12,7 @@ const FAMILY: &str = "sleep 3601 &\n(setsid sh -c 'echo $$ >\"$0/away\"; exec sl
 fn family() -> (Home, Held) {
     let mut home = Home::with_script(FAMILY, &[]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up();
     home.until_logged("coder", "begins");
     let away = std::fs::read_to_string(home.profile_dir("coder").join("away")).unwrap();

@@ -17,8 +17,8 @@ use crate::support::{PATIENCE, soon, waiting};
 fn up_shows_progress_the_table_and_what_to_type_next() {
     let mut home = Home::new();
     let ports = ["coder", "writer"].map(|name| home.profile(name));
-    home.wish("coder");
-    home.wish("writer");
+    home.want_running("coder");
+    home.want_running("writer");
     let out = home.up();
     assert!(ports.iter().all(crate::home::Port::healthy), "the greeting came too early");
     for line in ["PROFILE ", "coder    ready ", "writer   ready ", "default  down "] {
@@ -39,7 +39,7 @@ fn up_shows_progress_the_table_and_what_to_type_next() {
 fn a_second_up_exits_1_as_there_is_one_already_and_the_first_goes_on() {
     let mut home = Home::with_script("exec sleep 1000", &[]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up();
     let pid = home.pid("coder");
     let said = home.redact(&home.says("up").refused(1));
@@ -53,7 +53,7 @@ fn of_ten_that_come_up_at_once_one_supervises_and_the_others_leave_it_alone() {
     for _ in 0..3 {
         let mut home = Home::with_script("echo \"begins $$\"\nexec sleep 1000", &[]);
         home.profile("coder");
-        home.wish("coder");
+        home.want_running("coder");
         let mut all: Vec<_> = (0..10).map(|_| home.start(["up", "--quiet"])).collect();
         let scandir = gatevisor_client::ScanDir::new(home.scandir());
         waiting::polled("a supervisor", || scandir.running().unwrap().then_some(()));
@@ -79,7 +79,7 @@ fn of_ten_that_come_up_at_once_one_supervises_and_the_others_leave_it_alone() {
 fn ctrl_c_on_its_terminal_stops_everything_in_order_and_exits_0() {
     let home = Home::new();
     let port = home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&terminal).unwrap();
     unlockpt(&terminal).unwrap();
@@ -133,7 +133,7 @@ fn ctrl_c_during_the_greeting_ends_it_as_well() {
     std::fs::write(&program, "import time\ntime.sleep(1000)\n").unwrap();
     home.set("HTTP_AGENT_PROGRAM", program);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up_with(["up"]);
     home.running().until_out("the reconciliation", |out| out.contains("profile=coder").then_some(()));
     home.until_supervised("coder");
@@ -148,7 +148,7 @@ fn every_way_to_say_the_end_is_in_order_and_leaves_nothing() {
         let script = "(exec sleep 1000) &\nsetsid sleep 1000 &\ntrap 'echo goodbye; kill $(jobs -p); exit 0' TERM\necho begins\nwait";
         let mut home = Home::with_script(script, &[]);
         home.profile("coder");
-        home.wish("coder");
+        home.want_running("coder");
         home.up();
         home.until_logged("coder", "begins");
         home.running().signal(signal);
@@ -162,7 +162,7 @@ fn every_way_to_say_the_end_is_in_order_and_leaves_nothing() {
 fn a_gateway_that_ignores_the_end_is_killed_after_the_grace() {
     let mut home = Home::with_script("trap '' TERM INT HUP\necho deaf\nexec sleep 1000", &[]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up_with(["up", "--grace", "1"]);
     home.until_supervised("coder");
     home.until_logged("coder", "deaf\n");
@@ -194,7 +194,7 @@ fn a_supervisor_in_the_background_of_a_script_can_be_interrupted() {
 fn hup_looks_at_the_scandir_again_and_ends_nothing() {
     let mut home = Home::with_script("exec sleep 1000", &[]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up();
     let pid = home.pid("coder");
     home.running().signal(Signal::HUP);
@@ -206,7 +206,7 @@ fn hup_looks_at_the_scandir_again_and_ends_nothing() {
 fn quiet_prints_no_table() {
     let mut home = Home::with_script("exec sleep 1000", &[]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up_quietly();
     home.until_state("coder", "up");
     let ran = home.down();
@@ -217,7 +217,7 @@ fn quiet_prints_no_table() {
 fn the_supervisor_is_one_thread_of_its_own_program_and_its_gateways_lead_their_sessions() {
     let mut home = Home::with_script("exec sleep 1000", &[]);
     home.profile("coder");
-    home.wish("coder");
+    home.want_running("coder");
     home.up();
     let supervisor = home.running().pid();
     assert_eq!(processes::status_line(supervisor, "Threads"), "1");

@@ -1,4 +1,4 @@
-//! Files that were edited on Windows: what is wrong is said, visibly, with a command that mends it.
+//! Files that were edited on Windows: what is wrong is said, visibly, with a command that fixes it.
 
 use std::fs;
 use std::path::Path;
@@ -22,7 +22,7 @@ fn mark(file: &Path) {
 /// Runs the command that a message gives, in the service directory.
 #[track_caller]
 fn follow(said: &str, directory: &Path) {
-    let (_, command) = said.split_once("; mend that: ").expect("the message gives a command");
+    let (_, command) = said.split_once("; fix that: ").expect("the message gives a command");
     let command = command.split_once(';').map_or(command, |(command, _)| command);
     let status = Command::new("sh").arg("-c").arg(command).current_dir(directory).status().unwrap();
     assert!(status.success(), "{command}");
@@ -37,7 +37,7 @@ fn up(script: &str) -> Home {
 }
 
 #[test]
-fn a_run_file_with_the_line_ends_of_windows_is_named_with_what_mends_it() {
+fn a_run_file_with_the_line_ends_of_windows_is_named_with_what_fix_it() {
     let home = up("exec sleep 1000");
     let slot = home.slot("coder").path().to_owned();
     spoil(&slot.join("run"));
@@ -52,7 +52,7 @@ fn a_run_file_with_the_line_ends_of_windows_is_named_with_what_mends_it() {
 }
 
 #[test]
-fn a_script_with_the_line_ends_of_windows_or_a_byte_order_mark_is_named_with_what_mends_it() {
+fn a_script_with_the_line_ends_of_windows_or_a_byte_order_mark_is_named_with_what_fix_it() {
     let home = up("exec sleep 1000");
     let slot = home.slot("coder").path().to_owned();
     for flaw in ["line ends of Windows", "a byte-order mark before its first character"] {

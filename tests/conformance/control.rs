@@ -155,7 +155,7 @@ cases! {
         }
     }
 
-    fn capital_u_d_and_q_keep_the_down_file_in_step_with_the_wish(pairing) {
+    fn capital_u_d_and_q_keep_the_down_file_in_step_with_the_request(pairing) {
         let bed = pairing.started();
         let mut service = bed.service("web").stays().down().place();
         service.hear("s");

@@ -188,7 +188,7 @@ cases! {
         assert_eq!(state(&service), "down after 1, ready");
         assert_eq!(bed.svc_and_see(&service, "-d"), "down after 1, ready");
         assert_eq!(service.unheard(), "");
-        // Not by a tool: ours waits for the wish to be shown, and here the failure may take it back before.
+        // Not by a tool: ours waits for the request to be shown, and here the failure may take it back before.
         service.send("u");
         service.hear("udOD");
     }

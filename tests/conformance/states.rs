@@ -262,7 +262,7 @@ cases! {
         ]);
     }
 
-    fn a_run_that_was_mended_is_executed_at_once_when_it_is_asked_for(pairing) {
+    fn a_run_that_was_fixed_is_executed_at_once_when_it_is_asked_for(pairing) {
         let bed = pairing.started();
         for (command, wanted) in [("-u", "up, wanted"), ("-o", "up")] {
             let mut service = resting(&bed, &format!("web{command}"));

@@ -1,4 +1,4 @@
-//! `gatevisor doctor` in a container: what is well, what is not, and that the printed command mends it.
+//! `gatevisor doctor` in a container: what is well, what is not, and that the printed command fixes it.
 
 use crate::engine::{Container, HERMES, ROOT, container, skipped};
 
@@ -9,12 +9,12 @@ fn doctor(container: &Container, user: &str) -> (i32, String) {
     (answer.code, answer.out)
 }
 
-/// Returns the command that mends the finding that has these words.
+/// Returns the command that fixes the finding that has these words.
 fn remedy(said: &str, words: &str) -> String {
     let block = said.split("\n\n").find(|block| block.contains(words));
     let block = block.unwrap_or_else(|| panic!("nothing says {words:?}: {said}"));
-    let mend = block.lines().find_map(|line| line.trim_start().strip_prefix("mend: "));
-    mend.unwrap_or_else(|| panic!("no remedy: {block}")).into()
+    let fix = block.lines().find_map(|line| line.trim_start().strip_prefix("fix:  "));
+    fix.unwrap_or_else(|| panic!("no remedy: {block}")).into()
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_volume_that_is_shared_through_a_group_is_well() {
 }
 
 #[test]
-fn what_root_broke_is_found_and_mended_by_the_printed_commands_root() {
+fn what_root_broke_is_found_and_fixed_by_the_printed_commands_root() {
     if skipped() {
         return;
     }
@@ -89,7 +89,7 @@ fn what_root_broke_is_found_and_mended_by_the_printed_commands_root() {
         let command = remedy(&said, words);
         container.exec_as(user, &["bash", "-c", &command]).ok();
         let (_, said) = doctor(&container, HERMES);
-        assert!(!said.contains(words), "`{command}` did not mend it: {said}");
+        assert!(!said.contains(words), "`{command}` did not fix it: {said}");
     }
     assert_eq!(doctor(&container, ROOT).0, 0);
 }

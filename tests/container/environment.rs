@@ -96,7 +96,7 @@ fn failing_hook() -> tempfile::TempDir {
 }
 
 #[test]
-fn a_failing_hook_is_said_and_stops_the_container_only_where_that_is_wished() {
+fn a_failing_hook_is_said_and_stops_the_container_only_where_that_is_requested() {
     if skipped() {
         return;
     }

@@ -6,7 +6,7 @@ use crate::engine::{Container, ROOT, container, skipped};
 pub const CALM: (&str, &str) = ("HERMES_GATEWAY_MAX_STARTS", "1000");
 
 /// What a gateway says that knows that it is stopped on purpose. Its state file may say otherwise: the command line, which
-/// records its wish there at the same moment, may put back what the gateway has just replaced (L-19).
+/// records its desired state there at the same moment, may put back what the gateway has just replaced (L-19).
 const PLANNED: &str = "as a planned gateway stop";
 
 fn home(profile: &str) -> String {

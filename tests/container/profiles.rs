@@ -16,14 +16,14 @@ fn no_slot(container: &Container, profile: &str) {
     container.sh(&format!("! test -e /run/service/gateway-{profile}"));
 }
 
-fn wish(container: &Container, profile: &str) -> String {
+fn desired_state(container: &Container, profile: &str) -> String {
     container.sh(&format!(
         "python3 -c 'import json; print(json.load(open(\"/opt/data/profiles/{profile}/gateway_state.json\")).get(\"desired_state\"))'"
     ))
 }
 
 #[test]
-fn a_renamed_profile_takes_its_wish_along_and_waits_to_be_started() {
+fn a_renamed_profile_takes_its_desired_state_along_and_waits_to_be_started() {
     if skipped() {
         return;
     }
@@ -32,11 +32,12 @@ fn a_renamed_profile_takes_its_wish_along_and_waits_to_be_started() {
     start(&container, "old");
     container.hermes("profile rename old new").ok();
     container.says("profile old is gone, and its gateway with it");
-    container.says("profile new is new: its gateway has a slot, and is down; its wish to run counts");
+    container
+        .says("profile new is new: its gateway has a slot, and is down; its desired state to run counts");
     no_slot(&container, "old");
     container.sh("! test -e /opt/data/profiles/old && ! pgrep -f '[h]ermes -p old'");
     is_down(&container, "new");
-    assert_eq!(wish(&container, "new"), "running");
+    assert_eq!(desired_state(&container, "new"), "running");
     // The next command finds it, however soon that is.
     container.sh("hermes profile rename new newer && hermes -p newer gateway start");
     container.waits("-u", "gateway-newer");
@@ -202,7 +203,7 @@ fn of_two_containers_one_volume_the_one_that_runs_the_gateways_watches() {
     no_slot(&second, "new");
     second.sh("! test -e /run/service/profile-watcher && test -e /run/service/takeover");
     assert_eq!(first.stop(), 0, "{}", first.said());
-    // The second one finds out what it missed, starts what is wished, and watches from then on.
+    // The second one finds out what it missed, starts what is desired, and watches from then on.
     second.says("profile new is new");
     second.says("profile old is gone");
     second.waits("-u", "gateway-new");

@@ -209,25 +209,25 @@ fn real_hermes_knows_that_a_stop_is_meant() {
 }
 
 #[test]
-fn real_hermes_keeps_its_wish_when_the_supervisor_ends() {
+fn real_hermes_keeps_its_desired_state_when_the_supervisor_ends() {
     let mut home = with_hermes();
     profile(&home, "coder");
-    home.wish("coder");
+    home.want_running("coder");
     let coder = configure(&home, "coder");
     up(&mut home);
     assert!(coder.healthy());
     until_file(&home.state_file("coder"), "gateway_state running", |text| {
         serde_json::from_str::<Value>(text).is_ok_and(|state| state["gateway_state"] == "running")
     });
-    let wish = |state: &Value| {
+    let desired_state = |state: &Value| {
         ["desired_state", "desired_by", "desired_at", "desired_reason"].map(|key| state[key].clone())
     };
-    let before = wish(&home.state("coder"));
+    let before = desired_state(&home.state("coder"));
     home.running().signal(Signal::TERM);
     let ran = home.ended();
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let state = home.state("coder");
-    assert_eq!(wish(&state), before, "going down changed the wish: {state}");
+    assert_eq!(desired_state(&state), before, "going down changed the desired state: {state}");
     assert_eq!(
         (&state["desired_state"], &state["gateway_state"]),
         (&"running".into(), &"running".into()),
@@ -241,8 +241,8 @@ fn real_hermes_keeps_its_wish_when_the_supervisor_ends() {
 fn real_hermes_greets_in_its_log_and_two_do_not_disturb_each_other() {
     let mut home = with_hermes();
     let ports = ["coder", "writer"].map(|name| profile(&home, name));
-    home.wish("coder");
-    home.wish("writer");
+    home.want_running("coder");
+    home.want_running("writer");
     home.set("PYTHONUNBUFFERED", "1");
     let out = up(&mut home);
     assert!(ports.iter().all(Port::healthy), "{out}");

@@ -209,9 +209,9 @@ fn a_container_whose_keeper_is_withdrawn_starts_no_gateway_after_it_lost_the_loc
 fn what_doctor_proposes_ends_the_gateways_of_a_container_that_lost_the_lock_unnoticed() {
     let pair = lost_unnoticed(FREEZE);
     let (_, doctor) = said(&pair.first, "gatevisor doctor");
-    let mend = doctor.lines().find_map(|line| line.trim().strip_prefix("mend:")).unwrap_or_default();
-    assert!(mend.contains("s6-svc"), "{doctor}");
-    agent(&pair.first, mend);
+    let fix = doctor.lines().find_map(|line| line.trim().strip_prefix("fix:")).unwrap_or_default();
+    assert!(fix.contains("s6-svc"), "{doctor}");
+    agent(&pair.first, fix);
     waiting::polled("the gateway of the loser to end", || (!runs(&pair.first)).then_some(()));
     assert!(runs(&pair.second));
 }

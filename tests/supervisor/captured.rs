@@ -59,7 +59,7 @@ fn nobody_takes_a_descriptor_from_a_log_daemon_or_opens_what_it_has() {
     need_root();
     let world = World::started();
     let mut neighbour = neighbour(&world);
-    // Whoever closes the last descriptor of a socket with lines that nobody reads waits as long as its maker wished.
+    // Whoever closes the last descriptor of a socket with lines that nobody reads waits as long as its maker likes.
     let program = r#"
 number = taken(3)
 if isinstance(number, int):

@@ -107,7 +107,7 @@ fn down_brings_a_service_down_and_leaves_it_down_and_up_starts_it_again() {
     service.hear("dD");
     let status = service.status();
     assert!(!status.want_up && status.pid.is_none() && status.last.signal() == Some(15), "{status:?}");
-    // Nothing happens to it, but the wish is confirmed.
+    // Nothing happens to it, but the request is confirmed.
     service.send_and_see("d");
     assert_eq!(service.unheard(), "");
     service.send("u");
@@ -189,12 +189,12 @@ fn a_service_with_a_down_file_waits_until_it_is_wanted() {
     assert!(!status.want_up && status.never_started(), "{status:?}");
     service.send("u");
     service.hear("u");
-    // The wish of the moment does not touch what is normal.
+    // The request of the moment does not touch what is normal.
     assert!(!service.dir.normally_up());
 }
 
 #[test]
-fn capital_u_d_and_q_keep_the_down_file_in_step_with_the_wish() {
+fn capital_u_d_and_q_keep_the_down_file_in_step_with_the_request() {
     let world = World::started();
     let mut service = world.service("web").stays().down().place();
     service.hear("s");
@@ -341,7 +341,7 @@ fn a_thousand_commands_in_one_write_are_all_obeyed_in_order() {
     let world = World::started();
     let mut service = world.service("web").stays().place();
     service.hear("su");
-    // An odd number of changes of mind, ending with the wish to be down.
+    // An odd number of changes of mind, ending with the request to be down.
     let bytes = "Oc".repeat(500) + "d";
     service.send(&bytes);
     service.hear("dD");

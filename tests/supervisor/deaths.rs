@@ -201,7 +201,7 @@ fn a_finish_that_is_no_file_is_not_run_and_is_complained_about() {
 }
 
 #[test]
-fn commands_while_the_finish_script_runs_are_wishes_for_after_it() {
+fn commands_while_the_finish_script_runs_are_requests_for_after_it() {
     let world = World::started();
     let mut service = world
         .service("web")
@@ -256,7 +256,7 @@ fn a_single_run_after_a_permanent_failure_is_not_blamed_for_it() {
 }
 
 #[test]
-fn exit_75_is_a_wished_restart_at_once_and_no_failure() {
+fn exit_75_is_a_requested_restart_at_once_and_no_failure() {
     let world = World::started();
     let body = "echo >> lives; [ $(wc -l < lives) -ge 4 ] || exit 75; exec sleep 3600";
     let mut service = world.service("web").run(body).data("backoff-first", 1_000_000).place();
@@ -267,12 +267,12 @@ fn exit_75_is_a_wished_restart_at_once_and_no_failure() {
 }
 
 #[test]
-fn a_service_that_wishes_nothing_but_restarts_is_slowed_down() {
+fn a_service_that_asks_for_nothing_but_restarts_is_slowed_down() {
     let world = World::started();
     let mut service = world.service("web").run("exit 75").place();
     service.hear("sudDudDudDudDudDudD");
-    // The sixth quick wish has to wait, and the next start comes after the time that was published.
-    let policy = service.until_policy("a wait of a wished restart", |policy| policy.until.is_some());
+    // The sixth quick request has to wait, and the next start comes after the time that was published.
+    let policy = service.until_policy("a wait of a requested restart", |policy| policy.until.is_some());
     let until = policy.until.unwrap();
     service.hear("u");
     assert!(service.status().changed >= until, "{policy:?}");

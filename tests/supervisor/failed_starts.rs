@@ -1,4 +1,4 @@
-//! Services whose `run` cannot be executed: what is said about them, and that they can be mended.
+//! Services whose `run` cannot be executed: what is said about them, and that they can be fixed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -20,7 +20,7 @@ fn failed(service: &mut Service) -> Policy {
     service.until_policy("a failed start", |policy| policy.phase == Phase::FailedToStart)
 }
 
-/// Checks how it failed, that it waits, and that it runs when it is mended and asked for.
+/// Checks how it failed, that it waits, and that it runs when it is fixed and asked for.
 fn check(world: &World, mut service: Service, errno: i32) {
     let policy = failed(&mut service);
     let reason = policy.reason.clone().unwrap();
@@ -48,28 +48,28 @@ fn a_service_without_run_says_that_it_is_missing_and_starts_when_it_is_there_and
 }
 
 #[test]
-fn a_run_that_is_not_executable_says_so_and_starts_when_it_is_mended_and_asked_for() {
+fn a_run_that_is_not_executable_says_so_and_starts_when_it_is_fixed_and_asked_for() {
     let world = World::started();
     let service = world.service("web").file("run", "#!/bin/sh\nexec sleep 3600\n");
     check(&world, patient(service), 13);
 }
 
 #[test]
-fn a_run_whose_interpreter_is_missing_says_so_and_starts_when_it_is_mended_and_asked_for() {
+fn a_run_whose_interpreter_is_missing_says_so_and_starts_when_it_is_fixed_and_asked_for() {
     let world = World::started();
     let service = world.service("web").executable("run", "#!/nonexistent/interpreter\n");
     check(&world, patient(service), 2);
 }
 
 #[test]
-fn a_run_of_an_unknown_format_says_so_and_starts_when_it_is_mended_and_asked_for() {
+fn a_run_of_an_unknown_format_says_so_and_starts_when_it_is_fixed_and_asked_for() {
     let world = World::started();
     let service = world.service("web").executable("run", "no first line that anybody knows\n");
     check(&world, patient(service), 8);
 }
 
 #[test]
-fn a_run_that_is_a_directory_says_so_and_starts_when_it_is_mended_and_asked_for() {
+fn a_run_that_is_a_directory_says_so_and_starts_when_it_is_fixed_and_asked_for() {
     let world = World::started();
     let service = world.service("web").prepare(|dir| fs::create_dir(dir.join("run")).unwrap());
     check(&world, patient(service), 13);
@@ -105,7 +105,7 @@ fn a_service_that_cannot_be_started_is_given_up_after_as_many_failures_as_the_sl
     let world = World::started();
     let mut service = world.service("web").data("give-up-after", 3).data("backoff-first", 1).place();
     service.hear("s");
-    service.until_status("no wish", |status| !status.want_up);
+    service.until_status("no request", |status| !status.want_up);
     let policy = service.until_policy("the last failure", |policy| policy.failures == 3);
     assert_eq!((policy.until, policy.reason.is_some()), (None, true), "{policy:?}");
     service.rewrite_run("exec sleep 3600");

@@ -49,7 +49,7 @@ fn a_control_fifo_that_was_replaced_costs_that_service_its_commands_until_it_is_
         processes::signal(service.pid(), Signal::KILL);
         service.hear("dDu");
         still_served(&mut neighbour);
-        // Whoever takes it out of the scandir and back, mended, has it again.
+        // Whoever takes it out of the scandir and back, fixed, has it again.
         let hidden = service.hide();
         service.hear("dDx");
         drop(held);
@@ -64,7 +64,7 @@ fn a_control_fifo_that_was_replaced_costs_that_service_its_commands_until_it_is_
 }
 
 #[test]
-fn a_slot_with_something_else_for_a_control_fifo_is_refused_until_it_is_mended() {
+fn a_slot_with_something_else_for_a_control_fifo_is_refused_until_it_is_fixed() {
     let world = World::started();
     let mut neighbour = neighbour(&world);
     for (n, wrong) in EVERY.into_iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use gatevisor_wire::trouble::Trouble;
+use gatevisor_wire::log_error::LogError;
 
 use crate::support::World;
 use crate::support::service::Service;
@@ -92,7 +92,7 @@ fn where_no_log_daemon_can_work_it_is_said_and_no_service_stands_still() {
     assert!(said.matches("a log daemon ended").count() <= 4, "{said}");
     let uid = rustix::process::geteuid().as_raw();
     let note = fs::read(world.scandir().join(format!(".s6-svscan/logging/{uid}"))).unwrap();
-    let reason = Trouble::decode(&note).unwrap().reason;
+    let reason = LogError::decode(&note).unwrap().reason;
     assert!(reason.contains("cannot work: it ended"), "{reason}");
     // Nor does the end wait for what nobody can do; the grace would be longer than our patience.
     assert_eq!(world.stop().code(), Some(0));

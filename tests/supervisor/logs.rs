@@ -249,7 +249,7 @@ fn a_log_that_is_no_directory_is_no_logger() {
 }
 
 #[test]
-fn a_service_whose_logger_became_unacceptable_writes_on_until_it_is_mended() {
+fn a_service_whose_logger_became_unacceptable_writes_on_until_it_is_fixed() {
     let world = World::started();
     let body = "while read line < go; do echo \"$line\"; done";
     let mut service = world.service("web").run(body).log(LINE_BY_LINE).gate("go").place();

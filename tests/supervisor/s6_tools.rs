@@ -84,7 +84,7 @@ fn s6_svstat_understands_what_our_supervisor_writes() {
 }
 
 #[test]
-fn s6_svstat_shows_an_exit_code_and_a_wish_that_waits() {
+fn s6_svstat_shows_an_exit_code_and_a_request_that_waits() {
     let world = World::started();
     let mut service = world
         .service("web")

@@ -169,7 +169,7 @@ fn the_directory_of_a_logger_is_no_service_of_its_own() {
 }
 
 #[test]
-fn a_slot_that_became_unacceptable_is_let_go_with_its_logger_after_an_x_and_taken_again_when_it_is_mended() {
+fn a_slot_that_became_unacceptable_is_let_go_with_its_logger_after_an_x_and_taken_again_when_it_is_fixed() {
     let world = World::started();
     let mut service = world.service("web").stays().log("exec cat > lines").place();
     service.hear("su");

@@ -305,7 +305,7 @@ fn nothing_is_adopted_any_more_when_the_end_has_begun() {
     quick.hear("dDx");
     let mut late = world.service("late").stays().place();
     world.signal(Signal::HUP);
-    // The supervisor still hears: the service is wanted down, and no wish changes that.
+    // The supervisor still hears: the service is wanted down, and no request changes that.
     slow.send("u");
     slow.pass("go", "go");
     assert_eq!(world.ended().code(), Some(0));

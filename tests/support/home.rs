@@ -317,9 +317,9 @@ impl Home {
         fs::write(dir.join("gateway_state.json"), state).unwrap();
     }
 
-    /// Wishes that a gateway runs, before there is a supervisor.
+    /// Asks that a gateway runs, before there is a supervisor.
     #[track_caller]
-    pub fn wish(&self, name: &str) {
+    pub fn want_running(&self, name: &str) {
         let ran = self.run(["gateway", "start", name]);
         assert_eq!(ran.code, Some(102), "{ran:?}");
     }
@@ -448,9 +448,9 @@ impl Home {
         serde_json::from_str(&out).expect("it is JSON")
     }
 
-    /// Waits until `status --json` is as wished, looking again when the supervisor or the interpreter writes anything about it.
+    /// Waits until `status --json` is as requested, looking again when the supervisor or the interpreter writes anything about it.
     #[track_caller]
-    pub fn until_report(&self, profile: &str, what: &str, wished: impl Fn(&Value) -> bool) -> Value {
+    pub fn until_report(&self, profile: &str, what: &str, expected: impl Fn(&Value) -> bool) -> Value {
         self.until_supervised(profile);
         // Whoever looks opens and closes the control FIFO; only what the supervisor does counts.
         let supervise = self.slot(profile).path().join("supervise");
@@ -462,7 +462,7 @@ impl Home {
         let deadline = soon();
         loop {
             let report = self.report(profile);
-            if wished(&report) {
+            if expected(&report) {
                 return report;
             }
             assert!(waiting::readable(&watch, deadline), "waited {PATIENCE:?} for {what}: {report}");
@@ -526,23 +526,23 @@ fn list(directory: &Path, found: &mut BTreeSet<PathBuf>) {
 pub fn until_entries(
     directory: &Path,
     what: &str,
-    wished: impl Fn(&BTreeSet<String>) -> bool,
+    expected: impl Fn(&BTreeSet<String>) -> bool,
 ) -> BTreeSet<String> {
     waiting::until(directory, what, || {
         let entries = fs::read_dir(directory).unwrap();
         let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-        Some(names).filter(&wished)
+        Some(names).filter(&expected)
     })
 }
 
-/// Waits until a file is as wished, wherever on its way it appears.
+/// Waits until a file is as requested, wherever on its way it appears.
 #[track_caller]
-pub fn until_file(path: &Path, what: &str, wished: impl Fn(&str) -> bool) -> String {
+pub fn until_file(path: &Path, what: &str, expected: impl Fn(&str) -> bool) -> String {
     let parent = path.parent().unwrap();
     while !parent.is_dir() {
         let there = path.ancestors().find(|part| part.is_dir()).unwrap();
         let next = there.join(path.strip_prefix(there).unwrap().components().next().unwrap());
         waiting::until(there, what, || next.exists().then_some(()));
     }
-    waiting::until(parent, what, || Some(text(path)).filter(|text| wished(text)))
+    waiting::until(parent, what, || Some(text(path)).filter(|text| expected(text)))
 }

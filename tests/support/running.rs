@@ -56,10 +56,10 @@ impl Running {
         text(&self.err)
     }
 
-    /// Waits until its output is as wished.
+    /// Waits until its output is as requested.
     #[track_caller]
-    pub fn until_out<T>(&self, what: &str, mut wished: impl FnMut(&str) -> Option<T>) -> T {
-        waiting::until(&self.out, what, || wished(&self.out()))
+    pub fn until_out<T>(&self, what: &str, mut expected: impl FnMut(&str) -> Option<T>) -> T {
+        waiting::until(&self.out, what, || expected(&self.out()))
     }
 
     /// Waits until what it says contains these words.

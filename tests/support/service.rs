@@ -319,22 +319,22 @@ impl Service {
         self.dir.policy().unwrap_or_default()
     }
 
-    /// Waits until the policy file is as wished.
-    pub fn until_policy(&self, what: &str, wished: impl Fn(&Policy) -> bool) -> Policy {
-        waiting::until(&self.path(files::SUPERVISE), what, || self.dir.policy().filter(&wished))
+    /// Waits until the policy file is as requested.
+    pub fn until_policy(&self, what: &str, expected: impl Fn(&Policy) -> bool) -> Policy {
+        waiting::until(&self.path(files::SUPERVISE), what, || self.dir.policy().filter(&expected))
     }
 
-    /// Waits until the status file is as wished.
-    pub fn until_status(&self, what: &str, wished: impl Fn(&Status) -> bool) -> Status {
-        waiting::until(&self.path(files::SUPERVISE), what, || self.dir.status().ok().filter(&wished))
+    /// Waits until the status file is as requested.
+    pub fn until_status(&self, what: &str, expected: impl Fn(&Status) -> bool) -> Status {
+        waiting::until(&self.path(files::SUPERVISE), what, || self.dir.status().ok().filter(&expected))
     }
 
-    /// Waits until a file that the service writes is as wished, and returns its text.
-    pub fn until_file(&self, entry: &str, what: &str, wished: impl Fn(&str) -> bool) -> String {
+    /// Waits until a file that the service writes is as requested, and returns its text.
+    pub fn until_file(&self, entry: &str, what: &str, expected: impl Fn(&str) -> bool) -> String {
         let path = self.path(entry);
         waiting::until(path.parent().unwrap(), what, || {
             let text = String::from_utf8_lossy(&fs::read(&path).ok()?).into_owned();
-            wished(&text).then_some(text)
+            expected(&text).then_some(text)
         })
     }
 

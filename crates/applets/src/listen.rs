@@ -1,6 +1,6 @@
-//! *Lives here:* waiting until one or all of several services are as wished, all at the same time.
+//! *Lives here:* waiting until one or all of several services are as requested, all at the same time.
 //!
-//! *Does not live here:* sending commands. `client` waits until each service *has been* as wished, which is what the
+//! *Does not live here:* sending commands. `client` waits until each service *has been* as requested, which is what the
 //! manager needs; `s6-svwait` promises what is so of all of them at once, or of any.
 
 use std::ffi::OsStr;
@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use gatevisor_client::{Listener, ServiceDir};
-use gatevisor_wire::{event::Letter, files, policy::Phase};
+use gatevisor_wire::{event::ServiceEvent, files, policy::Phase};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, OFlags, fstat};
 use rustix::io::Errno;
@@ -61,7 +61,7 @@ pub(crate) fn remaining(deadline: Option<Instant>) -> Option<Timespec> {
     Timespec::try_from(deadline?.saturating_duration_since(Instant::now())).ok()
 }
 
-/// Waits until all of the services, or with `any` one of them, are as wished.
+/// Waits until all of the services, or with `any` one of them, are as requested.
 ///
 /// The exit code is 0, or how many were given up for good. **Source:** <https://skarnet.org/software/s6/s6-svwait.html>
 pub(crate) fn until(dirs: &[ServiceDir], goal: Goal, any: bool, deadline: Option<Instant>) -> Outcome {
@@ -88,7 +88,7 @@ impl Waiter {
         Ok(Self(vec![Heard { failed: false, ..heard }]))
     }
 
-    /// Waits until the service is as wished, by its status when this was made or by any letter since.
+    /// Waits until the service is as requested, by its status when this was made or by any letter since.
     ///
     /// **Source:** <https://skarnet.org/software/s6/s6-svlisten1.html>
     pub(crate) fn reach(&mut self, goal: Goal, deadline: Option<Instant>) -> Outcome {
@@ -99,7 +99,7 @@ impl Waiter {
     }
 
     /// Waits until the service, which its status shows to be wanted down, is down also by its status: a restart that was
-    /// due may have come before the wish.
+    /// due may have come before the request.
     pub(crate) fn settle(&mut self, goal: Goal, deadline: Option<Instant>) -> Outcome {
         for one in &mut self.0 {
             if let Ok(status) = one.dir.status()
@@ -183,13 +183,13 @@ impl Heard {
         })?;
         match letter {
             None => return Ok(false),
-            Some(Letter::Up) => (self.up, self.ready, self.failed) = (true, false, false),
-            Some(Letter::Ready) => (self.up, self.ready) = (true, true),
-            Some(Letter::Died) => (self.up, self.ready) = (false, false),
-            Some(Letter::Finished) => (self.up, self.ready) = (false, true),
-            Some(Letter::PermanentFailure) => self.failed = true,
-            Some(Letter::SupervisionEnded) => self.gone = true,
-            Some(Letter::SupervisionStarted) => self.gone = false,
+            Some(ServiceEvent::Up) => (self.up, self.ready, self.failed) = (true, false, false),
+            Some(ServiceEvent::Ready) => (self.up, self.ready) = (true, true),
+            Some(ServiceEvent::Died) => (self.up, self.ready) = (false, false),
+            Some(ServiceEvent::Finished) => (self.up, self.ready) = (false, true),
+            Some(ServiceEvent::PermanentFailure) => self.failed = true,
+            Some(ServiceEvent::SupervisionEnded) => self.gone = true,
+            Some(ServiceEvent::SupervisionStarted) => self.gone = false,
         }
         Ok(true)
     }

@@ -1,6 +1,6 @@
-//! *Lives here:* sending a wish and hearing that the status shows it, or would have if nothing else had happened.
+//! *Lives here:* sending a request and hearing that the status shows it, or would have if nothing else had happened.
 //!
-//! *Does not live here:* waiting for what comes of a wish; letters tell that.
+//! *Does not live here:* waiting for what comes of a request; letters tell that.
 
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
@@ -21,19 +21,19 @@ use crate::listen::remaining;
 const STATUS: &CStr = c"status";
 /// Room for some dozens of events.
 const ROOM: usize = 4096;
-/// How long a supervisor may take from reading a wish to publishing it.
+/// How long a supervisor may take from reading a request to publishing it.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(1);
 
-/// A wish that was sent.
+/// A request that was sent.
 #[derive(Debug)]
-pub(crate) struct Wish {
+pub(crate) struct Request {
     want_up: Option<bool>,
     /// What says that the status was replaced since.
     inotify: Option<OwnedFd>,
 }
 
-impl Wish {
-    /// Sends the commands, of which the last wish counts.
+impl Request {
+    /// Sends the commands, of which the last request counts.
     pub(crate) fn send(dir: &ServiceDir, commands: &[Control]) -> Result<Self, SendError> {
         let want_up = commands.iter().rev().find_map(|command| wanted_up(*command));
         // Watched before it is sent, so that no answer is missed.
@@ -42,16 +42,16 @@ impl Wish {
         Ok(Self { want_up, inotify })
     }
 
-    /// Returns whether it is a wish to be down.
+    /// Returns whether it is a request to be down.
     pub(crate) fn is_down(&self) -> bool {
         self.want_up == Some(false)
     }
 
-    /// Returns true as soon as the wish is recorded, or has been and was overtaken by another.
+    /// Returns true as soon as the request is recorded, or has been and was overtaken by another.
     ///
-    /// A supervisor publishes the status anew for every wish, also for one that it holds already; but the service may
+    /// A supervisor publishes the status anew for every request, also for one that it holds already; but the service may
     /// fail for good or its supervision end a moment later, and the status then shows that. Where the status cannot be
-    /// watched, or nothing is wished, being sent is enough. False says that `deadline` passed.
+    /// watched, or nothing is requested, being sent is enough. False says that `deadline` passed.
     pub(crate) fn shown(&self, dir: &ServiceDir, deadline: Option<Instant>) -> bool {
         match (self.want_up, &self.inotify) {
             (Some(want_up), Some(inotify)) => shown(dir, want_up, inotify, deadline),
@@ -60,7 +60,7 @@ impl Wish {
     }
 }
 
-/// Returns whether the service is wanted up after a command, or `None` if the command is no wish.
+/// Returns whether the service is wanted up after a command, or `None` if the command is no request.
 fn wanted_up(command: Control) -> Option<bool> {
     match command {
         Control::Up | Control::UpAndEnable => Some(true),

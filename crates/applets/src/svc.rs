@@ -10,7 +10,7 @@ use gatevisor_wire::signal;
 
 use crate::arguments::{Arguments, number};
 use crate::listen::{self, Goal, Waiter};
-use crate::recorded::Wish;
+use crate::recorded::Request;
 use crate::talk::{NOT_SUPERVISED, SYSTEM, TIMED_OUT, USAGE as USAGE_CODE, warn};
 use crate::{Fatal, Outcome};
 
@@ -20,7 +20,7 @@ pub(crate) const USAGE: &str = "s6-svc [ -wu | -wU | -wd | -wD | -wr | -wR ] [ -
 const NAME: &str = "s6-svc";
 /// The most commands in one call, as s6 has it.
 const MAX_COMMANDS: usize = 62;
-/// How long a wish may take to show in the status. The callers we know give up after 5 s.
+/// How long a request may take to show in the status. The callers we know give up after 5 s.
 const RECORDED_WITHIN: Duration = Duration::from_secs(4);
 
 /// Sends the commands, and waits for what they bring about or until they are recorded.
@@ -91,10 +91,10 @@ fn possible(dir: &ServiceDir, goal: Goal) -> Goal {
     Goal { ready: false, ..goal }
 }
 
-/// Sends the commands and returns when a wish among them is recorded, so that whoever looks next sees it.
+/// Sends the commands and returns when a request among them is recorded, so that whoever looks next sees it.
 fn send(dir: &ServiceDir, commands: &[Control]) -> Outcome {
     let within = Instant::now().checked_add(RECORDED_WITHIN);
-    if Wish::send(dir, commands).map_err(|error| not_sent(&error))?.shown(dir, within) {
+    if Request::send(dir, commands).map_err(|error| not_sent(&error))?.shown(dir, within) {
         return Ok(0);
     }
     let message = format!(
@@ -116,13 +116,13 @@ fn not_sent(error: &SendError) -> Fatal {
 /// Sends the commands and waits for what is to come of them.
 fn act(dir: &ServiceDir, commands: &[Control], goal: Goal, deadline: Option<Instant>) -> Outcome {
     let mut waiter = Waiter::subscribe(dir)?;
-    let wish = Wish::send(dir, commands).map_err(|error| not_sent(&error))?;
+    let request = Request::send(dir, commands).map_err(|error| not_sent(&error))?;
     waiter.reach(goal, deadline)?;
-    // It may have been so before anybody read the commands. What comes of the wish is then not in doubt, but
+    // It may have been so before anybody read the commands. What comes of the request is then not in doubt, but
     // whoever looks next shall see it.
     let recorded_by = [deadline, Instant::now().checked_add(RECORDED_WITHIN)].into_iter().flatten().min();
-    wish.shown(dir, recorded_by);
-    if wish.is_down() && !goal.up {
+    request.shown(dir, recorded_by);
+    if request.is_down() && !goal.up {
         waiter.settle(goal, deadline)?;
     }
     Ok(0)

@@ -4,7 +4,7 @@
 
 use crate::ServiceDir;
 use gatevisor_wire::{
-    event::{self, Letter},
+    event::{self, ServiceEvent},
     files,
     tai::Tai64n,
 };
@@ -102,10 +102,10 @@ impl Listener {
     /// Returns the next letter that has already arrived, or `None`; never waits.
     ///
     /// Bytes that are no letters are skipped. Before polling the descriptor, call this until it returns `None`.
-    pub fn try_next(&mut self) -> io::Result<Option<Letter>> {
+    pub fn try_next(&mut self) -> io::Result<Option<ServiceEvent>> {
         loop {
             while let Some(byte) = self.heard.pop_front() {
-                if let Some(letter) = Letter::from_byte(byte) {
+                if let Some(letter) = ServiceEvent::from_byte(byte) {
                     return Ok(Some(letter));
                 }
             }
@@ -120,7 +120,7 @@ impl Listener {
     }
 
     /// Returns the next letter, waiting for it until `deadline`, or for ever; `None` means that the deadline passed.
-    pub fn next(&mut self, deadline: Option<Instant>) -> io::Result<Option<Letter>> {
+    pub fn next(&mut self, deadline: Option<Instant>) -> io::Result<Option<ServiceEvent>> {
         loop {
             if let Some(letter) = self.try_next()? {
                 return Ok(Some(letter));

@@ -1,6 +1,6 @@
 //! *Lives here:* what a service's state is called for people and programs, computed from what its directory says.
 //!
-//! *Does not live here:* tables, colours, and the wish that a profile records.
+//! *Does not live here:* tables, colours, and the request that a profile records.
 
 use crate::{Progress, ServiceDir, StatusError};
 use gatevisor_wire::{
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn the_state_of_a_service_without_a_process_is_read_from_wish_policy_and_last_exit() {
+    fn the_state_of_a_service_without_a_process_is_read_from_request_policy_and_last_exit() {
         let until_unix_ms = Some(5250);
         let why = Some("why".to_owned());
         let error = Some("executing: no such file (errno 2)".to_owned());

@@ -1,4 +1,4 @@
-//! *Lives here:* waiting until a service, or each of many, is as wished: by letters, with the status as the start.
+//! *Lives here:* waiting until a service, or each of many, is as requested: by letters, with the status as the start.
 //!
 //! *Does not live here:* the state machine of one waiter (`waiting::entry`) and the one poll for all (`waiting::run`).
 
@@ -7,7 +7,7 @@ mod run;
 
 use crate::{SendError, ServiceDir, StatusError, changes::Changes};
 use entry::{Entry, Goal};
-use gatevisor_wire::{control::Control, event::Letter, status::Status};
+use gatevisor_wire::{control::Control, event::ServiceEvent, status::Status};
 use std::{fmt, io, path::PathBuf, time::Instant};
 
 /// What is waited for.
@@ -42,12 +42,12 @@ impl Condition {
     }
 
     /// Returns whether a letter says that the service has become so.
-    pub const fn met_by(self, letter: Letter) -> bool {
+    pub const fn met_by(self, letter: ServiceEvent) -> bool {
         match self {
-            Self::Up => matches!(letter, Letter::Up | Letter::Ready),
-            Self::Ready => matches!(letter, Letter::Ready),
-            Self::Down => matches!(letter, Letter::Died | Letter::Finished),
-            Self::Finished => matches!(letter, Letter::Finished),
+            Self::Up => matches!(letter, ServiceEvent::Up | ServiceEvent::Ready),
+            Self::Ready => matches!(letter, ServiceEvent::Ready),
+            Self::Down => matches!(letter, ServiceEvent::Died | ServiceEvent::Finished),
+            Self::Finished => matches!(letter, ServiceEvent::Finished),
         }
     }
 
@@ -71,7 +71,7 @@ impl fmt::Display for Condition {
 /// How waiting ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Waited {
-    /// The service is, or has been, as wished.
+    /// The service is, or has been, as requested.
     Reached,
     /// The service failed for good, so it will not come up by itself.
     Failed,
@@ -146,7 +146,7 @@ impl WaitError {
 
 type Outcome = Result<Waited, WaitError>;
 
-/// Waits until the service is as wished, or cannot become so, or `deadline` passes; `None` is for ever.
+/// Waits until the service is as requested, or cannot become so, or `deadline` passes; `None` is for ever.
 ///
 /// A service that is so already is reached at once.
 pub fn wait(dir: &ServiceDir, cond: Condition, deadline: Option<Instant>) -> Result<Waited, WaitError> {
@@ -166,7 +166,7 @@ pub fn wait_all(
     all(dirs, &[], &|_| Goal::Reach(cond), deadline, on_progress)
 }
 
-/// Sends commands, and waits until the service is as wished on account of them.
+/// Sends commands, and waits until the service is as requested on account of them.
 ///
 /// The listener is there before the commands are sent, so nothing is missed. After `d` or `D`, the service counts as
 /// down only once its status also says that it is wanted down, so a restart that was due cannot slip in between;
@@ -195,7 +195,7 @@ pub fn act_all(
     collect(dirs.len(), on_progress, |done| act_on(dirs, commands, cond, deadline, done))
 }
 
-/// Sends commands that make an up service die, and waits until it has died and is as wished again (`-wr`, `-wR`).
+/// Sends commands that make an up service die, and waits until it has died and is as requested again (`-wr`, `-wR`).
 ///
 /// `cond` is `Up` or `Ready`. Of a service that is down nothing is heard, so look first.
 pub fn restart(
@@ -244,7 +244,7 @@ impl Waiter {
         self.entry.dir = dir.clone();
     }
 
-    /// Waits until the service is as wished, by its status now or by a letter.
+    /// Waits until the service is as requested, by its status now or by a letter.
     pub fn reach(&mut self, cond: Condition, deadline: Option<Instant>) -> Result<Waited, WaitError> {
         self.run(Goal::Reach(cond), deadline)
     }
@@ -283,7 +283,7 @@ fn act_on(
     deadline: Option<Instant>,
     done: &mut dyn FnMut(usize, Outcome),
 ) {
-    // Only a wish to be down can be obeyed without a letter.
+    // Only a request to be down can be obeyed without a letter.
     let changes =
         if wants_down(commands) && !cond.wants_up() { Changes::watch(dirs.iter().enumerate()) } else { None };
     let goal = |index| match &changes {
@@ -306,7 +306,7 @@ fn entries(dirs: &[ServiceDir], commands: &[Control]) -> Vec<Entry> {
     entries
 }
 
-/// Returns whether the last wish among the commands is to be down.
+/// Returns whether the last request among the commands is to be down.
 fn wants_down(commands: &[Control]) -> bool {
     commands
         .iter()
@@ -354,7 +354,7 @@ fn collect(
 mod tests {
     use super::{Condition, wants_down};
     use gatevisor_wire::{
-        Pid, control::Control, event::Letter, status::Status, tai::Tai64n, wait::WaitStatus,
+        Pid, control::Control, event::ServiceEvent, status::Status, tai::Tai64n, wait::WaitStatus,
     };
 
     #[test]
@@ -371,21 +371,23 @@ mod tests {
         };
         // The status after each letter, and which of up, ready, down, finished it means.
         for (letter, status, expected) in [
-            (Letter::Up, status(7, false, false), [true, false, false, false]),
-            (Letter::Ready, status(7, false, true), [true, true, false, false]),
-            (Letter::Died, status(8, true, false), [false, false, true, false]),
-            (Letter::Finished, status(0, false, true), [false, false, true, true]),
+            (ServiceEvent::Up, status(7, false, false), [true, false, false, false]),
+            (ServiceEvent::Ready, status(7, false, true), [true, true, false, false]),
+            (ServiceEvent::Died, status(8, true, false), [false, false, true, false]),
+            (ServiceEvent::Finished, status(0, false, true), [false, false, true, true]),
         ] {
             assert_eq!(Condition::ALL.map(|cond| cond.holds(&status)), expected, "{letter:?}");
             assert_eq!(Condition::ALL.map(|cond| cond.met_by(letter)), expected, "{letter:?}");
         }
-        for letter in [Letter::SupervisionStarted, Letter::SupervisionEnded, Letter::PermanentFailure] {
+        for letter in
+            [ServiceEvent::SupervisionStarted, ServiceEvent::SupervisionEnded, ServiceEvent::PermanentFailure]
+        {
             assert!(!Condition::ALL.iter().any(|cond| cond.met_by(letter)));
         }
     }
 
     #[test]
-    fn the_last_wish_counts() {
+    fn the_last_request_counts() {
         for (commands, down) in [
             (&[][..], false),
             (&[Control::Down], true),

@@ -12,7 +12,7 @@ use gatevisor_client::{
 };
 use gatevisor_wire::{
     control::{Control, ControlSignal},
-    event::{Letter, is_listener_name},
+    event::{ServiceEvent, is_listener_name},
     files,
     policy::{Phase, Policy},
     scan::ScanCommand,
@@ -64,9 +64,9 @@ fn a_listener_is_a_fifo_that_notifiers_find_and_is_gone_when_dropped() {
     assert_eq!(listener.next(Some(Instant::now())).unwrap(), None);
     // What is no letter is skipped.
     assert_eq!(notify(dir.path(), b"s?u\0U"), 1);
-    assert_eq!(listener.next(soon()).unwrap(), Some(Letter::SupervisionStarted));
-    assert_eq!(listener.try_next().unwrap(), Some(Letter::Up));
-    assert_eq!(listener.try_next().unwrap(), Some(Letter::Ready));
+    assert_eq!(listener.next(soon()).unwrap(), Some(ServiceEvent::SupervisionStarted));
+    assert_eq!(listener.try_next().unwrap(), Some(ServiceEvent::Up));
+    assert_eq!(listener.try_next().unwrap(), Some(ServiceEvent::Ready));
     // The notifier has closed its end, and that is no end of file.
     assert_eq!(listener.try_next().unwrap(), None);
 
@@ -80,7 +80,7 @@ fn a_listener_waits_for_its_letter() {
     let mut listener = listener(dir.path()).unwrap();
     let event = dir.path().to_owned();
     let notifier = thread::spawn(move || notify(&event, b"D"));
-    assert_eq!(listener.next(soon()).unwrap(), Some(Letter::Finished));
+    assert_eq!(listener.next(soon()).unwrap(), Some(ServiceEvent::Finished));
     assert_eq!(notifier.join().unwrap(), 1);
 }
 
@@ -92,7 +92,7 @@ fn a_listener_is_removed_from_a_directory_that_was_renamed() {
     let mut listener = listener(&before).unwrap();
     fs::rename(&before, &after).unwrap();
     assert_eq!(notify(&after, b"s"), 1);
-    assert_eq!(listener.next(soon()).unwrap(), Some(Letter::SupervisionStarted));
+    assert_eq!(listener.next(soon()).unwrap(), Some(ServiceEvent::SupervisionStarted));
     drop(listener);
     assert_eq!(listeners(&after).len(), 0);
 }
@@ -103,8 +103,8 @@ fn two_listeners_each_hear_every_letter() {
     let mut both = [listener(dir.path()).unwrap(), listener(dir.path()).unwrap()];
     assert_eq!(notify(dir.path(), b"dD"), 2);
     for listener in &mut both {
-        assert_eq!(listener.next(soon()).unwrap(), Some(Letter::Died));
-        assert_eq!(listener.next(soon()).unwrap(), Some(Letter::Finished));
+        assert_eq!(listener.next(soon()).unwrap(), Some(ServiceEvent::Died));
+        assert_eq!(listener.next(soon()).unwrap(), Some(ServiceEvent::Finished));
     }
 }
 
@@ -118,7 +118,7 @@ fn commands_arrive_in_order_and_in_one_piece() {
 }
 
 #[test]
-fn a_failed_service_does_not_come_up_and_a_new_wish_waits_for_letters() {
+fn a_failed_service_does_not_come_up_and_a_new_request_waits_for_letters() {
     let (_parent, fake) = fake(&DOWN);
     let policy = Policy { phase: Phase::Failed, reason: Some("exitcode 78".into()), ..Policy::default() };
     fake.write(files::POLICY, &policy.encode());
@@ -132,7 +132,7 @@ fn a_failed_service_does_not_come_up_and_a_new_wish_waits_for_letters() {
         let waiting = scope.spawn(|| act(&fake.dir, &[Control::Up], Condition::Up, soon()));
         assert_eq!(fake.commands(), b"u");
         fake.publish(&up());
-        fake.tell(&[Letter::Up]);
+        fake.tell(&[ServiceEvent::Up]);
         assert_eq!(waiting.join().unwrap().unwrap(), Waited::Reached);
     });
 }
@@ -145,13 +145,13 @@ fn a_death_that_was_coming_anyway_is_not_taken_for_obedience() {
         assert_eq!(fake.commands(), b"d");
         // It dies by itself, and is started again before the command is obeyed.
         fake.publish(&Status { want_up: true, ..DOWN });
-        fake.tell(&[Letter::Died, Letter::Finished]);
+        fake.tell(&[ServiceEvent::Died, ServiceEvent::Finished]);
         fake.publish(&up());
-        fake.tell(&[Letter::Up]);
+        fake.tell(&[ServiceEvent::Up]);
         // Now the command is obeyed.
         fake.publish(&Status { want_up: false, ..up() });
         fake.publish(&DOWN);
-        fake.tell(&[Letter::Died, Letter::Finished]);
+        fake.tell(&[ServiceEvent::Died, ServiceEvent::Finished]);
         assert_eq!(waiting.join().unwrap().unwrap(), Waited::Reached);
     });
     let status = fake.dir.status().unwrap();
@@ -159,7 +159,7 @@ fn a_death_that_was_coming_anyway_is_not_taken_for_obedience() {
 }
 
 #[test]
-fn a_wish_that_changes_nothing_is_obeyed_without_a_letter() {
+fn a_request_that_changes_nothing_is_obeyed_without_a_letter() {
     let (_parent, fake) = fake(&Status { want_up: true, ..DOWN });
     thread::scope(|scope| {
         let waiting = scope.spawn(|| act(&fake.dir, &[Control::Down], Condition::Finished, soon()));
@@ -173,7 +173,7 @@ fn a_wish_that_changes_nothing_is_obeyed_without_a_letter() {
 fn letters_after_the_one_that_decides_are_kept() {
     let (_parent, fake) = fake(&up());
     let mut waiter = Waiter::subscribe(&fake.dir).unwrap();
-    fake.tell(&[Letter::Died, Letter::Finished, Letter::Up]);
+    fake.tell(&[ServiceEvent::Died, ServiceEvent::Finished, ServiceEvent::Up]);
     assert_eq!(waiter.hear(Condition::Down, soon()).unwrap(), Waited::Reached);
     assert_eq!(waiter.hear(Condition::Up, soon()).unwrap(), Waited::Reached);
     assert_eq!(waiter.hear(Condition::Up, Some(Instant::now())).unwrap(), Waited::TimedOut);
@@ -186,7 +186,7 @@ fn a_restart_that_ends_in_failure_is_a_failure() {
     thread::scope(|scope| {
         let waiting = scope.spawn(|| restart(&fake.dir, &terminate, Condition::Up, soon()));
         assert_eq!(fake.commands(), b"t");
-        fake.tell(&[Letter::Died, Letter::PermanentFailure, Letter::Finished]);
+        fake.tell(&[ServiceEvent::Died, ServiceEvent::PermanentFailure, ServiceEvent::Finished]);
         assert_eq!(waiting.join().unwrap().unwrap(), Waited::Failed);
     });
 }
@@ -217,12 +217,12 @@ fn a_supervisor_that_goes_while_it_is_waited_for_is_noticed() {
 fn the_end_of_supervision_leaves_a_service_down_or_not() {
     let (_parent, fake) = fake(&up());
     let mut waiter = Waiter::subscribe(&fake.dir).unwrap();
-    fake.tell(&[Letter::SupervisionEnded]);
+    fake.tell(&[ServiceEvent::SupervisionEnded]);
     assert_eq!(waiter.reach(Condition::Finished, soon()).unwrap(), Waited::SupervisorGone);
     fake.publish(&DOWN);
-    fake.tell(&[Letter::SupervisionEnded]);
+    fake.tell(&[ServiceEvent::SupervisionEnded]);
     assert_eq!(waiter.reach(Condition::Finished, soon()).unwrap(), Waited::Reached);
-    fake.tell(&[Letter::SupervisionEnded]);
+    fake.tell(&[ServiceEvent::SupervisionEnded]);
     assert_eq!(waiter.reach(Condition::Up, soon()).unwrap(), Waited::SupervisorGone);
 }
 

@@ -6,7 +6,7 @@ mod common;
 
 use common::{DOWN, Fake, soon, up};
 use gatevisor_client::{Condition, ServiceDir, Waited, act_all};
-use gatevisor_wire::{control::Control, event::Letter};
+use gatevisor_wire::{control::Control, event::ServiceEvent};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{thread, time::Instant};
 use tempfile::TempDir;
@@ -29,8 +29,8 @@ fn five_hundred_services_are_waited_for_with_a_soft_limit_of_1024_descriptors() 
         scope.spawn(|| {
             for (n, fake) in fakes.iter().enumerate() {
                 assert_eq!(fake.commands(), b"u");
-                let letter = if n % 100 == 99 { Letter::PermanentFailure } else { Letter::Up };
-                fake.publish(&if letter == Letter::Up { up() } else { DOWN });
+                let letter = if n % 100 == 99 { ServiceEvent::PermanentFailure } else { ServiceEvent::Up };
+                fake.publish(&if letter == ServiceEvent::Up { up() } else { DOWN });
                 assert_eq!(fake.tell(&[letter]), 1);
             }
         });

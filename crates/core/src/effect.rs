@@ -1,7 +1,7 @@
 //! What the shell does next.
 
 use gatevisor_wire::Pid;
-use gatevisor_wire::event::Letter;
+use gatevisor_wire::event::ServiceEvent;
 use gatevisor_wire::policy::Policy;
 use gatevisor_wire::status::Status;
 use gatevisor_wire::tally::Death;
@@ -48,7 +48,7 @@ pub enum Effect {
     /// Replace `supervise/policy`.
     PublishPolicy(Policy),
     /// Tell the listeners of `event/`.
-    Broadcast(&'static [Letter]),
+    Broadcast(&'static [ServiceEvent]),
     /// Make the `down` file.
     CreateDownFile,
     /// Remove the `down` file.

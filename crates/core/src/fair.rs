@@ -1,4 +1,4 @@
-//! Turns: whose work is done next, and how much of it, so that the many wishes of one user do not keep those of another
+//! Turns: whose work is done next, and how much of it, so that the many requests of one user do not keep those of another
 //! waiting.
 //!
 //! *Lives here:* a queue in which owners take turns, and shares of what there is for a while. *Does not live here:* the work.
@@ -57,17 +57,17 @@ impl<T> FairQueue<T> {
 
 /// What each may have of something that comes back by and by.
 #[derive(Debug)]
-pub struct Shares<K> {
+pub struct TokenBuckets<K> {
     used: HashMap<K, usize>,
 }
 
-impl<K> Default for Shares<K> {
+impl<K> Default for TokenBuckets<K> {
     fn default() -> Self {
         Self { used: HashMap::new() }
     }
 }
 
-impl<K: Eq + Hash> Shares<K> {
+impl<K: Eq + Hash> TokenBuckets<K> {
     /// Returns what is left of a share of this size.
     pub fn left(&self, of: &K, size: usize) -> usize {
         size.saturating_sub(self.used.get(of).copied().unwrap_or(0))
@@ -158,12 +158,13 @@ mod tests {
 
     #[test]
     fn who_has_used_more_than_a_share_has_nothing_left_until_that_has_come_back() {
-        let mut shares = Shares::default();
+        let mut shares = TokenBuckets::default();
         shares.charge('a', 3);
         assert_eq!((shares.left(&'a', 4), shares.left(&'a', 1), shares.left(&'b', 4)), (1, 0, 4));
         shares.charge('a', 8);
         shares.charge('b', 5);
-        let left = |shares: &Shares<char>| (shares.left(&'a', 4), shares.left(&'b', 4), shares.left(&'c', 4));
+        let left =
+            |shares: &TokenBuckets<char>| (shares.left(&'a', 4), shares.left(&'b', 4), shares.left(&'c', 4));
         assert_eq!(left(&shares), (0, 0, 4));
         shares.renew(4);
         assert_eq!(left(&shares), (0, 3, 4));

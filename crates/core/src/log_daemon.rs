@@ -5,7 +5,7 @@
 
 use gatevisor_wire::wait::WaitStatus;
 
-use crate::restart::{History, Numbers, Verdict};
+use crate::restart::{History, Numbers, RestartDecision};
 use crate::time::Tick;
 
 /// Ends in a row, each before it worked, after which it is taken to be unable to.
@@ -53,8 +53,8 @@ impl LogDaemonHistory {
         let numbers = Numbers { backoff_first_ms: 10, backoff_max_ms: most, ..Numbers::default() };
         // No exit code of it is final: somebody must read what the services write.
         match self.history.after_death(&numbers, self.since, now, WaitStatus::exited(1)) {
-            Verdict::After(ms) => ms,
-            Verdict::Hopeless(_) | Verdict::GivenUp(_) => most,
+            RestartDecision::After(ms) => ms,
+            RestartDecision::Hopeless(_) | RestartDecision::GivenUp(_) => most,
         }
     }
 

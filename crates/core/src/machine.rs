@@ -13,7 +13,9 @@ mod starts;
 
 use gatevisor_wire::Pid;
 use gatevisor_wire::control::Control;
-use gatevisor_wire::event::Letter::{self, Died, Finished, PermanentFailure, Ready, SupervisionEnded, Up};
+use gatevisor_wire::event::ServiceEvent::{
+    self, Died, Finished, PermanentFailure, Ready, SupervisionEnded, Up,
+};
 use gatevisor_wire::policy::{self, Policy};
 use gatevisor_wire::signal;
 use gatevisor_wire::status::Status;
@@ -22,7 +24,7 @@ use gatevisor_wire::wait::WaitStatus;
 
 use crate::effect::{Effect, Effects, Leftover};
 use crate::machine::clearing::Clearing;
-use crate::restart::{History, Numbers, Rules, Verdict};
+use crate::restart::{History, Numbers, RestartDecision, Rules};
 use crate::time::{Moment, Tick};
 use starts::{Killer, Starts};
 
@@ -136,7 +138,7 @@ impl Machine {
     pub fn new(now: Moment, rules: Rules, want_up: bool, seed: u64, out: &mut Effects) -> Self {
         let status = Self::first_status(now, rules, want_up);
         out.add(Effect::PublishStatus(status));
-        out.add(Effect::Broadcast(&[Letter::SupervisionStarted]));
+        out.add(Effect::Broadcast(&[ServiceEvent::SupervisionStarted]));
         Self {
             phase: Phase::Down { start_at: want_up.then_some(now.tick) },
             status,
@@ -352,14 +354,14 @@ impl Machine {
             self.end(out);
             return;
         }
-        let verdict = match self.rules {
+        let decision = match self.rules {
             Rules::Native => self.history.after_failed_start(numbers),
-            Rules::S6 => Verdict::After(S6_EXEC_RETRY_MS),
+            Rules::S6 => RestartDecision::After(S6_EXEC_RETRY_MS),
         };
-        let retry_ms = match verdict {
-            Verdict::After(ms) if self.status.want_up => Some(ms),
-            Verdict::After(_) | Verdict::Hopeless(_) => None,
-            Verdict::GivenUp(_) => {
+        let retry_ms = match decision {
+            RestartDecision::After(ms) if self.status.want_up => Some(ms),
+            RestartDecision::After(_) | RestartDecision::Hopeless(_) => None,
+            RestartDecision::GivenUp(_) => {
                 self.set_want(false, out);
                 None
             }
@@ -460,12 +462,12 @@ impl Machine {
             return now.tick;
         }
         match self.history.after_death(numbers, since, now.tick, how) {
-            Verdict::After(ms) => now.tick.after(ms),
-            Verdict::Hopeless(code) => {
+            RestartDecision::After(ms) => now.tick.after(ms),
+            RestartDecision::Hopeless(code) => {
                 self.fail(format!("exit code {code} means that a restart cannot help"));
                 now.tick
             }
-            Verdict::GivenUp(times) => {
+            RestartDecision::GivenUp(times) => {
                 let last = self.cause.map_or_else(|| how.to_string(), str::to_owned);
                 self.fail(format!("given up after {times} failures in a row ({last})"));
                 now.tick
@@ -514,7 +516,7 @@ impl Machine {
         self.status.ready = true;
         self.status.ready_at = now.wall;
         let failed = self.failure.is_some() && !self.status.want_up;
-        let letters: &'static [Letter] = match (died_now, failed) {
+        let letters: &'static [ServiceEvent] = match (died_now, failed) {
             (true, false) => &[Died, Finished],
             (true, true) => &[Died, PermanentFailure, Finished],
             (false, false) => &[Finished],

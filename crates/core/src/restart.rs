@@ -14,9 +14,9 @@ pub const MAX_CODES: usize = 16;
 ///
 /// **Source:** POSIX `sh` for 126 and 127; s6 and our own interpreter for 100 and 111.
 const NEVER_RAN: [u8; 4] = [100, 111, 126, 127];
-/// Starts that a service may wish for in quick succession before a wish has to wait.
-const QUICK_WISHES: u32 = 5;
-/// Milliseconds: a run shorter than this is quick, and the wait of a wish made too often.
+/// Starts that a service may ask for in quick succession before a request has to wait.
+const QUICK_REQUESTS: u32 = 5;
+/// Milliseconds: a run shorter than this is quick, and the wait of a request made too often.
 const QUICK_MS: u64 = 1000;
 
 /// The numbers of the policy; each can be set in `data/` of a slot.
@@ -34,7 +34,7 @@ pub struct Numbers {
     pub give_up_after: u32,
     /// Exit codes that ask for a restart and are no failure.
     pub restart_codes: Vec<u8>,
-    /// Exit codes that no restart can mend.
+    /// Exit codes that no restart can fix.
     pub fail_codes: Vec<u8>,
     /// Whether what the service's process leaves behind is ended before the next start.
     pub kill_survivors: bool,
@@ -67,7 +67,7 @@ pub enum Rules {
 
 /// What to do about a death.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RestartDecision {
     /// Start again when so many milliseconds have passed since the death.
     After(u64),
     /// Do not start again: the exit code says that it is pointless.
@@ -80,14 +80,14 @@ pub enum Verdict {
 #[derive(Debug, Clone)]
 pub struct History {
     failures: u32,
-    quick_wishes: u32,
+    quick_requests: u32,
     random: u64,
 }
 
 impl History {
     /// Returns a clean history; `seed` makes the jitter differ between services.
     pub fn new(seed: u64) -> Self {
-        Self { failures: 0, quick_wishes: 0, random: seed | 1 }
+        Self { failures: 0, quick_requests: 0, random: seed | 1 }
     }
 
     /// Returns the number of consecutive failures.
@@ -98,25 +98,31 @@ impl History {
     /// Forgets the past: an operator has just asked for a start.
     pub fn forget(&mut self) {
         self.failures = 0;
-        self.quick_wishes = 0;
+        self.quick_requests = 0;
     }
 
-    /// Returns the verdict on a process that ran from `since` to `now`.
-    pub fn after_death(&mut self, numbers: &Numbers, since: Tick, now: Tick, how: WaitStatus) -> Verdict {
+    /// Returns the decision on a process that ran from `since` to `now`.
+    pub fn after_death(
+        &mut self,
+        numbers: &Numbers,
+        since: Tick,
+        now: Tick,
+        how: WaitStatus,
+    ) -> RestartDecision {
         let ran_ms = now.since(since);
         if ran_ms >= numbers.stable_after_ms {
             self.failures = 0;
         }
         if ran_ms >= QUICK_MS {
-            self.quick_wishes = 0;
+            self.quick_requests = 0;
         }
         match how.exit_code() {
-            Some(code) if numbers.fail_codes.contains(&code) => return Verdict::Hopeless(code),
+            Some(code) if numbers.fail_codes.contains(&code) => return RestartDecision::Hopeless(code),
             Some(code) if numbers.restart_codes.contains(&code) => {
-                self.quick_wishes = self.quick_wishes.saturating_add(1);
-                // A program that does nothing but wish must not keep a processor busy.
-                let delay_ms = if self.quick_wishes > QUICK_WISHES { QUICK_MS } else { 0 };
-                return Verdict::After(delay_ms);
+                self.quick_requests = self.quick_requests.saturating_add(1);
+                // A program that does nothing but ask for restarts must not keep a processor busy.
+                let delay_ms = if self.quick_requests > QUICK_REQUESTS { QUICK_MS } else { 0 };
+                return RestartDecision::After(delay_ms);
             }
             _ => {}
         }
@@ -127,19 +133,19 @@ impl History {
         self.failed(numbers, delay_ms)
     }
 
-    /// Returns the verdict on a start that did not reach the program.
-    pub fn after_failed_start(&mut self, numbers: &Numbers) -> Verdict {
+    /// Returns the decision on a start that did not reach the program.
+    pub fn after_failed_start(&mut self, numbers: &Numbers) -> RestartDecision {
         // Never at once: what could not be executed a moment ago cannot be executed now.
         let delay_ms = self.jittered(numbers, ladder_ms(numbers, self.failures.saturating_add(1)));
         self.failed(numbers, delay_ms)
     }
 
-    fn failed(&mut self, numbers: &Numbers, delay_ms: u64) -> Verdict {
+    fn failed(&mut self, numbers: &Numbers, delay_ms: u64) -> RestartDecision {
         self.failures = self.failures.saturating_add(1);
         if numbers.give_up_after > 0 && self.failures >= numbers.give_up_after {
-            return Verdict::GivenUp(self.failures);
+            return RestartDecision::GivenUp(self.failures);
         }
-        Verdict::After(delay_ms)
+        RestartDecision::After(delay_ms)
     }
 
     /// Returns `ms` changed by up to the percentage either way.
@@ -166,7 +172,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn delays(history: &mut History, runs_ms: &[u64]) -> Vec<Verdict> {
+    fn delays(history: &mut History, runs_ms: &[u64]) -> Vec<RestartDecision> {
         let numbers = Numbers::default();
         runs_ms
             .iter()
@@ -186,42 +192,42 @@ mod tests {
     fn thirty_seconds_of_health_forget_all_failures() {
         let mut history = History::new(7);
         let verdicts = delays(&mut history, &[10, 10, 10, 30_000, 10]);
-        assert_eq!(verdicts[0], Verdict::After(0));
-        assert_ne!(verdicts[1], Verdict::After(0));
-        assert_eq!(verdicts[3], Verdict::After(0));
-        assert_ne!(verdicts[4], Verdict::After(0));
+        assert_eq!(verdicts[0], RestartDecision::After(0));
+        assert_ne!(verdicts[1], RestartDecision::After(0));
+        assert_eq!(verdicts[3], RestartDecision::After(0));
+        assert_ne!(verdicts[4], RestartDecision::After(0));
     }
 
     #[test]
-    fn a_wished_restart_is_no_failure_but_wishing_without_end_is_slowed() {
+    fn a_requested_restart_is_no_failure_but_asking_without_end_is_slowed() {
         let numbers = Numbers::default();
         let mut history = History::new(7);
         for _ in 0..5 {
-            let verdict = history.after_death(&numbers, Tick(0), Tick(10), WaitStatus::exited(75));
-            assert_eq!(verdict, Verdict::After(0));
+            let decision = history.after_death(&numbers, Tick(0), Tick(10), WaitStatus::exited(75));
+            assert_eq!(decision, RestartDecision::After(0));
         }
         let sixth = history.after_death(&numbers, Tick(0), Tick(10), WaitStatus::exited(75));
-        assert_eq!(sixth, Verdict::After(1000));
+        assert_eq!(sixth, RestartDecision::After(1000));
         assert_eq!(history.failures(), 0);
         let calm = history.after_death(&numbers, Tick(0), Tick(1000), WaitStatus::exited(75));
-        assert_eq!(calm, Verdict::After(0));
+        assert_eq!(calm, RestartDecision::After(0));
     }
 
     #[test]
     fn a_command_that_was_never_reached_is_never_tried_again_at_once() {
         for code in [111, 126, 127] {
             let mut history = History::new(7);
-            let verdict =
+            let decision =
                 history.after_death(&Numbers::default(), Tick(0), Tick(9), WaitStatus::exited(code));
-            assert!(matches!(verdict, Verdict::After(225..=275)), "{verdict:?}");
+            assert!(matches!(decision, RestartDecision::After(225..=275)), "{decision:?}");
         }
     }
 
     #[test]
     fn exit_78_is_hopeless_at_once() {
-        let verdict =
+        let decision =
             History::new(1).after_death(&Numbers::default(), Tick(0), Tick(9), WaitStatus::exited(78));
-        assert_eq!(verdict, Verdict::Hopeless(78));
+        assert_eq!(decision, RestartDecision::Hopeless(78));
     }
 
     #[test]
@@ -229,17 +235,17 @@ mod tests {
         let numbers = Numbers { give_up_after: 2, ..Numbers::default() };
         let mut history = History::new(1);
         let mut die = || history.after_death(&numbers, Tick(0), Tick(9), WaitStatus::exited(1));
-        assert_eq!(die(), Verdict::After(0));
-        assert_eq!(die(), Verdict::GivenUp(2));
+        assert_eq!(die(), RestartDecision::After(0));
+        assert_eq!(die(), RestartDecision::GivenUp(2));
     }
 
     proptest! {
         #[test]
         fn jitter_stays_within_a_tenth(seed: u64, failures in 1_u32..40) {
             let numbers = Numbers::default();
-            let mut history = History { failures, quick_wishes: 0, random: seed | 1 };
+            let mut history = History { failures, quick_requests: 0, random: seed | 1 };
             let plain = ladder_ms(&numbers, failures);
-            let Verdict::After(ms) = history.after_death(&numbers, Tick(0), Tick(1), WaitStatus::exited(1)) else {
+            let RestartDecision::After(ms) = history.after_death(&numbers, Tick(0), Tick(1), WaitStatus::exited(1)) else {
                 panic!("never given up");
             };
             prop_assert!(ms >= plain - plain / 10 && ms <= plain + plain / 10);

@@ -50,7 +50,7 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },
-    /// Make every slot anew from the profiles and their wishes; `up` does it at each start
+    /// Make every slot anew from the profiles and their desired states; `up` does it at each start
     Reconcile {
         /// Say what would be done and touch nothing
         #[arg(long)]
@@ -72,7 +72,7 @@ pub enum Command {
         #[arg(short, long)]
         watch: bool,
     },
-    /// Say what is wrong, why, and which command mends it; exit 1 if anything is an error
+    /// Say what is wrong, why, and which command fixes it; exit 1 if anything is an error
     Doctor,
     /// Execute a program as the owner of the home, without root's terminal; what doctor proposes to root is called so
     #[command(hide = true)]
@@ -179,7 +179,7 @@ pub enum Profile {
     Create {
         /// Lower-case letters, digits, `-` and `_`; at most 243
         name: OsString,
-        /// Wish its gateway running, and start it
+        /// Ask for its gateway running, and start it
         #[arg(long)]
         start: bool,
         /// Make the home that --home or the agent's variable names, if it does not exist
@@ -199,7 +199,7 @@ pub enum Profile {
     },
     /// List all profiles
     List,
-    /// Show where a profile is and what is wished of it
+    /// Show where a profile is and what is desired of it
     Show {
         /// The profile
         name: OsString,
@@ -254,9 +254,9 @@ fn window(text: &str) -> Result<Duration, String> {
 /// What can be done with gateways.
 #[derive(Debug, Subcommand)]
 pub enum Gateway {
-    /// Wish a gateway running, and start it
+    /// Ask for a gateway running, and start it
     Start(Target),
-    /// Wish a gateway stopped, and stop it
+    /// Ask for a gateway stopped, and stop it
     Stop(Target),
     /// Have another process in a gateway's place; one that is down is started
     Restart(Target),
@@ -266,14 +266,14 @@ pub enum Gateway {
     Register {
         /// The profile; else -p, else the default profile
         name: Option<OsString>,
-        /// Wish it running, and start it
+        /// Ask for it running, and start it
         #[arg(long)]
         start: bool,
         /// Every profile
         #[arg(long, conflicts_with = "name")]
         all: bool,
     },
-    /// Stop a profile's gateway and take its slot away; the profile and its wish stay
+    /// Stop a profile's gateway and take its slot away; the profile and its desired state stay
     Unregister(Choice),
 }
 

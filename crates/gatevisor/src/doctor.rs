@@ -1,4 +1,4 @@
-//! `gatevisor doctor`: what is wrong, why, and the command that mends it.
+//! `gatevisor doctor`: what is wrong, why, and the command that fixes it.
 //!
 //! *Lives here:* becoming the one whose home it is, and printing. *Does not live here:* the checks
 //! (`gatevisor_gateways::doctor`).
@@ -129,7 +129,7 @@ fn print_finding(finding: &Finding) -> Result<(), Failure> {
         out::line(Text::from("  ").styled(DIM, format_args!("{name:5}")).and(" ").and(text))
     };
     item("why:", &finding.why)?;
-    finding.mend.as_ref().map_or(Ok(()), |mend| item("mend:", mend))?;
+    finding.fix.as_ref().map_or(Ok(()), |fix| item("fix:", fix))?;
     finding.printed.iter().try_for_each(|line| item("said:", line))?;
     match &finding.profile {
         Some(name) if finding.check == Check::Crash => {

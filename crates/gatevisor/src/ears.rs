@@ -12,7 +12,7 @@ use gatevisor_gateways::live;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_liveness::State;
 use gatevisor_paths::by_path;
-use gatevisor_wire::event::Letter;
+use gatevisor_wire::event::ServiceEvent;
 use gatevisor_wire::name::ServiceName;
 use gatevisor_wire::status::Status;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -32,7 +32,7 @@ pub enum Happened {
     /// What the watcher of gateways has found out of it.
     Live(State),
     /// What else its supervisor says.
-    Letter(Letter),
+    ServiceEvent(ServiceEvent),
 }
 
 /// A service that is listened to.
@@ -75,25 +75,25 @@ impl Heard {
         }
     }
 
-    fn hear(&mut self, letter: Letter, happened: &mut Vec<Happened>) {
+    fn hear(&mut self, letter: ServiceEvent, happened: &mut Vec<Happened>) {
         match letter {
-            Letter::Up if self.dir.is_executed_directly() => happened.push(Happened::Up),
-            Letter::Up => {
+            ServiceEvent::Up if self.dir.is_executed_directly() => happened.push(Happened::Up),
+            ServiceEvent::Up => {
                 self.is_starting = true;
                 happened.push(Happened::Starting);
             }
             // Nothing was seen of the command. What the interpreter exits with says that there was none.
-            Letter::Died if std::mem::take(&mut self.is_starting) => {
+            ServiceEvent::Died if std::mem::take(&mut self.is_starting) => {
                 let code = self.dir.deaths().last().and_then(|death| death.how().exit_code());
                 let is_failure = code.is_none_or(|code| START_FAILED.contains(&code));
                 let first = if is_failure { Happened::FailedToStart } else { Happened::Up };
-                happened.extend([first, Happened::Letter(letter)]);
+                happened.extend([first, Happened::ServiceEvent(letter)]);
             }
             // What is ready is executed.
-            Letter::Ready if std::mem::take(&mut self.is_starting) => {
-                happened.extend([Happened::Up, Happened::Letter(letter)]);
+            ServiceEvent::Ready if std::mem::take(&mut self.is_starting) => {
+                happened.extend([Happened::Up, Happened::ServiceEvent(letter)]);
             }
-            _ => happened.push(Happened::Letter(letter)),
+            _ => happened.push(Happened::ServiceEvent(letter)),
         }
     }
 

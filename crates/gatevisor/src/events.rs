@@ -6,7 +6,7 @@ use anstyle::AnsiColor;
 use gatevisor_client::ServiceDir;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_liveness::State;
-use gatevisor_wire::event::Letter;
+use gatevisor_wire::event::ServiceEvent;
 use gatevisor_wire::name::ServiceName;
 use jiff::Timestamp;
 use serde_json::json;
@@ -40,7 +40,7 @@ fn print(context: &Context, name: &ServiceName, happened: Happened) -> Result<()
     let (word, colour, letter) = words(happened);
     // What the kernel did cannot be told from the letter.
     let dir = ServiceDir::new(context.manager.scandir().join(name.to_string()));
-    let cause = matches!(happened, Happened::Letter(Letter::Died)).then(|| cause(&dir)).flatten();
+    let cause = matches!(happened, Happened::ServiceEvent(ServiceEvent::Died)).then(|| cause(&dir)).flatten();
     if context.json {
         return out::json(&json!({
             "cause": cause,
@@ -65,13 +65,13 @@ fn cause(dir: &ServiceDir) -> Option<String> {
 }
 
 /// Returns the word for an event, its colour, and its letter: what a supervisor says that executes commands itself.
-fn words(happened: Happened) -> (&'static str, AnsiColor, Option<Letter>) {
+fn words(happened: Happened) -> (&'static str, AnsiColor, Option<ServiceEvent>) {
     match happened {
         Happened::Starting => ("starting", AnsiColor::Yellow, None),
-        Happened::Up => ("up", AnsiColor::Green, Some(Letter::Up)),
+        Happened::Up => ("up", AnsiColor::Green, Some(ServiceEvent::Up)),
         Happened::FailedToStart => ("failed to start", AnsiColor::Red, None),
         Happened::Live(state) => (state.word(), live_colour(state), None),
-        Happened::Letter(letter) => {
+        Happened::ServiceEvent(letter) => {
             let (word, colour) = words_of(letter);
             (word, colour, Some(letter))
         }
@@ -86,15 +86,15 @@ const fn live_colour(state: State) -> AnsiColor {
     }
 }
 
-const fn words_of(letter: Letter) -> (&'static str, AnsiColor) {
+const fn words_of(letter: ServiceEvent) -> (&'static str, AnsiColor) {
     match letter {
-        Letter::SupervisionStarted => ("supervised", AnsiColor::Blue),
-        Letter::Up => ("up", AnsiColor::Green),
-        Letter::Ready => ("ready", AnsiColor::Green),
-        Letter::Died => ("died", AnsiColor::Red),
-        Letter::Finished => ("down", AnsiColor::Yellow),
-        Letter::PermanentFailure => ("failed", AnsiColor::Red),
-        Letter::SupervisionEnded => ("released", AnsiColor::Blue),
+        ServiceEvent::SupervisionStarted => ("supervised", AnsiColor::Blue),
+        ServiceEvent::Up => ("up", AnsiColor::Green),
+        ServiceEvent::Ready => ("ready", AnsiColor::Green),
+        ServiceEvent::Died => ("died", AnsiColor::Red),
+        ServiceEvent::Finished => ("down", AnsiColor::Yellow),
+        ServiceEvent::PermanentFailure => ("failed", AnsiColor::Red),
+        ServiceEvent::SupervisionEnded => ("released", AnsiColor::Blue),
     }
 }
 

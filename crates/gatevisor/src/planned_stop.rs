@@ -1,12 +1,12 @@
-//! `s6-svc -d` of a gateway, which is how the agent's own command line stops one before it records the wish.
+//! `s6-svc -d` of a gateway, which is how the agent's own command line stops one before it records the desired state.
 //!
 //! *Lives here:* what a stop of a gateway means beyond the command to its supervisor.
-//! *Does not live here:* the applet; `gatevisor gateway stop`, which records the wish itself.
+//! *Does not live here:* the applet; `gatevisor gateway stop`, which records the desired state itself.
 //!
 //! The gateway is told in its own home that this is on purpose. The command line does so in the home of the profile that
 //! it was called for; with `--all` that is one home for all gateways, and no gateway hears of it.
 //!
-//! And it has ended when this returns, unless it takes its time: at its end it writes the very file that the wish is
+//! And it has ended when this returns, unless it takes its time: at its end it writes the very file that the desired state is
 //! recorded in, and whoever reads it first takes back what the other wrote meanwhile.
 //!
 //! With `--all` the command line asks for one gateway after the other. All of them are told with the first, so that the

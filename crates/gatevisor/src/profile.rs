@@ -42,7 +42,7 @@ fn create(context: &Context, name: &OsString, start: bool, reason: Option<String
         Ok(NewGateway::HadSlot) => ("kept", "its gateway had a slot already".to_owned()),
         Ok(NewGateway::NextTime) => ("none", "its gateway gets a slot at the next `gatevisor up`".to_owned()),
         Ok(NewGateway::NextTimeRunning) => {
-            ("wished", "its gateway is wanted and starts with the next `gatevisor up`".to_owned())
+            ("desired", "its gateway is wanted and starts with the next `gatevisor up`".to_owned())
         }
         Err(_) => ("failed", "its gateway is not as ordered".to_owned()),
     };

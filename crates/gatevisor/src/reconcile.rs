@@ -1,4 +1,4 @@
-//! `gatevisor reconcile`: the slots as the profiles and their wishes say.
+//! `gatevisor reconcile`: the slots as the profiles and their desired states say.
 
 use std::fs::{self, DirBuilder};
 use std::io;

@@ -120,7 +120,7 @@ pub enum Began {
     Elsewhere,
 }
 
-/// Waits for the home, starts what is wished, and watches the profiles; returns only why it cannot any longer.
+/// Waits for the home, starts what is desired, and watches the profiles; returns only why it cannot any longer.
 pub fn run(began: Began) -> Failure {
     let variables: Vec<Variable> = std::env::vars_os().collect();
     perform(&variables, began).unwrap_or_else(|failure| failure)
@@ -232,7 +232,7 @@ fn lost(home: &OpenHome) -> Failure {
     )
 }
 
-/// Stops the gateways here; what is wished stays as it is.
+/// Stops the gateways here; what is desired stays as it is.
 fn give_up_gateways(manager: &ScandirManager) {
     let names = manager.list().unwrap_or_default();
     for name in names {
@@ -281,7 +281,7 @@ fn warn_unknown(home: &OpenHome, errno: Errno) {
     ));
 }
 
-/// Starts what is wished, after the rest of its last life was cleaned up.
+/// Starts what is desired, after the rest of its last life was cleaned up.
 fn start(manager: &ScandirManager, variables: &[Variable]) -> Result<(), Failure> {
     let program = gatevisor_sys::process::own_program().map_err(|error| {
         Failure::new(Exit::System, format!("cannot find this program's own file: {error}"))

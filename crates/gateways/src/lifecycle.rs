@@ -33,7 +33,7 @@ pub enum NewGateway {
     HadSlot,
     /// No supervisor runs; the next one registers it, down.
     NextTime,
-    /// No supervisor runs; the wish is recorded, and the next one starts it.
+    /// No supervisor runs; the desired state is recorded, and the next one starts it.
     NextTimeRunning,
 }
 
@@ -95,7 +95,7 @@ impl RemoveProfileError {
 
 /// Makes a profile and registers its gateway: down, or with `start` up.
 ///
-/// Without a supervisor the profile is made all the same, and a wished start is recorded for the next one.
+/// Without a supervisor the profile is made all the same, and a desired start is recorded for the next one.
 pub fn create_profile(
     manager: &dyn ServiceManager,
     home: &Home,

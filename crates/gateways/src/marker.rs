@@ -101,7 +101,7 @@ pub fn start_time(pid: Pid) -> Option<u64> {
 
 /// Returns the fields of a `/proc/<pid>/stat` from the third one on, the state.
 ///
-/// The program's name before them may hold blanks and parentheses.
+/// The program's name before them may hold placeholders and parentheses.
 pub(crate) fn fields_of_stat(stat: &[u8]) -> Option<impl Iterator<Item = &str>> {
     let end = stat.iter().rposition(|b| *b == b')')?;
     let rest = str::from_utf8(stat.get(end..)?).ok()?;

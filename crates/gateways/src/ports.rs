@@ -17,7 +17,7 @@ use gatevisor_sys::proc::{self, Process};
 use gatevisor_sys::tcp::{self, Socket, Sockets};
 use gatevisor_wire::member::Member;
 
-use crate::agent::{AgentDefinition, Blanks, PortDefinition, fill};
+use crate::agent::{AgentDefinition, Placeholders, PortDefinition, fill};
 use crate::files::read_bounded;
 use crate::manager::{ScandirManager, ServiceManager};
 use crate::profile::ProfileName;
@@ -85,7 +85,7 @@ pub(crate) fn environment_files(manager: &ScandirManager, name: &ProfileName) ->
 
 /// Returns a text of the agent definition with everything filled in, as far as that is known before a start.
 pub(crate) fn expanded(manager: &ScandirManager, name: &ProfileName, template: &str) -> Option<OsString> {
-    let filled = fill(template, &Blanks::new(name, &manager.agent().home_variable())).ok()?;
+    let filled = fill(template, &Placeholders::new(name, &manager.agent().home_variable())).ok()?;
     let variable = manager.agent().home_variable();
     let home = manager.home().root();
     gatevisor_slot::expand(&filled, &|name| (name == variable).then(|| home.into())).ok()

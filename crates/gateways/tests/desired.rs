@@ -1,4 +1,4 @@
-//! Wishes on disk: what is kept, what is refused, and what a failure leaves.
+//! Desired states on disk: what is kept, what is refused, and what a failure leaves.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use common::entries;
 use gatevisor_gateways::desired::{
-    Desired, MAX_BYTES, Provenance, RecordError, Wish, migrate, overwritten, read, record,
+    Desired, DesiredState, MAX_BYTES, Provenance, RecordError, migrate, overwritten, read, record,
 };
 use insta::assert_snapshot;
 use jiff::Timestamp;
@@ -22,10 +22,10 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 const FILE: &str = "gateway_state.json";
 
-fn wish(desired: Desired) -> Wish {
+fn desired_state(desired: Desired) -> DesiredState {
     let by =
         Provenance { uid: 1000, user: "alice".to_owned(), command: "gatevisor stop".to_owned(), pid: 42 };
-    Wish { desired, by, reason: None, at: Timestamp::from_millisecond(1_780_000_000_123).unwrap() }
+    DesiredState { desired, by, reason: None, at: Timestamp::from_millisecond(1_780_000_000_123).unwrap() }
 }
 
 fn text(dir: &Path) -> String {
@@ -33,25 +33,27 @@ fn text(dir: &Path) -> String {
 }
 
 #[test]
-fn a_first_wish_makes_the_file() {
+fn a_first_desired_state_makes_the_file() {
     let dir = tempfile::tempdir().unwrap();
-    let recording = record(dir.path(), FILE, &wish(Desired::Running)).unwrap();
+    let recording = record(dir.path(), FILE, &desired_state(Desired::Running)).unwrap();
     assert_eq!(recording.warning, None);
     assert_snapshot!(text(dir.path()), @r#"{"desired_state":"running","desired_by":{"uid":1000,"user":"alice","command":"gatevisor stop","pid":42,"state":"running"},"desired_at":"2026-05-28T20:26:40.123Z","updated_at":1780000000}"#);
     assert_eq!(entries(dir.path()), [".gateway_state.json.lock", FILE]);
 }
 
 #[test]
-fn a_wish_counts_as_overwritten_only_by_an_older_one() {
+fn a_desired_state_counts_as_overwritten_only_by_an_older_one() {
     let dir = tempfile::tempdir().unwrap();
-    let ours = wish(Desired::Running);
+    let ours = desired_state(Desired::Running);
     drop(record(dir.path(), FILE, &ours).unwrap());
     assert!(!overwritten(dir.path(), FILE, &ours));
-    let newer =
-        Wish { at: Timestamp::from_millisecond(1_780_000_000_124).unwrap(), ..wish(Desired::Stopped) };
+    let newer = DesiredState {
+        at: Timestamp::from_millisecond(1_780_000_000_124).unwrap(),
+        ..desired_state(Desired::Stopped)
+    };
     assert!(overwritten(dir.path(), FILE, &newer));
     drop(record(dir.path(), FILE, &newer).unwrap());
-    assert!(!overwritten(dir.path(), FILE, &ours), "a newer wish of somebody else's stands");
+    assert!(!overwritten(dir.path(), FILE, &ours), "a newer desired state of somebody else's stands");
     fs::write(dir.path().join(FILE), r#"{"gateway_state":"running"}"#).unwrap();
     assert!(overwritten(dir.path(), FILE, &ours));
     fs::write(dir.path().join(FILE), "garbage").unwrap();
@@ -65,9 +67,9 @@ fn keys_of_others_their_order_and_the_spelling_of_numbers_are_kept() {
         "desired_state":"running","platforms":{"z":1,"a":[null,true]},"desired_reason":"old","updated_at":"2026-01-01"}"#;
     fs::write(dir.path().join(FILE), before).unwrap();
     fs::set_permissions(dir.path().join(FILE), fs::Permissions::from_mode(0o640)).unwrap();
-    drop(record(dir.path(), FILE, &wish(Desired::Stopped)).unwrap());
+    drop(record(dir.path(), FILE, &desired_state(Desired::Stopped)).unwrap());
     assert_snapshot!(text(dir.path()), @r#"{"pid":7,"gateway_state":"running","load":1.50,"big":123456789012345678901234567890,"exp":1e+2,"desired_state":"stopped","platforms":{"z":1,"a":[null,true]},"updated_at":1780000000,"desired_by":{"uid":1000,"user":"alice","command":"gatevisor stop","pid":42,"state":"stopped"},"desired_at":"2026-05-28T20:26:40.123Z"}"#);
-    let reason = Wish { reason: Some("token revoked".to_owned()), ..wish(Desired::Stopped) };
+    let reason = DesiredState { reason: Some("token revoked".to_owned()), ..desired_state(Desired::Stopped) };
     drop(record(dir.path(), FILE, &reason).unwrap());
     assert!(text(dir.path()).contains(r#""desired_reason":"token revoked""#));
     assert_eq!(fs::metadata(dir.path().join(FILE)).unwrap().permissions().mode() & 0o777, 0o640);
@@ -79,24 +81,24 @@ fn an_invalid_file_is_moved_aside_and_never_destroyed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(FILE);
     let mut warnings = Vec::new();
-    let mut wished = || {
-        let recording = record(dir.path(), FILE, &wish(Desired::Running)).unwrap();
+    let mut expected = || {
+        let recording = record(dir.path(), FILE, &desired_state(Desired::Running)).unwrap();
         warnings.push(recording.warning.unwrap());
         assert_eq!(read(dir.path(), FILE).unwrap().unwrap().desired_state.as_deref(), Some("running"));
     };
     for bytes in [&b"[1,2]"[..], b"\xff", b"{\"a\":", &vec![b'x'; 10 << 20]] {
         fs::write(&path, bytes).unwrap();
-        wished();
+        expected();
     }
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
-    wished();
+    expected();
     fs::remove_file(&path).unwrap();
     symlink(FILE, &path).unwrap();
-    wished();
+    expected();
     fs::remove_file(&path).unwrap();
     mknodat(CWD, &path, FileType::Fifo, Mode::RUSR, 0).unwrap();
-    wished();
+    expected();
     assert_snapshot!(warnings.join("\n"), @r#"
         `gateway_state.json` holds a list where an object is expected, so it was moved aside to `gateway_state.json.invalid` and begun afresh
         `gateway_state.json` is not UTF-8, so it was moved aside to `gateway_state.json.invalid.1` and begun afresh
@@ -116,12 +118,13 @@ fn a_home_that_is_not_there_and_a_file_that_would_grow_too_long_are_refused() {
     let say = |error: RecordError| {
         format!("{} {error}", error.exit_code()).replace(&dir.path().display().to_string(), "DIR")
     };
-    let missing = say(record(&dir.path().join("missing"), FILE, &wish(Desired::Running)).unwrap_err());
+    let missing =
+        say(record(&dir.path().join("missing"), FILE, &desired_state(Desired::Running)).unwrap_err());
     let long = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_BYTES - 20));
     fs::write(dir.path().join(FILE), &long).unwrap();
-    let too_long = say(record(dir.path(), FILE, &wish(Desired::Running)).unwrap_err());
+    let too_long = say(record(dir.path(), FILE, &desired_state(Desired::Running)).unwrap_err());
     assert_snapshot!([missing, too_long].join("\n"), @r#"
-        1 there is no profile home `DIR/missing` to record the wish in
+        1 there is no profile home `DIR/missing` to record the desired state in
         1 `DIR/gateway_state.json` would grow over 1048576 bytes; it is as it was
         "#);
     assert_eq!(text(dir.path()), long);
@@ -130,10 +133,10 @@ fn a_home_that_is_not_there_and_a_file_that_would_grow_too_long_are_refused() {
 #[test]
 fn a_writer_waits_for_the_lock_and_then_says_that_it_is_held() {
     let dir = tempfile::tempdir().unwrap();
-    drop(record(dir.path(), FILE, &wish(Desired::Running)).unwrap());
+    drop(record(dir.path(), FILE, &desired_state(Desired::Running)).unwrap());
     let lock = fs::File::open(dir.path().join(".gateway_state.json.lock")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    let error = record(dir.path(), FILE, &wish(Desired::Stopped)).unwrap_err();
+    let error = record(dir.path(), FILE, &desired_state(Desired::Stopped)).unwrap_err();
     assert_eq!(error.exit_code(), 99);
     assert_snapshot!(error.to_string().replace(&dir.path().display().to_string(), "DIR"), @"another command has been writing `DIR/gateway_state.json` for 5 s; try again");
     assert!(text(dir.path()).contains("running"));
@@ -142,11 +145,11 @@ fn a_writer_waits_for_the_lock_and_then_says_that_it_is_held() {
 #[test]
 fn a_writer_behind_many_others_on_a_slow_disk_waits_for_its_turn() {
     let dir = tempfile::tempdir().unwrap();
-    drop(record(dir.path(), FILE, &wish(Desired::Running)).unwrap());
+    drop(record(dir.path(), FILE, &desired_state(Desired::Running)).unwrap());
     let lock = fs::File::options().write(true).open(dir.path().join(".gateway_state.json.lock")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     thread::scope(|scope| {
-        let waiting = scope.spawn(|| record(dir.path(), FILE, &wish(Desired::Stopped)));
+        let waiting = scope.spawn(|| record(dir.path(), FILE, &desired_state(Desired::Stopped)));
         // For longer than one writer may hold it, it is taken again and again, as writers do that are before this one.
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(7) && !waiting.is_finished() {
@@ -165,7 +168,7 @@ fn of_many_writers_at_once_none_loses_another_ones_keys() {
     fs::write(dir.path().join(FILE), r#"{"kept":true}"#).unwrap();
     thread::scope(|scope| {
         for _ in 0..16 {
-            scope.spawn(|| drop(record(dir.path(), FILE, &wish(Desired::Running)).unwrap()));
+            scope.spawn(|| drop(record(dir.path(), FILE, &desired_state(Desired::Running)).unwrap()));
         }
     });
     let value: serde_json::Value = serde_json::from_str(&text(dir.path())).unwrap();
@@ -190,7 +193,7 @@ fn in_a_process_that_may_not_write() {
     let Some(dir) = std::env::var_os("GATEVISOR_TEST_FULL") else { return };
     let dir = Path::new(&dir);
     let before = text(dir);
-    let error = record(dir, FILE, &wish(Desired::Stopped)).unwrap_err();
+    let error = record(dir, FILE, &desired_state(Desired::Stopped)).unwrap_err();
     assert!(matches!(error, RecordError::Write { .. }) && error.exit_code() == 111, "{error}");
     assert_eq!(text(dir), before);
     assert_eq!(entries(dir), [".gateway_state.json.lock", FILE]);
@@ -199,7 +202,7 @@ fn in_a_process_that_may_not_write() {
 #[test]
 fn on_a_full_disk_nothing_is_acknowledged_and_nothing_is_torn() {
     let dir = tempfile::tempdir().unwrap();
-    drop(record(dir.path(), FILE, &wish(Desired::Running)).unwrap());
+    drop(record(dir.path(), FILE, &desired_state(Desired::Running)).unwrap());
     // A limit on the size of files fails a write as a full disk does, and needs no privilege.
     let status = Command::new("sh")
         .args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$1\" --exact in_a_process_that_may_not_write", "sh"])
@@ -230,18 +233,18 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn invariant_a_wish_changes_our_keys_only(
+    fn invariant_a_desired_state_changes_our_keys_only(
         others in prop::collection::btree_map("[a-z_]{1,12}", any_json(), 0..6),
         stopped in any::<bool>(),
     ) {
         let dir = tempfile::tempdir().unwrap();
         let before: serde_json::Map<_, _> = others.into_iter().collect();
         fs::write(dir.path().join(FILE), serde_json::to_vec(&before).unwrap()).unwrap();
-        let wish = wish(if stopped { Desired::Stopped } else { Desired::Running });
-        drop(record(dir.path(), FILE, &wish).unwrap());
+        let desired_state = desired_state(if stopped { Desired::Stopped } else { Desired::Running });
+        drop(record(dir.path(), FILE, &desired_state).unwrap());
         let mut after: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text(dir.path())).unwrap();
         let recorded = read(dir.path(), FILE).unwrap().unwrap();
-        prop_assert_eq!(recorded.desired_by.as_ref(), Some(&wish.by));
+        prop_assert_eq!(recorded.desired_by.as_ref(), Some(&desired_state.by));
         prop_assert_eq!(recorded.prior.starts(), !stopped);
         let ours = ["desired_state", "desired_by", "desired_reason", "desired_at", "updated_at"];
         for key in ours {
@@ -266,7 +269,7 @@ fn written_by_another(dir: &Path, state: &str, second: i64) {
 #[test]
 fn what_another_program_wrote_is_not_said_to_be_our_last_order() {
     let dir = tempfile::tempdir().unwrap();
-    let order = Wish { reason: Some("deploy 12".to_owned()), ..wish(Desired::Running) };
+    let order = DesiredState { reason: Some("deploy 12".to_owned()), ..desired_state(Desired::Running) };
     drop(record(dir.path(), FILE, &order).unwrap());
     for (state, second) in
         [("stopped", 1_780_000_000), ("stopped", 1_780_000_060), ("running", 1_780_000_090)]

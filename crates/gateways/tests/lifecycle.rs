@@ -35,7 +35,7 @@ fn a_new_profile_has_its_gateway_registered_down_and_with_start_up() {
 }
 
 #[test]
-fn without_a_supervisor_the_profile_is_made_and_a_wished_start_is_recorded() {
+fn without_a_supervisor_the_profile_is_made_and_a_requested_start_is_recorded() {
     let world = World::new(with_seed());
     assert_eq!(create(&world, "coder", false), NewGateway::NextTime);
     assert_eq!(create(&world, "writer", true), NewGateway::NextTimeRunning);

@@ -57,7 +57,7 @@ fn a_registered_gateway_is_supervised_and_down_when_registration_returns() {
 }
 
 #[test]
-fn a_gateway_registered_with_start_is_up_and_its_wish_is_on_disk() {
+fn a_gateway_registered_with_start_is_up_and_its_desired_state_is_on_disk() {
     let world = World::supervised(agent(&SLEEP, ""));
     let coder = world.profile("coder");
     let done = world.manager.register(&coder, true, &order(WaitFor::Up)).unwrap();
@@ -108,7 +108,7 @@ fn an_http_gateway_is_ready_when_its_start_returns() {
     assert!(matches!(done.outcome, Restarted::Ready(Some(pid)) if pid.get() != before), "{done:?}");
     let report = inspect::inspect(&world.manager, &coder).unwrap();
     assert_eq!(report.state, State::Ready);
-    assert_eq!(report.deaths[0].meaning.as_deref(), Some("wished restart, started again without penalty"));
+    assert_eq!(report.deaths[0].meaning.as_deref(), Some("requested restart, started again without penalty"));
     assert_eq!(world.manager.stop(&coder, &order(WaitFor::Up)).unwrap().outcome, Stopped::Down);
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
     let log = world.manager.home().root().join("logs/gateways/coder/current");
@@ -116,7 +116,7 @@ fn an_http_gateway_is_ready_when_its_start_returns() {
 }
 
 #[test]
-fn start_and_stop_record_the_wish_and_wait_for_its_effect() {
+fn start_and_stop_record_the_desired_state_and_wait_for_its_effect() {
     let world = World::supervised(agent(&SLEEP, ""));
     let coder = world.profile("coder");
     let slot = world.manager.slot(&coder);
@@ -219,7 +219,7 @@ fn the_longest_name_works_everywhere() {
 }
 
 #[test]
-fn without_a_supervisor_a_wish_is_recorded_and_a_registration_leaves_nothing() {
+fn without_a_supervisor_a_desired_state_is_recorded_and_a_registration_leaves_nothing() {
     let world = World::new(agent(&SLEEP, ""));
     let coder = world.profile("coder");
     let error = world.manager.register(&coder, true, &order(WaitFor::Up)).unwrap_err();
@@ -229,7 +229,7 @@ fn without_a_supervisor_a_wish_is_recorded_and_a_registration_leaves_nothing() {
     assert_eq!(error.exit_code(), 102);
     insta::assert_snapshot!(
         error.to_string().replace(&world.manager.scandir().display().to_string(), "SCANDIR"),
-        @"no supervisor is running for `coder` (`SCANDIR`); the wish, running, is recorded and takes effect at the next `gatevisor up`"
+        @"no supervisor is running for `coder` (`SCANDIR`); the desired state, running, is recorded and takes effect at the next `gatevisor up`"
     );
     assert_eq!(world.state(&coder)["desired_state"], "running");
     assert_eq!(world.manager.stop(&coder, &order(WaitFor::Up)).unwrap_err().exit_code(), 102);
@@ -256,7 +256,7 @@ fn a_gateway_that_fails_for_good_says_why() {
         World::supervised(agent(&["sh", "-c", "exit 78"], "ready = { http = \"http://127.0.0.1:1/\" }"));
     let coder = world.profile("coder");
     let error = world.manager.start(&coder, &order(WaitFor::Ready)).unwrap_err();
-    insta::assert_snapshot!(error, @"the gateway of `coder` failed for good: exit 78: will not be retried; mend that, then start it again");
+    insta::assert_snapshot!(error, @"the gateway of `coder` failed for good: exit 78: will not be retried; fix that, then start it again");
     assert_eq!(error.exit_code(), 1);
     let report = inspect::inspect(&world.manager, &coder).unwrap();
     assert_eq!((report.state, report.exitcode), (State::Failed, Some(78)));
@@ -332,7 +332,7 @@ fn a_planned_stop_is_announced_to_the_gateway_in_its_own_home() {
 }
 
 #[test]
-fn a_wish_survives_a_gateway_that_puts_an_older_one_back_while_it_ends() {
+fn a_desired_state_survives_a_gateway_that_puts_an_older_one_back_while_it_ends() {
     let world = World::supervised(trapping(r#"echo "{\"mark\":1}" >gateway_state.json"#));
     let coder = world.profile("coder");
     world.start_and_hear(&coder);

@@ -98,27 +98,27 @@ fn orders_that_fail_say_what_why_and_what_to_do() {
         1 there is no profile `coder` in `/opt/data/profiles`; `gatevisor profile create coder` makes one
         1 profile `coder` has no gateway with this agent; name another profile with -p
         1 the gateway of `coder` is not registered in `/run/service`; `gatevisor -p coder gateway start` registers and starts it
-        102 no supervisor is running for `coder` (`/run/service`); the wish, stopped, is recorded and takes effect at the next `gatevisor up`
+        102 no supervisor is running for `coder` (`/run/service`); the desired state, stopped, is recorded and takes effect at the next `gatevisor up`
         1 cannot start the gateway of `coder` here, so nothing was done: this container does not hold `/opt/data/profiles/.gatevisor.lock`, so it runs no gateways of this home: the container that holds it does
-        111 cannot start the gateway of `coder`: its wish is not recorded, so nothing was done
-            cannot record the wish in `/opt/data/gateway_state.json`; it is as it was
+        111 cannot start the gateway of `coder`: its desired state is not recorded, so nothing was done
+            cannot record the desired state in `/opt/data/gateway_state.json`; it is as it was
             No space left on device (os error 28)
-        111 the gateway of `coder` is stopped, but its desired state cannot be kept, so it comes back with the next start of its supervisor; mend what follows and stop it again
-            cannot record the wish in `/opt/data/gateway_state.json`; it is as it was
+        111 the gateway of `coder` is stopped, but its desired state cannot be kept, so it comes back with the next start of its supervisor; fix what follows and stop it again
+            cannot record the desired state in `/opt/data/gateway_state.json`; it is as it was
             No space left on device (os error 28)
         99 the gateway of `coder` is not stopped (it is stopping after 40 s), and its desired state cannot be kept
-            cannot record the wish in `/opt/data/gateway_state.json`; it is as it was
+            cannot record the desired state in `/opt/data/gateway_state.json`; it is as it was
             No space left on device (os error 28)
         99 cannot start the gateway of `coder`, which had no slot
             the supervisor of `/run/service` did not take the slot of `coder` within 10 s, so it is withdrawn
-        111 cannot start the gateway of `coder`; the wish is recorded
+        111 cannot start the gateway of `coder`; the desired state is recorded
             Permission denied (os error 13)
         99 gave up waiting for the stop of `coder` after 40 s; it is stopping, and the supervisor goes on trying
         99 gave up waiting for the restart of `coder` after 40 s; it is stopping, and the supervisor goes on trying
         1 the gateway of `coder` failed to start: executing: `hermes`: not found (errno 2); it is tried again with growing pauses
-        1 the gateway of `coder` failed for good: exit 78: configuration error; mend that, then start it again
-        111 the supervisor refuses the slot of `coder`: others may write to it; the wish is recorded
-        102 the supervisor of `coder` went away; the wish is recorded and takes effect at the next `gatevisor up`
+        1 the gateway of `coder` failed for good: exit 78: configuration error; fix that, then start it again
+        111 the supervisor refuses the slot of `coder`: others may write to it; the desired state is recorded
+        102 the supervisor of `coder` went away; the desired state is recorded and takes effect at the next `gatevisor up`
         ");
 }
 
@@ -157,8 +157,8 @@ fn registrations_that_fail_say_what_remains() {
         1 the gateway of `coder` is not registered, as it cannot be started here: this container does not hold `/opt/data/profiles/.gatevisor.lock`, so it runs no gateways of this home: the container that holds it does
         1 the gateway of `coder` is already registered in `/run/service`
         102 no supervisor is running on `/run/service`, so `coder` is not registered; `gatevisor up` starts one and registers every profile
-        111 the gateway of `coder` is not registered: its wish is not recorded
-            cannot record the wish in `/opt/data/gateway_state.json`; it is as it was
+        111 the gateway of `coder` is not registered: its desired state is not recorded
+            cannot record the desired state in `/opt/data/gateway_state.json`; it is as it was
             No space left on device (os error 28)
         111 the gateway of `coder` is not registered
             cannot make the slot `/run/service/gateway-coder`; nothing of it remains
@@ -248,7 +248,7 @@ fn the_rest_is_as_clear() {
             Permission denied (os error 13)
         111 cannot make profile `coder` in `/opt/data/profiles`; nothing of it remains
             Permission denied (os error 13)
-        111 cannot record the wish in `/opt/data/gateway_state.json`; it is as it was
+        111 cannot record the desired state in `/opt/data/gateway_state.json`; it is as it was
             No space left on device (os error 28)
         100 `` cannot be a home
             Permission denied (os error 13)
@@ -256,7 +256,7 @@ fn the_rest_is_as_clear() {
             `{profil}` is not known here; {profile} and {profile-home} are, and ${NAME} at run time
         111 `/opt/data/state.json` cannot be read
             Permission denied (os error 13)
-        111 cannot record the wish without knowing what else is in the file
+        111 cannot record the desired state without knowing what else is in the file
             `/opt/data/state.json` cannot be read
             Permission denied (os error 13)
         "#);

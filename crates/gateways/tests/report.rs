@@ -56,7 +56,7 @@ fn observed(state: StateName, status: Option<Status>) -> Observed {
     }
 }
 
-fn wish(word: &str) -> Recorded {
+fn desired_state(word: &str) -> Recorded {
     Recorded {
         desired_state: Some(word.to_owned()),
         desired_by: Some(Provenance { uid: 7, user: "u".to_owned(), command: "c".to_owned(), pid: 9 }),
@@ -68,7 +68,13 @@ fn wish(word: &str) -> Recorded {
 }
 
 fn report(observed: &Observed, word: &str) -> Report {
-    Report::new(&AgentDefinition::built_in().unwrap(), observed, Some(Ok(Some(wish(word)))), None, at(0))
+    Report::new(
+        &AgentDefinition::built_in().unwrap(),
+        observed,
+        Some(Ok(Some(desired_state(word)))),
+        None,
+        at(0),
+    )
 }
 
 #[test]
@@ -82,7 +88,7 @@ fn a_ready_gateway_reads_like_this() {
     ];
     let memory = Some(Usage { memory_bytes: 52_428_800, cpu_ms: 1500, processes: 2 });
     let agent = AgentDefinition::built_in().unwrap();
-    let report = Report::new(&agent, &observed, Some(Ok(Some(wish("running")))), memory, at(0));
+    let report = Report::new(&agent, &observed, Some(Ok(Some(desired_state("running")))), memory, at(0));
     assert_snapshot!(serde_json::to_string_pretty(&report).unwrap(), @r#"
         {
           "profile": "coder",
@@ -110,7 +116,7 @@ fn a_ready_gateway_reads_like_this() {
               "at": "2026-05-28T20:25:09.000Z",
               "exitcode": 75,
               "signal": null,
-              "meaning": "wished restart, started again without penalty"
+              "meaning": "requested restart, started again without penalty"
             },
             {
               "at": "2026-05-28T20:25:00.000Z",
@@ -222,7 +228,7 @@ fn what_a_supervisor_said_that_is_no_more_is_not_told_as_if_it_were_so() {
 }
 
 #[test]
-fn a_broken_state_file_is_a_problem_and_not_a_wish() {
+fn a_broken_state_file_is_a_problem_and_not_a_desired_state() {
     let agent = AgentDefinition::built_in().unwrap();
     let observed = observed(StateName::Down, None);
     let report = Report::new(&agent, &observed, Some(Err("it is a list".to_owned())), None, at(0));

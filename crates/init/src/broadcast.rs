@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use gatevisor_core::fair::{Counts, FairQueue};
 use gatevisor_sys::{Errno, file};
-use gatevisor_wire::event::{Letter, is_listener_name};
+use gatevisor_wire::event::{ServiceEvent, is_listener_name};
 use gatevisor_wire::files;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, SeekFrom, Stat, fstat, openat, seek, unlinkat};
 
@@ -77,7 +77,7 @@ impl Broadcasts {
     ///
     /// Never waits: a listener whose pipe is full misses the letters. Where there are many the rest is told later, in
     /// the order in which the letters came.
-    pub(crate) fn begin(&mut self, id: Id, owner: u32, dir: impl AsFd, letters: &[Letter]) -> Trouble {
+    pub(crate) fn begin(&mut self, id: Id, owner: u32, dir: impl AsFd, letters: &[ServiceEvent]) -> Trouble {
         let mut bytes = ([0_u8; 8], 0);
         for (slot, letter) in bytes.0.iter_mut().zip(letters) {
             *slot = letter.byte();

@@ -205,7 +205,7 @@ impl Supervisor {
 }
 
 /// Returns the exit code for a command that ended like this, where `told` is the signal that somebody outside
-/// wished it to end with.
+/// requested it to end with.
 ///
 /// **Source:** PID-3; STOP-2: what was asked for, and happened, is no failure.
 fn exit_code(ended: Option<WaitStatus>, told: Option<i32>) -> u8 {

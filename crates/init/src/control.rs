@@ -2,12 +2,12 @@
 //!
 //! *Lives here:* reading them, how fast, and whose are obeyed. *Does not live here:* what a service does about one (the machine).
 //!
-//! A command costs us more than whoever sends it. So nobody's are taken faster than a pace that no honest sender
+//! A command costs us more than whoever sends it. So nobody's are taken faster than a rate that no honest sender
 //! comes near; the rest waits in the FIFO, and we sleep meanwhile instead of taking a processor from everybody.
 
 use std::os::fd::AsFd;
 
-use gatevisor_core::fair::{Counts, FairQueue, Shares};
+use gatevisor_core::fair::{Counts, FairQueue, TokenBuckets};
 use gatevisor_core::{Event, Tick};
 use gatevisor_wire::control::Control;
 use gatevisor_wire::files;
@@ -33,19 +33,19 @@ const PERIOD_MS: u64 = 4;
 
 /// How fast commands are taken.
 #[derive(Debug, Default)]
-pub(crate) struct Pace {
+pub(crate) struct RateLimiter {
     /// When this period began.
     since: Tick,
     /// What of its commands have been obeyed, for each service and for each user.
-    of_service: Shares<Id>,
-    of_owner: Shares<u32>,
+    of_service: TokenBuckets<Id>,
+    of_owner: TokenBuckets<u32>,
     scan_reads: usize,
     /// The FIFOs that are not listened to, which have been too fast, each with its service's user.
     paused: FairQueue<Id>,
     is_scan_paused: bool,
 }
 
-impl Pace {
+impl RateLimiter {
     /// Begins another period where this one is over.
     fn renew(&mut self, now: Tick) {
         let periods = now.since(self.since).checked_div(PERIOD_MS).unwrap_or_default();
@@ -62,14 +62,14 @@ impl Pace {
 impl Supervisor {
     /// Obeys what the supervisor's own FIFO says.
     pub(crate) fn take_scan_commands(&mut self) {
-        self.pace.renew(self.now.tick);
-        if self.pace.scan_reads >= SCAN_READS {
+        self.rate_limiter.renew(self.now.tick);
+        if self.rate_limiter.scan_reads >= SCAN_READS {
             self.attend(&self.scan_control, Source::ScanControl, EventFlags::empty());
             self.wait_for_the_next_period();
-            self.pace.is_scan_paused = true;
+            self.rate_limiter.is_scan_paused = true;
             return;
         }
-        self.pace.scan_reads = self.pace.scan_reads.saturating_add(1);
+        self.rate_limiter.scan_reads = self.rate_limiter.scan_reads.saturating_add(1);
         let mut bytes = [0; MAX_SCAN_BYTES];
         let Ok(count) = rustix::io::read(&self.scan_control, &mut bytes) else { return };
         for command in bytes.iter().take(count).filter_map(|&byte| ScanCommand::from_byte(byte)) {
@@ -97,7 +97,7 @@ impl Supervisor {
             | ScanCommand::NukeGone
             | ScanCommand::NukeGoneAndLoggers => false,
         };
-        // Whoever may write to root's FIFO may have things looked at; what root wishes besides it says by a signal.
+        // Whoever may write to root's FIFO may have things looked at; what root requests besides it says by a signal.
         let is_open_to_others = || {
             rustix::process::geteuid().is_root()
                 && rustix::fs::fstat(&self.scan_control).is_ok_and(|stat| {
@@ -120,28 +120,28 @@ impl Supervisor {
     /// Obeys as many commands as the shares of the service and its user in this period allow; the rest waits in the FIFO.
     pub(crate) fn take_share_of_control(&mut self, id: Id) {
         let Some(service) = self.services.get(id) else { return };
-        let (owner, pace) = (service.uid, &mut self.pace);
-        pace.renew(self.now.tick);
-        if pace.of_service.left(&id, CONTROL_BYTES) == 0
-            || pace.of_owner.left(&owner, CONTROL_BYTES_OF_OWNER) == 0
+        let (owner, rate_limiter) = (service.uid, &mut self.rate_limiter);
+        rate_limiter.renew(self.now.tick);
+        if rate_limiter.of_service.left(&id, CONTROL_BYTES) == 0
+            || rate_limiter.of_owner.left(&owner, CONTROL_BYTES_OF_OWNER) == 0
         {
             self.attend(&service.control, Source::Control(id), EventFlags::empty());
             self.wait_for_the_next_period();
-            self.pace.paused.push(owner, id);
+            self.rate_limiter.paused.push(owner, id);
             return;
         }
         // Of services that are commanded too fast many go on together, lest another one wait for all of them.
-        let most = if pace.paused.waits(owner) { CONTROL_BYTES_OF_MANY } else { CONTROL_BYTES };
+        let most = if rate_limiter.paused.waits(owner) { CONTROL_BYTES_OF_MANY } else { CONTROL_BYTES };
         let used = self.take_control(id, most);
-        self.pace.of_service.charge(id, used);
-        self.pace.of_owner.charge(owner, used);
+        self.rate_limiter.of_service.charge(id, used);
+        self.rate_limiter.of_owner.charge(owner, used);
     }
 
     /// Obeys what was commanded before a death.
     pub(crate) fn take_control_before_death(&mut self, id: Id) {
         let used = self.take_control(id, CONTROL_BYTES);
         // Its user's other services do not wait longer for it.
-        self.pace.of_service.charge(id, used);
+        self.rate_limiter.of_service.charge(id, used);
     }
 
     /// Obeys at most `most` commands, and returns how many bytes that took.
@@ -160,25 +160,25 @@ impl Supervisor {
 
     /// Sets the timer for one more who is about to be paused, unless it is set for others.
     fn wait_for_the_next_period(&mut self) {
-        if self.pace.paused.is_empty() && !self.pace.is_scan_paused {
-            self.wake_at(self.pace.since.after(PERIOD_MS), Timer::Pace);
+        if self.rate_limiter.paused.is_empty() && !self.rate_limiter.is_scan_paused {
+            self.wake_at(self.rate_limiter.since.after(PERIOD_MS), Timer::RateLimiter);
         }
     }
 
     /// Listens again to those who were too fast: of each user to as many as its share is for, those who wait longest first.
     pub(crate) fn resume(&mut self) {
-        if std::mem::take(&mut self.pace.is_scan_paused) {
+        if std::mem::take(&mut self.rate_limiter.is_scan_paused) {
             self.attend(&self.scan_control, Source::ScanControl, EventFlags::IN);
         }
         let (mut resumed, most) = (Counts::default(), CONTROL_BYTES_OF_OWNER / CONTROL_BYTES_OF_MANY);
-        while let Some((owner, id)) = self.pace.paused.pop(|owner| resumed.of(owner) < most) {
+        while let Some((owner, id)) = self.rate_limiter.paused.pop(|owner| resumed.of(owner) < most) {
             if let Some(service) = self.services.get(id) {
                 self.attend(&service.control, Source::Control(id), EventFlags::IN);
                 resumed.add(owner);
             }
         }
-        if !self.pace.paused.is_empty() {
-            self.wake_at(self.now.tick.after(PERIOD_MS), Timer::Pace);
+        if !self.rate_limiter.paused.is_empty() {
+            self.wake_at(self.now.tick.after(PERIOD_MS), Timer::RateLimiter);
         }
     }
 

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use gatevisor_sys::{Errno, file};
-use gatevisor_wire::trouble::Trouble;
+use gatevisor_wire::log_error::LogError;
 use rustix::fs::{AtFlags, Mode, mkdirat, unlinkat};
 use rustix::io::ioctl_fionread;
 use rustix::pipe::{SpliceFlags, splice};
@@ -57,8 +57,8 @@ impl Supervisor {
             "the log daemon of uid {uid} cannot work: {how}, {times} times in a row; what its services print is lost"
         );
         say!("warning: {reason}; trying again every ten seconds");
-        let trouble = Trouble { since: now.wall, reason };
-        if let Err(errno) = publish(&self.scandir, uid, &trouble) {
+        let log_error = LogError { since: now.wall, reason };
+        if let Err(errno) = publish(&self.scandir, uid, &log_error) {
             say!("warning: cannot publish that: {errno}");
         }
         self.drop_released(number);
@@ -135,9 +135,9 @@ fn open(scandir: &OwnedFd) -> Result<OwnedFd, Errno> {
     file::open_directory(&svscan, LOGGING)
 }
 
-fn publish(scandir: &OwnedFd, uid: u32, trouble: &Trouble) -> Result<(), Errno> {
+fn publish(scandir: &OwnedFd, uid: u32, log_error: &LogError) -> Result<(), Errno> {
     let directory = open(scandir)?;
-    file::publish(&directory, uid.to_string().as_bytes(), UNFINISHED, &trouble.encode(), FILE_MODE)
+    file::publish(&directory, uid.to_string().as_bytes(), UNFINISHED, &log_error.encode(), FILE_MODE)
 }
 
 /// Removes what an earlier supervisor published in this `.s6-svscan`.

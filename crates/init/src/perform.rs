@@ -303,9 +303,7 @@ impl Supervisor {
             .filter(|_| is_hidden)
             .and_then(|service| file::read_small(&service.dir, script, &mut head).ok())
             .and_then(Flaw::of);
-        flaw.map_or(why.clone(), |flaw| {
-            format!("{why}: {}; mend that: {} {script}", flaw.words(), flaw.mend())
-        })
+        flaw.map_or(why.clone(), |flaw| format!("{why}: {}; fix that: {} {script}", flaw.words(), flaw.fix()))
     }
 
     fn one_less_on_its_way(&mut self, owner: u32) {

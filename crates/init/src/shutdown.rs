@@ -1,7 +1,7 @@
 //! Going down in order: services, then what they left behind, the logs, and whatever else is below us.
 //!
 //! Where a command is, services of a certain kind go before it and the others after it, as far as they are of one user
-//! (`gatevisor_core::stop`). Every stage ends with an event, never after a fixed pause; the grace only bounds it. No wish
+//! (`gatevisor_core::stop`). Every stage ends with an event, never after a fixed pause; the grace only bounds it. No request
 //! is written: a container that stops still wants what it wanted.
 //!
 //! An event that never comes holds nobody up: what cannot even be killed, because somebody traces it, say, is left behind.

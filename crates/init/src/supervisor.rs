@@ -26,7 +26,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::broadcast::Broadcasts;
 use crate::command::Command;
-use crate::control::Pace;
+use crate::control::RateLimiter;
 use crate::directory::{self, Owners};
 use crate::environments::Environments;
 use crate::groups::Groups;
@@ -123,8 +123,8 @@ pub(crate) enum Timer {
     /// The services that are stopped first have had their time alone.
     Hurry,
     Shutdown,
-    /// FIFOs of commands that were too many for their user's pace.
-    Pace,
+    /// FIFOs of commands that were too many for their user's rate limit.
+    RateLimiter,
 }
 
 /// Everything the loop holds.
@@ -171,7 +171,7 @@ pub(crate) struct Supervisor {
     pub(crate) on_their_way: Counts,
     pub(crate) broadcasts: Broadcasts,
     /// How fast commands are taken.
-    pub(crate) pace: Pace,
+    pub(crate) rate_limiter: RateLimiter,
     turns: usize,
     /// Not everybody who has ended has been collected.
     pub(crate) more_dead: bool,
@@ -269,7 +269,7 @@ impl Supervisor {
             doomed: HashMap::new(),
             on_their_way: Counts::default(),
             broadcasts: Broadcasts::default(),
-            pace: Pace::default(),
+            rate_limiter: RateLimiter::default(),
             turns: 0,
             more_dead: false,
             readiness_pipes: Rc::default(),
@@ -488,7 +488,7 @@ impl Supervisor {
                 Timer::Orphans => self.kill_orphans(),
                 Timer::Hurry => self.hurry(),
                 Timer::Shutdown => self.lose_patience(),
-                Timer::Pace => self.resume(),
+                Timer::RateLimiter => self.resume(),
             }
         }
     }

@@ -76,7 +76,7 @@ pub(crate) struct Watch {
     inotify: Option<OwnedFd>,
     changed: BTreeSet<Vec<u8>>,
     /// Names about which the kernel does not tell everything that matters: links, whose targets may come and
-    /// go elsewhere, and slots that were refused, which may be mended inside. Each scan looks at them.
+    /// go elsewhere, and slots that were refused, which may be fixed inside. Each scan looks at them.
     unsure: BTreeSet<Vec<u8>>,
     unsure_bytes: usize,
     pub(crate) refusals: Refusals,

@@ -13,8 +13,8 @@ use std::thread::JoinHandle;
 use common::{Lines, answer, pipe, wait_readable};
 use gatevisor_logd::{DirError, Limits, LogDir, Output, daemon};
 use gatevisor_sys::socket::{send_with_fds, seqpacket_pair};
+use gatevisor_wire::log_error::LogError;
 use gatevisor_wire::tai::Tai64n;
-use gatevisor_wire::trouble::Trouble;
 use rustix::fs::inotify;
 use tempfile::TempDir;
 
@@ -53,8 +53,8 @@ impl Service {
         self.temp.path().join("kept")
     }
 
-    fn note(&self) -> Option<Trouble> {
-        Trouble::decode(&fs::read(self.temp.path().join("gateway-coder/log/trouble")).ok()?)
+    fn note(&self) -> Option<LogError> {
+        LogError::decode(&fs::read(self.temp.path().join("gateway-coder/log/trouble")).ok()?)
     }
 
     fn write(&mut self, text: impl AsRef<[u8]>) {

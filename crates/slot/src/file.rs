@@ -172,7 +172,7 @@ impl Ready {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
     /// It was written by an editor of another system, and the kernel takes it for something else.
-    #[error("{}; `{}` and its name mends that", .0.words(), .0.mend())]
+    #[error("{}; `{}` and its name fixes that", .0.words(), .0.fix())]
     Flaw(Flaw),
     /// It is larger than 64 KiB.
     #[error("the file is larger than {MAX_BYTES} bytes")]

@@ -176,12 +176,12 @@ fn read(script: &Path) -> Result<(ServiceFile, u32), Failure> {
     Ok((file, read.owner))
 }
 
-/// Returns the failure of a file that an editor of another system spoiled, with the command that mends it.
+/// Returns the failure of a file that an editor of another system spoiled, with the command that fixes it.
 fn flawed(stage: String, flaw: Flaw, script: &Path) -> Failure {
     let path = std::path::absolute(script).unwrap_or_else(|_| script.to_owned());
     let path: std::path::PathBuf = path.components().collect();
     let message =
-        format!("{} in `{}`; mend that: {} {}", flaw.words(), path.display(), flaw.mend(), path.display());
+        format!("{} in `{}`; fix that: {} {}", flaw.words(), path.display(), flaw.fix(), path.display());
     Failure { stage, message, errno: None, exit: EXIT_BAD_FILE }
 }
 

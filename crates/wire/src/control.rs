@@ -140,7 +140,7 @@ pub enum Control {
 }
 
 impl Control {
-    /// Every command, wishes first.
+    /// Every command, requests first.
     pub const ALL: [Self; 25] = [
         Self::Up,
         Self::Down,

@@ -18,7 +18,7 @@ pub const NAME_SIZE: usize = PREFIX.len() + HEX_SIZE + 1 + RANDOM_SIZE;
 ///
 /// **Source:** <https://skarnet.org/software/s6/s6-supervise.html>
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Letter {
+pub enum ServiceEvent {
     /// `s`: a supervisor began to supervise the service.
     SupervisionStarted,
     /// `u`: the service is up.
@@ -35,7 +35,7 @@ pub enum Letter {
     SupervisionEnded,
 }
 
-impl Letter {
+impl ServiceEvent {
     /// Every letter.
     pub const ALL: [Self; 7] = [
         Self::SupervisionStarted,
@@ -84,18 +84,18 @@ pub fn is_listener_name(name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Letter, is_listener_name, listener_name};
+    use super::{ServiceEvent, is_listener_name, listener_name};
     use crate::tai::Tai64n;
 
     #[test]
     fn every_byte_is_one_letter_or_means_nothing() {
         for byte in 0..=u8::MAX {
-            let letter = Letter::from_byte(byte);
+            let letter = ServiceEvent::from_byte(byte);
             assert_eq!(letter.is_some(), b"suUdDOx".contains(&byte), "{byte}");
             assert!(letter.is_none_or(|letter| letter.byte() == byte), "{byte}");
         }
-        for letter in Letter::ALL {
-            assert_eq!(Letter::from_byte(letter.byte()), Some(letter));
+        for letter in ServiceEvent::ALL {
+            assert_eq!(ServiceEvent::from_byte(letter.byte()), Some(letter));
         }
     }
 

@@ -15,6 +15,7 @@ mod bytes;
 pub mod control;
 pub mod event;
 pub mod files;
+pub mod log_error;
 pub mod log_script;
 pub mod member;
 pub mod name;
@@ -28,7 +29,6 @@ pub mod started;
 pub mod status;
 pub mod tai;
 pub mod tally;
-pub mod trouble;
 pub mod wait;
 
 pub use pid::Pid;

@@ -24,7 +24,7 @@ pub enum Phase {
     Running,
     /// The service died, and its next start is due at `until`.
     Backoff,
-    /// The service failed for good; only a new wish starts it.
+    /// The service failed for good; only a new request starts it.
     Failed,
     /// The service's `run` could not be executed; the next start is due at `until`.
     FailedToStart,

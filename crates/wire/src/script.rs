@@ -33,8 +33,8 @@ impl Flaw {
         }
     }
 
-    /// Returns the program and the script of `sed` that mends it; the name of the file is to follow.
-    pub const fn mend(self) -> &'static str {
+    /// Returns the program and the script of `sed` that fixes it; the name of the file is to follow.
+    pub const fn fix(self) -> &'static str {
         match self {
             Self::WindowsLineEnds => "sed -i 's/\\r$//'",
             Self::ByteOrderMark => "sed -i '1s/^\\xEF\\xBB\\xBF//'",

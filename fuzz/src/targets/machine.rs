@@ -7,7 +7,7 @@ use gatevisor_core::scan::{Change, Identity, compare};
 use gatevisor_core::{Effect, Effects, Event, Machine, Moment, Tick};
 use gatevisor_wire::Pid;
 use gatevisor_wire::control::Control;
-use gatevisor_wire::event::Letter;
+use gatevisor_wire::event::ServiceEvent;
 use gatevisor_wire::scan::ScanCommand;
 use gatevisor_wire::tai::Tai64n;
 use gatevisor_wire::wait::WaitStatus;
@@ -78,10 +78,10 @@ impl World {
                 }
                 Effect::PublishStatus(status) => self.published = status.pid,
                 Effect::Broadcast(letters) => {
-                    if letters.contains(&Letter::Up) {
+                    if letters.contains(&ServiceEvent::Up) {
                         assert_eq!(self.published, self.current, "the status is published before the letter");
                     }
-                    if letters.contains(&Letter::Finished) {
+                    if letters.contains(&ServiceEvent::Finished) {
                         assert_eq!(self.published, None, "the status is published before the letter");
                     }
                 }

@@ -1,4 +1,4 @@
-//! What the manager reads: recorded wishes, the agent definition, names.
+//! What the manager reads: recorded requests, the agent definition, names.
 
 use std::cell::RefCell;
 use std::fs;

@@ -1,7 +1,7 @@
 //! The s6 format: what is decoded is encoded to the same.
 
 use gatevisor_wire::control::Control;
-use gatevisor_wire::event::{self, Letter};
+use gatevisor_wire::event::{self, ServiceEvent};
 use gatevisor_wire::name::ServiceName;
 use gatevisor_wire::policy::{self, Policy};
 use gatevisor_wire::scan::ScanCommand;
@@ -82,7 +82,7 @@ pub fn control_bytes(bytes: &[u8]) {
 
 pub fn event_letters(bytes: &[u8]) {
     for &byte in bytes {
-        if let Some(letter) = Letter::from_byte(byte) {
+        if let Some(letter) = ServiceEvent::from_byte(byte) {
             assert_eq!(letter.byte(), byte);
         }
     }

@@ -78,7 +78,7 @@ fn perform(bed: &Bed, service: &mut Service, step: &str, letters: &str, model: &
             let name = if model.down_signal == 10 { "USR1\n" } else { "TERM\n" };
             fs::write(service.path("down-signal"), name).unwrap();
         }
-        // The status is written anew for each wish, also for one that changes nothing.
+        // The status is written anew for each request, also for one that changes nothing.
         "u" | "d" | "o" | "O" | "U" | "D" | "Q" => {
             service.send_and_see(step);
         }

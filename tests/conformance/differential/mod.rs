@@ -41,7 +41,7 @@ fn random_sequence(seed: u64) -> Vec<String> {
     let mut sequence = vec![finish.to_owned()];
     let mut model = Model::new(finish);
     while sequence.len() <= STEPS {
-        // Half of all lives begin as most do; the wish to be up is as frequent as all deaths together.
+        // Half of all lives begin as most do; the request to be up is as frequent as all deaths together.
         let step = if dice.below(3) == 0 { "u" } else { ALL[dice.below(ALL.len())] };
         if model.step(step).is_some() {
             sequence.push(step.to_owned());

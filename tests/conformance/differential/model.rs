@@ -145,7 +145,7 @@ impl<'a> Model<'a> {
         letters.to_owned() + &next
     }
 
-    fn wish(&mut self, step: &str) -> String {
+    fn request(&mut self, step: &str) -> String {
         match step {
             "U" => self.down_file = false,
             "D" | "Q" => self.down_file = true,
@@ -177,7 +177,7 @@ impl<'a> Model<'a> {
             _ => 0,
         };
         Some(match step {
-            "u" | "d" | "o" | "O" | "U" | "D" | "Q" => self.wish(step),
+            "u" | "d" | "o" | "O" | "U" | "D" | "Q" => self.request(step),
             "x" if self.phase == Phase::Down => "x".to_owned() + &self.begin_anew(),
             "x" => {
                 self.last = true;

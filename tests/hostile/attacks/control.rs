@@ -6,7 +6,7 @@ pub const ALL: &[Attack] = &[
     attack("a-flood-of-commands", "new; place; py write \"$D/supervise/control\" 1 'udkUDotxharci12' ").of_the_served(),
     attack("a-flood-of-exits", "new; place; py write \"$D/supervise/control\" 1 'xu'").of_the_served(),
     attack("a-flood-of-restarts", "new; mkdir data; echo 1 > data/backoff-max; place; py write \"$D/supervise/control\" 1 'ku'").of_the_served(),
-    attack("a-flood-of-wishes", "new; place; py write \"$D/supervise/control\" 1 'UD'").of_the_served(),
+    attack("a-flood-of-requests", "new; place; py write \"$D/supervise/control\" 1 'UD'").of_the_served(),
     attack("a-flood-of-pauses", "new; place; py write \"$D/supervise/control\" 1 'pc'").of_the_served(),
     attack("a-flood-of-nonsense", "new; place; py write \"$D/supervise/control\" 1 '\\x00\\xff\\n?!'").of_the_served(),
     attack("a-flood-of-scans", "new; py write \"$S/.s6-svscan/control\" 1 'ahznN'; place"),

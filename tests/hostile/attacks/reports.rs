@@ -20,8 +20,8 @@ pub const ALL: &[Attack] = &[
     // What root is told to paste.
     attack("root-pastes-what-doctor-proposes-and-links-are-in-the-way-by-then", profile!("mkdir -p profiles/writer; echo > profiles/writer/SOUL.md; for x in coder writer; do echo API_SERVER_ENABLED=true > profiles/$x/.env; echo TELEGRAM_BOT_TOKEN=same >> \
          profiles/$x/.env; chmod 666 profiles/$x/.env; echo '{\"pid\": 999999}' > profiles/$x/gateway.pid; done"))
-        .then("\"$G\" --json doctor > /srv/found || :; test $(grep -c '\"mend\":\"' /srv/found) -ge 4; rm -rf \"$H/profiles/coder\" \"$H/profiles/writer\"; ln -s \"$V/directory\" \"$H/profiles/coder\"; ln -s \"$V/directory\" \"$H/profiles/writer\"; py until 1 false || :; \
-         python3 -c 'import json,subprocess\nfor l in open(\"/srv/found\"):\n m = json.loads(l)[\"mend\"]\n if m: subprocess.run([\"sh\", \"-c\", m], timeout=60)'"),
+        .then("\"$G\" --json doctor > /srv/found || :; test $(grep -c '\"fix\":\"' /srv/found) -ge 4; rm -rf \"$H/profiles/coder\" \"$H/profiles/writer\"; ln -s \"$V/directory\" \"$H/profiles/coder\"; ln -s \"$V/directory\" \"$H/profiles/writer\"; py until 1 false || :; \
+         python3 -c 'import json,subprocess\nfor l in open(\"/srv/found\"):\n m = json.loads(l)[\"fix\"]\n if m: subprocess.run([\"sh\", \"-c\", m], timeout=60)'"),
     attack("doctor-is-told-by-files-to-end-processes-of-others", profile!("mkdir -p profiles/writer; echo > profiles/writer/SOUL.md; echo 1 > gateway.pid; echo '{\"pid\": 1}' > profiles/coder/gateway.pid; echo \"{\\\"pid\\\": 1, \\\"start_time\\\": $(sed 's/.*) //' \
          /proc/1/stat | cut -d' ' -f20)}\" > profiles/writer/gateway.pid"))
         .then("said=$(\"$G\" doctor 2>&1 || :); case $said in *'kill '*) echo \"$said\"; exit 9 ;; *gateway.pid*) ;; *) echo \"nothing is found: $said\"; exit 8 ;; esac"),

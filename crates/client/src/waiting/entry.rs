@@ -5,7 +5,7 @@
 
 use super::{Condition, Outcome, WaitError, Waited};
 use crate::{Listener, ServiceDir, StatusError, open};
-use gatevisor_wire::{control::Control, event::Letter, policy::Phase};
+use gatevisor_wire::{control::Control, event::ServiceEvent, policy::Phase};
 use rustix::io::Errno;
 use std::{
     io,
@@ -137,18 +137,18 @@ impl Entry {
         self.letters(goal).unwrap_or_else(|| self.ended(goal))
     }
 
-    fn hear(&mut self, goal: Goal, letter: Letter) -> Option<Outcome> {
-        let ended = letter == Letter::SupervisionEnded;
+    fn hear(&mut self, goal: Goal, letter: ServiceEvent) -> Option<Outcome> {
+        let ended = letter == ServiceEvent::SupervisionEnded;
         match goal {
             Goal::Reach(cond) | Goal::Obey(cond) | Goal::Hear(cond) => match letter {
                 _ if cond.met_by(letter) => Some(Ok(Waited::Reached)),
-                Letter::PermanentFailure if cond.wants_up() => Some(Ok(Waited::Failed)),
+                ServiceEvent::PermanentFailure if cond.wants_up() => Some(Ok(Waited::Failed)),
                 _ if ended => Some(self.ended(goal)),
                 _ => None,
             },
             Goal::Again(cond) => match letter {
-                Letter::PermanentFailure => Some(Ok(Waited::Failed)),
-                Letter::Died | Letter::Finished => {
+                ServiceEvent::PermanentFailure => Some(Ok(Waited::Failed)),
+                ServiceEvent::Died | ServiceEvent::Finished => {
                     self.died = true;
                     None
                 }
@@ -157,7 +157,7 @@ impl Entry {
                 _ => None,
             },
             Goal::Settle(_) => ended.then(|| self.ended(goal)),
-            Goal::Supervised => (letter == Letter::SupervisionStarted).then_some(Ok(Waited::Reached)),
+            Goal::Supervised => (letter == ServiceEvent::SupervisionStarted).then_some(Ok(Waited::Reached)),
             // The open FIFO knows better than the letter, which comes a little before the end.
             Goal::Released => {
                 (ended && !matches!(self.reader, Reader::Present(_))).then_some(Ok(Waited::Reached))

@@ -6,7 +6,7 @@ use gatevisor_client::{ServiceDir, Waited, Waiter};
 use gatevisor_wire::{
     Pid,
     control::{Control, ControlSignal},
-    event::{self, Letter},
+    event::{self, ServiceEvent},
     files,
     status::Status,
     tai::Tai64n,
@@ -164,15 +164,15 @@ impl Drop for Supervised {
     }
 }
 
-/// Waits until the status of a real service is as wished, for states that no letter announces.
-pub fn until(dir: &ServiceDir, wished: impl Fn(&Status) -> bool) -> Status {
+/// Waits until the status of a real service is as requested, for states that no letter announces.
+pub fn until(dir: &ServiceDir, expected: impl Fn(&Status) -> bool) -> Status {
     let changes = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC).unwrap();
     let supervise = dir.path().join(files::SUPERVISE);
     inotify::add_watch(&changes, &supervise, inotify::WatchFlags::MOVED_TO).unwrap();
     let deadline = soon().unwrap();
     loop {
         let status = dir.status().unwrap();
-        if wished(&status) {
+        if expected(&status) {
             return status;
         }
         let left = deadline.saturating_duration_since(Instant::now()).try_into().unwrap();
@@ -233,7 +233,7 @@ impl Fake {
     }
 
     /// Tells every listener, as a notifier does; returns how many there were.
-    pub fn tell(&self, letters: &[Letter]) -> usize {
+    pub fn tell(&self, letters: &[ServiceEvent]) -> usize {
         let bytes: Vec<u8> = letters.iter().map(|letter| letter.byte()).collect();
         notify(&self.dir.event_path(), &bytes)
     }

@@ -86,7 +86,7 @@ impl Machine {
         self.status.finishing = true;
         out.add(Effect::PublishStatus(self.status));
         if unannounced {
-            out.add(Effect::Broadcast(&[gatevisor_wire::event::Letter::Died]));
+            out.add(Effect::Broadcast(&[gatevisor_wire::event::ServiceEvent::Died]));
         }
     }
 

@@ -1,6 +1,6 @@
 //! What each byte of `supervise/control` means in each phase.
 //!
-//! *Lives here:* wishes and signals. *Does not live here:* the alphabet, which is `gatevisor-wire`'s.
+//! *Lives here:* requests and signals. *Does not live here:* the alphabet, which is `gatevisor-wire`'s.
 //!
 //! **Source:** <https://skarnet.org/software/s6/s6-svc.html>
 
@@ -57,7 +57,7 @@ impl Machine {
         }
     }
 
-    /// Records the wish and publishes it, unless supervision is ending and the wish comes too late; s6 2.11 records
+    /// Records the request and publishes it, unless supervision is ending and the request comes too late; s6 2.11 records
     /// it even then.
     pub(super) fn set_want(&mut self, up: bool, out: &mut Effects) {
         if self.rules == Rules::Native

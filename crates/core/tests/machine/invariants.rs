@@ -7,7 +7,7 @@ use gatevisor_core::restart::{Numbers, Rules};
 use gatevisor_core::{Effect, Effects, Event, Machine};
 use gatevisor_wire::Pid;
 use gatevisor_wire::control::Control;
-use gatevisor_wire::event::Letter;
+use gatevisor_wire::event::ServiceEvent;
 use gatevisor_wire::signal;
 use gatevisor_wire::wait::WaitStatus;
 use proptest::prelude::*;
@@ -24,7 +24,7 @@ struct World {
     now: u64,
     ended: bool,
     last_published_pid: Option<Pid>,
-    letters: Vec<Letter>,
+    letters: Vec<ServiceEvent>,
     /// The process of an earlier supervision lives.
     orphan: bool,
     /// The process that ends it, or survivors.
@@ -133,12 +133,12 @@ impl World {
                 Effect::Broadcast(letters) => {
                     for &letter in letters {
                         match letter {
-                            Letter::Up => assert_eq!(
+                            ServiceEvent::Up => assert_eq!(
                                 self.last_published_pid.map(Pid::get),
                                 self.current.map(|(pid, _)| pid),
                                 "invariant_the_status_is_published_before_the_letter"
                             ),
-                            Letter::Finished => assert_eq!(
+                            ServiceEvent::Finished => assert_eq!(
                                 self.last_published_pid, None,
                                 "invariant_the_status_is_published_before_the_letter"
                             ),

@@ -45,7 +45,7 @@ fn thirty_seconds_of_health_forget_earlier_failures() {
 }
 
 #[test]
-fn a_wished_restart_comes_at_once_however_often_it_failed_before() {
+fn a_requested_restart_comes_at_once_however_often_it_failed_before() {
     check(
         "
         0 deadline          => spawn-run
@@ -400,7 +400,7 @@ fn a_start_that_waits_for_the_lock_is_given_up_without_a_death() {
 }
 
 #[test]
-fn a_wish_to_be_down_counts_although_the_start_has_come_to_wait_meanwhile() {
+fn a_request_to_be_down_counts_although_the_start_has_come_to_wait_meanwhile() {
     check_blocked(
         "
         0 deadline     => spawn-run

@@ -4,5 +4,5 @@
 mod clearing;
 mod invariants;
 mod life;
+mod requests;
 mod scenario;
-mod wishes;

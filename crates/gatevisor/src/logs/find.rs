@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use gatevisor_gateways::agent::{Blanks, fill};
+use gatevisor_gateways::agent::{Placeholders, fill};
 use gatevisor_gateways::manager::{ScandirManager, ServiceManager};
 use gatevisor_gateways::profile::{self, ProfileName};
 use gatevisor_logd::reader::{Clock, Directory};
@@ -35,7 +35,7 @@ pub fn directory(manager: &ScandirManager, name: &ProfileName) -> Result<Directo
         return Ok(Directory { label, path: log.join(path), clock });
     }
     let usage = |error: &dyn std::error::Error| Failure::of(Exit::Usage as u8, error);
-    let template = fill(&manager.agent().gateway.log_directory, &Blanks::new(name, &variable_of_home))
+    let template = fill(&manager.agent().gateway.log_directory, &Placeholders::new(name, &variable_of_home))
         .map_err(|error| usage(&error))?;
     let path = gatevisor_slot::expand(&template, &lookup).map_err(|error| usage(&error))?;
     Ok(Directory { label, path: PathBuf::from(path), clock: Clock::Utc })

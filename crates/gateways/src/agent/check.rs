@@ -6,7 +6,7 @@ use std::path::{Component, Path};
 
 use gatevisor_slot::live::Live;
 
-use super::{AgentDefinition, Blanks, SeedFile, fill};
+use super::{AgentDefinition, Placeholders, SeedFile, fill};
 use crate::profile::ProfileName;
 
 /// Milliseconds that any timeout may have: a day.
@@ -126,7 +126,7 @@ fn gateway(agent: &AgentDefinition) -> Result<(), Fault> {
 /// Fills in every text once, so that a mistake shows when the definition is read and not when a slot is made.
 fn templates(agent: &AgentDefinition) -> Result<(), Fault> {
     let gateway = &agent.gateway;
-    let blanks = Blanks::new(&ProfileName::root(), &agent.home_variable());
+    let placeholders = Placeholders::new(&ProfileName::root(), &agent.home_variable());
     let ready = gateway.ready.iter();
     let texts = [("gateway.log-directory", &gateway.log_directory)]
         .into_iter()
@@ -138,16 +138,16 @@ fn templates(agent: &AgentDefinition) -> Result<(), Fault> {
         .chain(ready.clone().map(|ready| ("gateway.ready.http", &ready.http)))
         .chain(ready.filter_map(|ready| Some(("gateway.ready.when", ready.when.as_ref()?))));
     for (field, text) in texts {
-        if let Err(error) = fill(text, &blanks) {
+        if let Err(error) = fill(text, &placeholders) {
             return fault(field, error.to_string());
         }
     }
     if let Some(live) = &gateway.live {
-        live.with_texts(&|_, text| fill(text, &blanks))
+        live.with_texts(&|_, text| fill(text, &placeholders))
             .map_err(|error| Fault { field: "gateway.live", why: error.to_string() })?;
     }
     let filled = |text: &String| {
-        fill(text, &blanks)
+        fill(text, &placeholders)
             .map_err(|error| Fault { field: "gateway.confine.landlock", why: error.to_string() })
     };
     super::confine::check(&gateway.confine, &filled)

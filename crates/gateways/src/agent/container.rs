@@ -85,7 +85,7 @@ pub struct Seed {
 pub struct Stale {
     /// Its path.
     pub path: String,
-    /// What it must hold, blanks around it aside.
+    /// What it must hold, placeholders around it aside.
     pub content: String,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! *Does not live here:* any agent's name in code; what is done with the definition.
 //!
-//! Two kinds of blanks occur in its texts. `{profile}` and `{profile-home}` are filled in when a slot is made;
+//! Two kinds of placeholders occur in its texts. `{profile}` and `{profile-home}` are filled in when a slot is made;
 //! `${VARIABLE}` is left for the moment when the gateway starts, so that nothing of the environment at registration
 //! is baked into a slot.
 //!
@@ -33,7 +33,7 @@ pub use container::{ContainerDefinition, Seed, Stale, StaticService, Step, says_
 pub use doctor::{DoctorDefinition, PortDefinition};
 pub use log::LogDefinition;
 pub use survivors::Survivors;
-pub use template::{Blanks, TemplateError, fill};
+pub use template::{Placeholders, TemplateError, fill};
 
 /// The definition that is used where no other is named.
 pub const BUILT_IN: &str = include_str!("../../agents/hermes.toml");
@@ -139,7 +139,7 @@ pub struct GatewayDefinition {
     /// Variables added to the gateway's environment.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
-    /// Files of `KEY=VALUE` lines that blanks may refer to; nothing of them is exported.
+    /// Files of `KEY=VALUE` lines that placeholders may refer to; nothing of them is exported.
     #[serde(default)]
     pub environment_files: Vec<String>,
     /// How to find out that a gateway is ready.

@@ -1,18 +1,18 @@
-//! *Lives here:* the blanks of a definition that are filled in when a slot is made.
+//! *Lives here:* the placeholders of a definition that are filled in when a slot is made.
 //!
 //! *Does not live here:* `${VARIABLE}`, which is expanded when a gateway starts (see `gatevisor-slot`).
 
 use crate::profile::ProfileName;
 
-/// What the blanks of a definition stand for, for one profile.
+/// What the placeholders of a definition stand for, for one profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Blanks {
+pub struct Placeholders {
     profile: String,
     profile_home: String,
 }
 
-impl Blanks {
-    /// Returns the blanks for a profile, where `home_variable` holds the home at run time.
+impl Placeholders {
+    /// Returns the placeholders for a profile, where `home_variable` holds the home at run time.
     pub fn new(profile: &ProfileName, home_variable: &str) -> Self {
         let home = format!("${{{home_variable}}}");
         let profile_home =
@@ -35,7 +35,7 @@ pub enum TemplateError {
 /// Returns `text` with `{profile}` and `{profile-home}` filled in; `${…}` stays as it is.
 ///
 /// A brace that opens no lower-case word is an ordinary character.
-pub fn fill(text: &str, blanks: &Blanks) -> Result<String, TemplateError> {
+pub fn fill(text: &str, placeholders: &Placeholders) -> Result<String, TemplateError> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('{') {
@@ -58,11 +58,11 @@ pub fn fill(text: &str, blanks: &Blanks) -> Result<String, TemplateError> {
                 after
             }
             "profile" => {
-                out.push_str(&blanks.profile);
+                out.push_str(&placeholders.profile);
                 after
             }
             "profile-home" => {
-                out.push_str(&blanks.profile_home);
+                out.push_str(&placeholders.profile_home);
                 after
             }
             _ if word => return Err(TemplateError::Unknown(inside.to_owned())),
@@ -83,8 +83,8 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: &str) {
-        let blanks = Blanks::new(&"coder".parse().unwrap(), "X_HOME");
-        assert_eq!(fill(text, &blanks).unwrap(), expected);
+        let placeholders = Placeholders::new(&"coder".parse().unwrap(), "X_HOME");
+        assert_eq!(fill(text, &placeholders).unwrap(), expected);
     }
 
     #[test]
@@ -101,22 +101,22 @@ mod tests {
 
     #[test]
     fn the_root_profiles_home_is_the_home() {
-        let blanks = Blanks::new(&ProfileName::root(), "X_HOME");
-        assert_eq!(fill("{profile-home}/.env", &blanks).unwrap(), "${X_HOME}/.env");
+        let placeholders = Placeholders::new(&ProfileName::root(), "X_HOME");
+        assert_eq!(fill("{profile-home}/.env", &placeholders).unwrap(), "${X_HOME}/.env");
     }
 
     #[test]
     fn a_blank_that_is_not_known_is_an_error() {
-        let blanks = Blanks::new(&ProfileName::root(), "X_HOME");
-        assert_snapshot!(fill("a {profil}", &blanks).unwrap_err(), @"`{profil}` is not known here; {profile} and {profile-home} are, and ${NAME} at run time");
-        assert_snapshot!(fill("a ${HOME", &blanks).unwrap_err(), @"`${` without `}` in `a ${HOME`");
+        let placeholders = Placeholders::new(&ProfileName::root(), "X_HOME");
+        assert_snapshot!(fill("a {profil}", &placeholders).unwrap_err(), @"`{profil}` is not known here; {profile} and {profile-home} are, and ${NAME} at run time");
+        assert_snapshot!(fill("a ${HOME", &placeholders).unwrap_err(), @"`${` without `}` in `a ${HOME`");
     }
 
     proptest::proptest! {
         #[test]
         fn any_text_is_filled_or_refused(text in ".{0,60}") {
-            let blanks = Blanks::new(&ProfileName::root(), "X_HOME");
-            if let Ok(filled) = fill(&text, &blanks) {
+            let placeholders = Placeholders::new(&ProfileName::root(), "X_HOME");
+            if let Ok(filled) = fill(&text, &placeholders) {
                 assert!(!text.contains("{profile}") || text.contains("${profile}") || text.contains("${") || !filled.contains("{profile}"));
             }
         }

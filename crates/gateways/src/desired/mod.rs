@@ -1,6 +1,6 @@
-//! *Lives here:* the desired state of a gateway, as its profile keeps it: who wished what, why and since when.
+//! *Lives here:* the desired state of a gateway, as its profile keeps it: who asked for what, why and since when.
 //!
-//! *Does not live here:* the current state, which is the supervisor's; carrying a wish out.
+//! *Does not live here:* the current state, which is the supervisor's; carrying a desired state out.
 //!
 //! The file is the agent's own: it writes its state there too. We change our keys only, and leave everything else as
 //! it is, the order of keys and the spelling of numbers included.
@@ -22,7 +22,7 @@ pub use write::{RecordError, Recording, migrate, overwritten, record, record_at_
 
 /// Bytes of a state file at the most.
 pub const MAX_BYTES: usize = 1 << 20;
-/// Bytes of the texts that come with a wish.
+/// Bytes of the texts that come with a desired state.
 pub const MAX_TEXT: usize = 500;
 
 /// What an operator wants of a gateway.
@@ -51,7 +51,7 @@ impl fmt::Display for Desired {
     }
 }
 
-/// Who made a wish, and how.
+/// Who made a desired state, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
     /// The user's number.
@@ -74,16 +74,16 @@ impl Provenance {
     }
 }
 
-/// A wish: what is desired, by whom, why, and since when.
+/// A desired state: what is desired, by whom, why, and since when.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wish {
+pub struct DesiredState {
     /// What is desired.
     pub desired: Desired,
-    /// Who wishes it.
+    /// Who asked for it.
     pub by: Provenance,
-    /// Why, in the wisher's words.
+    /// Why, in the requester's words.
     pub reason: Option<String>,
-    /// When it was wished.
+    /// When it was desired.
     pub at: Timestamp,
 }
 

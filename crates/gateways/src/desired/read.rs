@@ -86,14 +86,14 @@ impl ReadStateError {
     }
 }
 
-/// What a state file says about the wish for a gateway.
+/// What a state file says about the desired state for a gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Recorded {
     /// The key `desired_state`, where it is a word.
     pub desired_state: Option<String>,
     /// The key `gateway_state`, which the gateway itself writes.
     pub gateway_state: Option<String>,
-    /// Who wished it, with a command of ours.
+    /// Who asked for it, with a command of ours.
     pub desired_by: Option<Provenance>,
     /// Why.
     pub desired_reason: Option<String>,
@@ -225,7 +225,7 @@ fn written_second(object: &Map<String, Value>) -> Option<i64> {
     object.get("updated_at").and_then(Value::as_i64)
 }
 
-/// Returns the prior state: the wish verbatim, or else the gateway's own state, where an interrupted run is a run.
+/// Returns the prior state: the desired state verbatim, or else the gateway's own state, where an interrupted run is a run.
 ///
 /// **Source:** REC-7.
 fn prior(object: &Map<String, Value>) -> Prior {
@@ -234,8 +234,8 @@ fn prior(object: &Map<String, Value>) -> Prior {
         other => other.to_string(),
     };
     let present = |key: &str| object.get(key).filter(|value| !value.is_null());
-    if let Some(wish) = present("desired_state") {
-        return Prior::State(word(wish));
+    if let Some(desired_state) = present("desired_state") {
+        return Prior::State(word(desired_state));
     }
     match present("gateway_state").map(word) {
         Some(state) if TRANSIENT.contains(&state.as_str()) => Prior::State("running".to_owned()),
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wish_goes_before_the_gateways_own_state() {
+    fn the_desired_state_goes_before_the_gateways_own_state() {
         for (text, word, starts) in [
             (r#"{"desired_state":"running","gateway_state":"startup_failed"}"#, Some("running"), true),
             (r#"{"desired_state":"stopped","gateway_state":"running"}"#, Some("stopped"), false),

@@ -1,11 +1,11 @@
-//! *Lives here:* recording a wish so that it survives a crash of the machine the moment it is acknowledged.
+//! *Lives here:* recording a desired state so that it survives a crash of the machine the moment it is acknowledged.
 //!
 //! *Does not live here:* deciding on it.
 //!
 //! Our own writers take a lock beside the file; the agent does not know it and may overwrite our keys with what it
-//! read before. So a wish is looked at again once its effect is there (see [`overwritten`]).
+//! read before. So a desired state is looked at again once its effect is there (see [`overwritten`]).
 //!
-//! **Source:** SM-8, L-19, invariant *A wish acknowledged to a user is on disk*.
+//! **Source:** SM-8, L-19, invariant *A desired state acknowledged to a user is on disk*.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,26 +18,26 @@ use serde_json::{Map, Value};
 
 use super::lock::lock;
 use super::read::{ReadStateError, read_object};
-use super::{Desired, MAX_BYTES, Wish, bounded};
+use super::{Desired, DesiredState, MAX_BYTES, bounded};
 use crate::exit;
 use crate::files::{commit, open_directory, rename_new, write_beside};
 
 /// How many invalid files are kept beside the file.
 const INVALID_KEPT: u32 = 10;
 
-/// What recording a wish did beside recording it.
+/// What recording a desired state did beside recording it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[must_use]
 pub struct Recording {
-    /// What the wisher should know: an invalid file that was moved aside.
+    /// What whoever asked should know: an invalid file that was moved aside.
     pub warning: Option<String>,
 }
 
-/// Why a wish was not recorded; the file is as it was.
+/// Why a desired state was not recorded; the file is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The profile's home is not there.
-    #[error("there is no profile home `{}` to record the wish in", path.display())]
+    #[error("there is no profile home `{}` to record the desired state in", path.display())]
     NoHome {
         /// The home.
         path: PathBuf,
@@ -49,7 +49,7 @@ pub enum RecordError {
         path: PathBuf,
     },
     /// A system call failed, such as for a full disk.
-    #[error("cannot record the wish in `{}`; it is as it was", path.display())]
+    #[error("cannot record the desired state in `{}`; it is as it was", path.display())]
     Write {
         /// The file.
         path: PathBuf,
@@ -58,7 +58,7 @@ pub enum RecordError {
         source: io::Error,
     },
     /// The file could not be read, although it may well be valid.
-    #[error("cannot record the wish without knowing what else is in the file")]
+    #[error("cannot record the desired state without knowing what else is in the file")]
     Read(#[source] ReadStateError),
     /// There would be too much in the file.
     #[error("`{}` would grow over {MAX_BYTES} bytes; it is as it was", path.display())]
@@ -79,17 +79,21 @@ impl RecordError {
     }
 }
 
-/// Records a wish in the state file `name` of the profile whose home is `directory`.
+/// Records a desired state in the state file `name` of the profile whose home is `directory`.
 ///
 /// File and directory are synced when this returns. Keys of others are kept. An invalid file is moved aside and never
 /// destroyed.
-pub fn record(directory: &Path, name: &str, wish: &Wish) -> Result<Recording, RecordError> {
-    update(directory, name, true, &|object| put(object, wish))
+pub fn record(directory: &Path, name: &str, desired_state: &DesiredState) -> Result<Recording, RecordError> {
+    update(directory, name, true, &|object| put(object, desired_state))
 }
 
 /// Does what [`record`] does, unless another writer holds the lock: for what must not be kept waiting.
-pub fn record_at_once(directory: &Path, name: &str, wish: &Wish) -> Result<Recording, RecordError> {
-    update(directory, name, false, &|object| put(object, wish))
+pub fn record_at_once(
+    directory: &Path,
+    name: &str,
+    desired_state: &DesiredState,
+) -> Result<Recording, RecordError> {
+    update(directory, name, false, &|object| put(object, desired_state))
 }
 
 /// Records what another program desires, which did not write it down itself: nobody knows who and why.
@@ -136,14 +140,14 @@ pub fn migrate(
     Ok(true)
 }
 
-/// Returns whether the agent has put an older wish back in the place of one that was recorded.
+/// Returns whether the agent has put an older desired state back in the place of one that was recorded.
 ///
-/// It writes the same file without a lock, and keeps what it has read before. A newer wish of somebody else's is no
+/// It writes the same file without a lock, and keeps what it has read before. A newer desired state of somebody else's is no
 /// such thing, and neither is a file that says nothing any more.
-pub fn overwritten(directory: &Path, name: &str, wish: &Wish) -> bool {
+pub fn overwritten(directory: &Path, name: &str, desired_state: &DesiredState) -> bool {
     let Ok(Some(object)) = read_object(&directory.join(name)) else { return false };
     // Times of one form and one zone are in the order of their texts.
-    let ours = stamp(wish.at);
+    let ours = stamp(desired_state.at);
     object.get("desired_at").and_then(Value::as_str).is_none_or(|at| at < ours.as_str())
 }
 
@@ -169,18 +173,18 @@ fn update(
     Ok(Recording { warning })
 }
 
-fn put(object: &mut Map<String, Value>, wish: &Wish) {
-    let by = &wish.by;
+fn put(object: &mut Map<String, Value>, desired_state: &DesiredState) {
+    let by = &desired_state.by;
     let mut provenance = Map::new();
     provenance.insert("uid".to_owned(), Value::from(by.uid));
     provenance.insert("user".to_owned(), Value::from(bounded(&by.user)));
     provenance.insert("command".to_owned(), Value::from(bounded(&by.command)));
     provenance.insert("pid".to_owned(), Value::from(by.pid));
     // Another program that writes another state keeps this, and did not mean to be us.
-    provenance.insert("state".to_owned(), Value::from(wish.desired.word()));
-    object.insert("desired_state".to_owned(), Value::from(wish.desired.word()));
+    provenance.insert("state".to_owned(), Value::from(desired_state.desired.word()));
+    object.insert("desired_state".to_owned(), Value::from(desired_state.desired.word()));
     object.insert("desired_by".to_owned(), Value::Object(provenance));
-    match &wish.reason {
+    match &desired_state.reason {
         Some(reason) => {
             object.insert("desired_reason".to_owned(), Value::from(bounded(reason)));
         }
@@ -188,8 +192,8 @@ fn put(object: &mut Map<String, Value>, wish: &Wish) {
             object.shift_remove("desired_reason");
         }
     }
-    object.insert("desired_at".to_owned(), Value::from(stamp(wish.at)));
-    object.insert("updated_at".to_owned(), Value::from(wish.at.as_second()));
+    object.insert("desired_at".to_owned(), Value::from(stamp(desired_state.at)));
+    object.insert("updated_at".to_owned(), Value::from(desired_state.at.as_second()));
 }
 
 /// Returns a time in RFC 3339, UTC, to the millisecond.

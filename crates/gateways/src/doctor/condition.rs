@@ -81,5 +81,5 @@ fn is_missed(facts: &Facts, service: &ServiceFact) -> bool {
     let is_here = !facts.supervision.elsewhere && !facts.supervision.without_gateways;
     is_here
         && !service.report.wantedup
-        && facts.profiles.iter().any(|p| Some(&p.name) == name && p.is_wished())
+        && facts.profiles.iter().any(|p| Some(&p.name) == name && p.should_run())
 }

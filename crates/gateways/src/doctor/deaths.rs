@@ -5,7 +5,7 @@
 use super::condition::{self, Condition};
 use super::facts::{Facts, ServiceFact};
 use super::finding::{Check, Finding, Severity};
-use super::mend::quote;
+use super::fix::quote;
 use super::slots::called;
 use crate::live::LiveState;
 
@@ -21,7 +21,7 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
 fn state(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
     let name = called(service);
     let reason = service.report.reason.clone().unwrap_or_else(|| "nobody says why".to_owned());
-    let (severity, what, why, mend) = match condition::of(facts, service)? {
+    let (severity, what, why, fix) = match condition::of(facts, service)? {
         Condition::PortTaken => return Some(taken(service, &name)),
         Condition::NotReady => {
             (Severity::Warning, format!("{name} is not ready"), reason, look(facts, service))
@@ -29,13 +29,13 @@ fn state(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
         Condition::Failed => (
             Severity::Error,
             format!("{name} failed for good, and is not started again"),
-            format!("{reason}; mend that first{}", log_hint(facts, service)),
+            format!("{reason}; fix that first{}", log_hint(facts, service)),
             start(facts, service),
         ),
         Condition::CannotStart => (
             Severity::Error,
             format!("{name} cannot be started"),
-            format!("{reason}; mend that first"),
+            format!("{reason}; fix that first"),
             start(facts, service),
         ),
         Condition::KeepsDying(times) => (
@@ -59,12 +59,12 @@ fn state(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
         Condition::NotLive => not_live(facts, service)?,
         Condition::Missed => (
             Severity::Warning,
-            format!("{name} is down although it is wished running"),
+            format!("{name} is down although it is desired running"),
             "its supervisor was told otherwise, by another program or with s6-svc".to_owned(),
             start(facts, service),
         ),
     };
-    let mut finding = Finding::new(Check::Crash, severity, &what, &why).at(&service.path).mend(mend);
+    let mut finding = Finding::new(Check::Crash, severity, &what, &why).at(&service.path).fix(fix);
     finding.profile.clone_from(&service.observed.profile);
     Some(finding)
 }
@@ -75,11 +75,11 @@ fn taken(service: &ServiceFact, name: &str) -> Finding {
     let what = format!("{name} cannot work: {held}");
     let why =
         "end that process if it should not run, or give one of the two another port, then start the gateway";
-    let mend = match service.report.port_holder {
+    let fix = match service.report.port_holder {
         Some(pid) => format!("ps -o pid,ppid,user,lstart,args -p {pid}"),
         None => "ss -ltnp".to_owned(),
     };
-    let finding = Finding::new(Check::Crash, Severity::Error, &what, why).at(&service.path).mend(mend);
+    let finding = Finding::new(Check::Crash, Severity::Error, &what, why).at(&service.path).fix(fix);
     match &service.observed.profile {
         Some(profile) => finding.of(profile),
         None => finding,

@@ -4,7 +4,7 @@
 
 use super::facts::{DISK_PART, Disk, Facts, NO_BYTES, NO_FILES};
 use super::finding::{Check, Finding, Severity, shown};
-use super::mend::quote;
+use super::fix::quote;
 
 /// Bytes and inodes that are little in themselves.
 const FEW_BYTES: u64 = 1 << 30;
@@ -37,12 +37,12 @@ fn bytes(disk: &Disk) -> Option<Finding> {
         None => return None,
     };
     let why = format!(
-        "{} of {} kB are left; a wish that does not fit is refused, and lines are kept back",
+        "{} of {} kB are left; a desired state that does not fit is refused, and lines are kept back",
         disk.bytes_left / 1024,
         disk.bytes / 1024
     );
-    let mend = format!("du -xak -- {} | sort -n | tail -n 20", quote(&disk.path));
-    Some(Finding::new(Check::Disk, severity, &what, &why).at(&disk.path).mend(mend))
+    let fix = format!("du -xak -- {} | sort -n | tail -n 20", quote(&disk.path));
+    Some(Finding::new(Check::Disk, severity, &what, &why).at(&disk.path).fix(fix))
 }
 
 fn files(disk: &Disk) -> Option<Finding> {
@@ -53,6 +53,6 @@ fn files(disk: &Disk) -> Option<Finding> {
     let almost = if severity == Severity::Error { "no" } else { "hardly any" };
     let what = format!("the disk of `{}` has {almost} inodes left", shown(&disk.path));
     let why = format!("{} of {} are left, and each new file needs one", disk.files_left, disk.files);
-    let mend = format!("du -x --inodes -- {} | sort -n | tail -n 20", quote(&disk.path));
-    Some(Finding::new(Check::Disk, severity, &what, &why).at(&disk.path).mend(mend))
+    let fix = format!("du -x --inodes -- {} | sort -n | tail -n 20", quote(&disk.path));
+    Some(Finding::new(Check::Disk, severity, &what, &why).at(&disk.path).fix(fix))
 }

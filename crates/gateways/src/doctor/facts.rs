@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use gatevisor_slot::home_lock::Standing;
 use gatevisor_wire::tai::Tai64n;
 
-use super::mend::Caller;
+use super::fix::Caller;
 use crate::agent::DoctorDefinition;
 use crate::inspect::Report;
 use crate::manager::Observed;
@@ -67,7 +67,7 @@ impl Facts {
 
     /// Returns whether a profile's gateway runs, or shall.
     pub fn is_wanted(&self, profile: &ProfileFact) -> bool {
-        profile.is_wished() || self.slot(&profile.name).is_some_and(|slot| slot.report.up)
+        profile.should_run() || self.slot(&profile.name).is_some_and(|slot| slot.report.up)
     }
 }
 
@@ -157,8 +157,8 @@ pub(crate) struct Refused {
 pub(crate) struct ProfileFact {
     pub name: ProfileName,
     pub home: PathBuf,
-    /// The wish, or what is wrong with the state file.
-    pub wish: Result<Option<String>, String>,
+    /// The desired state, or what is wrong with the state file.
+    pub desired_state: Result<Option<String>, String>,
     pub state_file: PathBuf,
     pub refused: Option<Refused>,
     pub environment: Vec<EnvironmentFile>,
@@ -168,8 +168,8 @@ pub(crate) struct ProfileFact {
 }
 
 impl ProfileFact {
-    pub fn is_wished(&self) -> bool {
-        matches!(&self.wish, Ok(Some(word)) if word == "running")
+    pub fn should_run(&self) -> bool {
+        matches!(&self.desired_state, Ok(Some(word)) if word == "running")
     }
 }
 

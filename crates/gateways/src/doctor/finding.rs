@@ -1,4 +1,4 @@
-//! *Lives here:* what a check can find: what is wrong, why, and the command that mends it.
+//! *Lives here:* what a check can find: what is wrong, why, and the command that fixes it.
 //!
 //! *Does not live here:* the checks; colours.
 
@@ -13,7 +13,7 @@ use crate::profile::ProfileName;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// Something that is wished for does not work, or will not.
+    /// Something that is asked for does not work, or will not.
     Error,
     /// It works, but not as it should, or not for long.
     Warning,
@@ -44,8 +44,8 @@ pub enum Check {
     Owner,
     /// Are secrets secret, and can their files be read?
     Secret,
-    /// Do state files say what is wished?
-    Wish,
+    /// Do state files say what is desired?
+    DesiredState,
     /// Has each profile a slot that is supervised, and each slot a profile?
     Slot,
     /// Are lines kept?
@@ -71,7 +71,7 @@ impl Check {
         Self::Home,
         Self::Owner,
         Self::Secret,
-        Self::Wish,
+        Self::DesiredState,
         Self::Slot,
         Self::Log,
         Self::Port,
@@ -89,7 +89,7 @@ impl Check {
             Self::Home => "home",
             Self::Owner => "owner",
             Self::Secret => "secret",
-            Self::Wish => "wish",
+            Self::DesiredState => "desired-state",
             Self::Slot => "slot",
             Self::Log => "log",
             Self::Port => "port",
@@ -119,8 +119,8 @@ pub struct Finding {
     pub what: String,
     /// Why, or what comes of it.
     pub why: String,
-    /// The command that mends it, for a POSIX shell, where there is one.
-    pub mend: Option<String>,
+    /// The command that fixes it, for a POSIX shell, where there is one.
+    pub fix: Option<String>,
     /// What the gateway that it is about printed last.
     pub printed: Vec<String>,
 }
@@ -129,7 +129,7 @@ impl Finding {
     /// Returns a finding about nothing in particular and without a remedy.
     pub(crate) fn new(check: Check, severity: Severity, what: &str, why: &str) -> Self {
         let (what, why) = (plain(what), plain(why));
-        Self { check, severity, profile: None, path: None, what, why, mend: None, printed: Vec::new() }
+        Self { check, severity, profile: None, path: None, what, why, fix: None, printed: Vec::new() }
     }
 
     /// Says which profile it is about.
@@ -146,10 +146,10 @@ impl Finding {
         self
     }
 
-    /// Says what mends it.
+    /// Says what fixes it.
     #[must_use]
-    pub(crate) fn mend(mut self, command: impl Into<Option<String>>) -> Self {
-        self.mend = command.into();
+    pub(crate) fn fix(mut self, command: impl Into<Option<String>>) -> Self {
+        self.fix = command.into();
         self
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::facts::{Facts, HomeState, Refused};
 use super::finding::{Check, Finding, Severity, shown};
-use super::mend::{command, quote};
+use super::fix::{command, quote};
 
 pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     let home = &facts.home.path;
@@ -18,9 +18,11 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     }
     match &facts.home.state {
         HomeState::Missing => {
-            let finding =
-                error(&format!("there is no home `{name}`"), "every profile, wish and log is below it");
-            return found.push(finding.mend(command([
+            let finding = error(
+                &format!("there is no home `{name}`"),
+                "every profile, desired state and log is below it",
+            );
+            return found.push(finding.fix(command([
                 Path::new("mkdir"),
                 Path::new("-p"),
                 Path::new("--"),
@@ -29,11 +31,11 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
         }
         HomeState::NotADirectory => {
             let finding = error(&format!("the home `{name}` is no directory"), "something else has its name");
-            return found.push(finding.mend(aside(home)));
+            return found.push(finding.fix(aside(home)));
         }
         HomeState::Unwritable(refused) => {
             let what = format!("uid {} cannot write to the home `{name}`", facts.us);
-            found.push(error(&what, &refused.why).mend(remedy(facts, home, refused)));
+            found.push(error(&what, &refused.why).fix(remedy(facts, home, refused)));
         }
         HomeState::Writable => {}
     }
@@ -42,7 +44,7 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
         let Some(refused) = profile.refused.as_ref().filter(|_| !profile.name.is_root()) else { continue };
         let what = format!("uid {} cannot write to the home of profile {}", facts.us, profile.name);
         let finding = Finding::new(Check::Home, Severity::Error, &what, &refused.why);
-        found.push(finding.of(&profile.name).at(&profile.home).mend(remedy(facts, &profile.home, refused)));
+        found.push(finding.of(&profile.name).at(&profile.home).fix(remedy(facts, &profile.home, refused)));
     }
     for (name, reason) in &facts.misnamed {
         let what = format!("`{name}` would be a profile but for its name");

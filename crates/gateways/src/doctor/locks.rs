@@ -5,7 +5,7 @@
 
 use super::facts::{Facts, Holder, Lock, LockKind, PidFile, ServiceFact};
 use super::finding::{Check, Finding, Severity, shown};
-use super::mend::quote;
+use super::fix::quote;
 
 /// Seconds after its start within which a gateway may not have written yet which process it is.
 const SETTLED_S: u64 = 10;
@@ -26,7 +26,7 @@ fn held(facts: &Facts, lock: &Lock) -> Option<Finding> {
         (LockKind::State, _) => (
             Severity::Error,
             format!("`{path}` is held by {by}"),
-            "no wish can be recorded as long as it is; none of our commands holds it that long",
+            "no desired state can be recorded as long as it is; none of our commands holds it that long",
         ),
         (LockKind::Log, Some(holder)) if !holder.is_logger => (
             Severity::Error,
@@ -52,7 +52,7 @@ fn held(facts: &Facts, lock: &Lock) -> Option<Finding> {
     };
     let mut finding = Finding::new(Check::Lock, severity, &what, why).at(&lock.path);
     finding.profile.clone_from(&lock.profile);
-    let mend = match (&lock.holder, lock.kind) {
+    let fix = match (&lock.holder, lock.kind) {
         (Some(holder), _) if facts.may_be_ended(holder.pid, holder.uid) => {
             Some(format!("kill {}", holder.pid))
         }
@@ -61,7 +61,7 @@ fn held(facts: &Facts, lock: &Lock) -> Option<Finding> {
         (None, LockKind::State) => Some(format!("rm -- {}", quote(&lock.path))),
         (None, _) => None,
     };
-    Some(finding.mend(mend))
+    Some(finding.fix(fix))
 }
 
 /// The supervisor holds the lock of its home, or the container's first process before it became the supervisor.
@@ -97,7 +97,7 @@ fn named(facts: &Facts, file: &PidFile) -> Option<Finding> {
         return None;
     }
     let (path, pid, profile) = (shown(&file.path), file.pid, &file.profile);
-    let (what, why, mend) = match &file.found {
+    let (what, why, fix) = match &file.found {
         None => (
             format!("`{path}` names process {pid}, which is gone"),
             format!("the gateway of {profile} was killed, and could not remove it"),
@@ -123,5 +123,5 @@ fn named(facts: &Facts, file: &PidFile) -> Option<Finding> {
         ),
     };
     let finding = Finding::new(Check::PidFile, Severity::Warning, &what, &why);
-    Some(finding.of(profile).at(&file.path).mend(mend))
+    Some(finding.of(profile).at(&file.path).fix(fix))
 }

@@ -1,4 +1,4 @@
-//! *Lives here:* `doctor`: what is wrong with a home and its scandir, why, and the command that mends it.
+//! *Lives here:* `doctor`: what is wrong with a home and its scandir, why, and the command that fixes it.
 //!
 //! *Does not live here:* printing it.
 //!
@@ -7,13 +7,14 @@
 
 pub(crate) mod condition;
 mod deaths;
+mod desired;
 mod disk;
 pub(crate) mod facts;
 pub(crate) mod finding;
+pub(crate) mod fix;
 pub(crate) mod gather;
 mod home;
 mod locks;
-pub(crate) mod mend;
 mod owners;
 mod secrets;
 mod shared;
@@ -21,13 +22,12 @@ mod slots;
 mod supervisor;
 #[cfg(test)]
 pub(crate) mod table;
-mod wishes;
 
 use facts::{Facts, Presence};
 
 pub use finding::{Check, Finding, Severity};
+pub use fix::Caller;
 pub use gather::{Settings, Witness, owner_of};
-pub use mend::Caller;
 
 /// What was found, and what was looked at for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub(crate) fn examine(facts: &Facts) -> Vec<Finding> {
         disk::check,
         owners::check,
         secrets::check,
-        wishes::check,
+        desired::check,
         slots::check,
         deaths::check,
         shared::check,
@@ -70,7 +70,7 @@ pub(crate) fn examine(facts: &Facts) -> Vec<Finding> {
         check(facts, &mut found);
     }
     for finding in &mut found {
-        finding.mend = finding.mend.take().map(|line| mend::bound(facts, line));
+        finding.fix = finding.fix.take().map(|line| fix::bound(facts, line));
     }
     // Findings of one severity stay in the order of the checks: causes come before what follows from them.
     found.sort_by_key(|finding| finding.severity);
@@ -91,7 +91,7 @@ fn looked_at(facts: &Facts) -> String {
         many => format!("{many} {thing}s"),
     };
     finding::plain(&format!(
-        "{supervisor}, the home `{}`, {}, {}, owners, secrets, wishes, ports, tokens, logs, deaths, disks and locks",
+        "{supervisor}, the home `{}`, {}, {}, owners, secrets, desired states, ports, tokens, logs, deaths, disks and locks",
         facts.home.path.display(),
         counted(facts.profiles.len(), "profile"),
         counted(facts.services.len(), "slot"),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::facts::Facts;
 use super::finding::{Check, Finding, Severity, shown};
-use super::mend::give;
+use super::fix::give;
 
 pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     let (uid, _) = facts.home.owner;
@@ -19,8 +19,8 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
         }
         let what = format!("`{}` belongs to uid {}", shown(&entry.path), entry.owner.0);
         let why = format!("gateways run as uid {uid}, which can neither replace it nor, perhaps, read it");
-        let mend = give(facts, &entry.path);
-        let mut finding = Finding::new(Check::Owner, Severity::Error, &what, &why).at(&entry.path).mend(mend);
+        let fix = give(facts, &entry.path);
+        let mut finding = Finding::new(Check::Owner, Severity::Error, &what, &why).at(&entry.path).fix(fix);
         finding.profile.clone_from(&entry.profile);
         found.push(finding);
         if entry.is_directory {

@@ -4,8 +4,8 @@
 
 use super::facts::{EnvironmentFile, Facts, ProfileFact};
 use super::finding::{Check, Finding, Severity, shown};
+use super::fix::quote;
 use super::home::aside;
-use super::mend::quote;
 
 /// The permissions of everybody, and of the group.
 const OTHERS: u32 = 0o007;
@@ -25,10 +25,10 @@ fn problem(profile: &ProfileFact, file: &EnvironmentFile) -> Option<Finding> {
     let (why, is_something_else) = file.problem.as_ref()?;
     let what = format!("`{}` of profile {} cannot be read", shown(&file.path), profile.name);
     let why = format!("{why}; its gateway does not get its keys, ports and tokens");
-    let mend =
+    let fix =
         if *is_something_else { aside(&file.path) } else { format!("chmod u+r -- {}", quote(&file.path)) };
     let finding = Finding::new(Check::Secret, Severity::Error, &what, &why);
-    Some(finding.of(&profile.name).at(&file.path).mend(mend))
+    Some(finding.of(&profile.name).at(&file.path).fix(fix))
 }
 
 fn exposure(profile: &ProfileFact, file: &EnvironmentFile) -> Option<Finding> {
@@ -48,5 +48,5 @@ fn exposure(profile: &ProfileFact, file: &EnvironmentFile) -> Option<Finding> {
     );
     let why = format!("it holds secrets, and {who} can get at them");
     let finding = Finding::new(Check::Secret, severity, &what, &why).of(&profile.name).at(&file.path);
-    is_file.then(|| finding.mend(format!("chmod 600 -- {}", quote(&file.path))))
+    is_file.then(|| finding.fix(format!("chmod 600 -- {}", quote(&file.path))))
 }

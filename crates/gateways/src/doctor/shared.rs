@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::facts::{EnvironmentFile, Facts, ProfileFact, Secret};
 use super::finding::{Check, Finding, Severity};
-use super::mend::quote;
+use super::fix::quote;
 use crate::agent::PortDefinition;
 use crate::ports::of_definition;
 
@@ -86,9 +86,9 @@ fn shared_port(facts: &Facts, first: &Listener<'_>, other: &Listener<'_>, taken:
     // A file that does not exist yet will hold secrets one day.
     let is_new = other.profile.environment.iter().all(|file| file.path != *path);
     let umask = if is_new { "umask 077; " } else { "" };
-    let mut mend = format!("({umask}printf '\\n%s\\n' {two}={free} >> {})", quote(path));
-    mend.push_str(&restarted(facts, other.profile));
-    finding.at(path).mend(mend)
+    let mut fix = format!("({umask}printf '\\n%s\\n' {two}={free} >> {})", quote(path));
+    fix.push_str(&restarted(facts, other.profile));
+    finding.at(path).fix(fix)
 }
 
 fn token(facts: &Facts, variable: &str, found: &mut Vec<Finding>) {
@@ -115,7 +115,7 @@ fn shared_token(
     let finding = Finding::new(Check::Token, severity(facts, [first, profile]), &what, why);
     let path = quote(&file.path);
     // The value is still in the other file, so nothing is lost; one of several lines is left to an editor.
-    let mend = if value.0.as_bytes().contains(&b'\n') {
+    let fix = if value.0.as_bytes().contains(&b'\n') {
         format!("\"${{EDITOR:-vi}}\" {path}")
     } else {
         let line = format!("/^[[:space:]]*(export[[:space:]]+)?{variable}[[:space:]]*=/d");
@@ -123,7 +123,7 @@ fn shared_token(
         let mark = if file.has_mark { "-e '1s/^\\xEF\\xBB\\xBF//' -e " } else { "" };
         format!("sed -i -E {mark}{} {path}", quote(OsStr::new(&line)))
     };
-    finding.of(&profile.name).at(&file.path).mend(mend + &restarted(facts, profile))
+    finding.of(&profile.name).at(&file.path).fix(fix + &restarted(facts, profile))
 }
 
 /// Two that both run disturb each other now; others will.
@@ -133,7 +133,7 @@ fn severity(facts: &Facts, both: [&ProfileFact; 2]) -> Severity {
 
 /// Returns the rest of a command that lets a running gateway read its file again.
 fn restarted(facts: &Facts, profile: &ProfileFact) -> String {
-    let is_wished = facts.supervision.is_supervised() && profile.is_wished();
+    let should_run = facts.supervision.is_supervised() && profile.should_run();
     let restart = || format!(" && {}", facts.caller.about(&["gateway", "restart"], &profile.name));
-    if is_wished { restart() } else { String::new() }
+    if should_run { restart() } else { String::new() }
 }

@@ -8,8 +8,8 @@ use gatevisor_client::status_view::StateName;
 
 use super::facts::{Facts, LogDirectory, ServiceFact};
 use super::finding::{Check, Finding, Severity};
+use super::fix::{give, quote};
 use super::home::aside;
-use super::mend::{give, quote};
 
 pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     // Where nobody supervises, that is what is wrong.
@@ -33,7 +33,7 @@ fn older(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
     let what = format!("the service directory of {name} is older than the definition");
     let why = "the agent definition, or the directory itself, was edited; what counts is the directory";
     let finding = Finding::new(Check::Slot, Severity::Warning, &what, why).of(name).at(&service.path);
-    Some(finding.mend(facts.caller.command(["reload", "--restart", name.as_str()])))
+    Some(finding.fix(facts.caller.command(["reload", "--restart", name.as_str()])))
 }
 
 fn without_slot(facts: &Facts, found: &mut Vec<Finding>) {
@@ -44,17 +44,17 @@ fn without_slot(facts: &Facts, found: &mut Vec<Finding>) {
     for profile in facts.profiles.iter().filter(|profile| facts.slot(&profile.name).is_none()) {
         let name = &profile.name;
         let what = format!("profile {name} has no slot");
-        let (severity, why, verb) = if profile.is_wished() {
+        let (severity, why, verb) = if profile.should_run() {
             (
                 Severity::Error,
-                "its gateway is wished running, and the supervisor knows nothing of it",
+                "its gateway is desired running, and the supervisor knows nothing of it",
                 "start",
             )
         } else {
             (Severity::Warning, "the agent's own command line cannot start its gateway", "register")
         };
         let finding = Finding::new(Check::Slot, severity, &what, why).of(name).at(&profile.home);
-        found.push(finding.mend(facts.caller.about(&["gateway", verb], name)));
+        found.push(finding.fix(facts.caller.about(&["gateway", verb], name)));
     }
 }
 
@@ -68,13 +68,13 @@ fn without_profile(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
     let what = format!("slot {} belongs to no profile", service.observed.service);
     let why = format!("there is no profile {name}; it was removed or renamed by another program");
     let finding = Finding::new(Check::Slot, severity, &what, &why).of(name).at(&service.path);
-    Some(finding.mend(facts.caller.about(&["gateway", "unregister"], name)))
+    Some(finding.fix(facts.caller.about(&["gateway", "unregister"], name)))
 }
 
 /// Returns the finding about a service that the supervisor does not hold.
 fn untaken(facts: &Facts, service: &ServiceFact) -> Finding {
     let (path, name) = (&service.path, &service.observed.service);
-    let (what, why, mend) = match (&service.refusal, &service.observed.profile) {
+    let (what, why, fix) = match (&service.refusal, &service.observed.profile) {
         (Some(reason), Some(profile)) => {
             // Made anew it is as it should be.
             let made_anew =
@@ -82,12 +82,12 @@ fn untaken(facts: &Facts, service: &ServiceFact) -> Finding {
             (format!("the supervisor refuses slot {name}"), reason.clone(), made_anew.join(" && "))
         }
         (Some(reason), None) => {
-            let mend = if reason.starts_with("others than its owner may write") {
+            let fix = if reason.starts_with("others than its owner may write") {
                 format!("chmod go-w -- {} && {}", quote(path), rescan(facts))
             } else {
                 format!("ls -ladn -- {0} {0}/*", quote(path))
             };
-            (format!("the supervisor refuses service {name}"), reason.clone(), mend)
+            (format!("the supervisor refuses service {name}"), reason.clone(), fix)
         }
         (None, _) => {
             let why = "it was put into the scandir, and nobody asked for a scan; or its supervisor has died"
@@ -95,7 +95,7 @@ fn untaken(facts: &Facts, service: &ServiceFact) -> Finding {
             (format!("nobody supervises {name}"), why, rescan(facts))
         }
     };
-    let mut finding = Finding::new(Check::Slot, Severity::Error, &what, &why).at(path).mend(mend);
+    let mut finding = Finding::new(Check::Slot, Severity::Error, &what, &why).at(path).fix(fix);
     finding.profile.clone_from(&service.observed.profile);
     finding
 }
@@ -104,13 +104,13 @@ fn unlogged(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
     let reason = service.report.log_problem.as_ref()?;
     let since = service.report.log_problem_since.as_deref().unwrap_or("an unknown time");
     let what = format!("what {} writes is not kept since {since}", service.observed.service);
-    let why = format!("{reason}; once that is mended, the next line ends it");
+    let why = format!("{reason}; once that is fixed, the next line ends it");
     let mut finding = Finding::new(Check::Log, Severity::Error, &what, &why);
     finding.profile.clone_from(&service.observed.profile);
     let profile =
         facts.profiles.iter().find(|profile| Some(&profile.name) == service.observed.profile.as_ref());
     let Some(log) = profile.and_then(|profile| profile.log.as_ref()) else { return Some(finding) };
-    Some(finding.at(&log.path).mend(log_remedy(facts, log)))
+    Some(finding.at(&log.path).fix(log_remedy(facts, log)))
 }
 
 /// Returns what lets lines be kept again; the log daemon tries again by itself.

@@ -13,24 +13,24 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     let finding = |severity, what: &str, why: &str| {
         Finding::new(Check::Supervisor, severity, what, why).at(&supervision.scandir)
     };
-    let wanted = facts.profiles.iter().filter(|profile| profile.is_wished()).count();
-    // An embedded home at rest is no failure, and nothing is wished that does not happen.
+    let wanted = facts.profiles.iter().filter(|profile| profile.should_run()).count();
+    // An embedded home at rest is no failure, and nothing is desired that does not happen.
     let is_container = supervision.is_container || supervision.marker.is_some();
     let severity = if wanted > 0 || is_container { Severity::Error } else { Severity::Warning };
     let consequence = match wanted {
         0 => "no gateway runs or can be started".to_owned(),
-        1 => "one gateway is wished running, and nobody starts it".to_owned(),
-        many => format!("{many} gateways are wished running, and nobody starts them"),
+        1 => "one gateway is desired running, and nobody starts it".to_owned(),
+        many => format!("{many} gateways are desired running, and nobody starts them"),
     };
     let up = facts.caller.command(["up"]);
     match &supervision.presence {
         Presence::NoScandir => {
             let what = format!("there is no scandir `{scandir}`, so nobody supervises");
-            found.push(finding(severity, &what, &explained(facts, &consequence)).mend(up));
+            found.push(finding(severity, &what, &explained(facts, &consequence)).fix(up));
         }
         Presence::Unsupervised => {
             let what = format!("no supervisor runs on the scandir `{scandir}`");
-            found.push(finding(severity, &what, &explained(facts, &consequence)).mend(up));
+            found.push(finding(severity, &what, &explained(facts, &consequence)).fix(up));
         }
         Presence::Unknown(why) => {
             let what = format!("whether anybody supervises `{scandir}` cannot be told as uid {}", facts.us);
@@ -107,8 +107,8 @@ fn standing(facts: &Facts) -> Option<Finding> {
     let finding = Finding::new(Check::Supervisor, severity, what, &why).at(&supervision.scandir);
     // Killed, for it may be stopped; its supervisor starts it again, and it stops the gateways or takes the lock.
     let again = |keeper| facts.caller.tool(["s6-svc", "-ku"], keeper);
-    let mend = supervision.keeper.as_deref().filter(|_| severity != Severity::Note).map(again);
-    Some(finding.mend(mend))
+    let fix = supervision.keeper.as_deref().filter(|_| severity != Severity::Note).map(again);
+    Some(finding.fix(fix))
 }
 
 /// Returns who should have seen to it.

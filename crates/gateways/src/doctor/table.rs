@@ -15,7 +15,7 @@ use insta::assert_snapshot;
 use super::examine;
 use super::facts::*;
 use super::finding::Finding;
-use super::mend::Caller;
+use super::fix::Caller;
 use crate::agent::{AgentDefinition, DoctorDefinition, PortDefinition};
 use crate::inspect::Report;
 use crate::manager::Observed;
@@ -34,7 +34,7 @@ fn profile(name: &str) -> ProfileFact {
     let log =
         LogDirectory { path: format!("/h/logs/{name}").into(), is_open: Some(true), is_directory: true };
     ProfileFact {
-        wish: Ok(None),
+        desired_state: Ok(None),
         state_file: home.join("state.json"),
         refused: None,
         environment: Vec::new(),
@@ -87,7 +87,7 @@ pub(crate) fn well() -> Facts {
         when: when.iter().map(|&word| word.to_owned()).collect(),
     };
     let mut coder = profile("coder");
-    coder.wish = Ok(Some("running".to_owned()));
+    coder.desired_state = Ok(Some("running".to_owned()));
     Facts {
         caller: Caller { words: vec!["gatevisor".into()] },
         doctor: DoctorDefinition {
@@ -145,9 +145,9 @@ fn env(pairs: &[(&str, &str)]) -> EnvironmentFile {
 
 fn line(finding: &Finding) -> String {
     let profile = finding.profile.as_ref().map_or("-", ProfileName::as_str);
-    let mend = finding.mend.as_deref().unwrap_or("-");
+    let fix = finding.fix.as_deref().unwrap_or("-");
     let (check, severity) = (finding.check.word(), finding.severity.word());
-    format!("{check} {severity} {profile}: {}: {} => {mend}", finding.what, finding.why)
+    format!("{check} {severity} {profile}: {}: {} => {fix}", finding.what, finding.why)
 }
 
 /// Returns what is found when this is wrong with a home in which all was well, a line each.
@@ -171,12 +171,12 @@ fn where_all_is_well_nothing_is_found() {
 #[test]
 fn nobody_supervises() {
     let absent = |presence: Presence| move |facts: &mut Facts| facts.supervision.presence = presence;
-    assert_snapshot!(found(absent(Presence::Unsupervised)), @"supervisor error -: no supervisor runs on the scandir `/s`: one gateway is wished running, and nobody starts it => gatevisor up");
-    assert_snapshot!(found(absent(Presence::NoScandir)), @"supervisor error -: there is no scandir `/s`, so nobody supervises: one gateway is wished running, and nobody starts it => gatevisor up");
+    assert_snapshot!(found(absent(Presence::Unsupervised)), @"supervisor error -: no supervisor runs on the scandir `/s`: one gateway is desired running, and nobody starts it => gatevisor up");
+    assert_snapshot!(found(absent(Presence::NoScandir)), @"supervisor error -: there is no scandir `/s`, so nobody supervises: one gateway is desired running, and nobody starts it => gatevisor up");
     assert_snapshot!(found(absent(Presence::Unknown("Permission denied".to_owned()))), @"supervisor warning -: whether anybody supervises `/s` cannot be told as uid 7: Permission denied; ask as root or as the user who owns it => -");
-    // Nothing is wished, so nothing is missed; a container without a supervisor is always broken.
+    // Nothing is desired, so nothing is missed; a container without a supervisor is always broken.
     let at_rest = |facts: &mut Facts| {
-        facts.profiles[0].wish = Ok(None);
+        facts.profiles[0].desired_state = Ok(None);
         facts.supervision.presence = Presence::Unsupervised;
     };
     assert_eq!(short(at_rest), "supervisor warning -");
@@ -231,7 +231,7 @@ fn another_container_holds_the_lock_of_the_home() {
     let missing = |facts: &mut Facts| {
         stands(false, Standing::Missing { file: lock() })(facts);
         facts.services = vec![service("gateway-coder", StateName::Down, |_| {})];
-        facts.profiles[0].wish = Ok(Some("stopped".to_owned()));
+        facts.profiles[0].desired_state = Ok(Some("stopped".to_owned()));
     };
     assert_snapshot!(found(missing), @"supervisor warning -: no gateway can be started here: `/h/.gatevisor.lock`, which this container held, is gone, so any container may run the gateways of this home next; the service `profile-watcher` makes and locks it again, if it is up; `/s/profile-watcher` is down or does not work => gatevisor s6 s6-svc -ku /s/profile-watcher");
     let alone = |facts: &mut Facts| {
@@ -245,7 +245,7 @@ fn another_container_holds_the_lock_of_the_home() {
 fn the_home_is_not_there_or_closed() {
     let home = |state: HomeState| move |facts: &mut Facts| facts.home.state = state;
     let refused = |is_read_only| Refused { why: "no".to_owned(), is_read_only };
-    assert_snapshot!(found(home(HomeState::Missing)), @"home error -: there is no home `/h`: every profile, wish and log is below it => mkdir -p -- /h");
+    assert_snapshot!(found(home(HomeState::Missing)), @"home error -: there is no home `/h`: every profile, desired state and log is below it => mkdir -p -- /h");
     assert_snapshot!(found(home(HomeState::NotADirectory)), @"home error -: the home `/h` is no directory: something else has its name => mv -n -- /h /h.aside");
     assert_snapshot!(found(home(HomeState::Unwritable(refused(false)))), @"home error -: uid 7 cannot write to the home `/h`: no => chmod u+rwx -- /h");
     assert_snapshot!(found(home(HomeState::Unwritable(refused(true)))), @"home error -: uid 7 cannot write to the home `/h`: no => -");
@@ -320,8 +320,9 @@ fn secrets_that_others_may_read() {
 
 #[test]
 fn a_state_file_that_says_nothing() {
-    let broken = |facts: &mut Facts| facts.profiles[0].wish = Err("state.json is not JSON: …".to_owned());
-    assert_snapshot!(found(broken), @"wish warning coder: what is wished of the gateway of coder cannot be read: state.json is not JSON: …; at the next boot it stays down => gatevisor gateway start coder");
+    let broken =
+        |facts: &mut Facts| facts.profiles[0].desired_state = Err("state.json is not JSON: …".to_owned());
+    assert_snapshot!(found(broken), @"desired state warning coder: what is desired of the gateway of coder cannot be read: state.json is not JSON: …; at the next boot it stays down => gatevisor gateway start coder");
     let down = |facts: &mut Facts| {
         broken(facts);
         facts.services = vec![service("gateway-coder", StateName::Down, |_| {})];
@@ -331,12 +332,12 @@ fn a_state_file_that_says_nothing() {
 
 #[test]
 fn slots_and_profiles_that_do_not_match() {
-    assert_snapshot!(found(|f| f.services.clear()), @"slot error coder: profile coder has no slot: its gateway is wished running, and the supervisor knows nothing of it => gatevisor gateway start coder");
-    let unwished = |facts: &mut Facts| {
+    assert_snapshot!(found(|f| f.services.clear()), @"slot error coder: profile coder has no slot: its gateway is desired running, and the supervisor knows nothing of it => gatevisor gateway start coder");
+    let unrequested = |facts: &mut Facts| {
         facts.services.clear();
-        facts.profiles[0].wish = Ok(None);
+        facts.profiles[0].desired_state = Ok(None);
     };
-    assert_eq!(short(unwished), "slot warning coder");
+    assert_eq!(short(unrequested), "slot warning coder");
     let orphan = |state: StateName| {
         move |facts: &mut Facts| facts.services.push(service("gateway-gone", state, |_| {}))
     };
@@ -355,7 +356,7 @@ fn slots_that_nobody_supervises() {
             let mut service = service(name, StateName::NotSupervised, |_| {});
             service.refusal = reason.map(str::to_owned);
             facts.services = vec![service];
-            facts.profiles[0].wish = Ok(None);
+            facts.profiles[0].desired_state = Ok(None);
             if name != "gateway-coder" {
                 facts.profiles.clear();
             }
@@ -380,14 +381,14 @@ fn lines_that_are_not_kept() {
             change(facts);
         }
     };
-    assert_snapshot!(found(unkept(|_| {})), @"log error coder: what gateway-coder writes is not kept since then: cannot write `current`; once that is mended, the next line ends it => ls -lan -- /h/logs/coder");
-    let mend = |change: fn(&mut Facts)| {
+    assert_snapshot!(found(unkept(|_| {})), @"log error coder: what gateway-coder writes is not kept since then: cannot write `current`; once that is fixed, the next line ends it => ls -lan -- /h/logs/coder");
+    let fix = |change: fn(&mut Facts)| {
         let found = found(unkept(change));
         found.split_once("=> ").unwrap().1.to_owned()
     };
-    assert_eq!(mend(|f| log(f).is_directory = false), "mv -n -- /h/logs/coder /h/logs/coder.aside");
-    assert_eq!(mend(|f| log(f).is_open = Some(false)), "chmod u+rwx -- /h/logs/coder");
-    assert_eq!(mend(|f| log(f).is_open = None), "mkdir -p -- /h/logs/coder");
+    assert_eq!(fix(|f| log(f).is_directory = false), "mv -n -- /h/logs/coder /h/logs/coder.aside");
+    assert_eq!(fix(|f| log(f).is_open = Some(false)), "chmod u+rwx -- /h/logs/coder");
+    assert_eq!(fix(|f| log(f).is_open = None), "mkdir -p -- /h/logs/coder");
 }
 
 /// Has it come up or gone down just now.
@@ -411,10 +412,10 @@ fn gateways_that_do_not_stay_up() {
         move |facts: &mut Facts| facts.services = vec![service("gateway-coder", state, change)]
     };
     let for_good = StateName::Failed { reason: Some("exit 78".to_owned()) };
-    assert_snapshot!(found(state(for_good, |_| {})), @"crash error coder: the gateway of coder failed for good, and is not started again: exit 78; mend that first (`gatevisor logs coder` shows its last words) => gatevisor gateway start coder");
+    assert_snapshot!(found(state(for_good, |_| {})), @"crash error coder: the gateway of coder failed for good, and is not started again: exit 78; fix that first (`gatevisor logs coder` shows its last words) => gatevisor gateway start coder");
     let unstartable =
         StateName::FailedToStart { reason: Some("executing x".to_owned()), until_unix_ms: None };
-    assert_snapshot!(found(state(unstartable, |_| {})), @"crash error coder: the gateway of coder cannot be started: executing x; mend that first => gatevisor gateway start coder");
+    assert_snapshot!(found(state(unstartable, |_| {})), @"crash error coder: the gateway of coder cannot be started: executing x; fix that first => gatevisor gateway start coder");
     let backing_off = || StateName::BackingOff { until_unix_ms: None };
     assert_snapshot!(found(state(backing_off(), |o| died(o, 1, [9, 5, 3]))), @"crash warning coder: the gateway of coder has died and is started again shortly: the last time with exit 1 => gatevisor logs -n 50 coder");
     assert_snapshot!(found(state(backing_off(), |o| failed(o, 5))), @"crash error coder: the gateway of coder keeps dying: 5 times in a row: exit 0; it is started again with growing pauses => gatevisor logs -n 50 coder");
@@ -435,14 +436,14 @@ fn gateways_that_do_not_stay_up() {
     };
     assert_eq!(under_s6(1, [59, 30, 3]), "crash error coder, supervisor note -");
     assert_eq!(under_s6(1, [61, 30, 3]), "supervisor note -");
-    assert_eq!(under_s6(75, [59, 30, 3]), "supervisor note -", "wished restarts are no failures");
-    assert_snapshot!(found(state(StateName::Down, |_| {})), @"crash warning coder: the gateway of coder is down although it is wished running: its supervisor was told otherwise, by another program or with s6-svc => gatevisor gateway start coder");
+    assert_eq!(under_s6(75, [59, 30, 3]), "supervisor note -", "requested restarts are no failures");
+    assert_snapshot!(found(state(StateName::Down, |_| {})), @"crash warning coder: the gateway of coder is down although it is desired running: its supervisor was told otherwise, by another program or with s6-svc => gatevisor gateway start coder");
     assert_snapshot!(found(state(StateName::Paused, |_| {})), @"crash warning coder: the gateway of coder is paused: somebody sent it SIGSTOP through its supervisor => gatevisor s6 s6-svc -c /s/gateway-coder");
     assert_eq!(short(state(StateName::Finishing, |_| {})), "");
     let other = |facts: &mut Facts| {
         facts.services.push(service("dashboard", StateName::Failed { reason: None }, |_| {}));
     };
-    assert_snapshot!(found(other), @"crash error -: service dashboard failed for good, and is not started again: nobody says why; mend that first => gatevisor s6 s6-svc -u /s/dashboard");
+    assert_snapshot!(found(other), @"crash error -: service dashboard failed for good, and is not started again: nobody says why; fix that first => gatevisor s6 s6-svc -u /s/dashboard");
 }
 
 /// Returns a home of two profiles with these variables, the first of which runs.
@@ -482,7 +483,7 @@ fn a_token_of_two_is_named_and_not_shown() {
     assert!(!found(same()).contains("s3cret"));
     let both = |facts: &mut Facts| {
         same()(facts);
-        facts.profiles[1].wish = Ok(Some("running".to_owned()));
+        facts.profiles[1].desired_state = Ok(Some("running".to_owned()));
     };
     assert!(short(both).contains("token error writer"));
     assert!(found(both).contains(".env && gatevisor gateway restart writer"), "{}", found(both));
@@ -511,11 +512,11 @@ fn facts_show_no_secret_to_whoever_prints_them() {
 fn disks_that_are_full_or_nearly() {
     let disks = |all: u64, left: u64| move |facts: &mut Facts| facts.disks = vec![disk(all, left)];
     assert_snapshot!(found(disks(100, 0)), @"
-    disk error -: the disk of `/h` is full: 0 of 102400 kB are left; a wish that does not fit is refused, and lines are kept back => du -xak -- /h | sort -n | tail -n 20
+    disk error -: the disk of `/h` is full: 0 of 102400 kB are left; a desired state that does not fit is refused, and lines are kept back => du -xak -- /h | sort -n | tail -n 20
     disk error -: the disk of `/h` has no inodes left: 0 of 100000 are left, and each new file needs one => du -x --inodes -- /h | sort -n | tail -n 20
     ");
     assert_snapshot!(found(disks(100, 4)), @"
-    disk warning -: the disk of `/h` is nearly full: 4096 of 102400 kB are left; a wish that does not fit is refused, and lines are kept back => du -xak -- /h | sort -n | tail -n 20
+    disk warning -: the disk of `/h` is nearly full: 4096 of 102400 kB are left; a desired state that does not fit is refused, and lines are kept back => du -xak -- /h | sort -n | tail -n 20
     disk warning -: the disk of `/h` has hardly any inodes left: 4000 of 100000 are left, and each new file needs one => du -x --inodes -- /h | sort -n | tail -n 20
     ");
     assert_eq!(short(disks(100, 6)), "");
@@ -543,8 +544,8 @@ fn locks_in_the_wrong_hands() {
             facts.locks = vec![Lock { path: "/h/lock".into(), profile, kind, holder }];
         }
     };
-    assert_snapshot!(found(lock(LockKind::State, Some(("flock", false)))), @"lock error coder: `/h/lock` is held by process 9 (`flock`): no wish can be recorded as long as it is; none of our commands holds it that long => kill 9");
-    assert_snapshot!(found(lock(LockKind::State, None)), @"lock error coder: `/h/lock` is held by a process that cannot be seen from here, such as one of another container: no wish can be recorded as long as it is; none of our commands holds it that long => rm -- /h/lock");
+    assert_snapshot!(found(lock(LockKind::State, Some(("flock", false)))), @"lock error coder: `/h/lock` is held by process 9 (`flock`): no desired state can be recorded as long as it is; none of our commands holds it that long => kill 9");
+    assert_snapshot!(found(lock(LockKind::State, None)), @"lock error coder: `/h/lock` is held by a process that cannot be seen from here, such as one of another container: no desired state can be recorded as long as it is; none of our commands holds it that long => rm -- /h/lock");
     assert_snapshot!(found(lock(LockKind::Log, Some(("cat", false)))), @"lock error coder: `/h/lock` is held by process 9 (`cat`), which is no log daemon: what the gateway writes is not kept as long as it is => kill 9");
     assert_eq!(short(lock(LockKind::Log, Some(("gatevisor", true)))), "");
     assert_eq!(short(lock(LockKind::Log, None)), "lock warning coder");
@@ -569,7 +570,7 @@ fn what_root_is_told_to_paste_is_done_as_the_owner_of_the_home() {
         let mut facts = well();
         facts.operator_is_root = true;
         wrong(&mut facts);
-        examine(&facts).into_iter().filter_map(|finding| finding.mend).collect::<Vec<_>>().join("; ")
+        examine(&facts).into_iter().filter_map(|finding| finding.fix).collect::<Vec<_>>().join("; ")
     };
     let exposed = |facts: &mut Facts| {
         facts.profiles[0].environment = vec![EnvironmentFile { mode: 0o666, ..env(&[]) }];
@@ -595,7 +596,7 @@ fn no_process_is_to_be_ended_that_is_not_shown_to_be_a_gateway_of_the_owners() {
         };
         let mut facts = well();
         wrong(&mut facts);
-        examine(&facts).into_iter().filter_map(|finding| finding.mend).collect::<Vec<_>>().join("; ")
+        examine(&facts).into_iter().filter_map(|finding| finding.fix).collect::<Vec<_>>().join("; ")
     };
     assert_eq!(told(9, Some(7), true), "kill 9; kill 9");
     let shown = "ps -o user,pid,lstart,args -p";

@@ -136,7 +136,7 @@ impl Kind {
             | Self::RunsElsewhere
             | Self::LockLost
             | Self::NoGatewaysHere => Some(Check::Supervisor),
-            Self::DesiredUnreadable => Some(Check::Wish),
+            Self::DesiredUnreadable => Some(Check::DesiredState),
             Self::ProfileGone
             | Self::NotRegistered
             | Self::Refused

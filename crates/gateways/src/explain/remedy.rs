@@ -1,11 +1,11 @@
 //! *Lives here:* the one or two commands that lead on from a cause. None of them ends what is not known to be this gateway's.
 //!
-//! *Does not live here:* what mends other findings (`crate::doctor`).
+//! *Does not live here:* what fixes other findings (`crate::doctor`).
 
 use super::causes::Cause;
 use super::kind::Kind;
 use super::subject::Subject;
-use crate::doctor::mend::quote;
+use crate::doctor::fix::quote;
 use crate::doctor::{Check, Finding};
 
 /// Commands at the most: a page is not a manual.
@@ -27,9 +27,9 @@ pub(super) fn commands(subject: &Subject, causes: &[Cause], findings: &[Finding]
 fn of(subject: &Subject, kind: Kind, findings: &[Finding]) -> Vec<String> {
     let caller = &subject.facts.caller;
     let about = |verbs: &[&str]| caller.about(verbs, &subject.name);
-    // What mends a finding is said in one place.
-    let mend = |check: Check| {
-        findings.iter().filter(|found| found.check == check).filter_map(|found| found.mend.clone()).collect()
+    // What fixes a finding is said in one place.
+    let fix = |check: Check| {
+        findings.iter().filter(|found| found.check == check).filter_map(|found| found.fix.clone()).collect()
     };
     let tool = |option: &str| {
         let path = subject.service().map(|service| quote(&service.path)).unwrap_or_default();
@@ -52,23 +52,23 @@ fn of(subject: &Subject, kind: Kind, findings: &[Finding]) -> Vec<String> {
         | Kind::ToldDown => {
             vec![about(&["gateway", "start"])]
         }
-        Kind::LockLost => mend(Check::Supervisor),
-        Kind::DesiredUnreadable => mend(Check::Wish),
+        Kind::LockLost => fix(Check::Supervisor),
+        Kind::DesiredUnreadable => fix(Check::DesiredState),
         Kind::RunsThoughStopped => vec![about(&["gateway", "start"]), about(&["gateway", "stop"])],
         Kind::NotRegistered if subject.is_wanted() => vec![about(&["gateway", "start"])],
         Kind::NotRegistered => vec![about(&["gateway", "register"])],
-        Kind::ProfileGone | Kind::Refused | Kind::NotTaken => mend(Check::Slot),
-        Kind::Paused => mend(Check::Crash),
+        Kind::ProfileGone | Kind::Refused | Kind::NotTaken => fix(Check::Slot),
+        Kind::Paused => fix(Check::Crash),
         Kind::PortTaken if subject.report().is_some_and(|report| report.port_held.is_some()) => {
-            mend(Check::Crash)
+            fix(Check::Crash)
         }
         // Its supervisor knows which process is meant, whatever number it has by then.
         Kind::Frozen => vec![tool("-c"), about(&["gateway", "restart"])],
         Kind::Unresponsive => vec![about(&["incidents", "--collect"]), about(&["gateway", "restart"])],
         Kind::EndedAsUnresponsive => vec![about(&["incidents"])],
         Kind::Traced | Kind::NotReadyYet => vec![about(&["logs", "-n", "50"])],
-        Kind::DiskFull => mend(Check::Disk),
-        Kind::NotLogged => mend(Check::Log),
+        Kind::DiskFull => fix(Check::Disk),
+        Kind::NotLogged => fix(Check::Log),
         Kind::OlderThanDefinition => vec![caller.command(["reload", "--restart", subject.name.as_str()])],
         Kind::Killed | Kind::OutOfMemory if subject.is_up() => vec![about(&["logs", "-n", "50"])],
         Kind::Killed

@@ -35,7 +35,7 @@ use bounded::{End, Limits, Output};
 use secrets::Secrets;
 use store::Store;
 
-use crate::agent::{AgentDefinition, Blanks, fill};
+use crate::agent::{AgentDefinition, Placeholders, fill};
 use crate::files::{Staging, read_bounded, write_new};
 use crate::profile::{Home, ProfileName};
 
@@ -118,9 +118,9 @@ pub fn environment_files(
     let lookup = |wanted: &str| {
         if wanted == home_variable { Some(home.root().into()) } else { variable(wanted) }
     };
-    let blanks = Blanks::new(name, &home_variable);
+    let placeholders = Placeholders::new(name, &home_variable);
     let file = |template: &String| {
-        let filled = fill(template, &blanks).ok()?;
+        let filled = fill(template, &placeholders).ok()?;
         gatevisor_slot::expand(&filled, &lookup).ok().map(PathBuf::from)
     };
     agent.gateway.environment_files.iter().filter_map(file).collect()

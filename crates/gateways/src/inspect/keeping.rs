@@ -8,7 +8,7 @@ use std::path::Path;
 
 use gatevisor_paths::by_path;
 use gatevisor_wire::files;
-use gatevisor_wire::trouble::{MAX_BYTES, Trouble};
+use gatevisor_wire::log_error::{LogError, MAX_BYTES};
 use rustix::fs::{OFlags, fstat};
 
 const LOG: &str = files::LOG;
@@ -19,7 +19,7 @@ const LOGGING: &str = "logging";
 /// Returns the note in a service directory, or `None` where there is none that can be understood.
 ///
 /// Whatever the owner of the directory puts there, no link is followed and nothing is waited for.
-pub(super) fn trouble(slot: &Path) -> Option<Trouble> {
+pub(super) fn log_error(slot: &Path) -> Option<LogError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
     let directory = by_path::open(slot, flags).ok()?;
     let log = gatevisor_sys::file::open_directory(&directory, LOG).ok()?;
@@ -32,11 +32,11 @@ pub(super) fn trouble(slot: &Path) -> Option<Trouble> {
     })
 }
 
-fn note(directory: OwnedFd, name: &str) -> Option<Trouble> {
+fn note(directory: OwnedFd, name: &str) -> Option<LogError> {
     // One more byte than a note may have, so that a longer file is told from it.
     let mut room = [0; MAX_BYTES + 1];
     let bytes = gatevisor_sys::file::read_small(directory, name, &mut room).ok()?;
-    if bytes.len() > MAX_BYTES { None } else { Trouble::decode(bytes) }
+    if bytes.len() > MAX_BYTES { None } else { LogError::decode(bytes) }
 }
 
 #[cfg(test)]
@@ -52,35 +52,35 @@ mod tests {
         let (slot, svscan) = (temp.path().join("slot"), temp.path().join(files::SVSCAN));
         fs::create_dir_all(slot.join("log")).unwrap();
         fs::create_dir_all(svscan.join(LOGGING)).unwrap();
-        let note = |reason: &str| Trouble { since: Tai64n::from_unix(5, 6), reason: reason.to_owned() };
+        let note = |reason: &str| LogError { since: Tai64n::from_unix(5, 6), reason: reason.to_owned() };
         let uid = rustix::process::geteuid().as_raw();
         fs::write(svscan.join(LOGGING).join((uid + 1).to_string()), note("another's").encode()).unwrap();
-        assert_eq!(trouble(&slot), None);
+        assert_eq!(log_error(&slot), None);
         fs::write(svscan.join(LOGGING).join(uid.to_string()), note("it cannot work").encode()).unwrap();
-        assert_eq!(trouble(&slot), Some(note("it cannot work")));
+        assert_eq!(log_error(&slot), Some(note("it cannot work")));
         fs::write(slot.join("log").join(NOTE), note("the disk is full").encode()).unwrap();
-        assert_eq!(trouble(&slot), Some(note("the disk is full")));
+        assert_eq!(log_error(&slot), Some(note("the disk is full")));
     }
 
     #[test]
     fn only_a_small_file_of_the_slot_itself_is_a_note() {
         let temp = tempfile::tempdir().unwrap();
         let (slot, log) = (temp.path().join("slot"), temp.path().join("slot/log"));
-        assert_eq!(trouble(&slot), None);
+        assert_eq!(log_error(&slot), None);
         fs::create_dir_all(&log).unwrap();
-        assert_eq!(trouble(&slot), None);
-        let written = Trouble { since: Tai64n::from_unix(5, 6), reason: "the disk is full".to_owned() };
+        assert_eq!(log_error(&slot), None);
+        let written = LogError { since: Tai64n::from_unix(5, 6), reason: "the disk is full".to_owned() };
         fs::write(log.join(NOTE), written.encode()).unwrap();
-        assert_eq!(trouble(&slot), Some(written.clone()));
+        assert_eq!(log_error(&slot), Some(written.clone()));
         fs::write(log.join(NOTE), [written.encode(), vec![b'x'; MAX_BYTES]].concat()).unwrap();
-        assert_eq!(trouble(&slot), None);
+        assert_eq!(log_error(&slot), None);
         // Neither the note nor its directory may be a link.
         fs::rename(log.join(NOTE), temp.path().join(NOTE)).unwrap();
         fs::write(temp.path().join(NOTE), written.encode()).unwrap();
         symlink(temp.path().join(NOTE), log.join(NOTE)).unwrap();
-        assert_eq!(trouble(&slot), None);
+        assert_eq!(log_error(&slot), None);
         fs::remove_dir_all(&log).unwrap();
         symlink(temp.path(), &log).unwrap();
-        assert_eq!(trouble(&slot), None);
+        assert_eq!(log_error(&slot), None);
     }
 }

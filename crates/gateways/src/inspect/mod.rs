@@ -1,4 +1,4 @@
-//! *Lives here:* one gateway, or everything supervised, as a report: state, wish, deaths, memory.
+//! *Lives here:* one gateway, or everything supervised, as a report: state, desired state, deaths, memory.
 //!
 //! *Does not live here:* tables and colours.
 //!
@@ -119,11 +119,12 @@ fn usage_of(manager: &ScandirManager, all: &[Observed]) -> HashMap<Pid, Usage> {
 fn report(manager: &ScandirManager, observed: &Observed, usage: &HashMap<Pid, Usage>, now: Tai64n) -> Report {
     let pid = observed.status.and_then(|status| status.pid);
     let memory = pid.and_then(|pid| usage.get(&pid).copied());
-    let wish = observed.profile.as_ref().map(|name| wish(manager, name));
-    let kept = keeping::trouble(&manager.scandir().join(&observed.service));
+    let desired_state = observed.profile.as_ref().map(|name| desired_state(manager, name));
+    let kept = keeping::log_error(&manager.scandir().join(&observed.service));
     let is_older = observed.profile.as_ref().is_some_and(|name| is_older(manager, name));
-    let report =
-        Report::new(manager.agent(), observed, wish, memory, now).keeping(kept.as_ref()).older(is_older);
+    let report = Report::new(manager.agent(), observed, desired_state, memory, now)
+        .keeping(kept.as_ref())
+        .older(is_older);
     let (live, restarted) = followed(manager, &report);
     let report = report.followed(live, restarted);
     let Some(name) = &observed.profile else { return report };
@@ -152,7 +153,7 @@ fn now() -> Tai64n {
 }
 
 /// Returns what a profile's state file says, or what is wrong with it.
-fn wish(manager: &ScandirManager, name: &ProfileName) -> Result<Option<Recorded>, String> {
+fn desired_state(manager: &ScandirManager, name: &ProfileName) -> Result<Option<Recorded>, String> {
     let file = &manager.agent().gateway.state_file;
     desired::read(&manager.home().profile_dir(name), file).map_err(|error| error.reason(file))
 }

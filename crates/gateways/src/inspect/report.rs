@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 use gatevisor_client::status_view::StateName;
 use gatevisor_liveness::State as Live;
 use gatevisor_slot::home_lock::Standing;
+use gatevisor_wire::log_error::LogError;
 use gatevisor_wire::policy::Policy;
 use gatevisor_wire::status::Status;
 use gatevisor_wire::tai::Tai64n;
-use gatevisor_wire::trouble::Trouble;
 use serde::Serialize;
 
 use super::deaths::{DeathReport, cause, deaths, meaning, moment, signal_name};
@@ -196,11 +196,11 @@ pub struct Report {
     pub cpu_ms: Option<u64>,
     /// Its last deaths, the latest first.
     pub deaths: Vec<DeathReport>,
-    /// What is wished for it: what decides at the next boot.
+    /// What is asked for it: what decides at the next boot.
     pub desired_state: Option<String>,
-    /// Who wished it.
+    /// Who asked for it.
     pub desired_by: Option<Provenance>,
-    /// Why, in the wisher's words.
+    /// Why, in the requester's words.
     pub desired_reason: Option<String>,
     /// When, in RFC 3339, as far as that is known.
     pub desired_at: Option<String>,
@@ -261,13 +261,13 @@ impl Report {
         self
     }
 
-    /// Returns the report of a service whose log daemon notes this trouble.
+    /// Returns the report of a service whose log daemon notes this error.
     #[must_use]
-    pub(super) fn keeping(mut self, trouble: Option<&Trouble>) -> Self {
+    pub(super) fn keeping(mut self, log_error: Option<&LogError>) -> Self {
         // What nobody supervises, nobody logs; the note is of one who did.
-        let trouble = trouble.filter(|_| self.state != State::NotSupervised);
-        self.log_problem = trouble.map(|trouble| trouble.reason.clone());
-        self.log_problem_since = trouble.map(|trouble| moment(trouble.since));
+        let log_error = log_error.filter(|_| self.state != State::NotSupervised);
+        self.log_problem = log_error.map(|log_error| log_error.reason.clone());
+        self.log_problem_since = log_error.map(|log_error| moment(log_error.since));
         self
     }
 
@@ -323,23 +323,23 @@ impl Report {
 
     /// Returns the report that these facts make.
     ///
-    /// `wish` is what the profile's state file says, or what is wrong with it. The supervisor is not among the facts.
+    /// `desired state` is what the profile's state file says, or what is wrong with it. The supervisor is not among the facts.
     pub fn new(
         agent: &AgentDefinition,
         observed: &Observed,
-        wish: Option<Result<Option<Recorded>, String>>,
+        desired_state: Option<Result<Option<Recorded>, String>>,
         memory: Option<Usage>,
         now: Tai64n,
     ) -> Self {
         let supervised = !matches!(observed.state, StateName::NotSupervised | StateName::Unknown);
         // What a supervisor that is no more said last is not so any more.
         let status = observed.status.filter(|_| supervised);
-        let (wish, broken) = match wish {
+        let (recorded, broken) = match desired_state {
             Some(Ok(recorded)) => (recorded.unwrap_or_default(), None),
             Some(Err(reason)) => (Recorded::default(), Some(reason)),
             None => (Recorded::default(), None),
         };
-        let desired_state = wish.prior.word().map(str::to_owned);
+        let desired_state = recorded.prior.word().map(str::to_owned);
         let (state, reason) = state_and_reason(agent, observed, desired_state.as_deref());
         let policy = observed.policy.as_ref().filter(|_| supervised);
         let running = observed.executed && status.is_some_and(|status| status.is_up());
@@ -373,10 +373,10 @@ impl Report {
             cpu_ms: memory.filter(|_| supervised).map(|usage| usage.cpu_ms),
             deaths: deaths(agent, observed, DEATHS),
             desired_state,
-            desired_by: wish.desired_by,
-            desired_reason: wish.desired_reason,
-            desired_at: wish.desired_at,
-            desired_by_another: wish.desired_by_another,
+            desired_by: recorded.desired_by,
+            desired_reason: recorded.desired_reason,
+            desired_at: recorded.desired_at,
+            desired_by_another: recorded.desired_by_another,
             problem: observed.problem.clone().or(broken),
             log_problem: None,
             log_problem_since: None,
@@ -392,7 +392,7 @@ impl Report {
 /// Returns the state, and why it is so.
 ///
 /// A genuine s6 does not say that a service failed for good: it is wanted down then, like one that was stopped. Where
-/// it is wished to run and its last exit code is one that means so, it failed.
+/// it is desired to run and its last exit code is one that means so, it failed.
 fn state_and_reason(
     agent: &AgentDefinition,
     observed: &Observed,

@@ -11,7 +11,7 @@ use gatevisor_wire::control::Control;
 use super::errors::{ControlError, Verb};
 use super::scandir::after;
 use super::{Done, Order, ScandirManager, Stopped, WaitFor};
-use crate::desired::{Desired, Wish};
+use crate::desired::{Desired, DesiredState};
 use crate::marker;
 use crate::profile::ProfileName;
 
@@ -20,8 +20,8 @@ struct Stopping<'a> {
     name: &'a ProfileName,
     dir: ServiceDir,
     was_down: bool,
-    wish: Wish,
-    /// The wish is recorded.
+    desired_state: DesiredState,
+    /// The desired state is recorded.
     is_kept: bool,
     warnings: Vec<String>,
 }
@@ -37,20 +37,20 @@ impl ScandirManager {
     ) -> Vec<Result<Done<Stopped>, ControlError>> {
         let begun: Vec<_> = names.iter().map(|name| self.begin_stop(name, order)).collect();
         let dirs: Vec<ServiceDir> = begun.iter().flatten().map(|stopping| stopping.dir.clone()).collect();
-        let patience = order.timeout.unwrap_or_else(|| self.stop_timeout());
-        let mut answers = tell_down(&dirs, order.wait, patience).into_iter();
+        let timeout = order.timeout.unwrap_or_else(|| self.stop_timeout());
+        let mut answers = tell_down(&dirs, order.wait, timeout).into_iter();
         let finish = |begun: Result<Stopping<'_>, ControlError>| {
             // One answer for each that was begun.
             begun.and_then(|stopping| {
                 let answer = answers.next().unwrap_or(Ok(Some(Waited::SupervisorGone)));
-                self.finish_stop(stopping, answer, patience)
+                self.finish_stop(stopping, answer, timeout)
             })
         };
         begun.into_iter().map(finish).collect()
     }
 
     fn begin_stop<'a>(&self, name: &'a ProfileName, order: &Order) -> Result<Stopping<'a>, ControlError> {
-        let (wish, is_kept, mut warnings) = self.wish_to_stop(name, order)?;
+        let (desired_state, is_kept, mut warnings) = self.desired_state_to_stop(name, order)?;
         let dir = self.slot(name);
         let was_down = dir.status().is_ok_and(|status| status.pid.is_none() && !status.want_up);
         warnings.extend(self.announce_stop(name));
@@ -59,7 +59,7 @@ impl ScandirManager {
             warnings
                 .push(format!("the desired state is recorded, but nothing is stopped elsewhere: {standing}"));
         }
-        Ok(Stopping { name, dir, was_down, wish, is_kept, warnings })
+        Ok(Stopping { name, dir, was_down, desired_state, is_kept, warnings })
     }
 
     /// Says how it went, when what could not be kept before is kept or cannot be.
@@ -67,17 +67,20 @@ impl ScandirManager {
         &self,
         mut stopping: Stopping<'_>,
         answer: Answer,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Done<Stopped>, ControlError> {
-        let kept =
-            if stopping.is_kept { Ok(Vec::new()) } else { self.keep_stopped(stopping.name, &stopping.wish) };
+        let kept = if stopping.is_kept {
+            Ok(Vec::new())
+        } else {
+            self.keep_stopped(stopping.name, &stopping.desired_state)
+        };
         let name = stopping.name.clone();
-        let stopped = self.outcome_of_stop(&mut stopping, answer, patience);
+        let stopped = self.outcome_of_stop(&mut stopping, answer, timeout);
         match (kept, stopped) {
             (Ok(mut more), Ok(outcome)) => {
                 let mut warnings = stopping.warnings;
                 warnings.append(&mut more);
-                self.confirm(&name, &stopping.wish, &mut warnings);
+                self.confirm(&name, &stopping.desired_state, &mut warnings);
                 Ok(Done { outcome, warnings })
             }
             (Ok(_), Err(error)) => Err(error),
@@ -92,7 +95,7 @@ impl ScandirManager {
         &self,
         stopping: &mut Stopping<'_>,
         answer: Answer,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Stopped, ControlError> {
         let Stopping { name, dir, was_down, .. } = stopping;
         let (name, was_down) = (*name, *was_down);
@@ -106,7 +109,7 @@ impl ScandirManager {
             Ok(Some(Waited::TimedOut)) => {
                 let state = status_view::observe(dir).state.to_string();
                 let (verb, name) = (Verb::Stop, name.clone());
-                return Err(ControlError::TimedOut { verb, name, after: patience, state });
+                return Err(ControlError::TimedOut { verb, name, after: timeout, state });
             }
             Err(WaitError::Missing { .. }) => return Err(self.not_registered(name)),
             Err(WaitError::Send(SendError::NotSupervised { .. })) => {
@@ -127,11 +130,11 @@ impl ScandirManager {
 }
 
 /// Tells supervisors to bring services down and not to start them again, and waits for all of them at once.
-fn tell_down(dirs: &[ServiceDir], wait: WaitFor, patience: Duration) -> Vec<Answer> {
+fn tell_down(dirs: &[ServiceDir], wait: WaitFor, timeout: Duration) -> Vec<Answer> {
     let down = [Control::DownAndDisable];
     if wait == WaitFor::Nothing {
         return dirs.iter().map(|dir| dir.send(&down).map(|()| None).map_err(WaitError::from)).collect();
     }
-    let answers = act_all(dirs, &down, Condition::Finished, Some(after(patience)), &mut |_, _| {});
+    let answers = act_all(dirs, &down, Condition::Finished, Some(after(timeout)), &mut |_, _| {});
     answers.into_iter().map(|answer| answer.map(Some)).collect()
 }

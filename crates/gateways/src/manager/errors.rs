@@ -65,9 +65,9 @@ pub enum ControlError {
         /// The scandir.
         scandir: PathBuf,
     },
-    /// Nobody supervises; the wish is recorded all the same.
+    /// Nobody supervises; the desired state is recorded all the same.
     #[error(
-        "no supervisor is running for `{name}` (`{}`); the wish, {desired}, is recorded and takes effect at the next `gatevisor up`",
+        "no supervisor is running for `{name}` (`{}`); the desired state, {desired}, is recorded and takes effect at the next `gatevisor up`",
         scandir.display()
     )]
     NoSupervisor {
@@ -88,8 +88,8 @@ pub enum ControlError {
         /// How this container stands to the lock of the home.
         standing: Standing,
     },
-    /// The wish was not recorded, so nothing was done.
-    #[error("cannot {verb} the gateway of `{name}`: its wish is not recorded, so nothing was done")]
+    /// The desired state was not recorded, so nothing was done.
+    #[error("cannot {verb} the gateway of `{name}`: its desired state is not recorded, so nothing was done")]
     Record {
         /// What was ordered.
         verb: Verb,
@@ -102,7 +102,7 @@ pub enum ControlError {
     /// It is stopped, and what is wanted says otherwise.
     #[error(
         "the gateway of `{name}` is stopped, but its desired state cannot be kept, so it comes back with the next start of its \
-         supervisor; mend what follows and stop it again"
+         supervisor; fix what follows and stop it again"
     )]
     StoppedForNow {
         /// The profile.
@@ -132,7 +132,7 @@ pub enum ControlError {
         source: Box<RegisterError>,
     },
     /// The gateway's events cannot be followed or its supervisor not be told.
-    #[error("cannot {verb} the gateway of `{name}`; the wish is recorded")]
+    #[error("cannot {verb} the gateway of `{name}`; the desired state is recorded")]
     System {
         /// What was ordered.
         verb: Verb,
@@ -181,15 +181,15 @@ pub enum ControlError {
         pid: Option<gatevisor_wire::Pid>,
     },
     /// The gateway failed for good.
-    #[error("the gateway of `{name}` failed for good: {reason}; mend that, then start it again")]
+    #[error("the gateway of `{name}` failed for good: {reason}; fix that, then start it again")]
     Failed {
         /// The profile.
         name: ProfileName,
         /// Why.
         reason: String,
     },
-    /// The supervisor refuses to hold its slot; the wish is recorded all the same.
-    #[error("the supervisor refuses the slot of `{name}`: {reason}; the wish is recorded")]
+    /// The supervisor refuses to hold its slot; the desired state is recorded all the same.
+    #[error("the supervisor refuses the slot of `{name}`: {reason}; the desired state is recorded")]
     Refused {
         /// The profile.
         name: ProfileName,
@@ -198,7 +198,7 @@ pub enum ControlError {
     },
     /// The supervisor went away meanwhile.
     #[error(
-        "the supervisor of `{name}` went away; the wish is recorded and takes effect at the next `gatevisor up`"
+        "the supervisor of `{name}` went away; the desired state is recorded and takes effect at the next `gatevisor up`"
     )]
     SupervisorGone {
         /// The profile.
@@ -307,8 +307,8 @@ pub enum RegisterError {
         /// The scandir.
         scandir: PathBuf,
     },
-    /// The wish could not be recorded; no slot was made.
-    #[error("the gateway of `{name}` is not registered: its wish is not recorded")]
+    /// The desired state could not be recorded; no slot was made.
+    #[error("the gateway of `{name}` is not registered: its desired state is not recorded")]
     Record {
         /// The profile.
         name: ProfileName,

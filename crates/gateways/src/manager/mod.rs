@@ -2,13 +2,13 @@
 //!
 //! *Does not live here:* a manager (see [`ScandirManager`]); output.
 
+mod desired;
 mod down;
 mod errors;
 mod follow;
 mod look;
 mod scandir;
 mod up;
-mod wishes;
 mod withdraw;
 
 use std::time::Duration;
@@ -221,7 +221,7 @@ pub struct Observed {
 
 /// A manager of gateways.
 ///
-/// Nothing in it says that the gateways are processes of this machine. A wish is durable before its effect begins,
+/// Nothing in it says that the gateways are processes of this machine. A desired state is durable before its effect begins,
 /// and stays when the effect fails.
 pub trait ServiceManager {
     /// Gives a profile's gateway a slot, down or with `start` up, and returns when it is supervised and as ordered.
@@ -234,18 +234,18 @@ pub trait ServiceManager {
 
     /// Stops a profile's gateway and takes its slot away, and returns when its process is gone.
     ///
-    /// The wish is left alone: it is the profile's, and goes with the profile.
+    /// The desired state is left alone: it is the profile's, and goes with the profile.
     fn unregister(&self, name: &ProfileName) -> Result<Done<Unregistered>, UnregisterError>;
 
-    /// Wishes a gateway running and starts it.
+    /// Desired states a gateway running and starts it.
     ///
     /// A gateway without a slot gets one.
     fn start(&self, name: &ProfileName, order: &Order) -> Result<Done<Started>, ControlError>;
 
-    /// Wishes a gateway stopped and stops it.
+    /// Desired states a gateway stopped and stops it.
     fn stop(&self, name: &ProfileName, order: &Order) -> Result<Done<Stopped>, ControlError>;
 
-    /// Wishes a gateway running, and has another process in its place; one that is down is started.
+    /// Desired states a gateway running, and has another process in its place; one that is down is started.
     fn restart(&self, name: &ProfileName, order: &Order) -> Result<Done<Restarted>, ControlError>;
 
     /// Returns what can be seen of a gateway; `None` if it has no slot.

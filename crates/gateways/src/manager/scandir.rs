@@ -1,8 +1,8 @@
 //! *Lives here:* the manager of gateways that are slots of a scandir of this machine.
 //!
-//! *Does not live here:* its single deeds (see `wishes`, `up`, `down` and `withdraw`); supervising slots.
+//! *Does not live here:* its single deeds (see `desired`, `up`, `down` and `withdraw`); supervising slots.
 //!
-//! A wish is recorded first, then the supervisor is told, then the answer is waited for. Whoever is told many does
+//! A desired state is recorded first, then the supervisor is told, then the answer is waited for. Whoever is told many does
 //! the first two for all before waiting for any, so that all of them stop or start together.
 
 use std::io;
@@ -170,10 +170,10 @@ impl ScandirManager {
     }
 }
 
-/// Returns the moment when patience is over.
-pub(super) fn after(patience: Duration) -> Instant {
+/// Returns the moment when timeout is over.
+pub(super) fn after(timeout: Duration) -> Instant {
     let now = Instant::now();
-    now.checked_add(patience).unwrap_or(now)
+    now.checked_add(timeout).unwrap_or(now)
 }
 
 /// Returns what can be seen of one service directory, without what its supervisor says of a refusal.

@@ -1,6 +1,6 @@
 //! *Lives here:* bringing gateways up: registering, starting and restarting them, and waiting for what comes of it.
 //!
-//! *Does not live here:* the wish (see `wishes`), and bringing them down (see `down`).
+//! *Does not live here:* the desired state (see `desired`), and bringing them down (see `down`).
 
 use std::io;
 use std::os::fd::AsFd;
@@ -23,7 +23,7 @@ use super::{
     ANSWER_TIMEOUT, Done, GRACE, Order, Registered, Restarted, ScandirManager, ServiceManager, Start,
     Started, WaitFor, restart_control, withdraw,
 };
-use crate::desired::{Desired, Wish};
+use crate::desired::{Desired, DesiredState};
 use crate::files;
 use crate::inspect::{meaning, served_by};
 use crate::ports;
@@ -35,7 +35,7 @@ const UP_WITHIN: Duration = Duration::from_secs(30);
 
 /// A gateway that was told something and is waited for.
 pub(super) struct Pending {
-    wish: Wish,
+    desired_state: DesiredState,
     warnings: Vec<String>,
     follower: Option<Follower>,
     was: Was,
@@ -83,7 +83,7 @@ impl ScandirManager {
         }
     }
 
-    /// Wishes a gateway up and tells its supervisor, for a start or a restart.
+    /// Desired states a gateway up and tells its supervisor, for a start or a restart.
     pub(super) fn begin(
         &self,
         verb: Verb,
@@ -102,11 +102,11 @@ impl ScandirManager {
         if !self.has_slot(name)? {
             self.may_register(name).map_err(unregistered)?;
         }
-        let (wish, warnings) = self.wish(verb, name, order)?;
+        let (desired_state, warnings) = self.desired_state(verb, name, order)?;
         let dir = self.slot(name);
         if !self.has_slot(name)? {
             let done = self.publish(name, true, order).map_err(unregistered)?;
-            return Ok(Pending { wish, warnings, follower: None, was: Was::Absent(done) });
+            return Ok(Pending { desired_state, warnings, follower: None, was: Was::Absent(done) });
         }
         let system = |source| ControlError::System { verb, name: name.clone(), source };
         let mut follower = self.supervised_follower(verb, name, dir.clone())?;
@@ -126,7 +126,7 @@ impl ScandirManager {
             follower.again();
         }
         match dir.send(&commands) {
-            Ok(()) => Ok(Pending { wish, warnings, follower: Some(follower), was }),
+            Ok(()) => Ok(Pending { desired_state, warnings, follower: Some(follower), was }),
             Err(SendError::NotSupervised { .. }) => Err(self.no_supervisor(name, Desired::Running)),
             Err(SendError::Missing { .. }) => Err(self.not_registered(name)),
             Err(SendError::Write { source, .. }) => Err(system(source)),
@@ -174,7 +174,7 @@ impl ScandirManager {
         order: &Order,
         pending: Pending,
     ) -> Result<Done<(Was, Started)>, ControlError> {
-        let Pending { wish, mut warnings, follower, was } = pending;
+        let Pending { desired_state, mut warnings, follower, was } = pending;
         let aim = self.aim(order);
         let outcome = match (follower, order.wait, &was) {
             (None, _, Was::Absent(registered)) => registered.into(),
@@ -186,9 +186,9 @@ impl ScandirManager {
                     Verb::Restart => stopping.saturating_add(starting),
                     Verb::Start | Verb::Stop => starting,
                 };
-                let patience = order.timeout.unwrap_or(usual);
+                let timeout = order.timeout.unwrap_or(usual);
                 let system = |source| ControlError::System { verb, name: name.clone(), source };
-                let deadline = after(patience);
+                let deadline = after(timeout);
                 let first = if verb == Verb::Restart { deadline.min(after(stopping)) } else { deadline };
                 let mut end = follower.follow(aim, Some(first)).map_err(system)?;
                 if verb == Verb::Restart && matches!(end, Followed::TimedOut(_)) {
@@ -198,11 +198,11 @@ impl ScandirManager {
                     }
                     end = follower.follow(aim, Some(deadline)).map_err(system)?;
                 }
-                let started = self.started(verb, name, end, patience)?;
+                let started = self.started(verb, name, end, timeout)?;
                 if verb == Verb::Start { was.unless_same(started) } else { started }
             }
         };
-        self.confirm(name, &wish, &mut warnings);
+        self.confirm(name, &desired_state, &mut warnings);
         Ok(Done { outcome: (was, outcome), warnings })
     }
 
@@ -364,9 +364,9 @@ impl ScandirManager {
             WaitFor::Up | WaitFor::Started | WaitFor::Ready => {}
         }
         let usual = || self.start_timeout(order.wait).saturating_add(self.window(order));
-        let patience = order.timeout.unwrap_or_else(usual);
-        let end = follower.follow(self.aim(order), Some(after(patience))).map_err(follow)?;
-        match self.started(Verb::Start, name, end, patience) {
+        let timeout = order.timeout.unwrap_or_else(usual);
+        let end = follower.follow(self.aim(order), Some(after(timeout))).map_err(follow)?;
+        match self.started(Verb::Start, name, end, timeout) {
             Ok(Started::Ready(pid)) => Ok(Registered::Ready(pid)),
             Ok(Started::Up(pid) | Started::WasUp(pid)) => Ok(Registered::Up(pid)),
             Ok(Started::Told) => Ok(Registered::Starting),
@@ -394,8 +394,8 @@ impl ScandirManager {
             }
         }
         let window = Duration::from_millis(self.agent.gateway.start_window_ms);
-        let patience = self.start_timeout(WaitFor::Started).max(UP_WITHIN).saturating_add(window);
-        let deadline = Some(after(patience));
+        let timeout = self.start_timeout(WaitFor::Started).max(UP_WITHIN).saturating_add(window);
+        let deadline = Some(after(timeout));
         follow_all(&mut followers, Aim::Started(window), deadline, &mut |index, end| {
             if let Some(name) = followed.get(index) {
                 tell(name, self.start_of(name, end));

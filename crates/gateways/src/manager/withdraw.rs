@@ -77,11 +77,11 @@ pub(super) fn unregister(
         let _ = logger.as_ref().map(|logger| logger.dir.send(&[Control::Exit]));
     }
 
-    let patience = manager.stop_timeout();
-    if !service.released(patience).map_err(follow)? {
+    let timeout = manager.stop_timeout();
+    if !service.released(timeout).map_err(follow)? {
         let _ = service.dir.send(&[Control::Signal(ControlSignal::Kill)]);
         if !service.released(GRACE).map_err(follow)? {
-            return Err(still_running(name, patience.saturating_add(GRACE), &service, gone));
+            return Err(still_running(name, timeout.saturating_add(GRACE), &service, gone));
         }
     }
     if service.orphan() {
@@ -127,8 +127,8 @@ impl Withdrawn {
     }
 
     /// Returns whether its supervisor has let go of it in time.
-    fn released(&mut self, patience: Duration) -> Result<bool, gatevisor_client::WaitError> {
-        let deadline = Instant::now().checked_add(patience);
+    fn released(&mut self, timeout: Duration) -> Result<bool, gatevisor_client::WaitError> {
+        let deadline = Instant::now().checked_add(timeout);
         Ok(self.waiter.released(deadline)? != Waited::TimedOut)
     }
 

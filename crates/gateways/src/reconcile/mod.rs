@@ -103,7 +103,7 @@ impl fmt::Display for Action {
     }
 }
 
-/// A text from a file as one word of a line: in quotes where it has blanks or quotes itself, or is nothing.
+/// A text from a file as one word of a line: in quotes where it has placeholders or quotes itself, or is nothing.
 struct Word<'a>(&'a str);
 
 impl fmt::Display for Word<'_> {

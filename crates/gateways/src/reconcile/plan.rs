@@ -76,7 +76,7 @@ pub enum Plan {
 /// The steps of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Steps {
-    /// Whether the wish of an old-style container command is recorded first.
+    /// Whether the desired state of an old-style container command is recorded first.
     pub migrate: bool,
     /// What becomes of each profile, the root profile first.
     pub actions: Vec<Action>,
@@ -202,13 +202,13 @@ mod tests {
 
     #[test]
     fn gateways_that_run_in_another_container_are_left_alone() {
-        let wished = Facts {
+        let expected = Facts {
             root: says("running"),
             profiles: vec![profile("a", says("running")), profile("b", says("stopped"))],
             ..facts()
         };
         check(
-            &Facts { elsewhere: true, ..wished },
+            &Facts { elsewhere: true, ..expected },
             "profile=default prior_state=running action=registered reason=another container runs the gateways of this home
              profile=a prior_state=running action=registered reason=another container runs the gateways of this home
              profile=b prior_state=stopped action=registered",
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_style_command_is_a_wish_unless_there_is_a_state_file_or_it_is_declined() {
+    fn an_old_style_command_is_a_desired_state_unless_there_is_a_state_file_or_it_is_declined() {
         let legacy = Facts { role: Role::LegacyGateway, ..facts() };
         check(&legacy, "migrate\nprofile=default prior_state=running action=started");
         let down = "profile=default prior_state=None action=registered";

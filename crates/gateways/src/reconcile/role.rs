@@ -11,12 +11,12 @@ use crate::agent::AgentDefinition;
 /// What a container is for, as far as gateways are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Role {
-    /// It runs the gateways that are wished for.
+    /// It runs the gateways that are desired for.
     #[default]
     Gateways,
     /// It runs none, because its command is another long-lived program of the agent.
     NoGateways,
-    /// Its command used to be the gateway itself, so a gateway is wished for.
+    /// Its command used to be the gateway itself, so a gateway is asked for.
     LegacyGateway,
 }
 
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_was_the_gateway_itself_wishes_for_one() {
+    fn a_command_that_was_the_gateway_itself_desired_states_for_one() {
         check("gateway run", Role::LegacyGateway);
         check("gateway run -p dashboard", Role::LegacyGateway);
         check("/init /opt/hermes/docker/main-wrapper.sh hermes gateway run --replace", Role::LegacyGateway);

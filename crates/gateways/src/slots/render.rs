@@ -9,7 +9,7 @@ use gatevisor_slot::{Ready, RenderError, ServiceFile, Stderr, render_finish, ren
 use gatevisor_wire::files;
 
 use super::{DATA_AGENT, DATA_FAIL_CODES, DATA_PROFILE, DATA_RESTART_CODES, NOTIFICATION_FD};
-use crate::agent::{AgentDefinition, Blanks, ReadyDefinition, Survivors, TemplateError, fill};
+use crate::agent::{AgentDefinition, Placeholders, ReadyDefinition, Survivors, TemplateError, fill};
 use crate::exit;
 use crate::profile::ProfileName;
 
@@ -82,8 +82,8 @@ pub fn render(
     let run =
         render_service(interpreter, &service_file(agent, profile)?, &comment).map_err(script(files::RUN))?;
     let finish = render_finish(interpreter, "").map_err(script(files::FINISH))?;
-    let blanks = Blanks::new(profile, &agent.home_variable());
-    let log = gateway.log.in_directory(fill(&gateway.log_directory, &blanks)?);
+    let placeholders = Placeholders::new(profile, &agent.home_variable());
+    let log = gateway.log.in_directory(fill(&gateway.log_directory, &placeholders)?);
     let log = render_log(interpreter, &log, &log_comment).map_err(script("log/run"))?;
     let mut all = vec![
         text("type", "longrun\n".to_owned()),
@@ -124,8 +124,8 @@ pub fn render(
 
 fn service_file(agent: &AgentDefinition, profile: &ProfileName) -> Result<ServiceFile, TemplateError> {
     let gateway = &agent.gateway;
-    let blanks = Blanks::new(profile, &agent.home_variable());
-    let filled = |text: &String| fill(text, &blanks);
+    let placeholders = Placeholders::new(profile, &agent.home_variable());
+    let filled = |text: &String| fill(text, &placeholders);
     let command = if profile.is_root() { &gateway.command_default } else { &gateway.command_named };
     let mut file = ServiceFile::new(command.iter().map(filled).collect::<Result<_, _>>()?);
     file.stderr = gateway.log.stderr;
@@ -137,7 +137,7 @@ fn service_file(agent: &AgentDefinition, profile: &ProfileName) -> Result<Servic
     }
     file.environment_files = gateway.environment_files.iter().map(filled).collect::<Result<_, _>>()?;
     file.ready = gateway.ready.as_ref().map(|ready| ready_of(ready, &filled)).transpose()?;
-    let live = |live: &Live| live.with_texts(&|_, text| fill(text, &blanks));
+    let live = |live: &Live| live.with_texts(&|_, text| fill(text, &placeholders));
     file.live = gateway.live.as_ref().map(live).transpose()?;
     Ok(file)
 }
@@ -161,7 +161,7 @@ const fn program(path: &'static str, bytes: Vec<u8>) -> SlotFile {
     SlotFile { path, mode: 0o755, bytes }
 }
 
-/// Returns exit codes as the supervisor reads them: on one line, parted by blanks.
+/// Returns exit codes as the supervisor reads them: on one line, parted by placeholders.
 fn codes(codes: &[u8]) -> String {
     let words: Vec<String> = codes.iter().map(u8::to_string).collect();
     words.join(" ") + "\n"

@@ -3,9 +3,9 @@
 //! *Does not live here:* the slots that are made before a supervisor runs (see [`crate::reconcile`]).
 //!
 //! The agent's own command makes and removes slots with `profile create` and `profile delete`, and forgets to with rename,
-//! import and everything that is done by hand. A new slot is always **down**, and no wish is touched: a profile that is
+//! import and everything that is done by hand. A new slot is always **down**, and no desired state is touched: a profile that is
 //! imported may say that it was running somewhere else, and one that was renamed says it of its old name, whose gateway
-//! whoever renamed it has stopped. The wish counts again at the next boot, as that of every other profile, and whoever
+//! whoever renamed it has stopped. The desired state counts again at the next boot, as that of every other profile, and whoever
 //! reads the notice knows how to start it now.
 //!
 //! Only what *becomes* a profile gets a slot: one that has none because somebody took it away keeps none, and while a
@@ -72,8 +72,8 @@ pub enum Notice {
     Registered {
         /// The profile.
         name: ProfileName,
-        /// Whether its state file wishes it running.
-        is_wished: bool,
+        /// Whether its state file desired states it running.
+        should_run: bool,
     },
     /// A vanished profile has no slot any more.
     Withdrawn {
@@ -99,12 +99,12 @@ pub enum Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Registered { name, is_wished: false } => {
+            Self::Registered { name, should_run: false } => {
                 write!(f, "profile {name} is new: its gateway has a slot, and is down")
             }
-            Self::Registered { name, is_wished: true } => write!(
+            Self::Registered { name, should_run: true } => write!(
                 f,
-                "profile {name} is new: its gateway has a slot, and is down; its wish to run counts from the next boot, \
+                "profile {name} is new: its gateway has a slot, and is down; its desired state to run counts from the next boot, \
                  or now with `gatevisor gateway start {name}`"
             ),
             Self::Stopped { name } => {
@@ -299,8 +299,8 @@ impl Watcher {
             Ok(_) => {
                 let state = &self.manager.agent().gateway.state_file;
                 let recorded = desired::read(&self.manager.home().profile_dir(&name), state).ok().flatten();
-                let is_wished = recorded.is_some_and(|recorded| recorded.prior.starts());
-                (self.tell)(Notice::Registered { name, is_wished });
+                let should_run = recorded.is_some_and(|recorded| recorded.prior.starts());
+                (self.tell)(Notice::Registered { name, should_run });
             }
             // The agent's own command is at it. Should it never end, it is not waited for.
             Err(RegisterError::AlreadyRegistered { .. }) if yields && !has_slot(&self.manager, entry) => {

@@ -109,8 +109,8 @@ pub(super) fn honour(manager: &ScandirManager, name: &ProfileName) -> Result<boo
         return Ok(false);
     }
     let deadline = || {
-        let patience = Duration::from_millis(agent.gateway.stop_timeout_ms).saturating_add(GRACE);
-        Instant::now().checked_add(patience)
+        let timeout = Duration::from_millis(agent.gateway.stop_timeout_ms).saturating_add(GRACE);
+        Instant::now().checked_add(timeout)
     };
     // It is ending by itself. A signal of ours on top could cut that short, so it is only not started again.
     if status.is_up() && dir.send(&[Control::Once]).is_ok() {

@@ -202,7 +202,7 @@ fn execute(program: &OsStr, argv: &[CString]) -> Failure {
     let is_hidden = matches!(errno, Errno::NOENT | Errno::NOEXEC);
     let flaw = is_hidden.then(|| file::read_small(CWD, &path, &mut head).ok().and_then(Flaw::of)).flatten();
     let hint = flaw.map_or_else(String::new, |flaw| {
-        format!(": {}; mend that: {} {}", flaw.words(), flaw.mend(), program.display())
+        format!(": {}; fix that: {} {}", flaw.words(), flaw.fix(), program.display())
     });
     Failure { exit, message: failure.message.clone() + &hint, ..failure }
 }

@@ -3,7 +3,7 @@
 //! *Does not live here:* whether they should.
 //!
 //! Looking disturbs nobody: a lock that is free is let go at once, and one that is held is waited for no longer than a
-//! wish waits for it.
+//! desired state waits for it.
 //!
 //! **Source:** flock(2), fcntl(2) `F_GETLK`, `/proc/locks` in proc(5).
 
@@ -63,7 +63,7 @@ pub(super) fn locks(manager: &ScandirManager, profiles: &[ProfileFact]) -> Vec<L
     locks
 }
 
-/// Returns the locks of state files that one writer holds for as long as a wish would wait.
+/// Returns the locks of state files that one writer holds for as long as a desired state would wait.
 fn state_locks(profiles: &[ProfileFact]) -> Vec<Lock> {
     let mut waited_for = Vec::new();
     for profile in profiles {

@@ -23,7 +23,7 @@ use gatevisor_slot::home_lock::Standing;
 use gatevisor_wire::tai::Tai64n;
 
 use super::facts::{Facts, HomeFact, HomeState, Presence, ServiceFact, Supervision};
-use super::mend::Caller;
+use super::fix::Caller;
 use crate::inspect;
 use crate::manager::{ScandirManager, look_at};
 use crate::profile::ProfileName;

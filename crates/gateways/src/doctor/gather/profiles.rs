@@ -1,4 +1,4 @@
-//! *Lives here:* the profiles: their wishes, their files of secrets, where their lines are kept.
+//! *Lives here:* the profiles: their desired states, their files of secrets, where their lines are kept.
 //!
 //! *Does not live here:* comparing any of it.
 
@@ -50,12 +50,12 @@ pub(super) fn gather(
 fn fact(manager: &ScandirManager, profile: Profile) -> ProfileFact {
     let Profile { name, path: home } = profile;
     let file = &manager.agent().gateway.state_file;
-    let wish = desired::read(&home, file)
+    let desired_state = desired::read(&home, file)
         .map(|recorded| recorded.and_then(|recorded| recorded.prior.word().map(str::to_owned)))
         .map_err(|error| error.reason(file));
     let files = environment_files(manager, &name);
     ProfileFact {
-        wish,
+        desired_state,
         state_file: home.join(file),
         refused: places::refused(&home),
         environment_path: files.last().cloned(),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use gatevisor_client::status_view::{self, START_FAILED, StateName};
 use gatevisor_client::{ExecWatch, Listener, Progress, Refusals, ScanDir, ServiceDir, SupervisorWatch};
 use gatevisor_wire::Pid;
-use gatevisor_wire::event::Letter;
+use gatevisor_wire::event::ServiceEvent;
 use gatevisor_wire::name::ServiceName;
 use gatevisor_wire::policy::Phase;
 use gatevisor_wire::started::Announcer;
@@ -155,17 +155,19 @@ impl Follower {
         Ok(self.look(aim))
     }
 
-    fn hear(&mut self, aim: Aim, letter: Letter) -> Option<Followed> {
+    fn hear(&mut self, aim: Aim, letter: ServiceEvent) -> Option<Followed> {
         match letter {
-            Letter::SupervisionEnded => Some(Followed::Gone),
-            Letter::PermanentFailure if aim != Aim::Supervised => Some(Followed::Failed(self.reason())),
-            Letter::Died => self.hear_death(aim),
+            ServiceEvent::SupervisionEnded => Some(Followed::Gone),
+            ServiceEvent::PermanentFailure if aim != Aim::Supervised => Some(Followed::Failed(self.reason())),
+            ServiceEvent::Died => self.hear_death(aim),
             // The letter of a process that was up already may come late; it is not the one that is meant.
-            Letter::Up | Letter::Ready => {
+            ServiceEvent::Up | ServiceEvent::Ready => {
                 self.heard_up = self.died || !self.again;
                 self.look(aim)
             }
-            Letter::SupervisionStarted | Letter::PermanentFailure | Letter::Finished => None,
+            ServiceEvent::SupervisionStarted | ServiceEvent::PermanentFailure | ServiceEvent::Finished => {
+                None
+            }
         }
     }
 
@@ -199,11 +201,11 @@ impl Follower {
             return None;
         }
         let codes = look_at_codes(&self.dir, DATA_RESTART_CODES);
-        let is_wished = code.is_some_and(|code| codes.contains(&code));
+        let should_run = code.is_some_and(|code| codes.contains(&code));
         match aim {
             // Nobody knows whether its command was executed.
             Aim::Up => Some(Followed::Ended(Ended { after: None, how })),
-            Aim::Started(_) | Aim::Ready if !is_wished => {
+            Aim::Started(_) | Aim::Ready if !should_run => {
                 Some(Followed::Ended(Ended { after: since.map(|(_, since)| since.elapsed()), how }))
             }
             Aim::Supervised | Aim::Started(_) | Aim::Ready | Aim::UpAtLast | Aim::ReadyAtLast => None,

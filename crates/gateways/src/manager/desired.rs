@@ -1,4 +1,4 @@
-//! *Lives here:* what comes before any effect: whether there is such a gateway, and its wish on disk.
+//! *Lives here:* what comes before any effect: whether there is such a gateway, and its desired state on disk.
 //!
 //! *Does not live here:* the file itself (see [`crate::desired`]).
 
@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::errors::{ControlError, Verb};
 use super::{Order, ScandirManager};
-use crate::desired::{self, Desired, RecordError, Wish};
+use crate::desired::{self, Desired, DesiredState, RecordError};
 use crate::marker;
 use crate::profile::{self, ProfileName, ShowError};
 
@@ -29,28 +29,35 @@ impl ScandirManager {
         }
     }
 
-    /// Records what an order wishes, and returns the wish and what there is to say about it.
+    /// Records what an order desired states, and returns the desired state and what there is to say about it.
     pub(super) fn record(
         &self,
         name: &ProfileName,
         desired: Desired,
         order: &Order,
-    ) -> Result<(Wish, Vec<String>), RecordError> {
-        let wish = wish_of(desired, order);
-        let recording = desired::record(&self.home.profile_dir(name), &self.agent.gateway.state_file, &wish)?;
-        Ok((wish, recording.warning.into_iter().collect()))
+    ) -> Result<(DesiredState, Vec<String>), RecordError> {
+        let desired_state = desired_state_of(desired, order);
+        let recording =
+            desired::record(&self.home.profile_dir(name), &self.agent.gateway.state_file, &desired_state)?;
+        Ok((desired_state, recording.warning.into_iter().collect()))
     }
 
-    /// Records a wish once more if the agent has put an older one back meanwhile.
-    pub(super) fn confirm(&self, name: &ProfileName, wish: &Wish, warnings: &mut Vec<String>) {
+    /// Records a desired state once more if the agent has put an older one back meanwhile.
+    pub(super) fn confirm(
+        &self,
+        name: &ProfileName,
+        desired_state: &DesiredState,
+        warnings: &mut Vec<String>,
+    ) {
         let (home, file) = (self.home.profile_dir(name), &self.agent.gateway.state_file);
-        if !desired::overwritten(&home, file, wish) {
+        if !desired::overwritten(&home, file, desired_state) {
             return;
         }
-        match desired::record(&home, file, wish) {
+        match desired::record(&home, file, desired_state) {
             Ok(recording) => warnings.extend(recording.warning),
-            Err(error) => warnings
-                .push(format!("the gateway overwrote the wish, and it cannot be recorded again: {error}")),
+            Err(error) => warnings.push(format!(
+                "the gateway overwrote the desired state, and it cannot be recorded again: {error}"
+            )),
         }
     }
 
@@ -62,13 +69,13 @@ impl ScandirManager {
         ControlError::NoSupervisor { name: name.clone(), scandir: self.scandir.clone(), desired }
     }
 
-    /// Records the wish, and returns what there is to say, if a supervisor runs.
-    pub(super) fn wish(
+    /// Records the desired state, and returns what there is to say, if a supervisor runs.
+    pub(super) fn desired_state(
         &self,
         verb: Verb,
         name: &ProfileName,
         order: &Order,
-    ) -> Result<(Wish, Vec<String>), ControlError> {
+    ) -> Result<(DesiredState, Vec<String>), ControlError> {
         self.check_profile(name)?;
         let desired = if verb == Verb::Stop { Desired::Stopped } else { Desired::Running };
         let running = self.supervisor_running()?;
@@ -80,37 +87,44 @@ impl ScandirManager {
         if running { Ok(recorded) } else { Err(self.no_supervisor(name, desired)) }
     }
 
-    /// Records the wish for a stop, as far as that can be done at once, and returns what there is to say.
+    /// Records the desired state for a stop, as far as that can be done at once, and returns what there is to say.
     ///
     /// A full disk, a file system that is read-only or somebody who holds the lock must not keep anybody from stopping a
     /// gateway. So `false` says that it is to be recorded when the gateway is down.
-    pub(super) fn wish_to_stop(
+    pub(super) fn desired_state_to_stop(
         &self,
         name: &ProfileName,
         order: &Order,
-    ) -> Result<(Wish, bool, Vec<String>), ControlError> {
+    ) -> Result<(DesiredState, bool, Vec<String>), ControlError> {
         if !self.supervisor_running()? {
-            let (wish, warnings) = self.wish(Verb::Stop, name, order)?;
-            return Ok((wish, true, warnings));
+            let (desired_state, warnings) = self.desired_state(Verb::Stop, name, order)?;
+            return Ok((desired_state, true, warnings));
         }
         self.check_profile(name)?;
         if !self.has_slot(name)? {
             return Err(self.not_registered(name));
         }
-        let wish = wish_of(Desired::Stopped, order);
-        let recorded =
-            desired::record_at_once(&self.home.profile_dir(name), &self.agent.gateway.state_file, &wish);
+        let desired_state = desired_state_of(Desired::Stopped, order);
+        let recorded = desired::record_at_once(
+            &self.home.profile_dir(name),
+            &self.agent.gateway.state_file,
+            &desired_state,
+        );
         let (is_kept, warning) = match recorded {
             Ok(recording) => (true, recording.warning),
             Err(_) => (false, None),
         };
-        Ok((wish, is_kept, warning.into_iter().collect()))
+        Ok((desired_state, is_kept, warning.into_iter().collect()))
     }
 
-    /// Records the wish for a stop that has been carried out.
-    pub(super) fn keep_stopped(&self, name: &ProfileName, wish: &Wish) -> Result<Vec<String>, RecordError> {
+    /// Records the desired state for a stop that has been carried out.
+    pub(super) fn keep_stopped(
+        &self,
+        name: &ProfileName,
+        desired_state: &DesiredState,
+    ) -> Result<Vec<String>, RecordError> {
         let (home, file) = (self.home.profile_dir(name), &self.agent.gateway.state_file);
-        desired::record(&home, file, wish).map(|recording| recording.warning.into_iter().collect())
+        desired::record(&home, file, desired_state).map(|recording| recording.warning.into_iter().collect())
     }
 
     /// Says to a gateway that the signal it is about to get is meant, where the agent knows such a thing; returns what went
@@ -128,6 +142,6 @@ impl ScandirManager {
     }
 }
 
-fn wish_of(desired: Desired, order: &Order) -> Wish {
-    Wish { desired, by: order.by.clone(), reason: order.reason.clone(), at: Timestamp::now() }
+fn desired_state_of(desired: Desired, order: &Order) -> DesiredState {
+    DesiredState { desired, by: order.by.clone(), reason: order.reason.clone(), at: Timestamp::now() }
 }

@@ -1,4 +1,4 @@
-//! Wishes: durable, with their provenance, and never made by going down.
+//! Desired states: durable, with their provenance, and never made by going down.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ fn keys_of_others_are_kept_with_their_order_and_spelling() {
         "coder",
         r#"{"zeta": [1, {"b": 1.50, "a": 12345678901234567890123}], "desired_state": "stopped", "gateway_state": "running", "alpha": null}"#,
     );
-    home.wish("coder");
+    home.want_running("coder");
     let text = fs::read_to_string(home.state_file("coder")).unwrap();
     let begins = r#"{"zeta":[1,{"b":1.50,"a":12345678901234567890123}],"desired_state":"running","gateway_state":"running","alpha":null,"#;
     assert!(text.starts_with(begins), "{text}");
@@ -25,7 +25,7 @@ fn keys_of_others_are_kept_with_their_order_and_spelling() {
 }
 
 #[test]
-fn status_tells_who_wished_what_with_which_command_why_and_when() {
+fn status_tells_who_requested_what_with_which_command_why_and_when() {
     let mut home = Home::with_script(SLEEPER, &[]);
     home.profile("coder");
     home.up();
@@ -40,11 +40,11 @@ fn status_tells_who_wished_what_with_which_command_why_and_when() {
     let age = jiff::Timestamp::now().duration_since(at);
     assert!((0..60).contains(&age.as_secs()), "{age:?}");
     let details = home.says("gateway status coder").ok();
-    let wish = details.lines().find(|line| line.starts_with("desired")).unwrap();
+    let desired_state = details.lines().find(|line| line.starts_with("desired")).unwrap();
     for part in
         ["running", &format!("(uid {uid})"), "`gateway start`", "the pager said so", &at.to_string()[..19]]
     {
-        assert!(wish.contains(part), "no `{part}` in: {wish}");
+        assert!(desired_state.contains(part), "no `{part}` in: {desired_state}");
     }
     home.says("gateway stop --all").ok();
     let report = home.report("coder");
@@ -84,7 +84,7 @@ fn what_another_program_desires_is_said_to_be_another_programs() {
 }
 
 #[test]
-fn going_down_writes_no_wish() {
+fn going_down_writes_no_desired_state() {
     for signal in [Signal::INT, Signal::TERM] {
         let mut home = Home::with_script(SLEEPER, &[]);
         for (name, state) in
@@ -109,8 +109,8 @@ fn going_down_writes_no_wish() {
 fn the_next_start_brings_back_exactly_the_wanted_ones() {
     let mut home = Home::new();
     let ports = ["one", "two", "three"].map(|name| home.profile(name));
-    home.wish("one");
-    home.wish("two");
+    home.want_running("one");
+    home.want_running("two");
     home.up();
     home.says("gateway stop two").ok();
     home.says("gateway start three --ready").ok();
@@ -124,11 +124,11 @@ fn the_next_start_brings_back_exactly_the_wanted_ones() {
 }
 
 #[test]
-fn a_wish_that_was_acknowledged_survives_the_death_of_everything() {
+fn a_desired_state_that_was_acknowledged_survives_the_death_of_everything() {
     let mut home = Home::with_script(SLEEPER, &[]);
     home.profile("coder");
     home.profile("writer");
-    home.wish("writer");
+    home.want_running("writer");
     home.up();
     home.says("gateway start coder").ok();
     home.kill_everything();
@@ -146,7 +146,7 @@ fn a_wish_that_was_acknowledged_survives_the_death_of_everything() {
 }
 
 #[test]
-fn twenty_writers_at_once_leave_one_whole_wish_of_theirs() {
+fn twenty_writers_at_once_leave_one_whole_desired_state_of_theirs() {
     let home = Home::new();
     home.plant_state("coder", r#"{"mine":[1,2,3]}"#);
     for round in 0..3 {
@@ -167,8 +167,8 @@ fn twenty_writers_at_once_leave_one_whole_wish_of_theirs() {
         let state = home.state("coder");
         let reason = state["desired_reason"].as_str().unwrap();
         let number: usize = reason.strip_prefix(&format!("{round}.")).unwrap().parse().unwrap();
-        let wish = if number.is_multiple_of(2) { "running" } else { "stopped" };
-        assert_eq!(state["desired_state"], wish, "parts of two wishes: {state}");
+        let desired_state = if number.is_multiple_of(2) { "running" } else { "stopped" };
+        assert_eq!(state["desired_state"], desired_state, "parts of two desired states: {state}");
         assert_eq!(state["desired_by"]["command"], format!("gateway {}", verb(number)), "{state}");
         assert_eq!(state["mine"], serde_json::json!([1, 2, 3]));
     }
@@ -182,7 +182,7 @@ fn twenty_writers_at_once_leave_one_whole_wish_of_theirs() {
 }
 
 #[test]
-fn a_wish_is_recorded_before_its_effect_begins() {
+fn a_desired_state_is_recorded_before_its_effect_begins() {
     let script = "cat \"$2/gateway_state.json\"\necho \"; that is all\"\nexec sleep 1000";
     let mut home = Home::with_script(script, &[]);
     home.profile("coder");

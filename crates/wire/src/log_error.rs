@@ -1,9 +1,9 @@
-//! What a log daemon says while it cannot keep a service's lines: the file `log/trouble` of the service directory.
+//! What a log daemon says while it cannot keep a service's lines: the file `log/log_error` of the service directory.
 //!
 //! *Lives here:* the bytes of the file. *Does not live here:* reading and writing it.
 //!
-//! The file is ours; s6 has none. It exists while the trouble lasts, and is replaced and removed in one step. The
-//! first line is the time when the trouble began, `@` and 24 hexadecimal digits; the second is the reason.
+//! The file is ours; s6 has none. It exists while the error lasts, and is replaced and removed in one step. The
+//! first line is the time when the error began, `@` and 24 hexadecimal digits; the second is the reason.
 
 use crate::tai::Tai64n;
 
@@ -14,14 +14,14 @@ pub const MAX_BYTES: usize = 512;
 
 /// Why lines are not kept, and since when.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
+pub struct LogError {
     /// When it began.
     pub since: Tai64n,
     /// The reason, one line.
     pub reason: String,
 }
 
-impl Trouble {
+impl LogError {
     /// Returns the bytes of the file.
     pub fn encode(&self) -> Vec<u8> {
         let mut text = format!("{}\n", self.since);
@@ -54,15 +54,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn trouble(reason: &str) -> Trouble {
-        Trouble { since: Tai64n::from_unix(1_795_217_645, 5), reason: reason.to_owned() }
+    fn log_error(reason: &str) -> LogError {
+        LogError { since: Tai64n::from_unix(1_795_217_645, 5), reason: reason.to_owned() }
     }
 
     #[test]
     fn the_file_holds_a_time_and_a_reason() {
-        let bytes = trouble("cannot write `current`").encode();
+        let bytes = log_error("cannot write `current`").encode();
         assert_eq!(bytes, b"@400000006b00d91200000005\ncannot write `current`\n");
-        assert_eq!(Trouble::decode(&bytes), Some(trouble("cannot write `current`")));
+        assert_eq!(LogError::decode(&bytes), Some(log_error("cannot write `current`")));
     }
 
     #[test]
@@ -78,23 +78,23 @@ mod tests {
             b"@400000006b00d91200000005\nrea\xffson\n",
         ];
         for bytes in table {
-            assert_eq!(Trouble::decode(bytes), None, "{}", bytes.escape_ascii());
+            assert_eq!(LogError::decode(bytes), None, "{}", bytes.escape_ascii());
         }
     }
 
     proptest! {
         #[test]
         fn every_reason_fits_and_is_one_line(reason in any::<String>()) {
-            let bytes = trouble(&reason).encode();
+            let bytes = log_error(&reason).encode();
             prop_assert!(bytes.len() <= MAX_BYTES);
             if !reason.is_empty() {
-                prop_assert!(Trouble::decode(&bytes).is_some());
+                prop_assert!(LogError::decode(&bytes).is_some());
             }
         }
 
         #[test]
         fn no_file_is_too_strange(bytes in any::<Vec<u8>>()) {
-            let _ = Trouble::decode(&bytes);
+            let _ = LogError::decode(&bytes);
         }
     }
 }

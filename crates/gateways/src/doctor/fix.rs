@@ -1,6 +1,6 @@
 //! *Lives here:* commands that can be pasted into a shell, whatever the names in them hold.
 //!
-//! *Does not live here:* which command mends what.
+//! *Does not live here:* which command fixes what.
 //!
 //! **Source:** POSIX *Shell Command Language*, quoting; POSIX.1-2024 for `$'…'`, which every common shell has.
 
@@ -50,7 +50,7 @@ impl Caller {
 
 /// Returns a remedy as whoever called may paste it: what other programs shall do is done with the rights of the home's owner.
 ///
-/// The operator may be root, and a path in a home leads wherever its owner wishes: `sed -i`, `>>`, `chmod` and `rm` of
+/// The operator may be root, and a path in a home leads wherever its owner desired states: `sed -i`, `>>`, `chmod` and `rm` of
 /// root's would follow. Nor can the owner's rights end a process of anybody else's, whatever number a file of theirs names. Our own
 /// commands see to that themselves.
 pub(super) fn bound(facts: &Facts, line: String) -> String {
