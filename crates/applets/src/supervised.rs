@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use gatevisor_client::{Refusals, ScanDir, ServiceDir};
+use gatevisor_client::{RefusalWatch, ScanDir, ServiceDir};
 use gatevisor_paths::{by_path, look};
 use gatevisor_wire::files;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -41,7 +41,7 @@ pub(crate) struct Left {
 pub(crate) fn wait(
     scandir: &ScanDir,
     dirs: Vec<ServiceDir>,
-    refusals: Option<&Refusals>,
+    refusals: Option<&RefusalWatch>,
     deadline: Option<Instant>,
 ) -> Result<Left, Errno> {
     let mut waiting: Vec<Birth> = dirs.into_iter().map(Birth::new).filter_map(Birth::unfinished).collect();
@@ -58,7 +58,7 @@ pub(crate) fn wait(
             birth.watch(&inotify);
         }
         waiting = waiting.into_iter().filter_map(Birth::unfinished).collect();
-        for name in refusals.map(Refusals::fresh).unwrap_or_default() {
+        for name in refusals.map(RefusalWatch::fresh).unwrap_or_default() {
             let Some(reason) = scandir.refusal(&name) else { continue };
             let path = scandir.path().join(&name);
             if let Some(at) = waiting.iter().position(|birth| birth.dir.path() == path) {

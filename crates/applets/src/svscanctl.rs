@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
-use gatevisor_client::{Refusals, ScanDir, ScanSendError, ServiceDir};
+use gatevisor_client::{RefusalWatch, ScanDir, ScanSendError, ServiceDir};
 use gatevisor_wire::scan::ScanCommand;
 
 use crate::arguments::Arguments;
@@ -34,7 +34,7 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     let deadline = Instant::now().checked_add(SUPERVISED_WITHIN);
     // Those that are there when we are called; whatever appears later is another call's.
     let services = if rescans(&commands) { services(&scandir) } else { Ok(Vec::new()) };
-    let refusals = Refusals::listen(&scandir).ok();
+    let refusals = RefusalWatch::listen(&scandir).ok();
     scandir.send(&commands).map_err(|error| not_sent(&error))?;
     let left = supervised::wait(&scandir, services?, refusals.as_ref(), deadline)
         .map_err(|errno| Fatal::new(SYSTEM, format!("cannot wait for the rescan: {errno}")))?;

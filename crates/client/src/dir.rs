@@ -2,7 +2,7 @@
 //!
 //! *Does not live here:* waiting for it (`waiting`), and what its state is called (`status_view`).
 
-use crate::{asked, open, open::Held};
+use crate::{asked, open, open::HeldDir};
 use gatevisor_paths::by_path;
 use gatevisor_wire::{
     Pid,
@@ -170,16 +170,16 @@ impl ServiceDir {
     /// Returns the directory that its path leads to now, held: whatever has its name later, this is what is looked at.
     pub fn held(&self) -> Result<Self, Errno> {
         match self.directory()? {
-            Held::Borrowed(_) => Ok(self.clone()),
-            Held::Owned(directory) => Ok(Self::opened(self.path.clone(), directory)),
+            HeldDir::Borrowed(_) => Ok(self.clone()),
+            HeldDir::Owned(directory) => Ok(Self::opened(self.path.clone(), directory)),
         }
     }
 
     /// Returns the directory itself, held without being read.
-    pub fn directory(&self) -> Result<Held<'_>, Errno> {
+    pub fn directory(&self) -> Result<HeldDir<'_>, Errno> {
         match &self.directory {
-            Some(directory) => Ok(Held::Borrowed(directory.as_fd())),
-            None => by_path::directory(&self.path).map(Held::Owned),
+            Some(directory) => Ok(HeldDir::Borrowed(directory.as_fd())),
+            None => by_path::directory(&self.path).map(HeldDir::Owned),
         }
     }
 

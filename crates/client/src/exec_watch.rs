@@ -40,7 +40,7 @@ const STAND_INS: [(&[u8], usize); 2] = [(b"service", 2), (b"in-group", 4)];
 
 /// How far the process of a service that is up has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
+pub enum ExecProgress {
     /// It is our interpreter, and the command has not been executed.
     BeforeCommand,
     /// It is the service, and this is who will say that it is ready.
@@ -49,27 +49,27 @@ pub enum Progress {
 
 impl ServiceDir {
     /// Returns how far the process that the status names has come.
-    pub fn progress(&self, pid: Pid) -> Progress {
+    pub fn progress(&self, pid: Pid) -> ExecProgress {
         let announcer = if self.has_readiness() { Announcer::Service } else { Announcer::Nobody };
         if self.is_executed_directly() {
-            return Progress::Command(announcer);
+            return ExecProgress::Command(announcer);
         }
         let mark = || self.mark().filter(|mark| mark.pid == pid);
         let Some(marked) = mark() else {
             // It has not come so far, or may not write there.
             return if is_executed(pid) == Some(true) {
-                Progress::Command(announcer)
+                ExecProgress::Command(announcer)
             } else {
-                Progress::BeforeCommand
+                ExecProgress::BeforeCommand
             };
         };
         // It removes an old error once it holds the lock, and leaves a new one before it lets go. One that was killed in
         // between left none, and its successor may have done all that meanwhile: the process itself knows best.
         let is_over = !self.mark_is_locked() && !self.has(files::START_ERROR);
         if is_over && mark().is_some() && is_executed(pid) != Some(false) {
-            Progress::Command(marked.announcer.unwrap_or(announcer))
+            ExecProgress::Command(marked.announcer.unwrap_or(announcer))
         } else {
-            Progress::BeforeCommand
+            ExecProgress::BeforeCommand
         }
     }
 

@@ -25,10 +25,10 @@ mod supervisor_watch;
 mod waiting;
 
 pub use dir::{SendError, ServiceDir, StatusError};
-pub use exec_watch::{ExecWatch, Progress};
+pub use exec_watch::{ExecProgress, ExecWatch};
 pub use listener::Listener;
-pub use open::Held;
-pub use refusals::Refusals;
+pub use open::HeldDir;
+pub use refusals::RefusalWatch;
 pub use scandir::{OURS, ScanDir, ScanSendError};
 pub use supervisor_watch::SupervisorWatch;
 pub use waiting::{Condition, WaitError, Waited, Waiter, act, act_all, restart, restart_all, wait, wait_all};

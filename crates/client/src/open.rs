@@ -23,14 +23,14 @@ const WHOLE: usize = 4096;
 
 /// A directory that is held: by whoever asks, or for as long as this is there.
 #[derive(Debug)]
-pub enum Held<'a> {
+pub enum HeldDir<'a> {
     /// Held by somebody else.
     Borrowed(BorrowedFd<'a>),
     /// Held by this.
     Owned(OwnedFd),
 }
 
-impl AsFd for Held<'_> {
+impl AsFd for HeldDir<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Borrowed(fd) => *fd,

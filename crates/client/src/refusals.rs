@@ -20,11 +20,11 @@ const ROOM: usize = 4096;
 
 /// Listens for refusals from the moment it is made.
 #[derive(Debug)]
-pub struct Refusals {
+pub struct RefusalWatch {
     inotify: OwnedFd,
 }
 
-impl Refusals {
+impl RefusalWatch {
     /// Listens to the supervisor of a scandir; s6-svscan publishes none, and that is an error of kind `NotFound`.
     pub fn listen(scandir: &ScanDir) -> io::Result<Self> {
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
@@ -52,7 +52,7 @@ impl Refusals {
     }
 }
 
-impl AsFd for Refusals {
+impl AsFd for RefusalWatch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inotify.as_fd()
     }

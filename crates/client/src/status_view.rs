@@ -2,7 +2,7 @@
 //!
 //! *Does not live here:* tables, colours, and the request that a profile records.
 
-use crate::{Progress, ServiceDir, StatusError};
+use crate::{ExecProgress, ServiceDir, StatusError};
 use gatevisor_wire::{
     policy::{Phase, Policy},
     started::Announcer,
@@ -109,7 +109,7 @@ impl StateName {
         supervised: bool,
         status: Option<&Status>,
         policy: Option<&Policy>,
-        progress: Progress,
+        progress: ExecProgress,
         start_error: Option<&str>,
     ) -> Self {
         match status {
@@ -122,14 +122,14 @@ impl StateName {
         }
     }
 
-    const fn of_running(status: &Status, progress: Progress) -> Self {
+    const fn of_running(status: &Status, progress: ExecProgress) -> Self {
         match progress {
             _ if status.finishing => Self::Finishing,
             _ if status.paused => Self::Paused,
             _ if !status.want_up => Self::Stopping,
-            Progress::Command(_) if status.ready => Self::Ready,
-            Progress::Command(Announcer::Nobody) => Self::Up,
-            Progress::Command(Announcer::Prober | Announcer::Service) | Progress::BeforeCommand => {
+            ExecProgress::Command(_) if status.ready => Self::Ready,
+            ExecProgress::Command(Announcer::Nobody) => Self::Up,
+            ExecProgress::Command(Announcer::Prober | Announcer::Service) | ExecProgress::BeforeCommand => {
                 Self::Starting
             }
         }
@@ -184,7 +184,7 @@ pub struct Observation {
     /// Whether the service is up by default.
     pub normally_up: bool,
     /// How far the process that the status names has come; of a service that is down it means nothing.
-    pub progress: Progress,
+    pub progress: ExecProgress,
     /// Why the last start failed before the service's command was reached; it may be long ago.
     pub start_error: Option<String>,
     /// What could not be looked at, and why: then the state is only what else is known.
@@ -212,7 +212,7 @@ pub fn observe(dir: &ServiceDir) -> Observation {
     // After the status, for a stale phase is recognised by a newer status and not the other way round.
     let policy = dir.policy();
     let up = status.filter(Status::is_up).and_then(|status| status.pid);
-    let progress = up.map_or(Progress::BeforeCommand, |pid| dir.progress(pid));
+    let progress = up.map_or(ExecProgress::BeforeCommand, |pid| dir.progress(pid));
     let start_error = dir.start_error();
     let state = match &looked {
         Ok(_) => {
@@ -249,7 +249,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::StateName;
-    use crate::Progress;
+    use crate::ExecProgress;
     use gatevisor_wire::{
         Pid,
         policy::{Phase, Policy},
@@ -259,7 +259,7 @@ mod tests {
         wait::WaitStatus,
     };
 
-    const NONE: Progress = Progress::BeforeCommand;
+    const NONE: ExecProgress = ExecProgress::BeforeCommand;
 
     const DOWN: Status = Status {
         changed: Tai64n::EPOCH,
@@ -323,13 +323,14 @@ mod tests {
 
     #[test]
     fn the_state_of_a_service_with_a_process_is_read_from_its_flags() {
-        let (silent, probed) = (Progress::Command(Announcer::Nobody), Progress::Command(Announcer::Prober));
+        let (silent, probed) =
+            (ExecProgress::Command(Announcer::Nobody), ExecProgress::Command(Announcer::Prober));
         for (status, progress, expected) in [
             (up(), silent, StateName::Up),
             (up(), probed, StateName::Starting),
-            (up(), Progress::Command(Announcer::Service), StateName::Starting),
-            (up(), Progress::BeforeCommand, StateName::Starting),
-            (Status { ready: true, ..up() }, Progress::BeforeCommand, StateName::Starting),
+            (up(), ExecProgress::Command(Announcer::Service), StateName::Starting),
+            (up(), ExecProgress::BeforeCommand, StateName::Starting),
+            (Status { ready: true, ..up() }, ExecProgress::BeforeCommand, StateName::Starting),
             (Status { ready: true, ..up() }, probed, StateName::Ready),
             (Status { paused: true, ready: true, ..up() }, probed, StateName::Paused),
             (Status { want_up: false, ready: true, ..up() }, probed, StateName::Stopping),
@@ -401,7 +402,7 @@ mod tests {
             assert_eq!(state, StateName::Waiting { reason: Some("why".into()) }, "{status:?}");
         }
         assert_eq!(
-            StateName::of(true, Some(&up()), Some(&clearing), Progress::Command(Announcer::Nobody), None),
+            StateName::of(true, Some(&up()), Some(&clearing), ExecProgress::Command(Announcer::Nobody), None),
             StateName::Up
         );
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gatevisor_client::status_view::START_FAILED;
-use gatevisor_client::{ExecWatch, Listener, Progress, ScanDir, ServiceDir};
+use gatevisor_client::{ExecProgress, ExecWatch, Listener, ScanDir, ServiceDir};
 use gatevisor_gateways::live;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_liveness::State;
@@ -100,7 +100,7 @@ impl Heard {
     fn has_become(&self) -> bool {
         let status = self.dir.status().ok().filter(Status::is_up);
         let pid = status.and_then(|status| status.pid);
-        pid.is_some_and(|pid| matches!(self.dir.progress(pid), Progress::Command(_)))
+        pid.is_some_and(|pid| matches!(self.dir.progress(pid), ExecProgress::Command(_)))
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use gatevisor_client::status_view::StateName;
-use gatevisor_client::{Progress, ScanDir, ServiceDir, Waited, look, status_view};
+use gatevisor_client::{ExecProgress, ScanDir, ServiceDir, Waited, look, status_view};
 use gatevisor_paths::by_path;
 use gatevisor_slot::home_lock::Standing;
 use gatevisor_wire::name::ServiceName;
@@ -207,7 +207,7 @@ fn observed(
         profile,
         state: view.state,
         status: view.status,
-        executed: matches!(view.progress, Progress::Command(_)),
+        executed: matches!(view.progress, ExecProgress::Command(_)),
         policy: view.policy,
         normally_up: view.normally_up,
         deaths: dir.deaths(),

@@ -7,7 +7,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant, SystemTime};
 
 use gatevisor_client::status_view::{self, START_FAILED, StateName};
-use gatevisor_client::{ExecWatch, Listener, Progress, Refusals, ScanDir, ServiceDir, SupervisorWatch};
+use gatevisor_client::{
+    ExecProgress, ExecWatch, Listener, RefusalWatch, ScanDir, ServiceDir, SupervisorWatch,
+};
 use gatevisor_wire::Pid;
 use gatevisor_wire::event::ServiceEvent;
 use gatevisor_wire::name::ServiceName;
@@ -49,7 +51,7 @@ pub(in crate::manager) struct Follower {
 struct Scan {
     scandir: ScanDir,
     name: ServiceName,
-    refusals: Refusals,
+    refusals: RefusalWatch,
 }
 
 impl Follower {
@@ -84,7 +86,7 @@ impl Follower {
     /// Listens for a refusal as well; to be called before a scan is asked for.
     pub(in crate::manager) fn expect_scan(&mut self, scandir: ScanDir, service: &str) {
         // Where none are published there is nothing to listen to.
-        let listening = Refusals::listen(&scandir).ok().zip(ServiceName::new(service.as_bytes()).ok());
+        let listening = RefusalWatch::listen(&scandir).ok().zip(ServiceName::new(service.as_bytes()).ok());
         self.scan = listening.map(|(refusals, name)| Scan { scandir, name, refusals });
     }
 
@@ -224,7 +226,7 @@ impl Follower {
         let Some(pid) = status.pid.filter(|_| status.is_up() && status.want_up && fresh) else {
             return self.look_at_attempt(&status);
         };
-        let Progress::Command(announcer) = self.dir.progress(pid) else {
+        let ExecProgress::Command(announcer) = self.dir.progress(pid) else {
             self.due = Instant::now().checked_add(LOOK_AGAIN);
             return None;
         };
