@@ -48,6 +48,26 @@ check_crates() {
     done
 }
 
+# The arrows in ARCHITECTURE.md are what the manifests say, and every file that it names exists.
+check_arrows() {
+    local crate real path
+    real=$(
+        for crate in crates/*/; do
+            crate=$(basename "$crate")
+            printf '%s → %s\n' "$crate" "$(
+                awk '/^\[dependencies\]/ { inside = 1; next } /^\[/ { inside = 0 } inside' "crates/$crate/Cargo.toml" |
+                    sed -nE 's/^gatevisor-([a-z-]+).*/\1/p' | sort | paste -sd ',' | sed 's/,/, /g'
+            )"
+        done | sed 's/ $//'
+    )
+    [[ $(block ARCHITECTURE.md arrows | grep → | sort) == "$(sort <<<"$real")" ]] ||
+        wrong "the arrows between crates in ARCHITECTURE.md are not those of the manifests, which are:
+$real"
+    while read -r path; do
+        [[ -e $path ]] || wrong "ARCHITECTURE.md names $path, which does not exist"
+    done < <(grep -oE 'crates/[a-z]+/(src|tests)[A-Za-z0-9_/.-]*' ARCHITECTURE.md | sed 's/[.]$//' | sort -u)
+}
+
 # Documents name packages, never the host that they come from: that is each machine's own configuration.
 # (The patterns are written so that this file does not match itself.)
 check_hosts() {
@@ -116,7 +136,7 @@ check_codes() {
     families=$(sed -nE 's/^([A-Z]+)-.*/\1/p' <<<"$known" | sort -u | paste -sd '|')
     cited=$(
         project_files | grep -vx 'docs/behaviour.md' | tr '\n' '\0' |
-            xargs -0 grep -hoIE "\\b($families)-[0-9]+( to ($families)-[0-9]+)?\\b|\\bB\\.[0-9]+-[0-9]+\\b" |
+            xargs -0 grep -hoIE "\\b($families)-[0-9]+( to ($families)-[0-9]+)?\\b|\\bB\\.[0-9]+(-[0-9]+)?\\b" |
             awk '$2 == "to" {
                     split($1, from, "-"); split($3, last, "-")
                     for (number = from[2]; number <= last[2]; number++) print from[1] "-" number
@@ -127,6 +147,9 @@ check_codes() {
     while read -r code; do
         wrong "$code is cited, and docs/behaviour.md does not explain it"
     done < <(comm -13 <(uniq <<<"$known") - <<<"$cited")
+    while read -r code; do
+        wrong "docs/behaviour.md explains $code, which nothing cites"
+    done < <(comm -23 <(uniq <<<"$known") - <<<"$cited")
     while read -r place; do
         wrong "$place cites a document that is not in this repository"
     done < <(project_files | grep -vx 'scripts/check-docs.sh' | tr '\n' '\0' |
@@ -151,6 +174,7 @@ check_table() {
 # (Not `grep -q`, which stops reading and has git die of it.)
 [[ -n $(project_files | sed -n '/^Makefile$/p') ]] || wrong 'git cannot list the files of this project'
 check_crates
+check_arrows
 check_table
 check_hosts
 check_links

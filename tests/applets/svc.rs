@@ -1,4 +1,6 @@
 //! `s6-svc`: every letter arrives, and when it returns the request is recorded.
+//!
+//! **Source:** B.5-2.
 
 use std::fs;
 

@@ -1,4 +1,6 @@
 //! `s6-svscanctl`: every letter arrives, and a rescan is over when it returns.
+//!
+//! **Source:** B.5-1.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

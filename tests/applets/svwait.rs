@@ -1,4 +1,6 @@
 //! `s6-svwait`, beside s6's.
+//!
+//! **Source:** B.5-3.
 
 use std::fs;
 use std::path::PathBuf;

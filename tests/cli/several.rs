@@ -51,7 +51,7 @@ fn ctrl_c_while_gateways_are_waited_for_says_which_have_come_and_which_have_not(
         waiting.signal(Signal::INT);
         let ran = waiting.ended(PATIENCE);
         assert_eq!(ran.code, Some(130), "{verb}: {ran:?}");
-        assert!(ran.err.contains("interrupted; what was ordered stands"), "{verb}: {ran:?}");
+        assert!(ran.err.contains("interrupted; the request stands"), "{verb}: {ran:?}");
         assert!(ran.err.contains("coder: ready\n"), "{verb}: {ran:?}");
         assert!(ran.err.contains("writer: ") && !ran.err.contains("writer: ready"), "{verb}: {ran:?}");
         assert_eq!(ran.out.contains("interrupted; "), verb == "restart", "{ran:?}");

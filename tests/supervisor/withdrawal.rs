@@ -1,4 +1,6 @@
 //! Slots that go away while they are supervised, and names that are used again.
+//!
+//! **Source:** B.5-4, B.5-5.
 
 use std::fs;
 

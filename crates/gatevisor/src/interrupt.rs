@@ -76,7 +76,7 @@ fn ignored() -> io::Result<u64> {
 
 impl Work {
     fn say(&self) {
-        out::say("interrupted; what was ordered stands, and the supervisor goes on with it");
+        out::say("interrupted; the request stands, and the supervisor carries it out");
         for (index, name) in self.names.iter().enumerate() {
             let so_far = match inspect::inspect(&self.manager, name) {
                 Ok(report) => so_far(self.verb, self.before.get(index).copied().flatten(), &report),

@@ -44,7 +44,7 @@ fn create(context: &Context, name: &OsString, start: bool, reason: Option<String
         Ok(NewGateway::NextTimeRunning) => {
             ("desired", "its gateway is wanted and starts with the next `gatevisor up`".to_owned())
         }
-        Err(_) => ("failed", "its gateway is not as ordered".to_owned()),
+        Err(_) => ("failed", "its gateway did not start".to_owned()),
     };
     let path = &made.created.profile.path;
     let printed = if context.json {

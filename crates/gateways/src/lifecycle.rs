@@ -27,7 +27,7 @@ pub struct NewProfile {
 pub enum NewGateway {
     /// It is registered, and as the order said.
     Registered(Registered),
-    /// It had a slot already, and was started as ordered.
+    /// It had a slot already, and was started as requested.
     Started(Started),
     /// It had a slot already.
     HadSlot,
@@ -37,7 +37,7 @@ pub enum NewGateway {
     NextTimeRunning,
 }
 
-/// Why a new profile's gateway is not as ordered.
+/// Why a new profile's gateway has no slot, or did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
     /// It was not registered.

@@ -16,7 +16,7 @@ use crate::exit;
 use crate::profile::ProfileName;
 use crate::slots::{PublishError, RenderSlotError};
 
-/// What was ordered.
+/// The command that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
     /// A start.
@@ -81,7 +81,7 @@ pub enum ControlError {
     /// Another container runs the gateways of the home; nothing was done.
     #[error("cannot {verb} the gateway of `{name}` here, so nothing was done: {standing}")]
     Elsewhere {
-        /// What was ordered.
+        /// The command that was asked for.
         verb: Verb,
         /// The profile.
         name: ProfileName,
@@ -91,7 +91,7 @@ pub enum ControlError {
     /// The desired state was not recorded, so nothing was done.
     #[error("cannot {verb} the gateway of `{name}`: its desired state is not recorded, so nothing was done")]
     Record {
-        /// What was ordered.
+        /// The command that was asked for.
         verb: Verb,
         /// The profile.
         name: ProfileName,
@@ -134,7 +134,7 @@ pub enum ControlError {
     /// The gateway's events cannot be followed or its supervisor not be told.
     #[error("cannot {verb} the gateway of `{name}`; the desired state is recorded")]
     System {
-        /// What was ordered.
+        /// The command that was asked for.
         verb: Verb,
         /// The profile.
         name: ProfileName,
@@ -145,7 +145,7 @@ pub enum ControlError {
     /// It did not happen in time.
     #[error("gave up waiting for the {verb} of `{name}` after {} s; it is {state}, and the supervisor goes on trying", after.as_secs())]
     TimedOut {
-        /// What was ordered.
+        /// The command that was asked for.
         verb: Verb,
         /// The profile.
         name: ProfileName,

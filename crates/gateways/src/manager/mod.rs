@@ -224,7 +224,7 @@ pub struct Observed {
 /// Nothing in it says that the gateways are processes of this machine. A desired state is durable before its effect begins,
 /// and stays when the effect fails.
 pub trait ServiceManager {
-    /// Gives a profile's gateway a slot, down or with `start` up, and returns when it is supervised and as ordered.
+    /// Gives a profile's gateway a slot, down or with `start` up, and returns when it is supervised and as requested.
     fn register(
         &self,
         name: &ProfileName,
