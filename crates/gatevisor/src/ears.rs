@@ -10,7 +10,7 @@ use gatevisor_client::status_view::START_FAILED;
 use gatevisor_client::{ExecProgress, ExecWatch, Listener, ScanDir, ServiceDir};
 use gatevisor_gateways::live;
 use gatevisor_gateways::profile::ProfileName;
-use gatevisor_liveness::State;
+use gatevisor_liveness::Liveness;
 use gatevisor_paths::by_path;
 use gatevisor_wire::event::ServiceEvent;
 use gatevisor_wire::name::ServiceName;
@@ -30,7 +30,7 @@ pub enum Happened {
     /// It ended before its command was executed.
     FailedToStart,
     /// What the watcher of gateways has found out of it.
-    Live(State),
+    Live(Liveness),
     /// What else its supervisor says.
     ServiceEvent(ServiceEvent),
 }
@@ -111,7 +111,7 @@ pub struct Ears {
     watch: OwnedFd,
     listeners: BTreeMap<ServiceName, Heard>,
     /// What the watcher of gateways has said last.
-    live: BTreeMap<ServiceName, State>,
+    live: BTreeMap<ServiceName, Liveness>,
     /// Services whose directories have been taken away, and which have not been released yet.
     leaving: Vec<(ServiceName, Heard)>,
 }
@@ -165,14 +165,15 @@ impl Ears {
     }
 
     /// Returns what the watcher of gateways says anew, as far as it is news: that one works is none but after trouble.
-    fn news(&mut self) -> Vec<(ServiceName, State)> {
+    fn news(&mut self) -> Vec<(ServiceName, Liveness)> {
         let mut news = Vec::new();
         for name in self.listeners.keys() {
             let Some(state) = live::said(&self.scandir, &name.to_string()) else { continue };
             let before = self.live.insert(name.clone(), state);
-            let is_trouble = |state| matches!(state, State::Unresponsive | State::Degraded | State::Traced);
+            let is_trouble =
+                |state| matches!(state, Liveness::Unresponsive | Liveness::Degraded | Liveness::Traced);
             if before != Some(state)
-                && (is_trouble(state) || (state == State::Live && before.is_some_and(is_trouble)))
+                && (is_trouble(state) || (state == Liveness::Live && before.is_some_and(is_trouble)))
             {
                 news.push((name.clone(), state));
             }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use anstyle::AnsiColor;
 use gatevisor_client::ServiceDir;
 use gatevisor_gateways::profile::ProfileName;
-use gatevisor_liveness::State;
+use gatevisor_liveness::Liveness;
 use gatevisor_wire::event::ServiceEvent;
 use gatevisor_wire::name::ServiceName;
 use jiff::Timestamp;
@@ -78,11 +78,11 @@ fn words(happened: Happened) -> (&'static str, AnsiColor, Option<ServiceEvent>) 
     }
 }
 
-const fn live_colour(state: State) -> AnsiColor {
+const fn live_colour(state: Liveness) -> AnsiColor {
     match state {
-        State::Live | State::Up => AnsiColor::Green,
-        State::Starting | State::Degraded | State::Paused | State::Traced => AnsiColor::Yellow,
-        State::Unresponsive => AnsiColor::Red,
+        Liveness::Live | Liveness::Up => AnsiColor::Green,
+        Liveness::Starting | Liveness::Degraded | Liveness::Paused | Liveness::Traced => AnsiColor::Yellow,
+        Liveness::Unresponsive => AnsiColor::Red,
     }
 }
 

@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 
 use anstyle::AnsiColor;
-use gatevisor_gateways::explain::{Explanation, Kind, explain};
+use gatevisor_gateways::explain::{CauseKind, Explanation, explain};
 use gatevisor_gateways::inspect::{InspectError, State};
 use gatevisor_gateways::profile::{self, ProfileName};
 
@@ -33,7 +33,7 @@ pub fn run(context: &Context, common: &Common, name: Option<&OsStr>) -> Outcome 
     } else {
         page(&explanation).iter().try_for_each(|line| out::line(line.clone()))?;
     }
-    let is_unseen = explanation.first().is_some_and(|cause| cause.cause == Kind::NotAllowedToLook);
+    let is_unseen = explanation.first().is_some_and(|cause| cause.cause == CauseKind::NotAllowedToLook);
     if is_unseen { Ok(Exit::System as u8) } else { DONE }
 }
 
@@ -60,7 +60,7 @@ fn unexplained(context: &Context, name: &ProfileName, error: &InspectError) -> F
 fn page(explanation: &Explanation) -> Vec<Text> {
     let mut page = Vec::new();
     if let Some(first) = explanation.first() {
-        let is_well = first.cause == Kind::Well;
+        let is_well = first.cause == CauseKind::Well;
         let paint = colour(if is_well { AnsiColor::Green } else { AnsiColor::Red });
         let name = Text::default().styled(BOLD, &explanation.profile).and(": ");
         page.push(name.styled(paint, headline(explanation, &first.what)));

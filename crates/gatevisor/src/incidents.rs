@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use gatevisor_gateways::incidents::{self, Incident, Request};
+use gatevisor_gateways::incidents::{self, Incident, IncidentRequest};
 use gatevisor_gateways::manager::ServiceManager;
 use gatevisor_gateways::profile::{self, ProfileName};
 use gatevisor_paths::by_path;
@@ -104,7 +104,7 @@ fn collect(context: &Context, name: &ProfileName, reason: &str) -> Result<(), Fa
         ));
     };
     let service = manager.slot(name);
-    let request = Request {
+    let request = IncidentRequest {
         logs: &incidents::logs_of(manager.home(), name),
         name: name.as_str(),
         service: service.path(),

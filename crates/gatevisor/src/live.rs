@@ -10,10 +10,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gatevisor_gateways::incidents::{self, Evidence, Request};
-use gatevisor_gateways::live::{Notice, Silent, WatchError, Watcher, beat_of};
+use gatevisor_gateways::incidents::{self, Evidence, IncidentRequest};
+use gatevisor_gateways::live::{LiveNotice, LiveWatchError, LiveWatcher, Silent, beat_of};
 use gatevisor_gateways::manager::ScandirManager;
-use gatevisor_liveness::{Attended, Attention, Reading};
+use gatevisor_liveness::{Attended, Attention, ClockReading};
 use gatevisor_sys::clock::monotonic_ms;
 use gatevisor_sys::process::fork_beside;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -60,12 +60,12 @@ fn guard(manager: &ScandirManager) -> i32 {
 }
 
 fn watch(manager: &ScandirManager) -> i32 {
-    let error = match Watcher::new(manager.clone(), PARALLEL, tell, collect) {
+    let error = match LiveWatcher::new(manager.clone(), PARALLEL, tell, collect) {
         Ok(watcher) => watcher.run(),
         Err(error) => error,
     };
     // Another one that watches them is as good.
-    if !matches!(error, WatchError::Taken { .. }) {
+    if !matches!(error, LiveWatchError::Taken { .. }) {
         out::warn(&Failure::of(Exit::System as u8, &error).message);
     }
     i32::from(Exit::System as u8)
@@ -81,7 +81,7 @@ fn mind(worker: Pid, scandir: &Path) {
             return;
         }
         let now_ms = monotonic_ms();
-        let wake = attention.wake(Reading { monotonic_ms: now_ms, boottime_ms: now_ms }, planned);
+        let wake = attention.wake(ClockReading { monotonic_ms: now_ms, boottime_ms: now_ms }, planned);
         let beat = beat_of(scandir).map(|pulse| pulse.beat_ms);
         if beat != heard.0 || wake.lapse {
             heard = (beat, wake.now);
@@ -110,7 +110,7 @@ fn collect(manager: &ScandirManager, silent: &Silent<'_>) -> Option<PathBuf> {
         directory: home.profile_dir(silent.name),
         timeout_ms: EVIDENCE_MS,
     });
-    let request = Request {
+    let request = IncidentRequest {
         logs: &incidents::logs_of(home, silent.name),
         name: silent.name.as_str(),
         service: service.path(),
@@ -133,6 +133,6 @@ fn collect(manager: &ScandirManager, silent: &Silent<'_>) -> Option<PathBuf> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what a watcher tells")]
-fn tell(notice: Notice) {
+fn tell(notice: LiveNotice) {
     out::say(format_args!("{notice}"));
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use gatevisor_gateways::live::LiveState;
 use gatevisor_gateways::manager::{Condition, ServiceManager, WaitError, WaitOutcome};
 use gatevisor_gateways::profile::ProfileName;
-use gatevisor_liveness::State;
+use gatevisor_liveness::Liveness;
 
 use crate::args;
 use crate::context::Context;
@@ -85,8 +85,8 @@ fn until_live(context: &Context, name: &ProfileName, deadline: Option<Instant>) 
             ));
         }
         match report.live.as_ref().map(|live| live.state) {
-            Some(LiveState::Said(State::Live | State::Degraded)) => return DONE,
-            Some(LiveState::Said(State::Up)) | None => return Err(untold(name)),
+            Some(LiveState::Said(Liveness::Live | Liveness::Degraded)) => return DONE,
+            Some(LiveState::Said(Liveness::Up)) | None => return Err(untold(name)),
             Some(_) => {}
         }
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));

@@ -13,7 +13,7 @@ const LAPSE_MS: u64 = 2_000;
 
 /// What two clocks of the kernel said at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reading {
+pub struct ClockReading {
     /// Milliseconds of `CLOCK_MONOTONIC`, which stands still while the machine is suspended.
     pub monotonic_ms: u64,
     /// Milliseconds of `CLOCK_BOOTTIME`, which does not.
@@ -39,7 +39,7 @@ impl Attended {
 
 /// What a wake-up says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wake {
+pub struct WakeUp {
     /// The moment, in attended time.
     pub now: Attended,
     /// Whether the watcher was away before: what it hears now may be of then.
@@ -49,19 +49,19 @@ pub struct Wake {
 /// Counts the time that the watcher has attended.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Attention {
-    last: Option<Reading>,
+    last: Option<ClockReading>,
     now: Attended,
 }
 
 impl Attention {
     /// Takes in a wake-up after a sleep that was to take `planned_ms` at the most.
-    pub fn wake(&mut self, at: Reading, planned_ms: u64) -> Wake {
-        let Some(last) = self.last.replace(at) else { return Wake { now: self.now, lapse: false } };
+    pub fn wake(&mut self, at: ClockReading, planned_ms: u64) -> WakeUp {
+        let Some(last) = self.last.replace(at) else { return WakeUp { now: self.now, lapse: false } };
         let passed = at.monotonic_ms.saturating_sub(last.monotonic_ms);
         let suspended = at.boottime_ms.saturating_sub(last.boottime_ms).saturating_sub(passed);
         self.now = self.now.plus(passed.min(planned_ms.saturating_add(SLACK_MS)));
         let lapse = passed > planned_ms.saturating_add(LAPSE_MS) || suspended > LAPSE_MS;
-        Wake { now: self.now, lapse }
+        WakeUp { now: self.now, lapse }
     }
 
     /// Returns the moment of the last wake-up.
@@ -78,7 +78,7 @@ mod tests {
     fn check(rows: &[(u64, u64, u64, u64, bool)]) {
         let mut attention = Attention::default();
         for (monotonic_ms, boottime_ms, planned, now, lapse) in rows.iter().copied() {
-            let wake = attention.wake(Reading { monotonic_ms, boottime_ms }, planned);
+            let wake = attention.wake(ClockReading { monotonic_ms, boottime_ms }, planned);
             assert_eq!((wake.now.0, wake.lapse), (now, lapse), "at {monotonic_ms}");
             assert_eq!(attention.now(), wake.now);
         }

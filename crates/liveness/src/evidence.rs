@@ -8,7 +8,7 @@ use crate::clock::Attended;
 
 /// What shows that a gateway works, the cheapest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum EvidenceKind {
     /// It sends `WATCHDOG=1` by itself.
     Notify,
     /// It rewrites a file by itself.
@@ -23,7 +23,7 @@ pub enum Kind {
     Command,
 }
 
-impl Kind {
+impl EvidenceKind {
     /// All of them, the cheapest first.
     pub const ALL: [Self; 6] =
         [Self::Notify, Self::Heartbeat, Self::Socket, Self::Http, Self::Tcp, Self::Command];
@@ -41,7 +41,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for EvidenceKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())
     }
@@ -70,7 +70,7 @@ pub struct Beat {
 
 /// What a beat says at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pulse {
+pub enum BeatAge {
     /// There was none in this life.
     None,
     /// It is young enough.
@@ -95,18 +95,18 @@ impl Beat {
     }
 
     /// Takes in something without a mark.
-    pub fn heard(&mut self, now: Attended) {
+    pub fn refresh(&mut self, now: Attended) {
         self.at = Some(now);
     }
 
     /// Returns what it says, where it may be so many milliseconds old.
-    pub fn pulse(&self, max_age_ms: u64, now: Attended) -> Pulse {
-        let Some(at) = self.at else { return Pulse::None };
+    pub fn age_of(&self, max_age_ms: u64, now: Attended) -> BeatAge {
+        let Some(at) = self.at else { return BeatAge::None };
         let age = now.since(at);
         match self.excused {
-            _ if age <= max_age_ms => Pulse::Fresh,
-            Some(excused) if now.since(excused) <= max_age_ms => Pulse::Early,
-            _ => Pulse::Old(age),
+            _ if age <= max_age_ms => BeatAge::Fresh,
+            Some(excused) if now.since(excused) <= max_age_ms => BeatAge::Early,
+            _ => BeatAge::Old(age),
         }
     }
 
@@ -143,15 +143,15 @@ impl Hindrance {
 
 /// What a look at a gateway that runs has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finding {
+pub enum LiveFinding {
     /// This shows that it works.
-    Alive(Kind),
+    Alive(EvidenceKind),
     /// This shows that it works, and it says itself that not all is well.
-    Degraded(Kind, String),
+    Degraded(EvidenceKind, String),
     /// Nothing that it is to show has been seen.
     Missing {
         /// The last of what was looked for.
-        kind: Kind,
+        kind: EvidenceKind,
         /// What was found instead, for people.
         why: String,
         /// Why that may be no fault of its own.

@@ -6,16 +6,16 @@
 use std::collections::BTreeMap;
 
 use crate::clock::Attended;
-use crate::evidence::Finding;
-use crate::service::{Ending, Life, Service, State};
-use crate::settings::Settings;
+use crate::evidence::LiveFinding;
+use crate::service::{EndingStage, FollowedService, Life, Liveness};
+use crate::settings::LiveSettings;
 
 /// Gateways that must be silent together before the machine may be to blame: one alone is that one.
 const TOGETHER: usize = 2;
 
 /// What the watcher does next, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
+pub enum LiveEffect {
     /// What is known of this gateway is published.
     Publish(String),
     /// What can be found out about this gateway is written down, and then [`Fleet::collected`] is called.
@@ -36,7 +36,7 @@ pub enum Effect {
 /// All gateways of a home.
 #[derive(Debug, Clone)]
 pub struct Fleet {
-    services: BTreeMap<String, Service>,
+    services: BTreeMap<String, FollowedService>,
     parallel: usize,
     machine: bool,
 }
@@ -52,17 +52,19 @@ impl Fleet {
         &mut self,
         name: &str,
         life: Life,
-        settings: Settings,
+        settings: LiveSettings,
         proven: bool,
         now: Attended,
-        out: &mut Vec<Effect>,
+        out: &mut Vec<LiveEffect>,
     ) {
         match self.services.get_mut(name) {
             Some(service) if service.life() == life => return service.adjust(settings),
             Some(service) => service.reborn(settings, life, now),
-            None => drop(self.services.insert(name.to_owned(), Service::new(settings, life, proven, now))),
+            None => {
+                drop(self.services.insert(name.to_owned(), FollowedService::new(settings, life, proven, now)))
+            }
         }
-        out.push(Effect::Publish(name.to_owned()));
+        out.push(LiveEffect::Publish(name.to_owned()));
     }
 
     /// Takes in that a gateway does not run.
@@ -78,12 +80,12 @@ impl Fleet {
     }
 
     /// Returns what is known of a gateway.
-    pub fn service(&self, name: &str) -> Option<&Service> {
+    pub fn service(&self, name: &str) -> Option<&FollowedService> {
         self.services.get(name)
     }
 
     /// Returns a gateway whose beats are to be noted.
-    pub fn service_mut(&mut self, name: &str) -> Option<&mut Service> {
+    pub fn service_mut(&mut self, name: &str) -> Option<&mut FollowedService> {
         self.services.get_mut(name)
     }
 
@@ -98,16 +100,23 @@ impl Fleet {
     }
 
     /// Takes in what a look at a gateway has found, and whether its supervisor wants it up.
-    pub fn look(&mut self, name: &str, now: Attended, wanted: bool, finding: Finding, out: &mut Vec<Effect>) {
+    pub fn look(
+        &mut self,
+        name: &str,
+        now: Attended,
+        wanted: bool,
+        finding: LiveFinding,
+        out: &mut Vec<LiveEffect>,
+    ) {
         let Some(service) = self.services.get_mut(name) else { return };
         let before = service.clone();
         service.want(wanted);
         service.look(now, finding);
-        if service.state() != State::Unresponsive && service.ending == Some(Ending::Collecting) {
+        if service.state() != Liveness::Unresponsive && service.ending == Some(EndingStage::Collecting) {
             service.ending = None;
         }
         if service.shown() != before.shown() {
-            out.push(Effect::Publish(name.to_owned()));
+            out.push(LiveEffect::Publish(name.to_owned()));
         }
     }
 
@@ -123,41 +132,41 @@ impl Fleet {
         for service in self.services.values_mut() {
             service.excuse(now);
             service.put_off(now.plus(service.settings().interval_ms));
-            service.spared_until = now.plus(service.patience_ms());
+            service.spared_until = now.plus(service.misses_ms());
         }
     }
 
     /// Takes in that what could be found out about a gateway is written down, or could not be.
-    pub fn collected(&mut self, name: &str, now: Attended, out: &mut Vec<Effect>) {
+    pub fn collected(&mut self, name: &str, now: Attended, out: &mut Vec<LiveEffect>) {
         let Some(service) = self.services.get_mut(name) else { return };
-        if service.ending == Some(Ending::Collecting) && service.is_running() {
-            service.ending = Some(Ending::Asked(now));
-            out.push(Effect::Terminate(name.to_owned()));
+        if service.ending == Some(EndingStage::Collecting) && service.is_running() {
+            service.ending = Some(EndingStage::Asked(now));
+            out.push(LiveEffect::Terminate(name.to_owned()));
         }
     }
 
     /// Decides what is to be done now, after the looks of this wake-up.
-    pub fn turn(&mut self, now: Attended, out: &mut Vec<Effect>) {
+    pub fn turn(&mut self, now: Attended, out: &mut Vec<LiveEffect>) {
         self.judge(now, out);
         self.press(now, out);
         let mut in_flight = self.services.values().filter(|service| service.is_in_flight()).count();
-        let mut doomed: Vec<(&String, &mut Service)> =
-            self.services.iter_mut().filter(|(_, service)| service.is_doomed(now)).collect();
-        doomed.sort_by_key(|(_, service)| service.since());
-        for (name, service) in doomed {
+        let mut to_end: Vec<(&String, &mut FollowedService)> =
+            self.services.iter_mut().filter(|(_, service)| service.is_to_end(now)).collect();
+        to_end.sort_by_key(|(_, service)| service.since());
+        for (name, service) in to_end {
             if in_flight >= self.parallel {
                 break;
             }
             in_flight = in_flight.saturating_add(1);
-            service.ending = Some(Ending::Collecting);
-            out.push(Effect::Collect(name.clone()));
+            service.ending = Some(EndingStage::Collecting);
+            out.push(LiveEffect::Collect(name.clone()));
         }
     }
 
     /// Returns whether a gateway that is to be ended waits for others.
     pub fn is_queued(&self, name: &str, now: Attended) -> bool {
         let in_flight = self.services.values().filter(|service| service.is_in_flight()).count();
-        in_flight >= self.parallel && self.services.get(name).is_some_and(|service| service.is_doomed(now))
+        in_flight >= self.parallel && self.services.get(name).is_some_and(|service| service.is_to_end(now))
     }
 
     /// Returns when there is something to look at or to decide.
@@ -166,7 +175,7 @@ impl Fleet {
         running
             .flat_map(|service| {
                 let kill = match service.ending {
-                    Some(Ending::Asked(at)) => Some(at.plus(service.settings().grace_ms)),
+                    Some(EndingStage::Asked(at)) => Some(at.plus(service.settings().grace_ms)),
                     _ => None,
                 };
                 std::iter::once(service.due()).chain(kill)
@@ -175,19 +184,19 @@ impl Fleet {
     }
 
     /// Finds out whether so many are silent together that it is the machine.
-    fn judge(&mut self, now: Attended, out: &mut Vec<Effect>) {
+    fn judge(&mut self, now: Attended, out: &mut Vec<LiveEffect>) {
         let telling = || self.services.values().filter(|service| service.is_telling(now));
         let (followed, missing) =
             (telling().count(), telling().filter(|service| service.is_missing()).count());
         let is_machine = missing >= TOGETHER && missing.saturating_mul(2) > followed;
         if is_machine && !self.machine {
-            out.push(Effect::Machine { missing, followed });
+            out.push(LiveEffect::Machine { missing, followed });
         }
         self.machine = is_machine;
         for service in self.services.values_mut().filter(|service| service.is_missing()) {
             if is_machine {
                 service.blameless = true;
-                service.spared_until = now.plus(service.patience_ms());
+                service.spared_until = now.plus(service.misses_ms());
             } else if now >= service.spared_until {
                 service.blameless = false;
             }
@@ -195,13 +204,14 @@ impl Fleet {
     }
 
     /// Kills what was asked to end and has not in its grace.
-    fn press(&mut self, now: Attended, out: &mut Vec<Effect>) {
+    fn press(&mut self, now: Attended, out: &mut Vec<LiveEffect>) {
         for (name, service) in &mut self.services {
-            let held = matches!(service.state(), State::Paused | State::Traced) || !service.is_running();
+            let held =
+                matches!(service.state(), Liveness::Paused | Liveness::Traced) || !service.is_running();
             match service.ending {
-                Some(Ending::Asked(at)) if !held && now.since(at) >= service.settings().grace_ms => {
-                    service.ending = Some(Ending::Killed);
-                    out.push(Effect::Kill(name.clone()));
+                Some(EndingStage::Asked(at)) if !held && now.since(at) >= service.settings().grace_ms => {
+                    service.ending = Some(EndingStage::Killed);
+                    out.push(LiveEffect::Kill(name.clone()));
                 }
                 _ => {}
             }

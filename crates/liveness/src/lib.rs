@@ -15,8 +15,8 @@ pub mod fleet;
 pub mod service;
 pub mod settings;
 
-pub use clock::{Attended, Attention, Reading, Wake};
-pub use evidence::{Beat, BeatMark, Finding, Hindrance, Kind, Pulse};
-pub use fleet::{Effect, Fleet};
-pub use service::{Life, Service, State};
-pub use settings::{Policy, Settings};
+pub use clock::{Attended, Attention, ClockReading, WakeUp};
+pub use evidence::{Beat, BeatAge, BeatMark, EvidenceKind, Hindrance, LiveFinding};
+pub use fleet::{Fleet, LiveEffect};
+pub use service::{FollowedService, Life, Liveness};
+pub use settings::{LivePolicy, LiveSettings};

@@ -3,8 +3,8 @@
 //! *Does not live here:* whether it may be ended now, which depends on the others ([`crate::fleet`]).
 
 use crate::clock::Attended;
-use crate::evidence::{Beat, Finding, Hindrance, Kind};
-use crate::settings::{Policy, Settings};
+use crate::evidence::{Beat, EvidenceKind, Hindrance, LiveFinding};
+use crate::settings::{LivePolicy, LiveSettings};
 
 /// Milliseconds for which something outside a gateway may hinder it, before its silence counts all the same.
 pub const LENIENCE_MS: u64 = 600_000;
@@ -24,7 +24,7 @@ pub struct Life {
 
 /// How a gateway is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum State {
+pub enum Liveness {
     /// It has shown nothing yet, and it is too early to blame it.
     Starting,
     /// It runs, and nothing tells whether it works.
@@ -41,7 +41,7 @@ pub enum State {
     Traced,
 }
 
-impl State {
+impl Liveness {
     /// All of them.
     pub const ALL: [Self; 7] = [
         Self::Starting,
@@ -74,7 +74,7 @@ impl State {
 
 /// How far ending a gateway has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum EndingStage {
     /// What can be found out is written down.
     Collecting,
     /// It was asked to end.
@@ -86,13 +86,13 @@ pub(crate) enum Ending {
 /// One gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all combinations occur")]
-pub struct Service {
-    settings: Settings,
+pub struct FollowedService {
+    settings: LiveSettings,
     life: Life,
     began: Attended,
-    state: State,
+    state: Liveness,
     since: Attended,
-    kind: Option<Kind>,
+    kind: Option<EvidenceKind>,
     reason: Option<String>,
     misses: u32,
     first_miss: Option<Attended>,
@@ -113,7 +113,7 @@ pub struct Service {
     wanted: bool,
     /// Whether it was ended, and has shown nothing since.
     recovering: bool,
-    pub(crate) ending: Option<Ending>,
+    pub(crate) ending: Option<EndingStage>,
     /// Whether its silence is the machine's.
     pub(crate) blameless: bool,
     pub(crate) spared_until: Attended,
@@ -123,13 +123,13 @@ pub struct Service {
     pub notified: Beat,
 }
 
-impl Service {
-    pub(crate) fn new(settings: Settings, life: Life, proven: bool, now: Attended) -> Self {
+impl FollowedService {
+    pub(crate) fn new(settings: LiveSettings, life: Life, proven: bool, now: Attended) -> Self {
         Self {
             settings,
             life,
             began: now,
-            state: State::Starting,
+            state: Liveness::Starting,
             since: now,
             kind: None,
             reason: None,
@@ -155,7 +155,7 @@ impl Service {
     }
 
     /// Begins another life of the same gateway.
-    pub(crate) fn reborn(&mut self, settings: Settings, life: Life, now: Attended) {
+    pub(crate) fn reborn(&mut self, settings: LiveSettings, life: Life, now: Attended) {
         let ended = self.ending.is_some();
         let fruitless = if self.shown { 0 } else { self.fruitless };
         let fruitless = if ended { fruitless.saturating_add(1) } else { fruitless };
@@ -164,12 +164,12 @@ impl Service {
         *self = Self { beat, fruitless, recovering: ended, ..Self::new(settings, life, self.proven, now) };
     }
 
-    pub(crate) fn adjust(&mut self, settings: Settings) {
+    pub(crate) fn adjust(&mut self, settings: LiveSettings) {
         self.settings = settings;
     }
 
     /// Returns how it is followed.
-    pub const fn settings(&self) -> &Settings {
+    pub const fn settings(&self) -> &LiveSettings {
         &self.settings
     }
 
@@ -179,7 +179,7 @@ impl Service {
     }
 
     /// Returns how it is.
-    pub const fn state(&self) -> State {
+    pub const fn state(&self) -> Liveness {
         self.state
     }
 
@@ -189,7 +189,7 @@ impl Service {
     }
 
     /// Returns what showed so, or was looked for last.
-    pub const fn kind(&self) -> Option<Kind> {
+    pub const fn kind(&self) -> Option<EvidenceKind> {
         self.kind
     }
 
@@ -235,7 +235,7 @@ impl Service {
 
     /// Returns whether it is on its way down or up because it was ended here.
     pub(crate) const fn is_in_flight(&self) -> bool {
-        !self.gone && (self.ending.is_some() || (self.recovering && matches!(self.state, State::Starting)))
+        !self.gone && (self.ending.is_some() || (self.recovering && matches!(self.state, Liveness::Starting)))
     }
 
     /// Returns whether its last look found nothing, through nobody's signal. What hinders it says the more of the machine.
@@ -253,13 +253,13 @@ impl Service {
     }
 
     /// Returns milliseconds in which its misses come together.
-    pub(crate) fn patience_ms(&self) -> u64 {
+    pub(crate) fn misses_ms(&self) -> u64 {
         u64::from(self.settings.misses).saturating_mul(self.settings.interval_ms)
     }
 
     /// Returns whether it is to be ended, if others let it.
-    pub(crate) fn is_doomed(&self, now: Attended) -> bool {
-        let silent = self.state == State::Unresponsive && self.settings.policy == Policy::Restart;
+    pub(crate) fn is_to_end(&self, now: Attended) -> bool {
+        let silent = self.state == Liveness::Unresponsive && self.settings.policy == LivePolicy::Restart;
         let free = self.ending.is_none() && !self.gone && self.wanted && !self.is_given_up();
         silent && free && !self.blameless && now >= self.spared_until
     }
@@ -273,7 +273,7 @@ impl Service {
     }
 
     /// Returns what is published of it.
-    pub(crate) fn shown(&self) -> (State, Attended, u32, Option<&str>, bool) {
+    pub(crate) fn shown(&self) -> (Liveness, Attended, u32, Option<&str>, bool) {
         (self.state, self.since, self.misses, self.reason(), self.proven)
     }
 
@@ -283,26 +283,27 @@ impl Service {
     }
 
     /// Takes in what a look at it has found.
-    pub(crate) fn look(&mut self, now: Attended, finding: Finding) {
+    pub(crate) fn look(&mut self, now: Attended, finding: LiveFinding) {
         self.due = now.plus(self.settings.interval_ms);
         self.remember(now, &finding);
-        let (was_held, is_held) = (self.is_held(), matches!(finding, Finding::Paused | Finding::Traced));
+        let (was_held, is_held) =
+            (self.is_held(), matches!(finding, LiveFinding::Paused | LiveFinding::Traced));
         if was_held && !is_held {
             // It could do nothing meanwhile.
             self.excuse(now);
         }
         match finding {
-            Finding::Alive(kind) => self.alive(now, State::Live, kind, None),
-            Finding::Degraded(kind, reason) => self.alive(now, State::Degraded, kind, Some(reason)),
+            LiveFinding::Alive(kind) => self.alive(now, Liveness::Live, kind, None),
+            LiveFinding::Degraded(kind, reason) => self.alive(now, Liveness::Degraded, kind, Some(reason)),
             // What the look has found is of the time before it could do anything again.
-            Finding::Early | Finding::Missing { .. } if was_held => {
+            LiveFinding::Early | LiveFinding::Missing { .. } if was_held => {
                 self.become_(now, self.after_hold(), None, None);
             }
-            Finding::Early => {}
-            Finding::Nothing => self.become_(now, State::Up, None, None),
-            Finding::Paused => self.held(now, State::Paused),
-            Finding::Traced => self.held(now, State::Traced),
-            Finding::Missing { kind, why, hindered, stopped } => {
+            LiveFinding::Early => {}
+            LiveFinding::Nothing => self.become_(now, Liveness::Up, None, None),
+            LiveFinding::Paused => self.held(now, Liveness::Paused),
+            LiveFinding::Traced => self.held(now, Liveness::Traced),
+            LiveFinding::Missing { kind, why, hindered, stopped } => {
                 self.stopped = stopped;
                 self.missing(now, kind, why, hindered);
             }
@@ -313,41 +314,41 @@ impl Service {
     pub(crate) fn excuse(&mut self, now: Attended) {
         self.beat.excuse(now);
         self.notified.excuse(now);
-        if self.state != State::Unresponsive {
+        if self.state != Liveness::Unresponsive {
             (self.misses, self.first_miss) = (0, None);
         }
     }
 
     const fn is_held(&self) -> bool {
-        matches!(self.state, State::Paused | State::Traced)
+        matches!(self.state, Liveness::Paused | Liveness::Traced)
     }
 
-    const fn after_hold(&self) -> State {
-        if self.shown { State::Live } else { State::Starting }
+    const fn after_hold(&self) -> Liveness {
+        if self.shown { Liveness::Live } else { Liveness::Starting }
     }
 
-    fn alive(&mut self, now: Attended, state: State, kind: Kind, reason: Option<String>) {
+    fn alive(&mut self, now: Attended, state: Liveness, kind: EvidenceKind, reason: Option<String>) {
         self.clear();
         self.fruitless = 0;
         (self.shown, self.proven) = (true, true);
         self.become_(now, state, Some(kind), reason);
     }
 
-    fn held(&mut self, now: Attended, state: State) {
+    fn held(&mut self, now: Attended, state: Liveness) {
         self.clear();
         // A start takes as long as it takes, once it goes on.
         self.began = now;
         self.become_(now, state, None, None);
     }
 
-    fn missing(&mut self, now: Attended, kind: Kind, why: String, hindered: Option<Hindrance>) {
+    fn missing(&mut self, now: Attended, kind: EvidenceKind, why: String, hindered: Option<Hindrance>) {
         let excused = self.excused(now, hindered);
         let early = !self.shown && now.since(self.began) < self.settings.start_deadline_ms;
         if early || (excused.is_some() && !self.shown) {
-            return self.become_(now, State::Starting, Some(kind), None);
+            return self.become_(now, Liveness::Starting, Some(kind), None);
         }
         if !self.shown && !self.proven {
-            return self.become_(now, State::Up, Some(kind), Some(why));
+            return self.become_(now, Liveness::Up, Some(kind), Some(why));
         }
         if let Some(hindrance) = excused {
             self.reason = Some(format!("{why}, but {}", hindrance.words()));
@@ -361,8 +362,8 @@ impl Service {
         }
         self.kind = Some(kind);
         self.reason = Some(why);
-        if self.state != State::Unresponsive {
-            (self.state, self.since) = (State::Unresponsive, first);
+        if self.state != Liveness::Unresponsive {
+            (self.state, self.since) = (Liveness::Unresponsive, first);
         }
     }
 
@@ -387,25 +388,31 @@ impl Service {
         (self.hindered_since, self.is_hindered) = (None, false);
     }
 
-    fn become_(&mut self, now: Attended, state: State, kind: Option<Kind>, reason: Option<String>) {
+    fn become_(
+        &mut self,
+        now: Attended,
+        state: Liveness,
+        kind: Option<EvidenceKind>,
+        reason: Option<String>,
+    ) {
         if self.state != state {
             (self.state, self.since) = (state, now);
         }
         (self.kind, self.reason) = (kind, reason);
     }
 
-    fn remember(&mut self, now: Attended, finding: &Finding) {
+    fn remember(&mut self, now: Attended, finding: &LiveFinding) {
         let words = match finding {
-            Finding::Alive(kind) => format!("{kind}: alive"),
-            Finding::Degraded(kind, why) => format!("{kind}: degraded: {why}"),
-            Finding::Missing { why, hindered: Some(hindrance), .. } => {
+            LiveFinding::Alive(kind) => format!("{kind}: alive"),
+            LiveFinding::Degraded(kind, why) => format!("{kind}: degraded: {why}"),
+            LiveFinding::Missing { why, hindered: Some(hindrance), .. } => {
                 format!("{why}, but {}", hindrance.words())
             }
-            Finding::Missing { why, .. } => why.clone(),
-            Finding::Early => "too early to tell".to_owned(),
-            Finding::Nothing => "nothing to look for".to_owned(),
-            Finding::Paused => "paused".to_owned(),
-            Finding::Traced => "held by a debugger".to_owned(),
+            LiveFinding::Missing { why, .. } => why.clone(),
+            LiveFinding::Early => "too early to tell".to_owned(),
+            LiveFinding::Nothing => "nothing to look for".to_owned(),
+            LiveFinding::Paused => "paused".to_owned(),
+            LiveFinding::Traced => "held by a debugger".to_owned(),
         };
         if self.history.len() >= HISTORY {
             self.history.remove(0);

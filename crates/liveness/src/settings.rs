@@ -4,7 +4,7 @@
 
 /// What follows when a gateway does not respond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Policy {
+pub enum LivePolicy {
     /// Nobody looks.
     Off,
     /// It is said.
@@ -14,7 +14,7 @@ pub enum Policy {
     Restart,
 }
 
-impl Policy {
+impl LivePolicy {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Off, Self::Warn, Self::Restart];
 
@@ -35,9 +35,9 @@ impl Policy {
 
 /// How one gateway is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
+pub struct LiveSettings {
     /// What follows when it does not respond.
-    pub policy: Policy,
+    pub policy: LivePolicy,
     /// Milliseconds in which a gateway that starts shows nothing and is not blamed for it.
     pub start_deadline_ms: u64,
     /// Milliseconds between two looks.
@@ -48,10 +48,10 @@ pub struct Settings {
     pub grace_ms: u64,
 }
 
-impl Default for Settings {
+impl Default for LiveSettings {
     fn default() -> Self {
         Self {
-            policy: Policy::default(),
+            policy: LivePolicy::default(),
             start_deadline_ms: 120_000,
             interval_ms: 10_000,
             misses: 4,

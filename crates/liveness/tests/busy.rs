@@ -7,8 +7,8 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic in a test says what is wrong")]
 
 use gatevisor_liveness::{
-    Attended, Attention, BeatMark, Effect, Finding, Fleet, Hindrance, Kind, Life, Policy, Pulse, Reading,
-    Settings,
+    Attended, Attention, BeatAge, BeatMark, ClockReading, EvidenceKind, Fleet, Hindrance, Life, LiveEffect,
+    LiveFinding, LivePolicy, LiveSettings,
 };
 
 const HOUR: u64 = 3_600_000;
@@ -16,8 +16,8 @@ const HOUR: u64 = 3_600_000;
 const MAX_AGE: u64 = 45_000;
 /// Milliseconds of a processor's time that go by between waking up and beating: other turns of the loop come first.
 const WORK: u64 = 2_000;
-const SETTINGS: Settings = Settings {
-    policy: Policy::Restart,
+const SETTINGS: LiveSettings = LiveSettings {
+    policy: LivePolicy::Restart,
     start_deadline_ms: 120_000,
     interval_ms: 10_000,
     misses: 4,
@@ -182,7 +182,7 @@ impl World {
         }
         self.pass((planned + late) % 1000);
         self.turn_of_weather();
-        let at = Reading { monotonic_ms: self.monotonic, boottime_ms: self.monotonic + self.suspended };
+        let at = ClockReading { monotonic_ms: self.monotonic, boottime_ms: self.monotonic + self.suspended };
         let wake = self.attention.wake(at, planned);
         let mut out = Vec::new();
         if wake.lapse {
@@ -194,14 +194,14 @@ impl World {
         self.fleet.turn(wake.now, &mut out);
         for effect in out {
             match effect {
-                Effect::Collect(name) => self.restarts.push((self.monotonic, name)),
-                Effect::Machine { .. } => self.machine += 1,
+                LiveEffect::Collect(name) => self.restarts.push((self.monotonic, name)),
+                LiveEffect::Machine { .. } => self.machine += 1,
                 _ => {}
             }
         }
     }
 
-    fn look(&mut self, index: usize, now: Attended, out: &mut Vec<Effect>) {
+    fn look(&mut self, index: usize, now: Attended, out: &mut Vec<LiveEffect>) {
         let gateway = &self.gateways[index];
         self.fleet.follow(&gateway.name, gateway.life, SETTINGS, true, now, out);
         let service = self.fleet.service_mut(&gateway.name).unwrap();
@@ -209,18 +209,21 @@ impl World {
             return;
         }
         service.beat.seen(gateway.written, true, now);
-        let pulse = service.beat.pulse(MAX_AGE, now);
+        let age = service.beat.age_of(MAX_AGE, now);
         let hindered = match self.weather {
             Weather::Starved(share) if share < 75 && gateway.tells => Some(Hindrance::Processor),
             Weather::DiskStalls if gateway.tells => Some(Hindrance::Disk),
             _ => None,
         };
-        let finding = match pulse {
-            Pulse::Fresh => Finding::Alive(Kind::Heartbeat),
-            Pulse::Early => Finding::Early,
-            Pulse::None | Pulse::Old(_) => {
-                Finding::Missing { kind: Kind::Heartbeat, why: String::new(), hindered, stopped: false }
-            }
+        let finding = match age {
+            BeatAge::Fresh => LiveFinding::Alive(EvidenceKind::Heartbeat),
+            BeatAge::Early => LiveFinding::Early,
+            BeatAge::None | BeatAge::Old(_) => LiveFinding::Missing {
+                kind: EvidenceKind::Heartbeat,
+                why: String::new(),
+                hindered,
+                stopped: false,
+            },
         };
         self.fleet.look(&gateway.name, now, true, finding, out);
     }

@@ -1,10 +1,13 @@
 //! What the watcher makes of what it finds, with time as a column.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic in a test says what is wrong")]
 
-use gatevisor_liveness::{Attended, Effect, Finding, Fleet, Hindrance, Kind, Life, Policy, Settings, State};
+use gatevisor_liveness::{
+    Attended, EvidenceKind, Fleet, Hindrance, Life, LiveEffect, LiveFinding, LivePolicy, LiveSettings,
+    Liveness,
+};
 
-const SETTINGS: Settings = Settings {
-    policy: Policy::Restart,
+const SETTINGS: LiveSettings = LiveSettings {
+    policy: LivePolicy::Restart,
     start_deadline_ms: 60_000,
     interval_ms: 10_000,
     misses: 3,
@@ -13,7 +16,7 @@ const SETTINGS: Settings = Settings {
 
 struct Scene {
     fleet: Fleet,
-    settings: Settings,
+    settings: LiveSettings,
     proven: bool,
 }
 
@@ -22,7 +25,7 @@ impl Scene {
         Self { fleet: Fleet::new(2), settings: SETTINGS, proven: false }
     }
 
-    fn with(settings: Settings) -> Self {
+    fn with(settings: LiveSettings) -> Self {
         Self { settings, ..Self::new() }
     }
 
@@ -43,9 +46,16 @@ impl Scene {
         }
     }
 
-    fn happen(&mut self, now: Attended, name: &str, what: &str, more: Option<&str>, out: &mut Vec<Effect>) {
-        let missing = |hindered, stopped| Finding::Missing {
-            kind: Kind::Heartbeat,
+    fn happen(
+        &mut self,
+        now: Attended,
+        name: &str,
+        what: &str,
+        more: Option<&str>,
+        out: &mut Vec<LiveEffect>,
+    ) {
+        let missing = |hindered, stopped| LiveFinding::Missing {
+            kind: EvidenceKind::Heartbeat,
             why: "old".into(),
             hindered,
             stopped,
@@ -59,33 +69,33 @@ impl Scene {
             "lapse" => return self.fleet.lapse(now),
             "collected" => return self.fleet.collected(name, now, out),
             "turn" => return,
-            "alive" => Finding::Alive(Kind::Heartbeat),
-            "degraded" => Finding::Degraded(Kind::Http, "no model".into()),
+            "alive" => LiveFinding::Alive(EvidenceKind::Heartbeat),
+            "degraded" => LiveFinding::Degraded(EvidenceKind::Http, "no model".into()),
             "miss" => missing(None, false),
             "stopped" => missing(None, true),
             "disk" => missing(Some(Hindrance::Disk), false),
             "starved" => missing(Some(Hindrance::Processor), false),
-            "paused" => Finding::Paused,
-            "traced" => Finding::Traced,
-            "nothing" => Finding::Nothing,
+            "paused" => LiveFinding::Paused,
+            "traced" => LiveFinding::Traced,
+            "nothing" => LiveFinding::Nothing,
             other => panic!("{other}"),
         };
         self.fleet.look(name, now, more != Some("unwanted"), finding, out);
     }
 
-    fn said(&self, effect: &Effect) -> String {
+    fn said(&self, effect: &LiveEffect) -> String {
         match effect {
-            Effect::Publish(name) => {
+            LiveEffect::Publish(name) => {
                 let service = self.fleet.service(name).unwrap();
                 match (service.state(), service.misses()) {
                     (state, 0) => format!("{name} {}", state.word()),
                     (state, misses) => format!("{name} {}/{misses}", state.word()),
                 }
             }
-            Effect::Collect(name) => format!("collect {name}"),
-            Effect::Terminate(name) => format!("term {name}"),
-            Effect::Kill(name) => format!("kill {name}"),
-            Effect::Machine { missing, followed } => format!("machine {missing} of {followed}"),
+            LiveEffect::Collect(name) => format!("collect {name}"),
+            LiveEffect::Terminate(name) => format!("term {name}"),
+            LiveEffect::Kill(name) => format!("kill {name}"),
+            LiveEffect::Machine { missing, followed } => format!("machine {missing} of {followed}"),
         }
     }
 }
@@ -226,7 +236,7 @@ fn one_of_which_nothing_can_be_seen_is_up() {
 
 #[test]
 fn a_policy_of_warning_ends_nothing() {
-    let mut scene = Scene::with(Settings { policy: Policy::Warn, ..SETTINGS });
+    let mut scene = Scene::with(LiveSettings { policy: LivePolicy::Warn, ..SETTINGS });
     scene.check(
         "  0 a up 70 => a starting
            5 a alive => a live
@@ -352,7 +362,7 @@ fn those_that_a_signal_has_stopped_say_nothing_of_the_machine() {
 
 #[test]
 fn one_that_has_been_silent_for_long_does_not_make_the_next_one_the_machine() {
-    let mut scene = Scene::with(Settings { policy: Policy::Warn, ..SETTINGS });
+    let mut scene = Scene::with(LiveSettings { policy: LivePolicy::Warn, ..SETTINGS });
     scene.check(
         "  0 a,b up 70 => a starting, b starting
            5 a,b alive => a live, b live
@@ -425,7 +435,7 @@ fn what_was_found_while_the_watcher_was_away_does_not_count() {
 #[test]
 fn one_that_was_silent_before_the_watcher_was_away_is_ended_only_if_it_still_is_after_as_many_looks() {
     let mut scene = Scene { fleet: Fleet::new(1), ..Scene::new() };
-    scene.settings.policy = Policy::Warn;
+    scene.settings.policy = LivePolicy::Warn;
     scene.check(
         "  0 a up 70 => a starting
            5 a alive => a live
@@ -434,7 +444,7 @@ fn one_that_was_silent_before_the_watcher_was_away_is_ended_only_if_it_still_is_
           35 a miss  => a unresponsive/3
           36 a lapse",
     );
-    scene.settings.policy = Policy::Restart;
+    scene.settings.policy = LivePolicy::Restart;
     let life = scene.fleet.service("a").unwrap().life();
     scene.fleet.follow("a", life, scene.settings, false, Attended(36_000), &mut Vec::new());
     scene.check(
@@ -446,11 +456,11 @@ fn one_that_was_silent_before_the_watcher_was_away_is_ended_only_if_it_still_is_
 
 #[test]
 fn every_state_has_a_word_of_its_own() {
-    for state in State::ALL {
-        assert_eq!(State::of_word(state.word()), Some(state));
+    for state in Liveness::ALL {
+        assert_eq!(Liveness::of_word(state.word()), Some(state));
     }
-    for policy in Policy::ALL {
-        assert_eq!(Policy::of_word(policy.word()), Some(policy));
+    for policy in LivePolicy::ALL {
+        assert_eq!(LivePolicy::of_word(policy.word()), Some(policy));
     }
 }
 

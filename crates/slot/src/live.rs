@@ -6,7 +6,7 @@
 //! The texts are expanded at each start, by the interpreter, with the variables that count for that start. Whoever follows the
 //! service reads what they came to, and cannot be wrong about it.
 
-use gatevisor_liveness::{Policy, Settings};
+use gatevisor_liveness::{LivePolicy, LiveSettings};
 use serde::{Deserialize, Serialize};
 
 use crate::file::{ParseError, invalid, is_default};
@@ -49,7 +49,7 @@ pub struct Live {
     pub heartbeat: Option<Heartbeat>,
     /// A control socket that answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub socket: Option<Socket>,
+    pub socket: Option<ControlSocket>,
     /// An address that answers 200 to 299.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<Address>,
@@ -72,7 +72,7 @@ pub struct Heartbeat {
 /// A control socket that answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Socket {
+pub struct ControlSocket {
     /// Its absolute path.
     pub path: String,
     /// What is sent; any byte back is an answer. Without it, to accept the connection is one.
@@ -119,10 +119,10 @@ impl Live {
     }
 
     /// Returns the settings that it comes to, where its policy means something.
-    pub fn settings(&self) -> Option<Settings> {
-        let plain = Settings::default();
-        Some(Settings {
-            policy: Policy::of_word(&self.policy)?,
+    pub fn settings(&self) -> Option<LiveSettings> {
+        let plain = LiveSettings::default();
+        Some(LiveSettings {
+            policy: LivePolicy::of_word(&self.policy)?,
             start_deadline_ms: self.start_deadline_ms.unwrap_or(plain.start_deadline_ms),
             interval_ms: self.interval_ms.unwrap_or(plain.interval_ms),
             misses: self.misses.unwrap_or(plain.misses),
@@ -156,7 +156,7 @@ impl Live {
 
     /// Returns an error where a text that was expanded means nothing.
     pub(crate) fn check_expanded(&self) -> Result<(), (&'static str, String)> {
-        if Policy::of_word(&self.policy).is_none() {
+        if LivePolicy::of_word(&self.policy).is_none() {
             return Err(("live.policy", format!("`{}` is none of off, warn and restart", self.policy)));
         }
         for (key, address) in [("live.http.url", &self.http), ("live.tcp.url", &self.tcp)] {
@@ -180,7 +180,7 @@ impl Live {
 }
 
 fn default_policy() -> String {
-    Policy::default().word().to_owned()
+    LivePolicy::default().word().to_owned()
 }
 
 fn is_default_policy(policy: &String) -> bool {
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn an_empty_table_warns_with_the_usual_times() {
         let live = live("");
-        assert_eq!(live.settings(), Some(Settings::default()));
+        assert_eq!(live.settings(), Some(LiveSettings::default()));
     }
 
     #[test]

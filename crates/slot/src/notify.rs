@@ -8,7 +8,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use gatevisor_liveness::Settings;
+use gatevisor_liveness::LiveSettings;
 
 /// Where the sockets are, below a scandir.
 pub const DIRECTORY: &str = ".live/notify";
@@ -24,12 +24,12 @@ pub fn socket_of(scandir: &Path, service: &str) -> PathBuf {
 }
 
 /// Returns how old a service's last word may be, in milliseconds: it is to say one within each interval.
-pub const fn max_age_ms(settings: &Settings) -> u64 {
+pub const fn max_age_ms(settings: &LiveSettings) -> u64 {
     settings.interval_ms.saturating_mul(3)
 }
 
 /// Returns what a service is told whose directory is this. It sends after half of the time that it is told.
-pub(crate) fn told(service: &Path, settings: &Settings) -> Option<[(&'static str, OsString); 2]> {
+pub(crate) fn told(service: &Path, settings: &LiveSettings) -> Option<[(&'static str, OsString); 2]> {
     let socket = socket_of(service.parent()?, service.file_name()?.to_str()?);
     let usec = settings.interval_ms.saturating_mul(2000);
     let [socket_variable, usec_variable, _] = VARIABLES;
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn a_service_is_told_its_socket_and_twice_the_interval_unless_the_path_is_too_long() {
-        let settings = Settings { interval_ms: 10_000, ..Settings::default() };
+        let settings = LiveSettings { interval_ms: 10_000, ..LiveSettings::default() };
         let told_of = told(Path::new("/run/service/gateway-a"), &settings).unwrap();
         let [socket, usec] = told_of.map(|(name, value)| format!("{name}={}", value.display()));
         assert_eq!(socket, "NOTIFY_SOCKET=/run/service/.live/notify/gateway-a");

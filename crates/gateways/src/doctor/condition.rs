@@ -50,7 +50,7 @@ pub fn of(facts: &Facts, service: &ServiceFact) -> Option<Condition> {
         _ if service.report.state == State::FailedToStart => Some(Condition::CannotStart),
         StateName::BackingOff { .. } => Some(Condition::HasDied),
         StateName::Paused => Some(Condition::Paused),
-        _ if service.report.live.as_ref().is_some_and(LiveReport::is_trouble) => Some(Condition::NotLive),
+        _ if service.report.live.as_ref().is_some_and(LiveReport::is_bad) => Some(Condition::NotLive),
         StateName::Down if is_missed(facts, service) => Some(Condition::Missed),
         _ => None,
     }

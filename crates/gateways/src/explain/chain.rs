@@ -16,7 +16,7 @@ const DEATHS: usize = 5;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Event {
+pub struct Occurrence {
     /// When, in RFC 3339 UTC.
     pub at: String,
     /// What.
@@ -24,7 +24,7 @@ pub struct Event {
 }
 
 /// Returns what happened, the newest first.
-pub(super) fn of(subject: &Subject) -> Vec<Event> {
+pub(super) fn of(subject: &Subject) -> Vec<Occurrence> {
     let mut events: Vec<(Timestamp, String)> = Vec::new();
     let mut add = |at: Option<&str>, what: String| {
         if let Some(at) = at.and_then(|at| at.parse().ok()) {
@@ -60,7 +60,7 @@ pub(super) fn of(subject: &Subject) -> Vec<Event> {
     }
     events.sort_by(|(one, _), (other, _)| other.cmp(one));
     let shown = |at: Timestamp| at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
-    events.into_iter().map(|(at, what)| Event { at: shown(at), what }).collect()
+    events.into_iter().map(|(at, what)| Occurrence { at: shown(at), what }).collect()
 }
 
 /// Returns when its process was started, and when it was ready.

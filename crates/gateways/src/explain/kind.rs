@@ -11,11 +11,11 @@ macro_rules! kinds {
     ($($(#[doc = $text:literal])+ $name:ident = $word:literal,)+) => {
         /// Why a gateway is as it is.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Kind {
+        pub enum CauseKind {
             $($(#[doc = $text])+ $name,)+
         }
 
-        impl Kind {
+        impl CauseKind {
             /// Every kind.
             pub const ALL: &[Self] = &[$(Self::$name),+];
 
@@ -126,7 +126,7 @@ kinds! {
     Well = "well",
 }
 
-impl Kind {
+impl CauseKind {
     /// Returns the check of `doctor` that finds the same.
     pub(super) const fn check(self) -> Option<Check> {
         match self {
@@ -165,7 +165,7 @@ impl Kind {
     }
 }
 
-impl Serialize for Kind {
+impl Serialize for CauseKind {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.word())
     }
@@ -173,13 +173,16 @@ impl Serialize for Kind {
 
 #[cfg(test)]
 mod tests {
-    use super::Kind;
+    use super::CauseKind;
 
     #[test]
     fn each_kind_has_a_word_of_its_own_and_a_row_in_the_document() {
         let page = include_str!("../../../../docs/explain.md");
-        for (index, kind) in Kind::ALL.iter().enumerate() {
-            assert!(!Kind::ALL[..index].iter().any(|other| other.word() == kind.word()), "{kind:?} twice");
+        for (index, kind) in CauseKind::ALL.iter().enumerate() {
+            assert!(
+                !CauseKind::ALL[..index].iter().any(|other| other.word() == kind.word()),
+                "{kind:?} twice"
+            );
             let row = format!("| `{}` |", kind.word());
             assert!(page.lines().any(|line| line.starts_with(&row)), "docs/explain.md has no {row}");
         }

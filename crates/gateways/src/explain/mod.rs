@@ -28,8 +28,8 @@ use crate::profile::ProfileName;
 use subject::Subject;
 
 pub use causes::Cause;
-pub use chain::Event;
-pub use kind::Kind;
+pub use chain::Occurrence;
+pub use kind::CauseKind;
 
 /// Why a gateway is as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -55,7 +55,7 @@ pub struct Explanation {
     /// Why it is as it is: the first is the one to look at first, and there is always one.
     pub causes: Vec<Cause>,
     /// What happened, the newest first.
-    pub events: Vec<Event>,
+    pub events: Vec<Occurrence>,
     /// What it printed at the end of its last life, where that was not as it should be.
     pub last_lines: Vec<String>,
     /// What else is wrong with it, as `doctor` finds it.
@@ -108,7 +108,7 @@ fn of(subject: &Subject) -> Explanation {
     // What is said as a cause is not said again.
     let is_new = |found: &Finding| !causes.iter().any(|cause| cause.cause.check() == Some(found.check));
     let findings = findings.into_iter().filter(is_new).collect();
-    let is_bad = causes.first().is_some_and(|cause| cause.cause != Kind::Well);
+    let is_bad = causes.first().is_some_and(|cause| cause.cause != CauseKind::Well);
     Explanation {
         profile: subject.name.clone(),
         state: report.map_or(State::NotSupervised, |report| report.state),

@@ -3,7 +3,7 @@
 //! *Does not live here:* what fixes other findings (`crate::doctor`).
 
 use super::causes::Cause;
-use super::kind::Kind;
+use super::kind::CauseKind;
 use super::subject::Subject;
 use crate::doctor::fix::quote;
 use crate::doctor::{Check, Finding};
@@ -24,7 +24,7 @@ pub(super) fn commands(subject: &Subject, causes: &[Cause], findings: &[Finding]
     commands
 }
 
-fn of(subject: &Subject, kind: Kind, findings: &[Finding]) -> Vec<String> {
+fn of(subject: &Subject, kind: CauseKind, findings: &[Finding]) -> Vec<String> {
     let caller = &subject.facts.caller;
     let about = |verbs: &[&str]| caller.about(verbs, &subject.name);
     // What fixes a finding is said in one place.
@@ -36,56 +36,63 @@ fn of(subject: &Subject, kind: Kind, findings: &[Finding]) -> Vec<String> {
         format!("{} s6 s6-svc {option} {path}", caller.program())
     };
     match kind {
-        Kind::Well | Kind::NotAllowedToLook | Kind::RunsElsewhere | Kind::NoGatewaysHere => Vec::new(),
-        Kind::BackOff | Kind::EndingLeftovers | Kind::Commanded | Kind::Stopping | Kind::FinishRuns => {
-            Vec::new()
-        }
-        Kind::ServedByAnother => {
+        CauseKind::Well
+        | CauseKind::NotAllowedToLook
+        | CauseKind::RunsElsewhere
+        | CauseKind::NoGatewaysHere => Vec::new(),
+        CauseKind::BackOff
+        | CauseKind::EndingLeftovers
+        | CauseKind::Commanded
+        | CauseKind::Stopping
+        | CauseKind::FinishRuns => Vec::new(),
+        CauseKind::ServedByAnother => {
             let server = subject.served_by.as_ref();
             server.map(|server| caller.about(&["gateway", "status"], server)).into_iter().collect()
         }
-        Kind::Orphan | Kind::NoSupervisor => vec![caller.command(["up"])],
-        Kind::StoppedOnPurpose
-        | Kind::StoppedByAnother
-        | Kind::NeverAsked
-        | Kind::DownFile
-        | Kind::ToldDown => {
+        CauseKind::Orphan | CauseKind::NoSupervisor => vec![caller.command(["up"])],
+        CauseKind::StoppedOnPurpose
+        | CauseKind::StoppedByAnother
+        | CauseKind::NeverAsked
+        | CauseKind::DownFile
+        | CauseKind::ToldDown => {
             vec![about(&["gateway", "start"])]
         }
-        Kind::LockLost => fix(Check::Supervisor),
-        Kind::DesiredUnreadable => fix(Check::DesiredState),
-        Kind::RunsThoughStopped => vec![about(&["gateway", "start"]), about(&["gateway", "stop"])],
-        Kind::NotRegistered if subject.is_wanted() => vec![about(&["gateway", "start"])],
-        Kind::NotRegistered => vec![about(&["gateway", "register"])],
-        Kind::ProfileGone | Kind::Refused | Kind::NotTaken => fix(Check::Slot),
-        Kind::Paused => fix(Check::Crash),
-        Kind::PortTaken if subject.report().is_some_and(|report| report.port_held.is_some()) => {
+        CauseKind::LockLost => fix(Check::Supervisor),
+        CauseKind::DesiredUnreadable => fix(Check::DesiredState),
+        CauseKind::RunsThoughStopped => vec![about(&["gateway", "start"]), about(&["gateway", "stop"])],
+        CauseKind::NotRegistered if subject.is_wanted() => vec![about(&["gateway", "start"])],
+        CauseKind::NotRegistered => vec![about(&["gateway", "register"])],
+        CauseKind::ProfileGone | CauseKind::Refused | CauseKind::NotTaken => fix(Check::Slot),
+        CauseKind::Paused => fix(Check::Crash),
+        CauseKind::PortTaken if subject.report().is_some_and(|report| report.port_held.is_some()) => {
             fix(Check::Crash)
         }
         // Its supervisor knows which process is meant, whatever number it has by then.
-        Kind::Frozen => vec![tool("-c"), about(&["gateway", "restart"])],
-        Kind::Unresponsive => vec![about(&["incidents", "--collect"]), about(&["gateway", "restart"])],
-        Kind::EndedAsUnresponsive => vec![about(&["incidents"])],
-        Kind::Traced | Kind::NotReadyYet => vec![about(&["logs", "-n", "50"])],
-        Kind::DiskFull => fix(Check::Disk),
-        Kind::NotLogged => fix(Check::Log),
-        Kind::OlderThanDefinition => vec![caller.command(["reload", "--restart", subject.name.as_str()])],
-        Kind::Killed | Kind::OutOfMemory if subject.is_up() => vec![about(&["logs", "-n", "50"])],
-        Kind::Killed
-        | Kind::OutOfMemory
-        | Kind::Crashed
-        | Kind::PortTaken
-        | Kind::KeyRefused
-        | Kind::FailedForGood
-        | Kind::KeepsDying
-        | Kind::EndedAtOnce
-        | Kind::Died => {
+        CauseKind::Frozen => vec![tool("-c"), about(&["gateway", "restart"])],
+        CauseKind::Unresponsive => vec![about(&["incidents", "--collect"]), about(&["gateway", "restart"])],
+        CauseKind::EndedAsUnresponsive => vec![about(&["incidents"])],
+        CauseKind::Traced | CauseKind::NotReadyYet => vec![about(&["logs", "-n", "50"])],
+        CauseKind::DiskFull => fix(Check::Disk),
+        CauseKind::NotLogged => fix(Check::Log),
+        CauseKind::OlderThanDefinition => {
+            vec![caller.command(["reload", "--restart", subject.name.as_str()])]
+        }
+        CauseKind::Killed | CauseKind::OutOfMemory if subject.is_up() => vec![about(&["logs", "-n", "50"])],
+        CauseKind::Killed
+        | CauseKind::OutOfMemory
+        | CauseKind::Crashed
+        | CauseKind::PortTaken
+        | CauseKind::KeyRefused
+        | CauseKind::FailedForGood
+        | CauseKind::KeepsDying
+        | CauseKind::EndedAtOnce
+        | CauseKind::Died => {
             vec![about(&["logs", "-n", "50"]), about(&["gateway", "start"])]
         }
-        Kind::CommandMissing
-        | Kind::PermissionDenied
-        | Kind::WindowsText
-        | Kind::EnvironmentBad
-        | Kind::CannotStart => vec![about(&["gateway", "start"])],
+        CauseKind::CommandMissing
+        | CauseKind::PermissionDenied
+        | CauseKind::WindowsText
+        | CauseKind::EnvironmentBad
+        | CauseKind::CannotStart => vec![about(&["gateway", "start"])],
     }
 }

@@ -25,14 +25,14 @@ const CHUNK: usize = 16 << 10;
 
 /// How much of it there may be.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct PartLimits {
     pub(super) until: Instant,
     pub(super) bytes: usize,
 }
 
 /// How a piece of work ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum PartEnd {
     /// By itself, with this exit code.
     Code(i32),
     /// By this signal, which was not ours.
@@ -47,27 +47,27 @@ pub(super) enum End {
 
 /// What a piece of work left.
 #[derive(Debug)]
-pub(super) struct Output {
+pub(super) struct PartOutput {
     pub(super) bytes: Vec<u8>,
-    pub(super) end: End,
+    pub(super) end: PartEnd,
 }
 
 /// Runs `job` in a child that leads a session, and returns what it wrote within the limits.
 ///
 /// The job gets a descriptor to write to, and returns its exit code. This process must have one thread.
-pub(super) fn run(limits: Limits, job: impl FnOnce(OwnedFd) -> i32) -> Output {
+pub(super) fn run(limits: PartLimits, job: impl FnOnce(OwnedFd) -> i32) -> PartOutput {
     match begin(job) {
         Ok((child, output)) => {
             let mut bytes = Vec::new();
             let stopped = collect(&output, limits, &mut bytes);
-            Output { bytes, end: end(child, limits.until, stopped) }
+            PartOutput { bytes, end: end(child, limits.until, stopped) }
         }
-        Err(errno) => Output { bytes: Vec::new(), end: End::Failed(errno) },
+        Err(errno) => PartOutput { bytes: Vec::new(), end: PartEnd::Failed(errno) },
     }
 }
 
 /// Does what [`run`] does with a job that writes lines.
-pub(super) fn lines(limits: Limits, job: impl FnOnce(&mut dyn Write)) -> Output {
+pub(super) fn lines(limits: PartLimits, job: impl FnOnce(&mut dyn Write)) -> PartOutput {
     run(limits, |output| {
         let mut output = LineWriter::new(File::from(output));
         job(&mut output);
@@ -85,21 +85,21 @@ fn begin(job: impl FnOnce(OwnedFd) -> i32) -> Result<(Pid, OwnedFd), Errno> {
 }
 
 /// Reads until the end; returns why it stopped before.
-fn collect(output: &OwnedFd, limits: Limits, bytes: &mut Vec<u8>) -> Option<End> {
+fn collect(output: &OwnedFd, limits: PartLimits, bytes: &mut Vec<u8>) -> Option<PartEnd> {
     let mut buffer = vec![0; CHUNK];
     loop {
         if !is_readable(output, limits.until) {
-            return Some(End::Late);
+            return Some(PartEnd::Late);
         }
         match read(output, &mut buffer) {
             Ok(0) => return None,
             Ok(length) => bytes.extend_from_slice(buffer.get(..length).unwrap_or_default()),
             Err(Errno::INTR | Errno::AGAIN) => {}
-            Err(errno) => return Some(End::Failed(errno)),
+            Err(errno) => return Some(PartEnd::Failed(errno)),
         }
         if bytes.len() > limits.bytes {
             bytes.truncate(limits.bytes);
-            return Some(End::TooLong);
+            return Some(PartEnd::TooLong);
         }
     }
 }
@@ -117,7 +117,7 @@ pub(super) fn is_readable(what: &OwnedFd, until: Instant) -> bool {
 }
 
 /// Returns how the child ended; it is ended where it goes on beyond its time, with all that is in its group.
-fn end(child: Pid, until: Instant, stopped: Option<End>) -> End {
+fn end(child: Pid, until: Instant, stopped: Option<PartEnd>) -> PartEnd {
     let pidfd = pidfd_open(child, PidfdFlags::empty());
     let is_over = |until: Instant| pidfd.as_ref().is_ok_and(|pidfd| is_readable(pidfd, until));
     // It may have closed its output and go on without.
@@ -130,13 +130,13 @@ fn end(child: Pid, until: Instant, stopped: Option<End>) -> End {
     // Only what is stuck in the kernel has not ended by now; nobody waits for that.
     let status = waitpid(Some(child), WaitOptions::NOHANG);
     if is_late {
-        return stopped.unwrap_or(End::Late);
+        return stopped.unwrap_or(PartEnd::Late);
     }
     let status = status.ok().flatten().map(|(_, status)| (status.exit_status(), status.terminating_signal()));
     match status {
-        Some((Some(code), _)) => End::Code(code),
-        Some((None, Some(signal))) => End::Signal(signal),
-        Some((None, None)) | None => End::Late,
+        Some((Some(code), _)) => PartEnd::Code(code),
+        Some((None, Some(signal))) => PartEnd::Signal(signal),
+        Some((None, None)) | None => PartEnd::Late,
     }
 }
 
@@ -151,8 +151,8 @@ mod tests {
     use super::*;
 
     /// A time that no machine needs.
-    fn limits(bytes: usize) -> Limits {
-        Limits { until: Instant::now() + Duration::from_mins(5), bytes }
+    fn limits(bytes: usize) -> PartLimits {
+        PartLimits { until: Instant::now() + Duration::from_mins(5), bytes }
     }
 
     fn wait_for_ever() {
@@ -164,18 +164,18 @@ mod tests {
     #[test]
     fn what_ends_in_time_is_there_whole_with_its_code() {
         let output = lines(limits(100), |out| drop(out.write_all(b"one\ntwo")));
-        assert_eq!((output.bytes.as_slice(), output.end), (&b"one\ntwo"[..], End::Code(0)));
-        assert_eq!(run(limits(100), |_| 7).end, End::Code(7));
+        assert_eq!((output.bytes.as_slice(), output.end), (&b"one\ntwo"[..], PartEnd::Code(0)));
+        assert_eq!(run(limits(100), |_| 7).end, PartEnd::Code(7));
     }
 
     #[test]
     fn what_never_ends_is_there_as_far_as_it_came_and_has_ended() {
         let until = Instant::now() + Duration::from_millis(300);
-        let output = lines(Limits { until, bytes: 100 }, |out| {
+        let output = lines(PartLimits { until, bytes: 100 }, |out| {
             let _ = out.write_all(b"first\n");
             wait_for_ever();
         });
-        assert_eq!(output.end, End::Late);
+        assert_eq!(output.end, PartEnd::Late);
         assert!(b"first\n".starts_with(&output.bytes), "{:?}", output.bytes);
         assert!(Instant::now() >= until);
     }
@@ -186,16 +186,17 @@ mod tests {
             while rustix::io::write(&out, &[b'x'; 1000]).is_ok() {}
             0
         });
-        assert_eq!((output.bytes.len(), output.end), (10_000, End::TooLong));
+        assert_eq!((output.bytes.len(), output.end), (10_000, PartEnd::TooLong));
     }
 
     #[test]
     fn what_closes_its_output_and_goes_on_is_ended() {
-        let output = run(Limits { until: Instant::now() + Duration::from_millis(300), bytes: 10 }, |out| {
-            drop(out);
-            wait_for_ever();
-            0
-        });
-        assert_eq!(output.end, End::Late);
+        let output =
+            run(PartLimits { until: Instant::now() + Duration::from_millis(300), bytes: 10 }, |out| {
+                drop(out);
+                wait_for_ever();
+                0
+            });
+        assert_eq!(output.end, PartEnd::Late);
     }
 }

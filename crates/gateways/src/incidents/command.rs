@@ -11,7 +11,7 @@ use gatevisor_sys::environment::{self, GATEWAY_PATH, ProgramEnvironment};
 use gatevisor_sys::process;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-use super::Request;
+use super::IncidentRequest;
 
 /// Exit code where it cannot be executed.
 const CANNOT: i32 = 126;
@@ -30,7 +30,7 @@ pub struct Evidence {
 /// Becomes the command, whose output goes to `output`; returns an exit code if it cannot.
 ///
 /// It finds the profile, the process and the reason in `GATEVISOR_INCIDENT_NAME`, `…_PID` and `…_REASON`.
-pub(super) fn execute(evidence: &Evidence, request: &Request<'_>, output: &OwnedFd) -> i32 {
+pub(super) fn execute(evidence: &Evidence, request: &IncidentRequest<'_>, output: &OwnedFd) -> i32 {
     let cannot = |why: &str| {
         let _ = rustix::io::write(
             output,

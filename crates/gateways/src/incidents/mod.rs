@@ -31,7 +31,7 @@ use gatevisor_wire::Pid;
 use gatevisor_wire::member::Member;
 use jiff::Timestamp;
 
-use bounded::{End, Limits, Output};
+use bounded::{PartEnd, PartLimits, PartOutput};
 use secrets::Secrets;
 use store::Store;
 
@@ -57,7 +57,7 @@ const HISTORY: usize = 256;
 const HISTORY_BYTES: usize = 512;
 
 /// What is to be collected, and about whom.
-pub struct Request<'a> {
+pub struct IncidentRequest<'a> {
     /// The logs of the profile's home; the incident is made in [`DIRECTORY`] below.
     pub logs: &'a Path,
     /// The profile.
@@ -132,7 +132,7 @@ pub fn environment_files(
 ///
 /// # Errors
 /// The process has ended, or nothing can be written.
-pub fn collect(request: &Request<'_>) -> Result<Incident, IncidentError> {
+pub fn collect(request: &IncidentRequest<'_>) -> Result<Incident, IncidentError> {
     collect_within(request, TIMES)
 }
 
@@ -143,7 +143,7 @@ struct Times {
     all: Duration,
 }
 
-fn collect_within(request: &Request<'_>, times: Times) -> Result<Incident, IncidentError> {
+fn collect_within(request: &IncidentRequest<'_>, times: Times) -> Result<Incident, IncidentError> {
     let began = |pid| Process::of(pid).filter(|process| process.began == request.start_ticks);
     let leader = began(request.pid.get()).ok_or(IncidentError::Ended(request.pid))?;
     let store = Store::open(request.logs).map_err(IncidentError::Place)?;
@@ -161,7 +161,7 @@ fn collect_within(request: &Request<'_>, times: Times) -> Result<Incident, Incid
     store.publish(staging, summary(request, parts), request.at).map_err(failed)
 }
 
-fn summary(request: &Request<'_>, parts: Vec<PartSummary>) -> Incident {
+fn summary(request: &IncidentRequest<'_>, parts: Vec<PartSummary>) -> Incident {
     Incident {
         id: String::new(),
         name: request.name.to_owned(),
@@ -203,10 +203,10 @@ struct Collecting<'a> {
 
 impl Collecting<'_> {
     /// Collects all parts: first what needs little of the gateway and of the machine.
-    fn all(&mut self, request: &Request<'_>, leader: &Process) -> std::io::Result<()> {
+    fn all(&mut self, request: &IncidentRequest<'_>, leader: &Process) -> std::io::Result<()> {
         let history: String =
             request.history.iter().rev().take(HISTORY).rev().map(|line| line_of(line) + "\n").collect();
-        self.keep("probes.txt", Output { bytes: history.into_bytes(), end: End::Code(0) })?;
+        self.keep("probes.txt", PartOutput { bytes: history.into_bytes(), end: PartEnd::Code(0) })?;
         let members = self.members(request, leader);
         self.part("processes.txt", |out| drop(processes::tree(&members, out)))?;
         self.part("threads.txt", |out| drop(processes::threads(&members, out)))?;
@@ -222,7 +222,7 @@ impl Collecting<'_> {
     }
 
     /// Returns the processes of the service. Finding them looks into processes, and so may not end; then it is the session.
-    fn members(&self, request: &Request<'_>, leader: &Process) -> Vec<Process> {
+    fn members(&self, request: &IncidentRequest<'_>, leader: &Process) -> Vec<Process> {
         let rule = Rule { leader: Some((leader.pid, leader.began)), ..Rule::default() };
         let limits = self.limits(self.part);
         let found = bounded::lines(limits, |out| {
@@ -237,7 +237,7 @@ impl Collecting<'_> {
         };
         let text = String::from_utf8_lossy(&found.bytes);
         let mut members: Vec<Process> = text.lines().filter_map(parse).take(MEMBERS).collect();
-        if found.end != End::Code(0) || members.is_empty() {
+        if found.end != PartEnd::Code(0) || members.is_empty() {
             members = of_session(leader);
         }
         members
@@ -249,13 +249,13 @@ impl Collecting<'_> {
     }
 
     /// Returns the limits of a part that may take this long; a secret at its end is read whole, so that it is known.
-    fn limits(&self, time: Duration) -> Limits {
+    fn limits(&self, time: Duration) -> PartLimits {
         let bytes = PART_BYTES.saturating_add(self.secrets.longest());
-        Limits { until: after(time).min(self.until), bytes }
+        PartLimits { until: after(time).min(self.until), bytes }
     }
 
     /// Writes a part, without its secrets, and notes what is missing of it.
-    fn keep(&mut self, file: &str, output: Output) -> std::io::Result<()> {
+    fn keep(&mut self, file: &str, output: PartOutput) -> std::io::Result<()> {
         let is_cut = output.bytes.len() > PART_BYTES;
         let missing = missing(&output.end, is_cut);
         let bytes = self.secrets.blank(output.bytes, PART_BYTES);
@@ -266,15 +266,15 @@ impl Collecting<'_> {
 }
 
 /// Returns what is missing of a part.
-fn missing(end: &End, is_cut: bool) -> Option<String> {
+fn missing(end: &PartEnd, is_cut: bool) -> Option<String> {
     match end {
-        End::Code(0) if is_cut => Some(format!("it is longer than {PART_BYTES} bytes")),
-        End::Code(0) => None,
-        End::Code(code) => Some(format!("what wrote it ended with exit code {code}")),
-        End::Signal(signal) => Some(format!("what wrote it was ended by signal {signal}")),
-        End::TooLong => Some(format!("it is longer than {PART_BYTES} bytes")),
-        End::Late => Some("it did not come in time".to_owned()),
-        End::Failed(errno) => Some(format!("no process could be made for it: {errno}")),
+        PartEnd::Code(0) if is_cut => Some(format!("it is longer than {PART_BYTES} bytes")),
+        PartEnd::Code(0) => None,
+        PartEnd::Code(code) => Some(format!("what wrote it ended with exit code {code}")),
+        PartEnd::Signal(signal) => Some(format!("what wrote it was ended by signal {signal}")),
+        PartEnd::TooLong => Some(format!("it is longer than {PART_BYTES} bytes")),
+        PartEnd::Late => Some("it did not come in time".to_owned()),
+        PartEnd::Failed(errno) => Some(format!("no process could be made for it: {errno}")),
     }
 }
 

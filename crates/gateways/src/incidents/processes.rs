@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use gatevisor_sys::proc::Process;
 
-use super::sockets::Sockets;
+use super::sockets::SocketTable;
 use crate::files::read_bounded;
 use crate::tree::{in_order, memory_bytes};
 
@@ -140,7 +140,7 @@ pub(super) fn files(members: &[Process], out: &mut dyn Write) -> io::Result<()> 
             writeln!(out, "  cannot be looked at: {error}")?;
             continue;
         }
-        let sockets = Sockets::of(process.pid);
+        let sockets = SocketTable::of(process.pid);
         let mut all = numbers_in(&directory);
         all.sort_unstable();
         for number in all.iter().take(FILES) {

@@ -32,9 +32,9 @@ const STATES: [&str; 13] = [
 
 /// The sockets of a network name space, by the number that a link of `/proc/PID/fd` has.
 #[derive(Debug, Default)]
-pub(super) struct Sockets(HashMap<String, String>);
+pub(super) struct SocketTable(HashMap<String, String>);
 
-impl Sockets {
+impl SocketTable {
     /// Returns those that a process can see.
     pub(super) fn of(pid: i32) -> Self {
         let mut all = HashMap::new();

@@ -50,7 +50,7 @@ impl Bed {
     ) -> Result<Incident, IncidentError> {
         let dotenv = self.home.path().join(".env");
         fs::write(&dotenv, "TELEGRAM_BOT_TOKEN=\"123456:telegram\"\n").unwrap();
-        let request = Request {
+        let request = IncidentRequest {
             logs: &self.home.path().join("logs"),
             name: "coder",
             service: &self.home.path().join("run/service/gateway-coder"),

@@ -18,7 +18,7 @@ use gatevisor_wire::Pid;
 use gatevisor_wire::tai::Tai64n;
 
 use crate::desired::{self, Recorded};
-use crate::live::{self, LiveReport, Restarted};
+use crate::live::{self, LiveReport, LiveRestart};
 use crate::manager::{ListError, LookError, Observed, ScandirManager, ServiceManager};
 use crate::ports;
 use crate::profile::{self, ProfileName};
@@ -134,7 +134,7 @@ fn report(manager: &ScandirManager, observed: &Observed, usage: &HashMap<Pid, Us
 }
 
 /// Returns what the watcher of gateways knows of a service, and why it ended a process of it last.
-fn followed(manager: &ScandirManager, report: &Report) -> (Option<LiveReport>, Option<Restarted>) {
+fn followed(manager: &ScandirManager, report: &Report) -> (Option<LiveReport>, Option<LiveRestart>) {
     let scandir = manager.scandir();
     let running = report.pid.filter(|_| report.up);
     let live = running.and_then(|pid| live::look(scandir, &report.service, pid, report.updownfor));

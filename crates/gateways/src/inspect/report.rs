@@ -5,7 +5,7 @@
 use std::time::{Duration, SystemTime};
 
 use gatevisor_client::status_view::StateName;
-use gatevisor_liveness::State as Live;
+use gatevisor_liveness::Liveness;
 use gatevisor_slot::home_lock::Standing;
 use gatevisor_wire::log_error::LogError;
 use gatevisor_wire::policy::Policy;
@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::deaths::{DeathReport, cause, deaths, meaning, moment, signal_name};
 use crate::agent::AgentDefinition;
 use crate::desired::{Provenance, Recorded, Said};
-use crate::live::{LiveReport, LiveState, Restarted};
+use crate::live::{LiveReport, LiveRestart, LiveState};
 use crate::manager::Observed;
 use crate::ports::Held;
 use crate::profile::ProfileName;
@@ -115,11 +115,11 @@ impl State {
     /// Returns the state of a gateway that is followed, where what was found out says more than its supervisor does.
     const fn followed(self, live: LiveState) -> Self {
         match (self, live) {
-            (Self::Up | Self::Ready | Self::Starting, LiveState::Said(Live::Unresponsive)) => {
+            (Self::Up | Self::Ready | Self::Starting, LiveState::Said(Liveness::Unresponsive)) => {
                 Self::Unresponsive
             }
-            (Self::Up | Self::Ready, LiveState::Said(Live::Degraded)) => Self::Degraded,
-            (Self::Up | Self::Ready | Self::Starting, LiveState::Said(Live::Traced)) => Self::Traced,
+            (Self::Up | Self::Ready, LiveState::Said(Liveness::Degraded)) => Self::Degraded,
+            (Self::Up | Self::Ready | Self::Starting, LiveState::Said(Liveness::Traced)) => Self::Traced,
             _ => self,
         }
     }
@@ -219,7 +219,7 @@ pub struct Report {
     /// Whether it works, as far as it is followed.
     pub live: Option<LiveReport>,
     /// Why the watcher of gateways ended a process of it last, if it ever did.
-    pub live_restart: Option<Restarted>,
+    pub live_restart: Option<LiveRestart>,
     /// Whether its service directory is not what the agent definition makes of it now: one of the two was edited.
     pub older_than_definition: bool,
 }
@@ -301,7 +301,7 @@ impl Report {
 
     /// Returns the report of a service that is followed, or is not.
     #[must_use]
-    pub(super) fn followed(mut self, live: Option<LiveReport>, restarted: Option<Restarted>) -> Self {
+    pub(super) fn followed(mut self, live: Option<LiveReport>, restarted: Option<LiveRestart>) -> Self {
         if let Some(live) = &live {
             let state = self.state.followed(live.state);
             if state != self.state {

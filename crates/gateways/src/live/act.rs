@@ -30,14 +30,14 @@ pub(super) fn send(life: Life, signal: Signal) -> Result<(), Errno> {
 
 /// A child that does something which may take a while.
 #[derive(Debug)]
-pub(super) struct Job {
+pub(super) struct EvidenceJob {
     pid: Pid,
     fd: OwnedFd,
     said: OwnedFd,
     until_ms: u64,
 }
 
-impl Job {
+impl EvidenceJob {
     /// Has something done by a child, which may say a few bytes about it.
     pub fn new(job: impl FnOnce() -> Option<Vec<u8>>, now_ms: u64) -> Result<Self, Errno> {
         let (said, saying) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;

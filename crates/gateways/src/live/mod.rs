@@ -4,7 +4,7 @@
 //! evidence on disk.
 //!
 //! One watcher a scandir, a process of the gateways' user, which the supervisor knows nothing of. What it publishes counts only
-//! while it is heard: it rewrites a line with the moment all the time, and each record bears its epoch. So what a watcher that is
+//! while it is refresh: it rewrites a line with the moment all the time, and each record bears its epoch. So what a watcher that is
 //! gone, frozen or stuck has said last is said by nobody.
 
 mod act;
@@ -18,8 +18,8 @@ mod report;
 mod slot;
 mod watcher;
 
-pub use notice::{Collect, Notice, Silent, Tell, WatchError};
+pub use notice::{Collect, LiveNotice, LiveWatchError, Silent, Tell};
 pub use publish::{DIRECTORY, beat_of};
-pub use record::{Pulse, Record, Restarted};
+pub use record::{LiveRecord, LiveRestart, WatcherPulse};
 pub use report::{LiveReport, LiveState, look, of_service, restarted, said};
-pub use watcher::{Watcher, directory};
+pub use watcher::{LiveWatcher, directory};

@@ -11,7 +11,7 @@ use crate::manager::ScandirManager;
 use crate::profile::ProfileName;
 
 /// Tells people what the watcher found and did.
-pub type Tell = fn(Notice);
+pub type Tell = fn(LiveNotice);
 /// Collects evidence about a gateway that does not respond, in a process of its own; returns where.
 pub type Collect = fn(&ScandirManager, &Silent<'_>) -> Option<PathBuf>;
 
@@ -32,7 +32,7 @@ pub struct Silent<'a> {
 
 /// What the watcher found or did, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
+pub enum LiveNotice {
     /// A gateway does not respond.
     Unresponsive(String, String),
     /// One that did not respond does again, by itself.
@@ -47,7 +47,7 @@ pub enum Notice {
     Machine(usize, usize),
 }
 
-impl fmt::Display for Notice {
+impl fmt::Display for LiveNotice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unresponsive(name, why) => {
@@ -81,7 +81,7 @@ impl fmt::Display for Notice {
 
 /// Why nothing is watched any longer.
 #[derive(Debug, thiserror::Error)]
-pub enum WatchError {
+pub enum LiveWatchError {
     /// What is found out cannot be published.
     #[error("cannot publish in `{}` whether gateways work", scandir.display())]
     Publish {

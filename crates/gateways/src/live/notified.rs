@@ -33,7 +33,7 @@ impl Notified {
         Self { scandir: scandir.to_owned(), receivers: BTreeMap::new(), deaf_until_ms: 0 }
     }
 
-    /// Has a socket for a gateway that uses one; where that cannot be made, the gateway is not heard.
+    /// Has a socket for a gateway that uses one; where that cannot be made, the gateway is not refresh.
     pub fn keep(&mut self, service: &str) {
         if self.receivers.contains_key(service) || self.make_directory().is_err() {
             return;

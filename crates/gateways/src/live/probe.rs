@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use gatevisor_liveness::Kind;
+use gatevisor_liveness::EvidenceKind;
 use gatevisor_slot::http::{self, Target};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::{Errno, read};
@@ -15,7 +15,7 @@ use rustix::net::{
 };
 
 /// Milliseconds after which no answer is none.
-const PATIENCE_MS: u64 = 5_000;
+const ANSWER_MS: u64 = 5_000;
 /// Bytes of an answer that are looked at for its status.
 const ANSWER: usize = 64;
 
@@ -31,11 +31,11 @@ pub(super) enum Question {
 }
 
 impl Question {
-    pub const fn kind(&self) -> Kind {
+    pub const fn kind(&self) -> EvidenceKind {
         match self {
-            Self::Tcp(_) => Kind::Tcp,
-            Self::Http(_) => Kind::Http,
-            Self::Unix(..) => Kind::Socket,
+            Self::Tcp(_) => EvidenceKind::Tcp,
+            Self::Http(_) => EvidenceKind::Http,
+            Self::Unix(..) => EvidenceKind::Socket,
         }
     }
 
@@ -61,7 +61,7 @@ pub(super) enum Answer {
 
 /// A question that has been asked.
 #[derive(Debug)]
-pub(super) struct Probe {
+pub(super) struct LiveProbe {
     question: Question,
     socket: Option<OwnedFd>,
     is_connected: bool,
@@ -72,7 +72,7 @@ pub(super) struct Probe {
     failed: String,
 }
 
-impl Probe {
+impl LiveProbe {
     /// Asks.
     pub fn new(question: Question, now_ms: u64) -> Self {
         let mut probe = Self {
@@ -80,7 +80,7 @@ impl Probe {
             socket: None,
             is_connected: false,
             answer: Vec::new(),
-            until_ms: now_ms.saturating_add(PATIENCE_MS),
+            until_ms: now_ms.saturating_add(ANSWER_MS),
             at: 0,
             failed: "no address".to_owned(),
         };
@@ -89,7 +89,7 @@ impl Probe {
     }
 
     /// Returns what was asked.
-    pub const fn kind(&self) -> Kind {
+    pub const fn kind(&self) -> EvidenceKind {
         self.question.kind()
     }
 
@@ -110,7 +110,7 @@ impl Probe {
             match self.try_step() {
                 Ok(Some(answer)) => return Some(answer),
                 Ok(None) if now_ms >= self.until_ms => {
-                    let seconds = PATIENCE_MS / 1000;
+                    let seconds = ANSWER_MS / 1000;
                     return Some(Answer::None(format!("{}: no answer for {seconds} s", self.kind())));
                 }
                 Ok(None) => return None,
@@ -222,7 +222,7 @@ mod tests {
 
     /// Asks and waits until there is an answer.
     fn ask(question: Question) -> Answer {
-        let mut probe = Probe::new(question, 0);
+        let mut probe = LiveProbe::new(question, 0);
         loop {
             if let Some(answer) = probe.step(0) {
                 return answer;
@@ -260,7 +260,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         assert_eq!(ask(Question::Tcp(vec![address])), Answer::Alive);
         let url = format!("http://{address}/");
-        let mut probe = Probe::new(Question::Http(http::parse_url(&url).unwrap()), 0);
+        let mut probe = LiveProbe::new(Question::Http(http::parse_url(&url).unwrap()), 0);
         assert_eq!(probe.step(probe.until_ms() - 1), None);
         assert_eq!(probe.step(probe.until_ms()), Some(Answer::None("http: no answer for 5 s".to_owned())));
         drop(listener);

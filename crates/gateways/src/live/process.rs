@@ -17,7 +17,7 @@ const GENERATIONS: usize = 16;
 
 /// What was seen of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Seen {
+pub(super) struct ProcessSeen {
     /// A signal has stopped it.
     pub stopped: bool,
     /// A debugger holds it.
@@ -34,7 +34,7 @@ pub(super) struct Waits {
 }
 
 /// Looks at a process; `waits` is what the last look found.
-pub(super) fn look(pid: i32, waits: &mut Waits, now_ms: u64) -> Seen {
+pub(super) fn look(pid: i32, waits: &mut Waits, now_ms: u64) -> ProcessSeen {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let value = |key: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(key));
@@ -54,7 +54,7 @@ pub(super) fn look(pid: i32, waits: &mut Waits, now_ms: u64) -> Seen {
         (false, true) => Some(Hindrance::Processor),
         (false, false) => None,
     };
-    Seen { stopped: value("State:").starts_with('T'), traced, hindered }
+    ProcessSeen { stopped: value("State:").starts_with('T'), traced, hindered }
 }
 
 /// Returns whether a thread has waited for a processor for more than a quarter of the time between two looks.

@@ -11,7 +11,7 @@ use gatevisor_sys::file;
 use rustix::fs::{AtFlags, Mode, OFlags, fstat, mkdirat, openat, unlinkat};
 use rustix::io::{Errno, pwrite};
 
-use super::record::{MAX_BYTES, Pulse, Record, Restarted};
+use super::record::{LiveRecord, LiveRestart, MAX_BYTES, WatcherPulse};
 use crate::files::read_bounded;
 
 /// The directory of the watcher in a scandir; supervisors skip what begins with a dot.
@@ -55,7 +55,7 @@ impl Publisher {
 
     /// Says that the watcher is at work.
     pub fn beat(&mut self) -> Result<(), Errno> {
-        let pulse = Pulse { epoch: self.epoch, pid: own_pid(), beat_ms: monotonic_ms() }.encode();
+        let pulse = WatcherPulse { epoch: self.epoch, pid: own_pid(), beat_ms: monotonic_ms() }.encode();
         if let Some(fd) = &self.pulse
             && fstat(fd)?.st_nlink > 0
         {
@@ -69,7 +69,7 @@ impl Publisher {
     }
 
     /// Publishes what is known of a service.
-    pub fn record(&self, service: &str, record: &Record) -> Result<(), Errno> {
+    pub fn record(&self, service: &str, record: &LiveRecord) -> Result<(), Errno> {
         let Ok(bytes) = serde_json::to_vec(record) else { return Err(Errno::INVAL) };
         file::publish(&self.directory, service, NEW, &bytes, MODE)
     }
@@ -81,7 +81,7 @@ impl Publisher {
 }
 
 /// Writes down, in a service directory, why its process is about to be ended.
-pub(super) fn restarted(service: &Path, restarted: &Restarted) -> Result<(), Errno> {
+pub(super) fn restarted(service: &Path, restarted: &LiveRestart) -> Result<(), Errno> {
     let service = by_path::open(service, OFlags::RDONLY | OFlags::DIRECTORY)?;
     let data = file::open_directory(&service, "data")?;
     let Ok(bytes) = serde_json::to_vec(restarted) else { return Err(Errno::INVAL) };
@@ -89,18 +89,18 @@ pub(super) fn restarted(service: &Path, restarted: &Restarted) -> Result<(), Err
 }
 
 /// Returns why the watcher ended a process of a service last.
-pub(super) fn last_restarted(service: &Path) -> Option<Restarted> {
+pub(super) fn last_restarted(service: &Path) -> Option<LiveRestart> {
     let bytes = read_bounded(&service.join("data").join(RESTARTED), MAX_BYTES).ok()??;
     serde_json::from_slice(&bytes).ok()
 }
 
 /// Returns the line of a scandir's watcher.
-pub fn beat_of(scandir: &Path) -> Option<Pulse> {
-    Pulse::decode(&read_bounded(&scandir.join(DIRECTORY).join(PULSE), MAX_BYTES).ok()??)
+pub fn beat_of(scandir: &Path) -> Option<WatcherPulse> {
+    WatcherPulse::decode(&read_bounded(&scandir.join(DIRECTORY).join(PULSE), MAX_BYTES).ok()??)
 }
 
 /// Returns what a watcher has published of a service.
-pub(super) fn record_of(scandir: &Path, service: &str) -> Option<Record> {
+pub(super) fn record_of(scandir: &Path, service: &str) -> Option<LiveRecord> {
     let bytes = read_bounded(&scandir.join(DIRECTORY).join(service), MAX_BYTES).ok()??;
     serde_json::from_slice(&bytes).ok()
 }

@@ -9,7 +9,7 @@ pub(super) const MAX_BYTES: usize = 8 << 10;
 
 /// The watcher's own line: which watcher it is, and when it was at work last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pulse {
+pub struct WatcherPulse {
     /// A number that no other watcher of this scandir has had.
     pub epoch: u64,
     /// Its process.
@@ -18,7 +18,7 @@ pub struct Pulse {
     pub beat_ms: u64,
 }
 
-impl Pulse {
+impl WatcherPulse {
     /// Returns the line, which always has the same length, so that it can be rewritten in place.
     pub(super) fn encode(&self) -> String {
         format!("{:016x} {:010} {:020}\n", self.epoch, self.pid, self.beat_ms)
@@ -34,14 +34,14 @@ impl Pulse {
 
 /// What is known of one service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub struct LiveRecord {
     /// The watcher that says it, in hexadecimal digits.
     pub epoch: String,
     /// The process that it is about.
     pub pid: i32,
     /// Field 22 of that one's `/proc/PID/stat`.
     pub start_ticks: u64,
-    /// A word of `gatevisor_liveness::State`.
+    /// A word of `gatevisor_liveness::Liveness`.
     pub state: String,
     /// Since when, in RFC 3339.
     pub since: String,
@@ -59,7 +59,7 @@ pub struct Record {
 
 /// Why the watcher ended a process of a service, in `data/live-restart`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Restarted {
+pub struct LiveRestart {
     /// When, in RFC 3339.
     pub at: String,
     /// The process.
@@ -84,14 +84,14 @@ mod tests {
         fn every_line_of_a_watcher_is_read_as_it_was_written_and_has_the_same_length(
             epoch: u64, pid in 0..i32::MAX, beat_ms: u64,
         ) {
-            let pulse = Pulse { epoch, pid, beat_ms };
-            prop_assert_eq!(Pulse::decode(pulse.encode().as_bytes()), Some(pulse));
+            let pulse = WatcherPulse { epoch, pid, beat_ms };
+            prop_assert_eq!(WatcherPulse::decode(pulse.encode().as_bytes()), Some(pulse));
             prop_assert_eq!(pulse.encode().len(), 49);
         }
 
         #[test]
         fn what_is_no_line_of_a_watcher_is_none(bytes: Vec<u8>) {
-            let _ = Pulse::decode(&bytes);
+            let _ = WatcherPulse::decode(&bytes);
         }
     }
 }

@@ -4,16 +4,16 @@
 
 use std::path::Path;
 
-use gatevisor_liveness::{Policy, State};
+use gatevisor_liveness::{LivePolicy, Liveness};
 use gatevisor_slot::live::{self, Live};
 use gatevisor_sys::clock::monotonic_ms;
 use serde::{Serialize, Serializer};
 
 use super::publish::{beat_of, last_restarted, record_of};
-use super::record::{Record, Restarted};
+use super::record::{LiveRecord, LiveRestart};
 use crate::files::read_bounded;
 
-/// Milliseconds after which a watcher that was not heard says nothing any more.
+/// Milliseconds after which a watcher that was not refresh says nothing any more.
 const STALE_MS: u64 = 30_000;
 /// Seconds for which a gateway that has just come up need not have been looked at.
 const UNSEEN_S: u64 = 10;
@@ -22,7 +22,7 @@ const UNSEEN_S: u64 = 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LiveState {
     /// A watcher that is at work says so.
-    Said(State),
+    Said(Liveness),
     /// Nobody says anything that counts.
     Unknown,
 }
@@ -30,7 +30,7 @@ pub enum LiveState {
 impl LiveState {
     /// All of them.
     pub fn all() -> impl Iterator<Item = Self> {
-        State::ALL.into_iter().map(Self::Said).chain([Self::Unknown])
+        Liveness::ALL.into_iter().map(Self::Said).chain([Self::Unknown])
     }
 
     /// Returns the word for it.
@@ -67,18 +67,18 @@ pub struct LiveReport {
 
 impl LiveReport {
     /// Returns whether this is a reason not to call the gateway well.
-    pub const fn is_trouble(&self) -> bool {
-        matches!(self.state, LiveState::Unknown | LiveState::Said(State::Unresponsive))
+    pub const fn is_bad(&self) -> bool {
+        matches!(self.state, LiveState::Unknown | LiveState::Said(Liveness::Unresponsive))
     }
 
-    fn unknown(policy: Policy, reason: String) -> Self {
+    fn unknown(policy: LivePolicy, reason: String) -> Self {
         let state = LiveState::Unknown;
         Self { state, since: None, evidence: None, misses: 0, reason: Some(reason), policy: policy.word() }
     }
 
-    fn said(policy: Policy, record: Record) -> Option<Self> {
+    fn said(policy: LivePolicy, record: LiveRecord) -> Option<Self> {
         Some(Self {
-            state: LiveState::Said(State::of_word(&record.state)?),
+            state: LiveState::Said(Liveness::of_word(&record.state)?),
             since: Some(record.since),
             evidence: record.evidence,
             misses: record.misses,
@@ -98,12 +98,12 @@ pub fn of_service(service: &Path, pid: i32) -> Option<Live> {
 /// Returns what is known of a service that has been up for so long; nothing where it is not followed.
 pub fn look(scandir: &Path, service: &str, pid: i32, up_s: u64) -> Option<LiveReport> {
     let policy = of_service(&scandir.join(service), pid)?.settings()?.policy;
-    if policy == Policy::Off {
+    if policy == LivePolicy::Off {
         return None;
     }
     let is_new = up_s < UNSEEN_S;
     let starting = || LiveReport {
-        state: LiveState::Said(State::Starting),
+        state: LiveState::Said(Liveness::Starting),
         reason: None,
         ..LiveReport::unknown(policy, String::new())
     };
@@ -127,13 +127,13 @@ pub fn look(scandir: &Path, service: &str, pid: i32, up_s: u64) -> Option<LiveRe
     Some(said.unwrap_or_else(|| if is_new { starting() } else { unseen() }))
 }
 
-/// Returns what a watcher has said last of a service, whether or not it is still heard.
-pub fn said(scandir: &Path, service: &str) -> Option<State> {
-    State::of_word(&record_of(scandir, service)?.state)
+/// Returns what a watcher has said last of a service, whether or not it is still refresh.
+pub fn said(scandir: &Path, service: &str) -> Option<Liveness> {
+    Liveness::of_word(&record_of(scandir, service)?.state)
 }
 
 /// Returns why the watcher ended a process of a service last.
-pub fn restarted(service: &Path) -> Option<Restarted> {
+pub fn restarted(service: &Path) -> Option<LiveRestart> {
     last_restarted(service)
 }
 
@@ -165,8 +165,8 @@ mod tests {
         assert_eq!(first_column(text, "## What each state means"), all);
     }
 
-    fn record(epoch: u64, pid: i32) -> Record {
-        Record {
+    fn record(epoch: u64, pid: i32) -> LiveRecord {
+        LiveRecord {
             epoch: format!("{epoch:016x}"),
             pid,
             start_ticks: 1,
@@ -198,7 +198,7 @@ mod tests {
             (record(epoch, 42), "live"),
             (record(epoch, 43), "unknown"),
             (record(epoch ^ 1, 42), "unknown"),
-            (Record { state: "well".to_owned(), ..record(epoch, 42) }, "unknown"),
+            (LiveRecord { state: "well".to_owned(), ..record(epoch, 42) }, "unknown"),
         ] {
             publisher.record("a", &record).unwrap();
             assert_eq!(word(100), Some(expected), "{record:?}");

@@ -5,7 +5,9 @@
 use std::path::Path;
 
 use gatevisor_client::ServiceDir;
-use gatevisor_liveness::{Attended, Beat, BeatMark, Finding, Kind, Life, Policy, Pulse, Settings};
+use gatevisor_liveness::{
+    Attended, Beat, BeatAge, BeatMark, EvidenceKind, Life, LiveFinding, LivePolicy, LiveSettings,
+};
 use gatevisor_paths::by_path;
 use gatevisor_slot::live::Live;
 use gatevisor_slot::{http, notify};
@@ -24,16 +26,16 @@ const BEAT_BYTES: usize = 64 << 10;
 
 /// A service whose process runs and is followed.
 #[derive(Debug)]
-pub(super) struct Followed {
+pub(super) struct FollowedGateway {
     pub dir: ServiceDir,
     pub status: Status,
     pub life: Life,
     pub live: Live,
-    pub settings: Settings,
+    pub settings: LiveSettings,
     pub waits: Waits,
 }
 
-impl Followed {
+impl FollowedGateway {
     /// Looks at a service; returns it if its process runs and is to be followed.
     ///
     /// `before` is what was known of it: while its process is the same, nothing else is read than its status.
@@ -47,7 +49,7 @@ impl Followed {
             return Some(Self { status, ..before });
         }
         let said = of_service(dir.path(), pid)?;
-        let settings = said.settings().filter(|settings| settings.policy != Policy::Off)?;
+        let settings = said.settings().filter(|settings| settings.policy != LivePolicy::Off)?;
         let start_ticks = Process::of(pid)?.began;
         let life = Life { pid, start_ticks };
         Some(Self { dir, status, life, live: said, settings, waits: Waits::default() })
@@ -59,7 +61,7 @@ impl Followed {
     }
 
     /// Returns what its heartbeat says, where it is to have one.
-    pub fn heartbeat(&self, beat: &mut Beat, now: Attended) -> Option<Pulse> {
+    pub fn heartbeat(&self, beat: &mut Beat, now: Attended) -> Option<BeatAge> {
         let heartbeat = self.live.heartbeat.as_ref()?;
         let file = Path::new(&heartbeat.file);
         if let Some(mark) = mark(file)
@@ -67,12 +69,12 @@ impl Followed {
         {
             beat.seen(mark, is_own(file, self.life.pid), now);
         }
-        Some(beat.pulse(heartbeat.max_age_ms, now))
+        Some(beat.age_of(heartbeat.max_age_ms, now))
     }
 
     /// Returns what its last word says, where it is to say by itself that it works.
-    pub fn notified(&self, notified: Beat, now: Attended) -> Option<Pulse> {
-        self.live.notify.then(|| notified.pulse(notify::max_age_ms(&self.settings), now))
+    pub fn notified(&self, notified: Beat, now: Attended) -> Option<BeatAge> {
+        self.live.notify.then(|| notified.age_of(notify::max_age_ms(&self.settings), now))
     }
 
     /// Returns whether its own word is all that it does by itself.
@@ -95,23 +97,23 @@ impl Followed {
 
 /// Returns the finding where what a gateway does by itself says enough; else what to ask it, and why.
 pub(super) fn by_itself(
-    pulses: &[(Kind, Option<Pulse>)],
+    ages: &[(EvidenceKind, Option<BeatAge>)],
     questions: Vec<Question>,
-) -> Result<Finding, (Vec<Question>, Vec<String>)> {
-    let is = |wanted: Pulse| pulses.iter().find(|(_, pulse)| *pulse == Some(wanted));
-    if let Some((kind, _)) = is(Pulse::Fresh) {
-        return Ok(Finding::Alive(*kind));
+) -> Result<LiveFinding, (Vec<Question>, Vec<String>)> {
+    let is = |wanted: BeatAge| ages.iter().find(|(_, age)| *age == Some(wanted));
+    if let Some((kind, _)) = is(BeatAge::Fresh) {
+        return Ok(LiveFinding::Alive(*kind));
     }
-    if questions.is_empty() && is(Pulse::Early).is_some() {
-        return Ok(Finding::Early);
+    if questions.is_empty() && is(BeatAge::Early).is_some() {
+        return Ok(LiveFinding::Early);
     }
-    if questions.is_empty() && pulses.iter().all(|(_, pulse)| pulse.is_none()) {
-        return Ok(Finding::Nothing);
+    if questions.is_empty() && ages.iter().all(|(_, age)| age.is_none()) {
+        return Ok(LiveFinding::Nothing);
     }
-    let why = pulses.iter().filter_map(|(kind, pulse)| match pulse {
-        Some(Pulse::Old(age)) => Some(format!("{kind}: {} s old", age / 1000)),
-        Some(Pulse::None) => Some(format!("{kind}: none yet")),
-        Some(Pulse::Fresh | Pulse::Early) | None => None,
+    let why = ages.iter().filter_map(|(kind, pulse)| match age {
+        Some(BeatAge::Old(age)) => Some(format!("{kind}: {} s old", age / 1000)),
+        Some(BeatAge::None) => Some(format!("{kind}: none yet")),
+        Some(BeatAge::Fresh | BeatAge::Early) | None => None,
     });
     Err((questions, why.collect()))
 }

@@ -11,7 +11,8 @@ use std::time::SystemTime;
 
 use gatevisor_client::ServiceDir;
 use gatevisor_liveness::{
-    Attended, Attention, Beat, Effect, Finding, Fleet, Hindrance, Kind, Reading, Service, State,
+    Attended, Attention, Beat, ClockReading, EvidenceKind, Fleet, FollowedService, Hindrance, LiveEffect,
+    LiveFinding, Liveness,
 };
 use gatevisor_sys::clock::monotonic_ms;
 use jiff::Timestamp;
@@ -20,14 +21,14 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::act::{self, Job};
-use super::notice::{Collect, Notice, Silent, Tell, WatchError};
+use super::act::{self, EvidenceJob};
+use super::notice::{Collect, LiveNotice, LiveWatchError, Silent, Tell};
 use super::notified::Notified;
-use super::probe::{Answer, Probe, Question};
-use super::process::{self, Seen};
+use super::probe::{Answer, LiveProbe, Question};
+use super::process::{self, ProcessSeen};
 use super::publish::{self, Publisher};
-use super::record::{Record, Restarted};
-use super::slot::{Followed, by_itself};
+use super::record::{LiveRecord, LiveRestart};
+use super::slot::{FollowedGateway, by_itself};
 use crate::manager::{ScandirManager, ServiceManager};
 use crate::notify::Message;
 use crate::profile::ProfileName;
@@ -40,42 +41,42 @@ const SOON_MS: u64 = 30_000;
 
 /// Asking a gateway one question after another.
 struct Asking {
-    probe: Probe,
+    probe: LiveProbe,
     rest: Vec<Question>,
     why: Vec<String>,
 }
 
 /// Watches whether the gateways of one scandir work.
-pub struct Watcher {
+pub struct LiveWatcher {
     manager: ScandirManager,
     tell: Tell,
     collect: Collect,
     publisher: Publisher,
     fleet: Fleet,
     attention: Attention,
-    followed: BTreeMap<String, Followed>,
+    followed: BTreeMap<String, FollowedGateway>,
     asking: BTreeMap<String, Asking>,
-    jobs: BTreeMap<String, Job>,
-    told: BTreeMap<String, State>,
+    jobs: BTreeMap<String, EvidenceJob>,
+    told: BTreeMap<String, Liveness>,
     notified: Notified,
     scan: Attended,
     /// Since when those are gone that may come again.
     gone: BTreeMap<String, Attended>,
 }
 
-impl Watcher {
+impl LiveWatcher {
     /// Returns a watcher; at most `parallel` gateways are ended and started at a time.
     pub fn new(
         manager: ScandirManager,
         parallel: usize,
         tell: Tell,
         collect: Collect,
-    ) -> Result<Self, WatchError> {
+    ) -> Result<Self, LiveWatchError> {
         let scandir = manager.scandir().to_owned();
         let publisher = match Publisher::new(&scandir) {
             Ok(Some(publisher)) => publisher,
-            Ok(None) => return Err(WatchError::Taken { scandir }),
-            Err(source) => return Err(WatchError::Publish { scandir, source }),
+            Ok(None) => return Err(LiveWatchError::Taken { scandir }),
+            Err(source) => return Err(LiveWatchError::Publish { scandir, source }),
         };
         let notified = Notified::new(&scandir);
         Ok(Self {
@@ -96,11 +97,11 @@ impl Watcher {
     }
 
     /// Watches; returns only why it cannot any longer.
-    pub fn run(mut self) -> WatchError {
+    pub fn run(mut self) -> LiveWatchError {
         let mut planned = 0;
         loop {
             if let Err(source) = self.wake(planned) {
-                return WatchError::Publish { scandir: self.manager.scandir().to_owned(), source };
+                return LiveWatchError::Publish { scandir: self.manager.scandir().to_owned(), source };
             }
             planned = self.planned_ms();
             self.sleep(planned);
@@ -135,7 +136,7 @@ impl Watcher {
         let (now, now_ms) = (self.attention.now(), monotonic_ms());
         let looks = self.fleet.due().into_iter().chain([self.scan]).map(|due| due.since(now));
         let asked = self.asking.values().map(|asking| asking.probe.until_ms());
-        let jobs = self.jobs.values().map(Job::until_ms);
+        let jobs = self.jobs.values().map(EvidenceJob::until_ms);
         looks.chain(asked.chain(jobs).map(|until| until.saturating_sub(now_ms))).min().unwrap_or(SCAN_MS)
     }
 
@@ -146,10 +147,10 @@ impl Watcher {
         notified.hear(monotonic_ms(), &leader, &mut |name, message| {
             let Some(service) = fleet.service_mut(name) else { return };
             match message {
-                Message::Watchdog | Message::Ready | Message::Reloading => service.notified.heard(now),
+                Message::Watchdog | Message::Ready | Message::Reloading => service.notified.refresh(now),
                 Message::Extend(time) => {
                     let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-                    service.notified.heard(now.plus(ms));
+                    service.notified.refresh(now.plus(ms));
                 }
                 Message::WatchdogTrigger => service.notified = Beat::default(),
                 Message::Status(_) | Message::Stopping => {}
@@ -163,7 +164,7 @@ impl Watcher {
         let ms = deaf_ms.map_or(ms, |deaf_ms| ms.min(deaf_ms));
         let probes = self.asking.values().filter_map(|asking| asking.probe.poll_fd());
         let mut fds: Vec<PollFd<'_>> =
-            probes.chain(self.jobs.values().map(Job::poll_fd)).chain(notified).collect();
+            probes.chain(self.jobs.values().map(EvidenceJob::poll_fd)).chain(notified).collect();
         let timeout = Timespec {
             tv_sec: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
             tv_nsec: i64::try_from(ms % 1000).unwrap_or(0).saturating_mul(1_000_000),
@@ -172,7 +173,7 @@ impl Watcher {
     }
 
     /// Finds out which gateways run.
-    fn scan(&mut self, now: Attended, out: &mut Vec<Effect>) {
+    fn scan(&mut self, now: Attended, out: &mut Vec<LiveEffect>) {
         // A scandir that cannot be read for a moment says nothing of anyone.
         let Ok(names) = self.manager.list() else { return };
         if self.gone.values().any(|since| now.since(*since) < SOON_MS) {
@@ -182,7 +183,7 @@ impl Watcher {
         for name in names {
             let service = name.service_entry();
             let dir = ServiceDir::new(self.manager.scandir().join(&service));
-            let Some(followed) = Followed::look(dir, before.remove(&service)) else {
+            let Some(followed) = FollowedGateway::look(dir, before.remove(&service)) else {
                 self.gone(&service, now);
                 continue;
             };
@@ -224,7 +225,7 @@ impl Watcher {
     }
 
     /// Looks at those that are due.
-    fn look(&mut self, now: Attended, out: &mut Vec<Effect>) {
+    fn look(&mut self, now: Attended, out: &mut Vec<LiveEffect>) {
         let due = |service: &&str| {
             let known = self.fleet.service(service);
             !self.asking.contains_key(*service)
@@ -240,23 +241,26 @@ impl Watcher {
     }
 
     /// Looks at what a gateway shows by itself; returns what to ask it, and why, where that is not enough.
-    fn glance(&mut self, name: &str, now: Attended) -> Result<Finding, (Vec<Question>, Vec<String>)> {
-        let Some(followed) = self.followed.get_mut(name) else { return Ok(Finding::Early) };
+    fn glance(&mut self, name: &str, now: Attended) -> Result<LiveFinding, (Vec<Question>, Vec<String>)> {
+        let Some(followed) = self.followed.get_mut(name) else { return Ok(LiveFinding::Early) };
         if let Ok(status) = followed.dir.status() {
             followed.status = status;
         }
         if followed.status.pid.map(gatevisor_wire::Pid::get) != Some(followed.life.pid) {
             // The next scan sees what became of it.
             self.scan = now;
-            return Ok(Finding::Early);
+            return Ok(LiveFinding::Early);
         }
         if followed.status.paused {
-            return Ok(Finding::Paused);
+            return Ok(LiveFinding::Paused);
         }
         let beat = self.fleet.service_mut(name).map(|service| &mut service.beat);
         let heartbeat = beat.and_then(|beat| followed.heartbeat(beat, now));
         let notified = self.fleet.service(name).and_then(|service| followed.notified(service.notified, now));
-        by_itself(&[(Kind::Notify, notified), (Kind::Heartbeat, heartbeat)], followed.questions())
+        by_itself(
+            &[(EvidenceKind::Notify, notified), (EvidenceKind::Heartbeat, heartbeat)],
+            followed.questions(),
+        )
     }
 
     /// Asks the next question, if there is one.
@@ -266,21 +270,21 @@ impl Watcher {
         mut rest: Vec<Question>,
         why: Vec<String>,
         now: Attended,
-        out: &mut Vec<Effect>,
+        out: &mut Vec<LiveEffect>,
     ) {
         if rest.is_empty() {
-            let notifies = self.followed.get(name).is_some_and(Followed::only_notifies);
-            let kind = if notifies { Kind::Notify } else { Kind::Heartbeat };
+            let notifies = self.followed.get(name).is_some_and(FollowedGateway::only_notifies);
+            let kind = if notifies { EvidenceKind::Notify } else { EvidenceKind::Heartbeat };
             let finding = self.nothing(name, kind, &why);
             return self.found(name, now, finding, out);
         }
-        let probe = Probe::new(rest.remove(0), monotonic_ms());
+        let probe = LiveProbe::new(rest.remove(0), monotonic_ms());
         self.fleet.defer(name, now);
         self.asking.insert(name.to_owned(), Asking { probe, rest, why });
     }
 
     /// Takes in the answers that have come.
-    fn hear(&mut self, now: Attended, out: &mut Vec<Effect>) {
+    fn hear(&mut self, now: Attended, out: &mut Vec<LiveEffect>) {
         let now_ms = monotonic_ms();
         let answered = |asking: &mut Asking| asking.probe.step(now_ms);
         let answers: Vec<(String, Answer)> = self
@@ -291,9 +295,9 @@ impl Watcher {
         for (name, answer) in answers {
             let Some(Asking { probe, rest, mut why }) = self.asking.remove(&name) else { continue };
             match answer {
-                Answer::Alive => self.found(&name, now, Finding::Alive(probe.kind()), out),
+                Answer::Alive => self.found(&name, now, LiveFinding::Alive(probe.kind()), out),
                 Answer::Degraded(reason) => {
-                    self.found(&name, now, Finding::Degraded(probe.kind(), reason), out);
+                    self.found(&name, now, LiveFinding::Degraded(probe.kind(), reason), out);
                 }
                 Answer::None(reason) => {
                     why.push(reason);
@@ -309,19 +313,19 @@ impl Watcher {
     }
 
     /// Returns the finding where nothing shows that a gateway works: what the kernel says of it.
-    fn nothing(&mut self, name: &str, kind: Kind, why: &[String]) -> Finding {
-        let Some(followed) = self.followed.get_mut(name) else { return Finding::Early };
+    fn nothing(&mut self, name: &str, kind: EvidenceKind, why: &[String]) -> LiveFinding {
+        let Some(followed) = self.followed.get_mut(name) else { return LiveFinding::Early };
         let seen = process::look(followed.life.pid, &mut followed.waits, monotonic_ms());
         finding(kind, why, seen)
     }
 
-    fn found(&mut self, name: &str, now: Attended, finding: Finding, out: &mut Vec<Effect>) {
+    fn found(&mut self, name: &str, now: Attended, finding: LiveFinding, out: &mut Vec<LiveEffect>) {
         let wanted = self.followed.get(name).is_some_and(|followed| followed.status.want_up);
         self.fleet.look(name, now, wanted, finding, out);
     }
 
     /// Takes in that evidence has been collected.
-    fn reap(&mut self, now: Attended, out: &mut Vec<Effect>) {
+    fn reap(&mut self, now: Attended, out: &mut Vec<LiveEffect>) {
         let now_ms = monotonic_ms();
         let over = self.jobs.iter().filter(|(_, job)| job.is_over(now_ms));
         let over: Vec<String> = over.map(|(name, _)| name.clone()).collect();
@@ -336,13 +340,13 @@ impl Watcher {
         }
     }
 
-    fn perform(&mut self, effect: Effect, now: Attended) -> Result<(), Errno> {
+    fn perform(&mut self, effect: LiveEffect, now: Attended) -> Result<(), Errno> {
         match effect {
-            Effect::Publish(name) => self.publish(&name, now)?,
-            Effect::Collect(name) => self.begin(&name, now),
-            Effect::Terminate(name) => self.end(&name, Signal::TERM, now),
-            Effect::Kill(name) => self.end(&name, Signal::KILL, now),
-            Effect::Machine { missing, followed } => (self.tell)(Notice::Machine(missing, followed)),
+            LiveEffect::Publish(name) => self.publish(&name, now)?,
+            LiveEffect::Collect(name) => self.begin(&name, now),
+            LiveEffect::Terminate(name) => self.end(&name, Signal::TERM, now),
+            LiveEffect::Kill(name) => self.end(&name, Signal::KILL, now),
+            LiveEffect::Machine { missing, followed } => (self.tell)(LiveNotice::Machine(missing, followed)),
         }
         Ok(())
     }
@@ -368,7 +372,7 @@ impl Watcher {
             let incident = collect(manager, &silent)?;
             Some(incident.into_os_string().into_encoded_bytes())
         };
-        if let Ok(job) = Job::new(job, monotonic_ms()) {
+        if let Ok(job) = EvidenceJob::new(job, monotonic_ms()) {
             self.jobs.insert(name.to_owned(), job);
             return;
         }
@@ -386,7 +390,7 @@ impl Watcher {
             return;
         };
         let reason = service.reason().unwrap_or_default().to_owned();
-        let restarted = Restarted {
+        let restarted = LiveRestart {
             at: Timestamp::now().to_string(),
             pid: followed.life.pid,
             reason: reason.clone(),
@@ -396,7 +400,7 @@ impl Watcher {
         };
         // It is ended all the same: it does not work.
         let _ = publish::restarted(followed.dir.path(), &restarted);
-        (self.tell)(Notice::Ending(shown(name), reason, incident));
+        (self.tell)(LiveNotice::Ending(shown(name), reason, incident));
     }
 
     /// Has a gateway end, and looks soon what became of it.
@@ -421,11 +425,13 @@ impl Watcher {
             return;
         }
         match act::send(followed.life, signal) {
-            Ok(()) if signal == Signal::KILL => (self.tell)(Notice::Killed(shown(name))),
+            Ok(()) if signal == Signal::KILL => (self.tell)(LiveNotice::Killed(shown(name))),
             // It can obey only if it runs.
             Ok(()) if service.is_stopped() => drop(act::send(followed.life, Signal::CONT)),
             Ok(()) | Err(Errno::SRCH) => {}
-            Err(errno) => (self.tell)(Notice::LeftAlone(shown(name), format!("cannot signal it: {errno}"))),
+            Err(errno) => {
+                (self.tell)(LiveNotice::LeftAlone(shown(name), format!("cannot signal it: {errno}")))
+            }
         }
     }
 
@@ -436,23 +442,23 @@ impl Watcher {
         let state = service.state();
         let before = self.told.insert(name.to_owned(), state);
         if before != Some(state) {
-            if state == State::Unresponsive {
-                (self.tell)(Notice::Unresponsive(shown(name), record.reason.unwrap_or_default()));
-            } else if before == Some(State::Unresponsive) && state == State::Live {
-                (self.tell)(Notice::Again(shown(name)));
+            if state == Liveness::Unresponsive {
+                (self.tell)(LiveNotice::Unresponsive(shown(name), record.reason.unwrap_or_default()));
+            } else if before == Some(Liveness::Unresponsive) && state == Liveness::Live {
+                (self.tell)(LiveNotice::Again(shown(name)));
             }
         }
         Ok(())
     }
 
-    fn record(&self, service: &Service, name: &str, now: Attended) -> Record {
+    fn record(&self, service: &FollowedService, name: &str, now: Attended) -> LiveRecord {
         let mut reason = service.reason().map(str::to_owned);
-        if service.state() == State::Unresponsive
+        if service.state() == Liveness::Unresponsive
             && let Some(reason) = &mut reason
         {
             reason.push_str(self.what_follows(service, name, now));
         }
-        Record {
+        LiveRecord {
             epoch: format!("{:016x}", self.publisher.epoch()),
             pid: service.life().pid,
             start_ticks: service.life().start_ticks,
@@ -467,7 +473,7 @@ impl Watcher {
     }
 
     /// Returns why a gateway that does not respond is not ended, where that is so.
-    fn what_follows(&self, service: &Service, name: &str, now: Attended) -> &'static str {
+    fn what_follows(&self, service: &FollowedService, name: &str, now: Attended) -> &'static str {
         if service.is_given_up() {
             "; starting it again has not helped, so it is left alone"
         } else if self.fleet.is_machine() {
@@ -481,10 +487,10 @@ impl Watcher {
 }
 
 /// Returns the finding where nothing shows that a gateway works.
-fn finding(kind: Kind, why: &[String], seen: Seen) -> Finding {
-    let Seen { stopped, traced, hindered } = seen;
+fn finding(kind: EvidenceKind, why: &[String], seen: ProcessSeen) -> LiveFinding {
+    let ProcessSeen { stopped, traced, hindered } = seen;
     if traced {
-        return Finding::Traced;
+        return LiveFinding::Traced;
     }
     let mut why = why.join(", ");
     if stopped {
@@ -492,7 +498,7 @@ fn finding(kind: Kind, why: &[String], seen: Seen) -> Finding {
     }
     // What a signal has stopped waits for nothing.
     let hindered: Option<Hindrance> = hindered.filter(|_| !stopped);
-    Finding::Missing { kind, why, hindered, stopped }
+    LiveFinding::Missing { kind, why, hindered, stopped }
 }
 
 fn profile_of(service: &str) -> Option<ProfileName> {
@@ -510,10 +516,10 @@ fn moment(at: Attended, now: Attended) -> String {
     Timestamp::try_from(then).unwrap_or_default().to_string()
 }
 
-fn reading() -> Reading {
+fn reading() -> ClockReading {
     let boot = clock_gettime(ClockId::Boottime);
     let ms = boot.tv_sec.saturating_mul(1000).saturating_add(boot.tv_nsec / 1_000_000);
-    Reading { monotonic_ms: monotonic_ms(), boottime_ms: u64::try_from(ms).unwrap_or(0) }
+    ClockReading { monotonic_ms: monotonic_ms(), boottime_ms: u64::try_from(ms).unwrap_or(0) }
 }
 
 /// Returns the directory in which a scandir's watcher publishes.

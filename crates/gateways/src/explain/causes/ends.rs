@@ -9,7 +9,7 @@ use gatevisor_wire::tally::Death;
 use super::{Cause, printed, starts};
 use crate::doctor::condition::{self, Condition};
 use crate::doctor::facts::ServiceFact;
-use crate::explain::kind::Kind;
+use crate::explain::kind::CauseKind;
 use crate::explain::subject::Subject;
 use crate::inspect::State;
 
@@ -37,7 +37,7 @@ pub(super) fn of(subject: &Subject) -> Vec<Cause> {
     };
     if let Some(cause) = starts::cause(subject).or_else(of_start) {
         // There was no command, so its end says nothing more.
-        let again = counted(service, condition).filter(|cause| cause.cause == Kind::KeepsDying);
+        let again = counted(service, condition).filter(|cause| cause.cause == CauseKind::KeepsDying);
         return [Some(cause), again].into_iter().flatten().collect();
     }
     let first = by_watcher(subject, service)
@@ -66,13 +66,13 @@ fn matters(subject: &Subject) -> bool {
 fn port(service: &ServiceFact) -> Option<Cause> {
     let held = service.report.port_held.as_ref()?;
     let evidence = "the kernel's list of listening sockets says so";
-    Some(Cause::new(Kind::PortTaken, held, evidence))
+    Some(Cause::new(CauseKind::PortTaken, held, evidence))
 }
 
 fn out_of_memory(service: &ServiceFact) -> Option<Cause> {
     let meaning = service.report.deaths.first()?.meaning.as_ref()?;
     let is_it = meaning.starts_with("out of memory");
-    is_it.then(|| Cause::new(Kind::OutOfMemory, "the kernel killed it for want of memory", meaning))
+    is_it.then(|| Cause::new(CauseKind::OutOfMemory, "the kernel killed it for want of memory", meaning))
 }
 
 /// Returns that the watcher of gateways ended it, where that says so of the last death and of no earlier one.
@@ -89,7 +89,7 @@ fn by_watcher(subject: &Subject, service: &ServiceFact) -> Option<Cause> {
         Some(incident) => format!("{}; what could be found out is in `{incident}`", ended.reason),
         None => ended.reason.clone(),
     };
-    Some(Cause::new(Kind::EndedAsUnresponsive, what, evidence))
+    Some(Cause::new(CauseKind::EndedAsUnresponsive, what, evidence))
 }
 
 /// Returns that its supervisor was told to end it, where that is known.
@@ -103,7 +103,7 @@ fn commanded(service: &ServiceFact) -> Option<Cause> {
         "each of its starts after the first followed a death that was asked for, the last at {}",
         death.at
     );
-    Some(Cause::new(Kind::Commanded, what, evidence))
+    Some(Cause::new(CauseKind::Commanded, what, evidence))
 }
 
 fn by_signal(service: &ServiceFact) -> Option<Cause> {
@@ -112,14 +112,14 @@ fn by_signal(service: &ServiceFact) -> Option<Cause> {
     let at = service.report.deaths.first().map(|death| death.at.clone()).unwrap_or_default();
     if FAULTS.contains(&death.signal) {
         let what = format!("it crashed: the kernel ended it with {name}");
-        return Some(Cause::new(Kind::Crashed, what, format!("its supervisor saw it die at {at}")));
+        return Some(Cause::new(CauseKind::Crashed, what, format!("its supervisor saw it die at {at}")));
     }
     let who = match asked_for(service) {
         Some(_) => "by hand or by another program: its supervisor did not send it",
         None => "and it is not recorded whether its supervisor had been told to send it",
     };
     let evidence = format!("its supervisor saw it die at {at}, and nothing says that memory ran out");
-    Some(Cause::new(Kind::Killed, format!("it was ended with {name}, {who}"), evidence))
+    Some(Cause::new(CauseKind::Killed, format!("it was ended with {name}, {who}"), evidence))
 }
 
 /// Returns whether somebody had asked its supervisor for its last death, where that can be told.
@@ -144,19 +144,21 @@ fn counted(service: &ServiceFact, condition: Option<Condition>) -> Option<Cause>
     let reason = service.report.reason.clone().unwrap_or_else(|| evidence.clone());
     let cause = match condition {
         Some(Condition::Failed) => {
-            Cause::new(Kind::FailedForGood, "it failed for good, and is not started again", reason)
+            Cause::new(CauseKind::FailedForGood, "it failed for good, and is not started again", reason)
         }
         Some(Condition::KeepsDying(times)) => {
-            Cause::new(Kind::KeepsDying, format!("it keeps dying: {times} times in a row"), evidence)
+            Cause::new(CauseKind::KeepsDying, format!("it keeps dying: {times} times in a row"), evidence)
         }
         Some(Condition::CannotStart) => {
-            Cause::new(Kind::EndedAtOnce, "it ended before there was evidence that it works", reason)
+            Cause::new(CauseKind::EndedAtOnce, "it ended before there was evidence that it works", reason)
         }
         _ if death.signal.is_some() || asked_for(service) == Some(true) => return None,
-        _ if asked_for(service).is_none() => {
-            Cause::new(Kind::Died, "it ended, and it is not recorded whether that was asked for", evidence)
-        }
-        _ => Cause::new(Kind::Died, "it ended by itself", evidence),
+        _ if asked_for(service).is_none() => Cause::new(
+            CauseKind::Died,
+            "it ended, and it is not recorded whether that was asked for",
+            evidence,
+        ),
+        _ => Cause::new(CauseKind::Died, "it ended by itself", evidence),
     };
     Some(cause)
 }

@@ -6,7 +6,7 @@ use gatevisor_client::status_view::StateName;
 
 use super::Cause;
 use crate::doctor::condition::{self, Condition};
-use crate::explain::kind::Kind;
+use crate::explain::kind::CauseKind;
 use crate::explain::said_by;
 use crate::explain::subject::Subject;
 
@@ -19,7 +19,7 @@ pub(super) fn of(subject: &Subject) -> Vec<Cause> {
         Ok(recorded) => recorded,
         Err(reason) => {
             let what = "its desired state cannot be read, so it counts as not wanted";
-            return vec![Cause::new(Kind::DesiredUnreadable, what, reason)];
+            return vec![Cause::new(CauseKind::DesiredUnreadable, what, reason)];
         }
     };
     let state_file = subject.profile().map(|profile| crate::doctor::finding::shown(&profile.state_file));
@@ -33,25 +33,29 @@ pub(super) fn of(subject: &Subject) -> Vec<Cause> {
                 Some(word) => format!("its supervisor wants it up, and `{file}` says {word}"),
                 None => format!("its supervisor wants it up, and `{file}` says nothing"),
             };
-            vec![Cause::new(Kind::RunsThoughStopped, what, evidence)]
+            vec![Cause::new(CauseKind::RunsThoughStopped, what, evidence)]
         }
         // What is not there cannot have been stopped.
         None if subject.service().is_none() => Vec::new(),
         None => {
             let evidence = format!("`{file}` records no desired state");
-            vec![Cause::new(Kind::NeverAsked, "nobody has ever asked for it to run", evidence)]
+            vec![Cause::new(CauseKind::NeverAsked, "nobody has ever asked for it to run", evidence)]
         }
         Some(word) if recorded.desired_state.is_none() => {
             let evidence = format!("`{file}` records no desired state; it says of itself that it was {word}");
-            vec![Cause::new(Kind::NeverAsked, "nobody has ever asked for it to run", evidence)]
+            vec![Cause::new(CauseKind::NeverAsked, "nobody has ever asked for it to run", evidence)]
         }
         Some(word) if recorded.desired_by.is_some() => {
-            vec![Cause::new(Kind::StoppedOnPurpose, format!("it is {word} on purpose"), said_by(recorded))]
+            vec![Cause::new(
+                CauseKind::StoppedOnPurpose,
+                format!("it is {word} on purpose"),
+                said_by(recorded),
+            )]
         }
         Some(word) => {
             let what = format!("another program than gatevisor has set its desired state to {word}");
             let evidence = format!("`{file}` says so, {}", said_by(recorded));
-            vec![Cause::new(Kind::StoppedByAnother, what, evidence)]
+            vec![Cause::new(CauseKind::StoppedByAnother, what, evidence)]
         }
     }
 }
@@ -66,10 +70,10 @@ fn against(subject: &Subject) -> Vec<Cause> {
     if never_ran && !service.observed.normally_up {
         let what = "a `down` file keeps it down, and nobody has told its supervisor to start it";
         let evidence = format!("`{}`", crate::doctor::finding::shown(&service.path.join("down")));
-        return vec![Cause::new(Kind::DownFile, what, evidence)];
+        return vec![Cause::new(CauseKind::DownFile, what, evidence)];
     }
     let what = "its supervisor was told to keep it down: by another program, or with s6-svc";
     let evidence = "running is desired, and its supervisor wants it down";
     debug_assert!(service.observed.state == StateName::Down);
-    vec![Cause::new(Kind::ToldDown, what, evidence)]
+    vec![Cause::new(CauseKind::ToldDown, what, evidence)]
 }

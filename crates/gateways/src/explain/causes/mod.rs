@@ -14,14 +14,14 @@ mod starts;
 
 use serde::Serialize;
 
-use super::kind::Kind;
+use super::kind::CauseKind;
 use super::subject::Subject;
 
 /// A cause.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Cause {
     /// Which.
-    pub cause: Kind,
+    pub cause: CauseKind,
     /// What is so, as a sentence without its subject's name.
     pub what: String,
     /// What shows it: what was read, and where.
@@ -29,7 +29,7 @@ pub struct Cause {
 }
 
 impl Cause {
-    pub(super) fn new(cause: Kind, what: impl Into<String>, evidence: impl Into<String>) -> Self {
+    pub(super) fn new(cause: CauseKind, what: impl Into<String>, evidence: impl Into<String>) -> Self {
         Self { cause, what: what.into(), evidence: evidence.into() }
     }
 }
@@ -68,5 +68,5 @@ pub(super) fn of(subject: &Subject) -> Vec<Cause> {
 fn well(subject: &Subject) -> Cause {
     let state = subject.report().map_or("down", |report| report.state.words());
     let desired = subject.desired().unwrap_or("nothing");
-    Cause::new(Kind::Well, "it is as it should be", format!("it is {state}, and {desired} is desired"))
+    Cause::new(CauseKind::Well, "it is as it should be", format!("it is {state}, and {desired} is desired"))
 }

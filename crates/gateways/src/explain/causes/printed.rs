@@ -5,13 +5,13 @@
 //! Lines are evidence of what the program believed, so a cause from here always quotes one.
 
 use super::Cause;
-use crate::explain::kind::Kind;
+use crate::explain::kind::CauseKind;
 use crate::explain::subject::Subject;
 
 /// What programs write, in small letters, and what it means. The first row that matches counts.
-const SAID: [(Kind, &[&str]); 4] = [
+const SAID: [(CauseKind, &[&str]); 4] = [
     (
-        Kind::PortTaken,
+        CauseKind::PortTaken,
         &[
             "address already in use",
             "address in use",
@@ -21,10 +21,10 @@ const SAID: [(Kind, &[&str]); 4] = [
             "errno 98",
         ],
     ),
-    (Kind::DiskFull, &["no space left on device", "enospc", "disk quota exceeded", "errno 28"]),
-    (Kind::ServedByAnother, &["does not get a gateway of its own"]),
+    (CauseKind::DiskFull, &["no space left on device", "enospc", "disk quota exceeded", "errno 28"]),
+    (CauseKind::ServedByAnother, &["does not get a gateway of its own"]),
     (
-        Kind::KeyRefused,
+        CauseKind::KeyRefused,
         &[
             "401 unauthorized",
             "unauthorized",
@@ -47,9 +47,9 @@ pub(super) fn cause(subject: &Subject) -> Option<Cause> {
     let (kind, line) =
         SAID.iter().find_map(|(kind, phrases)| Some((*kind, said(&subject.printed, phrases)?)))?;
     let what = match kind {
-        Kind::PortTaken => "a port that it needs was another process's".to_owned(),
-        Kind::DiskFull => "it found no room on a disk".to_owned(),
-        Kind::ServedByAnother => "it ended because another profile's gateway serves it".to_owned(),
+        CauseKind::PortTaken => "a port that it needs was another process's".to_owned(),
+        CauseKind::DiskFull => "it found no room on a disk".to_owned(),
+        CauseKind::ServedByAnother => "it ended because another profile's gateway serves it".to_owned(),
         _ => "it says that a key or token was not accepted".to_owned(),
     };
     Some(Cause::new(kind, what, format!("it printed: {line}")))

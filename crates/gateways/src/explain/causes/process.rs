@@ -7,7 +7,7 @@ use gatevisor_wire::policy::Phase;
 
 use super::Cause;
 use crate::doctor::condition::{self, Condition};
-use crate::explain::kind::Kind;
+use crate::explain::kind::CauseKind;
 use crate::explain::subject::Subject;
 use crate::inspect::Report;
 use crate::live::LiveState;
@@ -23,7 +23,7 @@ pub(super) fn of(subject: &Subject) -> Vec<Cause> {
     let cause = match subject.state() {
         Some(StateName::Paused) => {
             let what = "it is paused: somebody had its supervisor send it SIGSTOP";
-            Cause::new(Kind::Paused, what, "its status says so")
+            Cause::new(CauseKind::Paused, what, "its status says so")
         }
         Some(StateName::Up | StateName::Ready | StateName::Starting | StateName::Stopping) => {
             return running(subject, report);
@@ -31,11 +31,11 @@ pub(super) fn of(subject: &Subject) -> Vec<Cause> {
         Some(StateName::Finishing) => {
             let what = format!("its finish script has been running for {} s", report.updownfor);
             let evidence = format!("process {}; the next start comes after it", pid(report));
-            Cause::new(Kind::FinishRuns, what, evidence)
+            Cause::new(CauseKind::FinishRuns, what, evidence)
         }
         Some(StateName::Waiting { reason }) => {
             let what = "what an earlier life of it has left running is being ended first";
-            Cause::new(Kind::EndingLeftovers, what, reason.clone().unwrap_or_default())
+            Cause::new(CauseKind::EndingLeftovers, what, reason.clone().unwrap_or_default())
         }
         _ => return Vec::new(),
     };
@@ -47,18 +47,18 @@ fn running(subject: &Subject, report: &Report) -> Vec<Cause> {
     let held = match subject.process {
         Some(STOPPED) => {
             let what = "it is frozen: its process is stopped by a signal that its supervisor did not send";
-            Some(Cause::new(Kind::Frozen, what, evidence("stopped")))
+            Some(Cause::new(CauseKind::Frozen, what, evidence("stopped")))
         }
         Some(TRACED) => {
             let what = "it is frozen: a debugger holds its process";
-            Some(Cause::new(Kind::Traced, what, evidence("traced")))
+            Some(Cause::new(CauseKind::Traced, what, evidence("traced")))
         }
         _ => None,
     };
     let phase = match subject.state() {
         Some(StateName::Stopping) => {
             let what = "it was told to stop, and has not ended yet";
-            Some(Cause::new(Kind::Stopping, what, format!("process {} is still there", pid(report))))
+            Some(Cause::new(CauseKind::Stopping, what, format!("process {} is still there", pid(report))))
         }
         // One that dies again and again is being started most of the time.
         Some(StateName::Starting) if !keeps_dying(subject) => Some(starting(subject, report)),
@@ -69,11 +69,11 @@ fn running(subject: &Subject, report: &Report) -> Vec<Cause> {
 
 /// Returns that the watcher of gateways says that it does not respond.
 fn unresponsive(report: &Report) -> Option<Cause> {
-    let live = report.live.as_ref().filter(|live| live.state != LiveState::Unknown && live.is_trouble())?;
+    let live = report.live.as_ref().filter(|live| live.state != LiveState::Unknown && live.is_bad())?;
     let what = "it is up and does not work: nothing has shown that it lives for a while";
     let reason = live.reason.clone().unwrap_or_else(|| "its watcher says so".to_owned());
     let since = live.since.as_deref().unwrap_or("an unknown time");
-    Some(Cause::new(Kind::Unresponsive, what, format!("{reason}; since {since}")))
+    Some(Cause::new(CauseKind::Unresponsive, what, format!("{reason}; since {since}")))
 }
 
 fn keeps_dying(subject: &Subject) -> bool {
@@ -95,7 +95,7 @@ fn starting(subject: &Subject, report: &Report) -> Cause {
     } else {
         format!("process {} has not executed the command yet", pid(report))
     };
-    Cause::new(Kind::NotReadyYet, "it has been started, and is not ready yet", evidence)
+    Cause::new(CauseKind::NotReadyYet, "it has been started, and is not ready yet", evidence)
 }
 
 /// Returns what its supervisor waits for before the next start.
@@ -110,7 +110,7 @@ pub(super) fn waits(subject: &Subject) -> Vec<Cause> {
     let what = format!("its supervisor starts it again in {} s", left_ms.div_ceil(1000));
     let times = if times == 1 { "once".to_owned() } else { format!("{times} times in a row") };
     let evidence = format!("it failed {times}, and each pause is longer than the one before");
-    vec![Cause::new(Kind::BackOff, what, evidence)]
+    vec![Cause::new(CauseKind::BackOff, what, evidence)]
 }
 
 fn pid(report: &Report) -> String {

@@ -5,7 +5,7 @@
 use gatevisor_client::status_view::START_FAILED;
 
 use super::Cause;
-use crate::explain::kind::Kind;
+use crate::explain::kind::CauseKind;
 use crate::explain::subject::Subject;
 
 /// Exit codes of the interpreter.
@@ -37,15 +37,18 @@ fn of_line(code: u8, line: &str) -> Cause {
     let small = line.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| small.contains(word));
     let (kind, what) = if has(&["line ends of windows", "byte-order mark", "bad interpreter"]) {
-        (Kind::WindowsText, "a file of its service directory was spoiled by an editor")
+        (CauseKind::WindowsText, "a file of its service directory was spoiled by an editor")
     } else if has(&["nul byte", "is not set; set it"]) {
-        (Kind::EnvironmentBad, "its environment lacks or holds something that its command cannot do with")
+        (
+            CauseKind::EnvironmentBad,
+            "its environment lacks or holds something that its command cannot do with",
+        )
     } else if code == NOT_FOUND {
-        (Kind::CommandMissing, "its command does not exist, or the interpreter in its first line")
+        (CauseKind::CommandMissing, "its command does not exist, or the interpreter in its first line")
     } else if code == CANNOT_EXECUTE || has(&["permission denied", "errno 13"]) {
-        (Kind::PermissionDenied, "it may not be executed by the user whom it runs as")
+        (CauseKind::PermissionDenied, "it may not be executed by the user whom it runs as")
     } else {
-        (Kind::CannotStart, "a step before its command failed")
+        (CauseKind::CannotStart, "a step before its command failed")
     };
     Cause::new(kind, what, line)
 }
