@@ -110,7 +110,7 @@ pub(super) fn by_itself(
     if questions.is_empty() && ages.iter().all(|(_, age)| age.is_none()) {
         return Ok(LiveFinding::Nothing);
     }
-    let why = ages.iter().filter_map(|(kind, pulse)| match age {
+    let why = ages.iter().filter_map(|(kind, age)| match age {
         Some(BeatAge::Old(age)) => Some(format!("{kind}: {} s old", age / 1000)),
         Some(BeatAge::None) => Some(format!("{kind}: none yet")),
         Some(BeatAge::Fresh | BeatAge::Early) | None => None,
