@@ -16,7 +16,7 @@ const FAULTS: &[(&str, &str, &[&str])] = &[
     (
         "A2",
         "an older order's words for another program's state",
-        &["cli::desired states::what_another_program_desires_is_said_to_be_another_programs"],
+        &["cli::desired_states::what_another_program_desires_is_said_to_be_another_programs"],
     ),
     (
         "A3",
@@ -32,7 +32,7 @@ const FAULTS: &[(&str, &str, &[&str])] = &[
         "A5",
         "stopped by the agent's command, and back",
         &[
-            "cli::desired states::a_stop_by_the_agents_own_command_is_honoured_and_said_to_be_another_programs",
+            "cli::desired_states::a_stop_by_the_agents_own_command_is_honoured_and_said_to_be_another_programs",
             "hermes::main::real_hermes_that_was_stopped_by_its_own_command_stays_stopped_and_that_is_said",
         ],
     ),
