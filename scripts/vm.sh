@@ -2,7 +2,7 @@
 # Runs tests of what this machine's kernel may not offer in a virtual machine with Debian's own kernel: control groups of
 # version 2 with all controllers, Landlock, and a root with every capability.
 #
-#   scripts/vm.sh              the tests of control groups, of what processes are given at birth, and of confinement
+#   scripts/vm.sh              the tests of control groups, of what processes are given at their start, and of confinement
 #   scripts/vm.sh FILTER …     these tests of the suite `supervisor`, and no others
 #
 # As root on Debian or Ubuntu, with a Docker engine for the guest's files (scripts/docker.sh start). Takes some minutes, as
@@ -67,7 +67,7 @@ done <"$work/programs"
 
 confine=$(grep '/deps/confine-' "$work/programs" || true)
 supervisor=$(grep '/deps/supervisor-' "$work/programs")
-((${#filters[@]})) || filters=(groups:: birth::)
+((${#filters[@]})) || filters=(groups:: start_state::)
 cat >"$guest/init" <<END
 #!/bin/bash
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root RUST_BACKTRACE=0

@@ -97,7 +97,7 @@ const FAULTS: &[(&str, &str, &[&str])] = &[
     (
         "B3",
         "SIGPIPE ignored",
-        &["supervisor::birth::whatever_of_ours_becomes_a_program_gives_it_clean_signals"],
+        &["supervisor::start_state::whatever_of_ours_becomes_a_program_gives_it_clean_signals"],
     ),
     (
         "B4",

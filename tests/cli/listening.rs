@@ -115,10 +115,10 @@ fn events_name_each_death_and_each_start() {
     });
     processes::signal(home.pid("coder"), Signal::KILL);
     let died = until_event(&all, "coder", "died");
-    assert_eq!((&died["service"], &died["letter"]), (&"gateway-coder".into(), &"d".into()), "{died}");
+    assert_eq!((&died["service"], &died["byte"]), (&"gateway-coder".into(), &"d".into()), "{died}");
     died["time"].as_str().unwrap().parse::<jiff::Timestamp>().expect("the time is RFC 3339");
     let up = until_event(&all, "coder", "up");
-    assert_eq!(up["letter"], "u", "{up}");
+    assert_eq!(up["byte"], "u", "{up}");
     home.says("gateway stop writer").ok();
     let said = writer.until_says(" writer down\n");
     assert!(said.contains(" writer died\n") && !said.contains("coder"), "{said}");

@@ -5,7 +5,7 @@ const ENTRIES: &str = include_str!("entries.txt");
 
 fn text_of(chapter: &str) -> &'static str {
     match chapter {
-        "apart" => include_str!("apart.rs"),
+        "isolation" => include_str!("isolation.rs"),
         "control" => include_str!("control.rs"),
         "deaths" => include_str!("deaths.rs"),
         "locks" => include_str!("locks.rs"),

@@ -15,12 +15,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod apart;
 mod bed;
 mod control;
 mod deaths;
 mod differential;
 mod entries;
+mod isolation;
 mod locks;
 mod loggers;
 mod readiness;

@@ -1,13 +1,13 @@
-//! *Lives here:* command lines as s6 reads them: letters, alone or clustered, then operands.
+//! *Lives here:* command lines as s6 reads them: option letters, alone or clustered, then operands.
 //!
-//! *Does not live here:* which letters an applet knows.
+//! *Does not live here:* which options an applet knows.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use crate::Fatal;
 
-/// One letter, and its argument where it takes one.
+/// The letter of an option, and its argument where it takes one.
 pub(crate) type Given<'a> = (u8, Option<&'a OsStr>);
 
 /// What a command line says.
@@ -29,21 +29,21 @@ impl<'a> Arguments<'a> {
         let mut options = Vec::new();
         let mut rest = words;
         while let [word, after @ ..] = rest {
-            let letters = match word.as_bytes() {
+            let cluster = match word.as_bytes() {
                 b"--" => {
                     rest = after;
                     break;
                 }
-                [b'-', letters @ ..] if !letters.is_empty() => letters,
+                [b'-', cluster @ ..] if !cluster.is_empty() => cluster,
                 _ => break,
             };
             rest = after;
-            let mut letters = letters;
-            while let [letter, others @ ..] = letters {
-                letters = others;
-                if flags.contains(letter) {
-                    options.push((*letter, None));
-                } else if valued.contains(letter) {
+            let mut cluster = cluster;
+            while let [option, others @ ..] = cluster {
+                cluster = others;
+                if flags.contains(option) {
+                    options.push((*option, None));
+                } else if valued.contains(option) {
                     let value = if others.is_empty() {
                         let [value, after @ ..] = rest else { return Err(Fatal::Usage) };
                         rest = after;
@@ -51,8 +51,8 @@ impl<'a> Arguments<'a> {
                     } else {
                         OsStr::from_bytes(others)
                     };
-                    letters = &[];
-                    options.push((*letter, Some(value)));
+                    cluster = &[];
+                    options.push((*option, Some(value)));
                 } else {
                     return Err(Fatal::Usage);
                 }
@@ -85,9 +85,9 @@ mod tests {
     fn parse(line: &str) -> Option<(String, String)> {
         let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
         let parsed = Arguments::parse(&words, b"anu", b"Tw").ok()?;
-        let options = parsed.options.iter().map(|(letter, value)| {
+        let options = parsed.options.iter().map(|(option, value)| {
             let value = value.map(|value| format!("={}", value.display())).unwrap_or_default();
-            format!("{}{value}", char::from(*letter))
+            format!("{}{value}", char::from(*option))
         });
         let operands: Vec<_> = parsed.operands.iter().map(|word| word.display().to_string()).collect();
         Some((options.collect::<Vec<_>>().join(" "), operands.join(" ")))
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_letter_and_a_missing_argument_are_usage_errors() {
+    fn an_unknown_option_and_a_missing_argument_are_usage_errors() {
         for line in ["-x dir", "-ax", "-T", "-aT", "--all", "---"] {
             assert_eq!(parse(line), None, "{line}");
         }

@@ -9,7 +9,7 @@ use gatevisor_sys::environment::{ProgramEnvironment, Variable};
 use gatevisor_sys::{Errno, process};
 
 use crate::Fatal;
-use crate::talk::SYSTEM;
+use crate::fatal::SYSTEM;
 
 /// It was found and cannot be executed.
 const NOT_EXECUTABLE: u8 = 126;

@@ -10,7 +10,7 @@ use gatevisor_sys::environment::Variable;
 
 use crate::arguments::Arguments;
 use crate::become_program::{become_program, inherited};
-use crate::talk::SYSTEM;
+use crate::fatal::SYSTEM;
 use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str = "with-contenv prog...";

@@ -11,7 +11,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::arguments::Arguments;
 use crate::become_program::{become_program, inherited};
-use crate::talk::{SYSTEM, USAGE as USAGE_CODE};
+use crate::fatal::{SYSTEM, USAGE as USAGE_CODE};
 use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str = "execlineb -P [ -c commandline ] script args";
@@ -25,7 +25,7 @@ const LONGEST: u64 = 64 << 10;
 pub(crate) fn run(words: &[OsString]) -> Outcome {
     // A `#!` line hands over its options in one word, so `-P` is what scripts have.
     let arguments = Arguments::parse(words, b"P", b"c").map_err(|_| only_p())?;
-    if !arguments.options.iter().any(|(letter, _)| *letter == b'P') {
+    if !arguments.options.iter().any(|(option, _)| *option == b'P') {
         return Err(only_p());
     }
     let text = match arguments.options.iter().rev().find_map(|(_, value)| *value) {

@@ -6,7 +6,7 @@
 //! `s6-svscan` there is only the command line here, and the binary runs what it asks for; the script of `s6-log` is
 //! understood and run by `logd`.
 //!
-//! **Deliberately absent:** a command-line parser with opinions. Scripts call these tools with clustered letters, and
+//! **Deliberately absent:** a command-line parser with opinions. Scripts call these tools with clustered option letters, and
 //! 3 a.m. is no time to learn that ours reads them otherwise.
 #![forbid(unsafe_code)]
 
@@ -14,10 +14,11 @@ mod arguments;
 mod become_program;
 mod contenv;
 mod exec_line;
+mod fatal;
 pub mod links;
 mod listen;
 mod log;
-mod recorded;
+mod requested;
 mod setuidgid;
 mod sleep;
 mod supervised;
@@ -29,13 +30,12 @@ pub mod svscan;
 mod svscanctl;
 mod svstat;
 mod svwait;
-mod talk;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 pub use contenv::read as container_environment;
-pub use talk::{Fatal, Outcome};
+pub use fatal::{Fatal, Outcome};
 
 /// What an applet is.
 #[derive(Debug, Clone, Copy)]
@@ -46,12 +46,12 @@ pub struct Applet {
     pub summary: &'static str,
     /// What is said to a wrong command line, after the name.
     pub usage: &'static str,
-    run: Run,
+    run: Implementation,
 }
 
 /// Who does the work.
 #[derive(Debug, Clone, Copy)]
-enum Run {
+enum Implementation {
     Here(fn(&[OsString]) -> Outcome),
     /// The binary, which alone knows the supervisor.
     Supervisor,
@@ -63,7 +63,7 @@ const fn applet(
     usage: &'static str,
     run: fn(&[OsString]) -> Outcome,
 ) -> Applet {
-    Applet { name, summary, usage, run: Run::Here(run) }
+    Applet { name, summary, usage, run: Implementation::Here(run) }
 }
 
 /// Every applet, by name.
@@ -80,7 +80,7 @@ pub const APPLETS: [Applet; 13] = [
         name: svscan::NAME,
         summary: "supervise every service of a scandir, with the restart delays of s6",
         usage: svscan::USAGE,
-        run: Run::Supervisor,
+        run: Implementation::Supervisor,
     },
     applet("s6-svscanctl", "send commands to the supervisor of a scandir", svscanctl::USAGE, svscanctl::run),
     applet("s6-svstat", "tell the state of a service", svstat::USAGE, svstat::run),
@@ -101,10 +101,10 @@ impl Applet {
     /// `s6-svscan`, with what its command line asks for, and returns the exit code.
     pub fn run(&self, arguments: &[OsString], supervise: impl FnOnce(svscan::Svscan) -> u8) -> u8 {
         let outcome = match self.run {
-            Run::Here(run) => run(arguments),
-            Run::Supervisor => svscan::parse(arguments).map(supervise),
+            Implementation::Here(run) => run(arguments),
+            Implementation::Supervisor => svscan::parse(arguments).map(supervise),
         };
-        outcome.unwrap_or_else(|fatal| talk::last_words(self, &fatal))
+        outcome.unwrap_or_else(|fatal| fatal::last_words(self, &fatal))
     }
 }
 

@@ -16,7 +16,7 @@ use rustix::fs::{FileType, OFlags, fstat};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::talk::{NOT_SUPERVISED, SYSTEM, TIMED_OUT};
+use crate::fatal::{NOT_SUPERVISED, SYSTEM, TIMED_OUT};
 use crate::{Fatal, Outcome};
 
 /// What is waited for.

@@ -8,7 +8,7 @@ use std::path::Path;
 use gatevisor_logd::script::{self, Options};
 
 use crate::arguments::{Arguments, number};
-use crate::talk::{SYSTEM, USAGE as USAGE_CODE};
+use crate::fatal::{SYSTEM, USAGE as USAGE_CODE};
 use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str =
@@ -27,8 +27,8 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     let arguments = Arguments::parse(split.as_deref().unwrap_or(words), b"qvbp", b"ld")?;
     let mut options = Options { block: false, protect: false, verbosity: 1, line_limit: LINE_LIMIT };
     let mut notify = None;
-    for (letter, value) in &arguments.options {
-        match letter {
+    for (option, value) in &arguments.options {
+        match option {
             b'q' => options.verbosity = options.verbosity.saturating_sub(1),
             b'v' => options.verbosity = options.verbosity.saturating_add(1),
             b'b' => options.block = true,

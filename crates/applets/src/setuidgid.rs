@@ -7,7 +7,7 @@ use gatevisor_sys::user::{self, LookupError, User};
 
 use crate::arguments::{Arguments, number};
 use crate::become_program::{become_program, inherited};
-use crate::talk::{NO, SYSTEM};
+use crate::fatal::{NO, SYSTEM};
 use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str = "s6-setuidgid username prog...";

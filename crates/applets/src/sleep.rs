@@ -7,7 +7,7 @@ use rustix::event::{Timespec, poll};
 use rustix::io::Errno;
 
 use crate::arguments::{Arguments, number};
-use crate::talk::SYSTEM;
+use crate::fatal::SYSTEM;
 use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str = "s6-sleep [ -m ] duration";

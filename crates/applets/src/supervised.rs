@@ -24,12 +24,12 @@ const OTHERS_WITHIN: Duration = Duration::from_millis(500);
 
 /// How waiting for services to be supervised ended, of those that are not.
 #[derive(Debug, Default)]
-pub(crate) struct Left {
+pub(crate) struct Unsupervised {
     /// The supervisor refuses them, and why.
     pub(crate) refused: Vec<(ServiceDir, String)>,
-    /// Nothing was heard of them in time.
+    /// They were not supervised in time.
     pub(crate) late: Vec<ServiceDir>,
-    /// Nothing was heard of them either, and they are other users'.
+    /// They were not supervised in time either, and belong to other users.
     pub(crate) others: Vec<ServiceDir>,
 }
 
@@ -43,10 +43,11 @@ pub(crate) fn wait(
     dirs: Vec<ServiceDir>,
     refusals: Option<&RefusalWatch>,
     deadline: Option<Instant>,
-) -> Result<Left, Errno> {
-    let mut waiting: Vec<Birth> = dirs.into_iter().map(Birth::new).filter_map(Birth::unfinished).collect();
+) -> Result<Unsupervised, Errno> {
+    let mut waiting: Vec<AwaitedService> =
+        dirs.into_iter().map(AwaitedService::new).filter_map(AwaitedService::unfinished).collect();
     let others_deadline = Instant::now().checked_add(OTHERS_WITHIN);
-    let mut left = Left::default();
+    let mut left = Unsupervised::default();
     if waiting.is_empty() {
         return Ok(left);
     }
@@ -54,14 +55,14 @@ pub(crate) fn wait(
     loop {
         // Watched first and looked at then, so that nothing falls in between. A directory that is watched already
         // keeps its watch.
-        for birth in &waiting {
-            birth.watch(&inotify);
+        for service in &waiting {
+            service.watch(&inotify);
         }
-        waiting = waiting.into_iter().filter_map(Birth::unfinished).collect();
+        waiting = waiting.into_iter().filter_map(AwaitedService::unfinished).collect();
         for name in refusals.map(RefusalWatch::fresh).unwrap_or_default() {
             let Some(reason) = scandir.refusal(&name) else { continue };
             let path = scandir.path().join(&name);
-            if let Some(at) = waiting.iter().position(|birth| birth.dir.path() == path) {
+            if let Some(at) = waiting.iter().position(|service| service.dir.path() == path) {
                 left.refused.push((waiting.swap_remove(at).dir, reason));
             }
         }
@@ -70,14 +71,14 @@ pub(crate) fn wait(
         }
         let mut fds = vec![PollFd::new(&inotify, PollFlags::IN)];
         fds.extend(refusals.map(|refusals| PollFd::new(refusals, PollFlags::IN)));
-        let has_own = waiting.iter().any(|birth| birth.is_own);
+        let has_own = waiting.iter().any(|service| service.is_own);
         let until = if has_own { deadline } else { others_deadline.into_iter().chain(deadline).min() };
         match poll(&mut fds, remaining(until).as_ref()) {
             Ok(0) => {
-                let (own, others): (Vec<Birth>, Vec<Birth>) =
-                    waiting.into_iter().partition(|birth| birth.is_own);
-                left.late = own.into_iter().map(|birth| birth.dir).collect();
-                left.others = others.into_iter().map(|birth| birth.dir).collect();
+                let (own, others): (Vec<AwaitedService>, Vec<AwaitedService>) =
+                    waiting.into_iter().partition(|service| service.is_own);
+                left.late = own.into_iter().map(|service| service.dir).collect();
+                left.others = others.into_iter().map(|service| service.dir).collect();
                 return Ok(left);
             }
             Ok(_) | Err(Errno::INTR) => drain(&inotify),
@@ -86,8 +87,8 @@ pub(crate) fn wait(
     }
 }
 
-/// A service on its way to being supervised.
-struct Birth {
+/// A service that no supervisor holds yet.
+struct AwaitedService {
     dir: ServiceDir,
     /// It belongs to us.
     is_own: bool,
@@ -95,7 +96,7 @@ struct Birth {
     held: bool,
 }
 
-impl Birth {
+impl AwaitedService {
     fn new(dir: ServiceDir) -> Self {
         let ours = rustix::process::geteuid().as_raw();
         let found = dir.directory().and_then(look);

@@ -9,9 +9,9 @@ use gatevisor_wire::control::{Control, ControlSignal};
 use gatevisor_wire::signal;
 
 use crate::arguments::{Arguments, number};
+use crate::fatal::{NOT_SUPERVISED, SYSTEM, TIMED_OUT, USAGE as USAGE_CODE, warn};
 use crate::listen::{self, Goal, Waiter};
-use crate::recorded::Request;
-use crate::talk::{NOT_SUPERVISED, SYSTEM, TIMED_OUT, USAGE as USAGE_CODE, warn};
+use crate::requested::Request;
 use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str = "s6-svc [ -wu | -wU | -wd | -wD | -wr | -wR ] [ -T timeout ] \
@@ -32,12 +32,12 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     let mut commands = Vec::new();
     let mut timeout_ms = 0;
     let mut goal = None;
-    for (letter, value) in &arguments.options {
-        match (letter, value) {
+    for (option, value) in &arguments.options {
+        match (option, value) {
             (b's', Some(name)) => commands.push(by_signal(name)?),
             (b'T', value) => timeout_ms = number(*value)?,
             (_, Some(what)) => goal = Some(Goal::named(what).ok_or(Fatal::Usage)?),
-            (letter, None) => commands.extend(Control::from_byte(*letter)),
+            (option, None) => commands.extend(Control::from_byte(*option)),
         }
     }
     let path = arguments.first()?;

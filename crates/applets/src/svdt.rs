@@ -11,8 +11,8 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::arguments::{Arguments, number};
+use crate::fatal::{SYSTEM, print};
 use crate::svstat::signal_name;
-use crate::talk::{SYSTEM, print};
 use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str = "s6-svdt [ -S | -s ] [ -n maxentries ] servicedir";
@@ -24,10 +24,10 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     let arguments = Arguments::parse(words, b"Ss", b"n")?;
     let mut numbers = false;
     let mut most = tally::MAX;
-    for (letter, value) in &arguments.options {
-        match letter {
+    for (option, value) in &arguments.options {
+        match option {
             b'n' => most = usize::try_from(number(*value)?).unwrap_or(tally::MAX),
-            letter => numbers = *letter == b's',
+            option => numbers = *option == b's',
         }
     }
     let dir = ServiceDir::new(arguments.first()?);

@@ -6,7 +6,7 @@ use gatevisor_client::ServiceDir;
 use gatevisor_wire::files;
 use rustix::fs::{Mode, OFlags};
 
-use crate::talk::SYSTEM;
+use crate::fatal::SYSTEM;
 use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str = "s6-svdt-clear servicedir";

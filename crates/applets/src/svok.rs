@@ -7,7 +7,7 @@ use gatevisor_paths::look;
 use gatevisor_wire::files;
 use rustix::fs::{FileType, OFlags};
 
-use crate::talk::{NO, SYSTEM};
+use crate::fatal::{NO, SYSTEM};
 use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str = "s6-svok servicedir";

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::Fatal;
 use crate::arguments::{Arguments, number};
-use crate::talk::USAGE as USAGE_CODE;
+use crate::fatal::USAGE as USAGE_CODE;
 
 /// The name of the applet.
 pub const NAME: &str = "s6-svscan";
@@ -31,9 +31,9 @@ pub struct Svscan {
 pub fn parse(words: &[OsString]) -> Result<Svscan, Fatal> {
     let arguments = Arguments::parse(words, b"", b"cCLtdX")?;
     let mut notify = None;
-    for (letter, value) in &arguments.options {
+    for (option, value) in &arguments.options {
         let number = number(*value)?;
-        if *letter == b'd' {
+        if *option == b'd' {
             // Lower ones are standard input, output and error.
             let descriptor = i32::try_from(number).ok().filter(|number| *number >= 3);
             let wrong = || Fatal::new(USAGE_CODE, "invalid notification fd: it must be 3 or more");

@@ -7,8 +7,8 @@ use gatevisor_client::{RefusalWatch, ScanDir, ScanSendError, ServiceDir};
 use gatevisor_wire::scan::ScanCommand;
 
 use crate::arguments::Arguments;
+use crate::fatal::{SYSTEM, USAGE as USAGE_CODE, warn};
 use crate::supervised;
-use crate::talk::{SYSTEM, USAGE as USAGE_CODE, warn};
 use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str = "s6-svscanctl [ -zabhitqnN ] svscandir";
@@ -17,7 +17,7 @@ pub(crate) const USAGE: &str = "s6-svscanctl [ -zabhitqnN ] svscandir";
 const NOT_RUNNING: u8 = 100;
 /// The most commands in one call, as s6 has it.
 const MAX_COMMANDS: usize = 62;
-/// How long a rescan may take. The callers we know give up after 5 s, and should hear why.
+/// How long a rescan may take. The callers we know give up after 5 s, and should be told why.
 const SUPERVISED_WITHIN: Duration = Duration::from_secs(4);
 
 /// Sends the commands; after a rescan, returns when every service that was there is supervised or refused.
@@ -25,8 +25,8 @@ const SUPERVISED_WITHIN: Duration = Duration::from_secs(4);
 /// **Source:** <https://skarnet.org/software/s6/s6-svscanctl.html>
 pub(crate) fn run(words: &[OsString]) -> Outcome {
     let arguments = Arguments::parse(words, &ScanCommand::ALL.map(ScanCommand::byte), b"")?;
-    let letters = arguments.options.iter().map(|(letter, _)| *letter);
-    let commands: Vec<ScanCommand> = letters.filter_map(ScanCommand::from_byte).collect();
+    let options = arguments.options.iter().map(|(option, _)| *option);
+    let commands: Vec<ScanCommand> = options.filter_map(ScanCommand::from_byte).collect();
     if commands.len() > MAX_COMMANDS {
         return Err(Fatal::new(USAGE_CODE, "too many commands"));
     }

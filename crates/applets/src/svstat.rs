@@ -12,8 +12,8 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::arguments::Arguments;
+use crate::fatal::{NO, SYSTEM, USAGE as USAGE_CODE, print};
 use crate::svok::unknown;
-use crate::talk::{NO, SYSTEM, USAGE as USAGE_CODE, print};
 use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str = "s6-svstat [ -uwNrpgest | -o up,wantedup,normallyup,ready,paused,pid,pgid,exitcode,\
@@ -41,7 +41,7 @@ enum Field {
     ReadyFor,
 }
 
-/// Every field, its name for `-o`, and its letter where it has one.
+/// Every field, its name for `-o`, and its option where it has one.
 const FIELDS: [(Field, &str, Option<u8>); 14] = [
     (Field::Up, "up", Some(b'u')),
     (Field::WantedUp, "wantedup", Some(b'w')),
@@ -63,16 +63,16 @@ const FIELDS: [(Field, &str, Option<u8>); 14] = [
 ///
 /// **Source:** <https://skarnet.org/software/s6/s6-svstat.html>, in the form of s6 2.11.
 pub(crate) fn run(words: &[OsString]) -> Outcome {
-    let flags: Vec<u8> = FIELDS.iter().filter_map(|(_, _, letter)| *letter).chain([b'n']).collect();
+    let flags: Vec<u8> = FIELDS.iter().filter_map(|(_, _, option)| *option).chain([b'n']).collect();
     let arguments = Arguments::parse(words, &flags, b"o")?;
     let mut numbers = false;
     let mut fields = Vec::new();
-    for (letter, value) in &arguments.options {
-        match (letter, value) {
+    for (option, value) in &arguments.options {
+        match (option, value) {
             (b'n', _) => numbers = true,
             (_, Some(names)) => named(names, &mut fields)?,
-            (letter, None) => {
-                let known = FIELDS.iter().find(|(_, _, own)| *own == Some(*letter)).ok_or(Fatal::Usage)?;
+            (option, None) => {
+                let known = FIELDS.iter().find(|(_, _, own)| *own == Some(*option)).ok_or(Fatal::Usage)?;
                 add(&mut fields, known.0)?;
             }
         }
@@ -80,7 +80,8 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     let named = ServiceDir::new(arguments.first()?);
     let dir = named.held().unwrap_or(named);
     let status = read(&dir)?;
-    let shown = Shown { now: Tai64n::now_from(SystemTime::now()), normally_up: normally_up(&dir)?, status };
+    let shown =
+        ShownStatus { now: Tai64n::now_from(SystemTime::now()), normally_up: normally_up(&dir)?, status };
     let line = if fields.is_empty() {
         shown.words(numbers)
     } else {
@@ -162,13 +163,13 @@ pub(crate) fn signal_name(number: u8) -> &'static str {
 
 /// A status at the moment of looking.
 #[derive(Debug)]
-struct Shown {
+struct ShownStatus {
     status: Status,
     now: Tai64n,
     normally_up: bool,
 }
 
-impl Shown {
+impl ShownStatus {
     fn seconds_since(&self, then: Tai64n) -> u64 {
         self.now.since(then).map_or(0, |age| age.as_secs())
     }
@@ -239,14 +240,14 @@ impl Shown {
 
 #[cfg(test)]
 mod tests {
-    use super::{FIELDS, Shown, USAGE, named, signal_name};
+    use super::{FIELDS, ShownStatus, USAGE, named, signal_name};
     use crate::Fatal;
     use gatevisor_wire::{Pid, status::Status, tai::Tai64n, wait::WaitStatus};
     use std::ffi::OsStr;
 
-    fn shown(pid: i32, flags: [bool; 4], raw: i32, normally_up: bool) -> Shown {
+    fn shown(pid: i32, flags: [bool; 4], raw: i32, normally_up: bool) -> ShownStatus {
         let [paused, finishing, want_up, ready] = flags;
-        Shown {
+        ShownStatus {
             status: Status {
                 changed: Tai64n::from_unix(1000, 500_000_000),
                 ready_at: Tai64n::from_unix(1002, 0),

@@ -19,12 +19,12 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     let mut goal = Goal { up: true, ready: false, again: false };
     let mut any = false;
     let mut timeout_ms = 0;
-    for (letter, value) in &arguments.options {
-        match letter {
+    for (option, value) in &arguments.options {
+        match option {
             b'a' => any = false,
             b'o' => any = true,
             b't' => timeout_ms = number(*value)?,
-            letter => goal = Goal::of(*letter).ok_or(Fatal::Usage)?,
+            option => goal = Goal::of(*option).ok_or(Fatal::Usage)?,
         }
     }
     arguments.first()?;

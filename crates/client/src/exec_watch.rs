@@ -129,7 +129,7 @@ fn is_stand_in(line: &[u8]) -> bool {
     })
 }
 
-/// Hears that an interpreter of a service's `run` may be over.
+/// Reports that an interpreter of a service's `run` may be over.
 #[derive(Debug)]
 pub struct ExecWatch {
     inotify: OwnedFd,
@@ -148,7 +148,7 @@ impl ExecWatch {
         Some(Self { inotify })
     }
 
-    /// Forgets what was heard, and returns whether that was anything.
+    /// Forgets what was reported, and returns whether there was anything.
     pub fn drain(&self) -> bool {
         let mut buffer = [MaybeUninit::uninit(); EVENTS_ROOM];
         let mut reader = Reader::new(&self.inotify, &mut buffer);

@@ -7,19 +7,21 @@
 //! (`gateways`), and any output. Everything here works on a genuine s6 tree as on ours, as whichever user the
 //! directory's modes allow.
 //!
-//! A client subscribes before it acts and waits for a letter or a deadline. Nothing here sleeps or asks twice.
+//! A client subscribes before it acts and waits for an event or a deadline. Nothing here sleeps or asks twice.
 //! The process must ignore SIGPIPE, as Rust programs do: a supervisor may go away between opening and writing.
 #![forbid(unsafe_code)]
 
 mod asked;
-mod changes;
+
 mod dir;
 mod exec_watch;
 mod listener;
 pub mod look;
 mod open;
-mod refusals;
+
+mod refusal_watch;
 mod scandir;
+mod status_changes;
 pub mod status_view;
 mod supervisor_watch;
 mod waiting;
@@ -28,7 +30,7 @@ pub use dir::{SendError, ServiceDir, StatusError};
 pub use exec_watch::{ExecProgress, ExecWatch};
 pub use listener::Listener;
 pub use open::HeldDir;
-pub use refusals::RefusalWatch;
+pub use refusal_watch::RefusalWatch;
 pub use scandir::{OURS, ScanDir, ScanSendError};
 pub use supervisor_watch::SupervisorWatch;
 pub use waiting::{Condition, WaitError, Waited, Waiter, act, act_all, restart, restart_all, wait, wait_all};

@@ -1,6 +1,6 @@
-//! *Lives here:* one listener in an event fifodir: its FIFO from birth to removal, and the letters that arrive.
+//! *Lives here:* one listener in an event fifodir: its FIFO from creation to removal, and the events that arrive.
 //!
-//! *Does not live here:* what the letters mean for a waiting client (`waiting`).
+//! *Does not live here:* what the events mean for a waiting client (`waiting`).
 
 use crate::ServiceDir;
 use gatevisor_wire::{
@@ -30,10 +30,10 @@ use std::{
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// The owner reads and writes; every notifier may write, whoever it runs as.
 const MODE: Mode = Mode::from_raw_mode(0o622);
-/// How many letters are read at a time.
+/// How many events are read at a time.
 const ROOM: usize = 256;
 
-/// Hears what happens to one service, from the moment it is made.
+/// Receives the events of one service, from the moment it is made.
 ///
 /// Its FIFO is removed when it is dropped, even where the directory has been renamed meanwhile.
 ///
@@ -41,18 +41,18 @@ const ROOM: usize = 256;
 #[derive(Debug)]
 pub struct Listener {
     fifo: OwnedFd,
-    entry: Entry,
-    heard: VecDeque<u8>,
+    entry: ListenerFifo,
+    received: VecDeque<u8>,
 }
 
 /// An entry of a directory that is unlinked in the end.
 #[derive(Debug)]
-struct Entry {
+struct ListenerFifo {
     dir: OwnedFd,
     name: Vec<u8>,
 }
 
-impl Drop for Entry {
+impl Drop for ListenerFifo {
     fn drop(&mut self) {
         // A notifier removes it too, once it finds no reader; either way it is gone.
         let _ = unlinkat(&self.dir, OsStr::from_bytes(&self.name), AtFlags::empty());
@@ -75,7 +75,7 @@ impl Listener {
         // Notifiers skip the dotted name, so they never find a FIFO that nobody reads yet.
         let dotted = [b".", &name[..]].concat();
         mkfifoat(&dir, OsStr::from_bytes(&dotted), Mode::RUSR | Mode::WUSR)?;
-        let mut entry = Entry { dir, name: dotted };
+        let mut entry = ListenerFifo { dir, name: dotted };
         // Open for writing too: with a writer there is never an end of file. Linux allows both on one descriptor.
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fifo = openat(&entry.dir, OsStr::from_bytes(&entry.name), flags, Mode::empty())?;
@@ -91,7 +91,7 @@ impl Listener {
         fchmod(&fifo, MODE)?;
         renameat(&entry.dir, OsStr::from_bytes(&entry.name), &entry.dir, OsStr::from_bytes(&name))?;
         entry.name = name.to_vec();
-        Ok(Self { fifo, entry, heard: VecDeque::new() })
+        Ok(Self { fifo, entry, received: VecDeque::new() })
     }
 
     /// Returns the name of the FIFO in the fifodir.
@@ -99,19 +99,19 @@ impl Listener {
         OsStr::from_bytes(&self.entry.name)
     }
 
-    /// Returns the next letter that has already arrived, or `None`; never waits.
+    /// Returns the next event that has already arrived, or `None`; never waits.
     ///
-    /// Bytes that are no letters are skipped. Before polling the descriptor, call this until it returns `None`.
+    /// Bytes that are no events are skipped. Before polling the descriptor, call this until it returns `None`.
     pub fn try_next(&mut self) -> io::Result<Option<ServiceEvent>> {
         loop {
-            while let Some(byte) = self.heard.pop_front() {
-                if let Some(letter) = ServiceEvent::from_byte(byte) {
-                    return Ok(Some(letter));
+            while let Some(byte) = self.received.pop_front() {
+                if let Some(event) = ServiceEvent::from_byte(byte) {
+                    return Ok(Some(event));
                 }
             }
             let mut buffer = [0; ROOM];
             match read(&self.fifo, &mut buffer) {
-                Ok(count) => self.heard.extend(buffer.iter().take(count)),
+                Ok(count) => self.received.extend(buffer.iter().take(count)),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(None),
                 Err(errno) => return Err(errno.into()),
@@ -119,11 +119,11 @@ impl Listener {
         }
     }
 
-    /// Returns the next letter, waiting for it until `deadline`, or for ever; `None` means that the deadline passed.
+    /// Returns the next event, waiting for it until `deadline`, or for ever; `None` means that the deadline passed.
     pub fn next(&mut self, deadline: Option<Instant>) -> io::Result<Option<ServiceEvent>> {
         loop {
-            if let Some(letter) = self.try_next()? {
-                return Ok(Some(letter));
+            if let Some(event) = self.try_next()? {
+                return Ok(Some(event));
             }
             let timeout = remaining(deadline);
             match poll(&mut [PollFd::new(&self.fifo, PollFlags::IN)], timeout.as_ref()) {

@@ -1,6 +1,6 @@
-//! *Lives here:* hearing that the supervisor of a service has gone, or has published something of which no letter tells.
+//! *Lives here:* noticing that the supervisor of a service has gone, or has published something that no event tells.
 //!
-//! *Does not live here:* letters (`listener`); what is published.
+//! *Does not live here:* events (`listener`); what is published.
 //!
 //! **Source:** pipe(7): writing to a pipe that nobody reads is an error, and poll(2) tells so; inotify(7).
 
@@ -17,7 +17,7 @@ use crate::{ServiceDir, open};
 /// Bytes of events that are read at once.
 const EVENTS_ROOM: usize = 1024;
 
-/// Hears of what a supervisor does that it sends no letter of.
+/// Watches for what a supervisor does without sending an event.
 #[derive(Debug)]
 pub struct SupervisorWatch {
     /// The control FIFO, open for writing: an error on it says that nobody reads it any more.
@@ -41,7 +41,7 @@ impl SupervisorWatch {
         self.control.as_ref().is_some_and(|control| !open::is_read(control))
     }
 
-    /// Forgets what was heard.
+    /// Forgets what was reported.
     pub fn drain(&self) {
         let Some(published) = &self.published else { return };
         let mut buffer = [MaybeUninit::uninit(); EVENTS_ROOM];

@@ -1,11 +1,11 @@
-//! *Lives here:* waiting until a service, or each of many, is as requested: by letters, with the status as the start.
+//! *Lives here:* waiting until a service, or each of many, is as requested: by events, with the status as the start.
 //!
 //! *Does not live here:* the state machine of one waiter (`waiting::entry`) and the one poll for all (`waiting::run`).
 
 mod entry;
 mod run;
 
-use crate::{SendError, ServiceDir, StatusError, changes::Changes};
+use crate::{SendError, ServiceDir, StatusError, status_changes::StatusChanges};
 use entry::{Entry, Goal};
 use gatevisor_wire::{control::Control, event::ServiceEvent, status::Status};
 use std::{fmt, io, path::PathBuf, time::Instant};
@@ -41,13 +41,13 @@ impl Condition {
         }
     }
 
-    /// Returns whether a letter says that the service has become so.
-    pub const fn met_by(self, letter: ServiceEvent) -> bool {
+    /// Returns whether an event says that the service has become so.
+    pub const fn met_by(self, event: ServiceEvent) -> bool {
         match self {
-            Self::Up => matches!(letter, ServiceEvent::Up | ServiceEvent::Ready),
-            Self::Ready => matches!(letter, ServiceEvent::Ready),
-            Self::Down => matches!(letter, ServiceEvent::Died | ServiceEvent::Finished),
-            Self::Finished => matches!(letter, ServiceEvent::Finished),
+            Self::Up => matches!(event, ServiceEvent::Up | ServiceEvent::Ready),
+            Self::Ready => matches!(event, ServiceEvent::Ready),
+            Self::Down => matches!(event, ServiceEvent::Died | ServiceEvent::Finished),
+            Self::Finished => matches!(event, ServiceEvent::Finished),
         }
     }
 
@@ -197,7 +197,7 @@ pub fn act_all(
 
 /// Sends commands that make an up service die, and waits until it has died and is as requested again (`-wr`, `-wR`).
 ///
-/// `cond` is `Up` or `Ready`. Of a service that is down nothing is heard, so look first.
+/// `cond` is `Up` or `Ready`. Of a service that is down nothing is received, so look first.
 pub fn restart(
     dir: &ServiceDir,
     commands: &[Control],
@@ -229,7 +229,7 @@ pub struct Waiter {
 impl Waiter {
     /// Subscribes to the events of a service, which need not be supervised yet.
     ///
-    /// The directory may be renamed afterwards; letters still arrive. What is read from files is then read at the
+    /// The directory may be renamed afterwards; events still arrive. What is read from files is then read at the
     /// path given here, so `moved` says where the directory is now.
     pub fn subscribe(dir: &ServiceDir) -> Result<Self, WaitError> {
         let mut entry = Entry::subscribe(dir);
@@ -244,16 +244,16 @@ impl Waiter {
         self.entry.dir = dir.clone();
     }
 
-    /// Waits until the service is as requested, by its status now or by a letter.
+    /// Waits until the service is as requested, by its status now or by an event.
     pub fn reach(&mut self, cond: Condition, deadline: Option<Instant>) -> Result<Waited, WaitError> {
         self.run(Goal::Reach(cond), deadline)
     }
 
-    /// Waits until a letter says that the service has become so, whatever its status is now.
+    /// Waits until an event says that the service has become so, whatever its status is now.
     ///
-    /// The letter that says so is taken, those after it are kept for the next call: after `t`, `hear(Down)` and then
-    /// `hear(Up)` wait for the restart.
-    pub fn hear(&mut self, cond: Condition, deadline: Option<Instant>) -> Result<Waited, WaitError> {
+    /// The event that says so is taken, those after it are kept for the next call: after `t`, `receive(Down)` and then
+    /// `receive(Up)` wait for the restart.
+    pub fn receive(&mut self, cond: Condition, deadline: Option<Instant>) -> Result<Waited, WaitError> {
         self.run(Goal::Hear(cond), deadline)
     }
 
@@ -283,9 +283,12 @@ fn act_on(
     deadline: Option<Instant>,
     done: &mut dyn FnMut(usize, Outcome),
 ) {
-    // Only a request to be down can be obeyed without a letter.
-    let changes =
-        if wants_down(commands) && !cond.wants_up() { Changes::watch(dirs.iter().enumerate()) } else { None };
+    // Only a request to be down can be obeyed without an event.
+    let changes = if wants_down(commands) && !cond.wants_up() {
+        StatusChanges::watch(dirs.iter().enumerate())
+    } else {
+        None
+    };
     let goal = |index| match &changes {
         Some(changes) if changes.watches(index) => Goal::Settle(cond),
         _ => Goal::Obey(cond),
@@ -358,7 +361,7 @@ mod tests {
     };
 
     #[test]
-    fn a_condition_holds_by_status_as_it_is_met_by_letters() {
+    fn a_condition_holds_by_status_as_it_is_met_by_events() {
         let status = |pid, finishing, ready| Status {
             changed: Tai64n::ZERO,
             ready_at: Tai64n::ZERO,
@@ -369,20 +372,20 @@ mod tests {
             want_up: true,
             ready,
         };
-        // The status after each letter, and which of up, ready, down, finished it means.
-        for (letter, status, expected) in [
+        // The status after each event, and which of up, ready, down, finished it means.
+        for (event, status, expected) in [
             (ServiceEvent::Up, status(7, false, false), [true, false, false, false]),
             (ServiceEvent::Ready, status(7, false, true), [true, true, false, false]),
             (ServiceEvent::Died, status(8, true, false), [false, false, true, false]),
             (ServiceEvent::Finished, status(0, false, true), [false, false, true, true]),
         ] {
-            assert_eq!(Condition::ALL.map(|cond| cond.holds(&status)), expected, "{letter:?}");
-            assert_eq!(Condition::ALL.map(|cond| cond.met_by(letter)), expected, "{letter:?}");
+            assert_eq!(Condition::ALL.map(|cond| cond.holds(&status)), expected, "{event:?}");
+            assert_eq!(Condition::ALL.map(|cond| cond.met_by(event)), expected, "{event:?}");
         }
-        for letter in
+        for event in
             [ServiceEvent::SupervisionStarted, ServiceEvent::SupervisionEnded, ServiceEvent::PermanentFailure]
         {
-            assert!(!Condition::ALL.iter().any(|cond| cond.met_by(letter)));
+            assert!(!Condition::ALL.iter().any(|cond| cond.met_by(event)));
         }
     }
 

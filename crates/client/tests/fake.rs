@@ -62,7 +62,7 @@ fn a_listener_is_a_fifo_that_notifiers_find_and_is_gone_when_dropped() {
 
     assert_eq!(listener.try_next().unwrap(), None);
     assert_eq!(listener.next(Some(Instant::now())).unwrap(), None);
-    // What is no letter is skipped.
+    // What is no event is skipped.
     assert_eq!(notify(dir.path(), b"s?u\0U"), 1);
     assert_eq!(listener.next(soon()).unwrap(), Some(ServiceEvent::SupervisionStarted));
     assert_eq!(listener.try_next().unwrap(), Some(ServiceEvent::Up));
@@ -174,9 +174,9 @@ fn letters_after_the_one_that_decides_are_kept() {
     let (_parent, fake) = fake(&up());
     let mut waiter = Waiter::subscribe(&fake.dir).unwrap();
     fake.tell(&[ServiceEvent::Died, ServiceEvent::Finished, ServiceEvent::Up]);
-    assert_eq!(waiter.hear(Condition::Down, soon()).unwrap(), Waited::Reached);
-    assert_eq!(waiter.hear(Condition::Up, soon()).unwrap(), Waited::Reached);
-    assert_eq!(waiter.hear(Condition::Up, Some(Instant::now())).unwrap(), Waited::TimedOut);
+    assert_eq!(waiter.receive(Condition::Down, soon()).unwrap(), Waited::Reached);
+    assert_eq!(waiter.receive(Condition::Up, soon()).unwrap(), Waited::Reached);
+    assert_eq!(waiter.receive(Condition::Up, Some(Instant::now())).unwrap(), Waited::TimedOut);
 }
 
 #[test]

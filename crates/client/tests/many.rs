@@ -29,9 +29,9 @@ fn five_hundred_services_are_waited_for_with_a_soft_limit_of_1024_descriptors() 
         scope.spawn(|| {
             for (n, fake) in fakes.iter().enumerate() {
                 assert_eq!(fake.commands(), b"u");
-                let letter = if n % 100 == 99 { ServiceEvent::PermanentFailure } else { ServiceEvent::Up };
-                fake.publish(&if letter == ServiceEvent::Up { up() } else { DOWN });
-                assert_eq!(fake.tell(&[letter]), 1);
+                let event = if n % 100 == 99 { ServiceEvent::PermanentFailure } else { ServiceEvent::Up };
+                fake.publish(&if event == ServiceEvent::Up { up() } else { DOWN });
+                assert_eq!(fake.tell(&[event]), 1);
             }
         });
         act_all(&dirs, &[Control::Up], Condition::Up, soon(), &mut |index, waited| {

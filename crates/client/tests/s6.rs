@@ -84,7 +84,7 @@ fn every_death_is_in_the_tally() {
     for _ in 0..2 {
         let mut waiter = Waiter::subscribe(&dir).unwrap();
         dir.send(&[Control::Once]).unwrap();
-        assert_eq!(waiter.hear(Condition::Finished, soon()).unwrap(), Waited::Reached);
+        assert_eq!(waiter.receive(Condition::Finished, soon()).unwrap(), Waited::Reached);
     }
     let deaths = dir.deaths();
     assert_eq!(deaths.len(), 2);
@@ -146,8 +146,8 @@ fn a_service_that_dies_again_and_again_is_down_only_once_it_is_wanted_down() {
     let s6 = Scan::start();
     let dir = s6.add("service", "exit 1", nothing);
     let mut waiter = Waiter::subscribe(&dir).unwrap();
-    assert_eq!(waiter.hear(Condition::Finished, soon()).unwrap(), Waited::Reached);
-    // Between two deaths s6 waits a second, and no letter answers the command.
+    assert_eq!(waiter.receive(Condition::Finished, soon()).unwrap(), Waited::Reached);
+    // Between two deaths s6 waits a second, and no event answers the command.
     assert_eq!(act(&dir, &[Control::Down], Condition::Finished, soon()).unwrap(), Waited::Reached);
     let status = dir.status().unwrap();
     assert!(status.pid.is_none() && !status.want_up);
@@ -173,7 +173,7 @@ fn what_a_service_is_doing_has_a_name() {
         });
     let mut waiter = Waiter::subscribe(&broken).unwrap();
     broken.send(&[Control::Once]).unwrap();
-    assert_eq!(waiter.hear(Condition::Finished, soon()).unwrap(), Waited::Reached);
+    assert_eq!(waiter.receive(Condition::Finished, soon()).unwrap(), Waited::Reached);
     let seen = observe(&broken);
     assert_eq!(seen.start_error.as_deref(), Some("executing: no such file (errno 2)"));
     // Wanted down, so it is not going to be tried again.
@@ -196,13 +196,13 @@ fn what_a_service_is_doing_has_a_name() {
     });
     let mut waiter = Waiter::subscribe(&finishing).unwrap();
     finishing.send(&[Control::Once]).unwrap();
-    assert_eq!(waiter.hear(Condition::Down, soon()).unwrap(), Waited::Reached);
+    assert_eq!(waiter.receive(Condition::Down, soon()).unwrap(), Waited::Reached);
     let seen = observe(&finishing);
     assert_eq!(seen.state, StateName::Finishing);
     let script = seen.status.unwrap().pid.unwrap();
     rustix::process::kill_process(rustix::process::Pid::from_raw(script.get()).unwrap(), Signal::KILL)
         .unwrap();
-    assert_eq!(waiter.hear(Condition::Finished, soon()).unwrap(), Waited::Reached);
+    assert_eq!(waiter.receive(Condition::Finished, soon()).unwrap(), Waited::Reached);
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn a_supervisor_that_is_told_to_exit_lets_go() {
     assert_eq!(wait(&s6.dir, Condition::Up, soon()).unwrap(), Waited::Reached);
     let mut waiter = Waiter::subscribe(&s6.dir).unwrap();
     s6.dir.send(&[Control::Down, Control::Exit]).unwrap();
-    assert_eq!(waiter.hear(Condition::Finished, soon()).unwrap(), Waited::Reached);
+    assert_eq!(waiter.receive(Condition::Finished, soon()).unwrap(), Waited::Reached);
     assert_eq!(waiter.released(soon()).unwrap(), Waited::Reached);
     assert!(!s6.dir.supervised().unwrap());
 }

@@ -10,7 +10,7 @@ use gatevisor_applets::links::{self, Installed};
 use gatevisor_applets::{APPLETS, Applet};
 
 use crate::args::Applets;
-use crate::exit::{DONE, Exit, Failure, Outcome};
+use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::{out, planned_stop, supervise};
 
 /// Runs the applet that this program is called as, or that `gatevisor s6 NAME` names.
@@ -31,7 +31,7 @@ pub fn called(arguments: &[OsString]) -> Option<ExitCode> {
 pub fn named(name: &OsStr, arguments: &[OsString]) -> Outcome {
     let Some(applet) = gatevisor_applets::find(name) else {
         let message = format!("there is no applet `{}`; `gatevisor applets list` lists them", name.display());
-        return Err(Failure::new(Exit::Usage, message));
+        return Err(CommandError::new(Exit::Usage, message));
     };
     Ok(be(applet, arguments))
 }
@@ -56,14 +56,14 @@ pub fn run(verb: &Applets) -> Outcome {
         }
         Applets::Install { dir, relative, force } => {
             let program = gatevisor_sys::process::own_program().map_err(|error| {
-                Failure::new(Exit::System, format!("cannot find out where this program is: {error}"))
+                CommandError::new(Exit::System, format!("cannot find out where this program is: {error}"))
             })?;
             let done = links::install(dir, &program, *relative, *force).map_err(|error| {
                 let code = match error {
                     links::LinkError::InTheWay { .. } => Exit::No,
                     links::LinkError::Directory { .. } | links::LinkError::Make { .. } => Exit::System,
                 };
-                Failure::of(code as u8, &error)
+                CommandError::of(code as u8, &error)
             })?;
             let made = done.iter().filter(|(_, what)| *what == Installed::Made).count();
             out::say(format_args!("{made} of {} links made in `{}`", done.len(), dir.display()));

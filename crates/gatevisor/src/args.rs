@@ -15,7 +15,7 @@ pub struct Cli {
     pub common: Common,
     /// The command
     #[command(subcommand)]
-    pub command: Command,
+    pub command: CliCommand,
 }
 
 /// What every command may be told.
@@ -40,7 +40,7 @@ pub struct Common {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum CliCommand {
     /// Supervise every gateway of the home in the foreground, until Ctrl-C
     Up(Up),
     /// Boot a container and run its command: the entry point, also called `/init`
@@ -60,10 +60,10 @@ pub enum Command {
     Reload(Reload),
     /// Make, remove and list profiles
     #[command(subcommand)]
-    Profile(Profile),
+    Profile(ProfileCommand),
     /// Start, stop and look at gateways
     #[command(subcommand)]
-    Gateway(Gateway),
+    Gateway(GatewayCommand),
     /// Show one table of everything supervised
     Status {
         /// Show these only
@@ -174,7 +174,7 @@ pub struct Reload {
 
 /// What can be done with profiles.
 #[derive(Debug, Subcommand)]
-pub enum Profile {
+pub enum ProfileCommand {
     /// Make a profile, and its slot where a supervisor runs
     Create {
         /// Lower-case letters, digits, `-` and `_`; at most 243
@@ -222,7 +222,7 @@ pub struct Choice {
 
 /// Which gateways, and how to go about it.
 #[derive(Debug, Args)]
-pub struct Target {
+pub struct ControlOptions {
     /// Which gateways.
     #[command(flatten)]
     pub choice: Choice,
@@ -253,13 +253,13 @@ fn window(text: &str) -> Result<Duration, String> {
 
 /// What can be done with gateways.
 #[derive(Debug, Subcommand)]
-pub enum Gateway {
+pub enum GatewayCommand {
     /// Ask for a gateway running, and start it
-    Start(Target),
+    Start(ControlOptions),
     /// Ask for a gateway stopped, and stop it
-    Stop(Target),
+    Stop(ControlOptions),
     /// Have another process in a gateway's place; one that is down is started
-    Restart(Target),
+    Restart(ControlOptions),
     /// Show all there is to know of a gateway
     Status(Choice),
     /// Give a profile's gateway a slot; it stays down unless told otherwise

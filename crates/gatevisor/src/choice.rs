@@ -9,11 +9,11 @@ use gatevisor_gateways::manager::ServiceManager;
 use gatevisor_gateways::profile::ProfileName;
 
 use crate::args::Choice;
-use crate::context::Context;
-use crate::exit::{Exit, Failure};
+use crate::context::CommandContext;
+use crate::exit::{CommandError, Exit};
 
 /// Returns the profiles that a command means, each once, in the order in which they were named.
-pub fn chosen(context: &Context, choice: &Choice) -> Result<Vec<ProfileName>, Failure> {
+pub fn chosen(context: &CommandContext, choice: &Choice) -> Result<Vec<ProfileName>, CommandError> {
     if choice.failed {
         return failed(context);
     }
@@ -35,29 +35,32 @@ pub fn chosen(context: &Context, choice: &Choice) -> Result<Vec<ProfileName>, Fa
 }
 
 /// Returns the profiles that one word means: more than one only where it is a pattern, which no name can be.
-fn meant(context: &Context, word: &OsStr) -> Result<Vec<ProfileName>, Failure> {
+fn meant(context: &CommandContext, word: &OsStr) -> Result<Vec<ProfileName>, CommandError> {
     let Some(pattern) = word.to_str().filter(|word| word.contains(['*', '?'])) else {
         return Ok(vec![context.named(Some(word))?]);
     };
     let mut names = registered(context)?;
     names.retain(|name| matches(pattern.as_bytes(), name.as_str().as_bytes()));
     if names.is_empty() {
-        return Err(Failure::new(Exit::No, format!("no gateway that has a slot is called like `{pattern}`")));
+        return Err(CommandError::new(
+            Exit::No,
+            format!("no gateway that has a slot is called like `{pattern}`"),
+        ));
     }
     Ok(names)
 }
 
-fn registered(context: &Context) -> Result<Vec<ProfileName>, Failure> {
-    let names = context.manager.list().map_err(|error| Failure::of(error.exit_code(), &error))?;
+fn registered(context: &CommandContext) -> Result<Vec<ProfileName>, CommandError> {
+    let names = context.manager.list().map_err(|error| CommandError::of(error.exit_code(), &error))?;
     if names.is_empty() {
-        return Err(Failure::new(Exit::No, "no gateway has a slot; `gatevisor up` makes them"));
+        return Err(CommandError::new(Exit::No, "no gateway has a slot; `gatevisor up` makes them"));
     }
     Ok(names)
 }
 
-fn failed(context: &Context) -> Result<Vec<ProfileName>, Failure> {
+fn failed(context: &CommandContext) -> Result<Vec<ProfileName>, CommandError> {
     let reports =
-        inspect::survey(&context.manager).map_err(|error| Failure::of(error.exit_code(), &error))?;
+        inspect::survey(&context.manager).map_err(|error| CommandError::of(error.exit_code(), &error))?;
     let fails = |state| matches!(state, State::Failed | State::FailedToStart | State::BackingOff);
     let names: Vec<ProfileName> = reports
         .into_iter()
@@ -65,7 +68,7 @@ fn failed(context: &Context) -> Result<Vec<ProfileName>, Failure> {
         .filter_map(|report| report.profile)
         .collect();
     if names.is_empty() {
-        return Err(Failure::new(Exit::No, "no gateway has failed"));
+        return Err(CommandError::new(Exit::No, "no gateway has failed"));
     }
     Ok(names)
 }
@@ -74,12 +77,12 @@ fn failed(context: &Context) -> Result<Vec<ProfileName>, Failure> {
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     // Rests of the pattern to which what was read of the name can lead.
     let mut rests: Vec<&[u8]> = beyond_stars(pattern);
-    for letter in name {
+    for byte in name {
         let mut next: Vec<&[u8]> = Vec::new();
         for rest in rests {
             let more = match rest.split_first() {
                 Some((b'*', _)) => vec![rest],
-                Some((one, after)) if one == letter || *one == b'?' => beyond_stars(after),
+                Some((one, after)) if one == byte || *one == b'?' => beyond_stars(after),
                 _ => Vec::new(),
             };
             next.extend(more);
@@ -93,7 +96,7 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
 
 /// Returns a rest of a pattern, and those to which stars at its beginning lead that stand for nothing.
 fn beyond_stars(pattern: &[u8]) -> Vec<&[u8]> {
-    let stars = pattern.iter().take_while(|&&letter| letter == b'*').count();
+    let stars = pattern.iter().take_while(|&&byte| byte == b'*').count();
     (0..=stars).filter_map(|skipped| pattern.get(skipped..)).collect()
 }
 

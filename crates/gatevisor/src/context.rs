@@ -14,7 +14,7 @@ use gatevisor_sys::user;
 
 use crate::args::Common;
 use crate::enter;
-use crate::exit::{Exit, Failure};
+use crate::exit::{CommandError, Exit};
 use crate::out;
 
 /// The variable that names the scandir, as upstream's reconciler reads it.
@@ -30,7 +30,7 @@ const CONTAINER_BASE: &str = "/run/s6/basedir";
 const CONTAINER_LINK: &str = "/run/s6/scandir";
 
 /// What a command works on.
-pub struct Context {
+pub struct CommandContext {
     /// The manager, which knows the agent and the home.
     pub manager: ScandirManager,
     /// The profile that `-p` or the home selected.
@@ -76,17 +76,17 @@ pub enum MissingHome {
     IsRefused,
 }
 
-impl Context {
+impl CommandContext {
     /// Finds out what the command works on.
     ///
     /// With `executes`, more than our own code will run: then it has nothing of a terminal of root's.
-    pub fn new(common: &Common, missing: MissingHome, executes: bool) -> Result<Self, Failure> {
+    pub fn new(common: &Common, missing: MissingHome, executes: bool) -> Result<Self, CommandError> {
         let load = |file: Option<&Path>| {
-            AgentDefinition::load(file).map_err(|error| Failure::of(error.exit_code(), &error))
+            AgentDefinition::load(file).map_err(|error| CommandError::of(error.exit_code(), &error))
         };
         let agent = load(common.agent.as_deref())?;
         let home = Home::resolve(common.home.as_deref(), &agent, &variable)
-            .map_err(|error| Failure::of(error.exit_code(), &error))?;
+            .map_err(|error| CommandError::of(error.exit_code(), &error))?;
         let operator_is_root = rustix::process::geteuid().is_root();
         become_owner(home.root(), executes)?;
         if missing == MissingHome::IsRefused {
@@ -102,9 +102,9 @@ impl Context {
             .or_else(|| variable(SCANDIR_VARIABLE).filter(|dir| !dir.is_empty()).map(PathBuf::from))
             .or_else(container_scandir)
             .map_or_else(|| Ok(home.scandir()), std::path::absolute)
-            .map_err(|error| Failure::new(Exit::Usage, format!("cannot use the scandir: {error}")))?;
+            .map_err(|error| CommandError::new(Exit::Usage, format!("cannot use the scandir: {error}")))?;
         let program = gatevisor_sys::process::own_program().map_err(|error| {
-            Failure::new(Exit::System, format!("cannot find this program's own file: {error}"))
+            CommandError::new(Exit::System, format!("cannot find this program's own file: {error}"))
         })?;
         let selected = match &common.profile {
             Some(name) => profile_name(name)?,
@@ -161,23 +161,23 @@ impl Context {
     }
 
     /// Returns whether a supervisor runs on the scandir; that it cannot be told is a failure, and never a no.
-    pub fn supervisor_running(&self) -> Result<bool, Failure> {
-        self.manager.supervisor_running().map_err(|error| Failure::of(error.exit_code(), &error))
+    pub fn supervisor_running(&self) -> Result<bool, CommandError> {
+        self.manager.supervisor_running().map_err(|error| CommandError::of(error.exit_code(), &error))
     }
 
     /// Returns the profile that a command means: the one it names, else the selected one.
-    pub fn named(&self, name: Option<&OsStr>) -> Result<ProfileName, Failure> {
+    pub fn named(&self, name: Option<&OsStr>) -> Result<ProfileName, CommandError> {
         name.map_or_else(|| Ok(self.selected.clone()), profile_name)
     }
 }
 
 /// Returns the definition that a home remembers.
-fn recall(home: &Path) -> Result<Option<PathBuf>, Failure> {
-    remember::recall(home).map_err(|error| Failure::of(error.exit_code(), &error))
+fn recall(home: &Path) -> Result<Option<PathBuf>, CommandError> {
+    remember::recall(home).map_err(|error| CommandError::of(error.exit_code(), &error))
 }
 
 /// Refuses a home that somebody named and that does not exist. Where nobody names one, it is made when it is needed.
-fn must_exist(home: &Home, common: &Common, agent: &AgentDefinition) -> Result<(), Failure> {
+fn must_exist(home: &Home, common: &Common, agent: &AgentDefinition) -> Result<(), CommandError> {
     let root = home.root();
     let by = match (&common.home, agent.home_variable()) {
         (Some(_), _) => "--home".to_owned(),
@@ -185,7 +185,7 @@ fn must_exist(home: &Home, common: &Common, agent: &AgentDefinition) -> Result<(
         (None, _) => return Ok(()),
     };
     match OpenHome::open(root) {
-        Err(error) if error.is_missing() => Err(Failure::new(
+        Err(error) if error.is_missing() => Err(CommandError::new(
             Exit::No,
             format!(
                 "there is no home `{root}`, which {by} names; check the path, or make it with \
@@ -200,12 +200,15 @@ fn must_exist(home: &Home, common: &Common, agent: &AgentDefinition) -> Result<(
 
 /// Makes root the user who decides what is in the home: whoever owns it, or a directory above it, may put links anywhere in
 /// it, and what is made in it must be that user's.
-fn become_owner(home: &Path, executes: bool) -> Result<(), Failure> {
+fn become_owner(home: &Path, executes: bool) -> Result<(), CommandError> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
     let unusable = |why: &dyn std::fmt::Display| {
-        Failure::new(Exit::System, format!("cannot work in the home `{}` as root: {why}", home.display()))
+        CommandError::new(
+            Exit::System,
+            format!("cannot work in the home `{}` as root: {why}", home.display()),
+        )
     };
     let uid = match OpenHome::authority_over(home, &[PROFILES]).map_err(|error| unusable(&error))? {
         Authority::Ours => return Ok(()),
@@ -218,13 +221,13 @@ fn become_owner(home: &Path, executes: bool) -> Result<(), Failure> {
             return Err(unusable(&format!("{step}; {hint}")));
         }
     };
-    let user = user::lookup_uid(uid).map_err(|error| Failure::of(Exit::System as u8, &error))?;
+    let user = user::lookup_uid(uid).map_err(|error| CommandError::of(Exit::System as u8, &error))?;
     if executes {
         enter::leave_terminal(&user)?;
     }
     user::assume(&user).map_err(|errno| {
         let hint = "it needs the capabilities SETUID and SETGID; or call this as that user";
-        Failure::new(
+        CommandError::new(
             Exit::System,
             format!("cannot become uid {uid}, who decides what is in the home: {errno}; {hint}"),
         )
@@ -232,6 +235,6 @@ fn become_owner(home: &Path, executes: bool) -> Result<(), Failure> {
 }
 
 /// Returns `name` as the name of a profile.
-pub fn profile_name(name: impl AsRef<OsStr>) -> Result<ProfileName, Failure> {
-    ProfileName::from_os(name.as_ref()).map_err(|error| Failure::of(Exit::Usage as u8, &error))
+pub fn profile_name(name: impl AsRef<OsStr>) -> Result<ProfileName, CommandError> {
+    ProfileName::from_os(name.as_ref()).map_err(|error| CommandError::of(Exit::Usage as u8, &error))
 }

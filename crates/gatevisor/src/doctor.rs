@@ -13,13 +13,13 @@ use gatevisor_gateways::doctor::{
 use gatevisor_sys::user;
 
 use crate::args::Common;
-use crate::context::{CONTAINER_SCANDIR, Context};
-use crate::exit::{DONE, Exit, Failure, Outcome};
+use crate::context::{CONTAINER_SCANDIR, CommandContext};
+use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::out::{self, DIM, Text, colour};
 use crate::{takeover, watch};
 
 /// Examines the home and its scandir; the exit code is 1 if anything is an error.
-pub fn run(context: &Context, common: &Common) -> Outcome {
+pub fn run(context: &CommandContext, common: &Common) -> Outcome {
     let diagnosis = diagnose(&settings(context, common)?);
     let diagnosis = with_last_lines(context, diagnosis);
     let printed =
@@ -29,7 +29,7 @@ pub fn run(context: &Context, common: &Common) -> Outcome {
 }
 
 /// Returns what to look at, as the user whose home it is.
-pub fn settings<'a>(context: &'a Context, common: &Common) -> Result<Settings<'a>, Failure> {
+pub fn settings<'a>(context: &'a CommandContext, common: &Common) -> Result<Settings<'a>, CommandError> {
     let manager = &context.manager;
     let is_container = manager.scandir() == Path::new(CONTAINER_SCANDIR);
     // Before the user changes, who may not look into a scandir that is root's.
@@ -51,8 +51,8 @@ pub fn settings<'a>(context: &'a Context, common: &Common) -> Result<Settings<'a
 }
 
 /// Becomes the user whose home it is, for good: in a home its owner may have put anything anywhere.
-fn become_owner(uid: u32, gid: u32) -> Result<(), Failure> {
-    let mut owner = user::lookup_uid(uid).map_err(|error| Failure::of(Exit::System as u8, &error))?;
+fn become_owner(uid: u32, gid: u32) -> Result<(), CommandError> {
+    let mut owner = user::lookup_uid(uid).map_err(|error| CommandError::of(Exit::System as u8, &error))?;
     if !owner.groups.contains(&gid) {
         owner.groups.push(gid);
     }
@@ -60,12 +60,12 @@ fn become_owner(uid: u32, gid: u32) -> Result<(), Failure> {
         let what = format!(
             "cannot become uid {uid}, whose home it is: {errno}; run `gatevisor doctor` as that user"
         );
-        Failure::new(Exit::System, what)
+        CommandError::new(Exit::System, what)
     })
 }
 
 /// Returns how our own commands are called: as this one was.
-fn caller(context: &Context, common: &Common) -> Caller {
+fn caller(context: &CommandContext, common: &Common) -> Caller {
     let called = std::env::args_os().next().unwrap_or_default();
     let on_path = !called.is_empty() && Path::new(&called).components().count() == 1;
     let mut words = vec![if on_path { called } else { context.program.clone().into() }];
@@ -86,7 +86,7 @@ fn caller(context: &Context, common: &Common) -> Caller {
 }
 
 /// Returns the diagnosis in which each gateway that does not stay up says what it printed last.
-fn with_last_lines(context: &Context, mut diagnosis: Diagnosis) -> Diagnosis {
+fn with_last_lines(context: &CommandContext, mut diagnosis: Diagnosis) -> Diagnosis {
     let crashes = diagnosis.findings.iter_mut().filter(|finding| finding.check == Check::Crash);
     for finding in crashes {
         if let Some(name) = &finding.profile {
@@ -96,7 +96,7 @@ fn with_last_lines(context: &Context, mut diagnosis: Diagnosis) -> Diagnosis {
     diagnosis
 }
 
-fn print(diagnosis: &Diagnosis) -> Result<(), Failure> {
+fn print(diagnosis: &Diagnosis) -> Result<(), CommandError> {
     for finding in &diagnosis.findings {
         print_finding(finding)?;
         out::empty_line()?;
@@ -117,7 +117,7 @@ fn print(diagnosis: &Diagnosis) -> Result<(), Failure> {
     out::line(format_args!("{}; looked at {looked_at}", counts.join(", ")))
 }
 
-fn print_finding(finding: &Finding) -> Result<(), Failure> {
+fn print_finding(finding: &Finding) -> Result<(), CommandError> {
     let severity = match finding.severity {
         Severity::Error => AnsiColor::Red,
         Severity::Warning => AnsiColor::Yellow,

@@ -22,7 +22,7 @@ use gatevisor_term::relay;
 use rustix::fs::{Access, Mode, access};
 
 use crate::context;
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{CommandError, Exit, Outcome};
 
 /// The program exists and cannot be executed.
 const NOT_EXECUTABLE: u8 = 126;
@@ -30,31 +30,34 @@ const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
 /// Returns the agent's definition.
-pub fn agent() -> Result<AgentDefinition, Failure> {
-    AgentDefinition::load(None).map_err(|error| Failure::of(error.exit_code(), &error))
+pub fn agent() -> Result<AgentDefinition, CommandError> {
+    AgentDefinition::load(None).map_err(|error| CommandError::of(error.exit_code(), &error))
 }
 
 /// Returns the agent's home: what its variable says, else its user's.
-pub fn home(agent: &AgentDefinition, variables: &[Variable]) -> Result<PathBuf, Failure> {
+pub fn home(agent: &AgentDefinition, variables: &[Variable]) -> Result<PathBuf, CommandError> {
     let name = agent.home_variable();
     if let Some(path) = environment::get(variables, &name).filter(|path| !path.is_empty()) {
         return Ok(path.into());
     }
     match user::lookup(agent.user().as_bytes()) {
         Ok(user) if user.home.starts_with(b"/") => Ok(OsString::from_vec(user.home).into()),
-        _ => Err(Failure::new(Exit::Usage, format!("no home is known; set {name}, with -e or in the image"))),
+        _ => Err(CommandError::new(
+            Exit::Usage,
+            format!("no home is known; set {name}, with -e or in the image"),
+        )),
     }
 }
 
 /// Returns the manager of a container's gateways, as a service of the container finds it in its environment.
-pub fn manager(variables: &[Variable]) -> Result<ScandirManager, Failure> {
+pub fn manager(variables: &[Variable]) -> Result<ScandirManager, CommandError> {
     let agent = agent()?;
     let home = home(&agent, variables)?;
-    let home = Home::new(&home).map_err(|error| Failure::of(error.exit_code(), &error))?;
+    let home = Home::new(&home).map_err(|error| CommandError::of(error.exit_code(), &error))?;
     let scandir = environment::get(variables, context::SCANDIR_VARIABLE).filter(|path| !path.is_empty());
     let scandir = scandir.map_or_else(context::containers_scandir, PathBuf::from);
     let program = gatevisor_sys::process::own_program().map_err(|error| {
-        Failure::new(Exit::System, format!("cannot find this program's own file: {error}"))
+        CommandError::new(Exit::System, format!("cannot find this program's own file: {error}"))
     })?;
     Ok(ScandirManager::new(agent, home, scandir, program))
 }
@@ -75,7 +78,7 @@ pub fn user_home(user: Option<&User>, home: &Path) -> OsString {
 /// Returns an error where this user, who is not root, can do nothing with the home.
 ///
 /// **Source:** USER-1, USER-2.
-pub fn guard(agent: &AgentDefinition, home: &Path) -> Result<(), Failure> {
+pub fn guard(agent: &AgentDefinition, home: &Path) -> Result<(), CommandError> {
     let ours = rustix::process::geteuid().as_raw();
     let is_agent = user::lookup(agent.user().as_bytes()).is_ok_and(|user| user.uid == ours);
     let writable = || match access(home, Access::WRITE_OK | Access::EXEC_OK) {
@@ -86,7 +89,7 @@ pub fn guard(agent: &AgentDefinition, home: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let prefix = agent.prefix();
-    Err(Failure::new(
+    Err(CommandError::new(
         Exit::Usage,
         format!(
             "this container runs as uid {ours}, which may not write to the home `{}`; leave out --user and set \
@@ -99,7 +102,7 @@ pub fn guard(agent: &AgentDefinition, home: &Path) -> Result<(), Failure> {
 /// `main-wrapper.sh`, which is `gatevisor enter`: becomes a command of the agent's, as its user.
 ///
 /// The container's own command has the container's terminal; whoever else calls this keeps theirs to themselves.
-pub fn run(words: &[OsString], terminal: Terminal) -> Outcome {
+pub fn run(words: &[OsString], terminal: TerminalOwner) -> Outcome {
     let agent = agent()?;
     let mut variables: Vec<Variable> = std::env::vars_os().collect();
     let home = home(&agent, &variables)?;
@@ -120,7 +123,7 @@ pub fn run(words: &[OsString], terminal: Terminal) -> Outcome {
 /// **Source:** SH-1, SH-2.
 pub fn call(agent: &AgentDefinition, words: &[OsString]) -> Outcome {
     let Some(program) = &agent.container.program else {
-        return Err(Failure::new(
+        return Err(CommandError::new(
             Exit::Usage,
             format!("the definition of `{}` names no program", agent.name),
         ));
@@ -129,8 +132,8 @@ pub fn call(agent: &AgentDefinition, words: &[OsString]) -> Outcome {
     let keep = agent.container.keep_root_variable.as_deref();
     let keep = keep.and_then(|name| environment::get(&variables, name)?.to_str()).is_some_and(says_yes);
     if rustix::process::geteuid().is_root() && !keep {
-        let user = become_agent(agent, Terminal::Callers)
-            .map_err(|failure| Failure { code: NOT_EXECUTABLE, ..failure })?;
+        let user = become_agent(agent, TerminalOwner::Callers)
+            .map_err(|failure| CommandError { code: NOT_EXECUTABLE, ..failure })?;
         environment::set(&mut variables, "HOME", OsString::from_vec(user.home));
     }
     let command: Vec<OsString> =
@@ -139,10 +142,10 @@ pub fn call(agent: &AgentDefinition, words: &[OsString]) -> Outcome {
 }
 
 /// Returns what the program that this process becomes is told, as the user that it is by now.
-fn told(agent: &AgentDefinition, mut variables: Vec<Variable>) -> Result<ProgramEnvironment, Failure> {
+fn told(agent: &AgentDefinition, mut variables: Vec<Variable>) -> Result<ProgramEnvironment, CommandError> {
     set_user_path(agent, &mut variables);
     ProgramEnvironment::new(variables, DEFAULT_PATH)
-        .map_err(|_| Failure::new(Exit::System, "a variable holds a NUL byte"))
+        .map_err(|_| CommandError::new(Exit::System, "a variable holds a NUL byte"))
 }
 
 /// Says which directories the agent's own programs search besides, unless that was said already.
@@ -161,7 +164,7 @@ pub fn set_user_path(agent: &AgentDefinition, variables: &mut Vec<Variable>) {
 
 /// Whose terminal it is that a command begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Terminal {
+pub enum TerminalOwner {
     /// The container's, which is there for its command.
     Containers,
     /// That of the one who calls, who goes on using it.
@@ -169,22 +172,22 @@ pub enum Terminal {
 }
 
 /// Leaves the terminal that root has to root; what runs as `user` gets one of its own.
-pub fn leave_terminal(user: &User) -> Result<(), Failure> {
+pub fn leave_terminal(user: &User) -> Result<(), CommandError> {
     relay::leave_terminal(user.uid).map_err(|error| {
         let hint = "is devpts mounted on /dev/pts? without a terminal, as after `docker exec` without -t, none is needed";
-        Failure::new(Exit::System, format!("cannot make a terminal for `{}`: {error}; {hint}", String::from_utf8_lossy(&user.name)))
+        CommandError::new(Exit::System, format!("cannot make a terminal for `{}`: {error}; {hint}", String::from_utf8_lossy(&user.name)))
     })
 }
 
-fn become_agent(agent: &AgentDefinition, terminal: Terminal) -> Result<User, Failure> {
-    let user =
-        user::lookup(agent.user().as_bytes()).map_err(|error| Failure::of(Exit::System as u8, &error))?;
-    if terminal == Terminal::Callers {
+fn become_agent(agent: &AgentDefinition, terminal: TerminalOwner) -> Result<User, CommandError> {
+    let user = user::lookup(agent.user().as_bytes())
+        .map_err(|error| CommandError::of(Exit::System as u8, &error))?;
+    if terminal == TerminalOwner::Callers {
         leave_terminal(&user)?;
     }
     user::assume(&user).map_err(|errno| {
         let hint = "it needs the capabilities SETUID and SETGID; or start the container as that user";
-        Failure::new(Exit::System, format!("cannot become user `{}`: {errno}; {hint}", agent.user()))
+        CommandError::new(Exit::System, format!("cannot become user `{}`: {errno}; {hint}", agent.user()))
     })?;
     Ok(user)
 }
@@ -198,17 +201,17 @@ fn is_program(name: &OsStr, path: &[u8]) -> bool {
 }
 
 /// Becomes the program that a command names; returns only why it could not.
-pub fn become_program(command: &[OsString], environment: &ProgramEnvironment) -> Failure {
+pub fn become_program(command: &[OsString], environment: &ProgramEnvironment) -> CommandError {
     let Some(program) = command.first() else {
-        return Failure::new(Exit::Usage, "there is no command; name one after the image");
+        return CommandError::new(Exit::Usage, "there is no command; name one after the image");
     };
     let words: Result<Vec<CString>, _> = command.iter().map(|word| CString::new(word.as_bytes())).collect();
     let Ok(words) = words else {
-        return Failure::new(Exit::System, "an argument holds a NUL byte");
+        return CommandError::new(Exit::System, "an argument holds a NUL byte");
     };
     let errno = if program.is_empty() { Errno::NOENT } else { process::exec_search(&words, environment) };
     let code = if errno == Errno::NOENT { NOT_FOUND } else { NOT_EXECUTABLE };
-    Failure {
+    CommandError {
         message: format!("cannot execute `{}`: {errno}", program.display()),
         code,
         lines: Vec::new(),

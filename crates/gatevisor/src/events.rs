@@ -1,4 +1,4 @@
-//! `gatevisor events`: what happens to services, as it happens.
+//! `gatevisor events`: prints what happens to services, as it happens.
 
 use std::ffi::OsString;
 
@@ -11,16 +11,16 @@ use gatevisor_wire::name::ServiceName;
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::context::Context;
-use crate::ears::{Ears, Happened};
-use crate::exit::{Exit, Failure, Outcome};
+use crate::context::CommandContext;
+use crate::event_subscriber::{EventSubscriber, Happened};
+use crate::exit::{CommandError, Exit, Outcome};
 use crate::out::{self, Text};
 
 /// Prints events until the reader goes or somebody presses Ctrl-C.
-pub fn run(context: &Context, names: &[OsString]) -> Outcome {
+pub fn run(context: &CommandContext, names: &[OsString]) -> Outcome {
     let only = names.iter().map(|name| context.named(Some(name))).collect::<Result<_, _>>()?;
     if !context.supervisor_running()? {
-        return Err(Failure::new(
+        return Err(CommandError::new(
             Exit::NotSupervised,
             format!(
                 "no supervisor is running on `{}`; `gatevisor up` starts one",
@@ -28,17 +28,17 @@ pub fn run(context: &Context, names: &[OsString]) -> Outcome {
             ),
         ));
     }
-    let mut ears = Ears::open(context.manager.scandir(), only)?;
+    let mut subscriber = EventSubscriber::open(context.manager.scandir(), only)?;
     loop {
-        ears.hear(None, |name, happened| print(context, name, happened))?;
+        subscriber.receive(None, |name, happened| print(context, name, happened))?;
     }
 }
 
-fn print(context: &Context, name: &ServiceName, happened: Happened) -> Result<(), Failure> {
+fn print(context: &CommandContext, name: &ServiceName, happened: Happened) -> Result<(), CommandError> {
     let now = Timestamp::now();
     let profile = ProfileName::of_service(name.as_bytes());
-    let (word, colour, letter) = words(happened);
-    // What the kernel did cannot be told from the letter.
+    let (word, colour, event) = words(happened);
+    // The event does not say that the kernel killed it.
     let dir = ServiceDir::new(context.manager.scandir().join(name.to_string()));
     let cause = matches!(happened, Happened::ServiceEvent(ServiceEvent::Died)).then(|| cause(&dir)).flatten();
     if context.json {
@@ -48,7 +48,7 @@ fn print(context: &Context, name: &ServiceName, happened: Happened) -> Result<()
             "service": name.to_string(),
             "profile": profile.as_ref().map(ProfileName::as_str),
             "event": word,
-            "letter": letter.map(|letter| char::from(letter.byte()).to_string()),
+            "byte": event.map(|event| char::from(event.byte()).to_string()),
         }));
     }
     let shown = profile.map_or_else(|| name.to_string(), |profile| profile.to_string());
@@ -57,23 +57,23 @@ fn print(context: &Context, name: &ServiceName, happened: Happened) -> Result<()
     out::line(line.styled(out::colour(colour), word).and(because))
 }
 
-/// Returns what brought the last death of a service about, where its supervisor knows more than the signal.
+/// Returns the cause of a service's last death, where its supervisor knows more than the signal.
 fn cause(dir: &ServiceDir) -> Option<String> {
     let is_killed = dir.deaths().last().is_some_and(|death| death.signal == gatevisor_wire::signal::KILL);
     let policy = dir.policy().filter(|_| is_killed)?;
     policy.cause_of_death().map(str::to_owned)
 }
 
-/// Returns the word for an event, its colour, and its letter: what a supervisor says that executes commands itself.
+/// Returns the word for what happened, its colour, and the event byte that stands for it in JSON.
 fn words(happened: Happened) -> (&'static str, AnsiColor, Option<ServiceEvent>) {
     match happened {
         Happened::Starting => ("starting", AnsiColor::Yellow, None),
         Happened::Up => ("up", AnsiColor::Green, Some(ServiceEvent::Up)),
         Happened::FailedToStart => ("failed to start", AnsiColor::Red, None),
         Happened::Live(state) => (state.word(), live_colour(state), None),
-        Happened::ServiceEvent(letter) => {
-            let (word, colour) = words_of(letter);
-            (word, colour, Some(letter))
+        Happened::ServiceEvent(event) => {
+            let (word, colour) = words_of(event);
+            (word, colour, Some(event))
         }
     }
 }
@@ -86,8 +86,8 @@ const fn live_colour(state: Liveness) -> AnsiColor {
     }
 }
 
-const fn words_of(letter: ServiceEvent) -> (&'static str, AnsiColor) {
-    match letter {
+const fn words_of(event: ServiceEvent) -> (&'static str, AnsiColor) {
+    match event {
         ServiceEvent::SupervisionStarted => ("supervised", AnsiColor::Blue),
         ServiceEvent::Up => ("up", AnsiColor::Green),
         ServiceEvent::Ready => ("ready", AnsiColor::Green),

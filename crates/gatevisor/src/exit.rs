@@ -30,7 +30,7 @@ impl From<Exit> for ExitCode {
 
 /// Why a command failed: what to say, and how to end.
 #[derive(Debug)]
-pub struct Failure {
+pub struct CommandError {
     /// One line: what was tried, why it failed, what to do.
     pub message: String,
     /// The exit code.
@@ -41,7 +41,7 @@ pub struct Failure {
     pub hint: Option<String>,
 }
 
-impl Failure {
+impl CommandError {
     /// Returns a failure with this message.
     pub fn new(code: Exit, message: impl Into<String>) -> Self {
         Self { message: message.into(), code: code as u8, lines: Vec::new(), hint: None }
@@ -75,7 +75,7 @@ impl Failure {
 }
 
 /// What a command returns: an exit code other than failure, or why it failed.
-pub type Outcome = Result<u8, Failure>;
+pub type Outcome = Result<u8, CommandError>;
 
 /// The outcome of a command that did what it was asked.
 pub const DONE: Outcome = Ok(Exit::Done as u8);

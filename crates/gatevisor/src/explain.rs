@@ -11,9 +11,9 @@ use gatevisor_gateways::inspect::{InspectError, State};
 use gatevisor_gateways::profile::{self, ProfileName};
 
 use crate::args::Common;
-use crate::context::Context;
+use crate::context::CommandContext;
 use crate::doctor;
-use crate::exit::{DONE, Exit, Failure, Outcome};
+use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::out::{self, BOLD, DIM, Text, colour};
 use crate::status::span;
 use crate::{last_lines, near};
@@ -22,7 +22,7 @@ use crate::{last_lines, near};
 const NAMES: usize = 8;
 
 /// Explains one gateway; the exit code is 111 where nobody may look.
-pub fn run(context: &Context, common: &Common, name: Option<&OsStr>) -> Outcome {
+pub fn run(context: &CommandContext, common: &Common, name: Option<&OsStr>) -> Outcome {
     let name = context.named(name)?;
     let settings = doctor::settings(context, common)?;
     let lines = |since, until| last_lines::between(context, &name, since, until);
@@ -38,8 +38,8 @@ pub fn run(context: &Context, common: &Common, name: Option<&OsStr>) -> Outcome 
 }
 
 /// Returns why there is nothing to explain, with the names that were probably meant.
-fn unexplained(context: &Context, name: &ProfileName, error: &InspectError) -> Failure {
-    let mut failure = Failure::of(error.exit_code(), error);
+fn unexplained(context: &CommandContext, name: &ProfileName, error: &InspectError) -> CommandError {
+    let mut failure = CommandError::of(error.exit_code(), error);
     let manager = &context.manager;
     if failure.code == Exit::No as u8
         && let Ok(known) = profile::list(manager.home(), manager.agent())

@@ -10,37 +10,37 @@ use gatevisor_gateways::manager::{
 use gatevisor_gateways::profile::{self, ProfileName};
 use serde_json::json;
 
-use crate::args::{self, Target};
+use crate::args::{self, ControlOptions};
 use crate::choice::{self, chosen};
-use crate::context::Context;
-use crate::exit::{DONE, Exit, Failure, Outcome};
+use crate::context::CommandContext;
+use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::profile::{pid_words, registered_words};
 use crate::{interrupt, last_lines, out};
 
 /// Runs one of the verbs.
-pub fn run(context: &Context, verb: args::Gateway) -> Outcome {
+pub fn run(context: &CommandContext, verb: args::GatewayCommand) -> Outcome {
     let manager = &context.manager;
     match verb {
-        args::Gateway::Start(target) => control(
+        args::GatewayCommand::Start(target) => control(
             context,
             &target,
             Verb::Start,
             |names, order| manager.start_all(names, order),
             started_words,
         ),
-        args::Gateway::Stop(target) => {
+        args::GatewayCommand::Stop(target) => {
             control(context, &target, Verb::Stop, |names, order| manager.stop_all(names, order), stopped)
         }
-        args::Gateway::Restart(target) => control(
+        args::GatewayCommand::Restart(target) => control(
             context,
             &target,
             Verb::Restart,
             |names, order| manager.restart_all(names, order),
             restarted,
         ),
-        args::Gateway::Status(choice) => crate::status::details(context, &chosen(context, &choice)?),
-        args::Gateway::Register { name, start, all } => register(context, name.as_deref(), start, all),
-        args::Gateway::Unregister(choice) => unregister(context, &choice),
+        args::GatewayCommand::Status(choice) => crate::status::details(context, &chosen(context, &choice)?),
+        args::GatewayCommand::Register { name, start, all } => register(context, name.as_deref(), start, all),
+        args::GatewayCommand::Unregister(choice) => unregister(context, &choice),
     }
 }
 
@@ -53,8 +53,8 @@ const fn verb_words(verb: Verb) -> &'static str {
 }
 
 fn control<T>(
-    context: &Context,
-    target: &Target,
+    context: &CommandContext,
+    target: &ControlOptions,
     verb: Verb,
     act: impl FnOnce(&[ProfileName], &Order) -> Vec<Result<Done<T>, ControlError>>,
     words: fn(T) -> String,
@@ -81,7 +81,7 @@ fn control<T>(
         &names,
         names.iter().zip(results).map(|(name, result)| {
             result.map(|done| (words(done.outcome), done.warnings)).map_err(|error| {
-                let mut failure = Failure::of(error.exit_code(), &error);
+                let mut failure = CommandError::of(error.exit_code(), &error);
                 if error.is_explained() {
                     failure = failure.with_hint(format!("`gatevisor explain {name}` says what led there"));
                 }
@@ -97,9 +97,9 @@ fn control<T>(
 
 /// Prints one result a profile and returns the code of the first failure.
 fn tell(
-    context: &Context,
+    context: &CommandContext,
     names: &[ProfileName],
-    results: impl Iterator<Item = Result<(String, Vec<String>), Failure>>,
+    results: impl Iterator<Item = Result<(String, Vec<String>), CommandError>>,
 ) -> Outcome {
     let mut code = Exit::Done as u8;
     let mut printed = Ok(());
@@ -160,14 +160,14 @@ fn restarted(outcome: Restarted) -> String {
     }
 }
 
-fn register(context: &Context, name: Option<&OsStr>, start: bool, all: bool) -> Outcome {
+fn register(context: &CommandContext, name: Option<&OsStr>, start: bool, all: bool) -> Outcome {
     let manager = &context.manager;
-    // Whoever registers wants a slot, and hears that its command is executed; what becomes of that is for `gateway start`.
+    // Registering ends when the command is executed; `gateway start` waits for evidence that it works.
     let order = Order { wait: WaitFor::Up, ..Order::here("gateway register") };
     let names = if all {
         let profiles = profile::list(manager.home(), manager.agent())
-            .map_err(|error| Failure::of(error.exit_code(), &error))?;
-        let known = manager.list().map_err(|error| Failure::of(error.exit_code(), &error))?;
+            .map_err(|error| CommandError::of(error.exit_code(), &error))?;
+        let known = manager.list().map_err(|error| CommandError::of(error.exit_code(), &error))?;
         profiles.into_iter().map(|found| found.name).filter(|name| !known.contains(name)).collect()
     } else {
         vec![context.named(name)?]
@@ -180,12 +180,12 @@ fn register(context: &Context, name: Option<&OsStr>, start: bool, all: bool) -> 
         manager
             .register(name, start, &order)
             .map(|done: Done<Registered>| (registered_words(done.outcome), done.warnings))
-            .map_err(|error| Failure::of(error.exit_code(), &error))
+            .map_err(|error| CommandError::of(error.exit_code(), &error))
     });
     tell(context, &names, results)
 }
 
-fn unregister(context: &Context, choice: &args::Choice) -> Outcome {
+fn unregister(context: &CommandContext, choice: &args::Choice) -> Outcome {
     let names = chosen(context, choice)?;
     let manager = &context.manager;
     let results = names.iter().map(|name| {
@@ -198,7 +198,7 @@ fn unregister(context: &Context, choice: &args::Choice) -> Outcome {
                 };
                 (words.to_owned(), done.warnings)
             })
-            .map_err(|error| Failure::of(error.exit_code(), &error))
+            .map_err(|error| CommandError::of(error.exit_code(), &error))
     });
     tell(context, &names, results)
 }

@@ -16,13 +16,13 @@ use gatevisor_wire::Pid;
 use serde::Serialize;
 
 use crate::args::Common;
-use crate::context::{self, Context, MissingHome};
-use crate::exit::{Exit, Failure, Outcome};
-use crate::{following, out, status};
+use crate::context::{self, CommandContext, MissingHome};
+use crate::exit::{CommandError, Exit, Outcome};
+use crate::{liveness_words, out, status};
 
 /// What is said of the supervisor.
 #[derive(Debug, Serialize)]
-struct Supervisor {
+struct SupervisorHealth {
     healthy: bool,
     /// Its process; -1 if there is none that can be seen.
     pid: i32,
@@ -31,7 +31,7 @@ struct Supervisor {
 
 /// What is said of a gateway.
 #[derive(Debug, Serialize)]
-struct Gateway<'a> {
+struct GatewayHealth<'a> {
     profile: &'a ProfileName,
     healthy: bool,
     state: State,
@@ -44,7 +44,9 @@ pub fn of_supervisor(common: &Common) -> Outcome {
         Some(scandir) => of_scandir(&scandir),
         None => match of_container() {
             Ok(found) => found,
-            Err(_) => of_scandir(Context::new(common, MissingHome::IsRefused, false)?.manager.scandir()),
+            Err(_) => {
+                of_scandir(CommandContext::new(common, MissingHome::IsRefused, false)?.manager.scandir())
+            }
         },
     };
     let answer = judged(found);
@@ -55,7 +57,7 @@ pub fn of_supervisor(common: &Common) -> Outcome {
     } else {
         out::line(format_args!("the supervisor works (pid {})", answer.pid))?;
     }
-    Ok(verdict(answer.healthy))
+    Ok(answer_code(answer.healthy))
 }
 
 /// Returns the scandir that the command line or the environment names.
@@ -75,13 +77,13 @@ fn of_scandir(scandir: &Path) -> Option<Pid> {
     scandir.running().is_ok_and(|running| running).then(|| scandir.holder()).flatten()
 }
 
-fn judged(found: Option<Pid>) -> Supervisor {
+fn judged(found: Option<Pid>) -> SupervisorHealth {
     let reason = match found {
         None => Some("no supervisor is running"),
         Some(pid) if is_stopped(pid) => Some("the supervisor is stopped by a signal"),
         Some(_) => None,
     };
-    Supervisor { healthy: reason.is_none(), pid: found.map_or(-1, Pid::get), reason }
+    SupervisorHealth { healthy: reason.is_none(), pid: found.map_or(-1, Pid::get), reason }
 }
 
 /// Returns whether a process has been stopped, by a signal or by a debugger, or has ended without being reaped.
@@ -93,12 +95,12 @@ fn is_stopped(pid: Pid) -> bool {
 }
 
 /// Judges gateways: those that are named, or all that should run.
-pub fn of_gateways(context: &Context, names: &[OsString]) -> Outcome {
+pub fn of_gateways(context: &CommandContext, names: &[OsString]) -> Outcome {
     let names: Vec<ProfileName> =
         names.iter().map(|name| context.named(Some(name))).collect::<Result<_, _>>()?;
     let reports = if names.is_empty() {
         let all =
-            inspect::survey(&context.manager).map_err(|error| Failure::of(error.exit_code(), &error))?;
+            inspect::survey(&context.manager).map_err(|error| CommandError::of(error.exit_code(), &error))?;
         all.into_iter().filter(should_run).collect()
     } else {
         names.iter().map(|name| status::row(context, name)).collect::<Result<Vec<Report>, _>>()?
@@ -106,18 +108,18 @@ pub fn of_gateways(context: &Context, names: &[OsString]) -> Outcome {
     let mut all_healthy = true;
     for report in &reports {
         let Some(profile) = &report.profile else { continue };
-        let unknown = following::unknown(report);
+        let unknown = liveness_words::unknown(report);
         let healthy = works(report.state) && unknown.is_none();
         all_healthy &= healthy;
         let reason = report.reason.as_deref().or(unknown).or(report.problem.as_deref()).filter(|_| !healthy);
         if context.json {
-            out::json(&Gateway { profile, healthy, state: report.state, reason })?;
+            out::json(&GatewayHealth { profile, healthy, state: report.state, reason })?;
         } else {
             let because = reason.map_or_else(String::new, |reason| format!(": {reason}"));
             out::line(format_args!("{profile}: {}{because}", report.state.words()))?;
         }
     }
-    Ok(verdict(all_healthy))
+    Ok(answer_code(all_healthy))
 }
 
 /// Returns whether a service is a gateway that somebody wants to run.
@@ -130,7 +132,7 @@ fn works(state: State) -> bool {
     matches!(state, State::Up | State::Ready | State::Degraded)
 }
 
-fn verdict(healthy: bool) -> u8 {
+fn answer_code(healthy: bool) -> u8 {
     if healthy { Exit::Done as u8 } else { Exit::No as u8 }
 }
 

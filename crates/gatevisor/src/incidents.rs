@@ -16,21 +16,21 @@ use rustix::fs::OFlags;
 use serde::Serialize;
 
 use crate::args;
-use crate::context::{Context, variable};
-use crate::exit::{DONE, Exit, Failure, Outcome};
+use crate::context::{CommandContext, variable};
+use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::last_lines;
-use crate::out::{self, BOLD, Table, Text};
+use crate::out::{self, BOLD, Text, TextTable};
 
 /// An incident as an object, with its place.
 #[derive(Serialize)]
-struct Object<'a> {
+struct IncidentObject<'a> {
     #[serde(flatten)]
     incident: &'a Incident,
     path: &'a Path,
 }
 
 /// Lists, shows or collects.
-pub fn run(context: &Context, options: &args::Incidents) -> Outcome {
+pub fn run(context: &CommandContext, options: &args::Incidents) -> Outcome {
     if let Some(id) = &options.show {
         return show(context, id);
     }
@@ -46,7 +46,7 @@ pub fn run(context: &Context, options: &args::Incidents) -> Outcome {
         out::say("there are no incidents; evidence is collected when a gateway does not work");
         return DONE;
     }
-    let mut table = Table::new(["INCIDENT", "PID", "REASON"]);
+    let mut table = TextTable::new(["INCIDENT", "PID", "REASON"]);
     for incident in &all {
         let pid = incident.pid.to_string();
         table.row([incident.id.clone().into(), pid.into(), incident.reason.clone().into()]);
@@ -55,12 +55,12 @@ pub fn run(context: &Context, options: &args::Incidents) -> Outcome {
     DONE
 }
 
-fn print_object(incident: &Incident) -> Result<(), Failure> {
-    out::json(&Object { incident, path: &incident.path })
+fn print_object(incident: &Incident) -> Result<(), CommandError> {
+    out::json(&IncidentObject { incident, path: &incident.path })
 }
 
 /// Returns the profiles that are meant; whoever collects has to say which.
-fn chosen(context: &Context, options: &args::Incidents) -> Result<Vec<ProfileName>, Failure> {
+fn chosen(context: &CommandContext, options: &args::Incidents) -> Result<Vec<ProfileName>, CommandError> {
     if !options.names.is_empty() {
         return options.names.iter().map(|name| context.named(Some(name))).collect();
     }
@@ -69,7 +69,7 @@ fn chosen(context: &Context, options: &args::Incidents) -> Result<Vec<ProfileNam
     }
     let manager = &context.manager;
     let found = profile::list(manager.home(), manager.agent());
-    let found = found.map_err(|error| Failure::of(error.exit_code(), &error))?;
+    let found = found.map_err(|error| CommandError::of(error.exit_code(), &error))?;
     let mut names: Vec<ProfileName> = found.into_iter().map(|found| found.name).collect();
     if !names.iter().any(ProfileName::is_root) {
         names.insert(0, ProfileName::root());
@@ -78,13 +78,16 @@ fn chosen(context: &Context, options: &args::Incidents) -> Result<Vec<ProfileNam
 }
 
 /// Returns the incidents of these profiles, the newest first.
-fn all(context: &Context, names: &[ProfileName]) -> Result<Vec<Incident>, Failure> {
+fn all(context: &CommandContext, names: &[ProfileName]) -> Result<Vec<Incident>, CommandError> {
     let mut all = Vec::new();
     for name in names {
         let logs = incidents::logs_of(context.manager.home(), name);
         let found = incidents::list(&logs).map_err(|error| {
             let path = logs.join(incidents::DIRECTORY);
-            Failure::new(Exit::System, format!("cannot look for incidents in `{}`: {error}", path.display()))
+            CommandError::new(
+                Exit::System,
+                format!("cannot look for incidents in `{}`: {error}", path.display()),
+            )
         })?;
         all.extend(found);
     }
@@ -92,13 +95,13 @@ fn all(context: &Context, names: &[ProfileName]) -> Result<Vec<Incident>, Failur
     Ok(all)
 }
 
-fn collect(context: &Context, name: &ProfileName, reason: &str) -> Result<(), Failure> {
+fn collect(context: &CommandContext, name: &ProfileName, reason: &str) -> Result<(), CommandError> {
     let manager = &context.manager;
-    let observed = manager.observe(name).map_err(|error| Failure::of(error.exit_code(), &error))?;
+    let observed = manager.observe(name).map_err(|error| CommandError::of(error.exit_code(), &error))?;
     let pid = observed.and_then(|observed| observed.status).and_then(|status| status.pid);
     let Some((pid, process)) = pid.and_then(|pid| Some((pid, Process::of(pid.get())?))) else {
         let hint = format!("`gatevisor gateway status {name}` says how it ended");
-        return Err(Failure::new(
+        return Err(CommandError::new(
             Exit::No,
             format!("{name} has no process to collect evidence about; {hint}"),
         ));
@@ -117,7 +120,8 @@ fn collect(context: &Context, name: &ProfileName, reason: &str) -> Result<(), Fa
         environment_files: &incidents::environment_files(manager.agent(), manager.home(), name, &variable),
         log: &|out| last_lines::for_incident(manager, name, out),
     };
-    let incident = incidents::collect(&request).map_err(|error| Failure::of(Exit::System as u8, &error))?;
+    let incident =
+        incidents::collect(&request).map_err(|error| CommandError::of(Exit::System as u8, &error))?;
     if context.json {
         return print_object(&incident);
     }
@@ -125,12 +129,12 @@ fn collect(context: &Context, name: &ProfileName, reason: &str) -> Result<(), Fa
 }
 
 /// Prints everything of one incident.
-fn show(context: &Context, id: &str) -> Outcome {
+fn show(context: &CommandContext, id: &str) -> Outcome {
     let manager = &context.manager;
     let names = chosen(context, &args::Incidents::of_everybody())?;
     let found = names.iter().find_map(|name| incidents::named(&incidents::logs_of(manager.home(), name), id));
     let Some(incident) = found else {
-        return Err(Failure::new(
+        return Err(CommandError::new(
             Exit::No,
             format!("there is no incident `{id}`; `gatevisor incidents` lists them"),
         ));

@@ -36,7 +36,7 @@ use rustix::fs::{MemfdFlags, Mode};
 
 use crate::context::{CONTAINER_SCANDIR, SCANDIR_VARIABLE};
 use crate::enter::{self, guard};
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{CommandError, Exit, Outcome};
 use crate::{out, supervise, takeover, watch};
 
 /// The verb that becomes the container's command.
@@ -66,7 +66,7 @@ pub fn run(words: &[OsString]) -> Outcome {
         all => all,
     };
     let stopped = |number: i32| Ok(u8::try_from(number).unwrap_or(0).saturating_add(128));
-    match Boot::new(words).and_then(Boot::perform) {
+    match ContainerBoot::new(words).and_then(ContainerBoot::perform) {
         Ok(failure) | Err(Stop::Failed(failure)) => Err(failure),
         Err(Stop::Signal(number)) => stopped(number),
     }
@@ -84,13 +84,13 @@ pub fn run_as_tini(words: &[OsString]) -> Outcome {
 
 /// Why the boot ended.
 enum Stop {
-    Failed(Failure),
+    Failed(CommandError),
     /// This signal asked for it.
     Signal(i32),
 }
 
-impl From<Failure> for Stop {
-    fn from(failure: Failure) -> Self {
+impl From<CommandError> for Stop {
+    fn from(failure: CommandError) -> Self {
         Self::Failed(failure)
     }
 }
@@ -100,7 +100,7 @@ impl From<ChildError> for Stop {
         match error {
             ChildError::Stopped(number) => Self::Signal(number),
             ChildError::System(_) | ChildError::TooLong(_) => {
-                Failure::new(Exit::System, format!("cannot boot: {error}")).into()
+                CommandError::new(Exit::System, format!("cannot boot: {error}")).into()
             }
         }
     }
@@ -116,7 +116,7 @@ enum HomeLock {
     Held(volume::Lock),
 }
 
-struct Boot<'a> {
+struct ContainerBoot<'a> {
     agent: AgentDefinition,
     words: &'a [OsString],
     program: PathBuf,
@@ -131,9 +131,9 @@ struct Boot<'a> {
     lock: HomeLock,
 }
 
-impl<'a> Boot<'a> {
+impl<'a> ContainerBoot<'a> {
     fn new(words: &'a [OsString]) -> Result<Self, Stop> {
-        let system = |what: String| Failure::new(Exit::System, what);
+        let system = |what: String| CommandError::new(Exit::System, what);
         let runner =
             ChildRunner::new().map_err(|errno| system(format!("cannot listen for signals: {errno}")))?;
         rustix::process::umask(Mode::from_raw_mode(0o022));
@@ -161,7 +161,7 @@ impl<'a> Boot<'a> {
     }
 
     /// Does everything in order; returns why the last step, becoming the supervisor, failed.
-    fn perform(mut self) -> Result<Failure, Stop> {
+    fn perform(mut self) -> Result<CommandError, Stop> {
         if !rustix::process::getpid().is_init() {
             out::warn(
                 "not PID 1, so the agent's own command line does not see this supervisor; gateways are supervised, \
@@ -179,7 +179,7 @@ impl<'a> Boot<'a> {
         let group = self.user.as_ref().map(|user| user.gid);
         let left_out = environment::dump(&places.environment, &self.variables, group).map_err(|error| {
             let path = places.environment.display();
-            Failure::new(Exit::System, format!("cannot write the environment to `{path}`: {error}"))
+            CommandError::new(Exit::System, format!("cannot write the environment to `{path}`: {error}"))
         })?;
         for name in left_out {
             let name = name.to_string_lossy();
@@ -221,12 +221,12 @@ impl<'a> Boot<'a> {
             user::lookup(name.as_bytes()).map_err(|error| {
                 let hint =
                     format!("{error}; the image needs that user, or another one in its agent definition");
-                Failure::new(Exit::System, hint)
+                CommandError::new(Exit::System, hint)
             })
         };
         let before = look()?;
         if let Some(missing) = needs::missing_capabilities(&before) {
-            return Err(Failure::new(Exit::System, missing).into());
+            return Err(CommandError::new(Exit::System, missing).into());
         }
         let prefix = self.agent.prefix();
         let asked = |own: &str, alias: &str| {
@@ -264,7 +264,7 @@ impl<'a> Boot<'a> {
             }
             Err(error) => error,
         };
-        let failed = |error| Failure::new(Exit::System, needs::run_time_files(RUN, &error));
+        let failed = |error| CommandError::new(Exit::System, needs::run_time_files(RUN, &error));
         if self.user.is_some() {
             return Err(failed(error).into());
         }
@@ -413,14 +413,16 @@ impl<'a> Boot<'a> {
             Vec::new()
         });
         if self.user.is_some() && !found.is_empty() {
-            search::say_withheld(&self.variables)?;
+            search::say_what_root_is_not_told(&self.variables)?;
         }
         for hook in &found {
             let Some(failed) = self.hook(hook)? else { continue };
             if self.variable(FAILING_VARIABLE).is_some_and(|value| value == "2") {
-                return Err(
-                    Failure::new(Exit::System, format!("fatal: stopping the container: {failed}")).into()
-                );
+                return Err(CommandError::new(
+                    Exit::System,
+                    format!("fatal: stopping the container: {failed}"),
+                )
+                .into());
             }
             out::warn(&format!("{failed}; the boot goes on"));
         }
@@ -473,7 +475,7 @@ impl<'a> Boot<'a> {
                 self.home.display()
             ))?;
         }
-        let home = Home::new(&self.home).map_err(|error| Failure::of(error.exit_code(), &error))?;
+        let home = Home::new(&self.home).map_err(|error| CommandError::of(error.exit_code(), &error))?;
         let (agent, variables, program) = (&self.agent, &self.variables, &self.program);
         let ended = self.runner.run(limit, || {
             as_agent(self.user.as_ref(), || {
@@ -495,7 +497,7 @@ impl<'a> Boot<'a> {
                         }
                         0
                     }
-                    Err(error) => i32::from(out::fail(&Failure::of(error.exit_code(), &error))),
+                    Err(error) => i32::from(out::fail(&CommandError::of(error.exit_code(), &error))),
                 };
                 out::warn_all(&services::publish(&others, &places.scandir, program, &lookup));
                 code
@@ -550,9 +552,9 @@ impl<'a> Boot<'a> {
     }
 
     /// Replaces this process by the supervisor; returns why that failed.
-    fn become_supervisor(mut self, places: &Places) -> Failure {
+    fn become_supervisor(mut self, places: &Places) -> CommandError {
         let failed = |what: &dyn std::fmt::Display| {
-            Failure::new(Exit::System, format!("cannot become the supervisor: {what}"))
+            CommandError::new(Exit::System, format!("cannot become the supervisor: {what}"))
         };
         // Held until the supervisor ends, which this process becomes.
         let _presence = presence::announce(&places.root).inspect_err(|error| {
@@ -602,7 +604,7 @@ impl<'a> Boot<'a> {
         let Ok(program) = CString::new(self.program.as_os_str().as_bytes()) else {
             return failed(&"its path holds a NUL byte");
         };
-        // A signal that comes now is the supervisor's to hear.
+        // A signal that comes now is left to the supervisor.
         failed(&process::exec_with_blocked_signals(&program, &argv, &block))
     }
 

@@ -5,20 +5,20 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use crate::enter::Terminal;
+use crate::enter::TerminalOwner;
 use crate::exit::{DONE, Outcome};
 use crate::{enter, init, out, supervise, takeover, watch};
 
 /// A verb of this kind.
-struct Verb {
+struct InternalCommand {
     name: &'static str,
     usage: &'static str,
     about: &'static str,
     run: fn(&[OsString]) -> ExitCode,
 }
 
-const VERBS: [Verb; 14] = [
-    Verb {
+const COMMANDS: [InternalCommand; 14] = [
+    InternalCommand {
         name: "supervise",
         usage: supervise::USAGE,
         about: "Supervise every service of SCANDIR, and nothing else. `gatevisor up` and `gatevisor init` become this.
@@ -32,81 +32,81 @@ const VERBS: [Verb; 14] = [
   --stop-first PREFIX        stop services whose names begin so before the command",
         run: supervise::main,
     },
-    Verb {
+    InternalCommand {
         name: "init",
         usage: "gatevisor init [--] [COMMAND [ARGUMENT…]]",
         about: "Boot a container and run its command; the entry point of an image, also called `/init`. Called by that name every
 argument is the command's. docs/hermes.md lists the variables that it reads.",
         run: |words| crate::ended(init::run(words)),
     },
-    Verb {
+    InternalCommand {
         name: "enter",
         usage: "gatevisor enter [--] [COMMAND [ARGUMENT…]]",
         about: "Become a command as the agent's user, in the agent's environment. `gatevisor init` starts a container's command with it.",
-        run: |words| crate::ended(enter::run(after_dashes(words), Terminal::Callers)),
+        run: |words| crate::ended(enter::run(after_dashes(words), TerminalOwner::Callers)),
     },
-    Verb {
+    InternalCommand {
         name: init::COMMAND,
         usage: "gatevisor container-command [--] [COMMAND [ARGUMENT…]]",
         about: "Become a container's command, which has the container's terminal. Only the supervisor calls this.",
-        run: |words| crate::ended(enter::run(after_dashes(words), Terminal::Containers)),
+        run: |words| crate::ended(enter::run(after_dashes(words), TerminalOwner::Containers)),
     },
-    Verb {
+    InternalCommand {
         name: "service",
         usage: "gatevisor service FILE [NAME]",
         about: "Become the command that FILE describes; the interpreter of `run` in a slot (`#!/usr/local/bin/gatevisor service`).
 docs/slot.md says what FILE may hold.",
         run: |words| gatevisor_slot::run_service(words.iter().cloned()),
     },
-    Verb {
+    InternalCommand {
         name: "finish",
         usage: "gatevisor finish FILE CODE SIGNAL NAME PID",
         about: "Say by the exit code whether a death is final; the interpreter of `finish` in a slot under s6.",
         run: |words| gatevisor_slot::run_finish(words.iter().cloned()),
     },
-    Verb {
+    InternalCommand {
         name: "log",
         usage: "gatevisor log FILE [NAME]",
         about: "Write standard input to the log that FILE describes; the interpreter of `log/run` in a slot under s6.",
         run: |words| gatevisor_logd::standalone::run(words.iter().cloned()),
     },
-    Verb {
+    InternalCommand {
         name: "logd",
         usage: "gatevisor logd [UID]",
         about: "Write the logs of one user's services. Only the supervisor calls this; descriptor 3 is its socket.",
         run: |words| gatevisor_logd::daemon::main(words.iter().cloned()),
     },
-    Verb {
+    InternalCommand {
         name: "in-group",
         usage: "gatevisor in-group GROUP UID PROGRAM NAME [ARGUMENT…]",
         about: "Start a service in a control group of its own. Only the supervisor calls this.",
         run: |words| gatevisor_slot::run_in_group(words.iter().cloned()),
     },
-    Verb {
+    InternalCommand {
         name: "end-group",
         usage: "gatevisor end-group GROUP",
         about: "End what is left in a service's control group, and remove the group. Only the supervisor calls this.",
         run: |words| gatevisor_slot::end_group(words.iter().cloned()),
     },
-    Verb {
+    InternalCommand {
         name: "end-survivors",
         usage: "gatevisor end-survivors SCANDIR NAME orphan|reader|survivors PID SINCE GRACE [GROUP]",
         about: "End what an earlier life of a service has left behind. Only the supervisor calls this, in the service directory.",
         run: |words| gatevisor_slot::run_end_survivors(words.iter().cloned()),
     },
-    Verb {
+    InternalCommand {
         name: takeover::NAME,
         usage: "gatevisor takeover",
         about: "Wait until the container that runs the gateways of this home is gone, and start them here; a service of a container.",
         run: |_| crate::ended(Err(takeover::run(takeover::Began::Elsewhere))),
     },
-    Verb {
+    InternalCommand {
         name: watch::NAME,
         usage: "gatevisor profile-watcher",
         about: "Give new profiles a slot, and take those of vanished ones away; a service of a container.",
         run: |_| crate::ended(Err(takeover::run(takeover::Began::Here))),
     },
-    Verb {
+    InternalCommand {
         name: "idle",
         usage: "gatevisor idle",
         about: "Wait to be ended; a service that does nothing.",
@@ -117,17 +117,17 @@ docs/slot.md says what FILE may hold.",
 /// Does what the verb says; `None` where it is one for people.
 ///
 /// These need no command-line parser: whoever calls them knows how. Of a script with the line ends of Windows the kernel
-/// takes the last letter for a part of the verb; whoever reads that script says what is wrong.
+/// takes the carriage return for a part of the verb; whoever reads that script says what is wrong.
 pub fn called(arguments: &[OsString]) -> Option<ExitCode> {
     let name = arguments.get(1)?.to_str()?.trim_end_matches('\r');
-    let verb = VERBS.iter().find(|verb| name == verb.name)?;
+    let verb = COMMANDS.iter().find(|verb| name == verb.name)?;
     let words = arguments.get(2..).unwrap_or_default();
     Some(if asks_for_help(words) { help(verb) } else { (verb.run)(words) })
 }
 
 /// Does what `gatevisor init` does, behind options of the command line for people.
 pub fn init(words: &[OsString]) -> Outcome {
-    if let (true, Some(verb)) = (asks_for_help(words), VERBS.iter().find(|verb| verb.name == "init")) {
+    if let (true, Some(verb)) = (asks_for_help(words), COMMANDS.iter().find(|verb| verb.name == "init")) {
         return print_help(verb);
     }
     init::run(words)
@@ -137,11 +137,11 @@ fn asks_for_help(words: &[OsString]) -> bool {
     words.first().is_some_and(|word| word == "--help" || word == "-h")
 }
 
-fn help(verb: &Verb) -> ExitCode {
+fn help(verb: &InternalCommand) -> ExitCode {
     crate::ended(print_help(verb))
 }
 
-fn print_help(verb: &Verb) -> Outcome {
+fn print_help(verb: &InternalCommand) -> Outcome {
     for line in verb.about.lines().chain(["", &format!("Usage: {}", verb.usage)]) {
         out::line(line)?;
     }

@@ -1,6 +1,7 @@
 //! Ctrl-C while a command waits for gateways: what has been done by then is said, and what has not.
 //!
-//! *Lives here:* hearing the signal beside the work, and the words. *Does not live here:* the work; nothing of it is undone.
+//! *Lives here:* taking the signal on a second thread, and saying what was done. *Does not live here:* the command itself;
+//! nothing of it is undone.
 
 use std::fmt;
 use std::fs;
@@ -20,7 +21,7 @@ use crate::out;
 const BY_SIGNAL: i32 = 128;
 
 /// A command that is being carried out.
-struct Work {
+struct InterruptedCommand {
     manager: ScandirManager,
     verb: Verb,
     names: Vec<ProfileName>,
@@ -31,16 +32,16 @@ struct Work {
 
 /// Has Ctrl-C say how far this has come, from now to the end of this process.
 ///
-/// Where that cannot be heard, Ctrl-C ends the command without a word, as it ends others.
+/// Where the signals cannot be taken, Ctrl-C ends the command without a word, as it ends others.
 pub fn say_how_far(manager: &ScandirManager, verb: Verb, names: &[ProfileName], json: bool) {
     let signals: Vec<i32> = [SIGINT, SIGTERM].into_iter().filter(|&signal| !is_ignored(signal)).collect();
-    let Ok(heard) = SignalFd::new(&signals) else { return };
+    let Ok(signal_fd) = SignalFd::new(&signals) else { return };
     let pid = |name: &ProfileName| inspect::inspect(manager, name).ok().and_then(|report| report.pid);
     let before = if verb == Verb::Restart { names.iter().map(pid).collect() } else { Vec::new() };
-    let work = Work { manager: manager.clone(), verb, names: names.to_vec(), before, json };
+    let work = InterruptedCommand { manager: manager.clone(), verb, names: names.to_vec(), before, json };
     let beside = std::thread::Builder::new().name("interrupt".to_owned());
     let spawned = beside.spawn(move || {
-        let signal = next(&heard);
+        let signal = next(&signal_fd);
         work.say();
         #[expect(clippy::disallowed_methods, reason = "the other thread waits for gateways")]
         std::process::exit(BY_SIGNAL.saturating_add(signal));
@@ -50,10 +51,10 @@ pub fn say_how_far(manager: &ScandirManager, verb: Verb, names: &[ProfileName], 
     }
 }
 
-fn next(heard: &SignalFd) -> i32 {
+fn next(signal_fd: &SignalFd) -> i32 {
     loop {
-        let _ = poll(&mut [PollFd::from_borrowed_fd(heard.as_fd(), PollFlags::IN)], None);
-        if let Ok(Some(signal)) = heard.next() {
+        let _ = poll(&mut [PollFd::from_borrowed_fd(signal_fd.as_fd(), PollFlags::IN)], None);
+        if let Ok(Some(signal)) = signal_fd.next() {
             return signal;
         }
     }
@@ -74,7 +75,7 @@ fn ignored() -> io::Result<u64> {
         .ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-impl Work {
+impl InterruptedCommand {
     fn say(&self) {
         out::say("interrupted; the request stands, and the supervisor carries it out");
         for (index, name) in self.names.iter().enumerate() {
@@ -93,7 +94,7 @@ impl Work {
 
 /// Returns how far a command has come with one gateway.
 fn so_far(verb: Verb, before: Option<i32>, report: &Report) -> String {
-    let state = State(report);
+    let state = ShownState(report);
     match verb {
         Verb::Start if !report.wantedup => format!("not told to start; it is {state}"),
         Verb::Stop if report.wantedup => format!("not told to stop; it is {state}"),
@@ -104,9 +105,9 @@ fn so_far(verb: Verb, before: Option<i32>, report: &Report) -> String {
     }
 }
 
-struct State<'a>(&'a Report);
+struct ShownState<'a>(&'a Report);
 
-impl fmt::Display for State<'_> {
+impl fmt::Display for ShownState<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0.state.words())?;
         match &self.0.reason {

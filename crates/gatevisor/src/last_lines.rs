@@ -20,7 +20,7 @@ use gatevisor_wire::tai::Tai64n;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 
-use crate::context::Context;
+use crate::context::CommandContext;
 use crate::logs;
 
 /// How many lines are shown.
@@ -33,13 +33,13 @@ const WRITTEN_WITHIN: Duration = Duration::from_millis(500);
 const QUIET: Duration = Duration::from_millis(100);
 
 /// Returns the last lines that a gateway printed since then.
-pub fn since(context: &Context, name: &ProfileName, since: Option<SystemTime>) -> Vec<String> {
+pub fn since(context: &CommandContext, name: &ProfileName, since: Option<SystemTime>) -> Vec<String> {
     between(context, name, since, None)
 }
 
 /// Returns the last lines that a gateway printed between two moments, where a bound is known.
 pub fn between(
-    context: &Context,
+    context: &CommandContext,
     name: &ProfileName,
     since: Option<SystemTime>,
     until: Option<SystemTime>,
@@ -48,7 +48,7 @@ pub fn between(
 }
 
 /// Returns the last lines that a gateway printed since then, when its log daemon has had the time to write them.
-pub fn coming(context: &Context, name: &ProfileName, since: SystemTime) -> Vec<String> {
+pub fn coming(context: &CommandContext, name: &ProfileName, since: SystemTime) -> Vec<String> {
     let Ok(directory) = logs::directory(&context.manager, name) else { return Vec::new() };
     until_quiet(&directory.path);
     last(directory, Some(since), None)

@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
 
 use crate::context::variable;
-use crate::exit::{Exit, Failure};
+use crate::exit::{CommandError, Exit};
 use crate::{last_lines, out};
 
 /// Gateways that are ended and started at a time.
@@ -37,10 +37,10 @@ const LONGEST_MS: u64 = 60_000;
 const EVIDENCE_MS: u64 = 3_000;
 
 /// Watches beside this process, as long as it runs.
-pub fn beside(manager: &ScandirManager) -> Result<(), Failure> {
+pub fn beside(manager: &ScandirManager) -> Result<(), CommandError> {
     fork_beside(|| guard(manager))
         .map(drop)
-        .map_err(|errno| Failure::new(Exit::System, format!("cannot fork: {errno}")))
+        .map_err(|errno| CommandError::new(Exit::System, format!("cannot fork: {errno}")))
 }
 
 /// Keeps a watcher running; does not return.
@@ -66,7 +66,7 @@ fn watch(manager: &ScandirManager) -> i32 {
     };
     // Another one that watches them is as good.
     if !matches!(error, LiveWatchError::Taken { .. }) {
-        out::warn(&Failure::of(Exit::System as u8, &error).message);
+        out::warn(&CommandError::of(Exit::System as u8, &error).message);
     }
     i32::from(Exit::System as u8)
 }
@@ -74,7 +74,7 @@ fn watch(manager: &ScandirManager) -> i32 {
 /// Returns when a watcher has ended; kills one that says nothing any more.
 fn mind(worker: Pid, scandir: &Path) {
     let ended = pidfd_open(worker, PidfdFlags::empty()).ok();
-    let (mut attention, mut heard) = (Attention::default(), (None, Attended::default()));
+    let (mut attention, mut last_beat) = (Attention::default(), (None, Attended::default()));
     let planned = u64::try_from(LOOK.as_millis()).unwrap_or(u64::MAX);
     loop {
         if let Ok(Some(_)) = waitpid(Some(worker), WaitOptions::NOHANG) {
@@ -83,9 +83,9 @@ fn mind(worker: Pid, scandir: &Path) {
         let now_ms = monotonic_ms();
         let wake = attention.wake(ClockReading { monotonic_ms: now_ms, boottime_ms: now_ms }, planned);
         let beat = beat_of(scandir).map(|pulse| pulse.beat_ms);
-        if beat != heard.0 || wake.lapse {
-            heard = (beat, wake.now);
-        } else if wake.now.since(heard.1) > STUCK_MS {
+        if beat != last_beat.0 || wake.lapse {
+            last_beat = (beat, wake.now);
+        } else if wake.now.since(last_beat.1) > STUCK_MS {
             out::warn("the watcher of gateways does not get on, and is replaced");
             let _ = kill_process(worker, Signal::KILL);
             let _ = waitpid(Some(worker), WaitOptions::empty());
@@ -126,7 +126,7 @@ fn collect(manager: &ScandirManager, silent: &Silent<'_>) -> Option<PathBuf> {
     match incidents::collect(&request) {
         Ok(incident) => Some(incident.path),
         Err(error) => {
-            out::warn(&Failure::of(Exit::System as u8, &error).message);
+            out::warn(&CommandError::of(Exit::System as u8, &error).message);
             None
         }
     }

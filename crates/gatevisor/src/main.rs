@@ -9,14 +9,12 @@ mod args;
 mod choice;
 mod context;
 mod doctor;
-mod ears;
 mod enter;
+mod event_subscriber;
 mod events;
 mod exit;
 mod explain;
-mod following;
 mod gateway;
-mod greet;
 mod health;
 mod incidents;
 mod init;
@@ -24,6 +22,7 @@ mod internal;
 mod interrupt;
 mod last_lines;
 mod live;
+mod liveness_words;
 mod logs;
 mod near;
 mod out;
@@ -33,6 +32,7 @@ mod reconcile;
 mod reload;
 mod remedy;
 mod screen;
+mod startup_progress;
 mod status;
 mod supervise;
 mod takeover;
@@ -47,9 +47,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use args::{Cli, Command};
-use context::{Context, MissingHome};
-use enter::Terminal;
+use args::{Cli, CliCommand};
+use context::{CommandContext, MissingHome};
+use enter::TerminalOwner;
 use exit::{Exit, Outcome};
 
 fn main() -> ExitCode {
@@ -97,7 +97,7 @@ fn container_name(arguments: &[OsString]) -> Option<Outcome> {
             let agent = enter::agent().ok()?;
             let wrapper = agent.container.wrapper.as_deref();
             if wrapper == Some(other) {
-                Some(enter::run(words, Terminal::Callers))
+                Some(enter::run(words, TerminalOwner::Callers))
             } else if agent.name == other {
                 Some(enter::call(&agent, words))
             } else {
@@ -117,35 +117,35 @@ fn report_bugs() {
 }
 
 fn run(cli: Cli) -> Outcome {
-    if let Command::Completions { shell } = cli.command {
+    if let CliCommand::Completions { shell } = cli.command {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "gatevisor", &mut script);
         out::script(&script)?;
         return exit::DONE;
     }
     match &cli.command {
-        Command::Applets(verb) => return applets::run(verb),
-        Command::S6 { applet, arguments } => return applets::named(applet, arguments),
-        Command::Init { command } => return internal::init(command),
-        Command::AsOwner { owner, command } => return remedy::as_owner(owner, command),
-        Command::GiveBack { owner, paths } => return remedy::give_back(&cli.common, owner, paths),
-        Command::Health { supervisor: true, .. } => return health::of_supervisor(&cli.common),
+        CliCommand::Applets(verb) => return applets::run(verb),
+        CliCommand::S6 { applet, arguments } => return applets::named(applet, arguments),
+        CliCommand::Init { command } => return internal::init(command),
+        CliCommand::AsOwner { owner, command } => return remedy::as_owner(owner, command),
+        CliCommand::GiveBack { owner, paths } => return remedy::give_back(&cli.common, owner, paths),
+        CliCommand::Health { supervisor: true, .. } => return health::of_supervisor(&cli.common),
         _ => {}
     }
     let missing = match &cli.command {
         // The last one says itself that there is none, and what to do.
-        Command::Up(args::Up { create: true, .. })
-        | Command::Profile(args::Profile::Create { create: true, .. })
-        | Command::Doctor => MissingHome::IsMade,
+        CliCommand::Up(args::Up { create: true, .. })
+        | CliCommand::Profile(args::ProfileCommand::Create { create: true, .. })
+        | CliCommand::Doctor => MissingHome::IsMade,
         _ => MissingHome::IsRefused,
     };
-    let context = Context::new(&cli.common, missing, matches!(cli.command, Command::Up(_)))?;
+    let context = CommandContext::new(&cli.common, missing, matches!(cli.command, CliCommand::Up(_)))?;
     let is_memorable = matches!(
         cli.command,
-        Command::Reconcile { dry_run: false }
-            | Command::Reload(_)
-            | Command::Profile(args::Profile::Create { .. })
-            | Command::Gateway(args::Gateway::Start(_) | args::Gateway::Register { .. })
+        CliCommand::Reconcile { dry_run: false }
+            | CliCommand::Reload(_)
+            | CliCommand::Profile(args::ProfileCommand::Create { .. })
+            | CliCommand::Gateway(args::GatewayCommand::Start(_) | args::GatewayCommand::Register { .. })
     );
     let outcome = perform(&context, cli.command, &cli.common);
     if is_memorable && matches!(outcome, Ok(0)) {
@@ -156,27 +156,27 @@ fn run(cli: Cli) -> Outcome {
     outcome
 }
 
-fn perform(context: &Context, command: Command, common: &args::Common) -> Outcome {
+fn perform(context: &CommandContext, command: CliCommand, common: &args::Common) -> Outcome {
     match command {
-        Command::Up(options) => up::run(context, &options),
-        Command::Reconcile { dry_run } => reconcile::run(context, dry_run),
-        Command::Reload(options) => reload::run(context, &options),
-        Command::Profile(verb) => profile::run(context, verb),
-        Command::Gateway(verb) => gateway::run(context, verb),
-        Command::Status { names, watch } => status::run(context, &names, watch),
-        Command::Doctor => doctor::run(context, common),
-        Command::Explain { name } => explain::run(context, common, name.as_deref()),
-        Command::Health { names, .. } => health::of_gateways(context, &names),
-        Command::Logs(options) => logs::run(context, &options),
-        Command::Tree { names } => tree::run(context, &names),
-        Command::Incidents(options) => incidents::run(context, &options),
-        Command::Events { names } => events::run(context, &names),
-        Command::Wait(options) => wait::run(context, &options),
-        Command::Completions { .. }
-        | Command::Applets(_)
-        | Command::S6 { .. }
-        | Command::Init { .. }
-        | Command::AsOwner { .. }
-        | Command::GiveBack { .. } => exit::DONE,
+        CliCommand::Up(options) => up::run(context, &options),
+        CliCommand::Reconcile { dry_run } => reconcile::run(context, dry_run),
+        CliCommand::Reload(options) => reload::run(context, &options),
+        CliCommand::Profile(verb) => profile::run(context, verb),
+        CliCommand::Gateway(verb) => gateway::run(context, verb),
+        CliCommand::Status { names, watch } => status::run(context, &names, watch),
+        CliCommand::Doctor => doctor::run(context, common),
+        CliCommand::Explain { name } => explain::run(context, common, name.as_deref()),
+        CliCommand::Health { names, .. } => health::of_gateways(context, &names),
+        CliCommand::Logs(options) => logs::run(context, &options),
+        CliCommand::Tree { names } => tree::run(context, &names),
+        CliCommand::Incidents(options) => incidents::run(context, &options),
+        CliCommand::Events { names } => events::run(context, &names),
+        CliCommand::Wait(options) => wait::run(context, &options),
+        CliCommand::Completions { .. }
+        | CliCommand::Applets(_)
+        | CliCommand::S6 { .. }
+        | CliCommand::Init { .. }
+        | CliCommand::AsOwner { .. }
+        | CliCommand::GiveBack { .. } => exit::DONE,
     }
 }

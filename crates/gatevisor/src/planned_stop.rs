@@ -4,7 +4,7 @@
 //! *Does not live here:* the applet; `gatevisor gateway stop`, which records the desired state itself.
 //!
 //! The gateway is told in its own home that this is on purpose. The command line does so in the home of the profile that
-//! it was called for; with `--all` that is one home for all gateways, and no gateway hears of it.
+//! it was called for; with `--all` that is one home for all gateways, and no gateway is told.
 //!
 //! And it has ended when this returns, unless it takes its time: at its end it writes the very file that the desired state is
 //! recorded in, and whoever reads it first takes back what the other wrote meanwhile.

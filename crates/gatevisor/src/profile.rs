@@ -11,28 +11,30 @@ use gatevisor_term::stream;
 use serde_json::json;
 
 use crate::args;
-use crate::context::{Context, profile_name};
-use crate::exit::{DONE, Exit, Failure, Outcome};
+use crate::context::{CommandContext, profile_name};
+use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::gateway::started_words;
 use crate::{last_lines, out};
 
 /// Runs one of the verbs.
-pub fn run(context: &Context, verb: args::Profile) -> Outcome {
+pub fn run(context: &CommandContext, verb: args::ProfileCommand) -> Outcome {
     match verb {
-        args::Profile::Create { name, start, reason, create: _ } => create(context, &name, start, reason),
-        args::Profile::Delete { name, yes } => delete(context, &name, yes),
-        args::Profile::List => list(context),
-        args::Profile::Show { name } => show(context, &name),
+        args::ProfileCommand::Create { name, start, reason, create: _ } => {
+            create(context, &name, start, reason)
+        }
+        args::ProfileCommand::Delete { name, yes } => delete(context, &name, yes),
+        args::ProfileCommand::List => list(context),
+        args::ProfileCommand::Show { name } => show(context, &name),
     }
 }
 
-fn create(context: &Context, name: &OsString, start: bool, reason: Option<String>) -> Outcome {
+fn create(context: &CommandContext, name: &OsString, start: bool, reason: Option<String>) -> Outcome {
     let name = profile_name(name)?;
     let manager = &context.manager;
     let order = Order { reason, ..Order::here("profile create") };
     let began = SystemTime::now();
     let made = lifecycle::create_profile(manager, manager.home(), manager.agent(), &name, start, &order)
-        .map_err(|error| Failure::of(error.exit_code(), &error))?;
+        .map_err(|error| CommandError::of(error.exit_code(), &error))?;
     out::warn_all(&made.warnings);
     let (slot, words) = match &made.gateway {
         Ok(NewGateway::Registered(outcome)) => {
@@ -55,26 +57,26 @@ fn create(context: &Context, name: &OsString, start: bool, reason: Option<String
     match made.gateway {
         Ok(_) => printed.and(DONE),
         Err(error) => {
-            let failure = Failure::of(error.exit_code(), &error);
+            let failure = CommandError::of(error.exit_code(), &error);
             let lines = error.is_of_gateway().then(|| last_lines::coming(context, &name, began));
             Err(failure.with_lines(lines.unwrap_or_default()))
         }
     }
 }
 
-fn delete(context: &Context, name: &OsString, yes: bool) -> Outcome {
+fn delete(context: &CommandContext, name: &OsString, yes: bool) -> Outcome {
     let name = profile_name(name)?;
     let manager = &context.manager;
     let found = profile::show(manager.home(), manager.agent(), &name)
-        .map_err(|error| Failure::of(error.exit_code(), &error))?;
+        .map_err(|error| CommandError::of(error.exit_code(), &error))?;
     if !yes && !confirmed(&name, &found.path)? {
-        return Err(Failure::new(
+        return Err(CommandError::new(
             Exit::No,
             format!("nothing was deleted; say yes, or use --yes to delete profile {name}"),
         ));
     }
     let warnings = lifecycle::remove_profile(manager, manager.home(), &name)
-        .map_err(|error| Failure::of(error.exit_code(), &error))?;
+        .map_err(|error| CommandError::of(error.exit_code(), &error))?;
     out::warn_all(&warnings);
     if context.json {
         out::json(&json!({ "profile": name.as_str(), "deleted": true }))?;
@@ -85,21 +87,21 @@ fn delete(context: &Context, name: &OsString, yes: bool) -> Outcome {
 }
 
 /// Asks on a terminal; without one the answer is no, since no question is ever asked of a script.
-fn confirmed(name: &ProfileName, path: &std::path::Path) -> Result<bool, Failure> {
+fn confirmed(name: &ProfileName, path: &std::path::Path) -> Result<bool, CommandError> {
     if !io::stdin().is_terminal() || !stream::stderr_is_terminal() {
         return Ok(false);
     }
-    let failed = |error: io::Error| Failure::new(Exit::System, format!("cannot ask: {error}"));
+    let failed = |error: io::Error| CommandError::new(Exit::System, format!("cannot ask: {error}"));
     out::ask(format_args!("Delete profile {name} with everything in {}? [y/N] ", path.display()));
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(failed)?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
-fn list(context: &Context) -> Outcome {
+fn list(context: &CommandContext) -> Outcome {
     let manager = &context.manager;
     let candidates = profile::scan(manager.home(), manager.agent())
-        .map_err(|error| Failure::of(error.exit_code(), &error))?;
+        .map_err(|error| CommandError::of(error.exit_code(), &error))?;
     for candidate in candidates {
         match candidate {
             profile::Candidate::Profile(found) if context.json => {
@@ -114,15 +116,15 @@ fn list(context: &Context) -> Outcome {
     DONE
 }
 
-fn show(context: &Context, name: &OsString) -> Outcome {
+fn show(context: &CommandContext, name: &OsString) -> Outcome {
     let name = profile_name(name)?;
     let manager = &context.manager;
     let found = profile::show(manager.home(), manager.agent(), &name)
-        .map_err(|error| Failure::of(error.exit_code(), &error))?;
+        .map_err(|error| CommandError::of(error.exit_code(), &error))?;
     let row = crate::status::row(context, &name)?;
     if context.json {
         let mut value = serde_json::to_value(&row)
-            .map_err(|error| Failure::new(Exit::System, format!("cannot write JSON: {error}")))?;
+            .map_err(|error| CommandError::new(Exit::System, format!("cannot write JSON: {error}")))?;
         if let Some(object) = value.as_object_mut() {
             object.insert("path".to_owned(), json!(found.path.to_string_lossy()));
         }

@@ -14,16 +14,16 @@ use jiff::Zoned;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::context::{Context, variable};
-use crate::exit::{DONE, Exit, Failure, Outcome};
+use crate::context::{CommandContext, variable};
+use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::out;
 
 /// Reconciles, or says what that would do.
-pub fn run(context: &Context, dry_run: bool) -> Outcome {
-    let claim = if dry_run { Claim::Ours(None) } else { claim(context)? };
-    if matches!(claim, Claim::Taken) {
+pub fn run(context: &CommandContext, dry_run: bool) -> Outcome {
+    let claim = if dry_run { ScandirClaim::Ours(None) } else { claim(context)? };
+    if matches!(claim, ScandirClaim::Taken) {
         let error = ReconcileError::Supervised { scandir: context.manager.scandir().to_owned() };
-        return Err(Failure::of(error.exit_code(), &error));
+        return Err(CommandError::of(error.exit_code(), &error));
     }
     let report = perform(context, dry_run)?;
     drop(claim);
@@ -40,7 +40,7 @@ pub fn run(context: &Context, dry_run: bool) -> Outcome {
 }
 
 /// Whose scandir it is.
-pub enum Claim {
+pub enum ScandirClaim {
     /// Ours as long as this is kept; a scandir that root prepared has no lock for us.
     Ours(#[expect(dead_code, reason = "kept, not used")] Option<OwnedFd>),
     /// Somebody else's: a supervisor's, or that of one who is about to become it.
@@ -51,11 +51,14 @@ pub enum Claim {
 ///
 /// It is lost at exec, and the supervisor that is executed takes it again first of all: whoever comes between the two
 /// makes the slots anew before he supervises them, and the other one ends.
-pub fn claim(context: &Context) -> Result<Claim, Failure> {
+pub fn claim(context: &CommandContext) -> Result<ScandirClaim, CommandError> {
     let scandir = context.manager.scandir();
-    may_make_slots(scandir).map_err(|error| Failure::of(Exit::System as u8, &error))?;
+    may_make_slots(scandir).map_err(|error| CommandError::of(Exit::System as u8, &error))?;
     let failed = |error: io::Error| {
-        Failure::new(Exit::System, format!("cannot prepare the scandir `{}`: {error}", scandir.display()))
+        CommandError::new(
+            Exit::System,
+            format!("cannot prepare the scandir `{}`: {error}", scandir.display()),
+        )
     };
     let directory = scandir.join(files::SVSCAN);
     fs::create_dir_all(scandir).map_err(failed)?;
@@ -66,15 +69,15 @@ pub fn claim(context: &Context) -> Result<Claim, Failure> {
     let taken = by_path::open(&directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW)
         .and_then(|directory| file::lock(&directory, "lock"));
     match taken {
-        Ok(Some(lock)) => Ok(Claim::Ours(Some(lock))),
-        Ok(None) => Ok(Claim::Taken),
-        Err(Errno::ACCESS) => Ok(Claim::Ours(None)),
+        Ok(Some(lock)) => Ok(ScandirClaim::Ours(Some(lock))),
+        Ok(None) => Ok(ScandirClaim::Taken),
+        Err(Errno::ACCESS) => Ok(ScandirClaim::Ours(None)),
         Err(errno) => Err(failed(errno.into())),
     }
 }
 
 /// Reconciles and returns what came of it.
-pub fn perform(context: &Context, dry_run: bool) -> Result<Report, Failure> {
+pub fn perform(context: &CommandContext, dry_run: bool) -> Result<Report, CommandError> {
     let manager = &context.manager;
     let settings = Settings {
         agent: manager.agent(),
@@ -86,5 +89,5 @@ pub fn perform(context: &Context, dry_run: bool) -> Result<Report, Failure> {
         variable: &variable,
         now: Zoned::now(),
     };
-    reconcile(&settings, dry_run).map_err(|error| Failure::of(error.exit_code(), &error))
+    reconcile(&settings, dry_run).map_err(|error| CommandError::of(error.exit_code(), &error))
 }

@@ -9,8 +9,8 @@ use gatevisor_gateways::slots::{self, Changes};
 use serde_json::json;
 
 use crate::args;
-use crate::context::Context;
-use crate::exit::{DONE, Exit, Failure, Outcome};
+use crate::context::CommandContext;
+use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::{out, status};
 
 /// What became of a service directory.
@@ -20,9 +20,9 @@ struct Reloaded {
 }
 
 /// Makes the service directories of these profiles, or of all, as the definition has them now.
-pub fn run(context: &Context, options: &args::Reload) -> Outcome {
+pub fn run(context: &CommandContext, options: &args::Reload) -> Outcome {
     let names = if options.names.is_empty() {
-        context.manager.list().map_err(|error| Failure::of(error.exit_code(), &error))?
+        context.manager.list().map_err(|error| CommandError::of(error.exit_code(), &error))?
     } else {
         options.names.iter().map(|name| context.named(Some(name))).collect::<Result<_, _>>()?
     };
@@ -45,20 +45,27 @@ pub fn run(context: &Context, options: &args::Reload) -> Outcome {
     outcome
 }
 
-fn reload(context: &Context, options: &args::Reload, name: &ProfileName) -> Result<Reloaded, Failure> {
+fn reload(
+    context: &CommandContext,
+    options: &args::Reload,
+    name: &ProfileName,
+) -> Result<Reloaded, CommandError> {
     let slot = context.manager.slot(name);
     let Some(changes) = changes(context, name)? else {
         // That there is no such profile, or no slot of it, is told as by every command.
         status::row(context, name)?;
         let path = slot.path().display();
-        return Err(Failure::new(Exit::No, format!("`{path}` is no service directory that gatevisor made")));
+        return Err(CommandError::new(
+            Exit::No,
+            format!("`{path}` is no service directory that gatevisor made"),
+        ));
     };
     if changes.is_empty() {
         return Ok(Reloaded { words: "as the definition has it already".to_owned(), is_changed: false });
     }
     slots::renew(slot.path(), &changes).map_err(|error| {
         let path = slot.path().display();
-        Failure::new(Exit::System, format!("cannot render the service directory `{path}` anew: {error}"))
+        CommandError::new(Exit::System, format!("cannot render the service directory `{path}` anew: {error}"))
     })?;
     let log =
         if changes.concern_log() { "; its log's settings count from the next `gatevisor up`" } else { "" };
@@ -69,7 +76,7 @@ fn reload(context: &Context, options: &args::Reload, name: &ProfileName) -> Resu
         (true, true) => {
             let order = Order::here("reload --restart");
             let done = context.manager.restart(name, &order);
-            out::warn_all(&done.map_err(|error| Failure::of(error.exit_code(), &error))?.warnings);
+            out::warn_all(&done.map_err(|error| CommandError::of(error.exit_code(), &error))?.warnings);
             "rendered anew, and restarted".to_owned()
         }
     };
@@ -77,14 +84,14 @@ fn reload(context: &Context, options: &args::Reload, name: &ProfileName) -> Resu
 }
 
 /// Returns how a gateway's service directory differs from the definition; `None` where there is none that we made.
-fn changes(context: &Context, name: &ProfileName) -> Result<Option<Changes>, Failure> {
+fn changes(context: &CommandContext, name: &ProfileName) -> Result<Option<Changes>, CommandError> {
     let manager = &context.manager;
     slots::changes(manager.slot(name).path(), manager.agent(), name)
-        .map_err(|error| Failure::of(error.exit_code(), &error))
+        .map_err(|error| CommandError::of(error.exit_code(), &error))
 }
 
 /// Warns of those whose service directories are older than the definition: they were started from the old one.
-pub fn warn_of_old<'a>(context: &Context, names: impl Iterator<Item = &'a ProfileName>) {
+pub fn warn_of_old<'a>(context: &CommandContext, names: impl Iterator<Item = &'a ProfileName>) {
     for name in names {
         if changes(context, name).is_ok_and(|changes| changes.is_some_and(|changes| !changes.is_empty())) {
             out::warn(&format!(

@@ -15,33 +15,33 @@ use gatevisor_sys::user;
 
 use crate::args::Common;
 use crate::context::variable;
-use crate::exit::{DONE, Exit, Failure, Outcome};
+use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::{enter, out};
 
 /// Executes a program as this user, who gets nothing of a terminal of root's. Whoever is not root is that user already.
 pub fn as_owner(owner: &str, command: &[OsString]) -> Outcome {
     let (uid, gid) = parsed(owner)?;
     if rustix::process::geteuid().is_root() && uid != 0 {
-        let mut user = user::lookup_uid(uid).map_err(|error| Failure::of(Exit::System as u8, &error))?;
+        let mut user = user::lookup_uid(uid).map_err(|error| CommandError::of(Exit::System as u8, &error))?;
         user.gid = gid;
         enter::leave_terminal(&user)?;
         user::assume(&user).map_err(|errno| {
             let hint = "it needs the capabilities SETUID and SETGID; or call this as that user";
-            Failure::new(Exit::System, format!("cannot become uid {uid}: {errno}; {hint}"))
+            CommandError::new(Exit::System, format!("cannot become uid {uid}: {errno}; {hint}"))
         })?;
     }
     let variables = environment::inherited(std::env::vars_os().collect());
     let environment = ProgramEnvironment::exactly(variables, DEFAULT_PATH)
-        .map_err(|_| Failure::new(Exit::System, "a variable of the environment holds a NUL byte"))?;
+        .map_err(|_| CommandError::new(Exit::System, "a variable of the environment holds a NUL byte"))?;
     rustix::process::chdir("/")
-        .map_err(|errno| Failure::new(Exit::System, format!("cannot go to /: {errno}")))?;
+        .map_err(|errno| CommandError::new(Exit::System, format!("cannot go to /: {errno}")))?;
     Err(enter::become_program(command, &environment))
 }
 
 /// Gives what is at these paths below the home to this user.
 pub fn give_back(common: &Common, owner: &str, paths: &[PathBuf]) -> Outcome {
     let owner = parsed(owner)?;
-    let failed = |code: u8, error: &dyn std::error::Error| Failure::of(code, error);
+    let failed = |code: u8, error: &dyn std::error::Error| CommandError::of(code, error);
     let agent =
         AgentDefinition::load(common.agent.as_deref()).map_err(|error| failed(error.exit_code(), &error))?;
     let home = Home::resolve(common.home.as_deref(), &agent, &variable)
@@ -49,7 +49,7 @@ pub fn give_back(common: &Common, owner: &str, paths: &[PathBuf]) -> Outcome {
     let opened = OpenHome::open(home.root()).map_err(|error| failed(Exit::System as u8, &error))?;
     let mut progress = |line: String| out::say(format_args!("{line}"));
     let mut repair = Repair::new(&opened, owner, None, &mut progress)
-        .map_err(|refused| Failure::new(Exit::System, refused))?;
+        .map_err(|refused| CommandError::new(Exit::System, refused))?;
     for path in paths {
         let below = below(path, home.root())?;
         if below.is_empty() { repair.home() } else { repair.tree(below) }
@@ -60,16 +60,16 @@ pub fn give_back(common: &Common, owner: &str, paths: &[PathBuf]) -> Outcome {
     if outcome.complaints.is_empty() { DONE } else { Ok(Exit::System as u8) }
 }
 
-fn below<'a>(path: &'a Path, home: &Path) -> Result<&'a str, Failure> {
+fn below<'a>(path: &'a Path, home: &Path) -> Result<&'a str, CommandError> {
     let outside = || usage(&format!("`{}` is not below the home `{}`", path.display(), home.display()));
     path.strip_prefix(home).ok().and_then(Path::to_str).ok_or_else(outside)
 }
 
-fn parsed(owner: &str) -> Result<(u32, u32), Failure> {
+fn parsed(owner: &str) -> Result<(u32, u32), CommandError> {
     let numbers = owner.split_once(':').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
     numbers.ok_or_else(|| usage(&format!("`{owner}` is no UID:GID, as in 10000:10000")))
 }
 
-fn usage(what: &str) -> Failure {
-    Failure::new(Exit::Usage, what.to_owned())
+fn usage(what: &str) -> CommandError {
+    CommandError::new(Exit::Usage, what.to_owned())
 }

@@ -9,11 +9,11 @@ use gatevisor_client::OURS;
 use gatevisor_gateways::inspect::{self, DeathReport, Report, State};
 use gatevisor_gateways::profile::ProfileName;
 
-use crate::context::Context;
-use crate::ears::Ears;
-use crate::exit::{DONE, Exit, Failure, Outcome};
-use crate::following;
-use crate::out::{self, BOLD, DIM, Table, Text, colour};
+use crate::context::CommandContext;
+use crate::event_subscriber::EventSubscriber;
+use crate::exit::{CommandError, DONE, Exit, Outcome};
+use crate::liveness_words;
+use crate::out::{self, BOLD, DIM, Text, TextTable, colour};
 use crate::screen::Screen;
 
 /// How often a watched table is shown again although nothing changed: uptimes and memory do.
@@ -27,7 +27,7 @@ const STATE_AT_LEAST: usize = 16;
 const ROWS_KEPT: usize = 2;
 
 /// Prints the table, once or again and again.
-pub fn run(context: &Context, names: &[OsString], watch: bool) -> Outcome {
+pub fn run(context: &CommandContext, names: &[OsString], watch: bool) -> Outcome {
     let only: Vec<ProfileName> =
         names.iter().map(|name| context.named(Some(name))).collect::<Result<_, _>>()?;
     // That it is ours goes without saying.
@@ -42,9 +42,9 @@ pub fn run(context: &Context, names: &[OsString], watch: bool) -> Outcome {
         return if unknown { Ok(Exit::System as u8) } else { DONE };
     }
     show(context, &only, Screen::of_stdout())?;
-    let mut ears = Ears::open(context.manager.scandir(), only.clone())?;
+    let mut subscriber = EventSubscriber::open(context.manager.scandir(), only.clone())?;
     loop {
-        ears.hear(Some(WATCH_EVERY), |_, _| Ok(()))?;
+        subscriber.receive(Some(WATCH_EVERY), |_, _| Ok(()))?;
         // It may have another size by now.
         let screen = Screen::of_stdout();
         if !context.json {
@@ -55,14 +55,18 @@ pub fn run(context: &Context, names: &[OsString], watch: bool) -> Outcome {
 }
 
 /// Prints the table of everything.
-pub fn table(context: &Context) -> Result<(), Failure> {
+pub fn table(context: &CommandContext) -> Result<(), CommandError> {
     show(context, &[], None).map(drop)
 }
 
 /// Prints the table, and returns whether it cannot be told how a gateway is.
-fn show(context: &Context, only: &[ProfileName], screen: Option<Screen>) -> Result<bool, Failure> {
+fn show(
+    context: &CommandContext,
+    only: &[ProfileName],
+    screen: Option<Screen>,
+) -> Result<bool, CommandError> {
     let reports = if only.is_empty() {
-        inspect::survey(&context.manager).map_err(|error| Failure::of(error.exit_code(), &error))?
+        inspect::survey(&context.manager).map_err(|error| CommandError::of(error.exit_code(), &error))?
     } else {
         only.iter().map(|name| row(context, name)).collect::<Result<_, _>>()?
     };
@@ -82,7 +86,7 @@ fn show(context: &Context, only: &[ProfileName], screen: Option<Screen>) -> Resu
         out::warn(&standing.to_string());
     }
     let mut table =
-        Table::new(["PROFILE", "STATE", "PID", "UPTIME", "RESTARTS", "MEMORY", "LAST EXIT", "DESIRED"]);
+        TextTable::new(["PROFILE", "STATE", "PID", "UPTIME", "RESTARTS", "MEMORY", "LAST EXIT", "DESIRED"]);
     for report in &reports {
         table.row(cells(report));
     }
@@ -132,7 +136,7 @@ fn state_words(report: &Report) -> String {
         (State::BackingOff, None, Some(reason)) if report.port_held.is_some() => format!("{word}: {reason}"),
         (State::Served, _, Some(by)) => format!("{word} {by}"),
         (State::Unresponsive | State::Degraded, _, Some(reason)) => {
-            format!("{word}{}: {reason}", following::since(report))
+            format!("{word}{}: {reason}", liveness_words::since(report))
         }
         _ => word.to_owned(),
     }
@@ -145,7 +149,7 @@ fn state_cell(report: &Report) -> Text {
         let problem = format!("not logged since {since}: {problem}");
         words = words.and("; ").styled(colour(AnsiColor::Red), problem);
     }
-    if let Some(why) = following::unknown(report) {
+    if let Some(why) = liveness_words::unknown(report) {
         let text = format!("not known whether it works: {why}");
         words = words.and("; ").styled(colour(AnsiColor::Yellow), text);
     }
@@ -183,12 +187,12 @@ fn long_exit(death: &DeathReport) -> String {
 }
 
 /// Returns the report of one gateway.
-pub fn row(context: &Context, name: &ProfileName) -> Result<Report, Failure> {
-    inspect::inspect(&context.manager, name).map_err(|error| Failure::of(error.exit_code(), &error))
+pub fn row(context: &CommandContext, name: &ProfileName) -> Result<Report, CommandError> {
+    inspect::inspect(&context.manager, name).map_err(|error| CommandError::of(error.exit_code(), &error))
 }
 
 /// Prints everything about each gateway.
-pub fn details(context: &Context, names: &[ProfileName]) -> Outcome {
+pub fn details(context: &CommandContext, names: &[ProfileName]) -> Outcome {
     let mut first = true;
     let mut unknown = false;
     for name in names {
@@ -208,7 +212,7 @@ pub fn details(context: &Context, names: &[ProfileName]) -> Outcome {
 }
 
 /// Prints everything that a report says.
-pub fn print_details(context: &Context, report: &Report) -> Result<(), Failure> {
+pub fn print_details(context: &CommandContext, report: &Report) -> Result<(), CommandError> {
     let red = |text: String| Text::default().styled(colour(AnsiColor::Red), text);
     let mut state = Text::default().styled(colour(state_colour(report.state)), state_words(report));
     if let Some(pid) = report.pid {
@@ -232,9 +236,9 @@ pub fn print_details(context: &Context, report: &Report) -> Result<(), Failure> 
         item("memory", format!("{} in {}{cpu}", size(bytes), processes(report.processes.unwrap_or(1))))?;
     }
     if let Some(live) = &report.live {
-        item("live", following::words(live))?;
+        item("live", liveness_words::words(live))?;
     }
-    if let Some(ended) = following::ended(report) {
+    if let Some(ended) = liveness_words::ended(report) {
         item("ended", ended)?;
     }
     item("desired", desired(report))?;
@@ -271,12 +275,12 @@ fn processes(count: u32) -> String {
 }
 
 /// Prints one thing that is known of a gateway.
-fn item(name: &str, text: impl Into<Text>) -> Result<(), Failure> {
+fn item(name: &str, text: impl Into<Text>) -> Result<(), CommandError> {
     out::line(Text::default().styled(DIM, format_args!("{name:8}")).and(" ").then(text.into()))
 }
 
 /// Returns what a gateway printed last that is not as it should be.
-fn last_lines(context: &Context, report: &Report) -> Vec<String> {
+fn last_lines(context: &CommandContext, report: &Report) -> Vec<String> {
     match &report.profile {
         Some(name) if matches!(report.state, State::Failed | State::FailedToStart | State::BackingOff) => {
             crate::last_lines::since(context, name, report.last_began())

@@ -24,7 +24,7 @@ use gatevisor_sys::Errno;
 use gatevisor_wire::control::Control;
 use jiff::Zoned;
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{CommandError, Exit};
 use crate::{enter, live, out, watch};
 
 /// What this is called in the scandir, and as a verb.
@@ -35,12 +35,12 @@ const STACK: usize = 256 << 10;
 const LOOKS: usize = 64;
 
 /// What this process has locked, and what tells those who start gateways.
-struct Taken {
+struct TakenLock {
     lock: Lock,
     _claim: Option<Claim>,
 }
 
-impl Taken {
+impl TakenLock {
     fn new(lock: Lock, scandir: &OpenHome) -> Self {
         let claim = Claim::publish(scandir, lock.identity()).inspect_err(|errno| {
             out::warn(&format!(
@@ -58,16 +58,16 @@ struct Hold {
     /// Which file the first process has locked.
     inherited: Option<Identity>,
     /// What this process has locked.
-    taken: Option<Taken>,
+    taken: Option<TakenLock>,
     /// Whether the lock can be watched.
     is_known: bool,
 }
 
 impl Hold {
-    fn new(scandir: &Path) -> Result<Self, Failure> {
+    fn new(scandir: &Path) -> Result<Self, CommandError> {
         let cannot = |why: &dyn std::fmt::Display| {
             let shown = scandir.display();
-            Failure::new(
+            CommandError::new(
                 Exit::System,
                 format!("cannot tell what the boot says of the lock in `{shown}`: {why}"),
             )
@@ -78,7 +78,7 @@ impl Hold {
     }
 
     fn take(&mut self, lock: Lock) {
-        self.taken = Some(Taken::new(lock, &self.scandir));
+        self.taken = Some(TakenLock::new(lock, &self.scandir));
     }
 
     fn is_named(&self, home: &OpenHome) -> bool {
@@ -121,19 +121,19 @@ pub enum Began {
 }
 
 /// Waits for the home, starts what is desired, and watches the profiles; returns only why it cannot any longer.
-pub fn run(began: Began) -> Failure {
+pub fn run(began: Began) -> CommandError {
     let variables: Vec<Variable> = std::env::vars_os().collect();
     perform(&variables, began).unwrap_or_else(|failure| failure)
 }
 
-fn perform(variables: &[Variable], began: Began) -> Result<Failure, Failure> {
+fn perform(variables: &[Variable], began: Began) -> Result<CommandError, CommandError> {
     let manager = Arc::new(enter::manager(variables)?);
     // Before there is a second thread. Where the gateways are another container's, none runs here that it would look at.
     if let Err(failure) = live::beside(&manager) {
         out::warn(&failure.message);
     }
-    let home =
-        OpenHome::open(manager.home().root()).map_err(|error| Failure::of(Exit::System as u8, &error))?;
+    let home = OpenHome::open(manager.home().root())
+        .map_err(|error| CommandError::of(Exit::System as u8, &error))?;
     let home = Arc::new(home);
     // The slots here are those of the profiles that were there when this container began to wait.
     let mut watcher =
@@ -152,7 +152,7 @@ fn perform(variables: &[Variable], began: Began) -> Result<Failure, Failure> {
 }
 
 /// Returns when the lock is this container's, and whether another one had it.
-fn obtain(manager: &ScandirManager, home: &Arc<OpenHome>, hold: &mut Hold) -> Result<bool, Failure> {
+fn obtain(manager: &ScandirManager, home: &Arc<OpenHome>, hold: &mut Hold) -> Result<bool, CommandError> {
     for looks in 0..LOOKS {
         if hold.look(home) {
             return Ok(looks > 0);
@@ -163,13 +163,16 @@ fn obtain(manager: &ScandirManager, home: &Arc<OpenHome>, hold: &mut Hold) -> Re
             hold.take(lock);
         }
     }
-    Err(Failure::new(Exit::System, format!("`{}` is replaced again and again", shown(home))))
+    Err(CommandError::new(Exit::System, format!("`{}` is replaced again and again", shown(home))))
 }
 
 /// Waits for the lock that another container has; returns nothing where another file has the name meanwhile.
-fn wait(home: &Arc<OpenHome>) -> Result<Option<Lock>, Failure> {
+fn wait(home: &Arc<OpenHome>) -> Result<Option<Lock>, CommandError> {
     let cannot = |errno: Errno| {
-        Failure::new(Exit::System, format!("cannot wait for the home `{}`: {errno}", home.path().display()))
+        CommandError::new(
+            Exit::System,
+            format!("cannot wait for the home `{}`: {errno}", home.path().display()),
+        )
     };
     let (sender, receiver) = channel();
     let waited_for = volume::current(home).map_err(cannot)?;
@@ -195,19 +198,19 @@ fn watch_both(
     manager: &Arc<ScandirManager>,
     home: Arc<OpenHome>,
     hold: Hold,
-) -> Result<Failure, Failure> {
+) -> Result<CommandError, CommandError> {
     let (sender, receiver) = channel();
     let (own, manager) = (sender.clone(), Arc::clone(manager));
     thread(own, move || keep(&manager, &home, hold))?;
     thread(sender, move || Some(watch::failure(&watcher.run())))?;
-    receiver.recv().map_err(|_| Failure::new(Exit::System, "nobody watches the profiles any more"))
+    receiver.recv().map_err(|_| CommandError::new(Exit::System, "nobody watches the profiles any more"))
 }
 
 /// Keeps the lock: where its name leads to another file, this container locks that as well. Returns why it has lost the
 /// lock, after its gateways were told to stop; nothing where it cannot be told any more who has it.
-fn keep(manager: &ScandirManager, home: &OpenHome, mut hold: Hold) -> Option<Failure> {
+fn keep(manager: &ScandirManager, home: &OpenHome, mut hold: Hold) -> Option<CommandError> {
     while hold.is_known {
-        // Before the look: what happens after it is heard.
+        // Begun before the look, so that no change in between is missed.
         let vigil = Vigil::new(home);
         if !hold.is_named(home) {
             if !hold.look(home) {
@@ -222,9 +225,9 @@ fn keep(manager: &ScandirManager, home: &OpenHome, mut hold: Hold) -> Option<Fai
     None
 }
 
-fn lost(home: &OpenHome) -> Failure {
+fn lost(home: &OpenHome) -> CommandError {
     let file = shown(home);
-    Failure::new(
+    CommandError::new(
         Exit::System,
         format!(
             "`{file}` was replaced by another file, which another container has locked: the gateways run there"
@@ -245,7 +248,7 @@ fn give_up_gateways(manager: &ScandirManager) {
             Ok(()) => out::say(format_args!(
                 "stopping the gateway of {name}: another container has the lock of the home, and runs it"
             )),
-            Err(error) => out::warn(&Failure::of(Exit::System as u8, &error).message),
+            Err(error) => out::warn(&CommandError::of(Exit::System as u8, &error).message),
         }
     }
 }
@@ -253,14 +256,16 @@ fn give_up_gateways(manager: &ScandirManager) {
 fn thread<T: Send + 'static>(
     sender: Sender<T>,
     work: impl FnOnce() -> Option<T> + Send + 'static,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let job = move || {
         if let Some(result) = work() {
             let _ = sender.send(result);
         }
     };
     let begun = std::thread::Builder::new().stack_size(STACK).spawn(job);
-    begun.map(drop).map_err(|error| Failure::new(Exit::System, format!("cannot begin to watch: {error}")))
+    begun
+        .map(drop)
+        .map_err(|error| CommandError::new(Exit::System, format!("cannot begin to watch: {error}")))
 }
 
 fn shown(home: &OpenHome) -> String {
@@ -282,9 +287,9 @@ fn warn_unknown(home: &OpenHome, errno: Errno) {
 }
 
 /// Starts what is desired, after the rest of its last life was cleaned up.
-fn start(manager: &ScandirManager, variables: &[Variable]) -> Result<(), Failure> {
+fn start(manager: &ScandirManager, variables: &[Variable]) -> Result<(), CommandError> {
     let program = gatevisor_sys::process::own_program().map_err(|error| {
-        Failure::new(Exit::System, format!("cannot find this program's own file: {error}"))
+        CommandError::new(Exit::System, format!("cannot find this program's own file: {error}"))
     })?;
     let settings = Settings {
         agent: manager.agent(),
@@ -296,7 +301,7 @@ fn start(manager: &ScandirManager, variables: &[Variable]) -> Result<(), Failure
         variable: &|name| environment::get(variables, name).map(OsStr::to_owned),
         now: Zoned::now(),
     };
-    let report = take_over(&settings).map_err(|error| Failure::of(error.exit_code(), &error))?;
+    let report = take_over(&settings).map_err(|error| CommandError::of(error.exit_code(), &error))?;
     for line in report.lines() {
         out::line(format_args!("{line}"))?;
     }
@@ -304,7 +309,7 @@ fn start(manager: &ScandirManager, variables: &[Variable]) -> Result<(), Failure
     for name in wanted.filter_map(|action| action.name.as_ref()) {
         let slot = ServiceDir::new(manager.scandir().join(name.service_entry()));
         if let Err(error) = slot.send(&[Control::Up]) {
-            out::warn(&Failure::of(Exit::System as u8, &error).message);
+            out::warn(&CommandError::of(Exit::System as u8, &error).message);
         }
     }
     Ok(())

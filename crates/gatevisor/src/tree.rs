@@ -10,14 +10,14 @@ use gatevisor_gateways::tree::{self, Leader};
 use gatevisor_sys::proc::Process;
 use serde::Serialize;
 
-use crate::context::Context;
-use crate::exit::{DONE, Exit, Failure, Outcome};
-use crate::out::{self, BOLD, Table, Text};
+use crate::context::CommandContext;
+use crate::exit::{CommandError, DONE, Exit, Outcome};
+use crate::out::{self, BOLD, Text, TextTable};
 use crate::status::{milliseconds, size};
 
 /// A process as an object.
 #[derive(Serialize)]
-struct Object<'a> {
+struct ProcessObject<'a> {
     profile: &'a ProfileName,
     pid: i32,
     parent: i32,
@@ -31,12 +31,12 @@ struct Object<'a> {
 }
 
 /// Prints the processes of each gateway that is up.
-pub fn run(context: &Context, names: &[OsString]) -> Outcome {
+pub fn run(context: &CommandContext, names: &[OsString]) -> Outcome {
     let names = chosen(context, names)?;
     let mut up = Vec::new();
     for name in &names {
         let observed =
-            context.manager.observe(name).map_err(|error| Failure::of(error.exit_code(), &error))?;
+            context.manager.observe(name).map_err(|error| CommandError::of(error.exit_code(), &error))?;
         let pid = observed.and_then(|observed| observed.status).and_then(|status| status.pid);
         if let Some(pid) = pid {
             up.push((name, Leader { service: name.service_entry(), pid }));
@@ -44,7 +44,7 @@ pub fn run(context: &Context, names: &[OsString]) -> Outcome {
     }
     if up.is_empty() {
         let what = names.iter().map(ProfileName::as_str).collect::<Vec<_>>().join(", ");
-        return Err(Failure::new(
+        return Err(CommandError::new(
             Exit::No,
             format!("no process of {what} is there; `gatevisor status` says why"),
         ));
@@ -59,31 +59,34 @@ pub fn run(context: &Context, names: &[OsString]) -> Outcome {
     DONE
 }
 
-fn chosen(context: &Context, names: &[OsString]) -> Result<Vec<ProfileName>, Failure> {
+fn chosen(context: &CommandContext, names: &[OsString]) -> Result<Vec<ProfileName>, CommandError> {
     if !names.is_empty() {
         return names.iter().map(|name| context.named(Some(name))).collect();
     }
     if context.is_selected {
         return Ok(vec![context.selected.clone()]);
     }
-    let names = context.manager.list().map_err(|error| Failure::of(error.exit_code(), &error))?;
+    let names = context.manager.list().map_err(|error| CommandError::of(error.exit_code(), &error))?;
     if names.is_empty() {
-        return Err(Failure::new(Exit::No, "no gateway has a service directory; `gatevisor up` makes them"));
+        return Err(CommandError::new(
+            Exit::No,
+            "no gateway has a service directory; `gatevisor up` makes them",
+        ));
     }
     Ok(names)
 }
 
 fn show(
-    context: &Context,
+    context: &CommandContext,
     name: &ProfileName,
     leader: &Leader,
     members: &[Process],
     is_next: bool,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let ordered = tree::in_order(members);
     if context.json {
         return ordered.iter().try_for_each(|(process, depth)| {
-            out::json(&Object {
+            out::json(&ProcessObject {
                 profile: name,
                 pid: process.pid,
                 parent: process.parent,
@@ -100,7 +103,7 @@ fn show(
         out::empty_line()?;
     }
     out::line(Text::default().styled(BOLD, name))?;
-    let mut table = Table::new(["PID", "MEMORY", "CPU", "COMMAND"]);
+    let mut table = TextTable::new(["PID", "MEMORY", "CPU", "COMMAND"]);
     for (process, depth) in ordered {
         let command = format!("{}{}", "  ".repeat(depth), process.words());
         table.row([

@@ -11,25 +11,25 @@ use gatevisor_sys::environment::{self, DEFAULT_PATH, ProgramEnvironment};
 use gatevisor_sys::{process, signal};
 
 use crate::args;
-use crate::context::Context;
-use crate::exit::{Exit, Failure, Outcome};
-use crate::reconcile::Claim;
-use crate::{greet, out, reconcile, supervise, watch};
+use crate::context::CommandContext;
+use crate::exit::{CommandError, Exit, Outcome};
+use crate::reconcile::ScandirClaim;
+use crate::{out, reconcile, startup_progress, supervise, watch};
 
 /// Makes the slots, forks the one who greets and the one who watches the profiles, and becomes the supervisor.
-pub fn run(context: &Context, options: &args::Up) -> Outcome {
+pub fn run(context: &CommandContext, options: &args::Up) -> Outcome {
     let manager = &context.manager;
     let home = manager.home().root();
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(home).map_err(|error| {
-        Failure::new(
+        CommandError::new(
             Exit::System,
             format!("cannot make the home `{}`: {error}; name another with --home", home.display()),
         )
     })?;
     ScanDir::new(manager.scandir()).outlive(supervise::outlived_by());
-    let claim = if context.supervisor_running()? { Claim::Taken } else { reconcile::claim(context)? };
-    if matches!(claim, Claim::Taken) {
-        return Err(Failure::new(
+    let claim = if context.supervisor_running()? { ScandirClaim::Taken } else { reconcile::claim(context)? };
+    if matches!(claim, ScandirClaim::Taken) {
+        return Err(CommandError::new(
             Exit::No,
             format!(
                 "another supervisor already runs on `{}`; `gatevisor status` shows what it does",
@@ -43,8 +43,8 @@ pub fn run(context: &Context, options: &args::Up) -> Outcome {
         // That nobody reads it is no reason not to supervise.
         let _ = out::line(format_args!("{line}"));
     }
-    let named = |verdict: Verdict| {
-        let actions = report.actions.iter().filter(move |action| action.action == verdict);
+    let named = |decision: Verdict| {
+        let actions = report.actions.iter().filter(move |action| action.action == decision);
         actions.filter_map(|action| action.name.clone()).collect::<Vec<ProfileName>>()
     };
     let (wanted, others) = (named(Verdict::Started), named(Verdict::Registered));
@@ -54,18 +54,18 @@ pub fn run(context: &Context, options: &args::Up) -> Outcome {
     }
     // Both are over when the supervisor is, which this process becomes.
     if !options.quiet {
-        process::fork_beside(|| greet::run(context, &wanted, &others))
-            .map_err(|errno| Failure::new(Exit::System, format!("cannot fork: {errno}")))?;
+        process::fork_beside(|| startup_progress::run(context, &wanted, &others))
+            .map_err(|errno| CommandError::new(Exit::System, format!("cannot fork: {errno}")))?;
     }
     process::fork_beside(|| watch::beside(context))
-        .map_err(|errno| Failure::new(Exit::System, format!("cannot fork: {errno}")))?;
+        .map_err(|errno| CommandError::new(Exit::System, format!("cannot fork: {errno}")))?;
     Err(become_supervisor(context, options))
 }
 
 /// Replaces this process by the bare supervisor; returns only if that fails.
 ///
 /// The process that must never die then holds neither this command line nor what reconciliation read.
-fn become_supervisor(context: &Context, options: &args::Up) -> Failure {
+fn become_supervisor(context: &CommandContext, options: &args::Up) -> CommandError {
     let manager = &context.manager;
     let argument = |bytes: &[u8]| CString::new(bytes).unwrap_or_default();
     let argv = [
@@ -84,12 +84,12 @@ fn become_supervisor(context: &Context, options: &args::Up) -> Failure {
     environment::set(&mut variables, &manager.agent().home_variable(), manager.home().root());
     let environment = match ProgramEnvironment::exactly(variables, DEFAULT_PATH) {
         Ok(environment) => environment,
-        Err(errno) => return Failure::new(Exit::System, format!("cannot use the environment: {errno}")),
+        Err(errno) => return CommandError::new(Exit::System, format!("cannot use the environment: {errno}")),
     };
     for dropped in environment.dropped() {
         let directory = dropped.directory.display();
         out::warn(&format!("root does not look for programs in `{directory}` of PATH: {}", dropped.why));
     }
     let errno = process::exec(&argument(context.program.as_os_str().as_bytes()), &argv, environment.block());
-    Failure::new(Exit::System, format!("cannot execute `{}`: {errno}", context.program.display()))
+    CommandError::new(Exit::System, format!("cannot execute `{}`: {errno}", context.program.display()))
 }

@@ -8,13 +8,13 @@ use gatevisor_gateways::profile::ProfileName;
 use gatevisor_liveness::Liveness;
 
 use crate::args;
-use crate::context::Context;
-use crate::ears::Ears;
-use crate::exit::{DONE, Exit, Failure, Outcome};
+use crate::context::CommandContext;
+use crate::event_subscriber::EventSubscriber;
+use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::status;
 
 /// Waits; the exit code is the answer.
-pub fn run(context: &Context, options: &args::Wait) -> Outcome {
+pub fn run(context: &CommandContext, options: &args::Wait) -> Outcome {
     let name = context.named(options.name.as_deref())?;
     let condition = if options.down {
         Condition::Down
@@ -29,7 +29,7 @@ pub fn run(context: &Context, options: &args::Wait) -> Outcome {
         Ok(outcome) => outcome,
         // Without a supervisor it matters little whether there is a slot.
         Err(WaitError::NotRegistered { .. }) if !context.supervisor_running()? => {
-            return Err(Failure::new(
+            return Err(CommandError::new(
                 Exit::NotSupervised,
                 format!(
                     "no supervisor is running on `{}`; `gatevisor up` starts one",
@@ -42,20 +42,20 @@ pub fn run(context: &Context, options: &args::Wait) -> Outcome {
                 // To start a profile that does not exist would be bad advice.
                 status::row(context, &name)?;
             }
-            return Err(Failure::of(error.exit_code(), &error));
+            return Err(CommandError::of(error.exit_code(), &error));
         }
     };
     match outcome {
         WaitOutcome::Reached if options.live => until_live(context, &name, deadline),
         WaitOutcome::Reached => DONE,
         WaitOutcome::Failed { reason: Some(reason) } => {
-            Err(Failure::new(Exit::No, format!("the gateway of {name} does not come up: {reason}")))
+            Err(CommandError::new(Exit::No, format!("the gateway of {name} does not come up: {reason}")))
         }
-        WaitOutcome::Failed { reason: None } => Err(Failure::new(
+        WaitOutcome::Failed { reason: None } => Err(CommandError::new(
             Exit::No,
             format!("the gateway of {name} failed; `gatevisor gateway status {name}` says why"),
         )),
-        WaitOutcome::NeverReady => Err(Failure::new(
+        WaitOutcome::NeverReady => Err(CommandError::new(
             Exit::No,
             format!(
                 "the gateway of {name} is up, and nothing tells whether it is ready: nobody probes it; wait with --up, or \
@@ -63,23 +63,23 @@ pub fn run(context: &Context, options: &args::Wait) -> Outcome {
             ),
         )),
         WaitOutcome::TimedOut => {
-            Err(Failure::new(Exit::TimedOut, format!("the gateway of {name} did not get there in time")))
+            Err(CommandError::new(Exit::TimedOut, format!("the gateway of {name} did not get there in time")))
         }
     }
 }
 
-/// How often it is looked whether a watcher still says something: its silence makes no noise.
+/// How often to check that the watcher still reports: no event tells that it stopped.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Waits until a gateway that is up has shown that it works.
-fn until_live(context: &Context, name: &ProfileName, deadline: Option<Instant>) -> Outcome {
-    // Before the look: what happens after it is heard.
-    let mut ears = Ears::open(context.manager.scandir(), vec![name.clone()])?;
+fn until_live(context: &CommandContext, name: &ProfileName, deadline: Option<Instant>) -> Outcome {
+    // Subscribed before the first look, so that no change in between is missed.
+    let mut subscriber = EventSubscriber::open(context.manager.scandir(), vec![name.clone()])?;
     loop {
         let report = status::row(context, name)?;
         if !report.up {
             let state = report.state.words();
-            return Err(Failure::new(
+            return Err(CommandError::new(
                 Exit::No,
                 format!("the gateway of {name} is not up any more: it is {state}"),
             ));
@@ -91,17 +91,17 @@ fn until_live(context: &Context, name: &ProfileName, deadline: Option<Instant>) 
         }
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {
-            return Err(Failure::new(
+            return Err(CommandError::new(
                 Exit::TimedOut,
                 format!("the gateway of {name} has not shown in time that it works"),
             ));
         }
-        ears.hear(Some(left.unwrap_or(LOOK_EVERY).min(LOOK_EVERY)), |_, _| Ok(()))?;
+        subscriber.receive(Some(left.unwrap_or(LOOK_EVERY).min(LOOK_EVERY)), |_, _| Ok(()))?;
     }
 }
 
-fn untold(name: &ProfileName) -> Failure {
-    Failure::new(
+fn untold(name: &ProfileName) -> CommandError {
+    CommandError::new(
         Exit::No,
         format!(
             "the gateway of {name} is up, and nothing tells whether it works; wait with --up or --ready, or say in \

@@ -13,8 +13,8 @@ use gatevisor_client::Waiter;
 use gatevisor_gateways::manager::ServiceManager;
 use gatevisor_gateways::watch::{Notice, WatchError, Watcher};
 
-use crate::context::Context;
-use crate::exit::{Exit, Failure};
+use crate::context::CommandContext;
+use crate::exit::{CommandError, Exit};
 use crate::{live, out};
 
 /// What this is called in the scandir, and as a verb.
@@ -24,7 +24,7 @@ pub const NAME: &str = "profile-watcher";
 const SUPERVISED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Watches the profiles beside the supervisor that the process which forked this one becomes; returns an exit code.
-pub fn beside(context: &Context) -> i32 {
+pub fn beside(context: &CommandContext) -> i32 {
     let manager = &context.manager;
     // Before there is a second thread.
     if let Err(failure) = live::beside(manager) {
@@ -50,6 +50,6 @@ pub fn tell(notice: Notice) {
 }
 
 /// Returns the failure that a watcher ended with.
-pub fn failure(error: &WatchError) -> Failure {
-    Failure::of(Exit::System as u8, error)
+pub fn failure(error: &WatchError) -> CommandError {
+    CommandError::of(Exit::System as u8, error)
 }

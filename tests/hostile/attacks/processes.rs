@@ -35,7 +35,7 @@ pub const ALL: &[Attack] = &[
     ),
     attack(
         // Read by the shell itself: one that starts a program blocks all signals meanwhile.
-        "the-state-at-birth-is-looked-at",
+        "the-state-at-start-is-looked-at",
         "new; printf '#!/bin/sh\\nwhile read -r line; do echo \"$line\"; done < /proc/$$/status > %s/status.new\\nmv %s/status.new %s/status\\nexec sleep 3600\\n' \"$T\" \"$T\" \"$T\" > run; place; up; test \
          \"$SERVED\" = no || { py until 20 test -s \"$T/status\"; for line in 'CapEff:\\s*0000000000000000' 'CapPrm:\\s*0000000000000000' 'SigBlk:\\s*0000000000000000' \
          'Uid:\\s*10000\\s+10000\\s+10000\\s+10000' 'Gid:\\s*10000\\s+10000\\s+10000\\s+10000' 'Groups:\\s*10000\\s*'; do grep -qxE \"$line\" \"$T/status\" || { echo \"not: $line\"; cat \

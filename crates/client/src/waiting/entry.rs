@@ -1,5 +1,5 @@
 //! *Lives here:* one service that is waited for: its listener, its supervisor's end of the control FIFO, and what each
-//! letter and each change means for the goal.
+//! event and each change means for the goal.
 //!
 //! *Does not live here:* waiting for several at once.
 
@@ -15,15 +15,15 @@ use std::{
 /// What ends the wait.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Goal {
-    /// The status, or a letter. A service that has failed for good already does not come up.
+    /// The status, or a event. A service that has failed for good already does not come up.
     Reach(Condition),
     /// The same, after commands were sent that the status and the policy do not know of yet.
     Obey(Condition),
     /// The status alone, which must also say that the service is wanted down. Letters and changes say when to look.
     Settle(Condition),
-    /// A letter alone.
+    /// A event alone.
     Hear(Condition),
-    /// The letter of a death and then another.
+    /// The event of a death and then another.
     Again(Condition),
     /// A supervisor holds the service.
     Supervised,
@@ -34,12 +34,12 @@ pub(super) enum Goal {
 /// Whether somebody reads the control FIFO.
 ///
 /// While it is held open for writing, poll reports an error on it as soon as the last reader has gone, even one that
-/// was killed and could send no letter.
+/// was killed and could send no event.
 #[derive(Debug)]
 enum Reader {
     Present(OwnedFd),
     Absent,
-    /// The FIFO may not be opened; there are only letters to go by.
+    /// The FIFO may not be opened; there are only events to go by.
     Unknown,
 }
 
@@ -81,14 +81,14 @@ impl Entry {
     /// Returns the outcome if there is nothing to wait for.
     pub(super) fn begin(&mut self, goal: Goal) -> Option<Outcome> {
         match self.look(goal) {
-            Ok(None) => self.letters(goal),
+            Ok(None) => self.events(goal),
             Ok(Some(waited)) => Some(Ok(waited)),
             Err(error) => Some(Err(error)),
         }
     }
 
-    /// Returns what arriving letters are polled on.
-    pub(super) fn letters_fd(&self) -> Option<BorrowedFd<'_>> {
+    /// Returns what arriving events are polled on.
+    pub(super) fn events_fd(&self) -> Option<BorrowedFd<'_>> {
         self.listener.as_ref().map(AsFd::as_fd)
     }
 
@@ -100,21 +100,21 @@ impl Entry {
         }
     }
 
-    /// Takes the letters that have arrived, up to the one that decides.
-    pub(super) fn letters(&mut self, goal: Goal) -> Option<Outcome> {
+    /// Takes the events that have arrived, up to the one that decides.
+    pub(super) fn events(&mut self, goal: Goal) -> Option<Outcome> {
         let mut look = false;
         loop {
-            let letter = match self.listener.as_mut().map_or(Ok(None), Listener::try_next) {
-                Ok(letter) => letter,
+            let event = match self.listener.as_mut().map_or(Ok(None), Listener::try_next) {
+                Ok(event) => event,
                 Err(source) => return Some(Err(WaitError::Listen { dir: self.dir.event_path(), source })),
             };
-            let Some(letter) = letter else { break };
-            if let Some(waited) = self.hear(goal, letter) {
+            let Some(event) = event else { break };
+            if let Some(waited) = self.receive(goal, event) {
                 return Some(waited);
             }
             look = true;
         }
-        // These goals are reached by what is so, of which letters only bring news.
+        // These goals are reached by what is so, of which events only bring news.
         if look && matches!(goal, Goal::Settle(_) | Goal::Supervised) { self.changed(goal) } else { None }
     }
 
@@ -133,32 +133,32 @@ impl Entry {
         if matches!(goal, Goal::Released) {
             return Ok(Waited::Reached);
         }
-        // The last letters come before the going.
-        self.letters(goal).unwrap_or_else(|| self.ended(goal))
+        // The last events come before the going.
+        self.events(goal).unwrap_or_else(|| self.ended(goal))
     }
 
-    fn hear(&mut self, goal: Goal, letter: ServiceEvent) -> Option<Outcome> {
-        let ended = letter == ServiceEvent::SupervisionEnded;
+    fn receive(&mut self, goal: Goal, event: ServiceEvent) -> Option<Outcome> {
+        let ended = event == ServiceEvent::SupervisionEnded;
         match goal {
-            Goal::Reach(cond) | Goal::Obey(cond) | Goal::Hear(cond) => match letter {
-                _ if cond.met_by(letter) => Some(Ok(Waited::Reached)),
+            Goal::Reach(cond) | Goal::Obey(cond) | Goal::Hear(cond) => match event {
+                _ if cond.met_by(event) => Some(Ok(Waited::Reached)),
                 ServiceEvent::PermanentFailure if cond.wants_up() => Some(Ok(Waited::Failed)),
                 _ if ended => Some(self.ended(goal)),
                 _ => None,
             },
-            Goal::Again(cond) => match letter {
+            Goal::Again(cond) => match event {
                 ServiceEvent::PermanentFailure => Some(Ok(Waited::Failed)),
                 ServiceEvent::Died | ServiceEvent::Finished => {
                     self.died = true;
                     None
                 }
-                _ if self.died && cond.met_by(letter) => Some(Ok(Waited::Reached)),
+                _ if self.died && cond.met_by(event) => Some(Ok(Waited::Reached)),
                 _ if ended => Some(self.ended(goal)),
                 _ => None,
             },
             Goal::Settle(_) => ended.then(|| self.ended(goal)),
-            Goal::Supervised => (letter == ServiceEvent::SupervisionStarted).then_some(Ok(Waited::Reached)),
-            // The open FIFO knows better than the letter, which comes a little before the end.
+            Goal::Supervised => (event == ServiceEvent::SupervisionStarted).then_some(Ok(Waited::Reached)),
+            // The open FIFO knows better than the event, which comes a little before the end.
             Goal::Released => {
                 (ended && !matches!(self.reader, Reader::Present(_))).then_some(Ok(Waited::Reached))
             }
@@ -207,7 +207,7 @@ impl Entry {
             Ok(Some(fd)) => Ok(Reader::Present(fd)),
             Ok(None) => Ok(Reader::Absent),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Reader::Unknown),
-            // With no descriptor left for it, waiting by letters alone is better than not waiting.
+            // With no descriptor left for it, waiting by events alone is better than not waiting.
             Err(error) if Errno::from_io_error(&error) == Some(Errno::MFILE) => Ok(Reader::Unknown),
             Err(source) => Err(WaitError::Control { fifo: self.dir.control_path(), source }),
         }
@@ -222,9 +222,9 @@ impl Entry {
         }
         let status = match self.dir.status() {
             Ok(status) => status,
-            // The supervisor has only just begun, and its letter will say so.
+            // The supervisor has only just begun, and its event will say so.
             Err(StatusError::NeverSupervised { .. } | StatusError::Missing { .. }) => return Ok(false),
-            // Who may not look goes by letters.
+            // Who may not look goes by events.
             Err(StatusError::Read { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
                 return Ok(false);
             }

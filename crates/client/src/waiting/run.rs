@@ -6,7 +6,7 @@ use super::{
     Outcome, WaitError, Waited,
     entry::{Entry, Goal},
 };
-use crate::{changes::Changes, listener::remaining};
+use crate::{listener::remaining, status_changes::StatusChanges};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
@@ -23,7 +23,7 @@ const OTHERS: u64 = 128;
 pub(super) fn until(
     entries: &mut [Entry],
     goal: &dyn Fn(usize) -> Goal,
-    changes: Option<&Changes>,
+    changes: Option<&StatusChanges>,
     deadline: Option<Instant>,
     done: &mut dyn FnMut(usize, Outcome),
 ) {
@@ -42,13 +42,13 @@ pub(super) fn until(
         // Letters that arrived at the last moment still count.
         let late = deadline.is_some_and(|deadline| deadline <= Instant::now());
         let replaced =
-            if events.news { changes.map(Changes::replaced).unwrap_or_default() } else { Vec::new() };
+            if events.news { changes.map(StatusChanges::replaced).unwrap_or_default() } else { Vec::new() };
         let mut seen = events.seen.into_iter();
         waiting.retain_mut(|(index, entry)| {
             let goal = goal(*index);
-            let Seen { letters, gone } = seen.next().unwrap_or_default();
+            let Seen { events, gone } = seen.next().unwrap_or_default();
             let outcome = None
-                .or_else(|| if letters { entry.letters(goal) } else { None })
+                .or_else(|| if events { entry.events(goal) } else { None })
                 .or_else(|| if replaced.binary_search(index).is_ok() { entry.changed(goal) } else { None })
                 .or_else(|| if gone { Some(entry.gone(goal)) } else { None })
                 .or_else(|| late.then_some(Ok(Waited::TimedOut)));
@@ -71,7 +71,7 @@ fn keep(index: usize, outcome: Option<Outcome>, done: &mut dyn FnMut(usize, Outc
 /// What poll saw of one service.
 #[derive(Debug, Clone, Copy, Default)]
 struct Seen {
-    letters: bool,
+    events: bool,
     gone: bool,
 }
 
@@ -85,7 +85,7 @@ struct Events {
 fn events(
     waiting: &[(usize, &mut Entry)],
     goal: &dyn Fn(usize) -> Goal,
-    changes: Option<&Changes>,
+    changes: Option<&StatusChanges>,
     deadline: Option<Instant>,
 ) -> Result<Events, Errno> {
     let mut seen = vec![Seen::default(); waiting.len()];
@@ -93,7 +93,7 @@ fn events(
     let mut places = Vec::new();
     let mut fds = Vec::new();
     for (place, (index, entry)) in waiting.iter().enumerate() {
-        if let Some(fd) = entry.letters_fd() {
+        if let Some(fd) = entry.events_fd() {
             places.push(Some(place));
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
@@ -120,7 +120,7 @@ fn events(
         match place {
             Some(place) => {
                 if let Some(seen) = seen.get_mut(place) {
-                    seen.letters |= input;
+                    seen.events |= input;
                     seen.gone |= error;
                 }
             }

@@ -164,7 +164,7 @@ impl Drop for Supervised {
     }
 }
 
-/// Waits until the status of a real service is as requested, for states that no letter announces.
+/// Waits until the status of a real service is as requested, for states that no event announces.
 pub fn until(dir: &ServiceDir, expected: impl Fn(&Status) -> bool) -> Status {
     let changes = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC).unwrap();
     let supervise = dir.path().join(files::SUPERVISE);
@@ -233,8 +233,8 @@ impl Fake {
     }
 
     /// Tells every listener, as a notifier does; returns how many there were.
-    pub fn tell(&self, letters: &[ServiceEvent]) -> usize {
-        let bytes: Vec<u8> = letters.iter().map(|letter| letter.byte()).collect();
+    pub fn tell(&self, events: &[ServiceEvent]) -> usize {
+        let bytes: Vec<u8> = events.iter().map(|event| event.byte()).collect();
         notify(&self.dir.event_path(), &bytes)
     }
 
@@ -265,7 +265,7 @@ pub fn notify(event: &Path, bytes: &[u8]) -> usize {
     for fifo in listeners(event) {
         if event::is_listener_name(fifo.file_name().unwrap().as_bytes()) {
             let nonblock = OFlags::NONBLOCK.bits().cast_signed();
-            // A listener that has heard enough may go at any moment.
+            // A listener that is no longer needed may go at any moment.
             let told = fs::OpenOptions::new().write(true).custom_flags(nonblock).open(fifo);
             if told.and_then(|mut fifo| fifo.write_all(bytes)).is_ok() {
                 count += 1;

@@ -3,8 +3,8 @@
 //! *Lives here:* the order of what is tried, who does it, and what the operator is told.
 //! *Does not live here:* each step of it (`gatevisor_boot::places`).
 //!
-//! Usually the scandir is renamed and made anew, which takes no time. What takes time is done by a child, so that a request to
-//! end is heard, and up to a limit; then the scandir is elsewhere.
+//! Usually the scandir is renamed and made anew, which takes no time. What takes time is done by a child within a limit, so that
+//! a request to end is obeyed meanwhile; after the limit the scandir is elsewhere.
 
 use std::io;
 use std::path::Path;

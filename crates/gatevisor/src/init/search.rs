@@ -9,11 +9,11 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use gatevisor_boot::environment::{self, Variable};
 use gatevisor_sys::environment::{DEFAULT_PATH, USER_PATH, for_root, runs_code};
 
-use crate::exit::Failure;
+use crate::exit::CommandError;
 use crate::out;
 
 /// Leaves in `PATH` what is root's alone. What is not is searched by the agent's own programs only.
-pub fn separate(variables: &mut Vec<Variable>) -> Result<(), Failure> {
+pub fn separate(variables: &mut Vec<Variable>) -> Result<(), CommandError> {
     let path = environment::get(variables, "PATH").unwrap_or(OsStr::new(DEFAULT_PATH)).as_bytes().to_vec();
     let (kept, dropped) = for_root(&path);
     if dropped.is_empty() {
@@ -42,9 +42,9 @@ pub fn separate(variables: &mut Vec<Variable>) -> Result<(), Failure> {
 }
 
 /// Names the variables that what runs as root is not told.
-pub fn say_withheld(variables: &[Variable]) -> Result<(), Failure> {
-    let withheld = variables.iter().map(|(name, _)| name).filter(|name| runs_code(name));
-    let names: Vec<String> = withheld.map(|name| name.to_string_lossy().into_owned()).collect();
+pub fn say_what_root_is_not_told(variables: &[Variable]) -> Result<(), CommandError> {
+    let hidden = variables.iter().map(|(name, _)| name).filter(|name| runs_code(name));
+    let names: Vec<String> = hidden.map(|name| name.to_string_lossy().into_owned()).collect();
     if names.is_empty() {
         return Ok(());
     }

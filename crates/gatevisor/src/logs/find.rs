@@ -13,8 +13,8 @@ use gatevisor_slot::Timestamp;
 use gatevisor_wire::log_script::{LogScript, LogStamp};
 
 use crate::args;
-use crate::context::{Context, variable};
-use crate::exit::{Exit, Failure};
+use crate::context::{CommandContext, variable};
+use crate::exit::{CommandError, Exit};
 
 /// Most bytes of a `log/run` that are read.
 const LOG_RUN: u64 = 64 << 10;
@@ -22,7 +22,7 @@ const LOG_RUN: u64 = 64 << 10;
 /// Returns the log directory of a profile's gateway.
 ///
 /// A slot says it in its `log/run`; without one, it is where the agent definition would have a slot say it is.
-pub fn directory(manager: &ScandirManager, name: &ProfileName) -> Result<Directory, Failure> {
+pub fn directory(manager: &ScandirManager, name: &ProfileName) -> Result<Directory, CommandError> {
     let variable_of_home = manager.agent().home_variable();
     let lookup = |wanted: &str| {
         if wanted == variable_of_home { Some(manager.home().root().into()) } else { variable(wanted) }
@@ -34,7 +34,7 @@ pub fn directory(manager: &ScandirManager, name: &ProfileName) -> Result<Directo
     {
         return Ok(Directory { label, path: log.join(path), clock });
     }
-    let usage = |error: &dyn std::error::Error| Failure::of(Exit::Usage as u8, error);
+    let usage = |error: &dyn std::error::Error| CommandError::of(Exit::Usage as u8, error);
     let template = fill(&manager.agent().gateway.log_directory, &Placeholders::new(name, &variable_of_home))
         .map_err(|error| usage(&error))?;
     let path = gatevisor_slot::expand(&template, &lookup).map_err(|error| usage(&error))?;
@@ -54,14 +54,18 @@ fn said_by_slot(log: &std::path::Path) -> Option<(String, Clock)> {
 }
 
 /// Refuses a profile that there is not; the log of one that was deleted stays, and may be read.
-pub fn exists(context: &Context, name: &ProfileName, directory: &Directory) -> Result<(), Failure> {
+pub fn exists(
+    context: &CommandContext,
+    name: &ProfileName,
+    directory: &Directory,
+) -> Result<(), CommandError> {
     let manager = &context.manager;
     if by_path::look(&directory.path).is_ok() || manager.slot(name).is_there() {
         return Ok(());
     }
     profile::show(manager.home(), manager.agent(), name)
         .map(drop)
-        .map_err(|error| Failure::of(error.exit_code(), &error))
+        .map_err(|error| CommandError::of(error.exit_code(), &error))
 }
 
 /// Returns the clock of all these logs; that of UTC where they differ.
@@ -71,7 +75,7 @@ pub fn common_clock(directories: &[Directory]) -> Clock {
 }
 
 /// Returns the named profiles, else the selected one, else all that have a slot or a log.
-pub fn chosen(context: &Context, options: &args::Logs) -> Result<Vec<ProfileName>, Failure> {
+pub fn chosen(context: &CommandContext, options: &args::Logs) -> Result<Vec<ProfileName>, CommandError> {
     if !options.names.is_empty() {
         let mut names = Vec::new();
         for name in &options.names {
@@ -98,7 +102,7 @@ pub fn chosen(context: &Context, options: &args::Logs) -> Result<Vec<ProfileName
         });
     }
     if names.is_empty() {
-        return Err(Failure::new(Exit::No, "no gateway has written anything yet"));
+        return Err(CommandError::new(Exit::No, "no gateway has written anything yet"));
     }
     Ok(names)
 }

@@ -16,8 +16,8 @@ use gatevisor_term::stream;
 use regex::bytes::{Regex, RegexBuilder};
 
 use crate::args;
-use crate::context::Context;
-use crate::exit::{DONE, Exit, Failure, Outcome};
+use crate::context::CommandContext;
+use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::out::{self, Page};
 
 /// Lines of each gateway that are printed when nobody says how many.
@@ -27,7 +27,7 @@ const COLLECTED: usize = 64 << 10;
 
 /// Prints the last lines, and with `-f` those to come.
 #[expect(clippy::disallowed_methods, reason = "it is watched for its end, not written to")]
-pub fn run(context: &Context, options: &args::Logs) -> Outcome {
+pub fn run(context: &CommandContext, options: &args::Logs) -> Outcome {
     let lines = number_of_lines(options)?;
     let names = find::chosen(context, options)?;
     let dirs: Vec<_> =
@@ -41,12 +41,12 @@ pub fn run(context: &Context, options: &args::Logs) -> Outcome {
         && by_path::look(&directory.path).is_err()
     {
         let (name, path) = (&directory.label, directory.path.display());
-        return Err(Failure::new(Exit::No, format!("{name} has no log yet; it would be in `{path}`")));
+        return Err(CommandError::new(Exit::No, format!("{name} has no log yet; it would be in `{path}`")));
     }
     let look = match (context.json, options.raw) {
-        (true, _) => show::Look::Json,
-        (false, true) => show::Look::Raw,
-        (false, false) => show::Look::Escaped,
+        (true, _) => show::LineStyle::Json,
+        (false, true) => show::LineStyle::Raw,
+        (false, false) => show::LineStyle::Escaped,
     };
     let printer = show::Printer::new(look, &names, &dirs);
     let mut collected = Page::new();
@@ -77,40 +77,43 @@ pub fn run(context: &Context, options: &args::Logs) -> Outcome {
     });
     match (failure, result) {
         (Some(failure), _) => Err(failure),
-        (None, Err(error)) => Err(Failure::of(Exit::System as u8, &error)),
+        (None, Err(error)) => Err(CommandError::of(Exit::System as u8, &error)),
         (None, Ok(())) => DONE,
     }
 }
 
-fn number_of_lines(options: &args::Logs) -> Result<Option<usize>, Failure> {
+fn number_of_lines(options: &args::Logs) -> Result<Option<usize>, CommandError> {
     match options.lines.as_deref() {
         None if options.since.is_some() || options.until.is_some() => Ok(None),
         None => Ok(Some(LINES)),
         Some("all") => Ok(None),
         Some(number) => number.parse().map(Some).map_err(|_| {
-            Failure::new(Exit::Usage, format!("-n takes a number of lines or `all`, not `{number}`"))
+            CommandError::new(Exit::Usage, format!("-n takes a number of lines or `all`, not `{number}`"))
         }),
     }
 }
 
-fn pick(options: &args::Logs, clock: Clock) -> Result<Pick, Failure> {
+fn pick(options: &args::Logs, clock: Clock) -> Result<Pick, CommandError> {
     let (now, zone) = (jiff::Zoned::now(), show::zone(clock));
-    let moment = |option: &str, text: &Option<String>| -> Result<Option<Time>, Failure> {
+    let moment = |option: &str, text: &Option<String>| -> Result<Option<Time>, CommandError> {
         let Some(text) = text else { return Ok(None) };
         when::moment(text, &now, &zone).map(Some).ok_or_else(|| {
-            Failure::new(Exit::Usage, format!("{option} takes {}, not `{text}`", when::EXAMPLES))
+            CommandError::new(Exit::Usage, format!("{option} takes {}, not `{text}`", when::EXAMPLES))
         })
     };
     let since = moment("--since", &options.since)?;
     let until = moment("--until", &options.until)?;
     if since.zip(until).is_some_and(|(since, until)| since > until) {
-        return Err(Failure::new(Exit::Usage, "--since is later than --until, so there is nothing between"));
+        return Err(CommandError::new(
+            Exit::Usage,
+            "--since is later than --until, so there is nothing between",
+        ));
     }
     let grep = options.grep.as_deref().map(|text| regex(text, options.ignore_case)).transpose()?;
     Ok(Pick { since, until, grep })
 }
 
-fn regex(text: &str, ignore_case: bool) -> Result<Regex, Failure> {
+fn regex(text: &str, ignore_case: bool) -> Result<Regex, CommandError> {
     RegexBuilder::new(text).case_insensitive(ignore_case).build().map_err(|error| {
         let why = match error {
             regex::Error::CompiledTooBig(limit) => format!("compiled it has more than {limit} bytes"),
@@ -120,6 +123,9 @@ fn regex(text: &str, ignore_case: bool) -> Result<Regex, Failure> {
                 words.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
             }
         };
-        Failure::new(Exit::Usage, format!("--grep takes a regular expression, and `{text}` is none: {why}"))
+        CommandError::new(
+            Exit::Usage,
+            format!("--grep takes a regular expression, and `{text}` is none: {why}"),
+        )
     })
 }

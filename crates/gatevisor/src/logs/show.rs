@@ -11,7 +11,7 @@ use gatevisor_logd::reader::{Clock, Directory, Line, Time};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use crate::exit::Failure;
+use crate::exit::CommandError;
 use crate::out::{Page, Text, colour};
 
 /// For the labels of gateways; red is for errors.
@@ -30,7 +30,7 @@ const COLOURS: [AnsiColor; 10] = [
 
 /// What lines look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
+pub enum LineStyle {
     /// One object a line.
     Json,
     /// With everything written out that commands a terminal or hides from a reader.
@@ -48,8 +48,8 @@ const QUARTER: i64 = 900;
 /// Prints lines of some profiles.
 #[derive(Debug)]
 pub struct Printer {
-    look: Look,
-    profiles: Vec<Source>,
+    look: LineStyle,
+    profiles: Vec<LogOwner>,
 }
 
 /// A line as an object; a map of its own for each line would cost more than everything else.
@@ -64,7 +64,7 @@ struct JsonLine<'a> {
 
 /// Whose lines they are.
 #[derive(Debug)]
-struct Source {
+struct LogOwner {
     service: String,
     /// What its lines begin with.
     label: Text,
@@ -98,16 +98,16 @@ impl Zone {
 
 impl Printer {
     /// Returns a printer for the lines of these profiles, which are numbered in this order.
-    pub fn new(look: Look, names: &[ProfileName], directories: &[Directory]) -> Self {
+    pub fn new(look: LineStyle, names: &[ProfileName], directories: &[Directory]) -> Self {
         let width = names.iter().map(|name| name.as_str().len()).max().unwrap_or(0);
         let label = |name: &ProfileName| match look {
-            Look::Escaped | Look::Raw if names.len() > 1 => {
+            LineStyle::Escaped | LineStyle::Raw if names.len() > 1 => {
                 let padded = format!("{:width$}", name.as_str());
                 Text::default().styled(colour(colour_of(name.as_str())), padded).and(" | ")
             }
-            Look::Escaped | Look::Raw | Look::Json => Text::default(),
+            LineStyle::Escaped | LineStyle::Raw | LineStyle::Json => Text::default(),
         };
-        let source = |(name, directory): (&ProfileName, &Directory)| Source {
+        let source = |(name, directory): (&ProfileName, &Directory)| LogOwner {
             service: name.service_entry(),
             label: label(name),
             zone: Zone::new(zone(directory.clock)),
@@ -116,21 +116,21 @@ impl Printer {
     }
 
     /// Adds a line to the page.
-    pub fn print(&self, line: &Line<'_>, page: &mut Page) -> Result<(), Failure> {
-        let Some(Source { service, label, zone }) = self.profiles.get(line.index) else { return Ok(()) };
+    pub fn print(&self, line: &Line<'_>, page: &mut Page) -> Result<(), CommandError> {
+        let Some(LogOwner { service, label, zone }) = self.profiles.get(line.index) else { return Ok(()) };
         match self.look {
-            Look::Json => page.json(&JsonLine {
+            LineStyle::Json => page.json(&JsonLine {
                 time: line.entry.time.and_then(rfc_3339),
                 profile: line.label,
                 service,
                 stream: line.entry.stream.name(),
                 text: String::from_utf8_lossy(line.text()),
             })?,
-            Look::Raw => {
+            LineStyle::Raw => {
                 page.text(label);
                 page.raw(line.bytes);
             }
-            Look::Escaped => {
+            LineStyle::Escaped => {
                 page.text(label);
                 print_head(line, zone, page);
                 page.escaped(line.text());

@@ -13,10 +13,10 @@ use std::io;
 use anstyle::AnsiColor;
 use gatevisor_term::{escape, stream};
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{CommandError, Exit};
 
 pub use page::Page;
-pub use table::Table;
+pub use table::TextTable;
 pub use text::{BOLD, DIM, Text, colour};
 
 /// Whether to colour what goes to a stream.
@@ -40,7 +40,7 @@ fn wanted() -> bool {
 }
 
 /// Writes a line of data; a reader that has gone is no error, it ends the command quietly.
-pub fn line(text: impl Into<Text>) -> Result<(), Failure> {
+pub fn line(text: impl Into<Text>) -> Result<(), CommandError> {
     let mut page = Page::new();
     page.text(&text.into());
     page.end_line();
@@ -48,7 +48,7 @@ pub fn line(text: impl Into<Text>) -> Result<(), Failure> {
 }
 
 /// Writes lines of data.
-pub fn lines(lines: &[Text]) -> Result<(), Failure> {
+pub fn lines(lines: &[Text]) -> Result<(), CommandError> {
     let mut page = Page::new();
     for line in lines {
         page.text(line);
@@ -58,12 +58,12 @@ pub fn lines(lines: &[Text]) -> Result<(), Failure> {
 }
 
 /// Writes an empty line.
-pub fn empty_line() -> Result<(), Failure> {
+pub fn empty_line() -> Result<(), CommandError> {
     line("")
 }
 
 /// Writes one object of data on a line of its own.
-pub fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
+pub fn json(value: &impl serde::Serialize) -> Result<(), CommandError> {
     let mut page = Page::new();
     page.json(value)?;
     page.end_line();
@@ -71,12 +71,12 @@ pub fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
 }
 
 /// Writes a program of ours for a shell, as it is.
-pub fn script(bytes: &[u8]) -> Result<(), Failure> {
+pub fn script(bytes: &[u8]) -> Result<(), CommandError> {
     written(bytes)
 }
 
 /// Puts the cursor of a terminal home and clears what follows; anything else is left alone.
-pub fn clear_screen() -> Result<(), Failure> {
+pub fn clear_screen() -> Result<(), CommandError> {
     if !stream::stdout_is_terminal() {
         return Ok(());
     }
@@ -85,12 +85,14 @@ pub fn clear_screen() -> Result<(), Failure> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "called with what is escaped, or ours from beginning to end")]
-fn written(bytes: &[u8]) -> Result<(), Failure> {
+fn written(bytes: &[u8]) -> Result<(), CommandError> {
     match stream::unescaped_stdout(bytes) {
         Ok(()) => Ok(()),
         // An empty message is not printed.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::new(Exit::Done, "")),
-        Err(error) => Err(Failure::new(Exit::System, format!("cannot write to standard output: {error}"))),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(CommandError::new(Exit::Done, "")),
+        Err(error) => {
+            Err(CommandError::new(Exit::System, format!("cannot write to standard output: {error}")))
+        }
     }
 }
 
@@ -132,7 +134,7 @@ pub fn warn_all(warnings: &[String]) {
 }
 
 /// Prints a failure and returns its exit code.
-pub fn fail(failure: &Failure) -> u8 {
+pub fn fail(failure: &CommandError) -> u8 {
     if !failure.message.is_empty() {
         say(Text::from("").styled(colour(AnsiColor::Red), "error: ").and(&failure.message));
     }
@@ -148,7 +150,7 @@ pub fn fail(failure: &Failure) -> u8 {
 /// Prints what the parser of the command line has to say: help to standard output, errors to standard error.
 ///
 /// Its lines are ours; what it repeats of the arguments is escaped if they were before they were parsed.
-pub fn clap(error: &clap::Error) -> Result<(), Failure> {
+pub fn clap(error: &clap::Error) -> Result<(), CommandError> {
     let (is_error, rendered) = (error.use_stderr(), error.render());
     let paint = if is_error { Paint::stderr() } else { Paint::stdout() };
     let text = if paint.0 { rendered.ansi().to_string() } else { rendered.to_string() };

@@ -7,7 +7,7 @@ use gatevisor_term::escape::{self, Tab};
 use gatevisor_term::stream;
 
 use super::{DIM, Paint, Text, written};
-use crate::exit::{Exit, Failure};
+use crate::exit::{CommandError, Exit};
 
 /// Lines for standard output.
 #[derive(Debug)]
@@ -57,10 +57,10 @@ impl Page {
     }
 
     /// Adds an object to the line.
-    pub fn json(&mut self, value: &impl serde::Serialize) -> Result<(), Failure> {
+    pub fn json(&mut self, value: &impl serde::Serialize) -> Result<(), CommandError> {
         let start = self.bytes.len();
         serde_json::to_writer(&mut self.bytes, value)
-            .map_err(|error| Failure::new(Exit::System, format!("cannot write JSON: {error}")))?;
+            .map_err(|error| CommandError::new(Exit::System, format!("cannot write JSON: {error}")))?;
         escape::json(&mut self.bytes, start);
         Ok(())
     }
@@ -88,7 +88,7 @@ impl Page {
     }
 
     /// Prints what was collected, and is empty again.
-    pub fn print(&mut self) -> Result<(), Failure> {
+    pub fn print(&mut self) -> Result<(), CommandError> {
         let result = if self.bytes.is_empty() { Ok(()) } else { written(&self.bytes) };
         self.bytes.clear();
         result

@@ -9,11 +9,11 @@ const GAP: usize = 2;
 
 /// Rows below a head.
 #[derive(Debug)]
-pub struct Table<const COLUMNS: usize> {
+pub struct TextTable<const COLUMNS: usize> {
     rows: Vec<[Text; COLUMNS]>,
 }
 
-impl<const COLUMNS: usize> Table<COLUMNS> {
+impl<const COLUMNS: usize> TextTable<COLUMNS> {
     /// Returns a table without rows below these words.
     pub fn new(head: [&str; COLUMNS]) -> Self {
         Self { rows: vec![head.map(|word| Text::default().styled(BOLD, word))] }
@@ -52,9 +52,9 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
             // Blanks go before a cell, so that none end a line.
             let mut owed: usize = 0;
             row.into_iter().zip(widths).fold(Text::default(), |line, (cell, width)| {
-                let (blanks, used) = (owed, cell.width());
+                let (spaces, used) = (owed, cell.width());
                 owed = width.saturating_sub(used).saturating_add(GAP);
-                line.and(" ".repeat(blanks)).then(cell)
+                line.and(" ".repeat(spaces)).then(cell)
             })
         };
         self.rows.into_iter().map(line).collect()
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn columns_stand_below_each_other_whatever_is_in_them() {
-        let mut table = Table::new(["NAME", "STATE", "LAST"]);
+        let mut table = TextTable::new(["NAME", "STATE", "LAST"]);
         table.row([Text::from("漢字x"), Text::from("a\nb"), Text::from("x")]);
         table.row([Text::from("b"), Text::from("\u{1b}"), Text::from("y")]);
         let widths: Vec<usize> = table.lines().iter().map(Text::width).collect();
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn a_table_is_made_to_fit_by_its_longest_column_and_no_further_than_can_be_read() {
         let widest = |columns| {
-            let mut table = Table::new(["NAME", "STATE", "LAST"]);
+            let mut table = TextTable::new(["NAME", "STATE", "LAST"]);
             let red = super::super::colour(anstyle::AnsiColor::Red);
             table.row([
                 Text::from("a"),

@@ -12,14 +12,14 @@ use rustix::process::{Resource, Rlimit, Signal, WaitStatus, getpid, kill_process
 
 /// How the command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(super) enum RelayEnd {
     /// With this code.
     Exited(u8),
     /// By this signal.
     Killed(i32),
 }
 
-impl Ended {
+impl RelayEnd {
     /// Returns how a process ended, if it did.
     pub fn of(status: WaitStatus) -> Option<Self> {
         let code = |code: i32| Self::Exited(u8::try_from(code & 0xff).unwrap_or(u8::MAX));
@@ -46,16 +46,16 @@ impl Ended {
 
 /// From the monitor to the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Report {
+pub(super) enum RelayReport {
     /// The command was stopped by this signal.
     Stopped(i32),
     /// It ended.
-    Ended(Ended),
+    Ended(RelayEnd),
 }
 
 /// From the relay to the monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
+pub(super) enum RelayOrder {
     /// Let the command go on, with the terminal.
     Foreground,
     /// Let it go on, without the terminal.
@@ -64,21 +64,21 @@ pub(super) enum Order {
     Signal(i32),
 }
 
-impl Report {
+impl RelayReport {
     fn encode(self) -> [u8; 2] {
         let number = |number: i32| u8::try_from(number).unwrap_or(0);
         match self {
             Self::Stopped(signal) => [b's', number(signal)],
-            Self::Ended(Ended::Exited(code)) => [b'x', code],
-            Self::Ended(Ended::Killed(signal)) => [b'k', number(signal)],
+            Self::Ended(RelayEnd::Exited(code)) => [b'x', code],
+            Self::Ended(RelayEnd::Killed(signal)) => [b'k', number(signal)],
         }
     }
 
     fn decode([kind, number]: [u8; 2]) -> Option<Self> {
         match kind {
             b's' => Some(Self::Stopped(number.into())),
-            b'x' => Some(Self::Ended(Ended::Exited(number))),
-            b'k' => Some(Self::Ended(Ended::Killed(number.into()))),
+            b'x' => Some(Self::Ended(RelayEnd::Exited(number))),
+            b'k' => Some(Self::Ended(RelayEnd::Killed(number.into()))),
             _ => None,
         }
     }
@@ -90,11 +90,11 @@ impl Report {
 
     /// Receives one; `None` when the other side has gone.
     pub fn receive(from: impl AsFd) -> Option<Self> {
-        Self::decode(hear(from)?)
+        Self::decode(receive(from)?)
     }
 }
 
-impl Order {
+impl RelayOrder {
     fn encode(self) -> [u8; 2] {
         match self {
             Self::Foreground => [b'f', 0],
@@ -119,16 +119,16 @@ impl Order {
 
     /// Receives one; `None` when the other side has gone.
     pub fn receive(from: impl AsFd) -> Option<Self> {
-        Self::decode(hear(from)?)
+        Self::decode(receive(from)?)
     }
 }
 
-/// Sends a message; whoever has gone hears nothing.
+/// Sends a message. A receiver that has gone is no error.
 fn tell(to: impl AsFd, message: [u8; 2]) {
     while send(&to, &message, SendFlags::NOSIGNAL) == Err(Errno::INTR) {}
 }
 
-fn hear(from: impl AsFd) -> Option<[u8; 2]> {
+fn receive(from: impl AsFd) -> Option<[u8; 2]> {
     let mut buffer = [MaybeUninit::uninit(); 2];
     loop {
         match recv(&from, &mut buffer, RecvFlags::empty()) {
@@ -145,13 +145,15 @@ mod tests {
 
     #[test]
     fn what_is_sent_is_what_is_received() {
-        for report in
-            [Report::Stopped(20), Report::Ended(Ended::Exited(255)), Report::Ended(Ended::Killed(9))]
-        {
-            assert_eq!(Report::decode(report.encode()), Some(report));
+        for report in [
+            RelayReport::Stopped(20),
+            RelayReport::Ended(RelayEnd::Exited(255)),
+            RelayReport::Ended(RelayEnd::Killed(9)),
+        ] {
+            assert_eq!(RelayReport::decode(report.encode()), Some(report));
         }
-        for order in [Order::Foreground, Order::Background, Order::Signal(15)] {
-            assert_eq!(Order::decode(order.encode()), Some(order));
+        for order in [RelayOrder::Foreground, RelayOrder::Background, RelayOrder::Signal(15)] {
+            assert_eq!(RelayOrder::decode(order.encode()), Some(order));
         }
     }
 }

@@ -30,7 +30,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, OutputModes, tcsetattr, tcsetwinsize};
 
-use messages::Ended;
+use messages::RelayEnd;
 use pump::Pump;
 use user::UserTerminal;
 
@@ -63,7 +63,7 @@ pub fn leave_terminal(owner: u32) -> io::Result<()> {
             drop((theirs, pty.slave));
             let ended =
                 Pump::new(user, pty.master, ours, monitor).and_then(|pump| pump.run(begins_in_foreground));
-            ended.unwrap_or(Ended::Exited(111)).end()
+            ended.unwrap_or(RelayEnd::Exited(111)).end()
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The leader of the pty's session: the command's parent.
 //!
 //! A command whose parent were in another session could not be stopped by its terminal: the kernel stops no orphaned
-//! process group. The monitor stays who the relay is, hears no signal that a terminal could send, and has nothing of
+//! process group. The monitor stays who the relay is, receives no signal that a terminal could send, and has nothing of
 //! the user's terminal.
 //!
 //! *Lives here:* its loop, and what the command's process does before it returns to the caller.
@@ -18,7 +18,7 @@ use rustix::process::{
 };
 use rustix::termios::tcsetpgrp;
 
-use super::messages::{Ended, Order, Report};
+use super::messages::{RelayEnd, RelayOrder, RelayReport};
 use super::user;
 
 /// Becomes the monitor; returns only in the command's process.
@@ -32,7 +32,7 @@ pub(super) fn run(slave: OwnedFd, relay: OwnedFd, foreground: bool) -> std::io::
             process::exit_now(0)
         }
         Err(_) => {
-            Report::Ended(Ended::Exited(111)).send(&relay);
+            RelayReport::Ended(RelayEnd::Exited(111)).send(&relay);
             process::exit_now(0)
         }
     }
@@ -65,7 +65,7 @@ fn become_command(slave: &OwnedFd, foreground: bool) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Whoever reads a pipe that the command writes must hear of its end.
+/// The reader of a pipe that the command writes must see its end.
 fn let_go_of_stdio() {
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOCTTY;
     if let Ok(null) = openat(CWD, c"/dev/null", flags, Mode::empty()) {
@@ -89,7 +89,7 @@ impl Monitor {
             if let Some(ended) = self.look_at_command() {
                 // Who is left in the foreground is not hung up on by the end of this session.
                 let _ = tcsetpgrp(&self.slave, getpid());
-                return Report::Ended(ended).send(&self.relay);
+                return RelayReport::Ended(ended).send(&self.relay);
             }
             let mut fds = [
                 PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
@@ -99,7 +99,7 @@ impl Monitor {
             let [_, relay] = fds.map(|fd| !fd.revents().is_empty());
             while let Ok(Some(_)) = signals.next() {}
             if relay {
-                match Order::receive(&self.relay) {
+                match RelayOrder::receive(&self.relay) {
                     Some(order) => self.obey(order),
                     None => return self.hang_up(),
                 }
@@ -108,32 +108,32 @@ impl Monitor {
     }
 
     /// Returns how the command ended, if it did, and reports it if it stopped.
-    fn look_at_command(&self) -> Option<Ended> {
+    fn look_at_command(&self) -> Option<RelayEnd> {
         loop {
             match waitpid(Some(self.command), WaitOptions::NOHANG | WaitOptions::UNTRACED) {
                 Ok(Some((_, status))) => match status.stopping_signal() {
-                    Some(number) => Report::Stopped(number).send(&self.relay),
-                    None => return Ended::of(status),
+                    Some(number) => RelayReport::Stopped(number).send(&self.relay),
+                    None => return RelayEnd::of(status),
                 },
                 Err(Errno::INTR) => {}
                 Ok(None) => return None,
                 // It cannot be asked about any more.
-                Err(_) => return Some(Ended::Exited(111)),
+                Err(_) => return Some(RelayEnd::Exited(111)),
             }
         }
     }
 
-    fn obey(&self, order: Order) {
+    fn obey(&self, order: RelayOrder) {
         match order {
-            Order::Foreground => {
+            RelayOrder::Foreground => {
                 let _ = tcsetpgrp(&self.slave, self.command);
                 self.send(signal::SIGCONT);
             }
-            Order::Background => {
+            RelayOrder::Background => {
                 let _ = tcsetpgrp(&self.slave, getpid());
                 self.send(signal::SIGCONT);
             }
-            Order::Signal(number) => self.send(number),
+            RelayOrder::Signal(number) => self.send(number),
         }
     }
 

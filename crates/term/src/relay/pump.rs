@@ -15,10 +15,10 @@ use rustix::io::{Errno, read, write};
 use rustix::process::{Pid, Signal, WaitOptions, kill_current_process_group, waitpid};
 use rustix::termios::tcsetwinsize;
 
-use super::messages::{Ended, Order, Report};
+use super::messages::{RelayEnd, RelayOrder, RelayReport};
 use super::user::UserTerminal;
 
-/// Signals that the relay hears.
+/// Signals that the relay handles.
 pub(super) const SIGNALS: &[i32] = &[
     SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT,
     SIGWINCH,
@@ -90,7 +90,7 @@ impl Pump {
     }
 
     /// Copies until the command has ended; returns how.
-    pub fn run(mut self, begins_in_foreground: bool) -> io::Result<Ended> {
+    pub fn run(mut self, begins_in_foreground: bool) -> io::Result<RelayEnd> {
         self.is_interactive = self.user.is_whole();
         if begins_in_foreground {
             self.user.make_raw();
@@ -98,12 +98,12 @@ impl Pump {
         loop {
             self.wait()?;
             while let Some(number) = self.signals.next()? {
-                self.hear(number);
+                self.take_signal(number);
             }
             match self.report() {
                 None => {}
-                Some(Report::Stopped(number)) => self.command_stopped(number),
-                Some(Report::Ended(ended)) => {
+                Some(RelayReport::Stopped(number)) => self.command_stopped(number),
+                Some(RelayReport::Ended(ended)) => {
                     self.show_the_rest();
                     self.user.restore();
                     while let Err(Errno::INTR) = waitpid(Some(self.monitor_pid), WaitOptions::empty()) {}
@@ -149,14 +149,14 @@ impl Pump {
     }
 
     /// Returns what the monitor has to say, if anything; its end is the command's.
-    fn report(&self) -> Option<Report> {
+    fn report(&self) -> Option<RelayReport> {
         let mut fds = [PollFd::new(&self.monitor, PollFlags::IN)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         let said = matches!(poll(&mut fds, Some(&now)), Ok(1..));
-        said.then(|| Report::receive(&self.monitor).unwrap_or(Report::Ended(Ended::Exited(111))))
+        said.then(|| RelayReport::receive(&self.monitor).unwrap_or(RelayReport::Ended(RelayEnd::Exited(111))))
     }
 
-    fn hear(&mut self, number: i32) {
+    fn take_signal(&mut self, number: i32) {
         match number {
             SIGWINCH => {
                 if let Some(size) = self.user.size() {
@@ -164,13 +164,13 @@ impl Pump {
                 }
                 if !self.user.is_raw() {
                     // Then it is in the background of its own terminal, which tells it nothing.
-                    Order::Signal(number).send(&self.monitor);
+                    RelayOrder::Signal(number).send(&self.monitor);
                 }
             }
             SIGCONT => self.go_on(),
             // Of a write to a terminal, or of ours being in the background, which is no news to the command.
             SIGPIPE | SIGTTIN | SIGTTOU => {}
-            other => Order::Signal(other).send(&self.monitor),
+            other => RelayOrder::Signal(other).send(&self.monitor),
         }
     }
 
@@ -187,7 +187,7 @@ impl Pump {
         // A group that nobody could continue is not stopped by the kernel, and then neither is the command.
         if wants_terminal && !self.user.is_foreground() {
             self.user.look_again();
-            return Order::Foreground.send(&self.monitor);
+            return RelayOrder::Foreground.send(&self.monitor);
         }
         self.go_on();
     }
@@ -195,13 +195,13 @@ impl Pump {
     /// Lets the command go on, with the terminal if we have it.
     fn go_on(&mut self) {
         self.user.look_again();
-        self.hear(SIGWINCH);
+        self.take_signal(SIGWINCH);
         let has_terminal = self.is_interactive && self.user.is_foreground();
         if has_terminal {
             self.user.make_raw();
-            Order::Foreground.send(&self.monitor);
+            RelayOrder::Foreground.send(&self.monitor);
         } else {
-            Order::Background.send(&self.monitor);
+            RelayOrder::Background.send(&self.monitor);
         }
     }
 

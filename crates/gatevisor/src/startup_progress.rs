@@ -8,8 +8,8 @@ use gatevisor_client::{Waited, Waiter};
 use gatevisor_gateways::manager::Start;
 use gatevisor_gateways::profile::ProfileName;
 
-use crate::context::Context;
-use crate::exit::{Exit, Failure};
+use crate::context::CommandContext;
+use crate::exit::{CommandError, Exit};
 use crate::out::{self, BOLD, Text};
 use crate::status;
 
@@ -19,20 +19,24 @@ const SUPERVISED_WITHIN: Duration = Duration::from_secs(30);
 /// Waits for the wanted gateways and shows how it went; returns an exit code.
 ///
 /// `others` are those that have a slot and stay down.
-pub fn run(context: &Context, wanted: &[ProfileName], others: &[ProfileName]) -> i32 {
-    match greet(context, wanted, others) {
+pub fn run(context: &CommandContext, wanted: &[ProfileName], others: &[ProfileName]) -> i32 {
+    match show(context, wanted, others) {
         Ok(()) => 0,
         Err(failure) => i32::from(out::fail(&failure)),
     }
 }
 
-fn greet(context: &Context, wanted: &[ProfileName], others: &[ProfileName]) -> Result<(), Failure> {
+fn show(
+    context: &CommandContext,
+    wanted: &[ProfileName],
+    others: &[ProfileName],
+) -> Result<(), CommandError> {
     let deadline = Instant::now().checked_add(SUPERVISED_WITHIN);
     // The table is of a scandir that is supervised, even where nothing is wanted.
     for name in wanted.iter().chain(others) {
         let reached = Waiter::subscribe(&context.manager.slot(name))
             .and_then(|mut waiter| waiter.supervised(deadline))
-            .map_err(|error| Failure::of(Exit::System as u8, &error))?;
+            .map_err(|error| CommandError::of(Exit::System as u8, &error))?;
         if reached != Waited::Reached {
             out::warn(&format!("{name} is not supervised; the lines above may say why"));
         }
@@ -72,7 +76,7 @@ fn count(number: usize) -> String {
     if number == 1 { "the gateway".to_owned() } else { format!("the {number} gateways") }
 }
 
-fn hints(context: &Context, wanted: &[ProfileName]) -> Result<(), Failure> {
+fn hints(context: &CommandContext, wanted: &[ProfileName]) -> Result<(), CommandError> {
     let program = context.program.display();
     let options = context.options();
     let example = wanted.first().map_or("NAME", ProfileName::as_str);

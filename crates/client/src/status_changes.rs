@@ -2,7 +2,7 @@
 //!
 //! *Does not live here:* reading it.
 //!
-//! A supervisor that is told `d` of a service that is already down records it in the status and sends no letter, for
+//! A supervisor that is told `d` of a service that is already down records it in the status and sends no event, for
 //! nothing happened to the service. Only the replaced file says that the command was obeyed.
 
 use crate::ServiceDir;
@@ -29,13 +29,13 @@ const ROOM: usize = 4096;
 
 /// Watches the status files of several services, each known by its index.
 #[derive(Debug)]
-pub(crate) struct Changes {
+pub(crate) struct StatusChanges {
     inotify: OwnedFd,
     indexes: HashMap<i32, usize>,
     watched: HashSet<usize>,
 }
 
-impl Changes {
+impl StatusChanges {
     /// Returns a watch on what can be watched of `dirs`, or `None` if that is nothing.
     pub(crate) fn watch<'a>(dirs: impl Iterator<Item = (usize, &'a ServiceDir)>) -> Option<Self> {
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok()?;
@@ -79,7 +79,7 @@ impl Changes {
     }
 }
 
-impl AsFd for Changes {
+impl AsFd for StatusChanges {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inotify.as_fd()
     }

@@ -1,4 +1,7 @@
-//! Listening to every service of a scandir at once, those that come later included.
+//! The events of every service of a scandir, in one stream; services that come later are included.
+//!
+//! *Lives here:* subscribing, and telling when an interpreter has become the service's command. *Does not live here:*
+//! printing (`events`), and waiting for one state (`gatevisor_client`).
 
 use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
@@ -18,33 +21,33 @@ use gatevisor_wire::status::Status;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{fstat, inotify};
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{CommandError, Exit};
 
 /// What happened to a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Happened {
-    /// Its `run` is executed, and that is our interpreter, which is to execute the command.
+    /// Our interpreter of `run` is executed, and has yet to become the command.
     Starting,
     /// Its command is executed.
     Up,
     /// It ended before its command was executed.
     FailedToStart,
-    /// What the watcher of gateways has found out of it.
+    /// The watcher of gateways has found out whether it works.
     Live(Liveness),
-    /// What else its supervisor says.
+    /// Any other event that its supervisor sends.
     ServiceEvent(ServiceEvent),
 }
 
-/// A service that is listened to.
-struct Heard {
+/// A service whose events are received.
+struct SubscribedService {
     dir: ServiceDir,
     listener: Listener,
     exec: Option<ExecWatch>,
-    /// Whether its interpreter is up, and it is not known yet whether that becomes the command.
+    /// Whether its interpreter is up, and may still become the command.
     is_starting: bool,
 }
 
-impl Heard {
+impl SubscribedService {
     /// Returns what is polled.
     fn fds(&self) -> impl Iterator<Item = PollFd<'_>> {
         let exec = self.exec.as_ref().map(ExecWatch::as_fd);
@@ -59,15 +62,15 @@ impl Heard {
             exec.drain();
         }
         loop {
-            while let Ok(Some(letter)) = self.listener.try_next() {
-                self.hear(letter, &mut happened);
+            while let Ok(Some(event)) = self.listener.try_next() {
+                self.receive(event, &mut happened);
             }
             if !self.is_starting || !self.has_become() {
                 return happened;
             }
-            // Unless a letter came meanwhile, what has become the command is what the last one was about.
-            if let Ok(Some(letter)) = self.listener.try_next() {
-                self.hear(letter, &mut happened);
+            // Unless an event came meanwhile, the process that became the command is the one of the last event.
+            if let Ok(Some(event)) = self.listener.try_next() {
+                self.receive(event, &mut happened);
             } else {
                 self.is_starting = false;
                 happened.push(Happened::Up);
@@ -75,25 +78,25 @@ impl Heard {
         }
     }
 
-    fn hear(&mut self, letter: ServiceEvent, happened: &mut Vec<Happened>) {
-        match letter {
+    fn receive(&mut self, event: ServiceEvent, happened: &mut Vec<Happened>) {
+        match event {
             ServiceEvent::Up if self.dir.is_executed_directly() => happened.push(Happened::Up),
             ServiceEvent::Up => {
                 self.is_starting = true;
                 happened.push(Happened::Starting);
             }
-            // Nothing was seen of the command. What the interpreter exits with says that there was none.
+            // The interpreter's exit code tells whether the command was ever executed.
             ServiceEvent::Died if std::mem::take(&mut self.is_starting) => {
                 let code = self.dir.deaths().last().and_then(|death| death.how().exit_code());
                 let is_failure = code.is_none_or(|code| START_FAILED.contains(&code));
                 let first = if is_failure { Happened::FailedToStart } else { Happened::Up };
-                happened.extend([first, Happened::ServiceEvent(letter)]);
+                happened.extend([first, Happened::ServiceEvent(event)]);
             }
             // What is ready is executed.
             ServiceEvent::Ready if std::mem::take(&mut self.is_starting) => {
-                happened.extend([Happened::Up, Happened::ServiceEvent(letter)]);
+                happened.extend([Happened::Up, Happened::ServiceEvent(event)]);
             }
-            _ => happened.push(Happened::ServiceEvent(letter)),
+            _ => happened.push(Happened::ServiceEvent(event)),
         }
     }
 
@@ -104,76 +107,78 @@ impl Heard {
     }
 }
 
-/// Everything that is listened to.
-pub struct Ears {
+/// Receives the events of all services of a scandir.
+pub struct EventSubscriber {
     scandir: PathBuf,
     only: Vec<ProfileName>,
     watch: OwnedFd,
-    listeners: BTreeMap<ServiceName, Heard>,
-    /// What the watcher of gateways has said last.
+    listeners: BTreeMap<ServiceName, SubscribedService>,
+    /// What the watcher of gateways said last.
     live: BTreeMap<ServiceName, Liveness>,
-    /// Services whose directories have been taken away, and which have not been released yet.
-    leaving: Vec<(ServiceName, Heard)>,
+    /// Services whose directories were taken away, and whose supervision has not ended yet.
+    leaving: Vec<(ServiceName, SubscribedService)>,
 }
 
-impl Ears {
+impl EventSubscriber {
     /// Subscribes to the services of a scandir, or only to the gateways named.
-    pub fn open(scandir: &Path, only: Vec<ProfileName>) -> Result<Self, Failure> {
+    pub fn open(scandir: &Path, only: Vec<ProfileName>) -> Result<Self, CommandError> {
         let watch = watch(scandir).map_err(|errno| {
-            Failure::new(Exit::System, format!("cannot watch `{}`: {errno}", scandir.display()))
+            CommandError::new(Exit::System, format!("cannot watch `{}`: {errno}", scandir.display()))
         })?;
         let listeners = BTreeMap::new();
         let (scandir, leaving, live) = (scandir.to_owned(), Vec::new(), BTreeMap::new());
-        let mut ears = Self { scandir, only, watch, listeners, live, leaving };
-        ears.subscribe()?;
-        // What is so already has not happened now.
-        ears.news();
-        Ok(ears)
+        let mut subscriber = Self { scandir, only, watch, listeners, live, leaving };
+        subscriber.subscribe()?;
+        // The states at the beginning are no events.
+        subscriber.news();
+        Ok(subscriber)
     }
 
-    /// Waits for events, at most for `timeout`, and tells `heard` each.
-    pub fn hear(
+    /// Waits for events, at most for `timeout`, and calls `on_event` with each.
+    pub fn receive(
         &mut self,
         timeout: Option<Duration>,
-        mut heard: impl FnMut(&ServiceName, Happened) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+        mut on_event: impl FnMut(&ServiceName, Happened) -> Result<(), CommandError>,
+    ) -> Result<(), CommandError> {
         let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(&self.watch, PollFlags::IN)];
         let services = self.listeners.values().chain(self.leaving.iter().map(|(_, service)| service));
-        fds.extend(services.flat_map(Heard::fds));
+        fds.extend(services.flat_map(SubscribedService::fds));
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(Failure::new(Exit::System, format!("cannot wait for events: {errno}"))),
+            Err(errno) => {
+                return Err(CommandError::new(Exit::System, format!("cannot wait for events: {errno}")));
+            }
         }
         let changed = fds.first().is_some_and(|fd| !fd.revents().is_empty());
         let leaving = self.leaving.iter_mut().map(|(name, service)| (&*name, service));
         for (name, service) in self.listeners.iter_mut().chain(leaving) {
             for happened in service.take() {
-                heard(name, happened)?;
+                on_event(name, happened)?;
             }
         }
-        // Once its directory is removed, and the FIFO in it, there is nobody left to write another letter.
+        // Once its directory is removed with the FIFO in it, nobody is left to write another event.
         self.leaving.retain(|(_, service)| fstat(&service.listener).is_ok_and(|stat| stat.st_nlink > 0));
         if changed {
             drain(&self.watch);
             self.subscribe()?;
             for (name, state) in self.news() {
-                heard(&name, Happened::Live(state))?;
+                on_event(&name, Happened::Live(state))?;
             }
         }
         Ok(())
     }
 
-    /// Returns what the watcher of gateways says anew, as far as it is news: that one works is none but after trouble.
+    /// Returns the new states that the watcher of gateways reports. That a gateway works is only reported after a problem.
     fn news(&mut self) -> Vec<(ServiceName, Liveness)> {
         let mut news = Vec::new();
         for name in self.listeners.keys() {
             let Some(state) = live::said(&self.scandir, &name.to_string()) else { continue };
             let before = self.live.insert(name.clone(), state);
-            let is_trouble =
+            let is_problem =
                 |state| matches!(state, Liveness::Unresponsive | Liveness::Degraded | Liveness::Traced);
             if before != Some(state)
-                && (is_trouble(state) || (state == Liveness::Live && before.is_some_and(is_trouble)))
+                && (is_problem(state) || (state == Liveness::Live && before.is_some_and(is_problem)))
             {
                 news.push((name.clone(), state));
             }
@@ -181,20 +186,20 @@ impl Ears {
         news
     }
 
-    /// Subscribes to every service that is there and not listened to yet.
-    fn subscribe(&mut self) -> Result<(), Failure> {
-        // There is none before a watcher has run.
+    /// Subscribes to every service that is there and not subscribed to yet.
+    fn subscribe(&mut self) -> Result<(), CommandError> {
+        // The directory does not exist before a watcher has run.
         let flags = inotify::WatchFlags::ONLYDIR | inotify::WatchFlags::DONT_FOLLOW;
         let moved = inotify::WatchFlags::MOVED_TO | flags;
         let _ = by_path::watch(&self.watch, live::directory(&self.scandir), moved);
         let services = ScanDir::new(&self.scandir).services().map_err(|error| {
-            Failure::new(
+            CommandError::new(
                 Exit::System,
                 format!("cannot read the scandir `{}`: {error}", self.scandir.display()),
             )
         })?;
-        // A directory that is taken away still tells how its service ends, and another may have its name by now.
-        let is_there = |name: &ServiceName, service: &mut Heard| {
+        // A service whose directory was taken away still sends events, and another service may have its name by now.
+        let is_there = |name: &ServiceName, service: &mut SubscribedService| {
             let path = services.iter().find(|(known, _)| known == name).map(|(_, path)| path);
             path.is_some_and(|path| {
                 by_path::look_itself(path.join("event").join(service.listener.name())).is_ok()
@@ -208,11 +213,11 @@ impl Ears {
             if !of_interest || self.listeners.contains_key(&name) {
                 continue;
             }
-            // Without an event directory nobody supervises it yet; it is tried again when the scandir changes.
+            // Without an event directory nobody supervises it yet. It is tried again when the scandir changes.
             let dir = ServiceDir::new(path);
             if let Ok(listener) = Listener::subscribe(&dir) {
                 let exec = ExecWatch::of(&dir);
-                self.listeners.insert(name, Heard { dir, listener, exec, is_starting: false });
+                self.listeners.insert(name, SubscribedService { dir, listener, exec, is_starting: false });
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
-//! *Lives here:* sending a request and hearing that the status shows it, or would have if nothing else had happened.
+//! *Lives here:* sending a request, and waiting until the status shows it or a later request replaced it.
 //!
-//! *Does not live here:* waiting for what comes of a request; letters tell that.
+//! *Does not live here:* waiting for the service to become so; events tell that.
 
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
@@ -106,15 +106,15 @@ fn shown(dir: &ServiceDir, want_up: bool, inotify: &OwnedFd, deadline: Option<In
             Err(_) => return true,
         }
         match news(inotify) {
-            News::Gone => return true,
-            News::Replaced => replaced = true,
-            News::Other => {}
+            SuperviseChange::Gone => return true,
+            SuperviseChange::Replaced => replaced = true,
+            SuperviseChange::Other => {}
         }
     }
 }
 
 /// What happened below `supervise/`.
-enum News {
+enum SuperviseChange {
     /// The status was replaced.
     Replaced,
     /// The directory went away with the service.
@@ -123,14 +123,16 @@ enum News {
     Other,
 }
 
-fn news(inotify: &OwnedFd) -> News {
+fn news(inotify: &OwnedFd) -> SuperviseChange {
     let mut buffer = [MaybeUninit::uninit(); ROOM];
     let mut reader = Reader::new(inotify, &mut buffer);
-    let mut news = News::Other;
+    let mut news = SuperviseChange::Other;
     loop {
         match reader.next() {
-            Ok(event) if event.events().contains(inotify::ReadFlags::IGNORED) => return News::Gone,
-            Ok(event) if is_replacement(&event) => news = News::Replaced,
+            Ok(event) if event.events().contains(inotify::ReadFlags::IGNORED) => {
+                return SuperviseChange::Gone;
+            }
+            Ok(event) if is_replacement(&event) => news = SuperviseChange::Replaced,
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => return news,
         }

@@ -1,4 +1,4 @@
-//! What keeps a service apart: the lock that bars a second instance, and a PID namespace of its own.
+//! Isolation of services: the lock that bars a second instance, and a PID namespace of its own.
 
 use std::fs::{self, File};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! *Lives here:* hearing whom a supervisor refuses, while somebody waits for it to take a slot.
+//! *Lives here:* which services a supervisor refuses, while somebody waits for it to take a service directory.
 //!
 //! *Does not live here:* the reasons (`ScanDir::refusal`), and their publication, which is the supervisor's.
 
