@@ -53,6 +53,8 @@ fn what_a_logger_prints_and_what_a_service_prints_beside_its_log_bear_its_name()
     service.hear("su");
     service.logger().hear("su");
     assert_eq!(service.logger().until_lines("lines", 1).len(), 1, "what is logged is what it was");
+    // One is the service's, which could be ended before it prints its second line, and one its logger's.
+    world.until_said_times("FORGED too", 2);
     assert_eq!(world.stop().code(), Some(0));
     // On standard error of the service, and on both outputs of its logger, at its end as well.
     are_labelled(&world.said(), "web", 5);

@@ -220,9 +220,14 @@ impl World {
 
     /// Waits until the supervisor has said something.
     pub fn until_said(&self, words: &str) -> String {
-        waiting::until(&self.stderr_path(), &format!("the words `{words}`"), || {
+        self.until_said_times(words, 1)
+    }
+
+    /// Waits until the supervisor's output has these words so many times.
+    pub fn until_said_times(&self, words: &str, times: usize) -> String {
+        waiting::until(&self.stderr_path(), &format!("the words `{words}`, {times} times"), || {
             let said = self.said();
-            said.contains(words).then_some(said)
+            (said.matches(words).count() >= times).then_some(said)
         })
     }
 

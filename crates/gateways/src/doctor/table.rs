@@ -322,7 +322,7 @@ fn secrets_that_others_may_read() {
 fn a_state_file_that_says_nothing() {
     let broken =
         |facts: &mut Facts| facts.profiles[0].desired_state = Err("state.json is not JSON: …".to_owned());
-    assert_snapshot!(found(broken), @"desired state warning coder: what is desired of the gateway of coder cannot be read: state.json is not JSON: …; at the next boot it stays down => gatevisor gateway start coder");
+    assert_snapshot!(found(broken), @"desired-state warning coder: what is desired of the gateway of coder cannot be read: state.json is not JSON: …; at the next boot it stays down => gatevisor gateway start coder");
     let down = |facts: &mut Facts| {
         broken(facts);
         facts.services = vec![service("gateway-coder", StateName::Down, |_| {})];
