@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
-use gatevisor_logd::reader::{Clock, Directory, Event, Options, Pick, run};
+use gatevisor_logd::reader::{Clock, Directory, Pick, ReadOptions, ReaderEvent, run};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::support::processes::Held;
@@ -85,10 +85,10 @@ fn directory(path: &Path) -> Directory {
 fn follow(path: PathBuf) -> JoinHandle<u64> {
     std::thread::spawn(move || {
         let options =
-            Options { dirs: vec![directory(&path)], pick: Pick::default(), lines: None, follow: true };
+            ReadOptions { dirs: vec![directory(&path)], pick: Pick::default(), lines: None, follow: true };
         let mut next = 0;
         run(&options, &mut |event| {
-            let Event::Line(line) = event else { return ControlFlow::Continue(()) };
+            let ReaderEvent::Line(line) = event else { return ControlFlow::Continue(()) };
             if is_end(line.bytes) {
                 return ControlFlow::Break(());
             }
@@ -103,17 +103,18 @@ fn follow(path: PathBuf) -> JoinHandle<u64> {
 
 /// Returns how many lines a log directory has, each of which must be there once and in its place.
 fn count(path: &Path) -> u64 {
-    let options = Options { dirs: vec![directory(path)], pick: Pick::default(), lines: None, follow: false };
+    let options =
+        ReadOptions { dirs: vec![directory(path)], pick: Pick::default(), lines: None, follow: false };
     let mut next = 0;
     run(&options, &mut |event| {
         match event {
-            Event::Line(line) if is_end(line.bytes) => {}
-            Event::Line(line) => {
+            ReaderEvent::Line(line) if is_end(line.bytes) => {}
+            ReaderEvent::Line(line) => {
                 assert_eq!(number(line.bytes), Some(next), "{}", path.display());
                 next += 1;
             }
-            Event::Damaged { archive, why, .. } => panic!("{archive}: {why}"),
-            Event::Idle => {}
+            ReaderEvent::Damaged { archive, why, .. } => panic!("{archive}: {why}"),
+            ReaderEvent::Idle => {}
         }
         ControlFlow::Continue(())
     })

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use gatevisor_logd::script::{self, Options};
+use gatevisor_logd::script::{self, S6LogOptions};
 
 use crate::arguments::{Arguments, number};
 use crate::fatal::{SYSTEM, USAGE as USAGE_CODE};
@@ -25,7 +25,7 @@ const LEAST_LINE_LIMIT: usize = 48;
 pub(crate) fn run(words: &[OsString]) -> Outcome {
     let split = split_if_interpreter(words);
     let arguments = Arguments::parse(split.as_deref().unwrap_or(words), b"qvbp", b"ld")?;
-    let mut options = Options { block: false, protect: false, verbosity: 1, line_limit: LINE_LIMIT };
+    let mut options = S6LogOptions { block: false, protect: false, verbosity: 1, line_limit: LINE_LIMIT };
     let mut notify = None;
     for (option, value) in &arguments.options {
         match option {

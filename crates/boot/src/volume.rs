@@ -15,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use gatevisor_paths::look::pinned;
 use gatevisor_paths::{OpenHome, Resolver, by_path, look};
-pub use gatevisor_slot::home_lock::{FILE, Identity, current};
+pub use gatevisor_slot::home_lock::{FILE, LockFile, current};
 use gatevisor_sys::Errno;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
@@ -36,12 +36,12 @@ const EVENTS: usize = 4096;
 #[derive(Debug)]
 pub struct Lock {
     file: OwnedFd,
-    identity: Identity,
+    identity: LockFile,
 }
 
 impl Lock {
     /// Returns which file is locked.
-    pub const fn identity(&self) -> Identity {
+    pub const fn identity(&self) -> LockFile {
         self.identity
     }
 
@@ -56,7 +56,7 @@ impl Lock {
 pub fn make(home: &impl AsFd) -> Result<(), Errno> {
     let create = || {
         let file = Resolver::STRICT.create(home, FILE, OFlags::WRONLY, MODE)?;
-        Identity::of(file)
+        LockFile::of(file)
     };
     let Err(errno) = create() else { return Ok(()) };
     let held = pinned(home, FILE)?;
@@ -107,7 +107,7 @@ pub fn take(home: &impl AsFd) -> Result<Option<Lock>, Errno> {
 
 /// Returns the lock of a file that was locked, if that still has its name.
 fn named(home: &impl AsFd, file: OwnedFd) -> Result<Option<Lock>, Errno> {
-    let identity = Identity::of(&file)?;
+    let identity = LockFile::of(&file)?;
     match current(home) {
         Ok(now) if now == identity => Ok(Some(Lock { file, identity })),
         Ok(_) | Err(Errno::NOENT) => Ok(None),
@@ -122,7 +122,7 @@ fn open(home: &impl AsFd) -> Result<OwnedFd, Errno> {
         Err(Errno::ACCESS | Errno::ROFS) => open(OFlags::RDONLY)?,
         opened => opened?,
     };
-    Identity::of(&file).map(|_| file)
+    LockFile::of(&file).map(|_| file)
 }
 
 /// Hears when the file that has the name of the lock loses it.

@@ -541,7 +541,7 @@ impl<'a> ContainerBoot<'a> {
                 Err(errno) => return out::warn(&format!("cannot keep the home locked: {errno}")),
             },
         };
-        let boot = home_lock::Boot { held, home: self.home.clone() };
+        let boot = home_lock::BootNote { held, home: self.home.clone() };
         let written = OpenHome::open(&places.scandir).map_err(|error| error.to_string());
         if let Err(why) = written.and_then(|scandir| boot.write(&scandir).map_err(|errno| errno.to_string()))
         {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use gatevisor_gateways::incidents::LOG_LINES;
 use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_gateways::profile::ProfileName;
-use gatevisor_logd::reader::{self, Directory, Event, Options, Pick};
+use gatevisor_logd::reader::{self, Directory, Pick, ReadOptions, ReaderEvent};
 use gatevisor_paths::by_path;
 use gatevisor_wire::policy;
 use gatevisor_wire::tai::Tai64n;
@@ -58,9 +58,9 @@ pub fn coming(context: &CommandContext, name: &ProfileName, since: SystemTime) -
 pub fn for_incident(manager: &ScandirManager, name: &ProfileName, out: &mut dyn Write) {
     let Ok(directory) = logs::directory(manager, name) else { return };
     let (pick, lines) = (Pick::default(), Some(LOG_LINES));
-    let options = Options { dirs: vec![directory], pick, lines, follow: false };
+    let options = ReadOptions { dirs: vec![directory], pick, lines, follow: false };
     let _ = reader::run(&options, &mut |event| {
-        let Event::Line(line) = event else { return ControlFlow::Continue(()) };
+        let ReaderEvent::Line(line) = event else { return ControlFlow::Continue(()) };
         match out.write_all(line.bytes).and_then(|()| out.write_all(b"\n")) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
@@ -71,12 +71,12 @@ pub fn for_incident(manager: &ScandirManager, name: &ProfileName, out: &mut dyn 
 fn last(directory: Directory, since: Option<SystemTime>, until: Option<SystemTime>) -> Vec<String> {
     let [since, until] = [since, until].map(|bound| bound.map(|at| Tai64n::now_from(at).into()));
     let pick = Pick { since, until, ..Pick::default() };
-    let options = Options { dirs: vec![directory], pick, lines: Some(LINES), follow: false };
+    let options = ReadOptions { dirs: vec![directory], pick, lines: Some(LINES), follow: false };
     let mut lines = Vec::new();
     // What cannot be read is not worth a second failure.
     let _ = reader::run(&options, &mut |event| {
         // What our interpreter says is the reason, which is shown anyway.
-        if let Event::Line(line) = event
+        if let ReaderEvent::Line(line) = event
             && !line.text().starts_with(OURS)
         {
             // Short, and harmless to a terminal.

@@ -13,13 +13,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
 use gatevisor_boot::environment::{self, Variable};
-use gatevisor_boot::volume::{self, Identity, Lock, Vigil};
+use gatevisor_boot::volume::{self, Lock, LockFile, Vigil};
 use gatevisor_client::ServiceDir;
 use gatevisor_gateways::manager::{ScandirManager, ServiceManager};
 use gatevisor_gateways::reconcile::{Settings, Verdict, take_over};
 use gatevisor_gateways::watch::Watcher;
 use gatevisor_paths::OpenHome;
-use gatevisor_slot::home_lock::{Boot, Claim};
+use gatevisor_slot::home_lock::{BootNote, LockClaim};
 use gatevisor_sys::Errno;
 use gatevisor_wire::control::Control;
 use jiff::Zoned;
@@ -37,12 +37,12 @@ const LOOKS: usize = 64;
 /// What this process has locked, and what tells those who start gateways.
 struct TakenLock {
     lock: Lock,
-    _claim: Option<Claim>,
+    _claim: Option<LockClaim>,
 }
 
 impl TakenLock {
     fn new(lock: Lock, scandir: &OpenHome) -> Self {
-        let claim = Claim::publish(scandir, lock.identity()).inspect_err(|errno| {
+        let claim = LockClaim::publish(scandir, lock.identity()).inspect_err(|errno| {
             out::warn(&format!(
                 "cannot write down in `{}` that the lock of the home is held, so no gateway starts here: {errno}",
                 scandir.path().display()
@@ -56,7 +56,7 @@ impl TakenLock {
 struct Hold {
     scandir: OpenHome,
     /// Which file the first process has locked.
-    inherited: Option<Identity>,
+    inherited: Option<LockFile>,
     /// What this process has locked.
     taken: Option<TakenLock>,
     /// Whether the lock can be watched.
@@ -73,7 +73,7 @@ impl Hold {
             )
         };
         let scandir = OpenHome::open(scandir).map_err(|error| cannot(&error))?;
-        let inherited = Boot::read(&scandir).map_err(|errno| cannot(&errno))?.and_then(|boot| boot.held);
+        let inherited = BootNote::read(&scandir).map_err(|errno| cannot(&errno))?.and_then(|boot| boot.held);
         Ok(Self { scandir, inherited, taken: None, is_known: false })
     }
 

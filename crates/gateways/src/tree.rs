@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use gatevisor_paths::by_path;
 use gatevisor_slot::group;
-use gatevisor_slot::survivors::members::{Own, allot};
+use gatevisor_slot::survivors::members::{Membership, allot};
 use gatevisor_sys::file::lasting_identity;
 use gatevisor_sys::proc::{self, Process};
 use gatevisor_wire::Pid;
@@ -72,15 +72,15 @@ pub fn members(scandir: &Path, leaders: &[Leader]) -> Vec<(usize, Process)> {
     let all: Vec<Process> = proc::all().collect();
     let table = Table::of(leaders);
     let processes: Vec<&Process> = all.iter().collect();
-    let plainly: Vec<Own<usize>> = all.iter().map(|process| table.plainly(process)).collect();
-    let first = allot(&processes, |index| plainly.get(index).copied().unwrap_or(Own::Parents));
+    let plainly: Vec<Membership<usize>> = all.iter().map(|process| table.plainly(process)).collect();
+    let first = allot(&processes, |index| plainly.get(index).copied().unwrap_or(Membership::Parents));
     let unknown = all.iter().zip(&first).filter(|(_, whose)| whose.is_none()).map(|(process, _)| process.pid);
     let marked = marked(scandir, unknown.collect(), leaders);
     let whose = allot(&processes, |index| {
         let process = processes.get(index);
         match plainly.get(index) {
-            Some(Own::Parents) | None => {
-                process.and_then(|process| marked.get(&process.pid)).map_or(Own::Parents, |own| *own)
+            Some(Membership::Parents) | None => {
+                process.and_then(|process| marked.get(&process.pid)).map_or(Membership::Parents, |own| *own)
             }
             Some(own) => *own,
         }
@@ -135,16 +135,18 @@ impl Table {
         table
     }
 
-    fn plainly(&self, process: &Process) -> Own<usize> {
+    fn plainly(&self, process: &Process) -> Membership<usize> {
         // Where no service has a group nobody needs to be looked for in one.
         let group = if self.groups.is_empty() { None } else { group::name_of(process.pid) };
         let of_group = group.and_then(|group| self.groups.get(&group));
-        of_group.or_else(|| self.sessions.get(&process.session)).map_or(Own::Parents, |index| Own::Of(*index))
+        of_group
+            .or_else(|| self.sessions.get(&process.session))
+            .map_or(Membership::Parents, |index| Membership::Of(*index))
     }
 }
 
 /// Returns what the environments of these processes say, as far as they say anything in time.
-fn marked(scandir: &Path, pids: Vec<i32>, leaders: &[Leader]) -> BTreeMap<i32, Own<usize>> {
+fn marked(scandir: &Path, pids: Vec<i32>, leaders: &[Leader]) -> BTreeMap<i32, Membership<usize>> {
     let identity = by_path::directory(scandir).and_then(|it| lasting_identity(it, ""));
     let Ok(identity) = identity else { return BTreeMap::new() };
     let (say, said) = mpsc::channel();
@@ -165,7 +167,7 @@ fn marked(scandir: &Path, pids: Vec<i32>, leaders: &[Leader]) -> BTreeMap<i32, O
     let until = Instant::now().checked_add(ENVIRONMENTS).unwrap_or_else(Instant::now);
     while let Ok((pid, name)) = said.recv_timeout(until.saturating_duration_since(Instant::now())) {
         let place = name.and_then(|name| leaders.iter().position(|leader| leader.service.as_bytes() == name));
-        found.insert(pid, place.map_or(Own::Nobodys, Own::Of));
+        found.insert(pid, place.map_or(Membership::Nobodys, Membership::Of));
     }
     found
 }

@@ -7,8 +7,8 @@ use std::ops::Range;
 use rustix::io::Errno;
 
 use crate::compose::{Composed, Composer, DECIDED_BY};
-use crate::moment::Moment;
-use crate::stage::Stage;
+use crate::moment::ClockReading;
+use crate::stage::StagedBytes;
 use crate::stamp::Stamp;
 
 /// Bytes that one batch takes at the most: what a pipe holds.
@@ -35,7 +35,7 @@ impl Batch {
     ///
     /// # Errors
     /// Those of reading the stage; `EIO` if they are more than a batch can be.
-    pub fn load(&mut self, stage: &Stage, bytes: Range<u64>) -> Result<(), Errno> {
+    pub fn load(&mut self, stage: &StagedBytes, bytes: Range<u64>) -> Result<(), Errno> {
         self.filled = 0;
         self.consumed = 0;
         let len = usize::try_from(bytes.end.saturating_sub(bytes.start)).unwrap_or(usize::MAX);
@@ -45,7 +45,7 @@ impl Batch {
     }
 
     /// Settles what the file will hold; nothing follows if this is the `last` of the stream.
-    pub fn compose(&mut self, composer: &mut Composer, last: bool, now: Moment, stamp: &Stamp) {
+    pub fn compose(&mut self, composer: &mut Composer, last: bool, now: ClockReading, stamp: &Stamp) {
         let input = self.input.get(..self.filled).unwrap_or_default();
         self.consumed = composer.compose(input, last, now, stamp, &mut self.composed);
     }

@@ -53,18 +53,18 @@ enum CompressError {
 /// A directory's line to the thread.
 #[derive(Debug)]
 pub(crate) struct Compression {
-    shared: Arc<Shared>,
+    shared: Arc<SharedStatus>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
+struct SharedStatus {
+    state: Mutex<CompressionStatus>,
     #[cfg(test)]
     done: std::sync::Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct CompressionStatus {
     /// The thread has been asked and has not begun.
     requested: bool,
     /// What went wrong, until somebody has said it.
@@ -75,8 +75,8 @@ struct State {
     passes: usize,
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl SharedStatus {
+    fn lock(&self) -> MutexGuard<'_, CompressionStatus> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -100,9 +100,9 @@ impl Shared {
     }
 }
 
-struct Job {
+struct CompressionJob {
     directory: OwnedFd,
-    shared: Arc<Shared>,
+    shared: Arc<SharedStatus>,
 }
 
 /// Held by whoever lists archives in order to name or delete one, and by whoever gives one its other name, for a few
@@ -116,12 +116,12 @@ pub(crate) fn hold_names() -> MutexGuard<'static, ()> {
 }
 
 /// The way to the thread, once there is one.
-static THREAD: Mutex<Option<Sender<Job>>> = Mutex::new(None);
+static THREAD: Mutex<Option<Sender<CompressionJob>>> = Mutex::new(None);
 
 impl Compression {
     /// Returns the line of a directory of which nothing was asked yet.
     pub fn new() -> Self {
-        Self { shared: Arc::new(Shared::default()) }
+        Self { shared: Arc::new(SharedStatus::default()) }
     }
 
     /// Asks for the archives of `directory` to be compressed, at some time.
@@ -134,7 +134,7 @@ impl Compression {
         let Ok(directory) = directory.try_clone() else { return };
         state.requested = true;
         drop(state);
-        if let Err(error) = send(Job { directory, shared: Arc::clone(&self.shared) }) {
+        if let Err(error) = send(CompressionJob { directory, shared: Arc::clone(&self.shared) }) {
             self.shared.lock().requested = false;
             self.shared.finish(Err(CompressError::Thread(error)));
         }
@@ -155,16 +155,16 @@ impl Compression {
     }
 }
 
-fn send(job: Job) -> io::Result<()> {
+fn send(job: CompressionJob) -> io::Result<()> {
     let mut thread = THREAD.lock().unwrap_or_else(PoisonError::into_inner);
     let sender = if let Some(sender) = &*thread {
         sender.clone()
     } else {
-        let (sender, jobs) = channel::<Job>();
+        let (sender, jobs) = channel::<CompressionJob>();
         std::thread::Builder::new().name("compressor".to_owned()).spawn(move || {
             // Of this thread alone; refused, it is only less polite.
             let _ = rustix::process::setpriority_process(None, NICE);
-            for Job { directory, shared } in jobs {
+            for CompressionJob { directory, shared } in jobs {
                 shared.lock().requested = false;
                 let result = compress_all(&directory);
                 drop(directory);

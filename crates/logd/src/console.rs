@@ -22,9 +22,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, write};
 
 use crate::forward::{Format, Why, size_bound};
-use crate::journal::{Slot, Tally};
+use crate::journal::{EntryIndex, Tally};
 use crate::lines::{Showing, Shred};
-use crate::moment::Moment;
+use crate::moment::ClockReading;
 use crate::warnings::Warnings;
 
 /// Bytes that wait for standard output at the most, those in the thread's hands included.
@@ -38,13 +38,13 @@ const KEPT_CAPACITY: usize = 256 << 10;
 /// The way to standard output and standard error.
 #[derive(Debug)]
 pub(crate) struct Console {
-    shared: Arc<Shared>,
+    shared: Arc<ConsoleState>,
     warnings: Warnings,
 }
 
 #[derive(Debug)]
-struct Shared {
-    queue: Mutex<Queue>,
+struct ConsoleState {
+    queue: Mutex<LineQueue>,
     /// There is something to do for the thread.
     work: Condvar,
     /// The thread has nothing left to do.
@@ -52,12 +52,12 @@ struct Shared {
 }
 
 #[derive(Debug, Default)]
-struct Queue {
+struct LineQueue {
     out: Vec<u8>,
     /// Bytes that the thread has taken and not written yet.
     in_flight: usize,
     /// How many lines of which streams end where in `out`.
-    ends: Vec<End>,
+    ends: Vec<StreamEnd>,
     gaps: Vec<Gap>,
     /// How many times the thread has taken everything; a stream's gap is the one of its generation.
     generation: u64,
@@ -72,19 +72,19 @@ struct Queue {
 struct Gap {
     format: Format,
     lines: u64,
-    end: Option<End>,
+    end: Option<StreamEnd>,
 }
 
 /// So many lines of a stream are dealt with once standard output has got so far.
 #[derive(Debug, Clone, Copy)]
-struct End {
+struct StreamEnd {
     at: usize,
-    slot: Slot,
+    index: EntryIndex,
     lines: u64,
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+impl ConsoleState {
+    fn lock(&self) -> MutexGuard<'_, LineQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -94,8 +94,8 @@ impl Console {
     ///
     /// Signals should be blocked before, so that the thread has them blocked too.
     pub fn start(stdout: OwnedFd, stderr: OwnedFd, tally: Tally) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared {
-            queue: Mutex::new(Queue { thread_waits: true, ..Queue::default() }),
+        let shared = Arc::new(ConsoleState {
+            queue: Mutex::new(LineQueue { thread_waits: true, ..LineQueue::default() }),
             work: Condvar::new(),
             idle: Condvar::new(),
         });
@@ -109,7 +109,7 @@ impl Console {
     }
 
     /// Shows the next bytes of a stream.
-    pub fn show(&self, shown: &mut Shown, bytes: &[u8]) {
+    pub fn show(&self, shown: &mut ShownStream, bytes: &[u8]) {
         if shown.format.forward != Forward::Off {
             let now = Self::moment(shown);
             self.with(|queue| shown.feed(bytes, now, queue));
@@ -117,7 +117,7 @@ impl Console {
     }
 
     /// Shows what is left of a stream's last line.
-    pub fn finish(&self, shown: &mut Shown) {
+    pub fn finish(&self, shown: &mut ShownStream) {
         if shown.format.forward != Forward::Off {
             let now = Self::moment(shown);
             self.with(|queue| shown.end(now, queue));
@@ -125,12 +125,12 @@ impl Console {
     }
 
     /// Announces lines of a stream that a daemon that was killed had taken to show and perhaps has not shown.
-    pub fn announce_unshown(&self, shown: &Shown, unshown: u64, begun: bool) {
+    pub fn announce_unshown(&self, shown: &ShownStream, unshown: u64, begun: bool) {
         let lines = unshown.saturating_add(u64::from(begun));
         if shown.format.forward != Forward::Off && lines > 0 {
             self.with(|queue| {
-                shown.format.append_gap(lines, Why::Killed, Moment::now(), &mut queue.out);
-                queue.end_lines(shown.slot, unshown);
+                shown.format.append_gap(lines, Why::Killed, ClockReading::now(), &mut queue.out);
+                queue.end_lines(shown.index, unshown);
             });
         }
     }
@@ -158,12 +158,12 @@ impl Console {
     }
 
     /// Returns the moment at which lines are shown, where anybody is told.
-    fn moment(shown: &Shown) -> Moment {
+    fn moment(shown: &ShownStream) -> ClockReading {
         let json = shown.format.forward == Forward::Json;
-        if json { Moment::now() } else { Moment { seconds: 0, nanos: 0, tick_ms: 0 } }
+        if json { ClockReading::now() } else { ClockReading { seconds: 0, nanos: 0, tick_ms: 0 } }
     }
 
-    fn with(&self, act: impl FnOnce(&mut Queue)) {
+    fn with(&self, act: impl FnOnce(&mut LineQueue)) {
         let mut queue = self.shared.lock();
         act(&mut queue);
         // A thread in the middle of a write looks again by itself.
@@ -183,7 +183,7 @@ impl Drop for Console {
     }
 }
 
-impl Queue {
+impl LineQueue {
     fn has_work(&self) -> bool {
         !self.out.is_empty() || !self.gaps.is_empty()
     }
@@ -193,24 +193,26 @@ impl Queue {
     }
 
     /// Takes in that lines of a stream end where the queue ends now.
-    fn end_lines(&mut self, slot: Option<Slot>, lines: u64) {
-        let Some(slot) = slot.filter(|_| lines > 0) else { return };
+    fn end_lines(&mut self, index: Option<EntryIndex>, lines: u64) {
+        let Some(index) = index.filter(|_| lines > 0) else { return };
         let at = self.out.len();
         match self.ends.last_mut() {
-            Some(last) if last.at == at && last.slot == slot => last.lines = last.lines.saturating_add(lines),
-            _ => self.ends.push(End { at, slot, lines }),
+            Some(last) if last.at == at && last.index == index => {
+                last.lines = last.lines.saturating_add(lines)
+            }
+            _ => self.ends.push(StreamEnd { at, index, lines }),
         }
     }
 
     /// Takes everything: lines, with the counts of those that did not fit.
-    fn take(&mut self, out: &mut Vec<u8>, ends: &mut Vec<End>) {
+    fn take(&mut self, out: &mut Vec<u8>, ends: &mut Vec<StreamEnd>) {
         std::mem::swap(&mut self.out, out);
         std::mem::swap(&mut self.ends, ends);
         if !self.gaps.is_empty() {
-            let now = Moment::now();
+            let now = ClockReading::now();
             for Gap { format, lines, end } in self.gaps.drain(..) {
                 format.append_gap(lines, Why::Stalled, now, out);
-                ends.extend(end.map(|end| End { at: out.len(), ..end }));
+                ends.extend(end.map(|end| StreamEnd { at: out.len(), ..end }));
             }
         }
         self.in_flight = out.len();
@@ -220,25 +222,25 @@ impl Queue {
 
 /// How the lines of one stream are shown.
 #[derive(Debug)]
-pub(crate) struct Shown {
+pub(crate) struct ShownStream {
     format: Format,
     showing: Showing,
     /// Where its lines are counted.
-    slot: Option<Slot>,
+    index: Option<EntryIndex>,
     /// The generation and the place of this stream's gap, while it has one.
     gap: Option<(u64, usize)>,
 }
 
-impl Shown {
+impl ShownStream {
     /// Returns how to show a stream whose lines bear `label`.
     pub fn new(label: Arc<str>, forward: Forward, stderr: bool) -> Self {
         let format = Format { label, forward, stderr };
-        Self { format, showing: Showing::new(), slot: None, gap: None }
+        Self { format, showing: Showing::new(), index: None, gap: None }
     }
 
     /// Goes on with a stream whose lines are counted, perhaps within a line whose beginning nobody has any more.
-    pub fn resume(&mut self, slot: Option<Slot>, mid_line: bool) {
-        self.slot = slot;
+    pub fn resume(&mut self, index: Option<EntryIndex>, mid_line: bool) {
+        self.index = index;
         self.showing = if mid_line { Showing::after_a_loss() } else { Showing::new() };
     }
 
@@ -255,13 +257,13 @@ impl Shown {
         self.format.forward != Forward::Off && self.showing.is_mid_line()
     }
 
-    fn feed(&mut self, bytes: &[u8], now: Moment, queue: &mut Queue) {
-        let mut putting = Putting { format: &self.format, now, gap: &mut self.gap, slot: self.slot, queue };
+    fn feed(&mut self, bytes: &[u8], now: ClockReading, queue: &mut LineQueue) {
+        let mut putting = Putting { format: &self.format, now, gap: &mut self.gap, index: self.index, queue };
         self.showing.feed(bytes, &mut |piece| putting.put(piece));
     }
 
-    fn end(&mut self, now: Moment, queue: &mut Queue) {
-        let mut putting = Putting { format: &self.format, now, gap: &mut self.gap, slot: self.slot, queue };
+    fn end(&mut self, now: ClockReading, queue: &mut LineQueue) {
+        let mut putting = Putting { format: &self.format, now, gap: &mut self.gap, index: self.index, queue };
         self.showing.finish(&mut |piece| putting.put(piece));
     }
 }
@@ -269,10 +271,10 @@ impl Shown {
 /// The way of one stream's pieces into the queue.
 struct Putting<'a> {
     format: &'a Format,
-    now: Moment,
+    now: ClockReading,
     gap: &'a mut Option<(u64, usize)>,
-    slot: Option<Slot>,
-    queue: &'a mut Queue,
+    index: Option<EntryIndex>,
+    queue: &'a mut LineQueue,
 }
 
 impl Putting<'_> {
@@ -281,7 +283,7 @@ impl Putting<'_> {
         let piece = match shred {
             Shred::Piece(piece) => piece,
             // Whoever went on with the stream has announced it.
-            Shred::LostEnd => return queue.end_lines(self.slot, 1),
+            Shred::LostEnd => return queue.end_lines(self.index, 1),
         };
         if queue.closed {
             return;
@@ -301,17 +303,17 @@ impl Putting<'_> {
             }
         } else if queue.out.len().saturating_add(queue.in_flight).saturating_add(size) > QUEUE {
             *self.gap = Some((queue.generation, queue.gaps.len()));
-            let end = self.slot.map(|slot| End { at: 0, slot, lines: ended });
+            let end = self.index.map(|index| StreamEnd { at: 0, index, lines: ended });
             queue.gaps.push(Gap { format: self.format.clone(), lines: 1, end });
         } else {
             self.format.append(piece, self.now, &mut queue.out);
-            queue.end_lines(self.slot, ended);
+            queue.end_lines(self.index, ended);
         }
     }
 }
 
 /// The thread: takes what there is and writes it, until there is nothing and there will be nothing.
-fn work(shared: &Shared, stdout: &OwnedFd, tally: &Tally) {
+fn work(shared: &ConsoleState, stdout: &OwnedFd, tally: &Tally) {
     let mut out = Vec::new();
     let mut ends = Vec::new();
     let mut queue = shared.lock();
@@ -329,7 +331,7 @@ fn work(shared: &Shared, stdout: &OwnedFd, tally: &Tally) {
                 tally.set_mid_line(!slice.ends_with(b"\n"));
                 written = written.saturating_add(slice.len());
                 while let Some(end) = counted.next_if(|end| end.at <= written) {
-                    tally.add(end.slot, end.lines);
+                    tally.add(end.index, end.lines);
                 }
                 let mut queue = shared.lock();
                 queue.in_flight = queue.in_flight.saturating_sub(slice.len());
@@ -398,9 +400,9 @@ mod tests {
     fn lines_of_several_streams_are_whole_and_labelled() {
         let (read_end, stdout) = pipe();
         let console = Console::start(stdout, null(), Tally::default()).unwrap();
-        let mut coder = Shown::new("coder".into(), Forward::Label, false);
-        let mut raw = Shown::new("raw".into(), Forward::Raw, false);
-        let mut off = Shown::new("off".into(), Forward::Off, false);
+        let mut coder = ShownStream::new("coder".into(), Forward::Label, false);
+        let mut raw = ShownStream::new("raw".into(), Forward::Raw, false);
+        let mut off = ShownStream::new("off".into(), Forward::Off, false);
         console.show(&mut coder, b"one\ntw");
         console.show(&mut raw, b"plain\n");
         console.show(&mut off, b"never\n");
@@ -420,7 +422,7 @@ mod tests {
     fn a_long_line_is_marked_where_it_is_cut() {
         let (read_end, stdout) = pipe();
         let console = Console::start(stdout, null(), Tally::default()).unwrap();
-        let mut coder = Shown::new("c".into(), Forward::Label, false);
+        let mut coder = ShownStream::new("c".into(), Forward::Label, false);
         console.show(&mut coder, &vec![b'x'; crate::lines::SHOWN + 1]);
         console.finish(&mut coder);
         let mut lines = BufReader::new(File::from(read_end)).lines();
@@ -435,8 +437,8 @@ mod tests {
         // The pipe is full from the beginning, so the thread gets nowhere.
         write_all(&stdout, &b"full...\n".repeat(8 << 10)).unwrap();
         let console = Console::start(stdout, null(), Tally::default()).unwrap();
-        let mut coder = Shown::new("coder".into(), Forward::Label, false);
-        let mut writer = Shown::new("writer".into(), Forward::Label, false);
+        let mut coder = ShownStream::new("coder".into(), Forward::Label, false);
+        let mut writer = ShownStream::new("writer".into(), Forward::Label, false);
         let total = 40_000;
         for number in 0..total {
             console.show(&mut coder, format!("{number:090}\n").as_bytes());
@@ -474,7 +476,7 @@ mod tests {
         let (warned, stderr) = pipe();
         write_all(&stdout, &b"full...\n".repeat(8 << 10)).unwrap();
         let console = Console::start(stdout, stderr, Tally::default()).unwrap();
-        let mut coder = Shown::new("coder".into(), Forward::Label, false);
+        let mut coder = ShownStream::new("coder".into(), Forward::Label, false);
         console.show(&mut coder, b"nobody reads this\n");
         console.warn("the disk is full");
         let mut line = String::new();
@@ -487,7 +489,7 @@ mod tests {
     fn the_queue_has_a_bound() {
         let (_read_end, stdout) = pipe();
         let console = Console::start(stdout, null(), Tally::default()).unwrap();
-        let mut coder = Shown::new("coder".into(), Forward::Label, false);
+        let mut coder = ShownStream::new("coder".into(), Forward::Label, false);
         for _ in 0..64 {
             console.show(&mut coder, &b"x\n".repeat(32 << 10));
         }
@@ -501,7 +503,7 @@ mod tests {
         let (warned, stderr) = pipe();
         drop(read_end);
         let console = Console::start(stdout, stderr, Tally::default()).unwrap();
-        let mut coder = Shown::new("coder".into(), Forward::Label, false);
+        let mut coder = ShownStream::new("coder".into(), Forward::Label, false);
         console.show(&mut coder, b"into the void\n");
         assert!(console.flush(DEADLINE));
         console.show(&mut coder, b"more\n");
@@ -517,7 +519,7 @@ mod tests {
         let (read_end, stdout) = pipe();
         rustix::fs::fcntl_setfl(&stdout, OFlags::NONBLOCK).unwrap();
         let console = Console::start(stdout, null(), Tally::default()).unwrap();
-        let mut coder = Shown::new("c".into(), Forward::Raw, false);
+        let mut coder = ShownStream::new("c".into(), Forward::Raw, false);
         let text = b"0123456789abcde\n".repeat(16 << 10);
         console.show(&mut coder, &text);
         let mut found = vec![0; text.len()];

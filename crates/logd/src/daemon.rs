@@ -29,9 +29,9 @@ use crate::console::Console;
 use crate::journal::{Journal, STREAMS};
 use crate::moment::until;
 use crate::protocol::{MAX_PACKET, Order, released};
-use crate::service::{Input, Service};
-use crate::settings::{Output, Settings};
-use crate::stage::Taken;
+use crate::service::{LoggedService, ServicePipe};
+use crate::settings::{LogSettings, OutputOwner};
+use crate::stage::Intake;
 use crate::stream::{DaemonContext, make_non_blocking};
 use crate::words::{chain, say};
 
@@ -92,7 +92,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         say(&format!("gatevisor: logd: cannot become uid {}: {why}", uid.display()));
         return ExitCode::from(EXIT_SYSTEM);
     }
-    let output = if other.is_some() { Output::Foreign } else { Output::Own };
+    let output = if other.is_some() { OutputOwner::Foreign } else { OutputOwner::Own };
     let stdout = stream::own_stdout();
     match (socket, stdout) {
         (Ok(socket), Ok(stdout)) => run(socket, stdout, handover, output),
@@ -120,7 +120,12 @@ fn become_user(uid: &OsStr) -> Result<(), String> {
 /// it. Call it before the process has a second thread:
 /// `SIGTERM`, `SIGINT`, `SIGHUP`, `SIGQUIT`, `SIGPIPE`, `SIGTTOU` and `SIGXFSZ` are blocked for good.
 #[expect(clippy::disallowed_methods, reason = "warnings are escaped by their thread")]
-pub fn run(socket: OwnedFd, stdout: OwnedFd, handover: Option<HandoverState>, output: Output) -> ExitCode {
+pub fn run(
+    socket: OwnedFd,
+    stdout: OwnedFd,
+    handover: Option<HandoverState>,
+    output: OutputOwner,
+) -> ExitCode {
     match stream::own_stderr() {
         Ok(stderr) => run_with(socket, stdout, stderr, handover, output),
         Err(error) => {
@@ -136,7 +141,7 @@ pub fn run_with(
     stdout: OwnedFd,
     stderr: OwnedFd,
     handover: Option<HandoverState>,
-    output: Output,
+    output: OutputOwner,
 ) -> ExitCode {
     raise_limits();
     // Blocked, not handled: they stay pending and are nobody's business.
@@ -145,7 +150,8 @@ pub fn run_with(
         let journal = journal(handover)?;
         let console = Console::start(stdout, stderr, journal.tally())
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))?;
-        let result = Daemon::new(socket, DaemonContext::new(console, journal), output).and_then(Daemon::run);
+        let result =
+            EventLoop::new(socket, DaemonContext::new(console, journal), output).and_then(EventLoop::run);
         drop(signals);
         result
     });
@@ -180,29 +186,29 @@ fn raise_limits() {
 }
 
 /// A service, and how far it is from being done with.
-struct Entry {
-    service: Service,
+struct ServedService {
+    service: LoggedService,
     /// One for each of its pipes.
-    turns: Vec<Turn>,
+    pipe_states: Vec<PipeState>,
     leaving: Option<Leaving>,
 }
 
 /// When a pipe is read.
 #[derive(Debug, Clone, Copy, Default)]
-struct Turn {
+struct PipeState {
     /// The loop is told when the pipe has something.
     watched: bool,
     /// How many bytes are still to be taken, once that is settled; `None` while services write.
     left: Option<u64>,
 }
 
-impl Entry {
+impl ServedService {
     fn is_done(&self) -> bool {
-        self.turns.iter().all(|turn| turn.left == Some(0))
+        self.pipe_states.iter().all(|pipe_state| pipe_state.left == Some(0))
     }
 
     fn left(&self) -> u64 {
-        self.turns.iter().filter_map(|turn| turn.left).fold(0, u64::saturating_add)
+        self.pipe_states.iter().filter_map(|pipe_state| pipe_state.left).fold(0, u64::saturating_add)
     }
 }
 
@@ -231,18 +237,23 @@ fn index_of(key: u64) -> usize {
 }
 
 /// Reads what a pipe has and its file can take.
-fn read_on(service: &mut Service, index: usize, turn: &mut Turn, daemon: &mut DaemonContext) {
+fn read_on(
+    service: &mut LoggedService,
+    index: usize,
+    pipe_state: &mut PipeState,
+    daemon: &mut DaemonContext,
+) {
     // A service that writes without end shall not keep the others waiting.
-    let live = turn.left.is_none();
-    while service.has_room(index) && turn.left != Some(0) {
-        let limit = usize::try_from(turn.left.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-        match (service.pump(index, limit, daemon), &mut turn.left) {
-            (Taken::Some(n), Some(left)) => {
+    let live = pipe_state.left.is_none();
+    while service.has_room(index) && pipe_state.left != Some(0) {
+        let limit = usize::try_from(pipe_state.left.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+        match (service.pump(index, limit, daemon), &mut pipe_state.left) {
+            (Intake::Some(n), Some(left)) => {
                 *left = left.saturating_sub(u64::try_from(n).unwrap_or(u64::MAX));
             }
-            (Taken::Some(_) | Taken::Empty, None) => {}
-            (Taken::Empty, Some(_)) if !service.has_room(index) => {}
-            (Taken::Empty | Taken::End, left) => *left = Some(0),
+            (Intake::Some(_) | Intake::Empty, None) => {}
+            (Intake::Empty, Some(_)) if !service.has_room(index) => {}
+            (Intake::Empty | Intake::End, left) => *left = Some(0),
         }
         if live {
             break;
@@ -250,22 +261,22 @@ fn read_on(service: &mut Service, index: usize, turn: &mut Turn, daemon: &mut Da
     }
 }
 
-struct Daemon {
+struct EventLoop {
     socket: Option<OwnedFd>,
     /// What answers are written into.
     reply_pipe: Option<OwnedFd>,
     epoll: OwnedFd,
     context: DaemonContext,
-    output: Output,
-    entries: BTreeMap<u32, Box<Entry>>,
+    output: OutputOwner,
+    entries: BTreeMap<u32, Box<ServedService>>,
     /// Those for which a time counts: something is held back, or they are leaving.
     timed: BTreeSet<u32>,
     answers: VecDeque<[u8; 5]>,
     answers_blocked: bool,
 }
 
-impl Daemon {
-    fn new(socket: OwnedFd, context: DaemonContext, output: Output) -> Result<Self, Errno> {
+impl EventLoop {
+    fn new(socket: OwnedFd, context: DaemonContext, output: OutputOwner) -> Result<Self, Errno> {
         make_non_blocking(&socket)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &socket, epoll::EventData::new_u64(SOCKET), epoll::EventFlags::IN)?;
@@ -346,9 +357,9 @@ impl Daemon {
     /// Reads what a service's pipes have, or one of them, and its file can take, and lets it go when it is done with.
     fn advance(&mut self, id: u32, only: Option<usize>) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        for (index, turn) in entry.turns.iter_mut().enumerate() {
+        for (index, pipe_state) in entry.pipe_states.iter_mut().enumerate() {
             if only.is_none_or(|only| only == index) {
-                read_on(&mut entry.service, index, turn, &mut self.context);
+                read_on(&mut entry.service, index, pipe_state, &mut self.context);
             }
         }
         let settled = entry.service.retry_at_ms().is_none();
@@ -367,9 +378,10 @@ impl Daemon {
     /// Makes the loop wait for exactly what can be acted upon.
     fn watch(&mut self, id: u32) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        for (index, (turn, pipe)) in entry.turns.iter_mut().zip(entry.service.pipes()).enumerate() {
-            let wanted = turn.left.is_none() && entry.service.has_room(index);
-            if wanted != turn.watched {
+        for (index, (pipe_state, pipe)) in entry.pipe_states.iter_mut().zip(entry.service.pipes()).enumerate()
+        {
+            let wanted = pipe_state.left.is_none() && entry.service.has_room(index);
+            if wanted != pipe_state.watched {
                 // A pipe that is not to be read is taken out: its end would be reported over and over.
                 let changed = if wanted {
                     let data = epoll::EventData::new_u64(key(id, index));
@@ -381,7 +393,7 @@ impl Daemon {
                     let why = chain(&errno);
                     self.context.console.warn(&format!("gatevisor: logd: cannot wait for a log pipe: {why}"));
                 }
-                turn.watched = wanted;
+                pipe_state.watched = wanted;
             }
         }
         if entry.leaving.is_some() || entry.service.retry_at_ms().is_some() {
@@ -402,9 +414,9 @@ impl Daemon {
         }
     }
 
-    fn forget(&mut self, id: u32, entry: &Entry) {
-        for (index, (turn, pipe)) in entry.turns.iter().zip(entry.service.pipes()).enumerate() {
-            if turn.watched {
+    fn forget(&mut self, id: u32, entry: &ServedService) {
+        for (index, (pipe_state, pipe)) in entry.pipe_states.iter().zip(entry.service.pipes()).enumerate() {
+            if pipe_state.watched {
                 // The supervisor holds the same pipe, so closing ours does not take it out of the set.
                 let _ = epoll::delete(&self.epoll, pipe);
             }
@@ -473,21 +485,21 @@ impl Daemon {
         let journal = &mut self.context.journal;
         let mut input = |pipe: OwnedFd, index| {
             let _ = make_non_blocking(&pipe);
-            Some(Input { record: journal.adopt(key(id, index))?, pipe })
+            Some(ServicePipe { record: journal.adopt(key(id, index))?, pipe })
         };
         let (Some(out), err) = (input(out, OUT), err.and_then(|err| input(err, ERR))) else {
             self.context.console.warn(&format!("gatevisor: logd: too many services; {name} is not logged"));
             return;
         };
-        let turns = vec![Turn::default(); if err.is_some() { 2 } else { 1 }];
+        let pipe_states = vec![PipeState::default(); if err.is_some() { 2 } else { 1 }];
         let console = &self.context.console;
         let settings = if has_log {
-            Settings::of_service(directory.as_ref(), &name, self.output, &mut |line| console.warn(&line))
+            LogSettings::of_service(directory.as_ref(), &name, self.output, &mut |line| console.warn(&line))
         } else {
-            Settings::shown(&name)
+            LogSettings::shown(&name)
         };
-        let service = Service::new(out, err, settings, &mut self.context);
-        self.entries.insert(id, Box::new(Entry { service, turns, leaving: None }));
+        let service = LoggedService::new(out, err, settings, &mut self.context);
+        self.entries.insert(id, Box::new(ServedService { service, pipe_states, leaving: None }));
         self.watch(id);
     }
 
@@ -503,8 +515,8 @@ impl Daemon {
         };
         let answer = answer || entry.leaving.is_some_and(|leaving| leaving.answer);
         // What is in the pipe now; a writer that is still there shall not keep us for ever.
-        for (index, turn) in entry.turns.iter_mut().enumerate() {
-            turn.left = Some(turn.left.unwrap_or_else(|| entry.service.waiting(index)));
+        for (index, pipe_state) in entry.pipe_states.iter_mut().enumerate() {
+            pipe_state.left = Some(pipe_state.left.unwrap_or_else(|| entry.service.waiting(index)));
         }
         entry.leaving = Some(Leaving { give_up_at_ms: monotonic_ms().saturating_add(GIVE_UP_MS), answer });
         self.advance(id, None);

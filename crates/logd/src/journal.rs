@@ -4,18 +4,18 @@
 //! lines were shown. *Does not live here:* the bytes (`stage`), and what is done with them (`stream`).
 //!
 //! The journal and the stage are files in memory that the supervisor makes and keeps; a daemon maps the one and writes
-//! the other, and the next daemon finds both as the last one left them. Nothing here can be half done: an [`Entry`] is
+//! the other, and the next daemon finds both as the last one left them. Nothing here can be half done: a [`JournalEntry`] is
 //! written beside the one that counts, and then one store of one number makes it count.
 //!
 //! What makes killing harmless, at every step of a batch:
 //!
-//! 1. The entry says [`Phase::Taking`] and where the stage ended. Bytes then move from the pipe to the stage in one step
+//! 1. The entry says [`BatchPhase::Taking`] and where the stage ended. Bytes then move from the pipe to the stage in one step
 //!    of the kernel's; what is behind that place belongs to this stream.
-//! 2. Before anything is written, the entry says [`Phase::Writing`], with the moment of the batch and the composer's state
+//! 2. Before anything is written, the entry says [`BatchPhase::Writing`], with the moment of the batch and the composer's state
 //!    before it. What is written is a function of these and of the bytes, so a restarted daemon composes the same.
 //! 3. Before each write the entry says which file it goes to, how long that file is, and how much of the batch went
 //!    before. A restarted daemon compares what follows that place in the file with what it has composed: so much is done.
-//! 4. When all is written, the entry says [`Phase::Idle`], and the bytes are nobody's any more.
+//! 4. When all is written, the entry says [`BatchPhase::Idle`], and the bytes are nobody's any more.
 //!
 //! Nothing is ever taken back from a log file, and no moment needs two things to happen at once.
 
@@ -29,12 +29,12 @@ use std::sync::atomic::{AtomicU64, compiler_fence};
 use gatevisor_sys::memory::Words;
 use rustix::io::Errno;
 
-use crate::logdir::Mark;
-use crate::moment::Moment;
+use crate::logdir::FilePosition;
+use crate::moment::ClockReading;
 use crate::skipped::Skipped;
-use crate::stage::Stage;
+use crate::stage::StagedBytes;
 
-/// Numbers of one [`Entry`].
+/// Numbers of one [`JournalEntry`].
 const ENTRY: usize = 16;
 /// Numbers of one stream: whose it is, which of its two entries counts, the two, and how many lines were shown.
 const STREAM: usize = 3 + 2 * ENTRY;
@@ -50,13 +50,13 @@ const FORM: u64 = 0x6776_6c6f_6764_0001;
 const LEFT: u64 = !FORM;
 
 const OWNER: usize = 0;
-const TURN: usize = 1;
+const COMMITS: usize = 1;
 const SHOWN: usize = 2;
 const ENTRIES: usize = 3;
 
 /// How far a stream's bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Phase {
+pub(crate) enum BatchPhase {
     /// Nothing is under way. The bytes are of a line that is not decided on yet.
     #[default]
     Idle,
@@ -70,18 +70,18 @@ pub(crate) enum Phase {
 
 /// What is known of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Entry {
-    pub phase: Phase,
+pub(crate) struct JournalEntry {
+    pub phase: BatchPhase,
     /// Its bytes in the stage. While they are being taken the end of the stage is their end.
     pub bytes: Range<u64>,
     /// The moment of the batch.
-    pub moment: Moment,
+    pub moment: ClockReading,
     /// The composer's state before the batch.
     pub state: [u64; 4],
     /// How much of what is composed is on file for certain.
     pub written: u64,
     /// The file that was written last, and its length before the last write.
-    pub mark: Mark,
+    pub position: FilePosition,
     /// What was left out of the file before this batch.
     pub skipped: Skipped,
     /// A write has been announced, and perhaps done, that is not in `written` yet.
@@ -92,18 +92,18 @@ pub(crate) struct Entry {
     pub due: u64,
 }
 
-impl Entry {
+impl JournalEntry {
     /// Returns whether a batch waits to be written.
     pub const fn has_batch(&self) -> bool {
-        matches!(self.phase, Phase::Writing | Phase::Last)
+        matches!(self.phase, BatchPhase::Writing | BatchPhase::Last)
     }
 
     fn to_words(&self) -> [u64; ENTRY] {
         let phase = match self.phase {
-            Phase::Idle => 0,
-            Phase::Taking => 1,
-            Phase::Writing => 2,
-            Phase::Last => 3,
+            BatchPhase::Idle => 0,
+            BatchPhase::Taking => 1,
+            BatchPhase::Writing => 2,
+            BatchPhase::Last => 3,
         };
         let flags = phase | u64::from(self.is_shown) << 2 | u64::from(self.is_writing) << 3;
         let [a, b, c, d] = self.state;
@@ -118,9 +118,9 @@ impl Entry {
             c,
             d,
             self.written,
-            self.mark.device,
-            self.mark.inode,
-            self.mark.length,
+            self.position.device,
+            self.position.inode,
+            self.position.length,
             self.skipped.lines,
             self.skipped.flags(),
             self.due,
@@ -148,20 +148,20 @@ impl Entry {
         ] = words;
         Self {
             phase: match flags & 3 {
-                0 => Phase::Idle,
-                1 => Phase::Taking,
-                2 => Phase::Writing,
-                _ => Phase::Last,
+                0 => BatchPhase::Idle,
+                1 => BatchPhase::Taking,
+                2 => BatchPhase::Writing,
+                _ => BatchPhase::Last,
             },
             bytes: start..end,
-            moment: Moment {
+            moment: ClockReading {
                 seconds: seconds.cast_signed(),
                 nanos: u32::try_from(flags >> 32).unwrap_or(0),
                 tick_ms,
             },
             state: [a, b, c, d],
             written,
-            mark: Mark { device, inode, length },
+            position: FilePosition { device, inode, length },
             skipped: Skipped::from_flags(lines, skipped),
             is_writing: flags & 8 != 0,
             is_shown: flags & 4 != 0,
@@ -172,7 +172,7 @@ impl Entry {
 
 /// Where a stream is in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Slot(usize);
+pub(crate) struct EntryIndex(usize);
 
 /// The numbers, as daemons one after the other see them.
 #[derive(Debug)]
@@ -183,67 +183,67 @@ impl Memory {
         self.0.as_slice().get(at)
     }
 
-    fn of(&self, slot: Slot, which: usize) -> Option<&AtomicU64> {
-        self.word(slot.0.checked_mul(STREAM)?.checked_add(HEAD)?.checked_add(which)?)
+    fn of(&self, index: EntryIndex, which: usize) -> Option<&AtomicU64> {
+        self.word(index.0.checked_mul(STREAM)?.checked_add(HEAD)?.checked_add(which)?)
     }
 
-    fn get(&self, slot: Slot, which: usize) -> u64 {
-        self.of(slot, which).map_or(0, |word| word.load(Acquire))
+    fn get(&self, index: EntryIndex, which: usize) -> u64 {
+        self.of(index, which).map_or(0, |word| word.load(Acquire))
     }
 
-    fn set(&self, slot: Slot, which: usize, value: u64) {
-        if let Some(word) = self.of(slot, which) {
+    fn set(&self, index: EntryIndex, which: usize, value: u64) {
+        if let Some(word) = self.of(index, which) {
             word.store(value, Release);
         }
     }
 
-    fn entry(&self, slot: Slot) -> Entry {
-        let begin = entry_at(self.get(slot, TURN));
-        Entry::from_words(std::array::from_fn(|n| self.get(slot, begin.saturating_add(n))))
+    fn entry(&self, index: EntryIndex) -> JournalEntry {
+        let begin = entry_at(self.get(index, COMMITS));
+        JournalEntry::from_words(std::array::from_fn(|n| self.get(index, begin.saturating_add(n))))
     }
 
-    fn put(&self, slot: Slot, entry: &Entry) {
-        let turn = self.get(slot, TURN).wrapping_add(1);
-        let begin = entry_at(turn);
+    fn put(&self, index: EntryIndex, entry: &JournalEntry) {
+        let commits = self.get(index, COMMITS).wrapping_add(1);
+        let begin = entry_at(commits);
         // A process is killed between two instructions, so their order is all that counts, and the compiler alone
         // could change it.
         compiler_fence(Release);
         for (n, value) in entry.to_words().into_iter().enumerate() {
-            if let Some(word) = self.of(slot, begin.saturating_add(n)) {
+            if let Some(word) = self.of(index, begin.saturating_add(n)) {
                 word.store(value, Relaxed);
             }
         }
         compiler_fence(Release);
-        self.set(slot, TURN, turn);
+        self.set(index, COMMITS, commits);
         compiler_fence(Acquire);
     }
 }
 
-/// Returns where the entry of a turn begins.
-fn entry_at(turn: u64) -> usize {
-    if turn & 1 == 0 { ENTRIES } else { ENTRIES + ENTRY }
+/// Returns where the entry begins that the last of so many commits wrote.
+fn entry_at(commits: u64) -> usize {
+    if commits & 1 == 0 { ENTRIES } else { ENTRIES + ENTRY }
 }
 
 /// One stream's place in the journal, and what is known of the stream.
 #[derive(Debug)]
-pub(crate) struct Record {
-    place: Option<(Arc<Memory>, Slot)>,
-    pub entry: Entry,
+pub(crate) struct StreamRecord {
+    place: Option<(Arc<Memory>, EntryIndex)>,
+    pub entry: JournalEntry,
     /// Some of the batch may be on file without the entry knowing.
     pub is_uncertain: bool,
 }
 
-impl Record {
+impl StreamRecord {
     /// Returns the record of a stream that is in no journal.
     #[cfg(test)]
     pub fn private() -> Self {
-        Self { place: None, entry: Entry::default(), is_uncertain: false }
+        Self { place: None, entry: JournalEntry::default(), is_uncertain: false }
     }
 
     /// Makes the entry count.
     pub fn commit(&self) {
-        if let Some((memory, slot)) = &self.place {
-            memory.put(*slot, &self.entry);
+        if let Some((memory, index)) = &self.place {
+            memory.put(*index, &self.entry);
         }
     }
 
@@ -256,27 +256,27 @@ impl Record {
     pub fn advance(&mut self, written: usize) {
         let written = u64::try_from(written).unwrap_or(u64::MAX);
         let more = written.saturating_sub(self.entry.written);
-        self.entry.mark.length = self.entry.mark.length.saturating_add(more);
+        self.entry.position.length = self.entry.position.length.saturating_add(more);
         self.entry.written = written;
         self.entry.is_writing = false;
     }
 
     /// Takes in where the next bytes are about to be written, or the file put away, with so many on file.
-    pub fn announce(&mut self, mark: Mark, written: usize) {
-        self.entry.mark = mark;
+    pub fn announce(&mut self, position: FilePosition, written: usize) {
+        self.entry.position = position;
         self.entry.written = u64::try_from(written).unwrap_or(u64::MAX);
         self.entry.is_writing = true;
         self.commit();
     }
 
     /// Returns the stream's place, by which the console counts its lines.
-    pub fn slot(&self) -> Option<Slot> {
-        self.place.as_ref().map(|(_, slot)| *slot)
+    pub fn index(&self) -> Option<EntryIndex> {
+        self.place.as_ref().map(|(_, index)| *index)
     }
 
     /// Returns how many lines a daemon that was killed had taken to show and perhaps has not shown.
     pub fn unshown(&self) -> u64 {
-        let shown = self.place.as_ref().map_or(u64::MAX, |(memory, slot)| memory.get(*slot, SHOWN));
+        let shown = self.place.as_ref().map_or(u64::MAX, |(memory, index)| memory.get(*index, SHOWN));
         self.entry.due.saturating_sub(shown)
     }
 }
@@ -287,8 +287,8 @@ pub(crate) struct Tally(Option<Arc<Memory>>);
 
 impl Tally {
     /// Takes in that lines of a stream were shown, or that their lack was.
-    pub fn add(&self, slot: Slot, lines: u64) {
-        if let Some(word) = self.0.as_ref().and_then(|memory| memory.of(slot, SHOWN)) {
+    pub fn add(&self, index: EntryIndex, lines: u64) {
+        if let Some(word) = self.0.as_ref().and_then(|memory| memory.of(index, SHOWN)) {
             word.fetch_add(lines, Release);
         }
     }
@@ -309,11 +309,11 @@ impl Tally {
 /// The journal of one daemon, and the stage that it is about.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    pub stage: Stage,
+    pub stage: StagedBytes,
     memory: Arc<Memory>,
     /// The places of streams, by their keys.
-    taken: HashMap<u64, Slot>,
-    free: Vec<Slot>,
+    taken: HashMap<u64, EntryIndex>,
+    free: Vec<EntryIndex>,
     /// Places from here on were never used.
     fresh: usize,
     /// Places in all.
@@ -326,13 +326,13 @@ impl Journal {
     /// # Errors
     /// Those of the two files of memory.
     pub fn kept(stage: OwnedFd, memory: impl AsFd) -> Result<Self, Errno> {
-        let stage = Stage::new(stage)?;
+        let stage = StagedBytes::new(stage)?;
         // Where somebody limits the size of files it is for fewer streams.
         let (words, streams) = fitting(STREAMS, |count| Words::map(&memory, count))?;
         Self::open(stage, words, streams)
     }
 
-    fn open(stage: Stage, words: Words, streams: usize) -> Result<Self, Errno> {
+    fn open(stage: StagedBytes, words: Words, streams: usize) -> Result<Self, Errno> {
         let memory = Memory(words);
         let form = memory.word(0).ok_or(Errno::INVAL)?;
         match form.load(Acquire) {
@@ -355,60 +355,61 @@ impl Journal {
     /// Those of mmap(2).
     pub fn private(streams: usize) -> Result<Self, Errno> {
         let (words, streams) = fitting(streams, Words::private)?;
-        Self::open(Stage::private(), words, streams)
+        Self::open(StagedBytes::private(), words, streams)
     }
 
     /// Finds the streams of a daemon that was killed.
     fn find(&mut self) {
         let memory = Arc::clone(&self.memory);
         // Places are used from the first on, so the first that never was ends the search.
-        for slot in (0..self.streams).map(Slot) {
-            if memory.get(slot, TURN) == 0 {
+        for index in (0..self.streams).map(EntryIndex) {
+            if memory.get(index, COMMITS) == 0 {
                 break;
             }
-            self.fresh = slot.0.saturating_add(1);
-            match memory.get(slot, OWNER).checked_sub(1) {
+            self.fresh = index.0.saturating_add(1);
+            match memory.get(index, OWNER).checked_sub(1) {
                 Some(key) => {
-                    let mut entry = memory.entry(slot);
-                    if entry.phase == Phase::Taking {
+                    let mut entry = memory.entry(index);
+                    if entry.phase == BatchPhase::Taking {
                         entry.bytes.end = self.stage.end().max(entry.bytes.start);
-                        entry.phase = if entry.bytes.is_empty() { Phase::Idle } else { Phase::Writing };
-                        entry.moment = Moment::now();
-                        memory.put(slot, &entry);
+                        entry.phase =
+                            if entry.bytes.is_empty() { BatchPhase::Idle } else { BatchPhase::Writing };
+                        entry.moment = ClockReading::now();
+                        memory.put(index, &entry);
                     }
-                    self.taken.insert(key, slot);
+                    self.taken.insert(key, index);
                 }
-                None => self.free.push(slot),
+                None => self.free.push(index),
             }
         }
     }
 
     /// Returns the record of the stream of this key, as the last daemon left it; `None` when there are too many.
-    pub fn adopt(&mut self, key: u64) -> Option<Record> {
+    pub fn adopt(&mut self, key: u64) -> Option<StreamRecord> {
         let memory = Arc::clone(&self.memory);
-        if let Some(slot) = self.taken.get(&key) {
-            let entry = memory.entry(*slot);
+        if let Some(index) = self.taken.get(&key) {
+            let entry = memory.entry(*index);
             let is_uncertain = entry.has_batch() && entry.is_writing;
-            return Some(Record { place: Some((memory, *slot)), entry, is_uncertain });
+            return Some(StreamRecord { place: Some((memory, *index)), entry, is_uncertain });
         }
-        let slot = self.free.pop().or_else(|| {
-            let fresh = (self.fresh < self.streams).then_some(Slot(self.fresh))?;
+        let index = self.free.pop().or_else(|| {
+            let fresh = (self.fresh < self.streams).then_some(EntryIndex(self.fresh))?;
             self.fresh = self.fresh.saturating_add(1);
             Some(fresh)
         })?;
         // Lines are counted on from whoever had the place before, some of whose may still be on their way.
-        let entry = Entry { due: memory.entry(slot).due, ..Entry::default() };
-        memory.put(slot, &entry);
-        memory.set(slot, OWNER, key.saturating_add(1));
-        self.taken.insert(key, slot);
-        Some(Record { place: Some((memory, slot)), entry, is_uncertain: false })
+        let entry = JournalEntry { due: memory.entry(index).due, ..JournalEntry::default() };
+        memory.put(index, &entry);
+        memory.set(index, OWNER, key.saturating_add(1));
+        self.taken.insert(key, index);
+        Some(StreamRecord { place: Some((memory, index)), entry, is_uncertain: false })
     }
 
     /// Forgets a stream, whose record says that nothing of it waits.
     pub fn release(&mut self, key: u64) {
-        if let Some(slot) = self.taken.remove(&key) {
-            self.memory.set(slot, OWNER, 0);
-            self.free.push(slot);
+        if let Some(index) = self.taken.remove(&key) {
+            self.memory.set(index, OWNER, 0);
+            self.free.push(index);
         }
     }
 
@@ -454,7 +455,7 @@ impl Journal {
 
     /// Returns what of the stage some stream needs.
     fn needed(&self) -> Vec<Range<u64>> {
-        let ranges = self.taken.values().map(|slot| self.memory.entry(*slot).bytes);
+        let ranges = self.taken.values().map(|index| self.memory.entry(*index).bytes);
         ranges.filter(|bytes| !bytes.is_empty()).collect()
     }
 }
@@ -494,15 +495,15 @@ mod tests {
     fn a_restarted_daemon_finds_each_stream_as_it_was_last_committed() {
         let files = files();
         let mut journal = opened(&files);
-        let mut records: Vec<Record> = (1..=3).map(|id| journal.adopt(id).unwrap()).collect();
+        let mut records: Vec<StreamRecord> = (1..=3).map(|id| journal.adopt(id).unwrap()).collect();
         records[1].entry.state = [1, 2, 3, 4];
         records[1].entry.due = 9;
         records[1].commit();
-        records[2].entry.phase = Phase::Last;
-        records[2].announce(Mark { device: 1, inode: 2, length: 3 }, 0);
+        records[2].entry.phase = BatchPhase::Last;
+        records[2].announce(FilePosition { device: 1, inode: 2, length: 3 }, 0);
         records[2].advance(77);
         let tally = journal.tally();
-        tally.add(records[1].slot().unwrap(), 5);
+        tally.add(records[1].index().unwrap(), 5);
         tally.set_mid_line(true);
         drop(journal);
         let mut next = opened(&files);
@@ -510,7 +511,7 @@ mod tests {
         let second = next.adopt(2).unwrap();
         assert_eq!((second.entry.state, second.unshown(), second.is_uncertain), ([1, 2, 3, 4], 4, false));
         let third = next.adopt(3).unwrap();
-        assert_eq!((third.entry.phase, third.entry.written, third.is_uncertain), (Phase::Last, 0, true));
+        assert_eq!((third.entry.phase, third.entry.written, third.is_uncertain), (BatchPhase::Last, 0, true));
     }
 
     #[test]
@@ -550,23 +551,23 @@ mod tests {
         let mut journal = opened(&files);
         write_to_stage(&mut journal, "of others");
         let mut record = journal.adopt(5).unwrap();
-        record.entry.phase = Phase::Taking;
+        record.entry.phase = BatchPhase::Taking;
         record.entry.bytes = 9..9;
         record.commit();
         write_to_stage(&mut journal, "taken");
         drop(journal);
         let entry = opened(&files).adopt(5).unwrap().entry;
-        assert_eq!((entry.phase, entry.bytes), (Phase::Writing, 9..14));
-        assert_ne!(entry.moment, Moment::default());
+        assert_eq!((entry.phase, entry.bytes), (BatchPhase::Writing, 9..14));
+        assert_ne!(entry.moment, ClockReading::default());
     }
 
     #[test]
     fn taking_that_brought_nothing_is_over() {
         let files = files();
         let mut record = opened(&files).adopt(5).unwrap();
-        record.entry.phase = Phase::Taking;
+        record.entry.phase = BatchPhase::Taking;
         record.commit();
-        assert_eq!(opened(&files).adopt(5).unwrap().entry.phase, Phase::Idle);
+        assert_eq!(opened(&files).adopt(5).unwrap().entry.phase, BatchPhase::Idle);
     }
 
     #[test]
@@ -576,12 +577,12 @@ mod tests {
         let [a, b] = [1, 2].map(|id| journal.adopt(id).unwrap());
         journal.release(1);
         let c = journal.adopt(3).unwrap();
-        assert_eq!((c.slot(), c.entry), (a.slot(), Entry::default()));
+        assert_eq!((c.index(), c.entry), (a.index(), JournalEntry::default()));
         journal.release(3);
         drop(journal);
         let mut next = opened(&files);
-        assert_eq!(next.adopt(4).unwrap().slot(), a.slot());
-        assert_eq!(next.adopt(2).unwrap().slot(), b.slot());
+        assert_eq!(next.adopt(4).unwrap().index(), a.index());
+        assert_eq!(next.adopt(2).unwrap().index(), b.index());
     }
 
     #[test]
@@ -621,8 +622,8 @@ mod tests {
     proptest! {
         #[test]
         fn an_entry_is_what_its_numbers_say(words in proptest::array::uniform16(any::<u64>())) {
-            let entry = Entry::from_words(words);
-            prop_assert_eq!(Entry::from_words(entry.to_words()), entry);
+            let entry = JournalEntry::from_words(words);
+            prop_assert_eq!(JournalEntry::from_words(entry.to_words()), entry);
         }
     }
 }

@@ -39,6 +39,6 @@ mod stream;
 mod warnings;
 mod words;
 
-pub use logdir::{DirError, Limits, LogDir};
-pub use moment::Moment;
-pub use settings::Output;
+pub use logdir::{DirError, LogDir, LogLimits};
+pub use moment::ClockReading;
+pub use settings::OutputOwner;

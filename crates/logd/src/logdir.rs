@@ -26,12 +26,12 @@ use rustix::io::{Errno, pread, read, write};
 use rustix::process::{Resource, getrlimit};
 
 use self::leftovers::{next_archive, recover, stored, trim};
-use self::lock::Lock;
+use self::lock::DirectoryLock;
 use self::mark::Nobody;
 use crate::compress::{Compression, hold_names};
-use crate::rotation::{Fill, Step, is_due, next_step};
+use crate::rotation::{Fill, NextStep, is_due, next_step};
 
-pub use self::mark::{Mark, ProgressObserver};
+pub use self::mark::{FilePosition, ProgressObserver};
 
 const CURRENT: &str = "current";
 /// Mode of a `current` that is being written.
@@ -102,7 +102,7 @@ pub struct Unwritten {
 
 /// How large and how many the files of a directory may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct LogLimits {
     /// Size in bytes that `current` does not exceed, except by one line.
     pub size: u64,
     /// Archives kept beside `current`.
@@ -115,7 +115,7 @@ pub struct Limits {
     pub compress: Compress,
 }
 
-impl Default for Limits {
+impl Default for LogLimits {
     /// Returns the limits that count where `log/run` names none.
     fn default() -> Self {
         Self {
@@ -134,21 +134,21 @@ pub struct LogDir {
     // Closed before the lock is released, which follows it here.
     current: Option<OwnedFd>,
     /// `current`, whatever its length.
-    file: Mark,
+    file: FilePosition,
     directory: OwnedFd,
     fill: Fill,
     /// When the first byte of `current` was written, in seconds since 1970.
     begun: i64,
-    limits: Limits,
+    limits: LogLimits,
     compression: Option<Compression>,
-    _lock: Lock,
+    _lock: DirectoryLock,
 }
 
 impl LogDir {
     /// Opens the directory `path` (relative to `base` unless absolute) for writing, making it if need be.
     ///
     /// A `current` that was not closed cleanly is put away as `.u`, as s6-log does.
-    pub fn open(base: BorrowedFd<'_>, path: &Path, limits: Limits, now: Tai64n) -> Result<Self, DirError> {
+    pub fn open(base: BorrowedFd<'_>, path: &Path, limits: LogLimits, now: Tai64n) -> Result<Self, DirError> {
         Self::open_again(base, path, limits, now, &[])
     }
 
@@ -157,14 +157,14 @@ impl LogDir {
     pub fn open_again(
         base: BorrowedFd<'_>,
         path: &Path,
-        limits: Limits,
+        limits: LogLimits,
         now: Tai64n,
-        ours: &[Mark],
+        ours: &[FilePosition],
     ) -> Result<Self, DirError> {
         make_directories(base, path).map_err(DirError::system("cannot make the directory"))?;
         let directory = by_path::open_from(base, path, OFlags::RDONLY | OFlags::DIRECTORY)
             .map_err(DirError::system("cannot open the directory"))?;
-        let lock = Lock::take(&directory)?;
+        let lock = DirectoryLock::take(&directory)?;
         let held = hold_names();
         let current = statat(&directory, CURRENT, AtFlags::SYMLINK_NOFOLLOW);
         let is_ours =
@@ -177,11 +177,11 @@ impl LogDir {
         let compression = (limits.compress == Compress::Zstd).then(Compression::new);
         let mut opened = Self {
             current: None,
-            file: Mark::default(),
+            file: FilePosition::default(),
             directory,
             fill: Fill { len: 0, mid_line: false },
             begun: now.to_unix().0,
-            limits: Limits { size: possible_size(limits.size), ..limits },
+            limits: LogLimits { size: possible_size(limits.size), ..limits },
             compression,
             _lock: lock,
         };
@@ -228,11 +228,11 @@ impl LogDir {
             next_step(self.fill, self.limits.size, bytes.get(written..).unwrap_or_default())
         {
             let done = match step {
-                Step::Rotate => {
+                NextStep::Rotate => {
                     observer.at_end(self.end(), written);
                     self.rotate(now).map(|()| 0)
                 }
-                Step::Write(n) => {
+                NextStep::Write(n) => {
                     let some = bytes.get(written..written.saturating_add(n)).unwrap_or_default();
                     self.write_some(some, |mark| observer.at_end(mark, written))
                 }
@@ -270,7 +270,7 @@ impl LogDir {
     ///
     /// # Errors
     /// Those of reading it.
-    pub fn found_at(&self, mark: Mark, bytes: &[u8]) -> Result<usize, DirError> {
+    pub fn found_at(&self, mark: FilePosition, bytes: &[u8]) -> Result<usize, DirError> {
         let failed = DirError::system("cannot read `current`");
         let Some(current) = &self.current else { return Ok(0) };
         let stat = fstat(current).map_err(&failed)?;
@@ -306,7 +306,7 @@ impl LogDir {
         }
     }
 
-    fn write_some(&mut self, bytes: &[u8], announce: impl FnOnce(Mark)) -> Result<usize, DirError> {
+    fn write_some(&mut self, bytes: &[u8], announce: impl FnOnce(FilePosition)) -> Result<usize, DirError> {
         if self.current.is_none() {
             self.open_current()?;
         }
@@ -325,8 +325,8 @@ impl LogDir {
         Ok(n)
     }
 
-    fn end(&self) -> Mark {
-        Mark { length: self.fill.len, ..self.file }
+    fn end(&self) -> FilePosition {
+        FilePosition { length: self.fill.len, ..self.file }
     }
 
     fn open_current(&mut self) -> Result<(), DirError> {
@@ -348,7 +348,7 @@ impl LogDir {
         if len > 0 && self.limits.period_s.is_some() {
             self.begun = birth(&current).unwrap_or(stat.st_mtime);
         }
-        self.file = Mark::of(&stat);
+        self.file = FilePosition::of(&stat);
         self.current = Some(current);
         Ok(())
     }
@@ -438,8 +438,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
-    const LIMITS: Limits =
-        Limits { size: 20, keep: 3, total: u64::MAX, period_s: None, compress: Compress::None };
+    const LIMITS: LogLimits =
+        LogLimits { size: 20, keep: 3, total: u64::MAX, period_s: None, compress: Compress::None };
 
     fn at(seconds: i64) -> Tai64n {
         Tai64n::from_unix(seconds, 0)

@@ -8,7 +8,7 @@ use rustix::event::Timespec;
 
 /// One reading of both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Moment {
+pub struct ClockReading {
     /// Seconds since 1970.
     pub seconds: i64,
     /// Nanoseconds within the second.
@@ -17,7 +17,7 @@ pub struct Moment {
     pub tick_ms: u64,
 }
 
-impl Moment {
+impl ClockReading {
     /// Reads the clocks.
     pub fn now() -> Self {
         let (seconds, nanos) = gatevisor_sys::clock::wall();

@@ -12,7 +12,7 @@ pub const ARCHIVE_NAME: usize = HEX_SIZE + 3;
 
 /// What to do next with bytes that wait for a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum NextStep {
     /// Write this many of them, at least one.
     Write(usize),
     /// Begin a new file first.
@@ -32,24 +32,24 @@ pub struct Fill {
 ///
 /// A file is never rotated within a line, and exceeds `limit` only by finishing a line that it had begun, or by a
 /// line that no file of this size can hold.
-pub fn next_step(fill: Fill, limit: u64, waiting: &[u8]) -> Option<Step> {
+pub fn next_step(fill: Fill, limit: u64, waiting: &[u8]) -> Option<NextStep> {
     if waiting.is_empty() {
         return None;
     }
     let room = usize::try_from(limit.saturating_sub(fill.len)).unwrap_or(usize::MAX);
     if waiting.len() <= room {
-        return Some(Step::Write(waiting.len()));
+        return Some(NextStep::Write(waiting.len()));
     }
     let fits = waiting.get(..room).unwrap_or(waiting);
     if let Some(last_end) = memrchr(b'\n', fits) {
-        return Some(Step::Write(last_end.saturating_add(1)));
+        return Some(NextStep::Write(last_end.saturating_add(1)));
     }
     if fill.len > 0 && !fill.mid_line {
-        return Some(Step::Rotate);
+        return Some(NextStep::Rotate);
     }
     // The line that is under way, or the first line of an empty file: it must go somewhere, whole.
     let end = memchr(b'\n', waiting).map_or(waiting.len(), |at| at.saturating_add(1));
-    Some(Step::Write(end))
+    Some(NextStep::Write(end))
 }
 
 /// What the name of a compressed archive ends with, after the name that the archive had.
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn step(len: u64, mid_line: bool, waiting: &str) -> Option<Step> {
+    fn step(len: u64, mid_line: bool, waiting: &str) -> Option<NextStep> {
         next_step(Fill { len, mid_line }, 10, waiting.as_bytes())
     }
 
@@ -146,21 +146,21 @@ mod tests {
     fn a_file_is_rotated_before_a_line_that_it_cannot_hold() {
         assert_eq!(step(0, false, ""), None);
         assert_eq!(step(10, false, ""), None, "a full file waits for the next line");
-        assert_eq!(step(0, false, "123456789\n"), Some(Step::Write(10)));
-        assert_eq!(step(5, false, "1234\n"), Some(Step::Write(5)));
-        assert_eq!(step(5, false, "12345\n"), Some(Step::Rotate));
-        assert_eq!(step(5, false, "1\n2345\n"), Some(Step::Write(2)));
-        assert_eq!(step(10, false, "\n"), Some(Step::Rotate));
-        assert_eq!(step(99, false, "\n"), Some(Step::Rotate), "found larger than it may be");
-        assert_eq!(step(5, false, "123"), Some(Step::Write(3)), "the beginning of a line fits");
+        assert_eq!(step(0, false, "123456789\n"), Some(NextStep::Write(10)));
+        assert_eq!(step(5, false, "1234\n"), Some(NextStep::Write(5)));
+        assert_eq!(step(5, false, "12345\n"), Some(NextStep::Rotate));
+        assert_eq!(step(5, false, "1\n2345\n"), Some(NextStep::Write(2)));
+        assert_eq!(step(10, false, "\n"), Some(NextStep::Rotate));
+        assert_eq!(step(99, false, "\n"), Some(NextStep::Rotate), "found larger than it may be");
+        assert_eq!(step(5, false, "123"), Some(NextStep::Write(3)), "the beginning of a line fits");
     }
 
     #[test]
     fn a_line_is_never_divided_between_files() {
-        assert_eq!(step(10, true, "345\n67\n"), Some(Step::Write(4)));
-        assert_eq!(step(10, true, "345"), Some(Step::Write(3)));
-        assert_eq!(step(0, false, "a line that is too long\nb\n"), Some(Step::Write(24)));
-        assert_eq!(step(0, false, "a line without an end"), Some(Step::Write(21)));
+        assert_eq!(step(10, true, "345\n67\n"), Some(NextStep::Write(4)));
+        assert_eq!(step(10, true, "345"), Some(NextStep::Write(3)));
+        assert_eq!(step(0, false, "a line that is too long\nb\n"), Some(NextStep::Write(24)));
+        assert_eq!(step(0, false, "a line without an end"), Some(NextStep::Write(21)));
     }
 
     #[test]
@@ -274,11 +274,11 @@ mod tests {
                     };
                     match next_step(fill, limit, waiting) {
                         None => break,
-                        Some(Step::Rotate) => {
+                        Some(NextStep::Rotate) => {
                             prop_assert!(!fill.mid_line && fill.len > 0, "rotated within a line");
                             files.push(Vec::new());
                         }
-                        Some(Step::Write(n)) => {
+                        Some(NextStep::Write(n)) => {
                             prop_assert!(n > 0);
                             // The kernel may take less than it is given.
                             let n = if short_writes { n.div_ceil(2) } else { n };

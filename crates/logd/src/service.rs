@@ -7,46 +7,57 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::compose::{Composer, Spec};
-use crate::console::Shown;
-use crate::journal::Record;
-use crate::moment::Moment;
-use crate::settings::Settings;
-use crate::sink::Context;
-use crate::stage::Taken;
-use crate::stream::{DaemonContext, ServiceOutput, Stream, Which};
+use crate::console::ShownStream;
+use crate::journal::StreamRecord;
+use crate::moment::ClockReading;
+use crate::settings::LogSettings;
+use crate::sink::WriteContext;
+use crate::stage::Intake;
+use crate::stream::{DaemonContext, LogStream, ServiceOutput, Which};
 
 /// A pipe of a service, and what is known of it.
 #[derive(Debug)]
-pub(crate) struct Input {
+pub(crate) struct ServicePipe {
     /// The end to read.
     pub pipe: OwnedFd,
     /// Where a daemon that was killed had got to with it.
-    pub record: Record,
+    pub record: StreamRecord,
 }
 
 /// One service.
 #[derive(Debug)]
-pub(crate) struct Service {
+pub(crate) struct LoggedService {
     output: ServiceOutput,
     /// Standard output, and standard error where that has a pipe of its own.
-    streams: Vec<Stream>,
+    streams: Vec<LogStream>,
 }
 
-impl Service {
+impl LoggedService {
     /// Returns the service that writes to these pipes, and goes on with what a daemon that was killed has left.
-    pub fn new(out: Input, err: Option<Input>, settings: Settings, daemon: &mut DaemonContext) -> Self {
-        let Settings { label, forward, timestamp, sink, spec } = settings;
+    pub fn new(
+        out: ServicePipe,
+        err: Option<ServicePipe>,
+        settings: LogSettings,
+        daemon: &mut DaemonContext,
+    ) -> Self {
+        let LogSettings { label, forward, timestamp, sink, spec } = settings;
         let is_shared = err.is_some();
-        let stream = |which, Input { pipe, record }| {
+        let stream = |which, ServicePipe { pipe, record }| {
             let stderr = which == Which::Err;
             let composer = Composer::new(Spec { stderr, whole_lines: is_shared, ..spec.clone() });
-            Stream::new(which, pipe, composer, record, Shown::new(Arc::clone(&label), forward, stderr))
+            LogStream::new(
+                which,
+                pipe,
+                composer,
+                record,
+                ShownStream::new(Arc::clone(&label), forward, stderr),
+            )
         };
         let mut streams = vec![stream(Which::Out, out)];
         streams.extend(err.map(|err| stream(Which::Err, err)));
         let mut output = ServiceOutput { label, timestamp, sink, waiting: None };
         if let (Some(sink), Some(first), Some(last)) = (&mut output.sink, streams.first(), streams.last()) {
-            sink.go_on_with([first.mark(), last.mark()]);
+            sink.go_on_with([first.position(), last.position()]);
         }
         // One that is written in part is completed before another is touched.
         streams.sort_by_key(|stream| !stream.is_partly_written());
@@ -59,29 +70,29 @@ impl Service {
 
     /// Returns the pipes, standard output's first.
     pub fn pipes(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.streams.iter().map(Stream::pipe)
+        self.streams.iter().map(LogStream::pipe)
     }
 
     /// Returns whether bytes may be taken from a pipe now.
     pub fn has_room(&self, index: usize) -> bool {
-        self.streams.get(index).is_some_and(Stream::has_room)
+        self.streams.get(index).is_some_and(LogStream::has_room)
     }
 
     /// Returns when what waits is tried again, in monotonic milliseconds; `None` while nothing does.
     pub fn retry_at_ms(&self) -> Option<u64> {
-        self.streams.iter().filter_map(Stream::retry_at_ms).min()
+        self.streams.iter().filter_map(LogStream::retry_at_ms).min()
     }
 
     /// Takes what a pipe has, at most `limit` bytes, and brings it through all steps.
-    pub fn pump(&mut self, index: usize, limit: usize, daemon: &mut DaemonContext) -> Taken {
-        let Some(stream) = self.streams.get_mut(index) else { return Taken::End };
+    pub fn pump(&mut self, index: usize, limit: usize, daemon: &mut DaemonContext) -> Intake {
+        let Some(stream) = self.streams.get_mut(index) else { return Intake::End };
         stream.pump(limit, &mut self.output, daemon)
     }
 
     /// Tries again what waits.
     pub fn retry(&mut self, daemon: &mut DaemonContext) {
         let first = self.output.waiting;
-        let mut streams: Vec<&mut Stream> =
+        let mut streams: Vec<&mut LogStream> =
             self.streams.iter_mut().filter(|stream| stream.retry_at_ms().is_some()).collect();
         streams.sort_by_key(|stream| Some(stream.which()) != first);
         for stream in streams {
@@ -95,17 +106,17 @@ impl Service {
             stream.close(&mut self.output, daemon);
         }
         if let Some(sink) = self.output.sink.take() {
-            let now = Moment::now();
+            let now = ClockReading::now();
             let console = &daemon.console;
             let mut warn = |line: String| console.warn(&line);
             let stamp = daemon.stamper.stamp(self.output.timestamp, now.seconds, now.nanos);
-            sink.close(&mut Context { now, stamp: &stamp, warn: &mut warn });
+            sink.close(&mut WriteContext { now, stamp: &stamp, warn: &mut warn });
         }
     }
 
     /// Returns how many bytes a pipe holds.
     pub fn waiting(&self, index: usize) -> u64 {
-        self.streams.get(index).map_or(0, Stream::waiting)
+        self.streams.get(index).map_or(0, LogStream::waiting)
     }
 
     /// Says that bytes were left in the pipes, which nobody will read.

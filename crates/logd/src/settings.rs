@@ -14,10 +14,10 @@ use gatevisor_wire::name::ServiceName;
 use rustix::io::Errno;
 
 use crate::compose::Spec;
-use crate::logdir::Limits;
-use crate::moment::Moment;
+use crate::logdir::LogLimits;
+use crate::moment::ClockReading;
 use crate::notice;
-use crate::sink::{Place, Sink};
+use crate::sink::{LogLocation, Sink};
 use crate::words::chain;
 
 const FILE: &str = "log/run";
@@ -26,7 +26,7 @@ const USUAL_BYTES: usize = 4096;
 
 /// How a stream is kept and shown.
 #[derive(Debug)]
-pub(crate) struct Settings {
+pub(crate) struct LogSettings {
     pub label: Arc<str>,
     pub forward: Forward,
     pub timestamp: Timestamp,
@@ -38,14 +38,14 @@ pub(crate) struct Settings {
 
 /// Whose the output is on which lines are shown, seen from those who write them and choose their settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Output {
+pub enum OutputOwner {
     /// Their own user's: they may show there what they like.
     Own,
     /// Somebody else's, who must be able to tell whose lines these are.
     Foreign,
 }
 
-impl Output {
+impl OutputOwner {
     /// Returns how lines are shown there, where their settings say `wanted`.
     fn forward(self, wanted: Forward) -> Forward {
         match (self, wanted) {
@@ -92,7 +92,7 @@ pub(crate) enum SettingsError {
     Empty,
 }
 
-impl Settings {
+impl LogSettings {
     /// Returns the settings of the service whose directory this is.
     ///
     /// A `log/run` that cannot be used is no reason to lose lines: they are shown then, and a warning says why they
@@ -100,7 +100,7 @@ impl Settings {
     pub fn of_service(
         directory: Option<&OwnedFd>,
         name: &ServiceName,
-        output: Output,
+        output: OutputOwner,
         warn: &mut dyn FnMut(String),
     ) -> Self {
         let open = || gatevisor_sys::file::open_directory(directory?, c"log").ok();
@@ -118,7 +118,7 @@ impl Settings {
             if let Some(log) = open() {
                 notice::put(
                     log,
-                    Moment::now().tai(),
+                    ClockReading::now().tai(),
                     format!("{}; lines are shown and not kept", chain(&error)),
                 );
             }
@@ -146,7 +146,7 @@ impl Settings {
         file: &LogFile,
         label: &str,
         log: Option<OwnedFd>,
-        output: Output,
+        output: OutputOwner,
     ) -> Result<Self, SettingsError> {
         let path: OsString = expand(&file.directory, &|name| std::env::var_os(name))?;
         if path.is_empty() {
@@ -154,8 +154,8 @@ impl Settings {
         }
         let label: Arc<str> = output.label(file.label.as_deref(), label).into();
         let path = PathBuf::from(path);
-        let place = Place { base: log, path };
-        let limits = Limits {
+        let place = LogLocation { base: log, path };
+        let limits = LogLimits {
             size: file.size,
             keep: file.keep,
             total: file.total.unwrap_or(u64::MAX),

@@ -15,9 +15,9 @@ use std::sync::Arc;
 
 use gatevisor_wire::tai::Tai64n;
 
-use crate::journal::Record;
-use crate::logdir::{DirError, Limits, LogDir, Mark, ProgressObserver, Unwritten};
-use crate::moment::Moment;
+use crate::journal::StreamRecord;
+use crate::logdir::{DirError, FilePosition, LogDir, LogLimits, ProgressObserver, Unwritten};
+use crate::moment::ClockReading;
 use crate::notice;
 use crate::skipped::Skipped;
 use crate::stamp::Stamp;
@@ -30,7 +30,7 @@ const QUIET_MS: u64 = 60_000;
 
 /// Where a log directory is.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct LogLocation {
     /// The `log` directory of the service: what a relative path is relative to, and where trouble is noted. Without
     /// it, the working directory, and no note.
     pub base: Option<OwnedFd>,
@@ -38,16 +38,16 @@ pub(crate) struct Place {
     pub path: PathBuf,
 }
 
-impl Place {
-    fn open(&self, limits: Limits, now: Moment, ours: &[Mark]) -> Result<LogDir, DirError> {
+impl LogLocation {
+    fn open(&self, limits: LogLimits, now: ClockReading, ours: &[FilePosition]) -> Result<LogDir, DirError> {
         let base = self.base.as_ref().map_or(rustix::fs::CWD, AsFd::as_fd);
         LogDir::open_again(base, &self.path, limits, now.tai(), ours)
     }
 }
 
 /// What a sink needs of the moment in which it is used.
-pub(crate) struct Context<'a> {
-    pub now: Moment,
+pub(crate) struct WriteContext<'a> {
+    pub now: ClockReading,
     /// What a line of the sink's own would begin with.
     pub stamp: &'a Stamp,
     /// Takes a warning, one line.
@@ -58,8 +58,8 @@ pub(crate) struct Context<'a> {
 #[derive(Debug)]
 pub(crate) struct Sink {
     label: Arc<str>,
-    place: Place,
-    limits: Limits,
+    place: LogLocation,
+    limits: LogLimits,
     /// The lines are shown as well, so they may be left out of the file rather than hold up the service.
     may_skip: bool,
     open: Option<LogDir>,
@@ -73,7 +73,7 @@ pub(crate) struct Sink {
     /// The second in which `current` was last seen to be there.
     seen_at: i64,
     /// The files that were written last, of which one is `current`.
-    ours: [Mark; 2],
+    ours: [FilePosition; 2],
 }
 
 /// Whether the bytes of a batch still wait.
@@ -86,17 +86,17 @@ pub(crate) enum Written {
 }
 
 /// Notes each step of a write in a stream's record.
-struct Noting<'a>(&'a mut Record);
+struct Noting<'a>(&'a mut StreamRecord);
 
 impl ProgressObserver for Noting<'_> {
-    fn at_end(&mut self, mark: Mark, written: usize) {
-        self.0.announce(mark, written);
+    fn at_end(&mut self, position: FilePosition, written: usize) {
+        self.0.announce(position, written);
     }
 }
 
 impl Sink {
     /// Returns a sink that opens its directory when the first byte comes.
-    pub fn new(label: Arc<str>, place: Place, limits: Limits, may_skip: bool) -> Self {
+    pub fn new(label: Arc<str>, place: LogLocation, limits: LogLimits, may_skip: bool) -> Self {
         Self {
             label,
             place,
@@ -109,12 +109,12 @@ impl Sink {
             noted: None,
             spoken: None,
             seen_at: i64::MIN,
-            ours: [Mark::default(); 2],
+            ours: [FilePosition::default(); 2],
         }
     }
 
     /// Names the files that a daemon that was killed may have been writing.
-    pub fn go_on_with(&mut self, ours: [Mark; 2]) {
+    pub fn go_on_with(&mut self, ours: [FilePosition; 2]) {
         self.ours = ours;
     }
 
@@ -125,8 +125,8 @@ impl Sink {
         &mut self,
         bytes: &[u8],
         last: bool,
-        record: &mut Record,
-        context: &mut Context<'_>,
+        record: &mut StreamRecord,
+        context: &mut WriteContext<'_>,
     ) -> Written {
         if self.is_skipping && context.now.tick_ms < self.retry_at_ms && !last {
             record.entry.skipped.add(bytes);
@@ -158,7 +158,7 @@ impl Sink {
     }
 
     /// Says that the rest of a batch is given up.
-    pub fn give_up(&self, bytes: &[u8], record: &Record, context: &mut Context<'_>) {
+    pub fn give_up(&self, bytes: &[u8], record: &StreamRecord, context: &mut WriteContext<'_>) {
         let mut lost = Skipped::default();
         lost.add(bytes.get(record.written()..).unwrap_or_default());
         lost.end();
@@ -167,7 +167,7 @@ impl Sink {
     }
 
     /// Closes the directory cleanly.
-    pub fn close(mut self, context: &mut Context<'_>) {
+    pub fn close(mut self, context: &mut WriteContext<'_>) {
         // Nothing waits any more, whatever became of it.
         self.forget_note();
         if let Some(directory) = self.open.take()
@@ -182,8 +182,8 @@ impl Sink {
         &mut self,
         bytes: &[u8],
         note: usize,
-        record: &mut Record,
-        context: &mut Context<'_>,
+        record: &mut StreamRecord,
+        context: &mut WriteContext<'_>,
     ) -> Written {
         if bytes.is_empty() {
             return Written::Done;
@@ -212,8 +212,13 @@ impl Sink {
         }
     }
 
-    fn write_or_reopen(&mut self, bytes: &[u8], record: &mut Record, now: Moment) -> Result<(), Unwritten> {
-        let so_far = Record::written;
+    fn write_or_reopen(
+        &mut self,
+        bytes: &[u8],
+        record: &mut StreamRecord,
+        now: ClockReading,
+    ) -> Result<(), Unwritten> {
+        let so_far = StreamRecord::written;
         // A directory that was removed is made again, once; twice would be a fight with somebody.
         for may_reopen in [true, false] {
             let written = match self.directory(now) {
@@ -236,12 +241,12 @@ impl Sink {
                         self.open = None;
                     }
                     record.advance(unwritten.written);
-                    self.ours = [record.entry.mark; 2];
+                    self.ours = [record.entry.position; 2];
                     return Err(unwritten);
                 }
                 Ok(()) => {
                     record.advance(bytes.len());
-                    self.ours = [record.entry.mark; 2];
+                    self.ours = [record.entry.position; 2];
                     break;
                 }
             }
@@ -249,7 +254,7 @@ impl Sink {
         Ok(())
     }
 
-    fn directory(&mut self, now: Moment) -> Result<&mut LogDir, DirError> {
+    fn directory(&mut self, now: ClockReading) -> Result<&mut LogDir, DirError> {
         match &mut self.open {
             Some(directory) => Ok(directory),
             closed => Ok(closed.insert(self.place.open(self.limits, now, &self.ours)?)),
@@ -257,7 +262,7 @@ impl Sink {
     }
 
     /// Once a second, notices that somebody removed the files, so that they are made again.
-    fn look_for_current(&mut self, now: Moment) {
+    fn look_for_current(&mut self, now: ClockReading) {
         if now.seconds != self.seen_at {
             self.seen_at = now.seconds;
             if self.open.as_ref().is_some_and(LogDir::is_gone) {
@@ -266,7 +271,7 @@ impl Sink {
         }
     }
 
-    fn troubled(&mut self, error: DirError, context: &mut Context<'_>) {
+    fn troubled(&mut self, error: DirError, context: &mut WriteContext<'_>) {
         self.retry_at_ms = context.now.tick_ms.saturating_add(RETRY_MS);
         let cannot_be_had = self.open.is_none() && !error.is_refusal_of_the_disk();
         self.is_skipping = self.may_skip && cannot_be_had;
@@ -288,7 +293,7 @@ impl Sink {
         }
     }
 
-    fn recovered(&mut self, context: &mut Context<'_>) {
+    fn recovered(&mut self, context: &mut WriteContext<'_>) {
         self.is_skipping = false;
         if self.trouble.take().is_some() {
             self.say(context, "is written again");
@@ -300,7 +305,7 @@ impl Sink {
     }
 
     /// Makes the service directory say what is wrong.
-    fn note(&mut self, now: Moment) {
+    fn note(&mut self, now: ClockReading) {
         let (Some(error), Some(log)) = (self.trouble, &self.place.base) else { return };
         if self.noted.is_none_or(|(noted, _)| noted != error) {
             let since = self.noted.map_or_else(|| now.tai(), |(_, since)| since);
@@ -315,16 +320,16 @@ impl Sink {
         }
     }
 
-    fn say(&self, context: &mut Context<'_>, what: &str) {
+    fn say(&self, context: &mut WriteContext<'_>, what: &str) {
         let path = self.place.path.display();
         (context.warn)(format!("gatevisor: {}: log directory `{path}`: {what}", self.label));
     }
 }
 
 /// Settles how much of a batch a daemon that was killed had written.
-fn find(directory: &LogDir, bytes: &[u8], record: &mut Record) -> Result<(), DirError> {
+fn find(directory: &LogDir, bytes: &[u8], record: &mut StreamRecord) -> Result<(), DirError> {
     let unknown = bytes.get(record.written()..).unwrap_or_default();
-    let found = directory.found_at(record.entry.mark, unknown)?;
+    let found = directory.found_at(record.entry.position, unknown)?;
     record.advance(record.written().saturating_add(found));
     record.is_uncertain = false;
     Ok(())
@@ -342,7 +347,7 @@ mod tests {
 
     struct Bench {
         sink: Sink,
-        record: Record,
+        record: StreamRecord,
         /// A batch that could not be written.
         waiting: Option<String>,
         said: Vec<String>,
@@ -351,18 +356,21 @@ mod tests {
 
     impl Bench {
         fn new(path: &Path, may_skip: bool) -> Self {
-            let place = Place { base: None, path: path.to_owned() };
-            let limits = Limits { size: 1000, keep: 2, ..Limits::default() };
+            let place = LogLocation { base: None, path: path.to_owned() };
+            let limits = LogLimits { size: 1000, keep: 2, ..LogLimits::default() };
             let sink = Sink::new("coder".into(), place, limits, may_skip);
-            Self { sink, record: Record::private(), waiting: None, said: Vec::new(), tick_ms: 5000 }
+            Self { sink, record: StreamRecord::private(), waiting: None, said: Vec::new(), tick_ms: 5000 }
         }
 
-        fn with<R>(&mut self, act: impl FnOnce(&mut Sink, &mut Record, &mut Context<'_>) -> R) -> R {
+        fn with<R>(
+            &mut self,
+            act: impl FnOnce(&mut Sink, &mut StreamRecord, &mut WriteContext<'_>) -> R,
+        ) -> R {
             let seconds = i64::try_from(self.tick_ms / 1000).unwrap();
-            let now = Moment { seconds, nanos: 0, tick_ms: self.tick_ms };
+            let now = ClockReading { seconds, nanos: 0, tick_ms: self.tick_ms };
             let said = &mut self.said;
             let mut warn = |line| said.push(line);
-            let mut context = Context { now, stamp: &Stamp::EMPTY, warn: &mut warn };
+            let mut context = WriteContext { now, stamp: &Stamp::EMPTY, warn: &mut warn };
             act(&mut self.sink, &mut self.record, &mut context)
         }
 
@@ -390,8 +398,8 @@ mod tests {
 
         fn close(self) -> Vec<String> {
             let Self { sink, mut said, .. } = self;
-            let now = Moment { seconds: 9, nanos: 0, tick_ms: 9000 };
-            sink.close(&mut Context { now, stamp: &Stamp::EMPTY, warn: &mut |line| said.push(line) });
+            let now = ClockReading { seconds: 9, nanos: 0, tick_ms: 9000 };
+            sink.close(&mut WriteContext { now, stamp: &Stamp::EMPTY, warn: &mut |line| said.push(line) });
             said
         }
     }
@@ -498,15 +506,15 @@ mod tests {
             let mut killed = Bench::new(temp.path(), false);
             killed.write("one\n");
             // It had said what it was about to do, and had written a part when it was killed.
-            let mark = killed.record.entry.mark;
+            let position = killed.record.entry.position;
             drop(killed);
             let current = temp.path().join("current");
             let mut file = fs::File::options().append(true).open(&current).unwrap();
             std::io::Write::write_all(&mut file, &batch.as_bytes()[..written]).unwrap();
             let mut next = Bench::new(temp.path(), false);
-            next.record.entry.mark = mark;
+            next.record.entry.position = position;
             next.record.is_uncertain = true;
-            next.sink.go_on_with([Mark::default(), mark]);
+            next.sink.go_on_with([FilePosition::default(), position]);
             assert_eq!(next.write(batch), Written::Done);
             assert_eq!(fs::read_to_string(current).unwrap(), format!("one\n{batch}"), "{written}");
             assert_eq!((next.write("end\n"), next.said), (Written::Done, Vec::new()));
@@ -518,15 +526,15 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let mut killed = Bench::new(temp.path(), false);
         killed.write("one\n");
-        let mark = killed.record.entry.mark;
+        let position = killed.record.entry.position;
         drop(killed);
         let current = temp.path().join("current");
         fs::rename(&current, temp.path().join("elsewhere")).unwrap();
         fs::write(&current, "one\ntwo\n").unwrap();
         let mut next = Bench::new(temp.path(), false);
-        next.record.entry.mark = mark;
+        next.record.entry.position = position;
         next.record.is_uncertain = true;
-        next.sink.go_on_with([mark; 2]);
+        next.sink.go_on_with([position; 2]);
         assert_eq!(next.write("two\n"), Written::Done);
         assert_eq!(fs::read_to_string(current).unwrap(), "two\n", "theirs is an archive");
     }

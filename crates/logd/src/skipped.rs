@@ -13,13 +13,13 @@ const MAX_ERRNO: i32 = 4095;
 
 /// Why lines were left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reason {
+pub(crate) enum SkipReason {
     Locked,
     Gone,
     System(Errno),
 }
 
-impl From<DirError> for Reason {
+impl From<DirError> for SkipReason {
     fn from(error: DirError) -> Self {
         match error {
             DirError::Locked => Self::Locked,
@@ -29,7 +29,7 @@ impl From<DirError> for Reason {
     }
 }
 
-impl std::fmt::Display for Reason {
+impl std::fmt::Display for SkipReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Locked => DirError::Locked.fmt(f),
@@ -49,7 +49,7 @@ pub(crate) struct Skipped {
     pub lines: u64,
     /// The line under way was begun outside the file, so the rest of it stays outside.
     pub mid_line: bool,
-    pub reason: Option<Reason>,
+    pub reason: Option<SkipReason>,
 }
 
 impl Skipped {
@@ -88,9 +88,9 @@ impl Skipped {
     pub fn flags(&self) -> u64 {
         let (kind, errno) = match self.reason {
             None => (0, 0),
-            Some(Reason::Locked) => (1, 0),
-            Some(Reason::Gone) => (2, 0),
-            Some(Reason::System(errno)) => (3, u64::from(errno.raw_os_error().unsigned_abs())),
+            Some(SkipReason::Locked) => (1, 0),
+            Some(SkipReason::Gone) => (2, 0),
+            Some(SkipReason::System(errno)) => (3, u64::from(errno.raw_os_error().unsigned_abs())),
         };
         u64::from(self.mid_line) | kind << 1 | errno << 32
     }
@@ -99,11 +99,11 @@ impl Skipped {
     pub fn from_flags(lines: u64, flags: u64) -> Self {
         let reason = match flags >> 1 & 3 {
             0 => None,
-            1 => Some(Reason::Locked),
-            2 => Some(Reason::Gone),
+            1 => Some(SkipReason::Locked),
+            2 => Some(SkipReason::Gone),
             _ => {
                 let errno = i32::try_from(flags >> 32).ok().filter(|errno| (1..=MAX_ERRNO).contains(errno));
-                Some(Reason::System(errno.map_or(Errno::IO, Errno::from_raw_os_error)))
+                Some(SkipReason::System(errno.map_or(Errno::IO, Errno::from_raw_os_error)))
             }
         };
         Self { lines, mid_line: flags & 1 != 0, reason }
@@ -130,7 +130,9 @@ mod tests {
 
     #[test]
     fn numbers_tell_all() {
-        for reason in [None, Some(Reason::Locked), Some(Reason::Gone), Some(Reason::System(Errno::ACCESS))] {
+        for reason in
+            [None, Some(SkipReason::Locked), Some(SkipReason::Gone), Some(SkipReason::System(Errno::ACCESS))]
+        {
             for mid_line in [false, true] {
                 let skipped = Skipped { lines: 3, mid_line, reason };
                 assert_eq!(Skipped::from_flags(skipped.lines, skipped.flags()), skipped);

@@ -23,7 +23,7 @@ const TIDY: u64 = 256 << 10;
 
 /// What taking brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
+pub enum Intake {
     /// This many bytes, at least one.
     Some(usize),
     /// Nothing, for now.
@@ -34,7 +34,7 @@ pub enum Taken {
 
 /// The bytes on their way from the pipes to the files.
 #[derive(Debug)]
-pub struct Stage {
+pub struct StagedBytes {
     file: Option<OwnedFd>,
     /// The bytes, where they are not in the file.
     segments: Option<Segments>,
@@ -45,7 +45,7 @@ pub struct Stage {
     buffer: Vec<u8>,
 }
 
-impl Stage {
+impl StagedBytes {
     /// Returns the stage that a file of memory holds, with what a process that was killed left in it.
     ///
     /// # Errors
@@ -73,7 +73,7 @@ impl Stage {
     ///
     /// # Errors
     /// Those of splice(2) and read(2), except that a pipe with nothing in it is no error.
-    pub fn take(&mut self, pipe: impl AsFd, limit: usize) -> Result<Taken, Errno> {
+    pub fn take(&mut self, pipe: impl AsFd, limit: usize) -> Result<Intake, Errno> {
         let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
         loop {
             let mut at = self.end;
@@ -85,12 +85,12 @@ impl Stage {
                 _ => self.read_in(&pipe, limit),
             };
             return match taken {
-                Ok(0) => Ok(Taken::End),
+                Ok(0) => Ok(Intake::End),
                 Ok(n) => {
                     self.end = self.end.saturating_add(length(n));
-                    Ok(Taken::Some(n))
+                    Ok(Intake::Some(n))
                 }
-                Err(Errno::AGAIN) => Ok(Taken::Empty),
+                Err(Errno::AGAIN) => Ok(Intake::Empty),
                 Err(Errno::INTR) => continue,
                 Err(errno) => Err(errno),
             };
@@ -242,30 +242,30 @@ mod tests {
         pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap()
     }
 
-    fn text(stage: &Stage, range: Range<u64>) -> String {
+    fn text(stage: &StagedBytes, range: Range<u64>) -> String {
         let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap()];
         stage.read(range.start, &mut bytes).unwrap();
         String::from_utf8(bytes).unwrap()
     }
 
-    fn blocks(stage: &Stage) -> u64 {
+    fn blocks(stage: &StagedBytes) -> u64 {
         u64::try_from(fstat(stage.file.as_ref().unwrap()).unwrap().st_blocks).unwrap()
     }
 
     #[test]
     fn what_pipes_hold_is_taken_to_the_end() {
-        let mut stage = Stage::private();
+        let mut stage = StagedBytes::private();
         let (one, to_one) = pipe();
         let (two, to_two) = pipe();
-        assert_eq!(stage.take(&one, 100), Ok(Taken::Empty));
+        assert_eq!(stage.take(&one, 100), Ok(Intake::Empty));
         write(&to_one, b"hello ").unwrap();
         write(&to_two, b"world, and more").unwrap();
-        assert_eq!(stage.take(&one, 100), Ok(Taken::Some(6)));
-        assert_eq!(stage.take(&two, 5), Ok(Taken::Some(5)));
+        assert_eq!(stage.take(&one, 100), Ok(Intake::Some(6)));
+        assert_eq!(stage.take(&two, 5), Ok(Intake::Some(5)));
         assert_eq!(text(&stage, 0..11), "hello world");
         drop(to_two);
-        assert_eq!(stage.take(&two, 100), Ok(Taken::Some(10)));
-        assert_eq!(stage.take(&two, 100), Ok(Taken::End));
+        assert_eq!(stage.take(&two, 100), Ok(Intake::Some(10)));
+        assert_eq!(stage.take(&two, 100), Ok(Intake::End));
         assert_eq!((stage.end(), text(&stage, 11..21)), (21, ", and more".to_owned()));
     }
 
@@ -275,16 +275,16 @@ mod tests {
         let path = temp.path().join("input");
         std::fs::write(&path, "from a file").unwrap();
         let file = std::fs::File::open(path).unwrap();
-        let mut stage = Stage::private();
-        assert_eq!(stage.take(&file, 4), Ok(Taken::Some(4)));
-        assert_eq!(stage.take(&file, 100), Ok(Taken::Some(7)));
-        assert_eq!(stage.take(&file, 100), Ok(Taken::End));
+        let mut stage = StagedBytes::private();
+        assert_eq!(stage.take(&file, 4), Ok(Intake::Some(4)));
+        assert_eq!(stage.take(&file, 100), Ok(Intake::Some(7)));
+        assert_eq!(stage.take(&file, 100), Ok(Intake::End));
         assert_eq!(text(&stage, 0..11), "from a file");
     }
 
     #[test]
     fn what_is_not_at_the_end_is_moved_there() {
-        let mut stage = Stage::private();
+        let mut stage = StagedBytes::private();
         let (one, to_one) = pipe();
         write(&to_one, b"0123456789").unwrap();
         stage.take(&one, 100).unwrap();
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn memory_is_given_back_and_what_is_needed_stays() {
-        let mut stage = Stage::private();
+        let mut stage = StagedBytes::private();
         let (one, to_one) = pipe();
         let block = vec![b'x'; 32 << 10];
         while !stage.is_untidy() {
@@ -313,13 +313,13 @@ mod tests {
 
     #[test]
     fn what_may_not_be_in_a_file_is_in_memory_until_nothing_is_left() {
-        let mut stage = Stage::private();
+        let mut stage = StagedBytes::private();
         let (one, to_one) = pipe();
         write(&to_one, b"in the file").unwrap();
         stage.take(&one, 100).unwrap();
         stage.leave_file(std::slice::from_ref(&(3..11))).unwrap();
         write(&to_one, b", in memory").unwrap();
-        assert_eq!(stage.take(&one, 100), Ok(Taken::Some(11)));
+        assert_eq!(stage.take(&one, 100), Ok(Intake::Some(11)));
         assert_eq!(text(&stage, 3..22), "the file, in memory");
         assert_eq!(stage.move_to_end(3..6), Ok(22));
         assert_eq!(text(&stage, 20..25), "rythe");
@@ -329,18 +329,19 @@ mod tests {
         stage.tidy(Vec::new());
         assert_eq!((stage.end(), stage.has_left_file()), (0, false));
         write(&to_one, b"again").unwrap();
-        assert_eq!(stage.take(&one, 100), Ok(Taken::Some(5)));
+        assert_eq!(stage.take(&one, 100), Ok(Intake::Some(5)));
         assert_eq!((text(&stage, 0..5), blocks(&stage) > 0), ("again".to_owned(), true));
     }
 
     #[test]
     fn a_stage_without_any_file_takes_bytes_as_well() {
-        let mut stage = Stage { file: None, segments: Some(Segments::default()), ..Stage::private() };
+        let mut stage =
+            StagedBytes { file: None, segments: Some(Segments::default()), ..StagedBytes::private() };
         let (one, to_one) = pipe();
-        assert_eq!(stage.take(&one, 100), Ok(Taken::Empty));
+        assert_eq!(stage.take(&one, 100), Ok(Intake::Empty));
         for _ in 0..3 {
             write(&to_one, b"hello").unwrap();
-            assert_eq!(stage.take(&one, 100), Ok(Taken::Some(5)));
+            assert_eq!(stage.take(&one, 100), Ok(Intake::Some(5)));
         }
         assert_eq!(text(&stage, 0..15), "hellohellohello");
         stage.tidy(Vec::new());

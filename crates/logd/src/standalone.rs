@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use gatevisor_slot::{Identity, decide_identity};
+use gatevisor_slot::{RunAs, decide_identity};
 use gatevisor_sys::clock::monotonic_ms;
 use gatevisor_sys::signal::{SIGHUP, SIGINT, SIGPIPE, SIGTERM, SIGTTOU, SignalFd};
 use gatevisor_term::stream;
@@ -21,9 +21,9 @@ use rustix::process::Signal;
 use crate::console::Console;
 use crate::journal::Journal;
 use crate::moment::until;
-use crate::service::{Input, Service};
-use crate::settings::{Output, Settings, label_of, read_file};
-use crate::stage::Taken;
+use crate::service::{LoggedService, ServicePipe};
+use crate::settings::{LogSettings, OutputOwner, label_of, read_file};
+use crate::stage::Intake;
 use crate::stream::DaemonContext;
 use crate::words::{chain, say};
 
@@ -54,13 +54,15 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the console escapes what it shows")]
-fn prepare(mut args: impl Iterator<Item = OsString>) -> Result<(Service, DaemonContext, SignalFd), ExitCode> {
+fn prepare(
+    mut args: impl Iterator<Item = OsString>,
+) -> Result<(LoggedService, DaemonContext, SignalFd), ExitCode> {
     let script = args.next().unwrap_or_else(|| "./run".into());
     let label = service_label(args.next());
     let (file, owner) =
         read_file(Path::new(&script)).map_err(|error| failed("cannot start", &error, EXIT_BAD_FILE))?;
     let output = give_up_root(owner)?;
-    let settings = Settings::new(&file, &label, None, output)
+    let settings = LogSettings::new(&file, &label, None, output)
         .map_err(|error| failed("cannot start", &error, EXIT_BAD_FILE))?;
     let system = |error: std::io::Error| failed("cannot start", &error, EXIT_SYSTEM);
     // Before the console's thread is there, so that signals are blocked in it, too.
@@ -73,11 +75,11 @@ fn prepare(mut args: impl Iterator<Item = OsString>) -> Result<(Service, DaemonC
     let record = journal.adopt(0).ok_or_else(|| system(Errno::NOMEM.into()))?;
     let console = Console::start(stdout, stderr, journal.tally()).map_err(system)?;
     let mut context = DaemonContext::new(console, journal);
-    let service = Service::new(Input { pipe: stdin, record }, None, settings, &mut context);
+    let service = LoggedService::new(ServicePipe { pipe: stdin, record }, None, settings, &mut context);
     Ok((service, context, signals))
 }
 
-fn serve(mut service: Service, mut context: DaemonContext, signals: &SignalFd) -> Result<(), Errno> {
+fn serve(mut service: LoggedService, mut context: DaemonContext, signals: &SignalFd) -> Result<(), Errno> {
     // How much is still to be read, once that is settled.
     let mut left: Option<u64> = None;
     let mut give_up_at_ms: Option<u64> = None;
@@ -101,12 +103,12 @@ fn serve(mut service: Service, mut context: DaemonContext, signals: &SignalFd) -
         if input && readable {
             let limit = usize::try_from(left.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
             match (service.pump(0, limit, &mut context), &mut left) {
-                (Taken::Some(n), Some(left)) => {
+                (Intake::Some(n), Some(left)) => {
                     *left = left.saturating_sub(u64::try_from(n).unwrap_or(u64::MAX));
                 }
-                (Taken::Some(_) | Taken::Empty, None) => {}
-                (Taken::Empty, Some(_)) if !service.has_room(0) => {}
-                (Taken::Empty | Taken::End, left) => *left = Some(0),
+                (Intake::Some(_) | Intake::Empty, None) => {}
+                (Intake::Empty, Some(_)) if !service.has_room(0) => {}
+                (Intake::Empty | Intake::End, left) => *left = Some(0),
             }
         }
         if give_up_at_ms.is_some_and(|at| at <= now) {
@@ -121,7 +123,7 @@ fn serve(mut service: Service, mut context: DaemonContext, signals: &SignalFd) -
 
 /// Waits for input, a signal or a time; returns which of the first two are there.
 fn wait(
-    service: &Service,
+    service: &LoggedService,
     signals: &SignalFd,
     readable: bool,
     due_ms: Option<u64>,
@@ -156,17 +158,17 @@ fn service_label(arg: Option<OsString>) -> String {
     from_arg.or_else(from_directory).map_or_else(|| "log".to_owned(), |name| label_of(&name))
 }
 
-fn give_up_root(owner: u32) -> Result<Output, ExitCode> {
+fn give_up_root(owner: u32) -> Result<OutputOwner, ExitCode> {
     let current = rustix::process::geteuid().as_raw();
     match decide_identity(current, owner, None) {
-        Ok(Identity::BecomeOwner) => {
+        Ok(RunAs::BecomeOwner) => {
             let user = gatevisor_sys::user::lookup_uid(owner)
                 .map_err(|error| failed("setting user", &error, EXIT_SYSTEM))?;
             gatevisor_sys::user::assume(&user)
                 .map_err(|errno| failed("setting user", &std::io::Error::from(errno), EXIT_SYSTEM))?;
-            Ok(Output::Foreign)
+            Ok(OutputOwner::Foreign)
         }
-        Ok(_) => Ok(Output::Own),
+        Ok(_) => Ok(OutputOwner::Own),
         Err(error) => Err(failed("setting user", &error, EXIT_SYSTEM)),
     }
 }

@@ -13,12 +13,12 @@ use rustix::io::Errno;
 
 use crate::batch::{Batch, TAKE};
 use crate::compose::Composer;
-use crate::console::{Console, Shown};
-use crate::journal::{Entry, Journal, Phase, Record};
-use crate::logdir::Mark;
-use crate::moment::Moment;
-use crate::sink::{Context, Sink, Written};
-use crate::stage::Taken;
+use crate::console::{Console, ShownStream};
+use crate::journal::{BatchPhase, Journal, JournalEntry, StreamRecord};
+use crate::logdir::FilePosition;
+use crate::moment::ClockReading;
+use crate::sink::{Sink, WriteContext, Written};
+use crate::stage::Intake;
 use crate::stamp::Stamper;
 use crate::words::chain;
 
@@ -62,19 +62,25 @@ pub(crate) enum Which {
 
 /// One pipe of a service.
 #[derive(Debug)]
-pub(crate) struct Stream {
+pub(crate) struct LogStream {
     which: Which,
     pipe: OwnedFd,
     composer: Composer,
-    record: Record,
-    shown: Shown,
+    record: StreamRecord,
+    shown: ShownStream,
     /// When to go on, in monotonic milliseconds, while something is in the way.
     retry_at_ms: Option<u64>,
 }
 
-impl Stream {
-    /// Returns the stream that comes out of `pipe`; [`Stream::resume`] comes next.
-    pub fn new(which: Which, pipe: OwnedFd, composer: Composer, record: Record, shown: Shown) -> Self {
+impl LogStream {
+    /// Returns the stream that comes out of `pipe`; [`LogStream::resume`] comes next.
+    pub fn new(
+        which: Which,
+        pipe: OwnedFd,
+        composer: Composer,
+        record: StreamRecord,
+        shown: ShownStream,
+    ) -> Self {
         Self { which, pipe, composer, record, shown, retry_at_ms: None }
     }
 
@@ -82,10 +88,10 @@ impl Stream {
     pub fn resume(&mut self, output: &mut ServiceOutput, daemon: &mut DaemonContext) {
         self.composer.restore(self.record.entry.state);
         let mid_line = self.composer.is_mid_line();
-        self.shown.resume(self.record.slot(), mid_line);
+        self.shown.resume(self.record.index(), mid_line);
         daemon.console.announce_unshown(&self.shown, self.record.unshown(), mid_line);
         if self.record.entry.has_batch() {
-            self.go_on(Moment::now(), output, daemon);
+            self.go_on(ClockReading::now(), output, daemon);
         }
     }
 
@@ -100,8 +106,8 @@ impl Stream {
     }
 
     /// Returns the file that was written last.
-    pub fn mark(&self) -> Mark {
-        self.record.entry.mark
+    pub fn position(&self) -> FilePosition {
+        self.record.entry.position
     }
 
     /// Returns the pipe, to wait on.
@@ -120,7 +126,7 @@ impl Stream {
     }
 
     /// Takes what the pipe has, at most `limit` bytes, and brings it through all steps.
-    pub fn pump(&mut self, limit: usize, output: &mut ServiceOutput, daemon: &mut DaemonContext) -> Taken {
+    pub fn pump(&mut self, limit: usize, output: &mut ServiceOutput, daemon: &mut DaemonContext) -> Intake {
         let limit = limit.min(TAKE);
         let mut taken = self.take(limit, &mut daemon.journal);
         if taken == Err(Errno::FBIG) && daemon.journal.make_room() {
@@ -131,27 +137,27 @@ impl Stream {
             taken = self.take(limit, &mut daemon.journal);
         }
         match taken {
-            Ok(Taken::Some(n)) => {
-                self.record.entry.phase = Phase::Writing;
+            Ok(Intake::Some(n)) => {
+                self.record.entry.phase = BatchPhase::Writing;
                 self.go_on(self.record.entry.moment, output, daemon);
-                Taken::Some(n)
+                Intake::Some(n)
             }
             Ok(taken) => taken,
             // There may be memory again in a while.
             Err(errno @ (Errno::NOMEM | Errno::NOSPC | Errno::NOBUFS | Errno::FBIG)) => {
                 self.retry_at_ms = Some(monotonic_ms().saturating_add(PAUSE_MS));
                 cannot_take(errno, output, daemon);
-                Taken::Empty
+                Intake::Empty
             }
             Err(errno) => {
                 cannot_take(errno, output, daemon);
-                Taken::End
+                Intake::End
             }
         }
     }
 
     /// Takes bytes out of the pipe, behind those of an unfinished line.
-    fn take(&mut self, limit: usize, journal: &mut Journal) -> Result<Taken, Errno> {
+    fn take(&mut self, limit: usize, journal: &mut Journal) -> Result<Intake, Errno> {
         let entry = &mut self.record.entry;
         entry.bytes.start = if entry.bytes.is_empty() {
             journal.stage.end()
@@ -159,23 +165,23 @@ impl Stream {
             journal.stage.move_to_end(entry.bytes.clone())?
         };
         entry.bytes.end = journal.stage.end();
-        entry.phase = Phase::Taking;
+        entry.phase = BatchPhase::Taking;
         self.record.commit();
         let taken = journal.stage.take(&self.pipe, limit);
         let entry = &mut self.record.entry;
-        entry.moment = Moment::now();
+        entry.moment = ClockReading::now();
         entry.bytes.end = journal.stage.end();
-        if !matches!(taken, Ok(Taken::Some(_))) {
-            entry.phase = Phase::Idle;
+        if !matches!(taken, Ok(Intake::Some(_))) {
+            entry.phase = BatchPhase::Idle;
             self.record.commit();
         }
         taken
     }
 
     /// Composes, files and shows the bytes of the batch, or as much of it as is still to be done.
-    fn go_on(&mut self, now: Moment, output: &mut ServiceOutput, daemon: &mut DaemonContext) {
+    fn go_on(&mut self, now: ClockReading, output: &mut ServiceOutput, daemon: &mut DaemonContext) {
         let entry = &self.record.entry;
-        let (moment, last) = (entry.moment, entry.phase == Phase::Last);
+        let (moment, last) = (entry.moment, entry.phase == BatchPhase::Last);
         if let Err(errno) = daemon.batch.load(&daemon.journal.stage, entry.bytes.clone()) {
             let text = chain(&errno);
             daemon.console.warn(&format!("gatevisor: {}: lines are lost: {text}", output.label));
@@ -184,14 +190,14 @@ impl Stream {
         daemon.batch.compose(&mut self.composer, last, moment, &stamp);
         if self.record.is_uncertain && self.record.entry.is_shown {
             // Whoever has shown the batch has kept the part of a line at its end.
-            self.shown.resume(self.record.slot(), self.composer.is_mid_line());
+            self.shown.resume(self.record.index(), self.composer.is_mid_line());
         }
         let is_free = output.waiting.is_none_or(|waiting| waiting == self.which);
         let written = match &mut output.sink {
             Some(sink) => {
                 let console = &daemon.console;
                 let mut warn = |line: String| console.warn(&line);
-                let mut context = Context { now, stamp: &stamp, warn: &mut warn };
+                let mut context = WriteContext { now, stamp: &stamp, warn: &mut warn };
                 let written = if is_free {
                     sink.write(daemon.batch.composed(), last, &mut self.record, &mut context)
                 } else {
@@ -226,7 +232,7 @@ impl Stream {
     /// Makes the entry say that nothing of the batch is left but the end of a line.
     fn settle(&mut self, left: usize) {
         let entry = &mut self.record.entry;
-        entry.phase = Phase::Idle;
+        entry.phase = BatchPhase::Idle;
         entry.state = self.composer.state();
         entry.written = 0;
         entry.bytes.start = entry.bytes.end.saturating_sub(u64::try_from(left).unwrap_or(0));
@@ -239,19 +245,19 @@ impl Stream {
     pub fn retry(&mut self, output: &mut ServiceOutput, daemon: &mut DaemonContext) {
         self.retry_at_ms = None;
         if self.record.entry.has_batch() {
-            self.go_on(Moment::now(), output, daemon);
+            self.go_on(ClockReading::now(), output, daemon);
         }
     }
 
     /// Writes and shows what is left; what cannot be written now is lost, and said to be.
     pub fn close(&mut self, output: &mut ServiceOutput, daemon: &mut DaemonContext) {
-        let now = Moment::now();
+        let now = ClockReading::now();
         if self.record.entry.has_batch() {
             self.go_on(now, output, daemon);
         }
         if !self.record.entry.has_batch() {
             // The last line may lack its newline, or lines that were left out may still be to be announced.
-            self.record.entry.phase = Phase::Last;
+            self.record.entry.phase = BatchPhase::Last;
             self.record.entry.moment = now;
             self.go_on(now, output, daemon);
         }
@@ -261,7 +267,7 @@ impl Stream {
             let console = &daemon.console;
             let mut warn = |line: String| console.warn(&line);
             let stamp = daemon.stamper.stamp(output.timestamp, now.seconds, now.nanos);
-            let mut context = Context { now, stamp: &stamp, warn: &mut warn };
+            let mut context = WriteContext { now, stamp: &stamp, warn: &mut warn };
             sink.give_up(daemon.batch.composed(), &self.record, &mut context);
             if output.waiting == Some(self.which) {
                 output.waiting = None;
@@ -270,7 +276,7 @@ impl Stream {
         self.retry_at_ms = None;
         let unfinished = u64::from(self.shown.is_mid_line());
         self.record.entry =
-            Entry { due: self.record.entry.due.saturating_add(unfinished), ..Entry::default() };
+            JournalEntry { due: self.record.entry.due.saturating_add(unfinished), ..JournalEntry::default() };
         self.record.commit();
         daemon.console.finish(&mut self.shown);
     }

@@ -17,18 +17,18 @@ const WARNINGS: usize = 64 << 10;
 /// The way to standard error.
 #[derive(Debug)]
 pub(crate) struct Warnings {
-    shared: Arc<Shared>,
+    shared: Arc<WarningState>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    queue: Mutex<Queue>,
+struct WarningState {
+    queue: Mutex<WarningQueue>,
     /// Something has changed for somebody who waits.
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Queue {
+struct WarningQueue {
     lines: Vec<u8>,
     /// Warnings for which there was no room.
     left_out: u64,
@@ -36,14 +36,14 @@ struct Queue {
     ending: bool,
 }
 
-impl Queue {
+impl WarningQueue {
     fn is_empty(&self) -> bool {
         self.lines.is_empty() && self.left_out == 0
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+impl WarningState {
+    fn lock(&self) -> MutexGuard<'_, WarningQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -51,7 +51,7 @@ impl Shared {
 impl Warnings {
     /// Starts the thread that writes to `stderr`.
     pub fn start(stderr: OwnedFd) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(WarningState::default());
         let for_thread = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("warnings".to_owned())
@@ -97,7 +97,7 @@ impl Drop for Warnings {
     }
 }
 
-fn work(shared: &Shared, stderr: &OwnedFd) {
+fn work(shared: &WarningState, stderr: &OwnedFd) {
     let mut queue = shared.lock();
     loop {
         if !queue.is_empty() {

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 
 use common::{DEADLINE, Lines, answer, lines_of, pipe, program, unstamped};
-use gatevisor_logd::{Limits, LogDir, Output, daemon};
+use gatevisor_logd::{LogDir, LogLimits, OutputOwner, daemon};
 use gatevisor_sys::socket::{send_with_fds, seqpacket_pair};
 use gatevisor_wire::tai::Tai64n;
 use tempfile::TempDir;
@@ -39,7 +39,8 @@ impl Daemon {
         let (socket, theirs) = seqpacket_pair().unwrap();
         let (heard, reply_pipe) = pipe();
         send_with_fds(&socket, b"V", &[reply_pipe.as_fd()]).unwrap();
-        let thread = std::thread::spawn(move || daemon::run_with(theirs, stdout, stderr, None, Output::Own));
+        let thread =
+            std::thread::spawn(move || daemon::run_with(theirs, stdout, stderr, None, OutputOwner::Own));
         let daemon = Self { temp: tempfile::tempdir().unwrap(), socket: Some(socket), heard, thread };
         (daemon, Lines::new(warned))
     }
@@ -378,7 +379,7 @@ fn a_very_long_line_is_whole_in_the_file_and_in_pieces_on_the_screen() {
 fn a_locked_directory_is_taken_once_it_is_free() {
     let (daemon, mut shown, mut warned) = Daemon::start();
     let logs = daemon.logs("coder");
-    let limits = Limits { size: 1000, keep: 1, ..Limits::default() };
+    let limits = LogLimits { size: 1000, keep: 1, ..LogLimits::default() };
     let other = LogDir::open(rustix::fs::CWD, &logs, limits, Tai64n::EPOCH).unwrap();
     let service = daemon.service("coder", "");
     let mut pipe = daemon.hand_over(1, "coder", &service);

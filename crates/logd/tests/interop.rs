@@ -10,13 +10,13 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use common::{has_s6, lines_of, wait_readable};
-use gatevisor_logd::{DirError, Limits, LogDir};
+use gatevisor_logd::{DirError, LogDir, LogLimits};
 use gatevisor_slot::Compress;
 use gatevisor_wire::tai::Tai64n;
 use rustix::fs::inotify;
 
-const LIMITS: Limits =
-    Limits { size: 4096, keep: 5, total: u64::MAX, period_s: None, compress: Compress::None };
+const LIMITS: LogLimits =
+    LogLimits { size: 4096, keep: 5, total: u64::MAX, period_s: None, compress: Compress::None };
 
 fn now() -> Tai64n {
     Tai64n::now_from(std::time::SystemTime::now())

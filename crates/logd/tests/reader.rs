@@ -13,8 +13,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use common::DEADLINE;
-use gatevisor_logd::reader::{Clock, Directory, Event, Options, Pick, ReadError, Time, run, run_until};
-use gatevisor_logd::{Limits, LogDir};
+use gatevisor_logd::reader::{
+    Clock, Directory, LogReadError, Pick, ReadOptions, ReaderEvent, Time, run, run_until,
+};
+use gatevisor_logd::{LogDir, LogLimits};
 use gatevisor_wire::tai::Tai64n;
 use proptest::prelude::*;
 use regex::bytes::Regex;
@@ -25,20 +27,20 @@ fn now() -> Tai64n {
 }
 
 fn writer(path: &Path, size: u64, keep: u32) -> LogDir {
-    LogDir::open(rustix::fs::CWD, path, Limits { size, keep, ..Limits::default() }, now()).unwrap()
+    LogDir::open(rustix::fs::CWD, path, LogLimits { size, keep, ..LogLimits::default() }, now()).unwrap()
 }
 
-fn options(dirs: &[&Path], lines: Option<usize>, follow: bool) -> Options {
+fn options(dirs: &[&Path], lines: Option<usize>, follow: bool) -> ReadOptions {
     let directory = |path: &&Path| Directory {
         label: path.file_name().unwrap().to_str().unwrap().to_owned(),
         path: path.to_path_buf(),
         clock: Clock::Utc,
     };
-    Options { dirs: dirs.iter().map(directory).collect(), pick: Pick::default(), lines, follow }
+    ReadOptions { dirs: dirs.iter().map(directory).collect(), pick: Pick::default(), lines, follow }
 }
 
 /// What a reader that does not follow gives, lines as `label:line`.
-fn read_with(options: &Options) -> Vec<String> {
+fn read_with(options: &ReadOptions) -> Vec<String> {
     let mut found = Vec::new();
     run(options, &mut |event| {
         found.extend(shown(event));
@@ -48,11 +50,11 @@ fn read_with(options: &Options) -> Vec<String> {
     found
 }
 
-fn shown(event: Event<'_>) -> Option<String> {
+fn shown(event: ReaderEvent<'_>) -> Option<String> {
     match event {
-        Event::Line(line) => Some(format!("{}:{}", line.label, String::from_utf8_lossy(line.bytes))),
-        Event::Damaged { label, archive, why } => Some(format!("{label}: damaged {archive}: {why}")),
-        Event::Idle => None,
+        ReaderEvent::Line(line) => Some(format!("{}:{}", line.label, String::from_utf8_lossy(line.bytes))),
+        ReaderEvent::Damaged { label, archive, why } => Some(format!("{label}: damaged {archive}: {why}")),
+        ReaderEvent::Idle => None,
     }
 }
 
@@ -63,11 +65,11 @@ fn read(dirs: &[&Path], lines: Option<usize>) -> Vec<String> {
 struct Follower {
     lines: Receiver<String>,
     stop: Option<OwnedFd>,
-    thread: Option<JoinHandle<Result<(), ReadError>>>,
+    thread: Option<JoinHandle<Result<(), LogReadError>>>,
 }
 
 impl Follower {
-    fn start(options: Options) -> Self {
+    fn start(options: ReadOptions) -> Self {
         let (sender, lines): (Sender<String>, _) = channel();
         let (watched, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
         let thread = std::thread::spawn(move || {
@@ -318,7 +320,7 @@ fn whoever_has_enough_gets_no_more() {
     let mut count = 0;
     for follow in [false, true] {
         run(&options(&[temp.path()], None, follow), &mut |event| {
-            count += usize::from(matches!(event, Event::Line(_)));
+            count += usize::from(matches!(event, ReaderEvent::Line(_)));
             ControlFlow::Break(())
         })
         .unwrap();
@@ -519,7 +521,7 @@ proptest! {
             }
         }
         let last = lines.unwrap_or(usize::MAX).min(expected.len());
-        let options = Options { pick, ..options(&[temp.path()], lines, false) };
+        let options = ReadOptions { pick, ..options(&[temp.path()], lines, false) };
         prop_assert_eq!(read_with(&options), expected[expected.len() - last..].to_vec());
     }
 }
@@ -554,10 +556,10 @@ fn holes_of_terabytes_are_not_read() {
     ] {
         let temp = tempfile::tempdir().unwrap();
         let path = sparse(temp.path(), texts);
-        let count = |options: &Options| {
+        let count = |options: &ReadOptions| {
             read_with(options).iter().filter(|line| line.trim_end_matches('\0').ends_with("en")).count()
         };
-        let with = |pick: Pick, lines| Options { pick, ..options(&[&path], lines, false) };
+        let with = |pick: Pick, lines| ReadOptions { pick, ..options(&[&path], lines, false) };
         for lines in [Some(10), Some(usize::MAX), None] {
             assert_eq!(count(&with(Pick::default(), lines)), all, "{texts:?} {lines:?}");
             assert_eq!(

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::thread::JoinHandle;
 
 use common::{Lines, answer, pipe, wait_readable};
-use gatevisor_logd::{DirError, Limits, LogDir, Output, daemon};
+use gatevisor_logd::{DirError, LogDir, LogLimits, OutputOwner, daemon};
 use gatevisor_sys::socket::{send_with_fds, seqpacket_pair};
 use gatevisor_wire::log_error::LogError;
 use gatevisor_wire::tai::Tai64n;
@@ -41,7 +41,8 @@ impl Service {
         let directory: OwnedFd = fs::File::open(temp.path().join("gateway-coder")).unwrap().into();
         let ((shown, stdout), (warned, stderr), (read_end, write_end)) = (pipe(), pipe(), pipe());
         let (socket, theirs) = seqpacket_pair().unwrap();
-        let thread = std::thread::spawn(move || daemon::run_with(theirs, stdout, stderr, None, Output::Own));
+        let thread =
+            std::thread::spawn(move || daemon::run_with(theirs, stdout, stderr, None, OutputOwner::Own));
         let (heard, reply_pipe) = pipe();
         send_with_fds(&socket, b"V", &[reply_pipe.as_fd()]).unwrap();
         send_with_fds(&socket, b"A\x01\0\0\0gateway-coder", &[read_end.as_fd(), directory.as_fd()]).unwrap();
@@ -153,7 +154,7 @@ fn all_archives_together_have_a_bound() {
 #[test]
 fn what_is_older_than_the_period_is_put_away_when_a_line_comes() {
     let temp = tempfile::tempdir().unwrap();
-    let limits = Limits { period_s: Some(60), ..Limits::default() };
+    let limits = LogLimits { period_s: Some(60), ..LogLimits::default() };
     let at = |seconds: i64| Tai64n::from_unix(seconds, 0);
     let mut dir = LogDir::open(rustix::fs::CWD, temp.path(), limits, at(1000)).unwrap();
     dir.write(b"1\n", at(5000)).unwrap();
@@ -262,8 +263,8 @@ fn a_hundred_megabytes_without_a_newline_are_kept_byte_for_byte() {
 #[test]
 fn a_directory_that_cannot_be_had_is_noted_for_the_status_while_it_lasts() {
     let temp = tempfile::tempdir().unwrap();
-    let other =
-        LogDir::open(rustix::fs::CWD, &temp.path().join("kept"), Limits::default(), Tai64n::EPOCH).unwrap();
+    let other = LogDir::open(rustix::fs::CWD, &temp.path().join("kept"), LogLimits::default(), Tai64n::EPOCH)
+        .unwrap();
     fs::create_dir_all(temp.path().join("gateway-coder/log")).unwrap();
     // Of a daemon that was killed.
     fs::write(temp.path().join("gateway-coder/log/trouble"), "stale").unwrap();

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use common::{Lines, has_s6, lines_of, program, unstamped};
-use gatevisor_logd::reader::{Clock, Directory, Event, Options, Pick, run};
-use gatevisor_logd::{DirError, Limits, LogDir};
+use gatevisor_logd::reader::{Clock, Directory, Pick, ReadOptions, ReaderEvent, run};
+use gatevisor_logd::{DirError, LogDir, LogLimits};
 use gatevisor_wire::tai::Tai64n;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -196,7 +196,7 @@ fn s6_log_and_we_respect_each_others_lock() {
         return;
     }
     let temp = tempfile::tempdir().unwrap();
-    let limits = Limits { size: 100_000, keep: 3, ..Limits::default() };
+    let limits = LogLimits { size: 100_000, keep: 3, ..LogLimits::default() };
     let open = || LogDir::open(rustix::fs::CWD, temp.path(), limits, now());
     let mut ours = open().unwrap();
     ours.write(b"ours\n", now()).unwrap();
@@ -248,10 +248,10 @@ fn it_is_a_logger_under_a_genuine_s6_svscan() {
     // A restart of the service goes on in the same file.
     assert!(Command::new("s6-svc").arg("-t").arg(&service).status().unwrap().success());
     let directory = Directory { label: "x".into(), path: temp.path().join("kept"), clock: Clock::Utc };
-    let options = Options { dirs: vec![directory], pick: Pick::default(), lines: None, follow: true };
+    let options = ReadOptions { dirs: vec![directory], pick: Pick::default(), lines: None, follow: true };
     let mut seen = 0;
     run(&options, &mut |event| {
-        let Event::Line(line) = event else { return ControlFlow::Continue(()) };
+        let ReaderEvent::Line(line) = event else { return ControlFlow::Continue(()) };
         assert!(unstamped(&String::from_utf8_lossy(line.bytes)).starts_with("started as"));
         seen += 1;
         if seen == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -17,7 +17,7 @@ use gatevisor_wire::member::{self, Member};
 use crate::group;
 use crate::os;
 use crate::survivors::members::{Known, Rule};
-use crate::survivors::process::{Mark, all};
+use crate::survivors::process::{ServiceMark, all};
 
 /// Whose a socket is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub(crate) enum Whose {
 
 /// The service, as its processes are known.
 #[derive(Debug, Clone)]
-pub(crate) struct Service {
+pub(crate) struct ServiceProcesses {
     /// Its process; `None` where there is no `/proc`.
     leader: Option<Known>,
     /// What the environment of its processes says; empty where nothing does.
@@ -41,7 +41,7 @@ pub(crate) struct Service {
     known: Option<(Vec<Socket>, Whose)>,
 }
 
-impl Service {
+impl ServiceProcesses {
     /// Returns the service whose process this is about to become.
     pub fn of_this_process(name: &str) -> Self {
         let leader = os::own_pid().and_then(|pid| Process::of(pid.get()));
@@ -91,14 +91,14 @@ impl Service {
     }
 
     /// Returns every process, and whether it says that it belongs to the service.
-    fn processes(&self) -> io::Result<Vec<(Process, Mark)>> {
+    fn processes(&self) -> io::Result<Vec<(Process, ServiceMark)>> {
         let nobody = Member { scandir: b"", supervisor: 0, name: b"" };
         let member = Member::parse(&self.mark);
         let group = self.leader.and_then(|(pid, _)| group::name_of(pid));
         let mut processes = all(&member.unwrap_or(nobody), group.as_deref())?;
         if member.is_none() {
             for (_, mark) in &mut processes {
-                *mark = Mark::None;
+                *mark = ServiceMark::None;
             }
         }
         Ok(processes)
@@ -119,7 +119,7 @@ fn inodes_of(processes: &[&Process]) -> (BTreeSet<u64>, Option<i32>) {
     (inodes, hidden)
 }
 
-fn holder<'a>(processes: &'a [(Process, Mark)], socket: &Socket) -> Option<&'a Process> {
+fn holder<'a>(processes: &'a [(Process, ServiceMark)], socket: &Socket) -> Option<&'a Process> {
     let has = |pid| tcp::of_process(pid).is_ok_and(|inodes| inodes.contains(&socket.inode));
     processes.iter().map(|(process, _)| process).find(|process| has(process.pid))
 }

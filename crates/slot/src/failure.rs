@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use rustix::io::Errno;
 
-use crate::confine::Witness;
+use crate::confine::ErrorReporter;
 use crate::os;
 
 /// Name below `data/` of the file that says why the last start failed before the command ran.
@@ -36,7 +36,7 @@ pub(crate) const EXIT_NOT_FOUND: u8 = 127;
 
 /// Why the command could not be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub(crate) struct StartFailure {
     /// What was being done, such as `changing directory`.
     pub stage: String,
     /// What went wrong, and what to do.
@@ -47,7 +47,7 @@ pub(crate) struct Failure {
     pub exit: u8,
 }
 
-impl Failure {
+impl StartFailure {
     /// Returns the failure of a system call upon `what`.
     pub fn system(stage: impl Into<String>, what: impl fmt::Display, errno: Errno) -> Self {
         Self {
@@ -71,12 +71,17 @@ impl Failure {
 
     /// Says the failure on standard error, leaves it in `data/` below `directory`, and returns the exit code.
     ///
-    /// A witness, where there is one, can still write when this process cannot.
-    pub fn report(&self, service: &str, directory: Option<impl AsFd>, witness: Option<Witness>) -> ExitCode {
+    /// An error reporter, where there is one, can still write when this process cannot.
+    pub fn report(
+        &self,
+        service: &str,
+        directory: Option<impl AsFd>,
+        error_reporter: Option<ErrorReporter>,
+    ) -> ExitCode {
         let line = self.to_string();
         os::say(&format!("gatevisor: {service}: {line}"));
-        if let Some(witness) = witness {
-            witness.tell(&format!("{line}\n"));
+        if let Some(error_reporter) = error_reporter {
+            error_reporter.tell(&format!("{line}\n"));
         } else if let Some(directory) = directory {
             // Best effort: a service directory that cannot be written still gets the line on standard error.
             let _ = os::replace_in_data(directory, START_ERROR, format!("{line}\n").as_bytes());
@@ -86,7 +91,7 @@ impl Failure {
 }
 
 /// One line: `<stage>: <message> (errno N)`, the last part only where the system gave a number.
-impl fmt::Display for Failure {
+impl fmt::Display for StartFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&one_line(&format!("{}: {}", self.stage, self.message)))?;
         match self.errno {
@@ -119,19 +124,19 @@ mod tests {
 
     #[test]
     fn a_failure_is_one_line_with_its_stage_and_errno() {
-        let failure = Failure::system("changing directory", "`/a\nb`", Errno::NOENT);
+        let failure = StartFailure::system("changing directory", "`/a\nb`", Errno::NOENT);
         assert_eq!(failure.to_string(), r"changing directory: `/a\nb`: No such file or directory (errno 2)");
     }
 
     #[test]
     fn a_failure_without_a_system_call_has_no_errno() {
-        let failure = Failure::plain("expanding command", &crate::ExpandError::Depth, EXIT_BAD_FILE);
+        let failure = StartFailure::plain("expanding command", &crate::ExpandError::Depth, EXIT_BAD_FILE);
         assert_eq!(failure.to_string(), "expanding command: variables are nested more than 16 deep");
     }
 
     #[test]
     fn a_failure_is_never_a_long_line() {
-        let failure = Failure::system("x", "y".repeat(9000), Errno::NOENT);
+        let failure = StartFailure::system("x", "y".repeat(9000), Errno::NOENT);
         let line = failure.to_string();
         assert!(line.len() < MAX_LINE + 40, "{}", line.len());
         assert!(line.ends_with("… (errno 2)"), "{line}");

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use gatevisor_wire::script::Flaw;
 use serde::{Deserialize, Serialize};
 
-use crate::confine::settings::{self, Landlock, Limit, LimitName};
+use crate::confine::settings::{self, Landlock, LimitName, ResourceLimit};
 use crate::live::Live;
 use crate::log::{LogFile, check_log};
 
@@ -74,7 +74,7 @@ pub struct ServiceFile {
     pub strict: bool,
     /// Resource limits of each process.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub limits: BTreeMap<LimitName, Limit>,
+    pub limits: BTreeMap<LimitName, ResourceLimit>,
     /// Where the command may write, read and execute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub landlock: Option<Landlock>,

@@ -31,12 +31,12 @@ const MODE: Mode = Mode::from_raw_mode(0o644);
 
 /// Which file it is, whatever its name: device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
+pub struct LockFile {
     device: u64,
     inode: u64,
 }
 
-impl Identity {
+impl LockFile {
     /// Returns which file this is.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ impl Identity {
     }
 }
 
-impl fmt::Display for Identity {
+impl fmt::Display for LockFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.device, self.inode)
     }
@@ -66,21 +66,21 @@ impl fmt::Display for Identity {
 ///
 /// # Errors
 /// `ENOENT` where there is none, `EINVAL` where it is no regular file.
-pub fn current(home: &impl AsFd) -> Result<Identity, Errno> {
+pub fn current(home: &impl AsFd) -> Result<LockFile, Errno> {
     // Its modes need not allow anything.
-    Identity::of(Resolver::STRICT.open(home, FILE, OFlags::PATH | OFlags::NOFOLLOW)?)
+    LockFile::of(Resolver::STRICT.open(home, FILE, OFlags::PATH | OFlags::NOFOLLOW)?)
 }
 
 /// What the boot of a container says of the home.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Boot {
+pub struct BootNote {
     /// The file that the first process holds, if it holds one.
-    pub held: Option<Identity>,
+    pub held: Option<LockFile>,
     /// The home.
     pub home: PathBuf,
 }
 
-impl Boot {
+impl BootNote {
     /// Writes it down for all who may start a gateway of this scandir.
     ///
     /// # Errors
@@ -110,7 +110,7 @@ impl Boot {
         let end = text.iter().position(|byte| *byte == b'\n').ok_or(Errno::INVAL)?;
         let (held, home) = text.split_at(end);
         let held =
-            if held == NOTHING.as_bytes() { None } else { Some(Identity::parse(held).ok_or(Errno::INVAL)?) };
+            if held == NOTHING.as_bytes() { None } else { Some(LockFile::parse(held).ok_or(Errno::INVAL)?) };
         let home = PathBuf::from(OsStr::from_bytes(home.get(1..).unwrap_or_default()));
         Ok(Some(Self { held, home }))
     }
@@ -118,16 +118,16 @@ impl Boot {
 
 /// What a service of the agent's says that it holds, for as long as this is kept.
 #[derive(Debug)]
-pub struct Claim {
+pub struct LockClaim {
     _locked: OwnedFd,
 }
 
-impl Claim {
+impl LockClaim {
     /// Writes down which file this process holds.
     ///
     /// # Errors
     /// The scandir cannot be written to.
-    pub fn publish(scandir: &impl AsFd, held: Identity) -> Result<Self, Errno> {
+    pub fn publish(scandir: &impl AsFd, held: LockFile) -> Result<Self, Errno> {
         let new = format!("{HOME_LOCK}.{}", std::process::id());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let _ = rustix::fs::unlinkat(scandir, &*new, rustix::fs::AtFlags::empty());
@@ -140,14 +140,14 @@ impl Claim {
     }
 
     /// Returns which file a process of this container holds that is still there.
-    fn read(scandir: &impl AsFd) -> Option<Identity> {
+    fn read(scandir: &impl AsFd) -> Option<LockFile> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = openat(scandir, HOME_LOCK, flags, Mode::empty()).ok()?;
-        Identity::of(&file).ok()?;
+        LockFile::of(&file).ok()?;
         let is_kept = flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK);
         let mut buffer = [0; 64];
         let read = rustix::io::read(&file, &mut buffer).ok().filter(|_| is_kept)?;
-        Identity::parse(buffer.get(..read)?)
+        LockFile::parse(buffer.get(..read)?)
     }
 }
 
@@ -185,14 +185,14 @@ pub enum Standing {
 impl Standing {
     /// Looks how things stand now, for the scandir of this directory.
     pub fn of(scandir: &impl AsFd) -> Self {
-        let boot = match Boot::read(scandir) {
+        let boot = match BootNote::read(scandir) {
             Ok(None) => return Self::Unbound,
             Ok(Some(boot)) => boot,
             Err(errno) => {
                 return Self::Unknown { file: Path::new(SVSCAN).join(SVSCAN_HOME_LOCK), errno };
             }
         };
-        let claimed = Claim::read(scandir);
+        let claimed = LockClaim::read(scandir);
         Self::compared([boot.held, claimed], found(&boot.home), boot.home.join(FILE))
     }
 
@@ -201,7 +201,7 @@ impl Standing {
         by_path::directory(path).map_or(Self::Unbound, |scandir| Self::of(&scandir))
     }
 
-    fn compared(held: [Option<Identity>; 2], found: Result<Identity, Errno>, file: PathBuf) -> Self {
+    fn compared(held: [Option<LockFile>; 2], found: Result<LockFile, Errno>, file: PathBuf) -> Self {
         let has_held = held.iter().any(Option::is_some);
         match found {
             Ok(found) if held.contains(&Some(found)) => Self::Held,
@@ -219,7 +219,7 @@ impl Standing {
 }
 
 /// Returns which file of the home at this path has the name of the lock.
-fn found(home: &Path) -> Result<Identity, Errno> {
+fn found(home: &Path) -> Result<LockFile, Errno> {
     let home = OpenHome::open(home).map_err(|error| match error {
         gatevisor_paths::HomeError::Way(error) => error.errno(),
         gatevisor_paths::HomeError::NotMade { .. } => Errno::NOENT,
@@ -262,7 +262,7 @@ impl fmt::Display for Standing {
 
 #[cfg(test)]
 mod tests {
-    use super::{Boot, Claim, FILE, Identity, Standing, current};
+    use super::{BootNote, FILE, LockClaim, LockFile, Standing, current};
     use gatevisor_paths::OpenHome;
     use std::fs;
     use std::path::Path;
@@ -283,7 +283,7 @@ mod tests {
             let home = OpenHome::open(&directory.path().join("home")).unwrap();
             fs::write(directory.path().join("home").join(FILE), "").unwrap();
             let held = holds.then(|| current(&home).unwrap());
-            Boot { held, home: home.path().to_owned() }.write(&scandir).unwrap();
+            BootNote { held, home: home.path().to_owned() }.write(&scandir).unwrap();
             Self { directory, scandir, home }
         }
 
@@ -295,7 +295,7 @@ mod tests {
             self.home.path().join(FILE)
         }
 
-        fn replace(&self) -> Identity {
+        fn replace(&self) -> LockFile {
             fs::write(self.directory.path().join("new"), "").unwrap();
             fs::rename(self.directory.path().join("new"), self.file()).unwrap();
             current(&self.home).unwrap()
@@ -329,9 +329,9 @@ mod tests {
     #[test]
     fn what_a_service_holds_counts_for_as_long_as_that_service_is_there() {
         let world = World::new(false);
-        let claim = Claim::publish(&world.scandir, current(&world.home).unwrap()).unwrap();
+        let claim = LockClaim::publish(&world.scandir, current(&world.home).unwrap()).unwrap();
         assert_eq!(world.standing(), Standing::Held);
-        let later = Claim::publish(&world.scandir, world.replace()).unwrap();
+        let later = LockClaim::publish(&world.scandir, world.replace()).unwrap();
         drop(claim);
         assert_eq!(world.standing(), Standing::Held);
         drop(later);

@@ -10,7 +10,7 @@ const MAX_PATH: usize = 1024;
 
 /// A URL on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct HttpTarget {
     /// Where to connect; any of them may answer.
     pub addresses: Vec<SocketAddr>,
     /// The request, whole.
@@ -37,7 +37,7 @@ pub enum UrlError {
 }
 
 /// Returns what to connect to and to send for `url`, such as `http://127.0.0.1:8642/health`.
-pub fn parse_url(url: &str) -> Result<Target, UrlError> {
+pub fn parse_url(url: &str) -> Result<HttpTarget, UrlError> {
     let shown = || url.chars().take(80).collect::<String>();
     let scheme = url.get(..7).filter(|s| s.eq_ignore_ascii_case("http://"));
     let rest = scheme.and(url.get(7..)).ok_or_else(|| UrlError::Scheme(shown()))?;
@@ -57,7 +57,7 @@ pub fn parse_url(url: &str) -> Result<Target, UrlError> {
         "GET {slash}{path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: gatevisor\r\nAccept: */*\r\n\
          Connection: close\r\n\r\n"
     );
-    Ok(Target { addresses, request: request.into_bytes() })
+    Ok(HttpTarget { addresses, request: request.into_bytes() })
 }
 
 fn split_port(authority: &str) -> Option<(&str, u16)> {

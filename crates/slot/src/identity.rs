@@ -7,7 +7,7 @@ use gatevisor_sys::user::User;
 
 /// What to do about the process's user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Identity {
+pub enum RunAs {
     /// Stay who we are.
     Keep,
     /// Become the user that the file names.
@@ -46,18 +46,18 @@ pub enum IdentityError {
 /// Decides whom a service runs as.
 ///
 /// `current` is the effective uid, `owner` owns the file that describes the service, `wanted` is the user it names.
-pub fn decide(current: u32, owner: u32, wanted: Option<&User>) -> Result<Identity, IdentityError> {
+pub fn decide(current: u32, owner: u32, wanted: Option<&User>) -> Result<RunAs, IdentityError> {
     let name = |user: &User| String::from_utf8_lossy(&user.name).into_owned();
     match (current, wanted) {
-        (0, None) if owner == 0 => Ok(Identity::Keep),
-        (0, None) => Ok(Identity::BecomeOwner),
+        (0, None) if owner == 0 => Ok(RunAs::Keep),
+        (0, None) => Ok(RunAs::BecomeOwner),
         (0, Some(user)) if owner != 0 && user.uid != owner => {
             Err(IdentityError::NotOwner { wanted: name(user), owner })
         }
-        (0, Some(user)) if user.uid == 0 => Ok(Identity::Keep),
-        (0, Some(_)) => Ok(Identity::BecomeNamed),
-        (_, None) => Ok(Identity::Keep),
-        (_, Some(user)) if user.uid == current => Ok(Identity::Keep),
+        (0, Some(user)) if user.uid == 0 => Ok(RunAs::Keep),
+        (0, Some(_)) => Ok(RunAs::BecomeNamed),
+        (_, None) => Ok(RunAs::Keep),
+        (_, Some(user)) if user.uid == current => Ok(RunAs::Keep),
         (_, Some(user)) => Err(IdentityError::NotRoot { wanted: name(user), current }),
     }
 }
@@ -74,16 +74,16 @@ mod tests {
     fn authority_is_ownership() {
         let table = [
             // (current, owner, wanted) => decision
-            (0, 0, None, Ok(Identity::Keep)),
-            (0, 0, Some(0), Ok(Identity::Keep)),
-            (0, 0, Some(7), Ok(Identity::BecomeNamed)),
-            (0, 7, None, Ok(Identity::BecomeOwner)),
-            (0, 7, Some(7), Ok(Identity::BecomeNamed)),
+            (0, 0, None, Ok(RunAs::Keep)),
+            (0, 0, Some(0), Ok(RunAs::Keep)),
+            (0, 0, Some(7), Ok(RunAs::BecomeNamed)),
+            (0, 7, None, Ok(RunAs::BecomeOwner)),
+            (0, 7, Some(7), Ok(RunAs::BecomeNamed)),
             (0, 7, Some(0), Err(IdentityError::NotOwner { wanted: "u0".into(), owner: 7 })),
             (0, 7, Some(8), Err(IdentityError::NotOwner { wanted: "u8".into(), owner: 7 })),
-            (7, 0, None, Ok(Identity::Keep)),
-            (7, 8, None, Ok(Identity::Keep)),
-            (7, 7, Some(7), Ok(Identity::Keep)),
+            (7, 0, None, Ok(RunAs::Keep)),
+            (7, 8, None, Ok(RunAs::Keep)),
+            (7, 7, Some(7), Ok(RunAs::Keep)),
             (7, 7, Some(8), Err(IdentityError::NotRoot { wanted: "u8".into(), current: 7 })),
             (7, 7, Some(0), Err(IdentityError::NotRoot { wanted: "u0".into(), current: 7 })),
         ];

@@ -19,18 +19,18 @@ use gatevisor_wire::started::Announcer;
 use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
 
-use crate::answerer::Service;
-use crate::confine::{self, Cannot, Confinement, Paths, Witness, allows};
+use crate::answerer::ServiceProcesses;
+use crate::confine::{self, Cannot, Confinement, ErrorReporter, Paths, allows};
 use crate::expand::{expand, is_truthy};
 use crate::failure::{
-    EXIT_BAD_FILE, EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_SYSTEM, Failure, LIVE, NOT_READY, START_ERROR,
-    STARTED, one_line,
+    EXIT_BAD_FILE, EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_SYSTEM, LIVE, NOT_READY, START_ERROR, STARTED,
+    StartFailure, one_line,
 };
 use crate::file::{MAX_BYTES, ParseError, Ready, ServiceFile, Stderr, parse_service};
 use crate::home_lock::Standing;
-use crate::identity::{Identity, decide};
+use crate::identity::{RunAs, decide};
 use crate::live::Live;
-use crate::probe::Probe;
+use crate::probe::ReadinessProbe;
 use crate::{dotenv, http, notify, os};
 
 /// Exit code for a call that makes no sense.
@@ -59,9 +59,9 @@ pub fn run_service(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     // Kept open, because the place for `start-error` must be found again after the directory changes.
     let directory = os::here().ok();
     let name = name.to_string_lossy();
-    let mut held = Held::default();
+    let mut held = KeptOpen::default();
     let failure = become_command(Path::new(&script), &name, directory.as_ref(), &mut held);
-    let code = failure.report(&name, directory, held.witness.take());
+    let code = failure.report(&name, directory, held.error_reporter.take());
     // Not before: whoever waits for the lock looks for the reason next.
     drop(held);
     code
@@ -69,14 +69,14 @@ pub fn run_service(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// What is kept open until the command is executed, or cannot be.
 #[derive(Default)]
-struct Held {
+struct KeptOpen {
     /// `data/started`, locked.
     started: Option<OwnedFd>,
-    witness: Option<Witness>,
+    error_reporter: Option<ErrorReporter>,
 }
 
 /// Everything the command is started with.
-struct Start {
+struct ServiceStart {
     argv: Vec<CString>,
     environment: ProgramEnvironment,
     directory: Option<OsString>,
@@ -92,7 +92,7 @@ enum Readiness {
     /// The command itself says so, on the descriptor that it inherits.
     Inherited,
     /// When a URL answers.
-    Probed(Probe, OwnedFd),
+    Probed(ReadinessProbe, OwnedFd),
 }
 
 impl Readiness {
@@ -106,7 +106,12 @@ impl Readiness {
 }
 
 /// Replaces this process by the command; returns why that failed.
-fn become_command(script: &Path, name: &str, directory: Option<&OwnedFd>, held: &mut Held) -> Failure {
+fn become_command(
+    script: &Path,
+    name: &str,
+    directory: Option<&OwnedFd>,
+    held: &mut KeptOpen,
+) -> StartFailure {
     let launched = still_wanted(name)
         .and_then(|()| prepare(script))
         .and_then(|(file, start, confinement)| launch(&file, start, name, confinement, directory, held));
@@ -118,7 +123,7 @@ fn become_command(script: &Path, name: &str, directory: Option<&OwnedFd>, held: 
 
 /// Returns an error where the supervisor that started this process is gone: its successor looks for what it left, and
 /// found nothing of a process that was only on its way here.
-fn still_wanted(name: &str) -> Result<(), Failure> {
+fn still_wanted(name: &str) -> Result<(), StartFailure> {
     let Some(value) = std::env::var_os(member::VARIABLE) else { return Ok(()) };
     let Some(member) = Member::parse(value.as_bytes()) else { return Ok(()) };
     // Started by hand, or by another supervisor, it may have inherited the variable of something else.
@@ -131,13 +136,13 @@ fn still_wanted(name: &str) -> Result<(), Failure> {
         Some(parent) if is_ours && parent != member.supervisor => {
             let message =
                 format!("the supervisor that started this, process {}, has gone", member.supervisor);
-            Err(Failure { stage: "starting".to_owned(), message, errno: None, exit: EXIT_SYSTEM })
+            Err(StartFailure { stage: "starting".to_owned(), message, errno: None, exit: EXIT_SYSTEM })
         }
         _ => Ok(()),
     }
 }
 
-fn prepare(script: &Path) -> Result<(ServiceFile, Start, Confinement), Failure> {
+fn prepare(script: &Path) -> Result<(ServiceFile, ServiceStart, Confinement), StartFailure> {
     let (file, owner) = read(script)?;
     let confinement = Confinement::begin(&file)?;
     set_user(&file, owner)?;
@@ -150,45 +155,45 @@ fn prepare(script: &Path) -> Result<(ServiceFile, Start, Confinement), Failure> 
 }
 
 /// Returns an error where another container runs the gateways of the home, or nobody can tell which one does.
-fn hold_home() -> Result<(), Failure> {
+fn hold_home() -> Result<(), StartFailure> {
     const STAGE: &str = "asking for the lock of the home";
     let scandir = gatevisor_sys::file::open_directory(CWD, "..")
-        .map_err(|errno| Failure::system(STAGE, "cannot open the scandir", errno))?;
+        .map_err(|errno| StartFailure::system(STAGE, "cannot open the scandir", errno))?;
     match Standing::of(&scandir) {
         standing if standing.allows() => Ok(()),
         standing => {
             let (stage, message) = (STAGE.to_owned(), standing.to_string());
-            Err(Failure { stage, message, errno: None, exit: EXIT_SYSTEM })
+            Err(StartFailure { stage, message, errno: None, exit: EXIT_SYSTEM })
         }
     }
 }
 
-fn read(script: &Path) -> Result<(ServiceFile, u32), Failure> {
+fn read(script: &Path) -> Result<(ServiceFile, u32), StartFailure> {
     let stage = || format!("reading {}", script.display());
     let read = os::read_file(script, u64::try_from(MAX_BYTES).unwrap_or(u64::MAX)).map_err(|error| {
         let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-        Failure::system(stage(), "cannot read the file", errno)
+        StartFailure::system(stage(), "cannot read the file", errno)
     })?;
     let file = parse_service(&read.bytes).map_err(|error| match error {
         ParseError::Flaw(flaw) => flawed(stage(), flaw, script),
-        other => Failure::plain(stage(), &other, EXIT_BAD_FILE),
+        other => StartFailure::plain(stage(), &other, EXIT_BAD_FILE),
     })?;
     Ok((file, read.owner))
 }
 
 /// Returns the failure of a file that an editor of another system spoiled, with the command that fixes it.
-fn flawed(stage: String, flaw: Flaw, script: &Path) -> Failure {
+fn flawed(stage: String, flaw: Flaw, script: &Path) -> StartFailure {
     let path = std::path::absolute(script).unwrap_or_else(|_| script.to_owned());
     let path: std::path::PathBuf = path.components().collect();
     let message =
         format!("{} in `{}`; fix that: {} {}", flaw.words(), path.display(), flaw.fix(), path.display());
-    Failure { stage, message, errno: None, exit: EXIT_BAD_FILE }
+    StartFailure { stage, message, errno: None, exit: EXIT_BAD_FILE }
 }
 
-fn set_user(file: &ServiceFile, owner: u32) -> Result<(), Failure> {
+fn set_user(file: &ServiceFile, owner: u32) -> Result<(), StartFailure> {
     const STAGE: &str = "setting user";
     let look = |name: &[u8]| {
-        os::lookup(name).map_err(|error: os::LookupError| Failure::plain(STAGE, &error, EXIT_SYSTEM))
+        os::lookup(name).map_err(|error: os::LookupError| StartFailure::plain(STAGE, &error, EXIT_SYSTEM))
     };
     let wanted = match &file.user {
         // Dotenv files belong to whoever we are about to become, so they do not count yet.
@@ -200,15 +205,15 @@ fn set_user(file: &ServiceFile, owner: u32) -> Result<(), Failure> {
     };
     let current = rustix::process::geteuid().as_raw();
     let decision = decide(current, owner, wanted.as_ref())
-        .map_err(|error| Failure::plain(STAGE, &error, EXIT_SYSTEM))?;
+        .map_err(|error| StartFailure::plain(STAGE, &error, EXIT_SYSTEM))?;
     let user = match (decision, wanted) {
-        (Identity::Keep, _) => return Ok(()),
-        (Identity::BecomeNamed, Some(user)) => user,
-        (Identity::BecomeNamed | Identity::BecomeOwner, _) => look(owner.to_string().as_bytes())?,
+        (RunAs::Keep, _) => return Ok(()),
+        (RunAs::BecomeNamed, Some(user)) => user,
+        (RunAs::BecomeNamed | RunAs::BecomeOwner, _) => look(owner.to_string().as_bytes())?,
     };
     os::assume(&user).map_err(|errno| {
         let name = String::from_utf8_lossy(&user.name).into_owned();
-        Failure::system(STAGE, format_args!("cannot become user `{name}`"), errno)
+        StartFailure::system(STAGE, format_args!("cannot become user `{name}`"), errno)
     })
 }
 
@@ -218,7 +223,7 @@ struct Lookups {
 }
 
 impl Lookups {
-    fn read(file: &ServiceFile) -> Result<Self, Failure> {
+    fn read(file: &ServiceFile) -> Result<Self, StartFailure> {
         let mut from_files = Vec::new();
         for template in &file.environment_files {
             let path = expanded("environment-files", template, &|name| std::env::var_os(name))?;
@@ -228,13 +233,13 @@ impl Lookups {
                     from_files.append(&mut dotenv::parse(&read.bytes));
                 }
                 Ok(_) => {
-                    return Err(Failure::system(stage(), "larger than 1 MiB", Errno::FBIG));
+                    return Err(StartFailure::system(stage(), "larger than 1 MiB", Errno::FBIG));
                 }
                 Err(error) => match Errno::from_io_error(&error) {
                     Some(Errno::NOENT) => {}
                     errno => {
                         let errno = errno.unwrap_or(Errno::IO);
-                        return Err(Failure::system(stage(), "cannot read the file", errno));
+                        return Err(StartFailure::system(stage(), "cannot read the file", errno));
                     }
                 },
             }
@@ -251,7 +256,7 @@ impl Lookups {
         self.in_files(name).or_else(|| std::env::var_os(name))
     }
 
-    fn start(&self, file: &ServiceFile) -> Result<Start, Failure> {
+    fn start(&self, file: &ServiceFile) -> Result<ServiceStart, StartFailure> {
         let lookup = |name: &str| self.get(name);
         let mut argv = Vec::with_capacity(file.command.len());
         for word in &file.command {
@@ -265,17 +270,17 @@ impl Lookups {
         let environment = self.environment(file, live.as_ref())?;
         let landlock = confine::expand_paths(file, &|key, text| expanded(key, text, &lookup))?;
         let readiness = self.readiness(file.ready.as_ref())?;
-        Ok(Start { argv, environment, directory, landlock, readiness, live })
+        Ok(ServiceStart { argv, environment, directory, landlock, readiness, live })
     }
 
     /// Returns how the service is followed in the life that begins.
-    fn live(&self, live: &Live) -> Result<Live, Failure> {
+    fn live(&self, live: &Live) -> Result<Live, StartFailure> {
         let lookup = |name: &str| self.get(name);
         let text = |key: &'static str, text: &str| {
             expanded(key, text, &lookup).map(|text| text.to_string_lossy().into_owned())
         };
         let mut live = live.with_texts(&text)?;
-        live.check_expanded().map_err(|(key, message)| Failure {
+        live.check_expanded().map_err(|(key, message)| StartFailure {
             stage: format!("expanding {key}"),
             message,
             errno: None,
@@ -288,7 +293,11 @@ impl Lookups {
     }
 
     /// Returns the command's environment.
-    fn environment(&self, file: &ServiceFile, live: Option<&Live>) -> Result<ProgramEnvironment, Failure> {
+    fn environment(
+        &self,
+        file: &ServiceFile,
+        live: Option<&Live>,
+    ) -> Result<ProgramEnvironment, StartFailure> {
         let withheld = |name: &[u8]| {
             file.environment_allow
                 .as_ref()
@@ -310,10 +319,10 @@ impl Lookups {
         }
         tell_where_to_notify(live, &mut variables);
         ProgramEnvironment::exactly(variables, GATEWAY_PATH)
-            .map_err(|errno| Failure::system("executing", "cannot make the environment", errno))
+            .map_err(|errno| StartFailure::system("executing", "cannot make the environment", errno))
     }
 
-    fn readiness(&self, ready: Option<&Ready>) -> Result<Readiness, Failure> {
+    fn readiness(&self, ready: Option<&Ready>) -> Result<Readiness, StartFailure> {
         let Some(number) = notification_number() else { return Ok(Readiness::Unannounced) };
         let Some(ready) = ready else { return Ok(Readiness::Inherited) };
         // A number that is not open means that nobody waits (the script was started by hand), which is no failure.
@@ -328,8 +337,8 @@ impl Lookups {
         }
         let url = expanded("ready.http", &ready.http, &lookup)?;
         let target = http::parse_url(&url.to_string_lossy())
-            .map_err(|error| Failure::plain("expanding ready.http", &error, EXIT_SYSTEM))?;
-        let probe = Probe { target, interval_ms: ready.interval_ms, timeout_ms: ready.timeout_ms };
+            .map_err(|error| StartFailure::plain("expanding ready.http", &error, EXIT_SYSTEM))?;
+        let probe = ReadinessProbe { target, interval_ms: ready.interval_ms, timeout_ms: ready.timeout_ms };
         Ok(Readiness::Probed(probe, notify))
     }
 }
@@ -354,12 +363,12 @@ fn notification_number() -> Option<i32> {
 /// Takes the last steps, in which this process changes, and executes the command; returns only why that failed.
 fn launch(
     file: &ServiceFile,
-    start: Start,
+    start: ServiceStart,
     name: &str,
     mut confinement: Confinement,
     service_directory: Option<&OwnedFd>,
-    held: &mut Held,
-) -> Result<Infallible, Failure> {
+    held: &mut KeptOpen,
+) -> Result<Infallible, StartFailure> {
     settle(file, start.directory.as_deref(), &mut confinement)?;
     let announcer = start.readiness.announcer();
     if let Some(directory) = service_directory {
@@ -367,11 +376,11 @@ fn launch(
     }
     if let Readiness::Probed(probe, notify) = start.readiness {
         // Its limits and rights are those of before.
-        fork_prober(&probe, &notify, Service::of_this_process(name), service_directory)?;
+        fork_prober(&probe, &notify, ServiceProcesses::of_this_process(name), service_directory)?;
     }
     if let Some(directory) = service_directory {
         let hindered = start.landlock.is_some() || !file.limits.is_empty();
-        held.witness = hindered.then(|| Witness::post(directory).ok()).flatten();
+        held.error_reporter = hindered.then(|| ErrorReporter::post(directory).ok()).flatten();
         // After the others were forked, which would keep it open. Of a failure before this, and where there is no `data/`,
         // whoever waits learns by the death.
         held.started = os::mark_in_data(directory, STARTED, announcer).ok().flatten();
@@ -406,7 +415,7 @@ fn settle(
     file: &ServiceFile,
     directory: Option<&OsStr>,
     confinement: &mut Confinement,
-) -> Result<(), Failure> {
+) -> Result<(), StartFailure> {
     if let Some(bits) = file.umask_bits() {
         let _ = rustix::process::umask(Mode::from_raw_mode(bits));
     }
@@ -419,23 +428,23 @@ fn settle(
     }
     if let Some(path) = directory {
         rustix::process::chdir(path).map_err(|errno| {
-            Failure::system("changing directory", format_args!("`{}`", path.display()), errno)
+            StartFailure::system("changing directory", format_args!("`{}`", path.display()), errno)
         })?;
     }
     if file.stderr == Stderr::Log {
         os::join_stderr_to_stdout()
-            .map_err(|errno| Failure::system("executing", "cannot join stderr to stdout", errno))?;
+            .map_err(|errno| StartFailure::system("executing", "cannot join stderr to stdout", errno))?;
     }
     Ok(())
 }
 
 fn fork_prober(
-    probe: &Probe,
+    probe: &ReadinessProbe,
     notify: &OwnedFd,
-    mut service: Service,
+    mut service: ServiceProcesses,
     directory: Option<&OwnedFd>,
-) -> Result<(), Failure> {
-    let failure = |errno| Failure::system("executing", "cannot start the readiness probe", errno);
+) -> Result<(), StartFailure> {
+    let failure = |errno| StartFailure::system("executing", "cannot start the readiness probe", errno);
     let alive = os::own_pidfd().map_err(failure)?;
     let mut told = String::new();
     // Best effort: without a place for it, only the reason is missing.
@@ -460,7 +469,7 @@ fn first_variable(template: &str) -> Option<&str> {
     rest.split([':', '}']).next().filter(|name| !name.is_empty())
 }
 
-fn not_executed(program: &str, variable: Option<&str>, path: &[u8], errno: Errno) -> Failure {
+fn not_executed(program: &str, variable: Option<&str>, path: &[u8], errno: Errno) -> StartFailure {
     let missing = errno == Errno::NOENT;
     let hint = match errno {
         Errno::NOENT if program.contains('/') => {
@@ -475,7 +484,7 @@ fn not_executed(program: &str, variable: Option<&str>, path: &[u8], errno: Errno
     let named = variable.filter(|_| missing).map_or_else(String::new, |variable| {
         format!("; {variable} names another: set it where the supervisor is started, as with `gatevisor up`")
     });
-    Failure {
+    StartFailure {
         stage: "executing".to_owned(),
         message: format!("`{program}`: {}{named}{hint}", os::words(errno)),
         errno: Some(errno),
@@ -487,12 +496,13 @@ fn expanded(
     what: &str,
     template: &str,
     lookup: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<OsString, Failure> {
-    expand(template, lookup).map_err(|error| Failure::plain(format!("expanding {what}"), &error, EXIT_SYSTEM))
+) -> Result<OsString, StartFailure> {
+    expand(template, lookup)
+        .map_err(|error| StartFailure::plain(format!("expanding {what}"), &error, EXIT_SYSTEM))
 }
 
-fn c_string(what: &str, text: OsString) -> Result<CString, Failure> {
-    CString::new(text.into_vec()).map_err(|_| Failure {
+fn c_string(what: &str, text: OsString) -> Result<CString, StartFailure> {
+    CString::new(text.into_vec()).map_err(|_| StartFailure {
         stage: format!("expanding {what}"),
         message: "the text holds a NUL byte, which no program can be given".to_owned(),
         errno: None,

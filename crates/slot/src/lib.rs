@@ -32,13 +32,13 @@ mod probe;
 pub mod render;
 pub mod survivors;
 
-pub use confine::settings::{Landlock, Limit, LimitName};
+pub use confine::settings::{Landlock, LimitName, ResourceLimit};
 pub use expand::{ExpandError, expand};
 pub use failure::START_ERROR;
 pub use file::{ParseError, Ready, ServiceFile, Stderr, parse_log, parse_service};
 pub use finish::run_finish;
 pub use group::{end_group, run_in_group};
-pub use identity::{Identity, IdentityError, decide as decide_identity};
+pub use identity::{IdentityError, RunAs, decide as decide_identity};
 pub use interpreter::run_service;
 pub use log::{Compress, Forward, LogFile, Rate, Timestamp};
 pub use os::{ReadFile, read_file};

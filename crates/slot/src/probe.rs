@@ -15,7 +15,7 @@ use rustix::net::{
 };
 
 use crate::answerer::Whose;
-use crate::http::{self, Target};
+use crate::http::{self, HttpTarget};
 
 /// Milliseconds after which one attempt is given up.
 const ATTEMPT_MS: u64 = 5_000;
@@ -27,15 +27,15 @@ const REST: usize = 1 << 20;
 
 /// What is probed, and how often.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Probe {
-    pub target: Target,
+pub(crate) struct ReadinessProbe {
+    pub target: HttpTarget,
     pub interval_ms: u64,
     pub timeout_ms: u64,
 }
 
 /// What became of something that was waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wake {
+enum Waited {
     /// It happened.
     Happened,
     /// Time ran out.
@@ -58,7 +58,7 @@ enum Attempt {
 /// Says whose sockets are.
 type Judge<'a> = dyn FnMut(&[Socket]) -> Whose + 'a;
 
-impl Probe {
+impl ReadinessProbe {
     /// Probes until the service answers 200 to 299 on the URL, and then writes a newline to `notify`.
     ///
     /// Returns whether it did. `service` is a pidfd; when it becomes readable, probing ends at once. `judge` says whether
@@ -93,7 +93,7 @@ impl Probe {
                 tell(self.given_up());
                 return false;
             }
-            if wait(service, None, next) != Wake::TimedOut {
+            if wait(service, None, next) != Waited::TimedOut {
                 return false;
             }
         }
@@ -153,9 +153,9 @@ fn attempt(
     match connect(&socket, &address) {
         Ok(()) => {}
         Err(Errno::INPROGRESS) => match wait(service, Some((socket.as_fd(), PollFlags::OUT)), limit) {
-            Wake::Happened => sockopt::socket_error(&socket)??,
-            Wake::TimedOut => return Ok(Attempt::NotYet),
-            Wake::ServiceGone => return Ok(Attempt::ServiceGone),
+            Waited::Happened => sockopt::socket_error(&socket)??,
+            Waited::TimedOut => return Ok(Attempt::NotYet),
+            Waited::ServiceGone => return Ok(Attempt::ServiceGone),
         },
         Err(errno) => return Err(errno),
     }
@@ -180,9 +180,9 @@ fn attempt(
             return Ok(counts.flatten().map_or(Attempt::NotYet, Attempt::Uncounted));
         }
         match wait(service, Some((socket.as_fd(), PollFlags::IN)), limit) {
-            Wake::Happened => {}
-            Wake::TimedOut => return Ok(Attempt::NotYet),
-            Wake::ServiceGone => return Ok(Attempt::ServiceGone),
+            Waited::Happened => {}
+            Waited::TimedOut => return Ok(Attempt::NotYet),
+            Waited::ServiceGone => return Ok(Attempt::ServiceGone),
         }
         match read(&socket, answer.get_mut(filled..).unwrap_or_default()) {
             Ok(0) => return Ok(Attempt::NotYet),
@@ -197,7 +197,7 @@ fn attempt(
 fn hear_out(connection: &OwnedFd, service: BorrowedFd<'_>) {
     let limit = monotonic_ms().saturating_add(REST_MS);
     let (mut buffer, mut rest) = ([0; 4096], REST);
-    while rest > 0 && wait(service, Some((connection.as_fd(), PollFlags::IN)), limit) == Wake::Happened {
+    while rest > 0 && wait(service, Some((connection.as_fd(), PollFlags::IN)), limit) == Waited::Happened {
         match read(connection, &mut buffer) {
             Ok(length) if length > 0 => rest = rest.saturating_sub(length),
             Err(Errno::AGAIN | Errno::INTR) => {}
@@ -207,7 +207,7 @@ fn hear_out(connection: &OwnedFd, service: BorrowedFd<'_>) {
 }
 
 /// Waits until `what` happens, `limit` (monotonic milliseconds) passes, or the service ends.
-fn wait(service: BorrowedFd<'_>, what: Option<(BorrowedFd<'_>, PollFlags)>, limit: u64) -> Wake {
+fn wait(service: BorrowedFd<'_>, what: Option<(BorrowedFd<'_>, PollFlags)>, limit: u64) -> Waited {
     loop {
         let left = limit.saturating_sub(monotonic_ms());
         let timeout = Timespec {
@@ -219,11 +219,11 @@ fn wait(service: BorrowedFd<'_>, what: Option<(BorrowedFd<'_>, PollFlags)>, limi
         let result = poll(&mut fds, Some(&timeout));
         let [service_fd, what_fd] = &fds;
         match result {
-            Ok(0) => return Wake::TimedOut,
-            Ok(_) if !service_fd.revents().is_empty() => return Wake::ServiceGone,
-            Ok(_) if !what_fd.revents().is_empty() => return Wake::Happened,
+            Ok(0) => return Waited::TimedOut,
+            Ok(_) if !service_fd.revents().is_empty() => return Waited::ServiceGone,
+            Ok(_) if !what_fd.revents().is_empty() => return Waited::Happened,
             Ok(_) | Err(Errno::INTR) => {}
-            Err(_) => return Wake::ServiceGone,
+            Err(_) => return Waited::ServiceGone,
         }
     }
 }
@@ -235,8 +235,8 @@ mod tests {
     use std::net::TcpListener;
     use std::time::{Duration, Instant};
 
-    fn probe(url: &str, timeout_ms: u64) -> Probe {
-        Probe { target: http::parse_url(url).unwrap(), interval_ms: 5, timeout_ms }
+    fn probe(url: &str, timeout_ms: u64) -> ReadinessProbe {
+        ReadinessProbe { target: http::parse_url(url).unwrap(), interval_ms: 5, timeout_ms }
     }
 
     fn pipe() -> (OwnedFd, OwnedFd) {
@@ -268,7 +268,7 @@ mod tests {
     }
 
     /// Probes a service to which every socket belongs.
-    fn run(probe: &Probe, alive: &OwnedFd, notify: &OwnedFd) -> bool {
+    fn run(probe: &ReadinessProbe, alive: &OwnedFd, notify: &OwnedFd) -> bool {
         probe.run(alive, notify, &mut |_| Whose::Own, &mut |_| ())
     }
 
@@ -375,7 +375,8 @@ mod tests {
             let (told, notify) = pipe();
             let (mut said, mut looks) = (Vec::new(), verdicts.iter());
             let mut judge = |_: &[Socket]| looks.next().cloned().unwrap_or(Whose::Own);
-            let once = Probe { interval_ms: 60_000, ..probe(&format!("http://127.0.0.1:{port}/"), 60_000) };
+            let once =
+                ReadinessProbe { interval_ms: 60_000, ..probe(&format!("http://127.0.0.1:{port}/"), 60_000) };
             let is_ready = once.run(&alive, &notify, &mut judge, &mut |why| said.push(why));
             assert_eq!((is_ready, thread.join().unwrap()), (expected, asked), "{verdicts:?}");
             assert_eq!(notified(&told), if expected { &b"\n"[..] } else { b"" });

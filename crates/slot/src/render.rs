@@ -127,7 +127,7 @@ fn push_comment(out: &mut Vec<u8>, comment: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::confine::settings::{Landlock, Limit, LimitName};
+    use crate::confine::settings::{Landlock, LimitName, ResourceLimit};
     use crate::file::{Ready, Stderr, parse_log, parse_service};
     use crate::log::{Compress, Forward, Rate, Timestamp};
     use proptest::collection::{btree_map, vec};
@@ -209,12 +209,12 @@ http = "http://127.0.0.1:8642/health"
         }
     }
 
-    fn limit() -> impl Strategy<Value = Limit> {
+    fn limit() -> impl Strategy<Value = ResourceLimit> {
         (of(0..i64::MAX.unsigned_abs()), of(0..i64::MAX.unsigned_abs()))
             .prop_filter("ordered", |(soft, hard)| {
                 hard.is_none_or(|hard| soft.is_some_and(|soft| soft <= hard))
             })
-            .prop_map(|(soft, hard)| Limit { soft, hard })
+            .prop_map(|(soft, hard)| ResourceLimit { soft, hard })
     }
 
     prop_compose! {

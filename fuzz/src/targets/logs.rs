@@ -42,7 +42,7 @@ thread_local! {
 
 /// A log file may hold anything.
 pub fn log_lines(bytes: &[u8]) {
-    use gatevisor_logd::reader::{Clock, Directory, Options, Pick, run};
+    use gatevisor_logd::reader::{Clock, Directory, Pick, ReadOptions, run};
     HOME.with_borrow_mut(|home| {
         let home =
             home.get_or_insert_with(|| TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap());
@@ -50,7 +50,7 @@ pub fn log_lines(bytes: &[u8]) {
         for clock in [Clock::Utc, Clock::Local] {
             let directory = Directory { label: "coder".to_owned(), path: home.path().to_owned(), clock };
             let options =
-                Options { dirs: vec![directory], pick: Pick::default(), lines: None, follow: false };
+                ReadOptions { dirs: vec![directory], pick: Pick::default(), lines: None, follow: false };
             let _ = run(&options, &mut |_| ControlFlow::Continue(()));
         }
     });

@@ -10,7 +10,7 @@ pub use find::directory;
 
 use std::ops::ControlFlow;
 
-use gatevisor_logd::reader::{self, Clock, Event, Options, Pick, Time};
+use gatevisor_logd::reader::{self, Clock, Pick, ReadOptions, ReaderEvent, Time};
 use gatevisor_paths::by_path;
 use gatevisor_term::stream;
 use regex::bytes::{Regex, RegexBuilder};
@@ -51,21 +51,21 @@ pub fn run(context: &CommandContext, options: &args::Logs) -> Outcome {
     let printer = show::Printer::new(look, &names, &dirs);
     let mut collected = Page::new();
     let mut failure = None;
-    let reading = Options { dirs, pick, lines, follow: options.follow };
+    let reading = ReadOptions { dirs, pick, lines, follow: options.follow };
     let result = reader::run_until(&reading, Some(stream::stdout_fd()), &mut |event| {
         let written = match event {
-            Event::Line(line) => {
+            ReaderEvent::Line(line) => {
                 let added = printer.print(&line, &mut collected);
                 if added.is_ok() && collected.len() < COLLECTED {
                     return ControlFlow::Continue(());
                 }
                 added.and_then(|()| collected.print())
             }
-            Event::Damaged { label, archive, why } => {
+            ReaderEvent::Damaged { label, archive, why } => {
                 out::warn(&format!("{label}: not everything in the archive `{archive}` can be read: {why}"));
                 return ControlFlow::Continue(());
             }
-            Event::Idle => collected.print(),
+            ReaderEvent::Idle => collected.print(),
         };
         match written {
             Ok(()) => ControlFlow::Continue(()),

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use anstyle::AnsiColor;
 use gatevisor_gateways::profile::ProfileName;
-use gatevisor_logd::reader::{Clock, Directory, Line, Time};
+use gatevisor_logd::reader::{Clock, Directory, LogLine, Time};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
@@ -116,7 +116,7 @@ impl Printer {
     }
 
     /// Adds a line to the page.
-    pub fn print(&self, line: &Line<'_>, page: &mut Page) -> Result<(), CommandError> {
+    pub fn print(&self, line: &LogLine<'_>, page: &mut Page) -> Result<(), CommandError> {
         let Some(LogOwner { service, label, zone }) = self.profiles.get(line.index) else { return Ok(()) };
         match self.look {
             LineStyle::Json => page.json(&JsonLine {
@@ -151,7 +151,7 @@ pub fn zone(clock: Clock) -> TimeZone {
 
 /// Prints what a line begins with, its stamp with the zone that the file leaves out: what is shown can be given to `--since`
 /// as it is, wherever.
-fn print_head(line: &Line<'_>, zone: &Zone, page: &mut Page) {
+fn print_head(line: &LogLine<'_>, zone: &Zone, page: &mut Page) {
     let head = line.head();
     let dated =
         head.split_at_checked(STAMP).filter(|(stamp, _)| stamp.is_ascii() && !stamp.starts_with(b"@"));

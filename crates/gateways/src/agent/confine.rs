@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use gatevisor_slot::group::Bound;
-use gatevisor_slot::{Landlock, Limit, LimitName, ServiceFile};
+use gatevisor_slot::{Landlock, LimitName, ResourceLimit, ServiceFile};
 use serde::Deserialize;
 
 use super::check::{Fault, fault};
@@ -35,7 +35,7 @@ pub struct ConfineDefinition {
     /// Whether what cannot be had is a reason not to start.
     pub strict: bool,
     /// Resource limits of each process.
-    pub limits: BTreeMap<LimitName, Limit>,
+    pub limits: BTreeMap<LimitName, ResourceLimit>,
     /// Where it may write, read and execute.
     pub landlock: Option<Landlock>,
     /// What it may use as a whole.

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use gatevisor_liveness::EvidenceKind;
-use gatevisor_slot::http::{self, Target};
+use gatevisor_slot::http::{self, HttpTarget};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::{Errno, read};
 use rustix::net::{
@@ -25,7 +25,7 @@ pub(super) enum Question {
     /// Whether a port accepts a connection.
     Tcp(Vec<SocketAddr>),
     /// Whether an address answers.
-    Http(Target),
+    Http(HttpTarget),
     /// Whether a socket accepts a connection, and answers if something is sent.
     Unix(PathBuf, Option<Vec<u8>>),
 }

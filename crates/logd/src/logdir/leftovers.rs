@@ -11,7 +11,7 @@ use gatevisor_wire::tai::Tai64n;
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, ftruncate, openat, statat, unlinkat};
 use rustix::io::Errno;
 
-use super::{CURRENT, Limits, OPEN_MODE, is_regular};
+use super::{CURRENT, LogLimits, OPEN_MODE, is_regular};
 use crate::rotation::{Archive, COMPRESSED, Stored, surplus};
 
 /// Returns the archives in a directory, in no order, an archive that is there in two forms as one.
@@ -43,7 +43,7 @@ pub(super) fn next_archive(directory: &OwnedFd, now: Tai64n, safe: bool) -> Resu
 }
 
 /// Deletes the archives that are too many; one that cannot be deleted is tried again at the next rotation.
-pub(super) fn trim(directory: &OwnedFd, present: &mut [Stored], limits: Limits) {
+pub(super) fn trim(directory: &OwnedFd, present: &mut [Stored], limits: LogLimits) {
     for Stored { archive, .. } in surplus(present, limits.keep, limits.total) {
         let name = archive.name();
         // The compressed form may be made while the plain one is deleted; it goes at the next rotation then.
@@ -53,7 +53,7 @@ pub(super) fn trim(directory: &OwnedFd, present: &mut [Stored], limits: Limits) 
 }
 
 /// Puts away what a writer left that did not close cleanly.
-pub(super) fn recover(directory: &OwnedFd, limits: Limits, now: Tai64n) -> Result<(), Errno> {
+pub(super) fn recover(directory: &OwnedFd, limits: LogLimits, now: Tai64n) -> Result<(), Errno> {
     if look(directory, CURRENT)?.is_some_and(|found| found.closed) {
         return Ok(());
     }
@@ -116,13 +116,13 @@ fn forget(directory: &OwnedFd, name: &str) -> Result<(), Errno> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Compress, Limits, LogDir};
+    use super::super::{Compress, LogDir, LogLimits};
     use gatevisor_wire::tai::Tai64n;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
-    const LIMITS: Limits =
-        Limits { size: 20, keep: 3, total: u64::MAX, period_s: None, compress: Compress::None };
+    const LIMITS: LogLimits =
+        LogLimits { size: 20, keep: 3, total: u64::MAX, period_s: None, compress: Compress::None };
 
     fn at(seconds: i64) -> Tai64n {
         Tai64n::from_unix(seconds, 0)

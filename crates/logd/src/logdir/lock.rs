@@ -23,13 +23,13 @@ fn ours() -> MutexGuard<'static, BTreeSet<(u64, u64)>> {
 
 /// The right to write a directory, until dropped.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(super) struct DirectoryLock {
     // Closing it releases the lock.
     file: Option<OwnedFd>,
     key: (u64, u64),
 }
 
-impl Lock {
+impl DirectoryLock {
     pub fn take(directory: &OwnedFd) -> Result<Self, DirError> {
         let failed = DirError::system("cannot lock the directory");
         let stat = fstat(directory).map_err(&failed)?;
@@ -45,7 +45,7 @@ impl Lock {
     }
 }
 
-impl Drop for Lock {
+impl Drop for DirectoryLock {
     fn drop(&mut self) {
         let mut ours = ours();
         drop(self.file.take());

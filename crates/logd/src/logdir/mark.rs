@@ -4,7 +4,7 @@
 
 /// A file and a place in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Mark {
+pub struct FilePosition {
     /// The file's device.
     pub device: u64,
     /// The file's inode; 0 for no file.
@@ -13,7 +13,7 @@ pub struct Mark {
     pub length: u64,
 }
 
-impl Mark {
+impl FilePosition {
     pub(super) fn of(stat: &rustix::fs::Stat) -> Self {
         let length = u64::try_from(stat.st_size).unwrap_or(0);
         Self { device: stat.st_dev, inode: stat.st_ino, length }
@@ -28,12 +28,12 @@ impl Mark {
 pub trait ProgressObserver {
     /// Bytes will be written at the end of a file, or the file will be put away; so many bytes of the same write are on
     /// file already.
-    fn at_end(&mut self, mark: Mark, written: usize);
+    fn at_end(&mut self, mark: FilePosition, written: usize);
 }
 
 /// Needs to know nothing.
 pub(super) struct Nobody;
 
 impl ProgressObserver for Nobody {
-    fn at_end(&mut self, _: Mark, _: usize) {}
+    fn at_end(&mut self, _: FilePosition, _: usize) {}
 }

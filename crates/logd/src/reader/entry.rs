@@ -53,14 +53,14 @@ pub enum Clock {
 
 /// Which of its two outputs a service wrote a line to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
+pub enum OutputName {
     /// Standard output; standard error as well where the two are not told apart.
     Stdout,
     /// Standard error.
     Stderr,
 }
 
-impl Stream {
+impl OutputName {
     /// Returns its name.
     pub const fn name(self) -> &'static str {
         match self {
@@ -72,18 +72,18 @@ impl Stream {
 
 /// The parts of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
+pub struct LineParts {
     /// When it was written, if it says so.
     pub time: Option<Time>,
     /// Where to.
-    pub stream: Stream,
+    pub stream: OutputName,
     /// Where its text begins.
     pub text: usize,
 }
 
-impl Entry {
+impl LineParts {
     /// The parts of an empty line.
-    pub const NOTHING: Self = Self { time: None, stream: Stream::Stdout, text: 0 };
+    pub const NOTHING: Self = Self { time: None, stream: OutputName::Stdout, text: 0 };
 }
 
 /// Takes lines apart.
@@ -105,13 +105,13 @@ impl Parser {
     }
 
     /// Returns the parts of a line.
-    pub fn parse(&mut self, line: &[u8]) -> Entry {
+    pub fn parse(&mut self, line: &[u8]) -> LineParts {
         let (time, stamp) = match self.stamp(line) {
             Some((time, length)) => (Some(time), length),
             None => (None, 0),
         };
         let (stream, mark) = mark(line.get(stamp..).unwrap_or_default());
-        Entry { time, stream, text: stamp.saturating_add(mark) }
+        LineParts { time, stream, text: stamp.saturating_add(mark) }
     }
 
     /// Returns the moment that a line begins with and the length of that with its spaces.
@@ -150,8 +150,12 @@ fn offset_of(zone: &TimeZone, local: i64) -> i64 {
 }
 
 /// Returns the stream that the text of a line is marked with, and the length of the mark.
-fn mark(text: &[u8]) -> (Stream, usize) {
-    if text.starts_with(STDERR_MARK) { (Stream::Stderr, STDERR_MARK.len()) } else { (Stream::Stdout, 0) }
+fn mark(text: &[u8]) -> (OutputName, usize) {
+    if text.starts_with(STDERR_MARK) {
+        (OutputName::Stderr, STDERR_MARK.len())
+    } else {
+        (OutputName::Stdout, 0)
+    }
 }
 
 /// Returns the seconds since 1970 by its own clock, and the nanoseconds, of an ISO stamp.
@@ -192,7 +196,7 @@ mod tests {
     use gatevisor_slot::Timestamp;
     use proptest::prelude::*;
 
-    fn utc(line: &[u8]) -> Entry {
+    fn utc(line: &[u8]) -> LineParts {
         Parser::new(Clock::Utc).parse(line)
     }
 

@@ -31,7 +31,7 @@ pub(crate) enum InputError {
 
 /// Where bytes come from.
 #[derive(Debug)]
-pub(crate) enum Input {
+pub(crate) enum LogInput {
     /// A file, which may grow.
     Plain {
         /// It.
@@ -43,7 +43,7 @@ pub(crate) enum Input {
     Compressed(Box<Unpacker>),
 }
 
-impl Input {
+impl LogInput {
     /// Returns what reads a file from `offset` on, of its contents when unpacked.
     pub fn new(file: OwnedFd, form: Form, offset: u64) -> Self {
         match form {

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use memchr::memchr;
 use rustix::io::Errno;
 
-use super::input::{Input, InputError};
+use super::input::{InputError, LogInput};
 
 /// Longest piece of a line that is given at once.
 pub(crate) const LONGEST: usize = 1 << 20;
@@ -16,7 +16,7 @@ pub(crate) const LONGEST: usize = 1 << 20;
 /// Reads the lines of a file that may grow.
 #[derive(Debug)]
 pub(crate) struct LineReader {
-    input: Input,
+    input: LogInput,
     buffer: Vec<u8>,
     /// Where in the file the buffer begins.
     start: u64,
@@ -29,7 +29,7 @@ pub(crate) struct LineReader {
 
 impl LineReader {
     /// Returns a reader whose first line begins at `offset`, which the input begins with.
-    pub fn new(input: Input, offset: u64) -> Self {
+    pub fn new(input: LogInput, offset: u64) -> Self {
         Self { input, start: offset, buffer: Vec::new(), next: 0, searched: 0, damage: None }
     }
 
@@ -112,7 +112,7 @@ mod tests {
     use std::io::Write;
 
     fn reader_of(file: std::fs::File) -> LineReader {
-        LineReader::new(Input::new(file.into(), Form::Plain, 0), 0)
+        LineReader::new(LogInput::new(file.into(), Form::Plain, 0), 0)
     }
 
     #[test]

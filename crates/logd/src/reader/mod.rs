@@ -25,10 +25,10 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
-use source::Source;
-use watch::{Wake, Watcher};
+use source::DirectoryReader;
+use watch::{DirectoryWatcher, FollowWake};
 
-pub use entry::{Clock, Entry, Stream, Time};
+pub use entry::{Clock, LineParts, OutputName, Time};
 pub use pick::Pick;
 
 /// A log directory.
@@ -44,7 +44,7 @@ pub struct Directory {
 
 /// What to read.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct ReadOptions {
     /// The directories.
     pub dirs: Vec<Directory>,
     /// Which lines.
@@ -57,7 +57,7 @@ pub struct Options {
 
 /// A line of a log.
 #[derive(Debug, Clone, Copy)]
-pub struct Line<'a> {
+pub struct LogLine<'a> {
     /// The number of its directory in the options.
     pub index: usize,
     /// The label of its directory.
@@ -65,10 +65,10 @@ pub struct Line<'a> {
     /// All of it, as it is in the file, without its newline.
     pub bytes: &'a [u8],
     /// Its parts.
-    pub entry: Entry,
+    pub entry: LineParts,
 }
 
-impl<'a> Line<'a> {
+impl<'a> LogLine<'a> {
     /// Returns the stamp and the mark that it begins with.
     pub fn head(&self) -> &'a [u8] {
         self.bytes.get(..self.entry.text).unwrap_or_default()
@@ -82,9 +82,9 @@ impl<'a> Line<'a> {
 
 /// What a reader gives.
 #[derive(Debug, Clone, Copy)]
-pub enum Event<'a> {
+pub enum ReaderEvent<'a> {
     /// A line.
-    Line(Line<'a>),
+    Line(LogLine<'a>),
     /// Not everything in a compressed archive can be read; what follows it can.
     Damaged {
         /// The label of its directory.
@@ -100,7 +100,7 @@ pub enum Event<'a> {
 
 /// Why logs cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
+pub enum LogReadError {
     /// A directory, or a file in it, refuses.
     #[error("cannot read the log directory `{}` of {label}", path.display())]
     Read {
@@ -118,13 +118,13 @@ pub enum ReadError {
 }
 
 /// Takes what a reader gives, and says whether to go on.
-pub type OnEvent<'a> = dyn FnMut(Event<'_>) -> ControlFlow<()> + 'a;
+pub type OnEvent<'a> = dyn FnMut(ReaderEvent<'_>) -> ControlFlow<()> + 'a;
 
 /// Gives the last lines of the directories to `on_event` and, when following, those that come.
 ///
 /// A directory that does not exist has no lines. Lines above 1 MiB are given in pieces. Returns when there are no
 /// more lines, or when `on_event` breaks.
-pub fn run(options: &Options, on_event: &mut OnEvent<'_>) -> Result<(), ReadError> {
+pub fn run(options: &ReadOptions, on_event: &mut OnEvent<'_>) -> Result<(), LogReadError> {
     run_until(options, None, on_event)
 }
 
@@ -132,16 +132,16 @@ pub fn run(options: &Options, on_event: &mut OnEvent<'_>) -> Result<(), ReadErro
 ///
 /// Standard output is a useful `stop`: a reader that has gone away is noticed although no line comes.
 pub fn run_until(
-    options: &Options,
+    options: &ReadOptions,
     stop: Option<BorrowedFd<'_>>,
     on_event: &mut OnEvent<'_>,
-) -> Result<(), ReadError> {
-    let mut sources: Vec<Source> =
-        options.dirs.iter().map(|directory| Source::new(directory, options.pick.clone())).collect();
+) -> Result<(), LogReadError> {
+    let mut sources: Vec<DirectoryReader> =
+        options.dirs.iter().map(|directory| DirectoryReader::new(directory, options.pick.clone())).collect();
     let mut watcher = None;
     if options.follow {
         // Watched before they are read, so that nothing falls between reading and following.
-        let mut new = Watcher::new().map_err(watch_error)?;
+        let mut new = DirectoryWatcher::new().map_err(watch_error)?;
         for (index, source) in sources.iter().enumerate() {
             new.attach(index, source.path()).map_err(watch_error)?;
         }
@@ -160,7 +160,10 @@ pub fn run_until(
 }
 
 /// Gives what is there, by stamp over all directories, and in its own order within each.
-fn give_tail(sources: &mut [Source], on_event: &mut OnEvent<'_>) -> Result<ControlFlow<()>, ReadError> {
+fn give_tail(
+    sources: &mut [DirectoryReader],
+    on_event: &mut OnEvent<'_>,
+) -> Result<ControlFlow<()>, LogReadError> {
     let mut heads = BinaryHeap::with_capacity(sources.len());
     for (index, source) in sources.iter_mut().enumerate() {
         if advance(index, source, Time::FIRST, &mut heads, on_event)?.is_break() {
@@ -175,18 +178,18 @@ fn give_tail(sources: &mut [Source], on_event: &mut OnEvent<'_>) -> Result<Contr
             return Ok(ControlFlow::Break(()));
         }
     }
-    Ok(on_event(Event::Idle))
+    Ok(on_event(ReaderEvent::Idle))
 }
 
 type Heads = BinaryHeap<Reverse<(Time, usize)>>;
 
 fn advance(
     index: usize,
-    source: &mut Source,
+    source: &mut DirectoryReader,
     before: Time,
     heads: &mut Heads,
     on_event: &mut OnEvent<'_>,
-) -> Result<ControlFlow<()>, ReadError> {
+) -> Result<ControlFlow<()>, LogReadError> {
     let is_there = source.next_line().map_err(|errno| source.error(errno))?;
     if is_there {
         // A line without a stamp belongs to the one before; a clock that was set back reorders nothing.
@@ -196,24 +199,24 @@ fn advance(
     Ok(give_damaged(source, on_event))
 }
 
-fn give(index: usize, source: &Source, on_event: &mut OnEvent<'_>) -> ControlFlow<()> {
-    let line = Line { index, label: source.label(), bytes: source.line(), entry: source.entry() };
-    on_event(Event::Line(line))
+fn give(index: usize, source: &DirectoryReader, on_event: &mut OnEvent<'_>) -> ControlFlow<()> {
+    let line = LogLine { index, label: source.label(), bytes: source.line(), entry: source.entry() };
+    on_event(ReaderEvent::Line(line))
 }
 
-fn give_damaged(source: &mut Source, on_event: &mut OnEvent<'_>) -> ControlFlow<()> {
+fn give_damaged(source: &mut DirectoryReader, on_event: &mut OnEvent<'_>) -> ControlFlow<()> {
     for (archive, why) in source.take_damaged() {
-        on_event(Event::Damaged { label: source.label(), archive: &archive, why: &why })?;
+        on_event(ReaderEvent::Damaged { label: source.label(), archive: &archive, why: &why })?;
     }
     ControlFlow::Continue(())
 }
 
 fn follow(
-    sources: &mut [Source],
-    mut watcher: Watcher,
+    sources: &mut [DirectoryReader],
+    mut watcher: DirectoryWatcher,
     stop: Option<BorrowedFd<'_>>,
     on_event: &mut OnEvent<'_>,
-) -> Result<(), ReadError> {
+) -> Result<(), LogReadError> {
     // What happened between watching and now is in the events; no directory needs a look without one, except those
     // that appeared before their watch did.
     let mut changed: Vec<usize> = (0..sources.len()).collect();
@@ -225,12 +228,12 @@ fn follow(
             }
         }
         changed.clear();
-        if on_event(Event::Idle).is_break() {
+        if on_event(ReaderEvent::Idle).is_break() {
             return Ok(());
         }
         match watcher.wait(stop).map_err(watch_error)? {
-            Wake::Stopped => return Ok(()),
-            Wake::Changed => {}
+            FollowWake::Stopped => return Ok(()),
+            FollowWake::Changed => {}
         }
         for change in watcher.changes().map_err(watch_error)? {
             if change.lost
@@ -245,9 +248,9 @@ fn follow(
 
 fn give_new(
     index: usize,
-    source: &mut Source,
+    source: &mut DirectoryReader,
     on_event: &mut OnEvent<'_>,
-) -> Result<ControlFlow<()>, ReadError> {
+) -> Result<ControlFlow<()>, LogReadError> {
     loop {
         while source.next_line().map_err(|errno| source.error(errno))? {
             if give(index, source, on_event).is_break() {
@@ -263,6 +266,6 @@ fn give_new(
     }
 }
 
-fn watch_error(errno: Errno) -> ReadError {
-    ReadError::Watch(errno.into())
+fn watch_error(errno: Errno) -> LogReadError {
+    LogReadError::Watch(errno.into())
 }

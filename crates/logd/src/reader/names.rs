@@ -38,7 +38,7 @@ pub(crate) enum Form {
 
 /// A file of the directory that is open.
 #[derive(Debug)]
-pub(crate) struct Opened {
+pub(crate) struct OpenedFile {
     pub file: OwnedFd,
     pub inode: Inode,
     pub form: Form,
@@ -76,24 +76,24 @@ pub(crate) fn list(directory: &OwnedFd) -> Result<Archives, Errno> {
 }
 
 /// Opens an archive in the form that it has by now, or returns `None` if it was deleted.
-pub(crate) fn open_archive(directory: impl AsFd, archive: Archive) -> Result<Option<Opened>, Errno> {
+pub(crate) fn open_archive(directory: impl AsFd, archive: Archive) -> Result<Option<OpenedFile>, Errno> {
     let name = archive.name();
     // Plain first: a compressor renames its work into place before it removes what it worked on.
     if let Some(opened) = open(&directory, &name)? {
-        return Ok(Some(Opened { is_archive: true, ..opened }));
+        return Ok(Some(OpenedFile { is_archive: true, ..opened }));
     }
     let opened = open(&directory, format!("{name}{COMPRESSED}"))?;
-    Ok(opened.map(|opened| Opened { is_archive: true, form: Form::Compressed, ..opened }))
+    Ok(opened.map(|opened| OpenedFile { is_archive: true, form: Form::Compressed, ..opened }))
 }
 
 /// Opens a file, or returns `None` if there is none of that name.
-pub(crate) fn open(directory: impl AsFd, name: impl rustix::path::Arg) -> Result<Option<Opened>, Errno> {
+pub(crate) fn open(directory: impl AsFd, name: impl rustix::path::Arg) -> Result<Option<OpenedFile>, Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let Some(file) = found(openat(directory, name, flags, Mode::empty()))? else { return Ok(None) };
     let stat = fstat(&file)?;
     let regular = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
     let inode = (stat.st_dev, stat.st_ino);
-    Ok(regular.then_some(Opened { file, inode, form: Form::Plain, is_archive: false }))
+    Ok(regular.then_some(OpenedFile { file, inode, form: Form::Plain, is_archive: false }))
 }
 
 /// Turns "there is none" into `None`; a symbolic link where a file belongs is none, either.

@@ -5,7 +5,7 @@
 
 use regex::bytes::Regex;
 
-use super::entry::{Entry, Parser, Time};
+use super::entry::{LineParts, Parser, Time};
 
 /// Which lines are wanted; by default, all.
 #[derive(Debug, Clone, Default)]
@@ -55,7 +55,7 @@ impl Judge {
     }
 
     /// Returns the parts of a line, and whether it is wanted.
-    pub fn judge(&mut self, line: &[u8]) -> (Entry, bool) {
+    pub fn judge(&mut self, line: &[u8]) -> (LineParts, bool) {
         let entry = self.parser.parse(line);
         self.before = entry.time.or(self.before);
         let text = line.get(entry.text..).unwrap_or_default();

@@ -16,13 +16,13 @@ use gatevisor_paths::by_path;
 use rustix::fs::{AtFlags, OFlags, fstat, statat};
 use rustix::io::Errno;
 
-use super::entry::{Entry, Parser, Time};
-use super::input::{Input, InputError};
+use super::entry::{LineParts, Parser, Time};
+use super::input::{InputError, LogInput};
 use super::lines::LineReader;
-use super::names::{Archives, Form, Inode, Opened, found, list, open, open_archive};
+use super::names::{Archives, Form, Inode, OpenedFile, found, list, open, open_archive};
 use super::pick::{Judge, Pick};
 use super::tail::{Tail, tail};
-use super::{Directory, ReadError};
+use super::{Directory, LogReadError};
 use crate::rotation::Archive;
 
 /// How often a directory is looked at again because it was rotated meanwhile, before its present state is taken.
@@ -32,14 +32,14 @@ const LOOKS: usize = 100;
 #[derive(Debug)]
 enum Next {
     /// It is open.
-    Open(Opened, Place),
+    Open(OpenedFile, StartPosition),
     /// It is opened when its turn comes; it may be gone by then.
-    Archive(Archive, Place),
+    Archive(Archive, StartPosition),
 }
 
 /// Where in a file reading begins.
 #[derive(Debug, Clone, Copy, Default)]
-struct Place {
+struct StartPosition {
     offset: u64,
     /// The time of the line before.
     before: Option<Time>,
@@ -47,7 +47,7 @@ struct Place {
 
 /// One log directory.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct DirectoryReader {
     label: String,
     path: PathBuf,
     /// The directory that was last read, to notice another one in its place.
@@ -55,20 +55,20 @@ pub(crate) struct Source {
     /// The archives that were there at the last look.
     known: BTreeSet<Archive>,
     queue: VecDeque<Next>,
-    reading: Option<Reading>,
+    reading: Option<OpenLog>,
     /// Read to the end, and not seen under an archive's name yet.
-    done: Vec<Opened>,
+    done: Vec<OpenedFile>,
     /// The last file ends where it ends; nobody waits for more.
     is_final: bool,
     line: Range<usize>,
-    entry: Entry,
+    entry: LineParts,
     judge: Judge,
     /// Files of which not everything could be read, and why.
     damaged: Vec<(String, String)>,
 }
 
 #[derive(Debug)]
-struct Reading {
+struct OpenLog {
     lines: LineReader,
     inode: Inode,
     /// What it is called in a report of damage.
@@ -79,15 +79,15 @@ struct Reading {
 }
 
 /// What a directory holds, seen at one moment.
-struct Look {
+struct DirectoryListing {
     directory: OwnedFd,
     inode: Inode,
     archives: Archives,
-    previous: Option<Opened>,
-    current: Option<Opened>,
+    previous: Option<OpenedFile>,
+    current: Option<OpenedFile>,
 }
 
-impl Source {
+impl DirectoryReader {
     /// Returns the source that reads a directory.
     pub fn new(directory: &Directory, pick: Pick) -> Self {
         Self {
@@ -100,7 +100,7 @@ impl Source {
             done: Vec::new(),
             is_final: false,
             line: 0..0,
-            entry: Entry::NOTHING,
+            entry: LineParts::NOTHING,
             judge: Judge::new(pick, Parser::new(directory.clock)),
             damaged: Vec::new(),
         }
@@ -117,8 +117,8 @@ impl Source {
     }
 
     /// Returns the error that reading this directory failed with.
-    pub fn error(&self, errno: Errno) -> ReadError {
-        ReadError::Read { label: self.label.clone(), path: self.path.clone(), source: errno.into() }
+    pub fn error(&self, errno: Errno) -> LogReadError {
+        LogReadError::Read { label: self.label.clone(), path: self.path.clone(), source: errno.into() }
     }
 
     /// Places the source before the last `wanted` lines (`None`: before all) of those that are picked.
@@ -176,20 +176,20 @@ impl Source {
     /// Returns where reading a file begins, and takes what it has off those that are missing.
     fn place(
         &mut self,
-        file: &Opened,
+        file: &OpenedFile,
         missing: &mut Option<usize>,
         counts_rest: bool,
-    ) -> Result<Place, Errno> {
+    ) -> Result<StartPosition, Errno> {
         let Tail { offset, lines, before, is_beginning } =
             tail(file, *missing, &mut self.judge, counts_rest)?;
         *missing = missing.map(|missing| missing.saturating_sub(lines));
         if is_beginning {
             *missing = Some(0);
         }
-        Ok(Place { offset, before })
+        Ok(StartPosition { offset, before })
     }
 
-    /// Finds the next line that is picked; returns whether there is one. It is then [`Source::line`].
+    /// Finds the next line that is picked; returns whether there is one. It is then [`DirectoryReader::line`].
     pub fn next_line(&mut self) -> Result<bool, Errno> {
         loop {
             let Some(reading) = &mut self.reading else {
@@ -228,7 +228,7 @@ impl Source {
     }
 
     /// Returns the parts of the line that was found last.
-    pub const fn entry(&self) -> Entry {
+    pub const fn entry(&self) -> LineParts {
         self.entry
     }
 
@@ -254,7 +254,7 @@ impl Source {
         Ok(removed || !self.queue.is_empty())
     }
 
-    fn append_fresh(&mut self, look: Look) -> Result<(), Errno> {
+    fn append_fresh(&mut self, look: DirectoryListing) -> Result<(), Errno> {
         if self.directory != Some(look.inode) {
             // Another directory under the same name: nothing in it was read.
             self.directory = Some(look.inode);
@@ -288,7 +288,7 @@ impl Source {
     }
 
     /// Queues a file, unless it is queued, is being read, or was.
-    fn append(&mut self, opened: Opened) {
+    fn append(&mut self, opened: OpenedFile) {
         if let Some(reading) = self.reading.as_mut().filter(|reading| reading.inode == opened.inode) {
             reading.is_archive |= opened.is_archive;
             return;
@@ -308,12 +308,12 @@ impl Source {
                 return;
             }
         }
-        self.queue.push_back(Next::Open(opened, Place::default()));
+        self.queue.push_back(Next::Open(opened, StartPosition::default()));
     }
 
     /// Finds the file among those in our hands that became this compressed archive, and notes that it has its name;
     /// returns whether there is one.
-    fn recognise(&mut self, open: impl Fn() -> Result<Option<Opened>, Errno>) -> Result<bool, Errno> {
+    fn recognise(&mut self, open: impl Fn() -> Result<Option<OpenedFile>, Errno>) -> Result<bool, Errno> {
         let is_it = |file: &OwnedFd| match open()? {
             // What is not removed has a name of its own.
             Some(archive) if is_removed(file) => same_contents(file, archive),
@@ -381,21 +381,21 @@ impl Source {
                 }
             }
         };
-        let Opened { file, inode, form, is_archive } = opened;
-        let Place { offset, before } = place;
+        let OpenedFile { file, inode, form, is_archive } = opened;
+        let StartPosition { offset, before } = place;
         // A line without a stamp belongs to the one before it in the same file.
         self.judge.before = before;
-        let lines = LineReader::new(Input::new(file, form, offset), offset);
-        self.reading = Some(Reading { lines, inode, name, is_archive, is_removed: false });
+        let lines = LineReader::new(LogInput::new(file, form, offset), offset);
+        self.reading = Some(OpenLog { lines, inode, name, is_archive, is_removed: false });
         Ok(true)
     }
 
     /// Puts away the file that was read to its end.
     fn retire(&mut self) {
-        if let Some(Reading { lines, inode, is_archive: false, is_removed: false, .. }) = self.reading.take()
+        if let Some(OpenLog { lines, inode, is_archive: false, is_removed: false, .. }) = self.reading.take()
             && let Some(file) = lines.into_file()
         {
-            self.done.push(Opened { file, inode, form: Form::Plain, is_archive: false });
+            self.done.push(OpenedFile { file, inode, form: Form::Plain, is_archive: false });
         }
     }
 
@@ -410,7 +410,7 @@ impl Source {
     }
 
     /// Returns what the directory holds, such that no file was rotated while we looked.
-    fn look(&self) -> Result<Option<Look>, Errno> {
+    fn look(&self) -> Result<Option<DirectoryListing>, Errno> {
         let Some(directory) = self.open_directory()? else { return Ok(None) };
         let stat = fstat(&directory)?;
         let inode = (stat.st_dev, stat.st_ino);
@@ -426,7 +426,7 @@ impl Source {
             // every file once.
             let stable = same && list(&directory)? == archives;
             if stable || looks >= LOOKS {
-                return Ok(Some(Look { directory, inode, archives, previous, current }));
+                return Ok(Some(DirectoryListing { directory, inode, archives, previous, current }));
             }
         }
     }
@@ -438,9 +438,9 @@ fn is_removed(file: &OwnedFd) -> bool {
 }
 
 /// Returns whether a compressed archive holds what a file does.
-fn same_contents(file: &OwnedFd, archive: Opened) -> Result<bool, Errno> {
-    let mut plain = Input::Plain { file: rustix::io::fcntl_dupfd_cloexec(file, 0)?, offset: 0 };
-    let mut packed = Input::new(archive.file, archive.form, 0);
+fn same_contents(file: &OwnedFd, archive: OpenedFile) -> Result<bool, Errno> {
+    let mut plain = LogInput::Plain { file: rustix::io::fcntl_dupfd_cloexec(file, 0)?, offset: 0 };
+    let mut packed = LogInput::new(archive.file, archive.form, 0);
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     loop {
         for (input, bytes) in [(&mut plain, &mut ours), (&mut packed, &mut theirs)] {

@@ -11,9 +11,9 @@ use rustix::io::{Errno, pread};
 
 use super::entry::Time;
 use super::holes::{self, Extent};
-use super::input::{BLOCK, Input};
+use super::input::{BLOCK, LogInput};
 use super::lines::{LONGEST, LineReader};
-use super::names::{Form, Opened};
+use super::names::{Form, OpenedFile};
 use super::pick::Judge;
 
 /// Most bytes that are searched for the beginning of a line with a stamp.
@@ -42,7 +42,7 @@ impl Tail {
 ///
 /// What follows the last newline is a line only if `counts_rest`; otherwise reading begins so that it comes whole.
 pub(crate) fn tail(
-    file: &Opened,
+    file: &OpenedFile,
     wanted: Option<usize>,
     judge: &mut Judge,
     counts_rest: bool,
@@ -184,9 +184,9 @@ impl Chunk {
 }
 
 /// Judges all lines of a compressed file.
-fn of_compressed(file: &Opened, wanted: usize, judge: &mut Judge) -> Result<Tail, Errno> {
+fn of_compressed(file: &OpenedFile, wanted: usize, judge: &mut Judge) -> Result<Tail, Errno> {
     let copy = rustix::io::fcntl_dupfd_cloexec(&file.file, 0)?;
-    let mut lines = LineReader::new(Input::new(copy, Form::Compressed, 0), 0);
+    let mut lines = LineReader::new(LogInput::new(copy, Form::Compressed, 0), 0);
     let mut found = VecDeque::new();
     loop {
         let place = (lines.offset(), judge.before);
@@ -264,10 +264,10 @@ mod tests {
     use regex::bytes::Regex;
     use std::io::Write;
 
-    fn file_of(bytes: &[u8]) -> Opened {
+    fn file_of(bytes: &[u8]) -> OpenedFile {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
-        Opened { file: file.into(), inode: (0, 0), form: Form::Plain, is_archive: false }
+        OpenedFile { file: file.into(), inode: (0, 0), form: Form::Plain, is_archive: false }
     }
 
     fn judge(pick: Pick) -> Judge {
@@ -275,7 +275,7 @@ mod tests {
     }
 
     fn lines_from(bytes: &[u8], offset: u64) -> Vec<Vec<u8>> {
-        let mut reader = LineReader::new(Input::new(file_of(bytes).file, Form::Plain, offset), offset);
+        let mut reader = LineReader::new(LogInput::new(file_of(bytes).file, Form::Plain, offset), offset);
         let mut lines = Vec::new();
         while let Some(range) = reader.next().unwrap() {
             lines.push(reader.line(range).to_vec());
@@ -321,7 +321,7 @@ mod tests {
             .unwrap();
         let line = "2026-11-20 10:00:01.000000000  b\n".repeat(10_000);
         std::os::unix::fs::FileExt::write_all_at(&file, line.as_bytes(), (1 << 40) + 34).unwrap();
-        let file = Opened { file: file.into(), inode: (0, 0), form: Form::Plain, is_archive: false };
+        let file = OpenedFile { file: file.into(), inode: (0, 0), form: Form::Plain, is_archive: false };
         let end = (1 << 40) + 34 + line.len() as u64;
         let grep = Pick { grep: Some(Regex::new("a").unwrap()), ..Pick::default() };
         assert_eq!(tail(&file, Some(1), &mut judge(grep), true).unwrap().offset, (1 << 40) + 1);

@@ -28,7 +28,7 @@ const ABOVE: usize = 4;
 
 /// Why a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wake {
+pub(crate) enum FollowWake {
     /// There are changes.
     Changed,
     /// The descriptor that ends everything is broken or hung up.
@@ -37,7 +37,7 @@ pub(crate) enum Wake {
 
 /// A directory that is worth a look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Change {
+pub(crate) struct DirectoryChange {
     /// Its number.
     pub index: usize,
     /// It must be attached again: it is gone, or another one has its name.
@@ -46,21 +46,21 @@ pub(crate) struct Change {
 
 /// Watches numbered directories.
 #[derive(Debug)]
-pub(crate) struct Watcher {
+pub(crate) struct DirectoryWatcher {
     inotify: OwnedFd,
     /// By watch: whom it is for.
-    watches: BTreeMap<i32, Vec<User>>,
+    watches: BTreeMap<i32, Vec<WatchUser>>,
 }
 
 /// Whom a watch is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct User {
+struct WatchUser {
     index: usize,
     /// The name in the watched directory that leads to the one that is meant; `None` if it is that one itself.
     next: Option<Box<OsStr>>,
 }
 
-impl Watcher {
+impl DirectoryWatcher {
     /// Returns a watcher of nothing.
     pub fn new() -> Result<Self, Errno> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
@@ -81,9 +81,9 @@ impl Watcher {
                 .collect();
             // From above, so that whatever is replaced while we walk is replaced below a watch.
             for (directory, next) in steps.iter().rev() {
-                self.add(directory, User { index, next: Some((*next).into()) })?;
+                self.add(directory, WatchUser { index, next: Some((*next).into()) })?;
             }
-            if self.add(path, User { index, next: None })? {
+            if self.add(path, WatchUser { index, next: None })? {
                 return Ok(());
             }
             // What appeared before the watch above it did gave no event.
@@ -95,7 +95,7 @@ impl Watcher {
     }
 
     /// Waits until there are changes, or `stop` is broken or hung up.
-    pub fn wait(&self, stop: Option<BorrowedFd<'_>>) -> Result<Wake, Errno> {
+    pub fn wait(&self, stop: Option<BorrowedFd<'_>>) -> Result<FollowWake, Errno> {
         loop {
             let inotify = self.inotify.as_fd();
             let mut fds = [
@@ -111,17 +111,17 @@ impl Watcher {
             }
             let [changes, stopped] = &fds;
             if stop.is_some() && !stopped.revents().is_empty() {
-                return Ok(Wake::Stopped);
+                return Ok(FollowWake::Stopped);
             }
             if !changes.revents().is_empty() {
-                return Ok(Wake::Changed);
+                return Ok(FollowWake::Changed);
             }
         }
     }
 
     /// Returns the directories that changed, each once, in the order of their first change.
-    pub fn changes(&mut self) -> Result<Vec<Change>, Errno> {
-        let mut changes: Vec<Change> = Vec::new();
+    pub fn changes(&mut self) -> Result<Vec<DirectoryChange>, Errno> {
+        let mut changes: Vec<DirectoryChange> = Vec::new();
         let mut buffer = [MaybeUninit::uninit(); EVENTS];
         let mut reader = inotify::Reader::new(self.inotify.as_fd(), &mut buffer);
         loop {
@@ -157,7 +157,7 @@ impl Watcher {
     }
 
     /// Adds a watch; returns whether there is such a directory.
-    fn add(&mut self, path: &Path, user: User) -> Result<bool, Errno> {
+    fn add(&mut self, path: &Path, user: WatchUser) -> Result<bool, Errno> {
         let mut flags = WatchFlags::CREATE
             | WatchFlags::MOVED_TO
             | WatchFlags::DELETE_SELF
@@ -206,9 +206,9 @@ fn or_here(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
-fn note(changes: &mut Vec<Change>, index: usize, lost: bool) {
+fn note(changes: &mut Vec<DirectoryChange>, index: usize, lost: bool) {
     match changes.iter_mut().find(|change| change.index == index) {
         Some(change) => change.lost |= lost,
-        None => changes.push(Change { index, lost }),
+        None => changes.push(DirectoryChange { index, lost }),
     }
 }

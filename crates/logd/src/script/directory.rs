@@ -19,7 +19,7 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::parser::LogdirSpec;
 use super::processor;
-use crate::moment::Moment;
+use crate::moment::ClockReading;
 use crate::rotation::Archive;
 
 const OPEN_MODE: Mode = Mode::from_raw_mode(0o644);
@@ -27,14 +27,14 @@ const CLOSED_MODE: Mode = Mode::from_raw_mode(0o744);
 
 /// What could not be done, in s6-log's words, and why.
 #[derive(Debug)]
-pub(super) struct LogError {
+pub(super) struct DirectoryError {
     pub doing: String,
     pub errno: Errno,
 }
 
 /// How far a rotation is. Each is what is to be done next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum RotationPhase {
     Writing,
     Sync,
     Rename,
@@ -53,14 +53,14 @@ enum Phase {
 
 /// A log directory that this process writes.
 #[derive(Debug)]
-pub(super) struct Directory<'a> {
+pub(super) struct ScriptDirectory<'a> {
     spec: &'a LogdirSpec,
     path: PathBuf,
     handle: OwnedFd,
     current: OwnedFd,
     len: u64,
     mid_line: bool,
-    phase: Phase,
+    phase: RotationPhase,
     /// When the next attempt is due, in monotonic milliseconds, after one that failed.
     retry_at_ms: Option<u64>,
     /// What waits to be written.
@@ -69,15 +69,15 @@ pub(super) struct Directory<'a> {
     _lock: OwnedFd,
 }
 
-impl<'a> Directory<'a> {
+impl<'a> ScriptDirectory<'a> {
     /// Opens the directory, making it if need be but not those above it, and puts away what a crash left.
-    pub(super) fn open(spec: &'a LogdirSpec) -> Result<Self, LogError> {
+    pub(super) fn open(spec: &'a LogdirSpec) -> Result<Self, DirectoryError> {
         use std::os::unix::ffi::OsStrExt;
         let path = PathBuf::from(std::ffi::OsStr::from_bytes(&spec.path));
         let failed = |doing: &str, name: &str| {
             let place = if name.is_empty() { path.clone() } else { path.join(name) };
             let doing = format!("{doing} {}", place.display());
-            move |errno| LogError { doing, errno }
+            move |errno| DirectoryError { doing, errno }
         };
         match mkdir(&path, Mode::from_raw_mode(0o2700)) {
             Ok(()) | Err(Errno::EXIST) => {}
@@ -101,7 +101,7 @@ impl<'a> Directory<'a> {
             current,
             len,
             mid_line: false,
-            phase: Phase::Writing,
+            phase: RotationPhase::Writing,
             retry_at_ms: None,
             held: Vec::new(),
             _lock: lock,
@@ -110,28 +110,28 @@ impl<'a> Directory<'a> {
 
     /// Returns whether nothing is left to be done.
     pub(super) fn is_settled(&self) -> bool {
-        self.held.is_empty() && matches!(self.phase, Phase::Writing | Phase::Closed)
+        self.held.is_empty() && matches!(self.phase, RotationPhase::Writing | RotationPhase::Closed)
     }
 
     /// Returns whether the directory was closed cleanly.
     pub(super) fn is_closed(&self) -> bool {
-        self.phase == Phase::Closed
+        self.phase == RotationPhase::Closed
     }
 
-    /// Returns when [`Directory::advance`] is worth calling again, in monotonic milliseconds.
+    /// Returns when [`ScriptDirectory::advance`] is worth calling again, in monotonic milliseconds.
     pub(super) fn retry_at_ms(&self) -> Option<u64> {
         self.retry_at_ms
     }
 
     /// Rotates a file that is not empty, unless that is under way.
     pub(super) fn rotate(&mut self) {
-        if self.phase == Phase::Writing && self.len > 0 {
-            self.phase = Phase::Sync;
+        if self.phase == RotationPhase::Writing && self.len > 0 {
+            self.phase = RotationPhase::Sync;
         }
     }
 
     /// Does as much as can be done now: rotates, and writes what is held.
-    pub(super) fn advance(&mut self) -> Result<(), LogError> {
+    pub(super) fn advance(&mut self) -> Result<(), DirectoryError> {
         if self.retry_at_ms.is_some_and(|at| at > monotonic_ms()) {
             return Ok(());
         }
@@ -144,7 +144,7 @@ impl<'a> Directory<'a> {
     }
 
     /// Closes the file cleanly once everything else is done.
-    pub(super) fn close(&mut self) -> Result<(), LogError> {
+    pub(super) fn close(&mut self) -> Result<(), DirectoryError> {
         if !self.is_settled() || self.retry_at_ms.is_some_and(|at| at > monotonic_ms()) {
             return Ok(());
         }
@@ -154,7 +154,7 @@ impl<'a> Directory<'a> {
                     .map_err(|errno| self.error("fd_chmod", "current to 0744", errno))
             });
         match closed {
-            Ok(()) => self.phase = Phase::Closed,
+            Ok(()) => self.phase = RotationPhase::Closed,
             Err(_) => {
                 self.retry_at_ms = Some(monotonic_ms().saturating_add(u64::from(self.spec.cooldown_ms)));
             }
@@ -164,7 +164,7 @@ impl<'a> Directory<'a> {
 
     /// Learns whether the processor has ended, and returns what there is to say about that.
     pub(super) fn reap(&mut self) -> Option<String> {
-        let Phase::Processing(pid) = self.phase else { return None };
+        let RotationPhase::Processing(pid) = self.phase else { return None };
         let status = match waitpid(Some(pid), WaitOptions::NOHANG) {
             Ok(Some((_, status))) => status,
             Ok(None) | Err(Errno::INTR) => return None,
@@ -172,39 +172,39 @@ impl<'a> Directory<'a> {
             Err(_) => return Some(self.process_again("crashed")),
         };
         if status.exit_status() == Some(0) {
-            self.phase = Phase::SyncProcessed;
+            self.phase = RotationPhase::SyncProcessed;
             return None;
         }
         Some(self.process_again(if status.signaled() { "crashed" } else { "failed" }))
     }
 
     fn process_again(&mut self, how: &str) -> String {
-        self.phase = Phase::Process;
+        self.phase = RotationPhase::Process;
         self.retry_at_ms = Some(monotonic_ms().saturating_add(u64::from(self.spec.cooldown_ms)));
         format!("processor {how} in {}", self.path.display())
     }
 
-    fn error(&self, doing: &str, name: &str, errno: Errno) -> LogError {
-        LogError { doing: format!("{doing} {}/{name}", self.path.display()), errno }
+    fn error(&self, doing: &str, name: &str, errno: Errno) -> DirectoryError {
+        DirectoryError { doing: format!("{doing} {}/{name}", self.path.display()), errno }
     }
 
-    fn try_advance(&mut self) -> Result<(), LogError> {
+    fn try_advance(&mut self) -> Result<(), DirectoryError> {
         loop {
             match self.phase {
-                Phase::Processing(_) | Phase::Closed => return Ok(()),
-                Phase::Writing if self.held.is_empty() => return Ok(()),
+                RotationPhase::Processing(_) | RotationPhase::Closed => return Ok(()),
+                RotationPhase::Writing if self.held.is_empty() => return Ok(()),
                 // Found larger than it may be.
-                Phase::Writing if self.len >= u64::from(self.spec.size) && !self.mid_line => {
-                    self.phase = Phase::Sync;
+                RotationPhase::Writing if self.len >= u64::from(self.spec.size) && !self.mid_line => {
+                    self.phase = RotationPhase::Sync;
                 }
-                Phase::Writing => self.write()?,
+                RotationPhase::Writing => self.write()?,
                 phase => self.phase = self.take(phase)?,
             }
         }
     }
 
     /// Writes what is held, up to the line at which the file is full.
-    fn write(&mut self) -> Result<(), LogError> {
+    fn write(&mut self) -> Result<(), DirectoryError> {
         let full_at = u64::from(self.spec.size.saturating_sub(self.spec.tolerance));
         let mut written: usize = 0;
         let mut outcome = Ok(());
@@ -225,9 +225,9 @@ impl<'a> Directory<'a> {
                 Err(errno) => outcome = Err(errno),
             }
             if !self.mid_line && self.len >= full_at && written > 0 {
-                self.phase = Phase::Sync;
+                self.phase = RotationPhase::Sync;
             }
-            if outcome.is_err() || self.phase != Phase::Writing {
+            if outcome.is_err() || self.phase != RotationPhase::Writing {
                 break;
             }
         }
@@ -240,53 +240,66 @@ impl<'a> Directory<'a> {
     }
 
     /// Takes one step of a rotation and returns the next.
-    fn take(&mut self, phase: Phase) -> Result<Phase, LogError> {
+    fn take(&mut self, phase: RotationPhase) -> Result<RotationPhase, DirectoryError> {
         let dir = &self.handle;
         let (next, doing, name, done) = match phase {
-            Phase::Sync => (Phase::Rename, "fd_sync", "current", sync(&self.current)),
-            Phase::Rename => (Phase::Renew, "rename", "current", renameat(dir, "current", dir, "previous")),
-            Phase::Renew => {
+            RotationPhase::Sync => (RotationPhase::Rename, "fd_sync", "current", sync(&self.current)),
+            RotationPhase::Rename => {
+                (RotationPhase::Renew, "rename", "current", renameat(dir, "current", dir, "previous"))
+            }
+            RotationPhase::Renew => {
                 let opened = open_current(dir).map(|current| {
                     self.current = current;
                     self.len = 0;
                 });
-                (Phase::Mark, "open", "current", opened)
+                (RotationPhase::Mark, "open", "current", opened)
             }
-            Phase::Mark => {
-                let next = if self.spec.processor.is_some() { Phase::Process } else { Phase::Archive };
+            RotationPhase::Mark => {
+                let next = if self.spec.processor.is_some() {
+                    RotationPhase::Process
+                } else {
+                    RotationPhase::Archive
+                };
                 (next, "chmod", "previous", chmodat(dir, "previous", CLOSED_MODE, AtFlags::empty()))
             }
-            Phase::Archive => {
-                (Phase::Writing, "finish", "previous", put_away(dir, self.spec, "previous", true))
+            RotationPhase::Archive => {
+                (RotationPhase::Writing, "finish", "previous", put_away(dir, self.spec, "previous", true))
             }
-            Phase::Process => match self.spec.processor.as_ref() {
+            RotationPhase::Process => match self.spec.processor.as_ref() {
                 Some(processor) => match processor::start(processor, dir.as_fd()) {
-                    Ok(pid) => (Phase::Processing(pid), "", "", Ok(())),
-                    Err(errno) => (Phase::Process, "fork processor for", "", Err(errno)),
+                    Ok(pid) => (RotationPhase::Processing(pid), "", "", Ok(())),
+                    Err(errno) => (RotationPhase::Process, "fork processor for", "", Err(errno)),
                 },
-                None => (Phase::Archive, "", "", Ok(())),
+                None => (RotationPhase::Archive, "", "", Ok(())),
             },
-            Phase::SyncProcessed => {
+            RotationPhase::SyncProcessed => {
                 let done = open_written(dir, "processed").and_then(|file| {
                     sync(&file)?;
                     fchmod(&file, CLOSED_MODE)
                 });
-                (Phase::SyncState, "sync", "processed", done)
+                (RotationPhase::SyncState, "sync", "processed", done)
             }
-            Phase::SyncState => (
-                Phase::ForgetPrevious,
+            RotationPhase::SyncState => (
+                RotationPhase::ForgetPrevious,
                 "sync",
                 "newstate",
                 open_written(dir, "newstate").and_then(|file| sync(&file)),
             ),
-            Phase::ForgetPrevious => (Phase::RenameState, "unlink", "previous", forget(dir, "previous")),
-            Phase::RenameState => {
-                (Phase::ArchiveProcessed, "rename", "newstate", renameat(dir, "newstate", dir, "state"))
+            RotationPhase::ForgetPrevious => {
+                (RotationPhase::RenameState, "unlink", "previous", forget(dir, "previous"))
             }
-            Phase::ArchiveProcessed => {
-                (Phase::Writing, "finish", "processed", put_away(dir, self.spec, "processed", true))
+            RotationPhase::RenameState => (
+                RotationPhase::ArchiveProcessed,
+                "rename",
+                "newstate",
+                renameat(dir, "newstate", dir, "state"),
+            ),
+            RotationPhase::ArchiveProcessed => {
+                (RotationPhase::Writing, "finish", "processed", put_away(dir, self.spec, "processed", true))
             }
-            Phase::Writing | Phase::Processing(_) | Phase::Closed => (phase, "", "", Ok(())),
+            RotationPhase::Writing | RotationPhase::Processing(_) | RotationPhase::Closed => {
+                (phase, "", "", Ok(()))
+            }
         };
         done.map_err(|errno| self.error(doing, name, errno)).map(|()| next)
     }
@@ -367,7 +380,7 @@ fn put_away(directory: &OwnedFd, spec: &LogdirSpec, name: &str, safe: bool) -> R
         forget(directory, name)?;
     } else {
         let present = archives(directory)?;
-        let archive = Archive::next(Moment::now().tai(), &present, safe);
+        let archive = Archive::next(ClockReading::now().tai(), &present, safe);
         renameat(directory, name, directory, archive.name())?;
     }
     trim(directory, spec)

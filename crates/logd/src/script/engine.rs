@@ -15,12 +15,12 @@ use gatevisor_term::stream;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, read};
 
+use super::action_output::{Stdout, write_status};
 use super::cutter::Cutter;
-use super::directory::{Directory, LogError, path_of};
-use super::outlet::{Stdout, write_status};
+use super::directory::{DirectoryError, ScriptDirectory, path_of};
 use super::parser::{Destination, Script};
-use super::selection::Standing;
-use crate::moment::{Moment, until};
+use super::selection::LineSelection;
+use crate::moment::{ClockReading, until};
 use crate::stamp::Stamper;
 use crate::words::{chain, say};
 
@@ -33,7 +33,7 @@ const LAST_LINE: Duration = Duration::from_secs(2);
 
 /// What the command line says beside the script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Options {
+pub struct S6LogOptions {
     /// `-b`: nothing more is read while anything waits to be written.
     pub block: bool,
     /// `-p`: `SIGTERM` is no reason to stop.
@@ -47,20 +47,20 @@ pub struct Options {
 /// Why logging is not possible, in s6-log's words.
 #[derive(Debug, thiserror::Error)]
 #[error("unable to {doing}: {why}")]
-pub struct Failure {
+pub struct S6LogError {
     doing: String,
     why: String,
 }
 
-impl From<LogError> for Failure {
-    fn from(error: LogError) -> Self {
+impl From<DirectoryError> for S6LogError {
+    fn from(error: DirectoryError) -> Self {
         // As text, because the system's numbers are of no use to whoever reads it.
         Self { doing: error.doing, why: chain(&std::io::Error::from(error.errno)) }
     }
 }
 
-fn failed(doing: &str) -> impl Fn(Errno) -> Failure {
-    move |errno| LogError { doing: doing.to_owned(), errno }.into()
+fn failed(doing: &str) -> impl Fn(Errno) -> S6LogError {
+    move |errno| DirectoryError { doing: doing.to_owned(), errno }.into()
 }
 
 /// Takes standard input through a script until it ends, or a signal says to stop.
@@ -71,7 +71,7 @@ fn failed(doing: &str) -> impl Fn(Errno) -> Failure {
 /// # Errors
 /// A log directory cannot be opened or is locked; nothing has been read then.
 #[expect(clippy::disallowed_methods, reason = "the directive `1` makes it data for the next program")]
-pub fn run(script: &Script, options: &Options, ready: impl FnOnce()) -> Result<(), Failure> {
+pub fn run(script: &Script, options: &S6LogOptions, ready: impl FnOnce()) -> Result<(), S6LogError> {
     let stdin = std::io::stdin();
     if script.has_extra && options.verbosity > 0 {
         say("s6-log: warning: ignoring extraneous non-action directives");
@@ -81,13 +81,13 @@ pub fn run(script: &Script, options: &Options, ready: impl FnOnce()) -> Result<(
     restore(SIGCHLD);
     let signals = SignalFd::new(&[SIGTERM, SIGHUP, SIGALRM, SIGCHLD]).map_err(failed("receive signals"))?;
     ready();
-    Logger { work, cutter: Cutter::new(options.line_limit), options, input: Input::Open }
+    Logger { work, cutter: Cutter::new(options.line_limit), options, input: InputState::Open }
         .serve(stdin.as_fd(), &signals)
 }
 
 /// What is still to come from standard input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Input {
+enum InputState {
     Open,
     /// The rest of a line, until this moment of the monotonic clock in milliseconds.
     LastLine(u64),
@@ -97,26 +97,26 @@ enum Input {
 struct Logger<'a> {
     work: Work<'a>,
     cutter: Cutter,
-    options: &'a Options,
-    input: Input,
+    options: &'a S6LogOptions,
+    input: InputState,
 }
 
 impl Logger<'_> {
-    fn serve(&mut self, stdin: impl AsFd, signals: &SignalFd) -> Result<(), Failure> {
+    fn serve(&mut self, stdin: impl AsFd, signals: &SignalFd) -> Result<(), S6LogError> {
         let mut buffer = vec![0; TAKE];
         loop {
             self.work.advance();
-            if self.input == Input::Ended && self.work.close() {
+            if self.input == InputState::Ended && self.work.close() {
                 return Ok(());
             }
             let held = self.work.held();
-            let reads =
-                self.input != Input::Ended && if self.options.block { held == 0 } else { held < MOST_HELD };
+            let reads = self.input != InputState::Ended
+                && if self.options.block { held == 0 } else { held < MOST_HELD };
             let (readable, signal) = self.wait(&stdin, signals, reads).map_err(failed("wait"))?;
             if signal {
                 self.receive(signals)?;
             }
-            if let Input::LastLine(until_ms) = self.input
+            if let InputState::LastLine(until_ms) = self.input
                 && until_ms <= monotonic_ms()
             {
                 self.end();
@@ -137,7 +137,7 @@ impl Logger<'_> {
         if !self.work.stdout.held.is_empty() {
             fds.push(PollFd::from_borrowed_fd(stdout, PollFlags::OUT));
         }
-        let last_line = if let Input::LastLine(at) = self.input { Some(at) } else { None };
+        let last_line = if let InputState::LastLine(at) = self.input { Some(at) } else { None };
         let due = self.work.retry_at_ms().into_iter().chain(last_line).min();
         match poll(&mut fds, due.map(until).as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -147,18 +147,18 @@ impl Logger<'_> {
         Ok((reads && spoke(1), spoke(0)))
     }
 
-    fn receive(&mut self, signals: &SignalFd) -> Result<(), Failure> {
+    fn receive(&mut self, signals: &SignalFd) -> Result<(), S6LogError> {
         while let Some(signal) = signals.next().map_err(failed("read signals"))? {
             match signal {
                 SIGALRM => self.work.rotate(),
                 SIGCHLD => self.work.reap(),
                 SIGTERM if self.options.protect => {}
-                _ if self.input != Input::Open => {}
+                _ if self.input != InputState::Open => {}
                 _ if self.cutter.is_mid_line() => {
                     let limit = u64::try_from(LAST_LINE.as_millis()).unwrap_or(0);
-                    self.input = Input::LastLine(monotonic_ms().saturating_add(limit));
+                    self.input = InputState::LastLine(monotonic_ms().saturating_add(limit));
                 }
-                _ => self.input = Input::Ended,
+                _ => self.input = InputState::Ended,
             }
         }
         Ok(())
@@ -167,7 +167,7 @@ impl Logger<'_> {
     /// Reads once and does what the script says with each line that is complete.
     fn take(&mut self, stdin: impl AsFd, buffer: &mut [u8]) {
         // Of the last line no byte too many is taken: what follows is somebody else's.
-        let most = if self.input == Input::Open { buffer.len() } else { 1 };
+        let most = if self.input == InputState::Open { buffer.len() } else { 1 };
         let taken = match read(stdin, buffer.get_mut(..most).unwrap_or_default()) {
             Ok(0) => return self.end(),
             Ok(n) => buffer.get(..n).unwrap_or_default(),
@@ -180,14 +180,14 @@ impl Logger<'_> {
         self.work.stamp();
         let work = &mut self.work;
         self.cutter.feed(taken, &mut |line| work.line(line));
-        if self.input != Input::Open && !self.cutter.is_mid_line() {
-            self.input = Input::Ended;
+        if self.input != InputState::Open && !self.cutter.is_mid_line() {
+            self.input = InputState::Ended;
         }
     }
 
     /// Ends the input; a line without a newline is a line.
     fn end(&mut self) {
-        self.input = Input::Ended;
+        self.input = InputState::Ended;
         if self.cutter.is_mid_line() {
             self.work.stamp();
             let work = &mut self.work;
@@ -197,18 +197,18 @@ impl Logger<'_> {
 }
 
 /// Where an action's lines go.
-enum Outlet {
+enum ActionOutput {
     Stdout,
     Alert(usize),
     Status(usize),
     /// The index of the directory.
-    Directory(usize),
+    ScriptDirectory(usize),
 }
 
 /// An action with what goes before each of its lines at the moment.
 struct Doing<'a> {
-    action: &'a super::parser::Action,
-    outlet: Outlet,
+    action: &'a super::parser::ScriptAction,
+    output: ActionOutput,
     head: Vec<u8>,
 }
 
@@ -216,7 +216,7 @@ struct Work<'a> {
     script: &'a Script,
     /// For each step its actions.
     doing: Vec<Vec<Doing<'a>>>,
-    directories: Vec<Directory<'a>>,
+    directories: Vec<ScriptDirectory<'a>>,
     stdout: Stdout<'a>,
     stamper: Stamper,
     verbosity: u32,
@@ -225,22 +225,22 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    fn new(script: &'a Script, options: &Options, stdout: Stdout<'a>) -> Result<Self, Failure> {
+    fn new(script: &'a Script, options: &S6LogOptions, stdout: Stdout<'a>) -> Result<Self, S6LogError> {
         let mut directories = Vec::new();
         let mut doing = Vec::new();
         for step in &script.steps {
             let mut actions = Vec::new();
             for action in &step.actions {
-                let outlet = match &action.destination {
-                    Destination::Stdout => Outlet::Stdout,
-                    Destination::Alert(limit) => Outlet::Alert(*limit),
-                    Destination::Status { size, .. } => Outlet::Status(*size),
+                let output = match &action.destination {
+                    Destination::Stdout => ActionOutput::Stdout,
+                    Destination::Alert(limit) => ActionOutput::Alert(*limit),
+                    Destination::Status { size, .. } => ActionOutput::Status(*size),
                     Destination::Logdir(spec) => {
-                        directories.push(Directory::open(spec)?);
-                        Outlet::Directory(directories.len().saturating_sub(1))
+                        directories.push(ScriptDirectory::open(spec)?);
+                        ActionOutput::ScriptDirectory(directories.len().saturating_sub(1))
                     }
                 };
-                actions.push(Doing { action, outlet, head: Vec::new() });
+                actions.push(Doing { action, output, head: Vec::new() });
             }
             doing.push(actions);
         }
@@ -264,7 +264,7 @@ impl<'a> Work<'a> {
 
     /// Notes the moment that the next lines bear.
     fn stamp(&mut self) {
-        let now = Moment::now();
+        let now = ClockReading::now();
         for doing in self.doing.iter_mut().flatten() {
             doing.head.clear();
             for (wanted, format) in
@@ -282,25 +282,25 @@ impl<'a> Work<'a> {
 
     /// Does with a line what the script says.
     fn line(&mut self, line: &[u8]) {
-        let mut standing = Standing::START;
+        let mut standing = LineSelection::START;
         for (step, actions) in self.script.steps.iter().zip(&self.doing) {
             if !standing.enters(step, line) {
                 continue;
             }
             for doing in actions {
-                match doing.outlet {
-                    Outlet::Stdout => {
+                match doing.output {
+                    ActionOutput::Stdout => {
                         if !self.stdout.is_gone() {
                             put(&mut self.stdout.held, &doing.head, line);
                         }
                     }
-                    Outlet::Directory(index) => {
+                    ActionOutput::ScriptDirectory(index) => {
                         if let Some(directory) = self.directories.get_mut(index) {
                             put(&mut directory.held, &doing.head, line);
                         }
                     }
-                    Outlet::Alert(limit) => alert(&mut self.scratch, &doing.head, line, limit),
-                    Outlet::Status(size) => {
+                    ActionOutput::Alert(limit) => alert(&mut self.scratch, &doing.head, line, limit),
+                    ActionOutput::Status(size) => {
                         let Destination::Status { file, .. } = &doing.action.destination else { continue };
                         let mut text = Vec::new();
                         put(&mut text, &doing.head, line);
@@ -335,7 +335,7 @@ impl<'a> Work<'a> {
     }
 
     fn rotate(&mut self) {
-        self.directories.iter_mut().for_each(Directory::rotate);
+        self.directories.iter_mut().for_each(ScriptDirectory::rotate);
     }
 
     fn reap(&mut self) {
@@ -350,14 +350,14 @@ impl<'a> Work<'a> {
 
     /// Returns how many bytes wait to be written; a rotation that is under way counts as one.
     fn held(&self) -> usize {
-        let waiting = |directory: &Directory<'_>| {
+        let waiting = |directory: &ScriptDirectory<'_>| {
             directory.held.len().saturating_add(usize::from(!directory.is_settled()))
         };
         self.directories.iter().map(waiting).sum::<usize>().saturating_add(self.stdout.held.len())
     }
 
     fn retry_at_ms(&self) -> Option<u64> {
-        self.directories.iter().filter_map(Directory::retry_at_ms).min()
+        self.directories.iter().filter_map(ScriptDirectory::retry_at_ms).min()
     }
 
     /// Closes each directory that is done, and returns whether nothing is left to do.
@@ -374,7 +374,7 @@ impl<'a> Work<'a> {
         for error in errors {
             self.warn(&error.doing, error.errno);
         }
-        self.directories.iter().all(Directory::is_closed)
+        self.directories.iter().all(ScriptDirectory::is_closed)
     }
 }
 

@@ -17,13 +17,13 @@ const DEEPEST: u32 = 200;
 
 /// Returns the expression in the syntax of the crate `regex`, or `None` where it is none.
 pub(super) fn translate(expression: &[u8]) -> Option<String> {
-    let mut reader = Reader { rest: expression, depth: 0 };
+    let mut reader = PatternReader { rest: expression, depth: 0 };
     let mut out = String::new();
     reader.alternatives(&mut out)?;
     reader.rest.is_empty().then_some(out)
 }
 
-struct Reader<'a> {
+struct PatternReader<'a> {
     rest: &'a [u8],
     depth: u32,
 }
@@ -34,7 +34,7 @@ enum Atom {
     Anchor(&'static str),
 }
 
-impl Reader<'_> {
+impl PatternReader<'_> {
     fn peek(&self) -> Option<u8> {
         self.rest.first().copied()
     }

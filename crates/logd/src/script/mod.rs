@@ -8,15 +8,17 @@
 //!
 //! **Source:** <https://skarnet.org/software/s6/s6-log.html>; what differs on purpose is listed in `docs/applets.md`.
 
+mod action_output;
 mod cutter;
 mod directory;
 mod engine;
 mod ere;
-mod outlet;
 mod parser;
 mod processor;
 mod selection;
 
-pub use engine::{Failure, Options, run};
-pub use parser::{Action, Destination, LogdirSpec, Processor, Script, ScriptError, Selection, Step, parse};
+pub use engine::{S6LogError, S6LogOptions, run};
+pub use parser::{
+    Destination, LogdirSpec, Processor, Script, ScriptAction, ScriptError, ScriptStep, Selection, parse,
+};
 pub use selection::Pattern;

@@ -14,18 +14,18 @@ const LARGEST: u32 = 268_435_455;
 #[derive(Debug, Clone)]
 pub struct Script {
     /// Selections, each followed by what is done to the lines selected then.
-    pub steps: Vec<Step>,
+    pub steps: Vec<ScriptStep>,
     /// Directives at the end lead to no action; a warning is due.
     pub has_extra: bool,
 }
 
 /// Selections and the actions after them.
 #[derive(Debug, Clone, Default)]
-pub struct Step {
+pub struct ScriptStep {
     /// How the selection changes, in this order.
     pub selections: Vec<Selection>,
     /// What is done with a line that is selected then.
-    pub actions: Vec<Action>,
+    pub actions: Vec<ScriptAction>,
 }
 
 /// A selection directive.
@@ -41,7 +41,7 @@ pub enum Selection {
 
 /// Something done with a selected line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Action {
+pub struct ScriptAction {
     /// `t`: a TAI64N stamp goes first.
     pub tai64n: bool,
     /// `T`: the local date and time go next.
@@ -119,7 +119,7 @@ pub enum ScriptError {
 pub fn parse(directives: &[&[u8]]) -> Result<Script, ScriptError> {
     // As s6-log: the shape of all of them first, so that of two mistakes the same is named.
     let has_extra = check_shapes(directives)?;
-    let mut reading = Reading::new();
+    let mut reading = ScriptReader::new();
     for directive in directives {
         reading.take(directive)?;
     }
@@ -132,8 +132,8 @@ fn check_shapes(directives: &[&[u8]]) -> Result<bool, ScriptError> {
     let mut acted = false;
     let mut any = false;
     for directive in directives {
-        let (letter, rest) = directive.split_first().unwrap_or((&0, &[]));
-        match letter {
+        let (kind, rest) = directive.split_first().unwrap_or((&0, &[]));
+        match kind {
             b'f' | b't' | b'T' | b'1' | b'2' if !rest.is_empty() => {
                 return Err(ScriptError::Syntax(directive.to_vec()));
             }
@@ -148,9 +148,9 @@ fn check_shapes(directives: &[&[u8]]) -> Result<bool, ScriptError> {
 }
 
 /// What the directives so far have set.
-struct Reading {
-    steps: Vec<Step>,
-    step: Step,
+struct ScriptReader {
+    steps: Vec<ScriptStep>,
+    step: ScriptStep,
     logdir: LogdirSpec,
     alert: usize,
     status: usize,
@@ -159,7 +159,7 @@ struct Reading {
     iso: bool,
 }
 
-impl Reading {
+impl ScriptReader {
     fn new() -> Self {
         let logdir = LogdirSpec {
             path: Vec::new(),
@@ -172,7 +172,7 @@ impl Reading {
         };
         Self {
             steps: Vec::new(),
-            step: Step::default(),
+            step: ScriptStep::default(),
             logdir,
             alert: 200,
             status: 1001,
@@ -184,10 +184,10 @@ impl Reading {
 
     fn take(&mut self, directive: &[u8]) -> Result<(), ScriptError> {
         let wrong = || ScriptError::Unrecognized(directive.to_vec());
-        let (letter, rest) = directive.split_first().ok_or_else(wrong)?;
+        let (kind, rest) = directive.split_first().ok_or_else(wrong)?;
         let size = || number(rest).and_then(|n| usize::try_from(n).ok()).ok_or_else(wrong);
         let small = || number(rest).and_then(|n| u32::try_from(n).ok()).ok_or_else(wrong);
-        match letter {
+        match kind {
             b'f' => self.select(Selection::Unacted),
             b'+' => self.select(Selection::Select(Pattern::new(rest).ok_or_else(wrong)?)),
             b'-' => self.select(Selection::Deselect(Pattern::new(rest).ok_or_else(wrong)?)),
@@ -229,7 +229,8 @@ impl Reading {
     }
 
     fn act(&mut self, destination: Destination) {
-        let action = Action { tai64n: self.tai64n, iso: self.iso, prefix: self.prefix.clone(), destination };
+        let action =
+            ScriptAction { tai64n: self.tai64n, iso: self.iso, prefix: self.prefix.clone(), destination };
         (self.tai64n, self.iso) = (false, false);
         self.step.actions.push(action);
     }

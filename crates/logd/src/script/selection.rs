@@ -5,7 +5,7 @@
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::ere;
-use super::parser::{Selection, Step};
+use super::parser::{ScriptStep, Selection};
 
 /// Bytes that a compiled expression may take.
 const LARGEST: usize = 10 << 20;
@@ -36,16 +36,16 @@ impl Pattern {
 
 /// Where a line stands in a script.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Standing {
+pub(super) struct LineSelection {
     selected: bool,
     acted: bool,
 }
 
-impl Standing {
+impl LineSelection {
     pub(super) const START: Self = Self { selected: true, acted: false };
 
     /// Takes the line through the selections of a step, and returns whether its actions get it.
-    pub(super) fn enters(&mut self, step: &Step, line: &[u8]) -> bool {
+    pub(super) fn enters(&mut self, step: &ScriptStep, line: &[u8]) -> bool {
         for selection in &step.selections {
             match selection {
                 Selection::Unacted => self.selected = !self.acted,
@@ -60,13 +60,13 @@ impl Standing {
 
 #[cfg(test)]
 mod tests {
-    use super::{Pattern, Standing};
+    use super::{LineSelection, Pattern};
     use crate::script::parse;
 
     fn steps_of(script: &str, line: &[u8]) -> Vec<usize> {
         let words: Vec<&[u8]> = script.split(' ').map(str::as_bytes).collect();
         let script = parse(&words).unwrap();
-        let mut standing = Standing::START;
+        let mut standing = LineSelection::START;
         let entered = script.steps.iter().enumerate().filter(|(_, step)| standing.enters(step, line));
         entered.map(|(at, _)| at).collect()
     }

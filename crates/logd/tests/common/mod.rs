@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use gatevisor_logd::reader::{Clock, Directory, Event, Options, Pick, run};
+use gatevisor_logd::reader::{Clock, Directory, Pick, ReadOptions, ReaderEvent, run};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// How long anything may take before a test gives up.
@@ -48,12 +48,12 @@ pub fn pipe() -> (OwnedFd, OwnedFd) {
 pub fn lines_of(directory: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     let directory = Directory { label: String::new(), path: directory.to_owned(), clock: Clock::Utc };
-    let options = Options { dirs: vec![directory], pick: Pick::default(), lines: None, follow: false };
+    let options = ReadOptions { dirs: vec![directory], pick: Pick::default(), lines: None, follow: false };
     run(&options, &mut |event| {
         match event {
-            Event::Line(line) => lines.push(String::from_utf8_lossy(line.bytes).into_owned()),
-            Event::Damaged { archive, why, .. } => panic!("{archive}: {why}"),
-            Event::Idle => {}
+            ReaderEvent::Line(line) => lines.push(String::from_utf8_lossy(line.bytes).into_owned()),
+            ReaderEvent::Damaged { archive, why, .. } => panic!("{archive}: {why}"),
+            ReaderEvent::Idle => {}
         }
         std::ops::ControlFlow::Continue(())
     })

@@ -16,7 +16,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
 
 use super::{Cannot, Shortfall};
-use crate::failure::Failure;
+use crate::failure::StartFailure;
 
 /// The oldest version that can deny all that changes a file: before it (Linux 6.2), truncation was always allowed.
 const COMPLETE: ABI = ABI::V3;
@@ -32,7 +32,10 @@ pub(crate) struct Paths {
 }
 
 /// Opens the paths; nothing is denied yet.
-pub(crate) fn prepare(paths: &Paths, shortfall: &mut Shortfall) -> Result<Option<RulesetCreated>, Failure> {
+pub(crate) fn prepare(
+    paths: &Paths,
+    shortfall: &mut Shortfall,
+) -> Result<Option<RulesetCreated>, StartFailure> {
     let read: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
     let write = AccessFs::from_write(COMPLETE);
     let mut handled = write;

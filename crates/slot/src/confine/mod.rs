@@ -5,15 +5,15 @@
 //!
 //! The order is the only one in which none is in the way of the next. What takes authority from everything that is
 //! executed later needs authority, so the bounding set comes before the change of user; all else comes after it, so that
-//! a slot never gets more than its user may have. Paths are opened and the prober and the witness are forked before there
+//! a slot never gets more than its user may have. Paths are opened and the prober and the error reporter are forked before there
 //! are limits. Limits come before `no_new_privs`, which changes none of them, and Landlock asks for `no_new_privs`. It is
 //! last because it would bar whatever opens a file after it.
 
 mod capabilities;
+mod error_reporter;
 mod landlock;
 mod rlimits;
 pub mod settings;
-mod witness;
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -22,13 +22,13 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use crate::failure::{EXIT_SYSTEM, Failure, one_line};
+use crate::failure::{EXIT_SYSTEM, StartFailure, one_line};
 use crate::file::ServiceFile;
 use crate::os;
 
+pub(crate) use error_reporter::ErrorReporter;
 pub(crate) use landlock::Paths;
 pub(crate) use settings::allows;
-pub(crate) use witness::Witness;
 
 /// The highest badness that there is.
 const MOST: i32 = 1000;
@@ -77,10 +77,10 @@ impl Shortfall {
     ///
     /// # Errors
     /// It is an error where the slot is strict.
-    pub(crate) fn take(&mut self, cannot: Result<(), Cannot>) -> Result<(), Failure> {
+    pub(crate) fn take(&mut self, cannot: Result<(), Cannot>) -> Result<(), StartFailure> {
         match cannot {
             Ok(()) => Ok(()),
-            Err(cannot) if self.strict => Err(Failure {
+            Err(cannot) if self.strict => Err(StartFailure {
                 stage: "confining".to_owned(),
                 message: cannot.message(),
                 errno: cannot.errno,
@@ -118,7 +118,7 @@ pub(crate) struct Confinement {
 
 impl Confinement {
     /// Does what has to be done with the authority that the change of user takes away.
-    pub(crate) fn begin(file: &ServiceFile) -> Result<Self, Failure> {
+    pub(crate) fn begin(file: &ServiceFile) -> Result<Self, StartFailure> {
         let mut shortfall = Shortfall::new(file.strict);
         if let Some(kept) = &file.capabilities {
             let no_gain = file.no_new_privileges || file.landlock.is_some();
@@ -137,7 +137,7 @@ impl Confinement {
         mut self,
         file: &ServiceFile,
         paths: Option<&Paths>,
-    ) -> Result<Option<String>, Failure> {
+    ) -> Result<Option<String>, StartFailure> {
         match (self.score.take(), file.oom_score_adj, file.oom_score_raise) {
             (Some(score), Some(wanted), _) => self.shortfall.take(raise_score(score, wanted))?,
             (Some(Ok(score)), None, Some(more)) => raise_score_by(&score, more),
@@ -196,8 +196,8 @@ fn raise_score_by(file: &OwnedFd, more: i32) {
 /// Texts of `[landlock]` with their variables expanded.
 pub(crate) fn expand_paths(
     file: &ServiceFile,
-    expand: &dyn Fn(&str, &str) -> Result<OsString, Failure>,
-) -> Result<Option<Paths>, Failure> {
+    expand: &dyn Fn(&str, &str) -> Result<OsString, StartFailure>,
+) -> Result<Option<Paths>, StartFailure> {
     let Some(landlock) = &file.landlock else { return Ok(None) };
     let list = |key: &str, texts: &[String]| {
         texts.iter().map(|text| expand(key, text)).collect::<Result<Vec<_>, _>>()

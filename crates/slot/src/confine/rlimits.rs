@@ -8,10 +8,10 @@ use rustix::io::Errno;
 use rustix::process::{Rlimit, getrlimit, setrlimit};
 
 use super::Cannot;
-use super::settings::{Limit, LimitName};
+use super::settings::{LimitName, ResourceLimit};
 
 /// Sets a limit; one that is above what this user may have becomes the highest that is allowed.
-pub(crate) fn set(name: LimitName, limit: Limit) -> Result<(), Cannot> {
+pub(crate) fn set(name: LimitName, limit: ResourceLimit) -> Result<(), Cannot> {
     let resource = name.resource();
     let wanted = Rlimit { current: limit.soft, maximum: limit.hard };
     let Err(errno) = setrlimit(resource, wanted) else { return Ok(()) };

@@ -108,14 +108,14 @@ impl LimitName {
 ///
 /// Written as one number for both, as `"soft:hard"`, or as `"unlimited"`, which may stand for either number, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limit {
+pub struct ResourceLimit {
     /// What counts; the process may change it up to the hard one.
     pub soft: Option<u64>,
     /// What the soft one cannot exceed; only root can raise it.
     pub hard: Option<u64>,
 }
 
-impl fmt::Display for Limit {
+impl fmt::Display for ResourceLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let one = |f: &mut fmt::Formatter<'_>, number: Option<u64>| match number {
             Some(number) => write!(f, "{number}"),
@@ -144,7 +144,7 @@ pub enum LimitError {
     Order,
 }
 
-impl FromStr for Limit {
+impl FromStr for ResourceLimit {
     type Err = LimitError;
 
     fn from_str(text: &str) -> Result<Self, LimitError> {
@@ -168,7 +168,7 @@ fn one_limit(text: &str) -> Result<Option<u64>, LimitError> {
     number.and_then(|number| u64::try_from(number).ok()).map(Some).ok_or(LimitError::Syntax)
 }
 
-impl Serialize for Limit {
+impl Serialize for ResourceLimit {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.soft {
             Some(number) if self.hard == Some(number) => serializer.serialize_u64(number),
@@ -177,22 +177,22 @@ impl Serialize for Limit {
     }
 }
 
-impl<'de> Deserialize<'de> for Limit {
+impl<'de> Deserialize<'de> for ResourceLimit {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Either;
         impl Visitor<'_> for Either {
-            type Value = Limit;
+            type Value = ResourceLimit;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a number, \"unlimited\", or \"soft:hard\"")
             }
 
-            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Limit, E> {
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<ResourceLimit, E> {
                 let number = u64::try_from(number).map_err(|_| E::custom(LimitError::Syntax))?;
-                Ok(Limit { soft: Some(number), hard: Some(number) })
+                Ok(ResourceLimit { soft: Some(number), hard: Some(number) })
             }
 
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Limit, E> {
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ResourceLimit, E> {
                 text.parse().map_err(E::custom)
             }
         }
@@ -308,10 +308,10 @@ read = ["/usr"]
         )
         .unwrap();
         assert!(file.no_new_privileges && file.strict);
-        assert_eq!(file.limits[&LimitName::Nofile], Limit { soft: Some(1024), hard: Some(4096) });
-        assert_eq!(file.limits[&LimitName::Core], Limit { soft: Some(0), hard: Some(0) });
-        assert_eq!(file.limits[&LimitName::As], Limit { soft: None, hard: None });
-        assert_eq!(file.limits[&LimitName::Stack], Limit { soft: Some(8_388_608), hard: None });
+        assert_eq!(file.limits[&LimitName::Nofile], ResourceLimit { soft: Some(1024), hard: Some(4096) });
+        assert_eq!(file.limits[&LimitName::Core], ResourceLimit { soft: Some(0), hard: Some(0) });
+        assert_eq!(file.limits[&LimitName::As], ResourceLimit { soft: None, hard: None });
+        assert_eq!(file.limits[&LimitName::Stack], ResourceLimit { soft: Some(8_388_608), hard: None });
         let landlock = file.landlock.unwrap();
         assert_eq!((landlock.write.len(), landlock.read.is_some(), landlock.execute), (2, true, None));
     }

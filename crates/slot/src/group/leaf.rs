@@ -172,13 +172,13 @@ pub(crate) fn errno_of(error: &std::io::Error) -> Errno {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::group::place::Places;
+    use crate::group::hierarchies::OwnGroups;
     use std::process::Command;
 
     /// Every kind of group that this machine lets us make; none where it lets us make none.
     fn leaves() -> Vec<Leaf> {
         let name = format!("gatevisor-test-{}", std::process::id());
-        Places::find().leaves(&name).into_iter().filter(|leaf| leaf.make().is_ok()).collect()
+        OwnGroups::find().leaves(&name).into_iter().filter(|leaf| leaf.make().is_ok()).collect()
     }
 
     #[test]

@@ -7,8 +7,8 @@
 //! Groups are the supervisor's to make, and the first process does nothing that may take time, so a process of its user does
 //! it. It knows a service by numbers alone: `run` is not looked at before the user has changed.
 
+mod hierarchies;
 mod leaf;
-mod place;
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::AsFd;
@@ -22,11 +22,11 @@ use rustix::fs::{AtFlags, CWD, statat};
 use rustix::io::Errno;
 
 use crate::confine::{Cannot, Shortfall};
-use crate::failure::{EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_SYSTEM, Failure, START_ERROR};
+use crate::failure::{EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_SYSTEM, START_ERROR, StartFailure};
 use crate::os;
 
+use hierarchies::OwnGroups;
 use leaf::Leaf;
-use place::Places;
 
 /// The file of [`files::CGROUP`] that makes a limit that cannot be had a reason not to start.
 const STRICT: &str = "strict";
@@ -137,7 +137,7 @@ fn name_in(groups: &str) -> Option<String> {
 
 /// Returns the directories of the groups that a process is in, as far as they are mounted here.
 pub fn of_process(pid: i32) -> Vec<std::path::PathBuf> {
-    Places::of(&format!("/proc/{pid}/cgroup")).directories()
+    OwnGroups::of(&format!("/proc/{pid}/cgroup")).directories()
 }
 
 /// Becomes a service's program in a group of its own, as the service's user; returns only if it cannot.
@@ -177,14 +177,15 @@ pub fn run_in_group(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     failure.report(&service, os::here().ok(), None)
 }
 
-fn become_user(user: &OsStr) -> Result<(), Failure> {
+fn become_user(user: &OsStr) -> Result<(), StartFailure> {
     const STAGE: &str = "setting user";
     if user == "-" {
         return Ok(());
     }
-    let user = os::lookup(user.as_bytes()).map_err(|error| Failure::plain(STAGE, &error, EXIT_SYSTEM))?;
+    let user =
+        os::lookup(user.as_bytes()).map_err(|error| StartFailure::plain(STAGE, &error, EXIT_SYSTEM))?;
     os::assume(&user).map_err(|errno| {
-        Failure::system(
+        StartFailure::system(
             STAGE,
             format_args!("cannot become user `{}`", String::from_utf8_lossy(&user.name)),
             errno,
@@ -192,11 +193,11 @@ fn become_user(user: &OsStr) -> Result<(), Failure> {
     })
 }
 
-fn execute(program: &OsStr, argv: &[CString]) -> Failure {
+fn execute(program: &OsStr, argv: &[CString]) -> StartFailure {
     let path = CString::new(program.as_bytes()).unwrap_or_default();
     let errno = gatevisor_sys::process::exec(&path, argv, &os::environment_without(|_| false));
     let exit = if errno == Errno::NOENT { EXIT_NOT_FOUND } else { EXIT_CANNOT_EXECUTE };
-    let failure = Failure::system("executing", format_args!("`{}`", program.display()), errno);
+    let failure = StartFailure::system("executing", format_args!("`{}`", program.display()), errno);
     let mut head = [0; HEAD_BYTES];
     // A script may look right and be none to the kernel.
     let is_hidden = matches!(errno, Errno::NOENT | Errno::NOEXEC);
@@ -204,11 +205,11 @@ fn execute(program: &OsStr, argv: &[CString]) -> Failure {
     let hint = flaw.map_or_else(String::new, |flaw| {
         format!(": {}; fix that: {} {}", flaw.words(), flaw.fix(), program.display())
     });
-    Failure { exit, message: failure.message.clone() + &hint, ..failure }
+    StartFailure { exit, message: failure.message.clone() + &hint, ..failure }
 }
 
 /// Makes the group that `cgroup/` asks for and enters it.
-fn confine(name: &GroupName) -> Result<Shortfall, Failure> {
+fn confine(name: &GroupName) -> Result<Shortfall, StartFailure> {
     let (strict, bounds) = os::here()
         .and_then(|here| file::open_directory(here, files::CGROUP))
         .map(|limits| (statat(&limits, STRICT, AtFlags::SYMLINK_NOFOLLOW).is_ok(), read_bounds(limits)))
@@ -224,7 +225,7 @@ fn confine(name: &GroupName) -> Result<Shortfall, Failure> {
     if wanted.is_empty() {
         return Ok(shortfall);
     }
-    let places = Places::find();
+    let places = OwnGroups::find();
     if name.is_first {
         places.sweep(|other| name.outlives(other));
     }
@@ -280,7 +281,7 @@ pub fn end_group(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         os::say("gatevisor: end-group: only the supervisor calls this");
         return ExitCode::from(EXIT_USAGE);
     };
-    let left = Places::find().end(&name.whole);
+    let left = OwnGroups::find().end(&name.whole);
     for (path, errno) in &left {
         let words = os::words(*errno);
         os::say(&format!(

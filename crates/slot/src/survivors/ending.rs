@@ -26,7 +26,7 @@ const EMPTY_LOOKS: u32 = 2;
 
 /// What came of it.
 #[derive(Debug, Default)]
-pub(super) struct Outcome {
+pub(super) struct SurvivorOutcome {
     /// What was ended, each with its command.
     pub(super) ended: Vec<(Known, String)>,
     /// What could not be, and why not.
@@ -35,19 +35,25 @@ pub(super) struct Outcome {
 
 /// Ends processes that others choose.
 #[derive(Debug)]
-pub(super) struct Ending {
+pub(super) struct SurvivorEnding {
     held: BTreeMap<Known, OwnedFd>,
     seen: BTreeMap<Known, String>,
     refused: BTreeMap<Known, Errno>,
-    /// Told to hurry: everything is killed at once.
-    hurry: Option<SignalFd>,
-    hurried: bool,
+    /// Asked to end soon: everything is killed at once.
+    kill_now: Option<SignalFd>,
+    is_killing: bool,
 }
 
-impl Ending {
+impl SurvivorEnding {
     pub(super) fn new() -> Self {
-        let hurry = SignalFd::new(&[signal::SIGTERM]).ok();
-        Self { held: BTreeMap::new(), seen: BTreeMap::new(), refused: BTreeMap::new(), hurry, hurried: false }
+        let kill_now = SignalFd::new(&[signal::SIGTERM]).ok();
+        Self {
+            held: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            kill_now,
+            is_killing: false,
+        }
     }
 
     /// Sends `first` to all that `find` finds, waits for their end for `grace`, and kills those that are left then, until
@@ -65,7 +71,8 @@ impl Ending {
         let mut killed = BTreeSet::new();
         for _ in 0..LOOKS {
             let found = find();
-            let is_impatient = |hurried: bool| hurried || patient_until.is_none_or(|at| at <= Instant::now());
+            let is_impatient =
+                |is_killing: bool| is_killing || patient_until.is_none_or(|at| at <= Instant::now());
             for process in found {
                 self.hold(&process, first);
             }
@@ -77,14 +84,14 @@ impl Ending {
                 continue;
             }
             empty = 0;
-            if is_impatient(self.hurried) {
+            if is_impatient(self.is_killing) {
                 for (known, held) in &self.held {
                     if killed.insert(*known) {
                         let _ = pidfd_send_signal(held, Signal::KILL);
                     }
                 }
             }
-            let until = if is_impatient(self.hurried) { over_at } else { patient_until };
+            let until = if is_impatient(self.is_killing) { over_at } else { patient_until };
             self.wait(until);
             if over_at.is_none_or(|at| at <= Instant::now()) && !self.held.is_empty() {
                 return;
@@ -118,16 +125,16 @@ impl Ending {
         self.held.insert(known, held);
     }
 
-    /// Waits until one has ended, or the time is over, or somebody tells us to hurry.
+    /// Waits until one has ended, or the time is over, or somebody asks us to end soon.
     fn wait(&mut self, until: Option<Instant>) {
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         let mut fds: Vec<PollFd<'_>> =
             self.held.values().map(|held| PollFd::new(held, PollFlags::IN)).collect();
-        fds.extend(self.hurry.iter().map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)));
+        fds.extend(self.kill_now.iter().map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)));
         let _ = poll(&mut fds, timeout.as_ref());
-        if self.hurry.as_ref().is_some_and(|fd| matches!(fd.next(), Ok(Some(_)))) {
-            self.hurried = true;
+        if self.kill_now.as_ref().is_some_and(|fd| matches!(fd.next(), Ok(Some(_)))) {
+            self.is_killing = true;
         }
         let none = Timespec { tv_sec: 0, tv_nsec: 0 };
         self.held.retain(|_, held| {
@@ -137,8 +144,8 @@ impl Ending {
     }
 
     /// Returns what came of all of it.
-    pub(super) fn outcome(self) -> Outcome {
-        let mut outcome = Outcome::default();
+    pub(super) fn outcome(self) -> SurvivorOutcome {
+        let mut outcome = SurvivorOutcome::default();
         for (known, words) in self.seen {
             if self.refused.contains_key(&known) {
                 outcome.left.push((known.0, format!("{words}: it belongs to another user")));

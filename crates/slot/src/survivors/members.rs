@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::process::{Mark, Process};
+use super::process::{Process, ServiceMark};
 
 /// A process number and when the process began.
 pub type Known = (i32, u64);
@@ -26,15 +26,15 @@ pub struct Rule {
 
 impl Rule {
     /// Returns the members, in the order of `all`.
-    pub fn members<'a>(&self, all: &'a [(Process, Mark)]) -> Vec<&'a Process> {
+    pub fn members<'a>(&self, all: &'a [(Process, ServiceMark)]) -> Vec<&'a Process> {
         let session = self.session(all);
         let processes: Vec<&Process> = all.iter().map(|(process, _)| process).collect();
         let whose = allot(&processes, |index| match all.get(index) {
-            Some((process, _)) if self.exempt.contains(&(process.pid, process.began)) => Own::Nobodys,
-            Some((_, Mark::This)) => Own::Of(()),
-            Some((process, Mark::None)) if session == Some(process.session) => Own::Of(()),
-            Some((_, Mark::None)) => Own::Parents,
-            Some((_, Mark::Other)) | None => Own::Nobodys,
+            Some((process, _)) if self.exempt.contains(&(process.pid, process.began)) => Membership::Nobodys,
+            Some((_, ServiceMark::This)) => Membership::Of(()),
+            Some((process, ServiceMark::None)) if session == Some(process.session) => Membership::Of(()),
+            Some((_, ServiceMark::None)) => Membership::Parents,
+            Some((_, ServiceMark::Other)) | None => Membership::Nobodys,
         });
         processes.into_iter().zip(whose).filter_map(|(process, own)| own.map(|()| process)).collect()
     }
@@ -43,7 +43,7 @@ impl Rule {
     ///
     /// A number stays taken as long as a session has it. So a living process with the number of a leader that died means
     /// that nothing of that session was left.
-    fn session(&self, all: &[(Process, Mark)]) -> Option<i32> {
+    fn session(&self, all: &[(Process, ServiceMark)]) -> Option<i32> {
         if let Some((pid, _)) = self.leader {
             return Some(pid);
         }
@@ -53,7 +53,7 @@ impl Rule {
 
 /// What a process itself tells about which service it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Own<T> {
+pub enum Membership<T> {
     /// This one.
     Of(T),
     /// None of those that are asked about.
@@ -63,7 +63,7 @@ pub enum Own<T> {
 }
 
 /// Returns which service each process belongs to: what it tells itself by its place in the list, else what its parent tells.
-pub fn allot<T: Copy>(processes: &[&Process], own: impl Fn(usize) -> Own<T>) -> Vec<Option<T>> {
+pub fn allot<T: Copy>(processes: &[&Process], own: impl Fn(usize) -> Membership<T>) -> Vec<Option<T>> {
     let places: BTreeMap<i32, usize> =
         processes.iter().enumerate().map(|(index, process)| (process.pid, index)).collect();
     let mut decided: Vec<Option<Option<T>>> = vec![None; processes.len()];
@@ -75,15 +75,15 @@ pub fn allot<T: Copy>(processes: &[&Process], own: impl Fn(usize) -> Own<T>) -> 
                 break known;
             }
             match own(index) {
-                Own::Of(service) => {
+                Membership::Of(service) => {
                     line.push(index);
                     break Some(service);
                 }
-                Own::Nobodys => {
+                Membership::Nobodys => {
                     line.push(index);
                     break None;
                 }
-                Own::Parents => {}
+                Membership::Parents => {}
             }
             // A line of descent has no circle, and a list of no single instant may.
             if line.len() > processes.len() {
@@ -102,7 +102,7 @@ pub fn allot<T: Copy>(processes: &[&Process], own: impl Fn(usize) -> Own<T>) -> 
 }
 
 /// Returns the process itself and everything that it descends from.
-pub fn ancestors(all: &[(Process, Mark)], pid: i32) -> BTreeSet<Known> {
+pub fn ancestors(all: &[(Process, ServiceMark)], pid: i32) -> BTreeSet<Known> {
     let mut line = BTreeSet::new();
     let mut at = pid;
     while let Some((process, _)) = all.iter().find(|(process, _)| process.pid == at)
@@ -118,14 +118,14 @@ mod tests {
     use super::*;
 
     /// `pid parent session mark` each.
-    fn list(lines: &str) -> Vec<(Process, Mark)> {
+    fn list(lines: &str) -> Vec<(Process, ServiceMark)> {
         let of = |line: &str| {
             let words: Vec<&str> = line.split_ascii_whitespace().collect();
             let number = |n: usize| words[n].parse::<i32>().unwrap();
             let mark = match words[3] {
-                "this" => Mark::This,
-                "other" => Mark::Other,
-                _ => Mark::None,
+                "this" => ServiceMark::This,
+                "other" => ServiceMark::Other,
+                _ => ServiceMark::None,
             };
             let process = Process {
                 pid: number(0),
@@ -186,10 +186,10 @@ mod tests {
         let all = list("1 0 1 none\n5 1 5 none\n6 5 5 none\n7 6 7 none\n8 7 8 none\n9 1 9 none\n4 8 4 none");
         let processes: Vec<&Process> = all.iter().map(|(process, _)| process).collect();
         let whose = allot(&processes, |index| match processes[index].pid {
-            5 => Own::Of('a'),
-            7 => Own::Of('b'),
-            8 => Own::Nobodys,
-            _ => Own::Parents,
+            5 => Membership::Of('a'),
+            7 => Membership::Of('b'),
+            8 => Membership::Nobodys,
+            _ => Membership::Parents,
         });
         assert_eq!(whose, [None, Some('a'), Some('a'), Some('b'), None, None, None]);
     }

@@ -26,9 +26,9 @@ use rustix::process::{Pid, Signal};
 
 use crate::failure::one_line;
 use crate::os;
-use ending::Ending;
+use ending::SurvivorEnding;
 use members::{Known, Rule, ancestors};
-use process::{Mark, Process};
+use process::{Process, ServiceMark};
 
 /// Exit code where something is left that should not be.
 const EXIT_LEFT: u8 = 1;
@@ -56,7 +56,7 @@ enum What {
 
 /// What the supervisor asks for.
 #[derive(Debug)]
-struct Order {
+struct EndRequest {
     scandir: Vec<u8>,
     name: Vec<u8>,
     /// Its control group, if it has one.
@@ -69,7 +69,7 @@ struct Order {
     grace: Duration,
 }
 
-impl Order {
+impl EndRequest {
     fn parse(args: impl IntoIterator<Item = OsString>) -> Option<Self> {
         let words: Vec<OsString> = args.into_iter().collect();
         let [scandir, name, what, pid, since, grace, rest @ ..] = words.as_slice() else { return None };
@@ -110,18 +110,18 @@ impl Order {
 /// service's process or 0, since when its status was so, the milliseconds that it has, and the name of its control group
 /// where it has one. The working directory is the service directory.
 pub fn run_end_survivors(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let Some(order) = Order::parse(args) else {
+    let Some(request) = EndRequest::parse(args) else {
         os::say("gatevisor: end-survivors: only the supervisor calls this");
         return ExitCode::from(EXIT_USAGE);
     };
-    let ended = match order.what {
-        What::Survivors => end_survivors(&order),
-        What::Orphan => end_orphan(&order),
-        What::Reader => end_reader(&order),
+    let ended = match request.what {
+        What::Survivors => end_survivors(&request),
+        What::Orphan => end_orphan(&request),
+        What::Reader => end_reader(&request),
     };
     match ended {
-        Ok(ending) => report(&order, ending),
-        Err(NoProc) => without_proc(&order),
+        Ok(ending) => report(&request, ending),
+        Err(NoProc) => without_proc(&request),
     }
 }
 
@@ -136,31 +136,32 @@ pub fn end_vanished(
     grace: Duration,
 ) -> Vec<String> {
     let scandir = scandir.as_bytes().to_vec();
-    let order = Order { scandir, name: name.to_vec(), group: None, what: What::Orphan, pid, since_ms, grace };
-    let ended = look(&order).and_then(|all| {
-        let mut ending = Ending::new();
-        end_processes(&leaders(&order, &all), Some(Signal::TERM), grace, &mut ending);
+    let request =
+        EndRequest { scandir, name: name.to_vec(), group: None, what: What::Orphan, pid, since_ms, grace };
+    let ended = look(&request).and_then(|all| {
+        let mut ending = SurvivorEnding::new();
+        end_processes(&leaders(&request, &all), Some(Signal::TERM), grace, &mut ending);
         let rule = Rule { dead_leader: pid, ..Rule::default() };
-        end_members(&order, &rule, SURVIVOR_GRACE, &mut ending)?;
+        end_members(&request, &rule, SURVIVOR_GRACE, &mut ending)?;
         Ok(ending)
     });
-    ended.map_or_else(|NoProc| Vec::new(), |ending| lines(&order, ending).1)
+    ended.map_or_else(|NoProc| Vec::new(), |ending| lines(&request, ending).1)
 }
 
 /// There is no `/proc` to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct NoProc;
 
-fn look(order: &Order) -> Result<Vec<(Process, Mark)>, NoProc> {
-    process::all(&order.member(), order.group.as_deref()).map_err(|_| NoProc)
+fn look(request: &EndRequest) -> Result<Vec<(Process, ServiceMark)>, NoProc> {
+    process::all(&request.member(), request.group.as_deref()).map_err(|_| NoProc)
 }
 
 /// Ends what a process has left behind that has died.
-fn end_survivors(order: &Order) -> Result<Ending, NoProc> {
-    let mut rule = Rule { dead_leader: order.pid, ..Rule::default() };
-    rule.exempt = asked_by(order);
-    let mut ending = Ending::new();
-    end_members(order, &rule, order.grace, &mut ending)?;
+fn end_survivors(request: &EndRequest) -> Result<SurvivorEnding, NoProc> {
+    let mut rule = Rule { dead_leader: request.pid, ..Rule::default() };
+    rule.exempt = asked_by(request);
+    let mut ending = SurvivorEnding::new();
+    end_members(request, &rule, request.grace, &mut ending)?;
     if let Ok((data, name)) = note_of_askers() {
         let _ = rustix::fs::unlinkat(data, name, AtFlags::empty());
     }
@@ -174,41 +175,47 @@ fn note_of_askers() -> Result<(OwnedFd, &'static str), Errno> {
 }
 
 /// Ends all members of the service; what this process descends from is none.
-fn end_members(order: &Order, rule: &Rule, grace: Duration, ending: &mut Ending) -> Result<(), NoProc> {
+fn end_members(
+    request: &EndRequest,
+    rule: &Rule,
+    grace: Duration,
+    ending: &mut SurvivorEnding,
+) -> Result<(), NoProc> {
     let mut rule = rule.clone();
-    rule.exempt.append(&mut ancestors(&look(order)?, own_pid()));
+    rule.exempt.append(&mut ancestors(&look(request)?, own_pid()));
     ending.end(Some(Signal::TERM), grace, &mut || {
-        look(order).map_or_else(|NoProc| Vec::new(), |all| rule.members(&all).into_iter().cloned().collect())
+        look(request)
+            .map_or_else(|NoProc| Vec::new(), |all| rule.members(&all).into_iter().cloned().collect())
     });
     Ok(())
 }
 
 /// Ends the service's process of an earlier supervisor in order, then what else belongs to it where the slot says so.
-fn end_orphan(order: &Order) -> Result<Ending, NoProc> {
-    let all = look(order)?;
-    let leaders = leaders(order, &all);
-    let mut ending = Ending::new();
+fn end_orphan(request: &EndRequest) -> Result<SurvivorEnding, NoProc> {
+    let all = look(request)?;
+    let leaders = leaders(request, &all);
+    let mut ending = SurvivorEnding::new();
     let first = down_signal();
-    end_processes(&leaders, first, order.grace, &mut ending);
+    end_processes(&leaders, first, request.grace, &mut ending);
     let kills_survivors =
         os::here().is_ok_and(|here| statat(here, files::KILL_SURVIVORS, AtFlags::SYMLINK_NOFOLLOW).is_ok());
     if kills_survivors {
-        let rule = Rule { dead_leader: order.pid, ..Rule::default() };
-        end_members(order, &rule, SURVIVOR_GRACE, &mut ending)?;
+        let rule = Rule { dead_leader: request.pid, ..Rule::default() };
+        end_members(request, &rule, SURVIVOR_GRACE, &mut ending)?;
     }
     Ok(ending)
 }
 
 /// Waits for the end of a logger, and ends it when its time is over.
-fn end_reader(order: &Order) -> Result<Ending, NoProc> {
-    let all = look(order)?;
-    let leaders = leaders(order, &all);
-    let mut ending = Ending::new();
-    end_processes(&leaders, None, order.grace, &mut ending);
+fn end_reader(request: &EndRequest) -> Result<SurvivorEnding, NoProc> {
+    let all = look(request)?;
+    let leaders = leaders(request, &all);
+    let mut ending = SurvivorEnding::new();
+    end_processes(&leaders, None, request.grace, &mut ending);
     Ok(ending)
 }
 
-fn end_processes(processes: &[Process], first: Option<Signal>, grace: Duration, ending: &mut Ending) {
+fn end_processes(processes: &[Process], first: Option<Signal>, grace: Duration, ending: &mut SurvivorEnding) {
     ending
         .end(first, grace, &mut || processes.iter().filter(|process| process.is_there()).cloned().collect());
 }
@@ -218,19 +225,20 @@ fn end_processes(processes: &[Process], first: Option<Signal>, grace: Duration, 
 /// The supervisor may have been killed before it could say which process that is, perhaps while it ended what its own
 /// predecessor had left. Then it is each process that leads a session, belongs to the service, and descends from no other
 /// member.
-fn leaders(order: &Order, all: &[(Process, Mark)]) -> Vec<Process> {
+fn leaders(request: &EndRequest, all: &[(Process, ServiceMark)]) -> Vec<Process> {
     let ours = ancestors(all, own_pid());
     let is_other = |process: &&Process| !ours.contains(&(process.pid, process.began));
-    if let Some(pid) = order.pid
+    if let Some(pid) = request.pid
         && let Some((process, _)) =
-            all.iter().find(|(process, mark)| process.pid == pid && is_the_one(order, process, *mark))
+            all.iter().find(|(process, mark)| process.pid == pid && is_the_one(request, process, *mark))
     {
         return Some(process).into_iter().filter(is_other).cloned().collect();
     }
-    let marked = |pid: i32| all.iter().any(|(process, mark)| process.pid == pid && *mark == Mark::This);
+    let marked =
+        |pid: i32| all.iter().any(|(process, mark)| process.pid == pid && *mark == ServiceMark::This);
     all.iter()
         .filter(|(process, mark)| {
-            *mark == Mark::This && process.session == process.pid && !marked(process.parent)
+            *mark == ServiceMark::This && process.session == process.pid && !marked(process.parent)
         })
         .map(|(process, _)| process)
         .filter(is_other)
@@ -240,14 +248,14 @@ fn leaders(order: &Order, all: &[(Process, Mark)]) -> Vec<Process> {
 
 /// Returns whether the process with the number that was published is the one that was meant: its environment says so, or
 /// says nothing and it began when the one that was meant did.
-fn is_the_one(order: &Order, process: &Process, mark: Mark) -> bool {
+fn is_the_one(request: &EndRequest, process: &Process, mark: ServiceMark) -> bool {
     match mark {
-        Mark::This => true,
-        Mark::Other => false,
-        Mark::None => {
+        ServiceMark::This => true,
+        ServiceMark::Other => false,
+        ServiceMark::None => {
             let began = process.began_unix_ms();
-            let earliest = order.since_ms.saturating_sub(STARTING_MS);
-            let latest = order.since_ms.saturating_add(CLOCK_MS);
+            let earliest = request.since_ms.saturating_sub(STARTING_MS);
+            let latest = request.since_ms.saturating_add(CLOCK_MS);
             process.session == process.pid && (earliest..=latest).contains(&began)
         }
     }
@@ -269,7 +277,7 @@ fn down_signal() -> Option<Signal> {
 }
 
 /// Returns those that asked for what is done to the service they belong to.
-fn asked_by(order: &Order) -> BTreeSet<Known> {
+fn asked_by(request: &EndRequest) -> BTreeSet<Known> {
     let mut buffer = [0; ASKED_BYTES];
     let Ok((data, name)) = note_of_askers() else { return BTreeSet::new() };
     let bytes = file::read_small(data, name, &mut buffer).unwrap_or_default();
@@ -279,21 +287,21 @@ fn asked_by(order: &Order) -> BTreeSet<Known> {
     };
     let asked = bytes.split(|&byte| byte == b'\n').filter_map(parse);
     // Not the service's process itself, whoever says so.
-    asked.filter(|(pid, _)| Some(*pid) != order.pid).collect()
+    asked.filter(|(pid, _)| Some(*pid) != request.pid).collect()
 }
 
-fn report(order: &Order, ending: Ending) -> ExitCode {
-    let (is_clear, lines) = lines(order, ending);
+fn report(request: &EndRequest, ending: SurvivorEnding) -> ExitCode {
+    let (is_clear, lines) = lines(request, ending);
     for line in &lines {
-        order.say(line);
+        request.say(line);
     }
     ExitCode::from(if is_clear { 0 } else { EXIT_LEFT })
 }
 
 /// Returns whether nothing is left, and what there is to say.
-fn lines(order: &Order, ending: Ending) -> (bool, Vec<String>) {
+fn lines(request: &EndRequest, ending: SurvivorEnding) -> (bool, Vec<String>) {
     let outcome = ending.outcome();
-    let left_by = match order.what {
+    let left_by = match request.what {
         What::Orphan | What::Reader => "an earlier supervisor",
         What::Survivors => "the service when it ended",
     };
@@ -308,14 +316,14 @@ fn lines(order: &Order, ending: Ending) -> (bool, Vec<String>) {
 }
 
 /// Without `/proc` only the kernel can be asked, and that by number.
-fn without_proc(order: &Order) -> ExitCode {
-    if order.what == What::Survivors {
-        order.say("warning: what it left behind cannot be found without /proc");
+fn without_proc(request: &EndRequest) -> ExitCode {
+    if request.what == What::Survivors {
+        request.say("warning: what it left behind cannot be found without /proc");
         return ExitCode::from(EXIT_LEFT);
     }
     let leads_session = |pid: &i32| Pid::from_raw(*pid).is_some_and(leads_session);
-    if let Some(pid) = order.pid.filter(leads_session) {
-        order.say(&format!(
+    if let Some(pid) = request.pid.filter(leads_session) {
+        request.say(&format!(
             "warning: process {pid} may be what an earlier supervisor left, and without /proc that cannot be told: mount \
              /proc, or end it by hand"
         ));

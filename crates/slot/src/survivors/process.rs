@@ -17,7 +17,7 @@ pub use gatevisor_sys::proc::Process;
 
 /// Which service a process says it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mark {
+pub enum ServiceMark {
     /// The one that is asked about.
     This,
     /// Another one.
@@ -29,15 +29,15 @@ pub enum Mark {
 /// Returns what a process's control group, where the service has one, and its environment say about `service`.
 ///
 /// Nobody leaves a group of the supervisor's without the supervisor's rights, and everybody may clear an environment.
-fn mark(pid: i32, service: &Member<'_>, own_group: Option<&str>) -> Mark {
+fn mark(pid: i32, service: &Member<'_>, own_group: Option<&str>) -> ServiceMark {
     if own_group.is_some() && group::name_of(pid).as_deref() == own_group {
-        return Mark::This;
+        return ServiceMark::This;
     }
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     match Member::in_environment(&environment) {
-        Some(member) if member.is_of(service) => Mark::This,
-        Some(_) => Mark::Other,
-        None => Mark::None,
+        Some(member) if member.is_of(service) => ServiceMark::This,
+        Some(_) => ServiceMark::Other,
+        None => ServiceMark::None,
     }
 }
 
@@ -46,7 +46,7 @@ fn mark(pid: i32, service: &Member<'_>, own_group: Option<&str>) -> Mark {
 ///
 /// # Errors
 /// There is no `/proc`.
-pub fn all(service: &Member<'_>, group: Option<&str>) -> io::Result<Vec<(Process, Mark)>> {
+pub fn all(service: &Member<'_>, group: Option<&str>) -> io::Result<Vec<(Process, ServiceMark)>> {
     let user = rustix::process::geteuid().as_raw();
     let mut all = Vec::new();
     for pid in proc::numbers()? {
@@ -54,7 +54,7 @@ pub fn all(service: &Member<'_>, group: Option<&str>) -> io::Result<Vec<(Process
         let owner = statat(CWD, format!("/proc/{pid}"), AtFlags::SYMLINK_NOFOLLOW).map(|stat| stat.st_uid);
         let Some(process) = Process::of(pid) else { continue };
         let may_look = user == 0 || owner.is_ok_and(|owner| owner == user);
-        all.push((process, if may_look { mark(pid, service, group) } else { Mark::None }));
+        all.push((process, if may_look { mark(pid, service, group) } else { ServiceMark::None }));
     }
     if all.is_empty() {
         return Err(io::ErrorKind::NotFound.into());

@@ -27,7 +27,7 @@ const REMEDY: &str =
 
 /// A hierarchy as far as this process sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Own {
+struct OwnGroup {
     /// This process's own group.
     directory: PathBuf,
     version: Version,
@@ -37,11 +37,11 @@ struct Own {
 
 /// The groups of this process.
 #[derive(Debug, Default)]
-pub(crate) struct Places {
-    all: Vec<Own>,
+pub(crate) struct OwnGroups {
+    all: Vec<OwnGroup>,
 }
 
-impl Places {
+impl OwnGroups {
     /// Returns those that the kernel names and that are mounted.
     pub(crate) fn find() -> Self {
         Self::of("/proc/self/cgroup")
@@ -76,7 +76,7 @@ impl Places {
                 mount.version == version && controllers.iter().all(|name| mount.options.contains(name))
             };
             let directory = mounts.iter().filter(serves).find_map(|mount| mount.place_of(&path));
-            all.extend(directory.map(|directory| Own { directory, version, controllers }));
+            all.extend(directory.map(|directory| OwnGroup { directory, version, controllers }));
         }
         Self { all }
     }
@@ -129,7 +129,7 @@ impl Places {
 
     /// Returns the groups of this name in all hierarchies, whether they are there or not.
     pub(crate) fn leaves(&self, name: &str) -> Vec<Leaf> {
-        let leaf = |own: &Own| Leaf { path: base(&own.directory).join(name), version: own.version };
+        let leaf = |own: &OwnGroup| Leaf { path: base(&own.directory).join(name), version: own.version };
         self.all.iter().map(leaf).collect()
     }
 }
@@ -254,8 +254,8 @@ mod tests {
 ";
 
     fn directories(cgroup: &str, mounts: &[u8]) -> Vec<(String, String)> {
-        let show = |own: &Own| (own.controllers.join(","), own.directory.display().to_string());
-        Places::parse(cgroup.as_bytes(), mounts).all.iter().map(show).collect()
+        let show = |own: &OwnGroup| (own.controllers.join(","), own.directory.display().to_string());
+        OwnGroups::parse(cgroup.as_bytes(), mounts).all.iter().map(show).collect()
     }
 
     #[test]
@@ -282,15 +282,18 @@ mod tests {
     }
 
     /// A directory that looks like a group of version 2 with two processes in it.
-    fn version_two(controllers: &str) -> (tempfile::TempDir, Places) {
+    fn version_two(controllers: &str) -> (tempfile::TempDir, OwnGroups) {
         let root = tempfile::tempdir().unwrap();
         let own = root.path().join("own");
         fs::create_dir_all(own.join("gatevisor-x")).unwrap();
         fs::write(own.join("cgroup.controllers"), controllers).unwrap();
         fs::write(own.join("cgroup.subtree_control"), "").unwrap();
-        let all =
-            vec![Own { directory: own.join(SUPERVISOR), version: Version::Two, controllers: Vec::new() }];
-        (root, Places { all })
+        let all = vec![OwnGroup {
+            directory: own.join(SUPERVISOR),
+            version: Version::Two,
+            controllers: Vec::new(),
+        }];
+        (root, OwnGroups { all })
     }
 
     #[test]
@@ -323,6 +326,6 @@ mod tests {
             cannot.remedy.starts_with("no control group here offers the controller `pids`; "),
             "{cannot:?}"
         );
-        assert!(Places::default().leaf(Bound::Memory, "gatevisor-x").is_err());
+        assert!(OwnGroups::default().leaf(Bound::Memory, "gatevisor-x").is_err());
     }
 }

@@ -16,17 +16,17 @@ use crate::os;
 /// Bytes of a line that is written down, at the most.
 const LINE_BYTES: usize = 2048;
 
-/// The near end of the witness's socket.
+/// The near end of the error reporter's socket.
 #[derive(Debug)]
-pub(crate) struct Witness(OwnedFd);
+pub(crate) struct ErrorReporter(OwnedFd);
 
-impl Witness {
-    /// Forks the witness for the service directory.
+impl ErrorReporter {
+    /// Forks the error reporter for the service directory.
     pub(crate) fn post(directory: &OwnedFd) -> Result<Self, Errno> {
         let (near, far) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         let mut near = Some(near);
         os::fork_detached(|| {
-            // In the witness alone: its own copy would keep the end from being one.
+            // In the error reporter alone: its own copy would keep the end from being one.
             drop(near.take());
             os::let_go_of_stdio();
             let line = until_end(&far);
