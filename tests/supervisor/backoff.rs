@@ -1,6 +1,6 @@
 //! How long a service that keeps dying has to wait, and how it can be seen.
 
-use gatevisor_wire::policy::{Phase, Policy};
+use gatevisor_wire::policy::{PublishedPolicy, RestartPhase};
 use gatevisor_wire::status::Status;
 
 use crate::support::World;
@@ -15,7 +15,7 @@ fn dies(times: u32) -> String {
 }
 
 /// Returns the milliseconds between the death and the next start, as published.
-fn delay_ms(status: &Status, policy: &Policy) -> u128 {
+fn delay_ms(status: &Status, policy: &PublishedPolicy) -> u128 {
     policy.until.expect("a start is due").since(status.changed).expect("after the death").as_millis()
 }
 
@@ -40,7 +40,7 @@ fn the_first_restart_is_at_once_and_each_further_delay_is_twice_the_one_before()
             service.hear("udD");
         }
         let (status, policy) = (service.status(), service.policy());
-        assert_eq!((policy.phase, policy.failures), (Phase::Backoff, *times));
+        assert_eq!((policy.phase, policy.failures), (RestartPhase::Backoff, *times));
         assert_eq!(policy.restarts, u64::from(*times - 1));
         assert_eq!(delay_ms(&status, &policy), 4000 << (*times - 2), "after {times} deaths");
         assert!(status.want_up && status.pid.is_none(), "{status:?}");
@@ -138,7 +138,7 @@ fn a_run_as_long_as_the_slot_calls_stable_forgets_earlier_failures() {
     service.set("stable-after", LONG_MS);
     service.pass("go", "1");
     service.hear("dD");
-    assert_eq!((service.policy().phase, service.policy().failures), (Phase::Backoff, 2));
+    assert_eq!((service.policy().phase, service.policy().failures), (RestartPhase::Backoff, 2));
 }
 
 fn in_back_off(world: &World) -> Service {
@@ -149,7 +149,7 @@ fn in_back_off(world: &World) -> Service {
         .data("backoff-max", LONG_MS)
         .place();
     service.hear("sudDudD");
-    assert_eq!(service.policy().phase, Phase::Backoff);
+    assert_eq!(service.policy().phase, RestartPhase::Backoff);
     service
 }
 
@@ -160,7 +160,7 @@ fn asking_for_it_starts_a_waiting_service_at_once_and_forgets_its_failures() {
     service.send("u");
     // Again the first failure is free, and the second has to wait.
     service.hear("udDudD");
-    assert_eq!((service.policy().phase, service.policy().failures), (Phase::Backoff, 2));
+    assert_eq!((service.policy().phase, service.policy().failures), (RestartPhase::Backoff, 2));
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn a_waiting_service_that_is_wanted_down_waits_no_longer() {
     let world = World::started();
     let service = in_back_off(&world);
     assert!(!service.send_and_see("d").want_up);
-    assert_eq!((service.policy().phase, service.policy().until), (Phase::Running, None));
+    assert_eq!((service.policy().phase, service.policy().until), (RestartPhase::Running, None));
 }
 
 #[test]
@@ -177,7 +177,11 @@ fn a_waiting_service_that_is_not_wanted_again_is_not_said_to_wait() {
     for command in ["O", "Q"] {
         let service = in_back_off(&world);
         assert!(!service.send_and_see(command).want_up);
-        assert_eq!((service.policy().phase, service.policy().until), (Phase::Running, None), "{command}");
+        assert_eq!(
+            (service.policy().phase, service.policy().until),
+            (RestartPhase::Running, None),
+            "{command}"
+        );
         service.hide();
     }
 }
@@ -203,7 +207,7 @@ fn a_death_that_was_asked_for_is_no_failure_and_the_next_one_is() {
     service.hear("dDu");
     service.pass("go", "1");
     service.hear("dD");
-    assert_eq!((service.policy().phase, service.policy().failures), (Phase::Backoff, 2));
+    assert_eq!((service.policy().phase, service.policy().failures), (RestartPhase::Backoff, 2));
 }
 
 #[test]

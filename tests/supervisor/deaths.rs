@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use gatevisor_wire::policy::Phase;
+use gatevisor_wire::policy::RestartPhase;
 use gatevisor_wire::wait::WaitStatus;
 use rustix::pipe::fcntl_setpipe_size;
 use rustix::process::Signal;
@@ -144,11 +144,11 @@ fn a_finish_script_that_exits_125_makes_the_failure_permanent() {
     service.hear("dOD");
     let (status, policy) = (service.status(), service.policy());
     assert!(!status.want_up && status.pid.is_none(), "{status:?}");
-    assert_eq!((policy.phase, policy.reason.as_deref()), (Phase::Failed, Some("finish exited 125")));
+    assert_eq!((policy.phase, policy.reason.as_deref()), (RestartPhase::Failed, Some("finish exited 125")));
     // Somebody asks: it is started, and the reason is forgotten.
     service.send("u");
     service.hear("u");
-    assert_eq!((service.policy().phase, service.policy().reason), (Phase::Running, None));
+    assert_eq!((service.policy().phase, service.policy().reason), (RestartPhase::Running, None));
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn exit_78_is_a_permanent_failure_with_a_reason_until_somebody_asks() {
     service.hear("sudOD");
     let (status, policy) = (service.status(), service.policy());
     assert_eq!((status.want_up, status.last), (false, WaitStatus::exited(78)));
-    assert_eq!(policy.phase, Phase::Failed);
+    assert_eq!(policy.phase, RestartPhase::Failed);
     assert!(policy.reason.as_deref().is_some_and(|reason| reason.contains("78")), "{policy:?}");
     service.rewrite_run("exec sleep 3600");
     service.send("u");
@@ -252,7 +252,7 @@ fn a_single_run_after_a_permanent_failure_is_not_blamed_for_it() {
     service.rewrite_run("exit 0");
     service.send("o");
     service.hear("udD");
-    assert_eq!((service.policy().phase, service.policy().reason), (Phase::Running, None));
+    assert_eq!((service.policy().phase, service.policy().reason), (RestartPhase::Running, None));
 }
 
 #[test]
@@ -262,7 +262,7 @@ fn exit_75_is_a_requested_restart_at_once_and_no_failure() {
     let mut service = world.service("web").run(body).data("backoff-first", 1_000_000).place();
     service.hear("sudDudDudDu");
     let policy = service.policy();
-    assert_eq!((policy.phase, policy.failures), (Phase::Running, 0));
+    assert_eq!((policy.phase, policy.failures), (RestartPhase::Running, 0));
     assert_eq!((policy.restarts, policy.commanded), (0, 3));
 }
 
@@ -286,7 +286,7 @@ fn so_many_failures_in_a_row_as_the_slot_names_are_a_permanent_failure() {
         world.service("web").run("exit 3").data("give-up-after", 3).data("backoff-first", 1).place();
     service.hear("sudDudDudOD");
     let policy = service.policy();
-    assert_eq!(policy.phase, Phase::Failed);
+    assert_eq!(policy.phase, RestartPhase::Failed);
     assert_eq!(policy.reason.as_deref(), Some("given up after 3 failures in a row (exitcode 3)"));
     assert!(!service.status().want_up);
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use gatevisor_wire::policy::{Phase, Policy};
+use gatevisor_wire::policy::{PublishedPolicy, RestartPhase};
 
 use crate::support::service::{Builder, Service};
 use crate::support::{World, executable};
@@ -15,9 +15,9 @@ fn patient(builder: Builder<'_>) -> Service {
     builder.data("backoff-first", LONG_MS).data("backoff-max", LONG_MS).place()
 }
 
-fn failed(service: &mut Service) -> Policy {
+fn failed(service: &mut Service) -> PublishedPolicy {
     service.hear("s");
-    service.until_policy("a failed start", |policy| policy.phase == Phase::FailedToStart)
+    service.until_policy("a failed start", |policy| policy.phase == RestartPhase::FailedToStart)
 }
 
 /// Checks how it failed, that it waits, and that it runs when it is fixed and asked for.
@@ -38,7 +38,7 @@ fn check(world: &World, mut service: Service, errno: i32) {
     service.send("u");
     service.hear("u");
     assert!(service.status().is_up());
-    assert_eq!((service.policy().phase, service.policy().reason), (Phase::Running, None));
+    assert_eq!((service.policy().phase, service.policy().reason), (RestartPhase::Running, None));
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_service_that_cannot_be_started_is_tried_again_by_itself() {
     service.rewrite_run("exec sleep 3600");
     service.hear("u");
     // No start has succeeded before, so this is not a restart.
-    assert_eq!((service.policy().phase, service.policy().restarts), (Phase::Running, 0));
+    assert_eq!((service.policy().phase, service.policy().restarts), (RestartPhase::Running, 0));
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_service_that_cannot_be_started_any_more_says_so_after_its_death() {
     fs::set_permissions(service.path("run"), fs::Permissions::from_mode(0o644)).unwrap();
     service.send("k");
     service.hear("dD");
-    service.until_policy("a failed start", |policy| policy.phase == Phase::FailedToStart);
+    service.until_policy("a failed start", |policy| policy.phase == RestartPhase::FailedToStart);
     fs::set_permissions(service.path("run"), fs::Permissions::from_mode(0o755)).unwrap();
     service.send("u");
     service.hear("u");
@@ -119,7 +119,7 @@ fn a_failed_start_that_is_no_longer_wanted_is_not_tried_again() {
     let mut service = patient(world.service("web"));
     failed(&mut service);
     assert!(!service.send_and_see("d").want_up);
-    assert_eq!((service.policy().phase, service.policy().until), (Phase::Running, None));
+    assert_eq!((service.policy().phase, service.policy().until), (RestartPhase::Running, None));
     service.rewrite_run("exec sleep 3600");
     service.send("o");
     service.hear("u");
@@ -131,7 +131,7 @@ fn a_single_run_that_cannot_be_started_is_not_tried_again() {
     let mut service = world.service("web").down().place();
     service.hear("s");
     service.send("o");
-    let policy = service.until_policy("a failed start", |policy| policy.phase == Phase::FailedToStart);
+    let policy = service.until_policy("a failed start", |policy| policy.phase == RestartPhase::FailedToStart);
     assert_eq!(policy.until, None);
 }
 
@@ -156,7 +156,7 @@ fn a_failed_start_is_told_from_a_death_whatever_number_the_readiness_descriptor_
         fs::write(service.path("notification-fd"), format!("{fd}\n")).unwrap();
         service.send("u");
         let policy = service.until_policy("the next failed start", |policy| policy.until != until);
-        assert_eq!(policy.phase, Phase::FailedToStart, "{fd}");
+        assert_eq!(policy.phase, RestartPhase::FailedToStart, "{fd}");
         until = policy.until;
     }
     assert_eq!(service.unheard(), "");

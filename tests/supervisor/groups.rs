@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use gatevisor_wire::policy::Phase;
+use gatevisor_wire::policy::RestartPhase;
 
 use crate::support::processes::Held;
 use crate::support::service::{Builder, STAY, Service};
@@ -205,7 +205,7 @@ fn a_bound_that_cannot_be_had_is_a_warning_or_strictly_a_reason_not_to_start() {
             .prepare(link)
             .place();
         strict.hear("s");
-        strict.until_policy("a failed start", |policy| policy.phase == Phase::Backoff);
+        strict.until_policy("a failed start", |policy| policy.phase == RestartPhase::Backoff);
         assert!(!strict.path("who").exists());
         let left = strict.until_file("data/start-error", "why it is not started", |text| !text.is_empty());
         assert!(left.starts_with(&format!("confining: {why}")), "{left}");

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use gatevisor_wire::policy::Phase;
+use gatevisor_wire::policy::RestartPhase;
 
 use crate::support::World;
 
@@ -113,7 +113,7 @@ fn invalid_small_files_are_complained_about_and_count_as_missing() {
         service.hear("dD");
         assert_eq!(
             (service.status().last.signal(), service.policy().phase),
-            (Some(15), Phase::Running),
+            (Some(15), RestartPhase::Running),
             "{content:?}"
         );
         let said = world.said();
@@ -184,9 +184,11 @@ fn exit_codes_of_the_slot_replace_the_usual_ones() {
         .file("data/restart-codes", "5\n")
         .place();
     service.hear("su");
-    for (code, phase) in [("5", Phase::Running), ("4", Phase::Failed), ("3", Phase::Failed)] {
+    for (code, phase) in
+        [("5", RestartPhase::Running), ("4", RestartPhase::Failed), ("3", RestartPhase::Failed)]
+    {
         service.pass("go", code);
-        if phase == Phase::Failed {
+        if phase == RestartPhase::Failed {
             service.hear("dOD");
             assert_eq!(service.policy().phase, phase, "{code}");
             service.send("u");

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use gatevisor_wire::policy::Phase;
+use gatevisor_wire::policy::RestartPhase;
 use rustix::process::Signal;
 
 use crate::support::processes::Held;
@@ -49,13 +49,13 @@ fn an_orphan_has_the_time_that_its_slot_names_and_the_policy_says_what_is_waited
     world.kill();
     world.start();
     service.hear("s");
-    let policy = service.until_policy("a reason", |policy| policy.phase == Phase::Clearing);
+    let policy = service.until_policy("a reason", |policy| policy.phase == RestartPhase::Clearing);
     let reason = policy.reason.unwrap();
     assert!(reason.starts_with(&format!("process {orphan} is being ended first")), "{reason}");
     assert!(!service.status().is_up());
     service.pass("go", "on");
     service.hear("Du");
-    assert_eq!(service.policy().phase, Phase::Running);
+    assert_eq!(service.policy().phase, RestartPhase::Running);
     service.send("d");
     service.pass("go", "on");
     service.hear("dD");

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use gatevisor_wire::policy::Phase;
+use gatevisor_wire::policy::RestartPhase;
 
 use crate::support::processes::Held;
 use crate::support::service::{STAY, give, neighbour, still_served};
@@ -161,7 +161,7 @@ fn a_run_of_a_third_user_is_not_executed_and_the_reason_is_on_file() {
             });
         service.hear("s");
         let policy = service.until_policy("a refusal", |policy| policy.reason.is_some());
-        assert!(matches!(policy.phase, Phase::FailedToStart | Phase::Refused), "{policy:?}");
+        assert!(matches!(policy.phase, RestartPhase::FailedToStart | RestartPhase::Refused), "{policy:?}");
         let reason = policy.reason.unwrap();
         assert!(reason.contains("./run") && reason.contains("54321"), "{reason}");
         assert!(!service.path("executed").exists());

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use gatevisor_client::{Listener, ServiceDir};
 use gatevisor_wire::files;
-use gatevisor_wire::policy::Policy;
+use gatevisor_wire::policy::PublishedPolicy;
 use gatevisor_wire::status::Status;
 use rustix::fs::OFlags;
 use rustix::fs::inotify::WatchFlags;
@@ -315,12 +315,12 @@ impl Service {
     }
 
     /// Returns what the policy file says; what its absence says if it is absent.
-    pub fn policy(&self) -> Policy {
+    pub fn policy(&self) -> PublishedPolicy {
         self.dir.policy().unwrap_or_default()
     }
 
     /// Waits until the policy file is as requested.
-    pub fn until_policy(&self, what: &str, expected: impl Fn(&Policy) -> bool) -> Policy {
+    pub fn until_policy(&self, what: &str, expected: impl Fn(&PublishedPolicy) -> bool) -> PublishedPolicy {
         waiting::until(&self.path(files::SUPERVISE), what, || self.dir.policy().filter(&expected))
     }
 

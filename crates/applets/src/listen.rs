@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use gatevisor_client::{Listener, ServiceDir};
-use gatevisor_wire::{event::ServiceEvent, files, policy::Phase};
+use gatevisor_wire::{event::ServiceEvent, files, policy::RestartPhase};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, OFlags, fstat};
 use rustix::io::Errno;
@@ -164,7 +164,9 @@ impl Heard {
         let status = dir.status().map_err(|error| Fatal::of(SYSTEM, &error, error.hint()))?;
         let failed = status.pid.is_none()
             && !status.want_up
-            && dir.policy().is_some_and(|policy| matches!(policy.phase, Phase::Failed | Phase::Refused));
+            && dir
+                .policy()
+                .is_some_and(|policy| matches!(policy.phase, RestartPhase::Failed | RestartPhase::Refused));
         let (up, ready) = (status.is_up(), status.ready);
         Ok(Self { dir: dir.clone(), listener, control, up, ready, gone: false, failed })
     }

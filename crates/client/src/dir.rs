@@ -8,7 +8,7 @@ use gatevisor_wire::{
     Pid,
     control::Control,
     files,
-    policy::{self, Policy},
+    policy::{self, PublishedPolicy},
     status::{self, Status},
     tally::{self, Death},
 };
@@ -141,7 +141,7 @@ pub enum StatusError {
         file: PathBuf,
         /// What is wrong with it.
         #[source]
-        source: status::DecodeError,
+        source: status::StatusDecodeError,
     },
 }
 
@@ -273,9 +273,9 @@ impl ServiceDir {
     }
 
     /// Returns what the policy file says, or `None` where there is none to be understood, as under s6.
-    pub fn policy(&self) -> Option<Policy> {
+    pub fn policy(&self) -> Option<PublishedPolicy> {
         let bytes = self.small::<POLICY_ROOM>(files::POLICY).ok().flatten()?;
-        Policy::decode(&bytes).ok()
+        PublishedPolicy::decode(&bytes).ok()
     }
 
     /// Returns the deaths that the supervisor remembers, oldest first; none where the tally is missing or unreadable.

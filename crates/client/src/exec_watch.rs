@@ -12,7 +12,7 @@ use gatevisor_paths::by_path;
 use gatevisor_sys::file;
 use gatevisor_wire::{
     Pid, files,
-    started::{Announcer, Started},
+    started::{Announcer, StartMark},
 };
 use rustix::{
     fs::{
@@ -96,8 +96,8 @@ impl ServiceDir {
         Some(line.starts_with(b"#!") && words.nth(1) == Some(b"service"))
     }
 
-    fn mark(&self) -> Option<Started> {
-        Started::decode(&self.small::<MARK_ROOM>(files::STARTED).ok()??)
+    fn mark(&self) -> Option<StartMark> {
+        StartMark::decode(&self.small::<MARK_ROOM>(files::STARTED).ok()??)
     }
 
     fn mark_is_locked(&self) -> bool {

@@ -4,7 +4,7 @@
 
 use crate::{ExecProgress, ServiceDir, StatusError};
 use gatevisor_wire::{
-    policy::{Phase, Policy},
+    policy::{PublishedPolicy, RestartPhase},
     started::Announcer,
     status::Status,
 };
@@ -108,7 +108,7 @@ impl StateName {
     pub fn of(
         supervised: bool,
         status: Option<&Status>,
-        policy: Option<&Policy>,
+        policy: Option<&PublishedPolicy>,
         progress: ExecProgress,
         start_error: Option<&str>,
     ) -> Self {
@@ -135,8 +135,8 @@ impl StateName {
         }
     }
 
-    fn of_down(status: &Status, policy: Option<&Policy>, start_error: Option<&str>) -> Self {
-        let phase = policy.map_or(Phase::Running, |policy| policy.phase);
+    fn of_down(status: &Status, policy: Option<&PublishedPolicy>, start_error: Option<&str>) -> Self {
+        let phase = policy.map_or(RestartPhase::Running, |policy| policy.phase);
         let until_unix_ms =
             policy.and_then(|policy| policy.until).map(gatevisor_wire::tai::Tai64n::to_unix_ms);
         let said = policy.and_then(|policy| policy.reason.as_deref());
@@ -144,24 +144,29 @@ impl StateName {
         let exit_code = status.last.exit_code().filter(|_| !status.never_started());
         let start_error = start_error.filter(|_| exit_code.is_some_and(|code| START_FAILED.contains(&code)));
         match phase {
-            Phase::Failed | Phase::Refused => Self::Failed { reason: said.or(start_error).map(String::from) },
-            Phase::FailedToStart => {
+            RestartPhase::Failed | RestartPhase::Refused => {
+                Self::Failed { reason: said.or(start_error).map(String::from) }
+            }
+            RestartPhase::FailedToStart => {
                 Self::FailedToStart { reason: start_error.or(said).map(String::from), until_unix_ms }
             }
             // s6 has no phases, but its status says that the service is wanted up and is not.
-            Phase::Backoff | Phase::Running if phase == Phase::Backoff || status.want_up => match start_error
+            RestartPhase::Backoff | RestartPhase::Running
+                if phase == RestartPhase::Backoff || status.want_up =>
             {
-                Some(reason) => Self::FailedToStart { reason: Some(reason.into()), until_unix_ms },
-                None => Self::BackingOff { until_unix_ms },
-            },
-            Phase::Backoff | Phase::Running | Phase::Clearing => Self::Down,
+                match start_error {
+                    Some(reason) => Self::FailedToStart { reason: Some(reason.into()), until_unix_ms },
+                    None => Self::BackingOff { until_unix_ms },
+                }
+            }
+            RestartPhase::Backoff | RestartPhase::Running | RestartPhase::Clearing => Self::Down,
         }
     }
 }
 
 /// Returns whether the policy is to end first what an earlier life has left.
-fn is_clearing(policy: Option<&Policy>) -> bool {
-    policy.is_some_and(|policy| policy.phase == Phase::Clearing)
+fn is_clearing(policy: Option<&PublishedPolicy>) -> bool {
+    policy.is_some_and(|policy| policy.phase == RestartPhase::Clearing)
 }
 
 impl fmt::Display for StateName {
@@ -180,7 +185,7 @@ pub struct Observation {
     /// What the status file says, even where nobody keeps it up to date any more.
     pub status: Option<Status>,
     /// What the policy file says; `None` under s6.
-    pub policy: Option<Policy>,
+    pub policy: Option<PublishedPolicy>,
     /// Whether the service is up by default.
     pub normally_up: bool,
     /// How far the process that the status names has come; of a service that is down it means nothing.
@@ -252,7 +257,7 @@ mod tests {
     use crate::ExecProgress;
     use gatevisor_wire::{
         Pid,
-        policy::{Phase, Policy},
+        policy::{PublishedPolicy, RestartPhase},
         started::Announcer,
         status::Status,
         tai::Tai64n,
@@ -280,9 +285,9 @@ mod tests {
         Status { want_up: true, last: WaitStatus::exited(code), ..DOWN }
     }
 
-    fn in_phase(phase: Phase) -> Policy {
+    fn in_phase(phase: RestartPhase) -> PublishedPolicy {
         let until = Some(Tai64n::from_unix(5, 250_000_000));
-        Policy { phase, until, reason: Some("why".into()), ..Policy::default() }
+        PublishedPolicy { phase, until, reason: Some("why".into()), ..PublishedPolicy::default() }
     }
 
     #[test]
@@ -338,7 +343,8 @@ mod tests {
             (Status { finishing: true, want_up: false, ..up() }, silent, StateName::Finishing),
         ] {
             // A phase left over from before the start means nothing.
-            for policy in [None, Some(in_phase(Phase::Backoff)), Some(in_phase(Phase::Running))] {
+            for policy in [None, Some(in_phase(RestartPhase::Backoff)), Some(in_phase(RestartPhase::Running))]
+            {
                 let state = StateName::of(true, Some(&status), policy.as_ref(), progress, Some("old"));
                 assert_eq!(state, expected, "{status:?}");
             }
@@ -354,39 +360,39 @@ mod tests {
         for (status, policy, expected) in [
             (DOWN, None, StateName::Down),
             (never, None, StateName::Down),
-            (DOWN, Some(in_phase(Phase::Running)), StateName::Down),
+            (DOWN, Some(in_phase(RestartPhase::Running)), StateName::Down),
             // Under s6.
             (failing(1), None, StateName::BackingOff { until_unix_ms: None }),
             (failing(127), None, StateName::FailedToStart { reason: error.clone(), until_unix_ms: None }),
             // Under us.
-            (failing(1), Some(in_phase(Phase::Backoff)), StateName::BackingOff { until_unix_ms }),
+            (failing(1), Some(in_phase(RestartPhase::Backoff)), StateName::BackingOff { until_unix_ms }),
             (
                 failing(100),
-                Some(in_phase(Phase::Backoff)),
+                Some(in_phase(RestartPhase::Backoff)),
                 StateName::FailedToStart { reason: error.clone(), until_unix_ms },
             ),
             (
                 failing(126),
-                Some(in_phase(Phase::Backoff)),
+                Some(in_phase(RestartPhase::Backoff)),
                 StateName::FailedToStart { reason: error.clone(), until_unix_ms },
             ),
             (
                 failing(127),
-                Some(in_phase(Phase::Backoff)),
+                Some(in_phase(RestartPhase::Backoff)),
                 StateName::FailedToStart { reason: error.clone(), until_unix_ms },
             ),
             (
                 failing(111),
-                Some(in_phase(Phase::Backoff)),
+                Some(in_phase(RestartPhase::Backoff)),
                 StateName::FailedToStart { reason: error.clone(), until_unix_ms },
             ),
             (
                 failing(1),
-                Some(in_phase(Phase::FailedToStart)),
+                Some(in_phase(RestartPhase::FailedToStart)),
                 StateName::FailedToStart { reason: why.clone(), until_unix_ms },
             ),
-            (failing(78), Some(in_phase(Phase::Failed)), StateName::Failed { reason: why.clone() }),
-            (DOWN, Some(in_phase(Phase::Refused)), StateName::Failed { reason: why.clone() }),
+            (failing(78), Some(in_phase(RestartPhase::Failed)), StateName::Failed { reason: why.clone() }),
+            (DOWN, Some(in_phase(RestartPhase::Refused)), StateName::Failed { reason: why.clone() }),
         ] {
             let state = StateName::of(true, Some(&status), policy.as_ref(), NONE, error.as_deref());
             assert_eq!(state, expected, "{status:?} {policy:?}");
@@ -395,7 +401,7 @@ mod tests {
 
     #[test]
     fn a_service_waits_while_what_an_earlier_life_left_is_being_ended_and_never_when_it_is_up() {
-        let clearing = in_phase(Phase::Clearing);
+        let clearing = in_phase(RestartPhase::Clearing);
         let ending = Status { finishing: true, ..up() };
         for status in [DOWN, failing(1), ending] {
             let state = StateName::of(true, Some(&status), Some(&clearing), NONE, None);
@@ -409,7 +415,8 @@ mod tests {
 
     #[test]
     fn a_failure_to_start_without_its_text_is_a_back_off() {
-        let state = StateName::of(true, Some(&failing(127)), Some(&in_phase(Phase::Backoff)), NONE, None);
+        let state =
+            StateName::of(true, Some(&failing(127)), Some(&in_phase(RestartPhase::Backoff)), NONE, None);
         assert_eq!(state, StateName::BackingOff { until_unix_ms: Some(5250) });
     }
 

@@ -14,7 +14,7 @@ use gatevisor_wire::{
     control::{Control, ControlSignal},
     event::{ServiceEvent, is_listener_name},
     files,
-    policy::{Phase, Policy},
+    policy::{PublishedPolicy, RestartPhase},
     scan::ScanCommand,
     status::Status,
     tai::Tai64n,
@@ -120,7 +120,11 @@ fn commands_arrive_in_order_and_in_one_piece() {
 #[test]
 fn a_failed_service_does_not_come_up_and_a_new_request_waits_for_letters() {
     let (_parent, fake) = fake(&DOWN);
-    let policy = Policy { phase: Phase::Failed, reason: Some("exitcode 78".into()), ..Policy::default() };
+    let policy = PublishedPolicy {
+        phase: RestartPhase::Failed,
+        reason: Some("exitcode 78".into()),
+        ..PublishedPolicy::default()
+    };
     fake.write(files::POLICY, &policy.encode());
     assert_eq!(wait(&fake.dir, Condition::Up, soon()).unwrap(), Waited::Failed);
     assert_eq!(wait(&fake.dir, Condition::Down, soon()).unwrap(), Waited::Reached);
@@ -405,8 +409,8 @@ fn a_status_that_is_spoilt_ends_waiting_with_the_reason() {
 fn a_service_is_observed_with_everything_that_its_directory_says() {
     let failing = Status { want_up: true, last: WaitStatus::exited(127), ..DOWN };
     let (_parent, fake) = fake(&failing);
-    let policy = Policy {
-        phase: Phase::Backoff,
+    let policy = PublishedPolicy {
+        phase: RestartPhase::Backoff,
         restarts: 4,
         commanded: 0,
         failures: 5,

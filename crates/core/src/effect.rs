@@ -2,7 +2,7 @@
 
 use gatevisor_wire::Pid;
 use gatevisor_wire::event::ServiceEvent;
-use gatevisor_wire::policy::Policy;
+use gatevisor_wire::policy::PublishedPolicy;
 use gatevisor_wire::status::Status;
 use gatevisor_wire::tally::Death;
 use gatevisor_wire::wait::WaitStatus;
@@ -18,7 +18,7 @@ pub enum Leftover {
 
 /// Something for the shell to do, in the order given.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Effect {
+pub enum ServiceEffect {
     /// Start `run`. Answer with `Forked`, then `Spawned` or `SpawnFailed`.
     SpawnRun,
     /// Start `finish` after the death of the process with this pid and outcome. Answer with
@@ -46,7 +46,7 @@ pub enum Effect {
     /// Replace `supervise/status`.
     PublishStatus(Status),
     /// Replace `supervise/policy`.
-    PublishPolicy(Policy),
+    PublishPolicy(PublishedPolicy),
     /// Tell the listeners of `event/`.
     Broadcast(&'static [ServiceEvent]),
     /// Make the `down` file.
@@ -57,11 +57,11 @@ pub enum Effect {
     End,
 }
 
-/// The effects of one step, in order. Bounded: no step has more than [`Effects::MAX`].
+/// The effects of one step, in order. Bounded: no step has more than [`ServiceEffects::MAX`].
 #[derive(Debug, Default)]
-pub struct Effects(Vec<Effect>);
+pub struct ServiceEffects(Vec<ServiceEffect>);
 
-impl Effects {
+impl ServiceEffects {
     /// How many effects one step can have at the most.
     pub const MAX: usize = 12;
 
@@ -71,18 +71,18 @@ impl Effects {
     }
 
     /// Appends an effect.
-    pub(crate) fn add(&mut self, effect: Effect) {
+    pub(crate) fn add(&mut self, effect: ServiceEffect) {
         debug_assert!(self.0.len() < Self::MAX, "a step has at most {} effects", Self::MAX);
         self.0.push(effect);
     }
 
     /// Leaves out the status, for one that is on disk already.
     pub fn leave_out_status(&mut self) {
-        self.0.retain(|effect| !matches!(effect, Effect::PublishStatus(_)));
+        self.0.retain(|effect| !matches!(effect, ServiceEffect::PublishStatus(_)));
     }
 
     /// Takes the effects out, oldest first, and leaves the list empty for the next step.
-    pub fn drain(&mut self) -> impl Iterator<Item = Effect> + '_ {
+    pub fn drain(&mut self) -> impl Iterator<Item = ServiceEffect> + '_ {
         self.0.drain(..)
     }
 }

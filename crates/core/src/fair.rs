@@ -1,7 +1,6 @@
-//! Turns: whose work is done next, and how much of it, so that the many requests of one user do not keep those of another
-//! waiting.
+//! Whose work is done next, and how much of it, so that the many requests of one user do not delay another user's.
 //!
-//! *Lives here:* a queue in which owners take turns, and shares of what there is for a while. *Does not live here:* the work.
+//! *Lives here:* a queue in which owners take turns, and token buckets. *Does not live here:* the work.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -10,13 +9,13 @@ use std::hash::Hash;
 #[derive(Debug)]
 pub struct FairQueue<T> {
     /// The owners who wait, the next one first.
-    turns: VecDeque<u32>,
+    owners: VecDeque<u32>,
     waiting: HashMap<u32, VecDeque<T>>,
 }
 
 impl<T> Default for FairQueue<T> {
     fn default() -> Self {
-        Self { turns: VecDeque::new(), waiting: HashMap::new() }
+        Self { owners: VecDeque::new(), waiting: HashMap::new() }
     }
 }
 
@@ -25,28 +24,28 @@ impl<T> FairQueue<T> {
     pub fn push(&mut self, owner: u32, work: T) {
         let own = self.waiting.entry(owner).or_default();
         if own.is_empty() {
-            self.turns.push_back(owner);
+            self.owners.push_back(owner);
         }
         own.push_back(work);
     }
 
     /// Returns the next work of the next owner who `may` go on now.
     pub fn pop(&mut self, may: impl Fn(u32) -> bool) -> Option<(u32, T)> {
-        let at = self.turns.iter().position(|&owner| may(owner))?;
-        let owner = self.turns.remove(at)?;
+        let at = self.owners.iter().position(|&owner| may(owner))?;
+        let owner = self.owners.remove(at)?;
         let own = self.waiting.get_mut(&owner)?;
         let work = own.pop_front();
         if own.is_empty() {
             self.waiting.remove(&owner);
         } else {
-            self.turns.push_back(owner);
+            self.owners.push_back(owner);
         }
         work.map(|work| (owner, work))
     }
 
     /// Returns whether nobody waits.
     pub fn is_empty(&self) -> bool {
-        self.turns.is_empty()
+        self.owners.is_empty()
     }
 
     /// Returns whether any work of this owner waits.
@@ -55,7 +54,7 @@ impl<T> FairQueue<T> {
     }
 }
 
-/// What each may have of something that comes back by and by.
+/// What each key has used of a budget that is given back over time.
 #[derive(Debug)]
 pub struct TokenBuckets<K> {
     used: HashMap<K, usize>,
@@ -68,12 +67,12 @@ impl<K> Default for TokenBuckets<K> {
 }
 
 impl<K: Eq + Hash> TokenBuckets<K> {
-    /// Returns what is left of a share of this size.
+    /// Returns what is left of a budget of this size.
     pub fn left(&self, of: &K, size: usize) -> usize {
         size.saturating_sub(self.used.get(of).copied().unwrap_or(0))
     }
 
-    /// Counts what was used, which may be more than was left.
+    /// Takes in what was used, which may be more than was left.
     pub fn charge(&mut self, whom: K, used: usize) {
         let sum = self.used.entry(whom).or_default();
         *sum = sum.saturating_add(used);
@@ -158,18 +157,19 @@ mod tests {
 
     #[test]
     fn who_has_used_more_than_a_share_has_nothing_left_until_that_has_come_back() {
-        let mut shares = TokenBuckets::default();
-        shares.charge('a', 3);
-        assert_eq!((shares.left(&'a', 4), shares.left(&'a', 1), shares.left(&'b', 4)), (1, 0, 4));
-        shares.charge('a', 8);
-        shares.charge('b', 5);
-        let left =
-            |shares: &TokenBuckets<char>| (shares.left(&'a', 4), shares.left(&'b', 4), shares.left(&'c', 4));
-        assert_eq!(left(&shares), (0, 0, 4));
-        shares.renew(4);
-        assert_eq!(left(&shares), (0, 3, 4));
-        shares.renew(100);
-        assert_eq!(left(&shares), (4, 4, 4));
+        let mut buckets = TokenBuckets::default();
+        buckets.charge('a', 3);
+        assert_eq!((buckets.left(&'a', 4), buckets.left(&'a', 1), buckets.left(&'b', 4)), (1, 0, 4));
+        buckets.charge('a', 8);
+        buckets.charge('b', 5);
+        let left = |buckets: &TokenBuckets<char>| {
+            (buckets.left(&'a', 4), buckets.left(&'b', 4), buckets.left(&'c', 4))
+        };
+        assert_eq!(left(&buckets), (0, 0, 4));
+        buckets.renew(4);
+        assert_eq!(left(&buckets), (0, 3, 4));
+        buckets.renew(100);
+        assert_eq!(left(&buckets), (4, 4, 4));
     }
 
     #[test]

@@ -16,6 +16,6 @@ pub mod scan;
 pub mod stop;
 pub mod time;
 
-pub use effect::{Effect, Effects, Leftover};
-pub use machine::{Event, Machine};
-pub use time::{Moment, Tick};
+pub use effect::{Leftover, ServiceEffect, ServiceEffects};
+pub use machine::{Machine, ServiceInput};
+pub use time::{Now, Tick};

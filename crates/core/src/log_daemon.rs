@@ -5,7 +5,7 @@
 
 use gatevisor_wire::wait::WaitStatus;
 
-use crate::restart::{History, Numbers, RestartDecision};
+use crate::restart::{History, RestartDecision, RestartPolicy};
 use crate::time::Tick;
 
 /// Ends in a row, each before it worked, after which it is taken to be unable to.
@@ -50,9 +50,9 @@ impl LogDaemonHistory {
         let most = if self.works { MAX_PAUSE_MS } else { MAX_FAILING_PAUSE_MS };
         self.failures = if self.works { 0 } else { self.failures.saturating_add(1) };
         self.works = false;
-        let numbers = Numbers { backoff_first_ms: 10, backoff_max_ms: most, ..Numbers::default() };
+        let policy = RestartPolicy { backoff_first_ms: 10, backoff_max_ms: most, ..RestartPolicy::default() };
         // No exit code of it is final: somebody must read what the services write.
-        match self.history.after_death(&numbers, self.since, now, WaitStatus::exited(1)) {
+        match self.history.after_death(&policy, self.since, now, WaitStatus::exited(1)) {
             RestartDecision::After(ms) => ms,
             RestartDecision::Hopeless(_) | RestartDecision::GivenUp(_) => most,
         }

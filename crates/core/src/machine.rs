@@ -16,16 +16,16 @@ use gatevisor_wire::control::Control;
 use gatevisor_wire::event::ServiceEvent::{
     self, Died, Finished, PermanentFailure, Ready, SupervisionEnded, Up,
 };
-use gatevisor_wire::policy::{self, Policy};
+use gatevisor_wire::policy::{self, PublishedPolicy};
 use gatevisor_wire::signal;
 use gatevisor_wire::status::Status;
 use gatevisor_wire::tally::Death;
 use gatevisor_wire::wait::WaitStatus;
 
-use crate::effect::{Effect, Effects, Leftover};
-use crate::machine::clearing::Clearing;
-use crate::restart::{History, Numbers, RestartDecision, Rules};
-use crate::time::{Moment, Tick};
+use crate::effect::{Leftover, ServiceEffect, ServiceEffects};
+use crate::machine::clearing::Cleanup;
+use crate::restart::{History, RestartDecision, RestartPolicy, Rules};
+use crate::time::{Now, Tick};
 use starts::{Killer, Starts};
 
 /// Milliseconds between two attempts to kill what should have been dead.
@@ -42,12 +42,12 @@ const BLOCKED: &str = "another instance of the service is already running and ho
 
 /// What happened. Facts the machine needs from disk travel inside the event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum ServiceInput {
     /// A byte came through the control FIFO.
     Control(Control),
     /// A process was forked for `run`; it has not reached its program yet.
     Forked(Pid),
-    /// An earlier process of the service lives on and holds its lock; the one on its way waits for that.
+    /// An earlier process of the service lives on and holds its lock; the one that was started waits for that.
     Blocked,
     /// The process reached its program.
     Spawned,
@@ -78,13 +78,13 @@ pub enum Event {
     /// Nothing more will be written for it to read: let it come to the end of its input by itself, bring it
     /// down after so many milliseconds if it does not, then end.
     Drain(u64),
-    /// Patience is over: kill what runs.
+    /// Everything is killed now: kill what runs.
     KillNow,
 }
 
 /// What runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum ServicePhase {
     /// Nothing; a start may be due.
     Down { start_at: Option<Tick> },
     /// A process that has not reached its program; the pid is unknown until the fork is done.
@@ -96,7 +96,7 @@ enum Phase {
     /// The finish script; the pid is unknown until the fork is done.
     Finishing { pid: Option<Pid>, kill_at: Option<Tick> },
     /// What ends the processes that an earlier life of the service has left behind; nothing of it is left after that.
-    Clearing(Clearing),
+    Clearing(Cleanup),
     /// Nothing, ever again.
     Ended,
 }
@@ -104,7 +104,7 @@ enum Phase {
 /// The machine of one service.
 #[derive(Debug)]
 pub struct Machine {
-    phase: Phase,
+    phase: ServicePhase,
     status: Status,
     rules: Rules,
     history: History,
@@ -126,7 +126,7 @@ pub struct Machine {
     /// The process that died, where what it left behind is to be ended before the next start.
     bereaved: Option<Pid>,
     /// What `supervise/policy` says, to avoid writing the same again.
-    published: policy::Phase,
+    published: policy::RestartPhase,
     /// It gives a reason.
     has_published_reason: bool,
 }
@@ -135,12 +135,12 @@ impl Machine {
     /// Returns the machine of a service that has never run, and asks for its first status.
     ///
     /// `want_up` is false where a `down` file is present; `seed` spreads the delays of many services.
-    pub fn new(now: Moment, rules: Rules, want_up: bool, seed: u64, out: &mut Effects) -> Self {
+    pub fn new(now: Now, rules: Rules, want_up: bool, seed: u64, out: &mut ServiceEffects) -> Self {
         let status = Self::first_status(now, rules, want_up);
-        out.add(Effect::PublishStatus(status));
-        out.add(Effect::Broadcast(&[ServiceEvent::SupervisionStarted]));
+        out.add(ServiceEffect::PublishStatus(status));
+        out.add(ServiceEffect::Broadcast(&[ServiceEvent::SupervisionStarted]));
         Self {
-            phase: Phase::Down { start_at: want_up.then_some(now.tick) },
+            phase: ServicePhase::Down { start_at: want_up.then_some(now.tick) },
             status,
             rules,
             history: History::new(seed),
@@ -154,13 +154,13 @@ impl Machine {
             cause: None,
             inherited: None,
             bereaved: None,
-            published: policy::Phase::Running,
+            published: policy::RestartPhase::Running,
             has_published_reason: false,
         }
     }
 
     /// Returns the status of a service that has never run.
-    pub fn first_status(now: Moment, rules: Rules, want_up: bool) -> Status {
+    pub fn first_status(now: Now, rules: Rules, want_up: bool) -> Status {
         Status {
             changed: now.wall,
             ready_at: now.wall,
@@ -174,40 +174,40 @@ impl Machine {
         }
     }
 
-    /// Returns when the next [`Event::Deadline`] is due.
+    /// Returns when the next [`ServiceInput::Deadline`] is due.
     pub fn deadline(&self) -> Option<Tick> {
         match self.phase {
-            Phase::Down { start_at } => start_at,
-            Phase::Starting { pid: Some(_), kill_at }
-            | Phase::Up { kill_at, .. }
-            | Phase::Finishing { pid: Some(_), kill_at } => kill_at,
-            Phase::Clearing(clearing) => clearing.deadline(),
+            ServicePhase::Down { start_at } => start_at,
+            ServicePhase::Starting { pid: Some(_), kill_at }
+            | ServicePhase::Up { kill_at, .. }
+            | ServicePhase::Finishing { pid: Some(_), kill_at } => kill_at,
+            ServicePhase::Clearing(clearing) => clearing.deadline(),
             // What was forked is about to be told.
-            Phase::Starting { pid: None, .. }
-            | Phase::Waiting { .. }
-            | Phase::Finishing { pid: None, .. }
-            | Phase::Ended => None,
+            ServicePhase::Starting { pid: None, .. }
+            | ServicePhase::Waiting { .. }
+            | ServicePhase::Finishing { pid: None, .. }
+            | ServicePhase::Ended => None,
         }
     }
 
-    /// Returns the process that runs now, be it the service, its finish script or one on its way.
+    /// Returns the process that runs now, be it the service, its finish script or one that is starting.
     pub fn pid(&self) -> Option<Pid> {
         match self.phase {
-            Phase::Up { pid, .. } | Phase::Waiting { pid } => Some(pid),
-            Phase::Starting { pid, .. } | Phase::Finishing { pid, .. } => pid,
-            Phase::Clearing(clearing) => clearing.pid(),
-            Phase::Down { .. } | Phase::Ended => None,
+            ServicePhase::Up { pid, .. } | ServicePhase::Waiting { pid } => Some(pid),
+            ServicePhase::Starting { pid, .. } | ServicePhase::Finishing { pid, .. } => pid,
+            ServicePhase::Clearing(clearing) => clearing.pid(),
+            ServicePhase::Down { .. } | ServicePhase::Ended => None,
         }
     }
 
     /// Returns whether a `run` was asked for and not forked yet.
     pub fn awaits_fork(&self) -> bool {
-        matches!(self.phase, Phase::Starting { pid: None, .. })
+        matches!(self.phase, ServicePhase::Starting { pid: None, .. })
     }
 
     /// Returns whether supervision is over.
     pub fn ended(&self) -> bool {
-        self.phase == Phase::Ended
+        self.phase == ServicePhase::Ended
     }
 
     /// Returns the status as last published or about to be.
@@ -218,56 +218,60 @@ impl Machine {
     /// Decides what `event` means now. Total: every event has a meaning in every phase, even if that
     /// meaning is "nothing".
     ///
-    /// `numbers` are the slot's; they matter for [`Event::Exited`] and [`Event::SpawnFailed`] only.
-    pub fn step(&mut self, now: Moment, event: Event, numbers: &Numbers, out: &mut Effects) {
+    /// `policy` are the slot's; they matter for [`ServiceInput::Exited`] and [`ServiceInput::SpawnFailed`] only.
+    pub fn step(&mut self, now: Now, event: ServiceInput, policy: &RestartPolicy, out: &mut ServiceEffects) {
         match event {
-            Event::Control(control) => self.control(now, control, out),
-            Event::Forked(pid) => self.forked(pid, out),
-            Event::Blocked => self.blocked(out),
-            Event::Spawned => self.spawned(now, out),
-            Event::SpawnFailed(why) => self.spawn_failed(now, &why, numbers, out),
-            Event::Terminating(ms) => self.terminating(now, ms),
-            Event::FinishForked(pid, ms) => self.finish_forked(now, pid, ms, out),
-            Event::FinishAbsent => self.finish_absent(now, out),
-            Event::ClearForked(pid, ms) => self.clear_forked(now, pid, ms, out),
-            Event::ClearFailed(why) => self.clear_failed(now, &why, numbers, out),
-            Event::OutOfMemory if self.runs_service() => self.starts.killer = Killer::Kernel,
-            Event::OutOfMemory => {}
-            Event::Exited(how) => self.exited(now, how, numbers, out),
-            Event::Ready => self.ready(now, out),
-            Event::Deadline => self.due(now, out),
-            Event::Shutdown => self.shut_down(out),
-            Event::Withdraw(ms) => self.withdraw(now, ms, out),
-            Event::Drain(ms) => self.drain(now, ms, out),
-            Event::KillNow => match self.phase {
-                Phase::Up { pid, .. } | Phase::Starting { pid: Some(pid), .. } => self.kill(pid, out),
-                Phase::Finishing { pid: Some(pid), .. } => out.add(Effect::Signal(pid, signal::KILL)),
-                Phase::Clearing(_) => self.hurry_clearing(now, out),
-                Phase::Waiting { .. } => self.end(out),
-                Phase::Down { .. }
-                | Phase::Starting { pid: None, .. }
-                | Phase::Finishing { pid: None, .. }
-                | Phase::Ended => {}
+            ServiceInput::Control(control) => self.control(now, control, out),
+            ServiceInput::Forked(pid) => self.forked(pid, out),
+            ServiceInput::Blocked => self.blocked(out),
+            ServiceInput::Spawned => self.spawned(now, out),
+            ServiceInput::SpawnFailed(why) => self.spawn_failed(now, &why, policy, out),
+            ServiceInput::Terminating(ms) => self.terminating(now, ms),
+            ServiceInput::FinishForked(pid, ms) => self.finish_forked(now, pid, ms, out),
+            ServiceInput::FinishAbsent => self.finish_absent(now, out),
+            ServiceInput::ClearForked(pid, ms) => self.clear_forked(now, pid, ms, out),
+            ServiceInput::ClearFailed(why) => self.clear_failed(now, &why, policy, out),
+            ServiceInput::OutOfMemory if self.runs_service() => self.starts.killer = Killer::Kernel,
+            ServiceInput::OutOfMemory => {}
+            ServiceInput::Exited(how) => self.exited(now, how, policy, out),
+            ServiceInput::Ready => self.ready(now, out),
+            ServiceInput::Deadline => self.due(now, out),
+            ServiceInput::Shutdown => self.shut_down(out),
+            ServiceInput::Withdraw(ms) => self.withdraw(now, ms, out),
+            ServiceInput::Drain(ms) => self.drain(now, ms, out),
+            ServiceInput::KillNow => match self.phase {
+                ServicePhase::Up { pid, .. } | ServicePhase::Starting { pid: Some(pid), .. } => {
+                    self.kill(pid, out);
+                }
+                ServicePhase::Finishing { pid: Some(pid), .. } => {
+                    out.add(ServiceEffect::Signal(pid, signal::KILL));
+                }
+                ServicePhase::Clearing(_) => self.advance_cleanup(now, out),
+                ServicePhase::Waiting { .. } => self.end(out),
+                ServicePhase::Down { .. }
+                | ServicePhase::Starting { pid: None, .. }
+                | ServicePhase::Finishing { pid: None, .. }
+                | ServicePhase::Ended => {}
             },
         }
     }
 
     fn is_up(&self) -> bool {
-        matches!(self.phase, Phase::Up { .. })
+        matches!(self.phase, ServicePhase::Up { .. })
     }
 
-    /// Returns whether a process of the service itself runs, or is on its way to its program.
+    /// Returns whether a process of the service itself runs, or is still starting.
     fn runs_service(&self) -> bool {
-        matches!(self.phase, Phase::Up { .. } | Phase::Starting { pid: Some(_), .. })
+        matches!(self.phase, ServicePhase::Up { .. } | ServicePhase::Starting { pid: Some(_), .. })
     }
 
     /// Ends the service's process, which had its time.
-    fn kill(&mut self, pid: Pid, out: &mut Effects) {
+    fn kill(&mut self, pid: Pid, out: &mut ServiceEffects) {
         self.starts.killer = Killer::Ourselves;
-        out.add(Effect::KillOverdue(pid));
+        out.add(ServiceEffect::KillOverdue(pid));
     }
 
-    fn start(&mut self, out: &mut Effects) {
+    fn start(&mut self, out: &mut ServiceEffects) {
         if let Some(Leftover::OfSupervision(pid)) = self.inherited {
             return self.clear_orphans(pid, out);
         }
@@ -275,59 +279,59 @@ impl Machine {
         self.failure = None;
         self.asked_to_die = false;
         self.starts.killer = Killer::Unknown;
-        self.phase = Phase::Starting { pid: None, kill_at: None };
-        out.add(Effect::SpawnRun);
+        self.phase = ServicePhase::Starting { pid: None, kill_at: None };
+        out.add(ServiceEffect::SpawnRun);
     }
 
-    fn forked(&mut self, pid: Pid, out: &mut Effects) {
+    fn forked(&mut self, pid: Pid, out: &mut ServiceEffects) {
         match self.phase {
-            Phase::Starting { pid: None, kill_at } => {
-                self.phase = Phase::Starting { pid: Some(pid), kill_at };
+            ServicePhase::Starting { pid: None, kill_at } => {
+                self.phase = ServicePhase::Starting { pid: Some(pid), kill_at };
             }
             // Nobody asked for it, or no longer: it must not run.
-            Phase::Down { .. }
-            | Phase::Starting { pid: Some(_), .. }
-            | Phase::Waiting { .. }
-            | Phase::Up { .. }
-            | Phase::Finishing { .. }
-            | Phase::Clearing(_)
-            | Phase::Ended => out.add(Effect::Signal(pid, signal::KILL)),
+            ServicePhase::Down { .. }
+            | ServicePhase::Starting { pid: Some(_), .. }
+            | ServicePhase::Waiting { .. }
+            | ServicePhase::Up { .. }
+            | ServicePhase::Finishing { .. }
+            | ServicePhase::Clearing(_)
+            | ServicePhase::Ended => out.add(ServiceEffect::Signal(pid, signal::KILL)),
         }
     }
 
-    fn blocked(&mut self, out: &mut Effects) {
-        let Phase::Starting { pid: Some(pid), .. } = self.phase else { return };
-        self.phase = Phase::Waiting { pid };
+    fn blocked(&mut self, out: &mut ServiceEffects) {
+        let ServicePhase::Starting { pid: Some(pid), .. } = self.phase else { return };
+        self.phase = ServicePhase::Waiting { pid };
         if self.last {
             self.end(out);
         } else if self.asked_to_die && !self.status.want_up {
             // It may have missed the signal that it was sent meanwhile.
             self.give_up_waiting(pid, out);
         } else {
-            self.write_policy(policy::Phase::FailedToStart, None, Some(BLOCKED.to_owned()), out);
+            self.write_policy(policy::RestartPhase::FailedToStart, None, Some(BLOCKED.to_owned()), out);
         }
     }
 
     /// The service is not to be started any more, and never was.
-    fn give_up_waiting(&mut self, pid: Pid, out: &mut Effects) {
-        self.phase = Phase::Down { start_at: None };
-        out.add(Effect::Signal(pid, signal::KILL));
-        self.publish_policy(policy::Phase::Running, None, out);
+    fn give_up_waiting(&mut self, pid: Pid, out: &mut ServiceEffects) {
+        self.phase = ServicePhase::Down { start_at: None };
+        out.add(ServiceEffect::Signal(pid, signal::KILL));
+        self.publish_policy(policy::RestartPhase::Running, None, out);
         self.set_want(false, out);
     }
 
-    fn spawned(&mut self, now: Moment, out: &mut Effects) {
+    fn spawned(&mut self, now: Now, out: &mut ServiceEffects) {
         let (pid, kill_at) = match self.phase {
-            Phase::Starting { pid: Some(pid), kill_at } => (pid, kill_at),
-            Phase::Waiting { pid } => (pid, None),
-            Phase::Down { .. }
-            | Phase::Starting { pid: None, .. }
-            | Phase::Up { .. }
-            | Phase::Finishing { .. }
-            | Phase::Clearing(_)
-            | Phase::Ended => return,
+            ServicePhase::Starting { pid: Some(pid), kill_at } => (pid, kill_at),
+            ServicePhase::Waiting { pid } => (pid, None),
+            ServicePhase::Down { .. }
+            | ServicePhase::Starting { pid: None, .. }
+            | ServicePhase::Up { .. }
+            | ServicePhase::Finishing { .. }
+            | ServicePhase::Clearing(_)
+            | ServicePhase::Ended => return,
         };
-        self.phase = Phase::Up { pid, since: now.tick, kill_at };
+        self.phase = ServicePhase::Up { pid, since: now.tick, kill_at };
         self.status.pid = Some(pid);
         self.status.ready = false;
         self.status.paused = false;
@@ -335,27 +339,27 @@ impl Machine {
         self.ready_since = None;
         let is_first = !self.starts.started;
         self.starts.count();
-        if !is_first || self.published != policy::Phase::Running {
-            self.write_policy(policy::Phase::Running, None, self.cause.map(str::to_owned), out);
+        if !is_first || self.published != policy::RestartPhase::Running {
+            self.write_policy(policy::RestartPhase::Running, None, self.cause.map(str::to_owned), out);
         }
-        out.add(Effect::PublishStatus(self.status));
-        out.add(Effect::Broadcast(&[Up]));
+        out.add(ServiceEffect::PublishStatus(self.status));
+        out.add(ServiceEffect::Broadcast(&[Up]));
     }
 
-    fn spawn_failed(&mut self, now: Moment, why: &str, numbers: &Numbers, out: &mut Effects) {
-        let (Phase::Starting { .. } | Phase::Waiting { .. }) = self.phase else { return };
-        self.not_started(now, why, numbers, out);
+    fn spawn_failed(&mut self, now: Now, why: &str, policy: &RestartPolicy, out: &mut ServiceEffects) {
+        let (ServicePhase::Starting { .. } | ServicePhase::Waiting { .. }) = self.phase else { return };
+        self.not_started(now, why, policy, out);
     }
 
     /// The service is down because its start failed; the next one comes later, or never.
-    fn not_started(&mut self, now: Moment, why: &str, numbers: &Numbers, out: &mut Effects) {
-        self.phase = Phase::Down { start_at: None };
+    fn not_started(&mut self, now: Now, why: &str, policy: &RestartPolicy, out: &mut ServiceEffects) {
+        self.phase = ServicePhase::Down { start_at: None };
         if self.last {
             self.end(out);
             return;
         }
         let decision = match self.rules {
-            Rules::Native => self.history.after_failed_start(numbers),
+            Rules::Native => self.history.after_failed_start(policy),
             Rules::S6 => RestartDecision::After(S6_EXEC_RETRY_MS),
         };
         let retry_ms = match decision {
@@ -366,27 +370,29 @@ impl Machine {
                 None
             }
         };
-        self.phase = Phase::Down { start_at: retry_ms.map(|ms| now.tick.after(ms)) };
+        self.phase = ServicePhase::Down { start_at: retry_ms.map(|ms| now.tick.after(ms)) };
         let until = retry_ms.map(|ms| now.wall_after(ms));
-        self.write_policy(policy::Phase::FailedToStart, until, Some(why.to_owned()), out);
+        self.write_policy(policy::RestartPhase::FailedToStart, until, Some(why.to_owned()), out);
     }
 
-    fn terminating(&mut self, now: Moment, ms: u64) {
+    fn terminating(&mut self, now: Now, ms: u64) {
         let due = self.kill_at(now, ms);
         match &mut self.phase {
-            // Also on its way to its program: the signal may come when that ignores it already.
-            Phase::Up { kill_at, .. } | Phase::Starting { pid: Some(_), kill_at } => *kill_at = due,
-            Phase::Down { .. }
-            | Phase::Starting { pid: None, .. }
-            | Phase::Waiting { .. }
-            | Phase::Finishing { .. }
-            | Phase::Clearing(_)
-            | Phase::Ended => {}
+            // Also while it is starting: the signal may come when the program ignores it already.
+            ServicePhase::Up { kill_at, .. } | ServicePhase::Starting { pid: Some(_), kill_at } => {
+                *kill_at = due;
+            }
+            ServicePhase::Down { .. }
+            | ServicePhase::Starting { pid: None, .. }
+            | ServicePhase::Waiting { .. }
+            | ServicePhase::Finishing { .. }
+            | ServicePhase::Clearing(_)
+            | ServicePhase::Ended => {}
         }
     }
 
     /// Returns when to kill what may take so many milliseconds, 0: for ever.
-    fn kill_at(&self, now: Moment, ms: u64) -> Option<Tick> {
+    fn kill_at(&self, now: Now, ms: u64) -> Option<Tick> {
         let ms = match (self.kill_within_ms, ms) {
             (Some(cap), 0) => cap,
             (Some(cap), ms) => ms.min(cap),
@@ -395,39 +401,39 @@ impl Machine {
         (ms > 0).then(|| now.tick.after(ms))
     }
 
-    fn exited(&mut self, now: Moment, how: WaitStatus, numbers: &Numbers, out: &mut Effects) {
+    fn exited(&mut self, now: Now, how: WaitStatus, policy: &RestartPolicy, out: &mut ServiceEffects) {
         match self.phase {
-            Phase::Up { pid, since, .. } => self.died(now, pid, since, how, numbers, out),
-            Phase::Starting { pid: Some(pid), .. } => {
-                // It was killed on its way to its program: a life without an instant of being up.
+            ServicePhase::Up { pid, since, .. } => self.died(now, pid, since, how, policy, out),
+            ServicePhase::Starting { pid: Some(pid), .. } => {
+                // It was killed while it was starting: a life without an instant of being up.
                 self.starts.started = true;
-                self.died(now, pid, now.tick, how, numbers, out);
+                self.died(now, pid, now.tick, how, policy, out);
             }
-            Phase::Waiting { .. } => {
-                self.spawn_failed(now, &format!("it waited for its lock: {how}"), numbers, out);
+            ServicePhase::Waiting { .. } => {
+                self.spawn_failed(now, &format!("it waited for its lock: {how}"), policy, out);
             }
-            Phase::Finishing { pid: Some(_), .. } => {
+            ServicePhase::Finishing { pid: Some(_), .. } => {
                 if how.exit_code() == Some(FINISH_PERMANENT) {
                     self.fail("finish exited 125".to_owned());
                 }
                 self.finished(now, false, out);
             }
-            Phase::Clearing(clearing) => self.cleared(now, clearing, how, numbers, out),
-            Phase::Down { .. }
-            | Phase::Starting { pid: None, .. }
-            | Phase::Finishing { pid: None, .. }
-            | Phase::Ended => {}
+            ServicePhase::Clearing(clearing) => self.cleared(now, clearing, how, policy, out),
+            ServicePhase::Down { .. }
+            | ServicePhase::Starting { pid: None, .. }
+            | ServicePhase::Finishing { pid: None, .. }
+            | ServicePhase::Ended => {}
         }
     }
 
     fn died(
         &mut self,
-        now: Moment,
+        now: Now,
         pid: Pid,
         since: Tick,
         how: WaitStatus,
-        numbers: &Numbers,
-        out: &mut Effects,
+        policy: &RestartPolicy,
+        out: &mut ServiceEffects,
     ) {
         self.status.last = how;
         self.status.paused = false;
@@ -436,32 +442,32 @@ impl Machine {
         let was_wanted = self.status.want_up;
         self.cause = (self.starts.killer == Killer::Kernel).then_some(memory::OUT_OF_MEMORY);
         self.not_before = match self.rules {
-            Rules::Native => self.judge(now, since, how, numbers),
+            Rules::Native => self.judge(now, since, how, policy),
             Rules::S6 => self.ready_since.map_or(now.tick.after(S6_PAUSE_MS), |at| at.after(S6_PAUSE_MS)),
         };
         self.ready_since = None;
         self.starts.ran_ms = Some(now.tick.since(since));
-        let asked_back = how.exit_code().is_some_and(|code| numbers.restart_codes.contains(&code));
+        let asked_back = how.exit_code().is_some_and(|code| policy.restart_codes.contains(&code));
         let by_command = how.signal().is_some() && how.signal() == self.starts.sent;
         self.starts.is_asked_for |= self.asked_to_die || asked_back || by_command || !was_wanted;
         self.asked_to_die = false;
-        self.bereaved = numbers.kill_survivors.then_some(pid);
-        self.phase = Phase::Finishing { pid: None, kill_at: None };
-        out.add(Effect::CloseReadiness);
-        out.add(Effect::RecordDeath(Death::new(now.wall, how)));
-        out.add(Effect::SpawnFinish(pid, how));
+        self.bereaved = policy.kill_survivors.then_some(pid);
+        self.phase = ServicePhase::Finishing { pid: None, kill_at: None };
+        out.add(ServiceEffect::CloseReadiness);
+        out.add(ServiceEffect::RecordDeath(Death::new(now.wall, how)));
+        out.add(ServiceEffect::SpawnFinish(pid, how));
     }
 
     /// Returns when the native policy allows the next start.
-    fn judge(&mut self, now: Moment, since: Tick, how: WaitStatus, numbers: &Numbers) -> Tick {
+    fn judge(&mut self, now: Now, since: Tick, how: WaitStatus, policy: &RestartPolicy) -> Tick {
         if !self.status.want_up || self.last {
             return now.tick;
         }
-        let hopeless = how.exit_code().is_some_and(|code| numbers.fail_codes.contains(&code));
+        let hopeless = how.exit_code().is_some_and(|code| policy.fail_codes.contains(&code));
         if self.asked_to_die && !hopeless {
             return now.tick;
         }
-        match self.history.after_death(numbers, since, now.tick, how) {
+        match self.history.after_death(policy, since, now.tick, how) {
             RestartDecision::After(ms) => now.tick.after(ms),
             RestartDecision::Hopeless(code) => {
                 self.fail(format!("exit code {code} means that a restart cannot help"));
@@ -481,28 +487,28 @@ impl Machine {
         self.failure = Some(reason.into_boxed_str());
     }
 
-    fn finish_forked(&mut self, now: Moment, pid: Pid, ms: u64, out: &mut Effects) {
-        let Phase::Finishing { pid: None, .. } = self.phase else {
-            out.add(Effect::Signal(pid, signal::KILL));
+    fn finish_forked(&mut self, now: Now, pid: Pid, ms: u64, out: &mut ServiceEffects) {
+        let ServicePhase::Finishing { pid: None, .. } = self.phase else {
+            out.add(ServiceEffect::Signal(pid, signal::KILL));
             return;
         };
         let kill_at = self.kill_at(now, ms);
-        self.phase = Phase::Finishing { pid: Some(pid), kill_at };
+        self.phase = ServicePhase::Finishing { pid: Some(pid), kill_at };
         self.status.pid = Some(pid);
         self.status.finishing = true;
-        out.add(Effect::PublishStatus(self.status));
-        out.add(Effect::Broadcast(&[Died]));
+        out.add(ServiceEffect::PublishStatus(self.status));
+        out.add(ServiceEffect::Broadcast(&[Died]));
     }
 
-    fn finish_absent(&mut self, now: Moment, out: &mut Effects) {
-        if let Phase::Finishing { pid, .. } = self.phase {
+    fn finish_absent(&mut self, now: Now, out: &mut ServiceEffects) {
+        if let ServicePhase::Finishing { pid, .. } = self.phase {
             // A finish script that was forked but not executed has been announced already.
             self.finished(now, pid.is_none(), out);
         }
     }
 
     /// The finish script is over; `died_now` when the death is not announced yet.
-    fn finished(&mut self, now: Moment, died_now: bool, out: &mut Effects) {
+    fn finished(&mut self, now: Now, died_now: bool, out: &mut ServiceEffects) {
         match self.bereaved.take() {
             Some(pid) => self.clear_survivors(pid, died_now, out),
             None => self.settle(now, died_now, out),
@@ -510,13 +516,13 @@ impl Machine {
     }
 
     /// The service is down for good or until the next start; `died_now` when its death is not announced yet.
-    fn settle(&mut self, now: Moment, died_now: bool, out: &mut Effects) {
+    fn settle(&mut self, now: Now, died_now: bool, out: &mut ServiceEffects) {
         self.status.pid = None;
         self.status.finishing = false;
         self.status.ready = true;
         self.status.ready_at = now.wall;
         let failed = self.failure.is_some() && !self.status.want_up;
-        let letters: &'static [ServiceEvent] = match (died_now, failed) {
+        let events: &'static [ServiceEvent] = match (died_now, failed) {
             (true, false) => &[Died, Finished],
             (true, true) => &[Died, PermanentFailure, Finished],
             (false, false) => &[Finished],
@@ -524,17 +530,17 @@ impl Machine {
         };
         let wanted = self.status.want_up && !self.last;
         let waits_ms = self.not_before.since(now.tick);
-        self.phase = Phase::Down { start_at: wanted.then_some(self.not_before) };
-        // What the policy says comes first: whoever hears the letter must find it.
+        self.phase = ServicePhase::Down { start_at: wanted.then_some(self.not_before) };
+        // What the policy says comes first: whoever receives the event must find it.
         if failed {
-            self.publish_policy(policy::Phase::Failed, None, out);
+            self.publish_policy(policy::RestartPhase::Failed, None, out);
         } else if wanted && waits_ms > 0 && self.rules == Rules::Native {
-            self.publish_policy(policy::Phase::Backoff, Some(now.wall_after(waits_ms)), out);
+            self.publish_policy(policy::RestartPhase::Backoff, Some(now.wall_after(waits_ms)), out);
         } else {
-            self.publish_policy(policy::Phase::Running, None, out);
+            self.publish_policy(policy::RestartPhase::Running, None, out);
         }
-        out.add(Effect::PublishStatus(self.status));
-        out.add(Effect::Broadcast(letters));
+        out.add(ServiceEffect::PublishStatus(self.status));
+        out.add(ServiceEffect::Broadcast(events));
         if self.last {
             self.end(out);
         } else if wanted && waits_ms == 0 {
@@ -545,13 +551,13 @@ impl Machine {
     /// Publishes the policy unless it would only repeat that nothing is special.
     fn publish_policy(
         &mut self,
-        phase: policy::Phase,
+        phase: policy::RestartPhase,
         until: Option<gatevisor_wire::tai::Tai64n>,
-        out: &mut Effects,
+        out: &mut ServiceEffects,
     ) {
         let reason = self.failure.as_deref().or(self.cause).map(str::to_owned);
-        let is_plain = phase == policy::Phase::Running && reason.is_none();
-        if is_plain && self.published == policy::Phase::Running && !self.has_published_reason {
+        let is_plain = phase == policy::RestartPhase::Running && reason.is_none();
+        if is_plain && self.published == policy::RestartPhase::Running && !self.has_published_reason {
             return;
         }
         self.write_policy(phase, until, reason, out);
@@ -559,16 +565,16 @@ impl Machine {
 
     fn write_policy(
         &mut self,
-        phase: policy::Phase,
+        phase: policy::RestartPhase,
         until: Option<gatevisor_wire::tai::Tai64n>,
         reason: Option<String>,
-        out: &mut Effects,
+        out: &mut ServiceEffects,
     ) {
         self.published = phase;
         self.has_published_reason = reason.is_some();
         let failures = self.history.failures();
         let Starts { restarts, commanded, ran_ms, .. } = self.starts;
-        out.add(Effect::PublishPolicy(Policy {
+        out.add(ServiceEffect::PublishPolicy(PublishedPolicy {
             phase,
             restarts,
             commanded,
@@ -579,105 +585,107 @@ impl Machine {
         }));
     }
 
-    fn ready(&mut self, now: Moment, out: &mut Effects) {
-        if let Phase::Up { .. } = self.phase
+    fn ready(&mut self, now: Now, out: &mut ServiceEffects) {
+        if let ServicePhase::Up { .. } = self.phase
             && !self.status.ready
         {
             self.status.ready = true;
             self.status.ready_at = now.wall;
             self.ready_since = Some(now.tick);
-            out.add(Effect::PublishStatus(self.status));
-            out.add(Effect::Broadcast(&[Ready]));
+            out.add(ServiceEffect::PublishStatus(self.status));
+            out.add(ServiceEffect::Broadcast(&[Ready]));
         }
     }
 
-    fn due(&mut self, now: Moment, out: &mut Effects) {
+    fn due(&mut self, now: Now, out: &mut ServiceEffects) {
         if self.deadline().is_none_or(|at| at > now.tick) {
             return;
         }
         match self.phase {
-            Phase::Down { .. } if self.status.want_up => self.start(out),
-            Phase::Down { .. } => self.phase = Phase::Down { start_at: None },
+            ServicePhase::Down { .. } if self.status.want_up => self.start(out),
+            ServicePhase::Down { .. } => self.phase = ServicePhase::Down { start_at: None },
             // Nobody has asked it to go yet: it was given time to read the rest of its input.
-            Phase::Up { .. } if self.last && self.status.want_up => self.want_down(out),
-            Phase::Up { pid, since, .. } => {
+            ServicePhase::Up { .. } if self.last && self.status.want_up => self.want_down(out),
+            ServicePhase::Up { pid, since, .. } => {
                 self.kill(pid, out);
-                self.phase = Phase::Up { pid, since, kill_at: Some(now.tick.after(KILL_AGAIN_MS)) };
+                self.phase = ServicePhase::Up { pid, since, kill_at: Some(now.tick.after(KILL_AGAIN_MS)) };
             }
-            Phase::Finishing { pid: Some(pid), .. } => {
-                out.add(Effect::Signal(pid, signal::CONT));
-                out.add(Effect::Signal(pid, signal::KILL));
+            ServicePhase::Finishing { pid: Some(pid), .. } => {
+                out.add(ServiceEffect::Signal(pid, signal::CONT));
+                out.add(ServiceEffect::Signal(pid, signal::KILL));
                 let kill_at = Some(now.tick.after(KILL_AGAIN_MS));
-                self.phase = Phase::Finishing { pid: Some(pid), kill_at };
+                self.phase = ServicePhase::Finishing { pid: Some(pid), kill_at };
             }
-            Phase::Starting { pid: Some(pid), .. } => {
+            ServicePhase::Starting { pid: Some(pid), .. } => {
                 self.kill(pid, out);
                 let kill_at = Some(now.tick.after(KILL_AGAIN_MS));
-                self.phase = Phase::Starting { pid: Some(pid), kill_at };
+                self.phase = ServicePhase::Starting { pid: Some(pid), kill_at };
             }
-            Phase::Clearing(_) => self.hurry_clearing(now, out),
-            Phase::Finishing { pid: None, .. }
-            | Phase::Starting { pid: None, .. }
-            | Phase::Waiting { .. }
-            | Phase::Ended => {}
+            ServicePhase::Clearing(_) => self.advance_cleanup(now, out),
+            ServicePhase::Finishing { pid: None, .. }
+            | ServicePhase::Starting { pid: None, .. }
+            | ServicePhase::Waiting { .. }
+            | ServicePhase::Ended => {}
         }
     }
 
-    fn withdraw(&mut self, now: Moment, ms: u64, out: &mut Effects) {
+    fn withdraw(&mut self, now: Now, ms: u64, out: &mut ServiceEffects) {
         self.kill_within_ms = Some(ms);
         let cap = now.tick.after(ms);
         match &mut self.phase {
-            Phase::Finishing { pid: Some(_), kill_at } => {
+            ServicePhase::Finishing { pid: Some(_), kill_at } => {
                 *kill_at = Some(kill_at.map_or(cap, |at| at.min(cap)));
             }
-            Phase::Clearing(clearing) => clearing.end_by(cap),
-            Phase::Down { .. }
-            | Phase::Starting { .. }
-            | Phase::Waiting { .. }
-            | Phase::Up { .. }
-            | Phase::Finishing { pid: None, .. }
-            | Phase::Ended => {}
+            ServicePhase::Clearing(clearing) => clearing.end_by(cap),
+            ServicePhase::Down { .. }
+            | ServicePhase::Starting { .. }
+            | ServicePhase::Waiting { .. }
+            | ServicePhase::Up { .. }
+            | ServicePhase::Finishing { pid: None, .. }
+            | ServicePhase::Ended => {}
         }
         self.shut_down(out);
     }
 
-    fn drain(&mut self, now: Moment, ms: u64, out: &mut Effects) {
+    fn drain(&mut self, now: Now, ms: u64, out: &mut ServiceEffects) {
         self.kill_within_ms = Some(ms);
         match &mut self.phase {
-            Phase::Up { kill_at, .. }
-            | Phase::Starting { kill_at, .. }
-            | Phase::Finishing { kill_at, .. } => {
+            ServicePhase::Up { kill_at, .. }
+            | ServicePhase::Starting { kill_at, .. }
+            | ServicePhase::Finishing { kill_at, .. } => {
                 let cap = now.tick.after(ms);
                 *kill_at = Some(kill_at.map_or(cap, |at| at.min(cap)));
                 self.last = true;
             }
-            Phase::Clearing(clearing) => {
+            ServicePhase::Clearing(clearing) => {
                 clearing.end_by(now.tick.after(ms));
                 self.last = true;
             }
-            Phase::Waiting { .. } | Phase::Down { .. } => self.end(out),
-            Phase::Ended => {}
+            ServicePhase::Waiting { .. } | ServicePhase::Down { .. } => self.end(out),
+            ServicePhase::Ended => {}
         }
     }
 
-    fn shut_down(&mut self, out: &mut Effects) {
+    fn shut_down(&mut self, out: &mut ServiceEffects) {
         match self.phase {
-            Phase::Down { .. } | Phase::Waiting { .. } | Phase::Starting { pid: None, .. } => self.end(out),
-            Phase::Up { .. } | Phase::Starting { pid: Some(_), .. } => {
+            ServicePhase::Down { .. }
+            | ServicePhase::Waiting { .. }
+            | ServicePhase::Starting { pid: None, .. } => self.end(out),
+            ServicePhase::Up { .. } | ServicePhase::Starting { pid: Some(_), .. } => {
                 self.last = true;
                 self.want_down(out);
             }
-            Phase::Finishing { .. } | Phase::Clearing(_) => self.last = true,
-            Phase::Ended => {}
+            ServicePhase::Finishing { .. } | ServicePhase::Clearing(_) => self.last = true,
+            ServicePhase::Ended => {}
         }
     }
 
-    fn end(&mut self, out: &mut Effects) {
-        if let Phase::Waiting { pid } = self.phase {
-            out.add(Effect::Signal(pid, signal::KILL));
+    fn end(&mut self, out: &mut ServiceEffects) {
+        if let ServicePhase::Waiting { pid } = self.phase {
+            out.add(ServiceEffect::Signal(pid, signal::KILL));
         }
-        self.phase = Phase::Ended;
-        out.add(Effect::Broadcast(&[SupervisionEnded]));
-        out.add(Effect::End);
+        self.phase = ServicePhase::Ended;
+        out.add(ServiceEffect::Broadcast(&[SupervisionEnded]));
+        out.add(ServiceEffect::End);
     }
 }

@@ -19,9 +19,9 @@ const QUICK_REQUESTS: u32 = 5;
 /// Milliseconds: a run shorter than this is quick, and the wait of a request made too often.
 const QUICK_MS: u64 = 1000;
 
-/// The numbers of the policy; each can be set in `data/` of a slot.
+/// The policy of the policy; each can be set in `data/` of a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Numbers {
+pub struct RestartPolicy {
     /// Milliseconds before the second consecutive restart; doubled for each further one.
     pub backoff_first_ms: u64,
     /// Milliseconds that no delay exceeds.
@@ -40,7 +40,7 @@ pub struct Numbers {
     pub kill_survivors: bool,
 }
 
-impl Default for Numbers {
+impl Default for RestartPolicy {
     fn default() -> Self {
         Self {
             backoff_first_ms: 250,
@@ -104,21 +104,21 @@ impl History {
     /// Returns the decision on a process that ran from `since` to `now`.
     pub fn after_death(
         &mut self,
-        numbers: &Numbers,
+        policy: &RestartPolicy,
         since: Tick,
         now: Tick,
         how: WaitStatus,
     ) -> RestartDecision {
         let ran_ms = now.since(since);
-        if ran_ms >= numbers.stable_after_ms {
+        if ran_ms >= policy.stable_after_ms {
             self.failures = 0;
         }
         if ran_ms >= QUICK_MS {
             self.quick_requests = 0;
         }
         match how.exit_code() {
-            Some(code) if numbers.fail_codes.contains(&code) => return RestartDecision::Hopeless(code),
-            Some(code) if numbers.restart_codes.contains(&code) => {
+            Some(code) if policy.fail_codes.contains(&code) => return RestartDecision::Hopeless(code),
+            Some(code) if policy.restart_codes.contains(&code) => {
                 self.quick_requests = self.quick_requests.saturating_add(1);
                 // A program that does nothing but ask for restarts must not keep a processor busy.
                 let delay_ms = if self.quick_requests > QUICK_REQUESTS { QUICK_MS } else { 0 };
@@ -127,44 +127,44 @@ impl History {
             _ => {}
         }
         if how.exit_code().is_some_and(|code| NEVER_RAN.contains(&code)) {
-            return self.after_failed_start(numbers);
+            return self.after_failed_start(policy);
         }
-        let delay_ms = self.jittered(numbers, ladder_ms(numbers, self.failures));
-        self.failed(numbers, delay_ms)
+        let delay_ms = self.jittered(policy, ladder_ms(policy, self.failures));
+        self.failed(policy, delay_ms)
     }
 
     /// Returns the decision on a start that did not reach the program.
-    pub fn after_failed_start(&mut self, numbers: &Numbers) -> RestartDecision {
+    pub fn after_failed_start(&mut self, policy: &RestartPolicy) -> RestartDecision {
         // Never at once: what could not be executed a moment ago cannot be executed now.
-        let delay_ms = self.jittered(numbers, ladder_ms(numbers, self.failures.saturating_add(1)));
-        self.failed(numbers, delay_ms)
+        let delay_ms = self.jittered(policy, ladder_ms(policy, self.failures.saturating_add(1)));
+        self.failed(policy, delay_ms)
     }
 
-    fn failed(&mut self, numbers: &Numbers, delay_ms: u64) -> RestartDecision {
+    fn failed(&mut self, policy: &RestartPolicy, delay_ms: u64) -> RestartDecision {
         self.failures = self.failures.saturating_add(1);
-        if numbers.give_up_after > 0 && self.failures >= numbers.give_up_after {
+        if policy.give_up_after > 0 && self.failures >= policy.give_up_after {
             return RestartDecision::GivenUp(self.failures);
         }
         RestartDecision::After(delay_ms)
     }
 
     /// Returns `ms` changed by up to the percentage either way.
-    fn jittered(&mut self, numbers: &Numbers, ms: u64) -> u64 {
+    fn jittered(&mut self, policy: &RestartPolicy, ms: u64) -> u64 {
         // xorshift64: spreads herds; nothing depends on its quality.
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
-        let most = ms.saturating_mul(u64::from(numbers.jitter_percent.min(100))) / 100;
+        let most = ms.saturating_mul(u64::from(policy.jitter_percent.min(100))) / 100;
         let span = most.saturating_mul(2).saturating_add(1);
         ms.saturating_sub(most).saturating_add(self.random.checked_rem(span).unwrap_or(0))
     }
 }
 
 /// Returns the delay, before jitter, after `failures` consecutive failures that came before this one.
-pub fn ladder_ms(numbers: &Numbers, failures: u32) -> u64 {
+pub fn ladder_ms(policy: &RestartPolicy, failures: u32) -> u64 {
     let Some(doublings) = failures.checked_sub(1) else { return 0 };
     let factor = 1_u64.checked_shl(doublings.min(63)).unwrap_or(u64::MAX);
-    numbers.backoff_first_ms.saturating_mul(factor).min(numbers.backoff_max_ms)
+    policy.backoff_first_ms.saturating_mul(factor).min(policy.backoff_max_ms)
 }
 
 #[cfg(test)]
@@ -173,43 +173,43 @@ mod tests {
     use proptest::prelude::*;
 
     fn delays(history: &mut History, runs_ms: &[u64]) -> Vec<RestartDecision> {
-        let numbers = Numbers::default();
+        let policy = RestartPolicy::default();
         runs_ms
             .iter()
-            .map(|&ms| history.after_death(&numbers, Tick(0), Tick(ms), WaitStatus::exited(1)))
+            .map(|&ms| history.after_death(&policy, Tick(0), Tick(ms), WaitStatus::exited(1)))
             .collect()
     }
 
     #[test]
     fn the_ladder_doubles_from_a_quarter_second_to_a_minute() {
-        let numbers = Numbers::default();
-        let ladder: Vec<u64> = (0..11).map(|n| ladder_ms(&numbers, n)).collect();
+        let policy = RestartPolicy::default();
+        let ladder: Vec<u64> = (0..11).map(|n| ladder_ms(&policy, n)).collect();
         assert_eq!(ladder, [0, 250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
-        assert_eq!(ladder_ms(&numbers, u32::MAX), 60_000);
+        assert_eq!(ladder_ms(&policy, u32::MAX), 60_000);
     }
 
     #[test]
     fn thirty_seconds_of_health_forget_all_failures() {
         let mut history = History::new(7);
-        let verdicts = delays(&mut history, &[10, 10, 10, 30_000, 10]);
-        assert_eq!(verdicts[0], RestartDecision::After(0));
-        assert_ne!(verdicts[1], RestartDecision::After(0));
-        assert_eq!(verdicts[3], RestartDecision::After(0));
-        assert_ne!(verdicts[4], RestartDecision::After(0));
+        let decisions = delays(&mut history, &[10, 10, 10, 30_000, 10]);
+        assert_eq!(decisions[0], RestartDecision::After(0));
+        assert_ne!(decisions[1], RestartDecision::After(0));
+        assert_eq!(decisions[3], RestartDecision::After(0));
+        assert_ne!(decisions[4], RestartDecision::After(0));
     }
 
     #[test]
     fn a_requested_restart_is_no_failure_but_asking_without_end_is_slowed() {
-        let numbers = Numbers::default();
+        let policy = RestartPolicy::default();
         let mut history = History::new(7);
         for _ in 0..5 {
-            let decision = history.after_death(&numbers, Tick(0), Tick(10), WaitStatus::exited(75));
+            let decision = history.after_death(&policy, Tick(0), Tick(10), WaitStatus::exited(75));
             assert_eq!(decision, RestartDecision::After(0));
         }
-        let sixth = history.after_death(&numbers, Tick(0), Tick(10), WaitStatus::exited(75));
+        let sixth = history.after_death(&policy, Tick(0), Tick(10), WaitStatus::exited(75));
         assert_eq!(sixth, RestartDecision::After(1000));
         assert_eq!(history.failures(), 0);
-        let calm = history.after_death(&numbers, Tick(0), Tick(1000), WaitStatus::exited(75));
+        let calm = history.after_death(&policy, Tick(0), Tick(1000), WaitStatus::exited(75));
         assert_eq!(calm, RestartDecision::After(0));
     }
 
@@ -218,7 +218,7 @@ mod tests {
         for code in [111, 126, 127] {
             let mut history = History::new(7);
             let decision =
-                history.after_death(&Numbers::default(), Tick(0), Tick(9), WaitStatus::exited(code));
+                history.after_death(&RestartPolicy::default(), Tick(0), Tick(9), WaitStatus::exited(code));
             assert!(matches!(decision, RestartDecision::After(225..=275)), "{decision:?}");
         }
     }
@@ -226,15 +226,15 @@ mod tests {
     #[test]
     fn exit_78_is_hopeless_at_once() {
         let decision =
-            History::new(1).after_death(&Numbers::default(), Tick(0), Tick(9), WaitStatus::exited(78));
+            History::new(1).after_death(&RestartPolicy::default(), Tick(0), Tick(9), WaitStatus::exited(78));
         assert_eq!(decision, RestartDecision::Hopeless(78));
     }
 
     #[test]
     fn giving_up_comes_after_as_many_failures_as_were_named() {
-        let numbers = Numbers { give_up_after: 2, ..Numbers::default() };
+        let policy = RestartPolicy { give_up_after: 2, ..RestartPolicy::default() };
         let mut history = History::new(1);
-        let mut die = || history.after_death(&numbers, Tick(0), Tick(9), WaitStatus::exited(1));
+        let mut die = || history.after_death(&policy, Tick(0), Tick(9), WaitStatus::exited(1));
         assert_eq!(die(), RestartDecision::After(0));
         assert_eq!(die(), RestartDecision::GivenUp(2));
     }
@@ -242,10 +242,10 @@ mod tests {
     proptest! {
         #[test]
         fn jitter_stays_within_a_tenth(seed: u64, failures in 1_u32..40) {
-            let numbers = Numbers::default();
+            let policy = RestartPolicy::default();
             let mut history = History { failures, quick_requests: 0, random: seed | 1 };
-            let plain = ladder_ms(&numbers, failures);
-            let RestartDecision::After(ms) = history.after_death(&numbers, Tick(0), Tick(1), WaitStatus::exited(1)) else {
+            let plain = ladder_ms(&policy, failures);
+            let RestartDecision::After(ms) = history.after_death(&policy, Tick(0), Tick(1), WaitStatus::exited(1)) else {
                 panic!("never given up");
             };
             prop_assert!(ms >= plain - plain / 10 && ms <= plain + plain / 10);

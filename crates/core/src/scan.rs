@@ -3,9 +3,9 @@
 //! *Lives here:* the comparison of what is supervised with what is there.
 //! *Does not live here:* reading the directory.
 
-/// A directory as it is now: the identity tells a slot from its successor under the same name.
+/// A directory as it is now: the identity tells a directory from a later one of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Identity {
+pub struct DirectoryIdentity {
     /// The device of the file system.
     pub device: u64,
     /// The inode of the directory.
@@ -14,7 +14,7 @@ pub struct Identity {
 
 /// What to do about one name of the scandir.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub enum ScanChange {
     /// Nothing is there and nothing is supervised, or what is there is already supervised.
     Nothing,
     /// A new slot: supervise it.
@@ -26,13 +26,13 @@ pub enum Change {
 }
 
 /// Returns what the difference between the supervised slot and the directory means.
-pub fn compare(supervised: Option<Identity>, there: Option<Identity>) -> Change {
+pub fn compare(supervised: Option<DirectoryIdentity>, there: Option<DirectoryIdentity>) -> ScanChange {
     match (supervised, there) {
-        (None, None) => Change::Nothing,
-        (None, Some(_)) => Change::Adopt,
-        (Some(_), None) => Change::Withdraw,
-        (Some(old), Some(new)) if old == new => Change::Nothing,
-        (Some(_), Some(_)) => Change::Replace,
+        (None, None) => ScanChange::Nothing,
+        (None, Some(_)) => ScanChange::Adopt,
+        (Some(_), None) => ScanChange::Withdraw,
+        (Some(old), Some(new)) if old == new => ScanChange::Nothing,
+        (Some(_), Some(_)) => ScanChange::Replace,
     }
 }
 
@@ -42,11 +42,11 @@ mod tests {
 
     #[test]
     fn a_slot_that_was_replaced_under_its_name_is_let_go_before_the_new_one_is_taken() {
-        let (a, b) = (Identity { device: 1, inode: 2 }, Identity { device: 1, inode: 3 });
-        assert_eq!(compare(None, None), Change::Nothing);
-        assert_eq!(compare(None, Some(a)), Change::Adopt);
-        assert_eq!(compare(Some(a), None), Change::Withdraw);
-        assert_eq!(compare(Some(a), Some(a)), Change::Nothing);
-        assert_eq!(compare(Some(a), Some(b)), Change::Replace);
+        let (a, b) = (DirectoryIdentity { device: 1, inode: 2 }, DirectoryIdentity { device: 1, inode: 3 });
+        assert_eq!(compare(None, None), ScanChange::Nothing);
+        assert_eq!(compare(None, Some(a)), ScanChange::Adopt);
+        assert_eq!(compare(Some(a), None), ScanChange::Withdraw);
+        assert_eq!(compare(Some(a), Some(a)), ScanChange::Nothing);
+        assert_eq!(compare(Some(a), Some(b)), ScanChange::Replace);
     }
 }

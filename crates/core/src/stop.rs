@@ -22,13 +22,13 @@ pub enum Rank {
 pub struct StopOrder {
     /// The last rank of each user that was told.
     told: BTreeMap<u32, Rank>,
-    is_hurried: bool,
+    is_advanced: bool,
 }
 
 impl StopOrder {
     /// Takes in that nobody is waited for any longer.
-    pub fn hurry(&mut self) {
-        self.is_hurried = true;
+    pub fn advance(&mut self) {
+        self.is_advanced = true;
     }
 
     /// Takes in which users have something running, of which rank, and returns who is told to stop now; everybody once.
@@ -36,7 +36,7 @@ impl StopOrder {
         let mut due = Vec::new();
         let mut waited_for = None;
         for &(user, rank) in running {
-            if !self.is_hurried && waited_for == Some(user) {
+            if !self.is_advanced && waited_for == Some(user) {
                 continue;
             }
             waited_for = Some(user);
@@ -99,7 +99,7 @@ mod tests {
         let mut order = StopOrder::default();
         let running = [(1, First), (1, Command), (1, Last), (2, Last)].into();
         assert_eq!(order.due(&running), [(1, First), (2, Last)]);
-        order.hurry();
+        order.advance();
         assert_eq!(order.due(&running), [(1, Command), (1, Last)]);
         assert_eq!(order.due(&running), []);
     }

@@ -21,14 +21,14 @@ impl Tick {
 
 /// One instant on both clocks: the monotonic one decides, the wall clock goes on record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moment {
+pub struct Now {
     /// The monotonic clock.
     pub tick: Tick,
     /// The wall clock.
     pub wall: Tai64n,
 }
 
-impl Moment {
+impl Now {
     /// Returns the wall clock `ms` milliseconds from here.
     pub fn wall_after(self, ms: u64) -> Tai64n {
         self.wall.checked_add(std::time::Duration::from_millis(ms)).unwrap_or(self.wall)

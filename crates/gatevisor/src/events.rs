@@ -102,7 +102,7 @@ const fn words_of(event: ServiceEvent) -> (&'static str, AnsiColor) {
 mod tests {
     use super::*;
     use gatevisor_wire::files;
-    use gatevisor_wire::policy::Policy;
+    use gatevisor_wire::policy::PublishedPolicy;
     use gatevisor_wire::tai::Tai64n;
     use gatevisor_wire::tally::{self, Death};
 
@@ -113,7 +113,7 @@ mod tests {
         std::fs::create_dir(temp.path().join(files::SUPERVISE)).unwrap();
         assert_eq!(cause(&dir), None);
         let reason = Some("out of memory: the kernel killed it".to_owned());
-        let policy = Policy { reason: reason.clone(), ..Policy::default() };
+        let policy = PublishedPolicy { reason: reason.clone(), ..PublishedPolicy::default() };
         std::fs::write(temp.path().join(files::POLICY), policy.encode()).unwrap();
         for (signal, expected) in [(gatevisor_wire::signal::KILL, reason), (15, None), (0, None)] {
             let death = Death { at: Tai64n::from_unix(5, 0), exit_code: 3, signal };

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use gatevisor_applets::svscan::Svscan;
 use gatevisor_client::ScanDir;
 use gatevisor_core::restart::Rules;
-use gatevisor_init::{Config, Container, Limits};
+use gatevisor_init::{Config, Container, ServiceLimits};
 use gatevisor_sys::environment;
 
 use crate::out;
@@ -59,7 +59,7 @@ pub fn outlived_by() -> Option<Instant> {
 fn parse(arguments: &[OsString]) -> Option<Config> {
     let mut grace_ms = GRACE_MS;
     let mut rules = Rules::Native;
-    let mut limits = Limits::default();
+    let mut limits = ServiceLimits::default();
     let mut scandir = None;
     let mut command = None;
     let mut stop_first = Vec::new();
@@ -130,7 +130,7 @@ pub fn svscan(asked: &Svscan) -> u8 {
         environment: environment(),
         own_environment: None,
         program,
-        limits: Limits::default(),
+        limits: ServiceLimits::default(),
         label_output: false,
         container: None,
     };

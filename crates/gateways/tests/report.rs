@@ -12,7 +12,7 @@ use gatevisor_gateways::inspect::{Report, State};
 use gatevisor_gateways::manager::Observed;
 use gatevisor_gateways::tree::Usage;
 use gatevisor_wire::Pid;
-use gatevisor_wire::policy::{Phase, Policy};
+use gatevisor_wire::policy::{PublishedPolicy, RestartPhase};
 use gatevisor_wire::status::Status;
 use gatevisor_wire::tai::Tai64n;
 use gatevisor_wire::tally::Death;
@@ -80,7 +80,7 @@ fn report(observed: &Observed, word: &str) -> Report {
 #[test]
 fn a_ready_gateway_reads_like_this() {
     let mut observed = observed(StateName::Ready, Some(status(4711, true, WaitStatus::exited(75))));
-    observed.policy = Some(Policy { restarts: 3, commanded: 2, ..Policy::default() });
+    observed.policy = Some(PublishedPolicy { restarts: 3, commanded: 2, ..PublishedPolicy::default() });
     observed.deaths = vec![
         Death { at: at(5000), exit_code: 137, signal: 9 },
         Death { at: at(100), exit_code: 78, signal: 0 },
@@ -158,7 +158,12 @@ fn a_gateway_that_is_backing_off_says_for_how_long_and_why() {
     let until_unix_ms = Some(NOW * 1000 + 1500);
     let mut observed =
         observed(StateName::BackingOff { until_unix_ms }, Some(status(0, true, WaitStatus::exited(1))));
-    observed.policy = Some(Policy { phase: Phase::Backoff, restarts: 9, failures: 4, ..Policy::default() });
+    observed.policy = Some(PublishedPolicy {
+        phase: RestartPhase::Backoff,
+        restarts: 9,
+        failures: 4,
+        ..PublishedPolicy::default()
+    });
     let report = report(&observed, "running");
     assert_eq!(
         (report.state, report.next_start_in_ms, report.exitcode),
@@ -177,16 +182,16 @@ fn a_death_for_want_of_memory_is_told_from_any_other_kill() {
     let ended = Death { at: Tai64n::from_unix(NOW - 9, 0), exit_code: 0, signal: 15 };
     let cause = "out of memory: killed";
     let policy = |phase, reason: Option<&str>| {
-        Some(Policy { phase, reason: reason.map(str::to_owned), ..Policy::default() })
+        Some(PublishedPolicy { phase, reason: reason.map(str::to_owned), ..PublishedPolicy::default() })
     };
     for (deaths, policy, meaning) in [
-        (vec![killed, killed], policy(Phase::Running, Some(cause)), Some(cause)),
-        (vec![killed], policy(Phase::Backoff, Some(cause)), Some(cause)),
-        (vec![killed], policy(Phase::Running, None), None),
+        (vec![killed, killed], policy(RestartPhase::Running, Some(cause)), Some(cause)),
+        (vec![killed], policy(RestartPhase::Backoff, Some(cause)), Some(cause)),
+        (vec![killed], policy(RestartPhase::Running, None), None),
         (vec![killed], None, None),
         // What is not about a death, and what is about an earlier one.
-        (vec![killed], policy(Phase::FailedToStart, Some("no ./run")), None),
-        (vec![ended], policy(Phase::Running, Some(cause)), None),
+        (vec![killed], policy(RestartPhase::FailedToStart, Some("no ./run")), None),
+        (vec![ended], policy(RestartPhase::Running, Some(cause)), None),
     ] {
         let mut observed = observed(StateName::Down, Some(status(0, true, WaitStatus::killed(9).unwrap())));
         (observed.deaths, observed.policy) = (deaths, policy);
@@ -196,7 +201,7 @@ fn a_death_for_want_of_memory_is_told_from_any_other_kill() {
     }
     let state = StateName::BackingOff { until_unix_ms: None };
     let mut observed = observed(state, Some(status(0, true, WaitStatus::killed(9).unwrap())));
-    (observed.deaths, observed.policy) = (vec![killed], policy(Phase::Backoff, Some(cause)));
+    (observed.deaths, observed.policy) = (vec![killed], policy(RestartPhase::Backoff, Some(cause)));
     assert_eq!(report(&observed, "running").reason.as_deref(), Some(cause));
 }
 

@@ -1,8 +1,8 @@
 //! Telling the listeners of an event fifodir, a few at a time where there are many.
 //!
-//! *Lives here:* the order in which listeners are told, and how many. *Does not live here:* which letters.
+//! *Lives here:* the order in which listeners are told, and how many. *Does not live here:* which events.
 //!
-//! **Source:** skarnet's ftrigw and the layout in `gatevisor_wire::event`.
+//! **EventSource:** skarnet's ftrigw and the layout in `gatevisor_wire::event`.
 
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
@@ -16,17 +16,17 @@ use gatevisor_wire::files;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, SeekFrom, Stat, fstat, openat, seek, unlinkat};
 
 use crate::service::Id;
-use crate::talk::say;
+use crate::stderr_log::say;
 
 /// Listeners that one broadcast reaches at the most.
 const MAX_LISTENERS: usize = 1000;
 /// Entries of a fifodir that one broadcast looks at in all.
 const MAX_ENTRIES: usize = 16_384;
-/// Bytes of entries that are looked at before others get their turn: two or three dozens of listeners.
+/// Bytes of entries that are looked at before others get their iterate: two or three dozens of listeners.
 const SLICE_BYTES: usize = 2048;
 /// Slices that are done at once: one with entries, and one that says that there are no more.
 const SLICES_AT_ONCE: usize = 2;
-/// Slices of what takes longer that are done in a turn.
+/// Slices of what takes longer that are done in a iterate.
 const SLICES_A_TURN: usize = 4;
 /// Broadcasts of one service that wait for an earlier one.
 const MAX_WAITING: usize = 64;
@@ -47,7 +47,7 @@ struct Telling {
 
 /// How far a broadcast is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Progress {
+enum BroadcastProgress {
     More,
     Done,
     /// It was long enough.
@@ -57,77 +57,78 @@ enum Progress {
 /// All broadcasts that take longer than an instant.
 #[derive(Debug, Default)]
 pub(crate) struct Broadcasts {
-    turns: FairQueue<Id>,
+    queue: FairQueue<Id>,
     /// How many services of each user are in there.
     long: Counts,
     /// For each service, in order.
     tellings: HashMap<Id, std::collections::VecDeque<Telling>>,
 }
 
-/// What must be said about a fifodir.
+/// Whether a broadcast reaches every listener of a fifodir.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Trouble {
-    None,
+pub(crate) enum Reach {
+    /// Everybody is told, now or by and by.
+    Everybody,
     /// It has more entries or listeners than are told.
-    TooMany,
+    CutShort,
 }
 
 impl Broadcasts {
-    /// Writes `letters` to every listener below `dir`/event and removes those that nobody reads.
+    /// Writes `events` to every listener below `dir`/event and removes those that nobody reads.
     ///
-    /// Never waits: a listener whose pipe is full misses the letters. Where there are many the rest is told later, in
-    /// the order in which the letters came.
-    pub(crate) fn begin(&mut self, id: Id, owner: u32, dir: impl AsFd, letters: &[ServiceEvent]) -> Trouble {
+    /// Never waits: a listener whose pipe is full misses the events. Where there are many the rest is told later, in
+    /// the order in which the events came.
+    pub(crate) fn begin(&mut self, id: Id, owner: u32, dir: impl AsFd, events: &[ServiceEvent]) -> Reach {
         let mut bytes = ([0_u8; 8], 0);
-        for (slot, letter) in bytes.0.iter_mut().zip(letters) {
-            *slot = letter.byte();
+        for (slot, event) in bytes.0.iter_mut().zip(events) {
+            *slot = event.byte();
             bytes.1 += 1;
         }
         if let Some(earlier) = self.tellings.get_mut(&id)
             && let Some(event) = earlier.back().map(|telling| Rc::clone(&telling.event))
         {
             if earlier.len() >= MAX_WAITING {
-                return Trouble::TooMany;
+                return Reach::CutShort;
             }
             earlier.push_back(Telling { event, bytes, looked_at: 0, reached: 0 });
-            return Trouble::None;
+            return Reach::Everybody;
         }
-        let Ok(event) = file::open_directory(dir, files::EVENT) else { return Trouble::None };
+        let Ok(event) = file::open_directory(dir, files::EVENT) else { return Reach::Everybody };
         let mut telling = Telling { event: Rc::new(event), bytes, looked_at: 0, reached: 0 };
         for _ in 0..SLICES_AT_ONCE {
             match telling.go_on() {
-                Progress::More => {}
-                Progress::Done => return Trouble::None,
-                Progress::CutShort => return Trouble::TooMany,
+                BroadcastProgress::More => {}
+                BroadcastProgress::Done => return Reach::Everybody,
+                BroadcastProgress::CutShort => return Reach::CutShort,
             }
         }
         if self.long.of(owner) >= MAX_LONG_OF_OWNER {
-            return Trouble::TooMany;
+            return Reach::CutShort;
         }
         self.long.add(owner);
         self.tellings.insert(id, [telling].into());
-        self.turns.push(owner, id);
-        Trouble::None
+        self.queue.push(owner, id);
+        Reach::Everybody
     }
 
-    /// Goes on with what takes longer, of each owner in turn; returns whose fifodirs have too many entries.
+    /// Goes on with what takes longer, of each owner in iterate; returns whose fifodirs have too many entries.
     pub(crate) fn go_on(&mut self) -> Vec<Id> {
         let mut crowded = Vec::new();
         for _ in 0..SLICES_A_TURN {
-            let Some((owner, id)) = self.turns.pop(|_| true) else { break };
+            let Some((owner, id)) = self.queue.pop(|_| true) else { break };
             let Some(tellings) = self.tellings.get_mut(&id) else { continue };
-            let progress = tellings.front_mut().map_or(Progress::Done, Telling::go_on);
-            if progress == Progress::CutShort {
+            let progress = tellings.front_mut().map_or(BroadcastProgress::Done, Telling::go_on);
+            if progress == BroadcastProgress::CutShort {
                 crowded.push(id);
             }
-            if progress != Progress::More {
+            if progress != BroadcastProgress::More {
                 tellings.pop_front();
             }
             if tellings.is_empty() {
                 self.tellings.remove(&id);
                 self.long.remove(owner);
             } else {
-                self.turns.push(owner, id);
+                self.queue.push(owner, id);
             }
         }
         crowded
@@ -135,21 +136,21 @@ impl Broadcasts {
 
     /// Returns whether there is something to go on with.
     pub(crate) fn are_busy(&self) -> bool {
-        !self.turns.is_empty()
+        !self.queue.is_empty()
     }
 }
 
 impl Telling {
     /// Tells the next few.
-    fn go_on(&mut self) -> Progress {
+    fn go_on(&mut self) -> BroadcastProgress {
         if self.looked_at == 0 && seek(&*self.event, SeekFrom::Start(0)).is_err() {
-            return Progress::Done;
+            return BroadcastProgress::Done;
         }
         let mut space = [MaybeUninit::uninit(); SLICE_BYTES];
         let mut entries = RawDir::new(&*self.event, &mut space);
         let bytes = self.bytes.0.get(..self.bytes.1).unwrap_or_default();
         loop {
-            let Some(Ok(entry)) = entries.next() else { return Progress::Done };
+            let Some(Ok(entry)) = entries.next() else { return BroadcastProgress::Done };
             self.looked_at = self.looked_at.saturating_add(1);
             let may_be = matches!(entry.file_type(), FileType::Fifo | FileType::Unknown);
             let name = entry.file_name();
@@ -157,11 +158,11 @@ impl Telling {
                 self.reached = self.reached.saturating_add(1);
             }
             if self.reached >= MAX_LISTENERS || self.looked_at >= MAX_ENTRIES {
-                return Progress::CutShort;
+                return BroadcastProgress::CutShort;
             }
             // What was read and not looked at would be lost.
             if entries.is_buffer_empty() {
-                return Progress::More;
+                return BroadcastProgress::More;
             }
         }
     }
@@ -194,7 +195,7 @@ fn tell(event: impl AsFd, name: &std::ffi::CStr, bytes: &[u8]) -> bool {
 /// Says that not everybody was told.
 pub(crate) fn say_crowded(name: &str) {
     say!(
-        "warning: {name}: `event` has more than {MAX_LISTENERS} listeners or {MAX_ENTRIES} entries; the rest of them hears \
+        "warning: {name}: `event` has more than {MAX_LISTENERS} listeners or {MAX_ENTRIES} entries; the rest receives \
          nothing"
     );
 }

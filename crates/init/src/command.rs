@@ -16,8 +16,8 @@ use rustix::process::{Signal, getpid, setsid};
 use crate::kill::kill;
 use crate::limits;
 use crate::shutdown::Stage;
+use crate::stderr_log::say;
 use crate::supervisor::Supervisor;
-use crate::talk::say;
 
 /// The command's file exists and cannot be executed.
 const NOT_EXECUTABLE: i32 = 126;
@@ -35,7 +35,7 @@ pub struct Container {
 
 /// The command's process.
 #[derive(Debug, Default)]
-pub(crate) struct Command {
+pub(crate) struct ContainerCommand {
     /// It has been started, or there is none.
     started: bool,
     pid: Option<Pid>,
@@ -48,7 +48,7 @@ pub(crate) struct Command {
 
 /// What the command has to do to have a terminal with job control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Terminal {
+enum CommandTerminal {
     /// Nothing: standard input is no terminal.
     None,
     /// To lead a session of its own that takes the terminal, which no session has.
@@ -57,7 +57,7 @@ enum Terminal {
     Foreground,
 }
 
-impl Terminal {
+impl CommandTerminal {
     fn of_stdin() -> Self {
         let stdin = std::io::stdin();
         if !rustix::termios::isatty(&stdin) {
@@ -114,7 +114,7 @@ impl Supervisor {
         let Some(container) = self.config.container.as_ref().filter(|it| !it.command.is_empty()) else {
             return;
         };
-        let terminal = Terminal::of_stdin();
+        let terminal = CommandTerminal::of_stdin();
         let forked = process::fork_child(|| {
             terminal.take();
             limits::give_back(&self.given_back);
@@ -207,7 +207,7 @@ impl Supervisor {
 /// Returns the exit code for a command that ended like this, where `told` is the signal that somebody outside
 /// requested it to end with.
 ///
-/// **Source:** PID-3; STOP-2: what was asked for, and happened, is no failure.
+/// **EventSource:** PID-3; STOP-2: what was asked for, and happened, is no failure.
 fn exit_code(ended: Option<WaitStatus>, told: Option<i32>) -> u8 {
     let Some(how) = ended else { return 0 };
     match how.signal() {

@@ -8,15 +8,15 @@
 use std::os::fd::AsFd;
 
 use gatevisor_core::fair::{Counts, FairQueue, TokenBuckets};
-use gatevisor_core::{Event, Tick};
+use gatevisor_core::{ServiceInput, Tick};
 use gatevisor_wire::control::Control;
 use gatevisor_wire::files;
 use gatevisor_wire::scan::ScanCommand;
 use rustix::event::epoll::{self, EventFlags};
 
 use crate::service::Id;
-use crate::supervisor::{Source, Supervisor, Timer};
-use crate::talk::say;
+use crate::stderr_log::say;
+use crate::supervisor::{EventSource, Supervisor, Timer};
 
 /// Bytes that are read at once from the supervisor's own FIFO.
 const MAX_SCAN_BYTES: usize = 64;
@@ -64,7 +64,7 @@ impl Supervisor {
     pub(crate) fn take_scan_commands(&mut self) {
         self.rate_limiter.renew(self.now.tick);
         if self.rate_limiter.scan_reads >= SCAN_READS {
-            self.attend(&self.scan_control, Source::ScanControl, EventFlags::empty());
+            self.attend(&self.scan_control, EventSource::ScanControl, EventFlags::empty());
             self.wait_for_the_next_period();
             self.rate_limiter.is_scan_paused = true;
             return;
@@ -125,7 +125,7 @@ impl Supervisor {
         if rate_limiter.of_service.left(&id, CONTROL_BYTES) == 0
             || rate_limiter.of_owner.left(&owner, CONTROL_BYTES_OF_OWNER) == 0
         {
-            self.attend(&service.control, Source::Control(id), EventFlags::empty());
+            self.attend(&service.control, EventSource::Control(id), EventFlags::empty());
             self.wait_for_the_next_period();
             self.rate_limiter.paused.push(owner, id);
             return;
@@ -150,11 +150,11 @@ impl Supervisor {
         let mut bytes = [0; CONTROL_BYTES];
         let bytes_mut = bytes.get_mut(..most).unwrap_or_default();
         let Ok(count) = rustix::io::read(&service.control, bytes_mut) else { return 0 };
-        self.withhold_from(id);
+        self.coalesce_for(id);
         for control in bytes.iter().take(count).filter_map(|&byte| Control::from_byte(byte)) {
-            self.step(id, Event::Control(control));
+            self.step(id, ServiceInput::Control(control));
         }
-        self.publish_withheld();
+        self.publish_coalesced();
         count
     }
 
@@ -168,12 +168,12 @@ impl Supervisor {
     /// Listens again to those who were too fast: of each user to as many as its share is for, those who wait longest first.
     pub(crate) fn resume(&mut self) {
         if std::mem::take(&mut self.rate_limiter.is_scan_paused) {
-            self.attend(&self.scan_control, Source::ScanControl, EventFlags::IN);
+            self.attend(&self.scan_control, EventSource::ScanControl, EventFlags::IN);
         }
         let (mut resumed, most) = (Counts::default(), CONTROL_BYTES_OF_OWNER / CONTROL_BYTES_OF_MANY);
         while let Some((owner, id)) = self.rate_limiter.paused.pop(|owner| resumed.of(owner) < most) {
             if let Some(service) = self.services.get(id) {
-                self.attend(&service.control, Source::Control(id), EventFlags::IN);
+                self.attend(&service.control, EventSource::Control(id), EventFlags::IN);
                 resumed.add(owner);
             }
         }
@@ -182,7 +182,7 @@ impl Supervisor {
         }
     }
 
-    fn attend(&self, fifo: impl AsFd, source: Source, to: EventFlags) {
+    fn attend(&self, fifo: impl AsFd, source: EventSource, to: EventFlags) {
         if let Err(errno) = epoll::modify(&self.epoll, fifo, source.token(), to) {
             // Cannot happen with a descriptor of ours; then it is listened to as before.
             say!("warning: changing what is listened to failed: {errno}");

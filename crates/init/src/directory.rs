@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::sync::OnceLock;
 
-use gatevisor_core::scan::Identity;
+use gatevisor_core::scan::DirectoryIdentity;
 use gatevisor_paths::{Links, Mounts, Reason, ResolveError, Resolver, by_path};
 use gatevisor_sys::user::{self, User};
 use gatevisor_sys::{Errno, file};
@@ -69,8 +69,8 @@ fn at(step: &'static str) -> impl Fn(Errno) -> Refusal {
 
 /// A service directory, opened and ours alone.
 #[derive(Debug)]
-pub(crate) struct Opened {
-    pub(crate) identity: Identity,
+pub(crate) struct OpenedService {
+    pub(crate) identity: DirectoryIdentity,
     pub(crate) dir: Rc<OwnedFd>,
     pub(crate) supervise: OwnedFd,
     pub(crate) control: OwnedFd,
@@ -189,7 +189,7 @@ pub(crate) fn prepare(
     owners: &mut Owners,
     may_be_orphaned: bool,
     first_status: impl Fn(bool) -> Status,
-) -> Result<Opened, Refusal> {
+) -> Result<OpenedService, Refusal> {
     let owner = authority(stat, owners)?;
     make_directory(&dir, files::EVENT, files::EVENT_MODE, owner.as_deref())?;
     let made = make_directory(&dir, files::SUPERVISE, SUPERVISE_MODE, owner.as_deref())?;
@@ -212,7 +212,7 @@ pub(crate) fn prepare(
     // Where it cannot be written, supervision says so and goes on without.
     let is_published = put_status(&supervise, &first_status(normally_up), is_fresh).is_ok();
     let control = make_control(&supervise, owner.as_deref())?;
-    Ok(Opened {
+    Ok(OpenedService {
         identity: identity(stat),
         dir: Rc::new(dir),
         supervise,
@@ -242,8 +242,8 @@ pub(crate) fn look(dir: impl AsFd) -> Result<Stat, Refusal> {
 }
 
 /// Returns what tells a directory from every other one.
-pub(crate) fn identity(stat: &Stat) -> Identity {
-    Identity { device: stat.st_dev, inode: stat.st_ino }
+pub(crate) fn identity(stat: &Stat) -> DirectoryIdentity {
+    DirectoryIdentity { device: stat.st_dev, inode: stat.st_ino }
 }
 
 /// Gives what we have just made to its owner.

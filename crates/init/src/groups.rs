@@ -1,7 +1,7 @@
 //! Control groups of services: which service has one, what it is called, and whom we have make and end it.
 //!
 //! *Lives here:* names, and the programs that are started. *Does not live here:* the groups; making one may take the kernel
-//! a while, so a process does it that is on its way to the service's program (`gatevisor-slot`).
+//! a while, so a process does it that is about to become the service's program (`gatevisor-slot`).
 //!
 //! What an owner gains by asking for one are limits for its own service. A service has one group at the most, named by us.
 
@@ -11,14 +11,14 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use gatevisor_sys::clock;
-use gatevisor_sys::spawn::{self, Apart, Command, EXTRAS};
+use gatevisor_sys::spawn::{self, Apart, EXTRAS, ProcessSpec};
 use gatevisor_wire::{Pid, files};
 use rustix::fs::{AtFlags, FileType, fstat, statat};
 
 use crate::noexec::Program;
-use crate::service::{Role, Service};
+use crate::service::{ServiceRole, SupervisedService};
+use crate::stderr_log::say;
 use crate::supervisor::Supervisor;
-use crate::talk::say;
 
 /// Bytes of a slot's name that go into that of its group.
 const NAME_BYTES: usize = 100;
@@ -69,12 +69,12 @@ impl Groups {
     /// It asks for a group strictly, and for what makes it impossible.
     pub(crate) fn enter(
         &mut self,
-        service: &mut Service,
+        service: &mut SupervisedService,
         apart: Apart,
         program: &Program,
         ourselves: &CStr,
     ) -> Result<Option<Program>, String> {
-        let asks = service.role == Role::Main
+        let asks = service.role == ServiceRole::Main
             && statat(&service.dir, files::CGROUP, AtFlags::SYMLINK_NOFOLLOW)
                 .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir());
         if !asks {
@@ -104,7 +104,7 @@ impl Groups {
 impl Supervisor {
     /// Has a service's group ended, with what the service left in it, by a child that nobody waits for.
     pub(crate) fn end_group(&mut self, group: CString) {
-        let started = spawn::start(Command {
+        let started = spawn::start(ProcessSpec {
             directory: self.scandir.as_fd(),
             program: &self.ourselves,
             argv: vec![c"gatevisor".to_owned(), c"end-group".to_owned(), group],
@@ -120,7 +120,7 @@ impl Supervisor {
         match started {
             Ok(starting) => {
                 if let Some(pid) = Pid::new(starting.pid()) {
-                    self.doomed.insert(pid, starting);
+                    self.unreaped.insert(pid, starting);
                     self.groups.ending.insert(pid);
                 }
             }

@@ -2,7 +2,7 @@
 //!
 //! *Lives here:* the sending. *Does not live here:* who gets which signal, and that the number is still theirs.
 //!
-//! **Source:** kill(2); capabilities(7), `CAP_KILL`.
+//! **EventSource:** kill(2); capabilities(7), `CAP_KILL`.
 
 use std::os::fd::AsFd;
 
@@ -12,7 +12,7 @@ use rustix::thread::set_thread_res_uid;
 
 /// Sends a signal to a child of ours that is not reaped yet, or with `group` to the group that it leads.
 ///
-/// A process that is gone is no failure: its death is on its way to us.
+/// A process that is gone is no failure: we are about to learn of its death.
 pub(crate) fn kill(pid: Pid, signal: Signal, group: bool) {
     as_allowed(pid, || if group { kill_process_group(pid, signal) } else { kill_process(pid, signal) });
 }

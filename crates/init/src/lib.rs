@@ -3,7 +3,7 @@
 //! *Lives here:* the event loop and the shell around the service machines: it opens directories,
 //! starts processes, reaps them, and performs what `gatevisor-core` decides.
 //! *Does not live here:* decisions (core), system calls (sys), formats (wire), and anything richer than
-//! numbers in files: no TOML, no JSON, no socket for clients.
+//! policy in files: no TOML, no JSON, no socket for clients.
 //!
 //! **Deliberately absent:** threads, an async runtime, name services, waiting for a disk or a peer.
 #![forbid(unsafe_code)]
@@ -20,6 +20,7 @@ mod log_failure;
 mod logging;
 mod memory;
 mod noexec;
+mod orphans;
 mod perform;
 mod publish;
 mod reap;
@@ -29,10 +30,9 @@ mod scripts;
 mod service;
 mod settings;
 mod shutdown;
-mod strays;
+mod stderr_log;
 mod supervisor;
 mod survivors;
-mod talk;
 mod watch;
 
 use std::ffi::CString;
@@ -60,7 +60,7 @@ pub struct Config {
     /// The absolute path of this program: interpreters of slots name it, and log daemons run it.
     pub program: PathBuf,
     /// How many services there may be.
-    pub limits: Limits,
+    pub limits: ServiceLimits,
     /// Whether what services print that have no log is shown with their names before each line, and what others print beside
     /// their log: so nobody can print a line that is taken for one of ours. s6 gives them our own output.
     pub label_output: bool,
@@ -70,14 +70,14 @@ pub struct Config {
 
 /// How many services there may be. A slot with a logger counts as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct ServiceLimits {
     /// Those of one user.
     pub of_one_owner: usize,
     /// Those of all users.
     pub in_all: usize,
 }
 
-impl Default for Limits {
+impl Default for ServiceLimits {
     fn default() -> Self {
         Self { of_one_owner: 2000, in_all: 10_000 }
     }

@@ -15,8 +15,8 @@ use rustix::pipe::{SpliceFlags, splice};
 use crate::directory;
 use crate::logging::LogPipe;
 use crate::refusals;
+use crate::stderr_log::say;
 use crate::supervisor::{Supervisor, Timer};
-use crate::talk::say;
 
 /// The directory, in `.s6-svscan`.
 const LOGGING: &str = "logging";
@@ -31,7 +31,7 @@ const NEARLY_FULL: u64 = 32 << 10;
 
 /// What is known of a daemon's failing.
 #[derive(Debug, Default)]
-pub(crate) struct Failure {
+pub(crate) struct LogDaemonFailure {
     /// It was said, and the pipes are looked at.
     is_known: bool,
     /// Bytes that were dropped since it worked.

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use gatevisor_core::log_daemon::LogDaemonHistory;
-use gatevisor_sys::spawn::{self, Command, GivenBack, Starting};
+use gatevisor_sys::spawn::{self, GivenBack, ProcessSpec, Starting};
 use gatevisor_sys::user::User;
 use gatevisor_sys::{Errno, memory, socket};
 use gatevisor_wire::Pid;
@@ -20,13 +20,13 @@ use rustix::event::epoll;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 
-use crate::log_failure::Failure;
-use crate::service::{Role, Service};
+use crate::log_failure::LogDaemonFailure;
+use crate::service::{ServiceRole, SupervisedService};
 use crate::shutdown::Stage;
-use crate::supervisor::{Source, Supervisor, Timer};
-use crate::talk::say;
+use crate::stderr_log::say;
+use crate::supervisor::{EventSource, Supervisor, Timer};
 
-/// The descriptors at which a log daemon finds its socket and its legacy.
+/// The descriptors at which a log daemon finds its socket and its handover.
 const SOCKET_FD: i32 = 3;
 const STAGE_FD: i32 = 4;
 const JOURNAL_FD: i32 = 5;
@@ -39,9 +39,9 @@ const LAST_CHANCES: u32 = 3;
 
 /// Something to tell a daemon.
 #[derive(Debug)]
-enum Order {
+enum DaemonMessage {
     /// Answer into this pipe.
-    Voice(OwnedFd),
+    ReplyPipe(OwnedFd),
     Take(Rc<[u8]>),
     Release(Rc<[u8]>),
     Quit,
@@ -57,7 +57,7 @@ pub(crate) struct LogPipe {
     /// logger print beside what they log.
     writer: Option<OwnedFd>,
     /// Its service directory; none for what is only shown.
-    slot_dir: Option<Rc<OwnedFd>>,
+    service_dir: Option<Rc<OwnedFd>>,
     /// The pipe of the service's standard error, where it is a stream of its own.
     pub(crate) stderr: Option<Pipe>,
     pub(crate) releasing: bool,
@@ -73,12 +73,12 @@ pub(crate) struct Pipe {
 /// Two files of memory that outlive a log daemon: bytes that have left their pipes and are not on file yet, and whose
 /// they are. What is in them is the daemon's affair.
 #[derive(Debug)]
-struct Legacy {
+struct HandoverFiles {
     stage: OwnedFd,
     journal: OwnedFd,
 }
 
-impl Legacy {
+impl HandoverFiles {
     fn new() -> Result<Self, Errno> {
         Ok(Self { stage: memory::file("gatevisor-stage")?, journal: memory::file("gatevisor-journal")? })
     }
@@ -86,31 +86,31 @@ impl Legacy {
 
 /// A log daemon, running or to be started.
 #[derive(Debug)]
-pub(crate) struct Daemon {
+pub(crate) struct LogDaemon {
     pub(crate) owner: Option<Rc<User>>,
     process: Option<Pid>,
     /// Memory that the process uses until it has reached its program.
     starting: Option<Starting>,
     socket: Option<OwnedFd>,
     /// What it answers into.
-    voice: Option<OwnedFd>,
+    reply_pipe: Option<OwnedFd>,
     /// What one process leaves to the next.
-    legacy: Option<Legacy>,
+    handover: Option<HandoverFiles>,
     /// What is waited for on the socket.
     interest: epoll::EventFlags,
-    orders: VecDeque<Order>,
+    orders: VecDeque<DaemonMessage>,
     pub(crate) history: LogDaemonHistory,
     /// What is known of its failing.
-    pub(crate) failure: Failure,
+    pub(crate) failure: LogDaemonFailure,
     chances_used: u32,
 }
 
 /// All log daemons and the pipes they serve.
 #[derive(Debug, Default)]
 pub(crate) struct Logging {
-    daemons: Vec<Daemon>,
+    daemons: Vec<LogDaemon>,
     pub(crate) pipes: HashMap<Rc<[u8]>, LogPipe>,
-    /// The slots whose pipes are to be let go of, by the numbers of these.
+    /// The slots whose pipes are to be let go of, by the policy of these.
     releasing: HashMap<u32, Rc<[u8]>>,
     last_number: u32,
 }
@@ -131,18 +131,18 @@ impl Logging {
     /// With `labelled`, nothing goes there as it is: whoever reads it takes what begins as our lines do for ours.
     pub(crate) fn outputs_of<'a>(
         &'a self,
-        service: &'a Service,
+        service: &'a SupervisedService,
         labelled: bool,
     ) -> (Option<BorrowedFd<'a>>, Option<BorrowedFd<'a>>) {
         let beside = self.console_of(&service.slot);
-        if service.role == Role::Logger {
+        if service.role == ServiceRole::Logger {
             return (beside, beside);
         }
         let stdout = service.pipe.as_ref().map(AsFd::as_fd);
         (stdout, self.stderr_of(&service.slot).or(beside).or(stdout.filter(|_| labelled)))
     }
 
-    pub(crate) fn daemon(&mut self, number: u32) -> Option<&mut Daemon> {
+    pub(crate) fn daemon(&mut self, number: u32) -> Option<&mut LogDaemon> {
         self.daemons.get_mut(usize::try_from(number).ok()?)
     }
 
@@ -151,17 +151,17 @@ impl Logging {
         let uid = |user: &Option<Rc<User>>| user.as_ref().map(|user| user.uid);
         let known = self.daemons.iter().position(|daemon| uid(&daemon.owner) == uid(&owner));
         let position = known.unwrap_or_else(|| {
-            self.daemons.push(Daemon {
+            self.daemons.push(LogDaemon {
                 owner,
                 process: None,
                 starting: None,
                 socket: None,
-                voice: None,
-                legacy: None,
+                reply_pipe: None,
+                handover: None,
                 interest: epoll::EventFlags::empty(),
                 orders: VecDeque::new(),
                 history: LogDaemonHistory::new(seed),
-                failure: Failure::default(),
+                failure: LogDaemonFailure::default(),
                 chances_used: 0,
             });
             self.daemons.len().saturating_sub(1)
@@ -177,7 +177,7 @@ impl Supervisor {
         slot: &Rc<[u8]>,
         owner: Option<Rc<User>>,
         reader: OwnedFd,
-        slot_dir: Option<Rc<OwnedFd>>,
+        service_dir: Option<Rc<OwnedFd>>,
         stderr: Option<Pipe>,
         writer: Option<OwnedFd>,
     ) {
@@ -185,10 +185,10 @@ impl Supervisor {
         let (daemon, is_first) = self.logging.daemon_of(owner, seed);
         self.logging.last_number = self.logging.last_number.wrapping_add(1);
         let number = self.logging.last_number;
-        let pipe = LogPipe { number, daemon, reader, writer, slot_dir, stderr, releasing: false };
+        let pipe = LogPipe { number, daemon, reader, writer, service_dir, stderr, releasing: false };
         self.logging.pipes.insert(Rc::clone(slot), pipe);
         if self.logging.daemon(daemon).is_some_and(|d| d.socket.is_some()) {
-            self.order(daemon, Order::Take(Rc::clone(slot)));
+            self.order(daemon, DaemonMessage::Take(Rc::clone(slot)));
         } else if is_first {
             // The first of its owner; a daemon that died is started again by its timer.
             self.start_log_daemon(daemon);
@@ -219,11 +219,11 @@ impl Supervisor {
             // Nobody would ever let go of it.
             self.drop_released(daemon);
         } else {
-            self.order(daemon, Order::Release(name));
+            self.order(daemon, DaemonMessage::Release(name));
         }
     }
 
-    fn order(&mut self, number: u32, order: Order) {
+    fn order(&mut self, number: u32, order: DaemonMessage) {
         if let Some(daemon) = self.logging.daemon(number)
             && daemon.socket.is_some()
         {
@@ -246,20 +246,20 @@ impl Supervisor {
         let now = self.now.tick;
         let (ours, theirs) = socket::seqpacket_pair()?;
         socket::refuse_all(&ours)?;
-        let (heard, voice) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let (replies, reply_pipe) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let Some(daemon) = self.logging.daemons.get_mut(usize::try_from(number).unwrap_or(usize::MAX)) else {
             return Ok(());
         };
         let environment = self.environments.of(daemon.owner.as_deref());
         daemon.history.begins(now);
-        if daemon.legacy.is_none() {
-            match Legacy::new() {
-                Ok(legacy) => daemon.legacy = Some(legacy),
+        if daemon.handover.is_none() {
+            match HandoverFiles::new() {
+                Ok(handover) => daemon.handover = Some(handover),
                 Err(errno) => say!("warning: no memory for what a log daemon may leave behind: {errno}"),
             }
         }
-        let (stage, journal) = match &daemon.legacy {
-            Some(Legacy { stage, journal }) => {
+        let (stage, journal) = match &daemon.handover {
+            Some(HandoverFiles { stage, journal }) => {
                 (Some((stage.as_fd(), STAGE_FD)), Some((journal.as_fd(), JOURNAL_FD)))
             }
             None => (None, None),
@@ -268,7 +268,7 @@ impl Supervisor {
         if let Some(user) = &daemon.owner {
             argv.push(CString::new(user.uid.to_string()).unwrap_or_default());
         }
-        let starting = spawn::start(Command {
+        let starting = spawn::start(ProcessSpec {
             directory: self.scandir.as_fd(),
             program: &self.ourselves,
             argv,
@@ -286,21 +286,21 @@ impl Supervisor {
         .map_err(|failure| failure.errno)?;
         daemon.process = Pid::new(starting.pid());
         daemon.starting = Some(starting);
-        let token = Source::LogDaemon(number).token();
-        epoll::add(&self.epoll, &heard, token, epoll::EventFlags::IN)?;
+        let token = EventSource::LogDaemon(number).token();
+        epoll::add(&self.epoll, &replies, token, epoll::EventFlags::IN)?;
         epoll::add(&self.epoll, &ours, token, epoll::EventFlags::empty())?;
-        (daemon.socket, daemon.voice) = (Some(ours), Some(heard));
+        (daemon.socket, daemon.reply_pipe) = (Some(ours), Some(replies));
         daemon.interest = epoll::EventFlags::empty();
         daemon.orders.clear();
-        daemon.orders.push_back(Order::Voice(voice));
+        daemon.orders.push_back(DaemonMessage::ReplyPipe(reply_pipe));
         for (name, pipe) in self.logging.pipes.iter().filter(|(_, pipe)| pipe.daemon == number) {
-            daemon.orders.push_back(Order::Take(Rc::clone(name)));
+            daemon.orders.push_back(DaemonMessage::Take(Rc::clone(name)));
             if pipe.releasing {
-                daemon.orders.push_back(Order::Release(Rc::clone(name)));
+                daemon.orders.push_back(DaemonMessage::Release(Rc::clone(name)));
             }
         }
         if self.stage == Stage::Logs {
-            daemon.orders.push_back(Order::Quit);
+            daemon.orders.push_back(DaemonMessage::Quit);
         }
         self.flush_orders(number);
         Ok(())
@@ -337,19 +337,19 @@ impl Supervisor {
         }
         if interest != daemon.interest {
             daemon.interest = interest;
-            let _ = epoll::modify(&self.epoll, socket, Source::LogDaemon(number).token(), interest);
+            let _ = epoll::modify(&self.epoll, socket, EventSource::LogDaemon(number).token(), interest);
         }
     }
 
-    /// Hears what a daemon has released, and goes on telling it what waits.
+    /// Receives what a daemon has released, and goes on telling it what waits.
     pub(crate) fn take_log_daemon(&mut self, number: u32) {
         let mut released = Vec::new();
         let mut works = false;
         if let Some(daemon) = self.logging.daemon(number)
-            && let Some(voice) = &daemon.voice
+            && let Some(reply_pipe) = &daemon.reply_pipe
         {
             let mut buffer = [0; ANSWER * ANSWERS];
-            match rustix::io::read(voice, &mut buffer) {
+            match rustix::io::read(reply_pipe, &mut buffer) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Ok(count @ 1..) => {
                     let (answers, _) = buffer.get(..count).unwrap_or_default().as_chunks::<ANSWER>();
@@ -359,7 +359,7 @@ impl Supervisor {
                     }));
                 }
                 // It will not say anything any more.
-                Ok(0) | Err(_) => daemon.voice = None,
+                Ok(0) | Err(_) => daemon.reply_pipe = None,
             }
         }
         if works {
@@ -410,7 +410,7 @@ impl Supervisor {
         let Some(daemon) = self.logging.daemon(number) else { return };
         daemon.process = None;
         daemon.starting = None;
-        (daemon.socket, daemon.voice) = (None, None);
+        (daemon.socket, daemon.reply_pipe) = (None, None);
         daemon.orders.clear();
         if going_down {
             if how.success() || daemon.chances_used >= LAST_CHANCES {
@@ -431,7 +431,7 @@ impl Supervisor {
     pub(crate) fn quit_log_daemons(&mut self) {
         let count = u32::try_from(self.logging.daemons.len()).unwrap_or(u32::MAX);
         for number in 0..count {
-            self.order(number, Order::Quit);
+            self.order(number, DaemonMessage::Quit);
         }
     }
 
@@ -471,26 +471,26 @@ impl Supervisor {
     }
 }
 
-fn send(socket: &OwnedFd, order: &Order, pipes: &HashMap<Rc<[u8]>, LogPipe>) -> Result<(), Errno> {
+fn send(socket: &OwnedFd, order: &DaemonMessage, pipes: &HashMap<Rc<[u8]>, LogPipe>) -> Result<(), Errno> {
     let mut message = Vec::with_capacity(272);
     let mut fds: Vec<BorrowedFd<'_>> = Vec::new();
     match order {
-        Order::Voice(pipe) => {
+        DaemonMessage::ReplyPipe(pipe) => {
             message.push(b'V');
             fds.push(pipe.as_fd());
         }
-        Order::Quit => message.push(b'Q'),
-        Order::Take(name) => {
+        DaemonMessage::Quit => message.push(b'Q'),
+        DaemonMessage::Take(name) => {
             // A pipe that was released in the meantime needs no word.
             let Some(pipe) = pipes.get(name) else { return Ok(()) };
-            message.push(if pipe.slot_dir.is_some() { b'A' } else { b'U' });
+            message.push(if pipe.service_dir.is_some() { b'A' } else { b'U' });
             message.extend_from_slice(&pipe.number.to_le_bytes());
             message.extend_from_slice(name);
             fds.push(pipe.reader.as_fd());
-            fds.extend(pipe.slot_dir.as_ref().map(|dir| dir.as_fd()));
+            fds.extend(pipe.service_dir.as_ref().map(|dir| dir.as_fd()));
             fds.extend(pipe.stderr.as_ref().map(|pipe| pipe.reader.as_fd()));
         }
-        Order::Release(name) => {
+        DaemonMessage::Release(name) => {
             let Some(pipe) = pipes.get(name) else { return Ok(()) };
             message.push(b'R');
             message.extend_from_slice(&pipe.number.to_le_bytes());

@@ -5,9 +5,9 @@ use std::ffi::CString;
 use std::os::fd::AsFd;
 
 use gatevisor_core::restart::Rules;
-use gatevisor_core::{Effect, Effects, Event};
+use gatevisor_core::{ServiceEffect, ServiceEffects, ServiceInput};
 use gatevisor_sys::descriptor_pool::DescriptorPool;
-use gatevisor_sys::spawn::{self, Apart, Command, EXTRAS, Report, StartFailure};
+use gatevisor_sys::spawn::{self, Apart, EXTRAS, ProcessSpec, StartFailure, StartReport};
 use gatevisor_sys::user::User;
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::log_script::LogScript;
@@ -18,22 +18,22 @@ use rustix::fs::{AtFlags, FileType, statat};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 
-use crate::broadcast::{self, Trouble};
+use crate::broadcast::{self, Reach};
 use crate::directory;
 use crate::kill::kill;
 use crate::noexec;
 use crate::publish;
-use crate::service::{Id, OnItsWay, ReadinessPipe, Role, Service};
+use crate::service::{Id, InFlight, ReadinessPipe, ServiceRole, SupervisedService};
 use crate::settings;
-use crate::supervisor::{Source, Supervisor};
-use crate::talk::say;
+use crate::stderr_log::say;
+use crate::supervisor::{EventSource, Supervisor};
 
 /// Processes between fork and exec at one time; more wait in a queue.
-const MAX_ON_THEIR_WAY: usize = 32;
+const MAX_IN_FLIGHT: usize = 32;
 /// Those of one user at one time.
 const MAX_OF_ONE_OWNER: usize = 24;
 /// Those that a user can have there however many of others are.
-const ALWAYS_ON_THEIR_WAY: usize = 4;
+const ALWAYS_IN_FLIGHT: usize = 4;
 /// The file below `supervise/` that is locked where `lock-fd` says so.
 const SERVICE_LOCK: &str = "service-lock";
 /// Bytes of a script that are enough to know its interpreter.
@@ -54,7 +54,7 @@ fn send(ours: &HashMap<Pid, Id>, pid: Pid, number: u8, group: bool) {
 
 impl Supervisor {
     /// Performs `effects` in order; those that have an answer step the machine again at once.
-    pub(crate) fn perform(&mut self, id: Id, effects: &mut Effects) {
+    pub(crate) fn perform(&mut self, id: Id, effects: &mut ServiceEffects) {
         // At most one effect of a step is answered, and it comes last or its answer does not depend on
         // what follows; so answers may be given after the others are performed.
         let mut answers = Vec::new();
@@ -66,53 +66,53 @@ impl Supervisor {
         }
     }
 
-    pub(crate) fn perform_one(&mut self, id: Id, effect: Effect, answers: &mut Vec<Event>) {
-        let Some(effect) = self.withhold(id, effect) else { return };
-        if effect == Effect::End {
+    pub(crate) fn perform_one(&mut self, id: Id, effect: ServiceEffect, answers: &mut Vec<ServiceInput>) {
+        let Some(effect) = self.coalesce(id, effect) else { return };
+        if effect == ServiceEffect::End {
             self.let_go(id);
             return;
         }
         let Some(service) = self.services.get_mut(id) else { return };
         match effect {
-            Effect::SpawnRun => self.start_queue.push(service.uid, id),
-            Effect::SpawnFinish(pid, how) => answers.push(self.spawn_finish(id, pid, how)),
-            Effect::Clear(whose) => answers.push(self.spawn_clearing(id, whose)),
-            Effect::Signal(pid, number) => {
+            ServiceEffect::SpawnRun => self.start_queue.push(service.uid, id),
+            ServiceEffect::SpawnFinish(pid, how) => answers.push(self.spawn_finish(id, pid, how)),
+            ServiceEffect::Clear(whose) => answers.push(self.spawn_clearing(id, whose)),
+            ServiceEffect::Signal(pid, number) => {
                 send(&self.pids, pid, number, false);
                 if number == signal::KILL {
                     self.forget_waiting(id);
                 }
             }
-            Effect::SignalGroup(pid, number) => send(&self.pids, pid, number, true),
-            Effect::Terminate(pid) => {
+            ServiceEffect::SignalGroup(pid, number) => send(&self.pids, pid, number, true),
+            ServiceEffect::Terminate(pid) => {
                 let name = service.name();
                 send(&self.pids, pid, settings::down_signal(&service.dir, &name), false);
                 send(&self.pids, pid, signal::CONT, false);
-                answers.push(Event::Terminating(settings::timeout_kill_ms(&service.dir, &name)));
+                answers.push(ServiceInput::Terminating(settings::timeout_kill_ms(&service.dir, &name)));
             }
-            Effect::DownSignal(pid) => {
+            ServiceEffect::DownSignal(pid) => {
                 send(&self.pids, pid, settings::down_signal(&service.dir, &service.name()), false);
             }
-            Effect::ReloadSignal(pid) => {
+            ServiceEffect::ReloadSignal(pid) => {
                 send(&self.pids, pid, settings::reload_signal(&service.dir, &service.name()), false);
             }
-            Effect::KillOverdue(pid) => {
+            ServiceEffect::KillOverdue(pid) => {
                 let group =
                     statat(&service.dir, files::FLAG_TIMEOUT_KILLPG, AtFlags::SYMLINK_NOFOLLOW).is_ok();
                 send(&self.pids, pid, signal::KILL, group);
             }
-            Effect::CloseReadiness => service.readiness = None,
-            Effect::RecordDeath(death) => publish::death(service, death),
-            Effect::PublishStatus(status) => publish::status(service, &status),
-            Effect::PublishPolicy(policy) => publish::policy(service, &policy),
-            Effect::Broadcast(letters) => {
-                if self.broadcasts.begin(id, service.uid, &service.dir, letters) == Trouble::TooMany {
+            ServiceEffect::CloseReadiness => service.readiness = None,
+            ServiceEffect::RecordDeath(death) => publish::death(service, death),
+            ServiceEffect::PublishStatus(status) => publish::status(service, &status),
+            ServiceEffect::PublishPolicy(policy) => publish::policy(service, &policy),
+            ServiceEffect::Broadcast(events) => {
+                if self.broadcasts.begin(id, service.uid, &service.dir, events) == Reach::CutShort {
                     self.found_crowded(id);
                 }
             }
-            Effect::CreateDownFile => publish::down_file(service, true),
-            Effect::RemoveDownFile => publish::down_file(service, false),
-            Effect::End => {}
+            ServiceEffect::CreateDownFile => publish::down_file(service, true),
+            ServiceEffect::RemoveDownFile => publish::down_file(service, false),
+            ServiceEffect::End => {}
         }
     }
 
@@ -120,30 +120,30 @@ impl Supervisor {
     pub(crate) fn pump_starts(&mut self) {
         // With all of the pool taken a start would copy every descriptor; one is free as soon as its child has its own table.
         while self.pool.as_ref().is_none_or(DescriptorPool::has_free) {
-            let (under_way, all) = (&self.on_their_way, self.on_their_way.all());
+            let (under_way, all) = (&self.in_flight, self.in_flight.all());
             // Whoever has programs that take for ever to be executed keeps itself waiting and nobody else.
             let may = |owner: u32| {
                 let own = under_way.of(owner);
-                own < ALWAYS_ON_THEIR_WAY || (all < MAX_ON_THEIR_WAY && own < MAX_OF_ONE_OWNER)
+                own < ALWAYS_IN_FLIGHT || (all < MAX_IN_FLIGHT && own < MAX_OF_ONE_OWNER)
             };
             let Some((_, id)) = self.start_queue.pop(may) else { return };
             if self.services.get(id).is_some_and(|service| service.machine.awaits_fork()) {
                 let event = match self.fork_run(id) {
-                    Ok(pid) => Event::Forked(pid),
-                    Err(why) => Event::SpawnFailed(why),
+                    Ok(pid) => ServiceInput::Forked(pid),
+                    Err(why) => ServiceInput::SpawnFailed(why),
                 };
                 self.spawn_answered(id, event);
             }
         }
     }
 
-    fn spawn_answered(&mut self, id: Id, event: Event) {
-        if let Event::SpawnFailed(why) | Event::ClearFailed(why) = &event
+    fn spawn_answered(&mut self, id: Id, event: ServiceInput) {
+        if let ServiceInput::SpawnFailed(why) | ServiceInput::ClearFailed(why) = &event
             && let Some(service) = self.services.get(id)
         {
-            let numbers = settings::policy_numbers(&service.dir, &service.name());
+            let policy = settings::restart_policy(&service.dir, &service.name());
             say!("warning: {}: cannot start: {why}", service.name());
-            self.step_with(id, event, &numbers);
+            self.step_with(id, event, &policy);
         } else {
             self.step(id, event);
         }
@@ -156,7 +156,7 @@ impl Supervisor {
 
     /// Forks `run`, or returns why not.
     fn fork_run(&mut self, id: Id) -> Result<Pid, String> {
-        let forking = |errno| explain("run", StartFailure { step: spawn::Step::Fork, errno });
+        let forking = |errno| explain("run", StartFailure { step: spawn::StartStep::Fork, errno });
         let environment = self.services.get(id).map(|service| self.environment_of(service));
         let environment = environment.ok_or_else(|| forking(Errno::SRCH))?;
         let labels_output = self.labels_output(id);
@@ -177,11 +177,11 @@ impl Supervisor {
             pipe = Some(pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(forking)?);
         }
         let stdin = match (service.role, &service.pipe) {
-            (Role::Logger, Some(reader)) => reader.as_fd(),
-            (Role::Main, _) | (Role::Logger, None) => self.null.as_fd(),
+            (ServiceRole::Logger, Some(reader)) => reader.as_fd(),
+            (ServiceRole::Main, _) | (ServiceRole::Logger, None) => self.null.as_fd(),
         };
         let (stdout, stderr) = self.logging.outputs_of(service, labels_output);
-        let command = Command {
+        let command = ProcessSpec {
             directory: service.dir.as_fd(),
             program: &program,
             argv,
@@ -202,10 +202,10 @@ impl Supervisor {
         let starting = spawn::start_apart(command, apart).map_err(|failure| explain("run", failure))?;
         service.readiness = None;
         let reader = pipe.map(|(reader, _)| reader);
-        let pid = self.accompany(id, OnItsWay::Run(starting)).map_err(|failure| explain("run", failure))?;
+        let pid = self.accompany(id, InFlight::Run(starting)).map_err(|failure| explain("run", failure))?;
         if let Some(reader) = reader {
-            if let Err(errno) = self.listen(&reader, Source::Readiness(id)) {
-                say!("warning: {name}: its readiness cannot be heard: {errno}");
+            if let Err(errno) = self.listen(&reader, EventSource::Readiness(id)) {
+                say!("warning: {name}: its readiness cannot be received: {errno}");
             }
             let pipe = ReadinessPipe::new(reader, &self.readiness_pipes);
             if let Some(service) = self.services.get_mut(id) {
@@ -216,11 +216,11 @@ impl Supervisor {
     }
 
     /// Watches a process until it has reached its program.
-    pub(crate) fn accompany(&mut self, id: Id, process: OnItsWay) -> Result<Pid, StartFailure> {
-        let fail = |errno| StartFailure { step: spawn::Step::Fork, errno };
+    pub(crate) fn accompany(&mut self, id: Id, process: InFlight) -> Result<Pid, StartFailure> {
+        let fail = |errno| StartFailure { step: spawn::StartStep::Fork, errno };
         let pid = Pid::new(process.starting().pid()).ok_or(fail(Errno::INVAL))?;
         self.pids.insert(pid, id);
-        if let Err(errno) = self.listen(process.starting(), Source::Start(id)) {
+        if let Err(errno) = self.listen(process.starting(), EventSource::Start(id)) {
             // Without the report nobody would learn of the exec; the memory it runs on must stay.
             send(&self.pids, pid, signal::KILL, false);
             self.pids.remove(&pid);
@@ -228,21 +228,21 @@ impl Supervisor {
             return Err(fail(errno));
         }
         if let Some(service) = self.services.get_mut(id) {
-            self.on_their_way.add(service.uid);
-            service.on_its_way = Some(Box::new(process));
+            self.in_flight.add(service.uid);
+            service.in_flight = Some(Box::new(process));
         }
         Ok(pid)
     }
 
-    /// Hears whether a process has reached its program.
+    /// Receives whether a process has reached its program.
     pub(crate) fn take_start_report(&mut self, id: Id) {
         let Some(service) = self.services.get_mut(id) else { return };
-        let Some(process) = &mut service.on_its_way else { return };
+        let Some(process) = &mut service.in_flight else { return };
         let report = process.starting_mut().report();
-        if report == Report::Pending {
+        if report == StartReport::Pending {
             return;
         }
-        if report == Report::Blocked {
+        if report == StartReport::Blocked {
             say!(
                 "warning: {}: another instance of the service is already running and holds ./supervise/service-lock; it is \
                  started when that has ended",
@@ -250,35 +250,35 @@ impl Supervisor {
             );
             // It may wait for long, so it is not one of those that others wait for.
             let owner = service.uid;
-            self.one_less_on_its_way(owner);
-            self.step(id, Event::Blocked);
+            self.one_less_in_flight(owner);
+            self.step(id, ServiceInput::Blocked);
             return;
         }
         let owner = service.uid;
-        let Some(process) = service.on_its_way.take() else { return };
+        let Some(process) = service.in_flight.take() else { return };
         if !process.starting().has_waited() {
-            self.one_less_on_its_way(owner);
+            self.one_less_in_flight(owner);
         }
         match (*process, report) {
-            (_, Report::Pending | Report::Blocked)
-            | (OnItsWay::Finish(_) | OnItsWay::Clear(_), Report::Executed) => {}
-            (OnItsWay::Clear(starting), Report::Failed(failure)) => {
+            (_, StartReport::Pending | StartReport::Blocked)
+            | (InFlight::Finish(_) | InFlight::Clear(_), StartReport::Executed) => {}
+            (InFlight::Clear(starting), StartReport::Failed(failure)) => {
                 self.disown(starting);
-                self.spawn_answered(id, Event::ClearFailed(explain("gatevisor", failure)));
+                self.spawn_answered(id, ServiceInput::ClearFailed(explain("gatevisor", failure)));
             }
-            (OnItsWay::Run(_), Report::Executed) => self.step(id, Event::Spawned),
-            (OnItsWay::Run(starting), Report::Failed(failure)) => {
+            (InFlight::Run(_), StartReport::Executed) => self.step(id, ServiceInput::Spawned),
+            (InFlight::Run(starting), StartReport::Failed(failure)) => {
                 self.disown(starting);
                 let why = self.explain_in(id, "run", failure);
-                self.spawn_answered(id, Event::SpawnFailed(why));
+                self.spawn_answered(id, ServiceInput::SpawnFailed(why));
             }
-            (OnItsWay::Finish(starting), Report::Failed(failure)) => {
+            (InFlight::Finish(starting), StartReport::Failed(failure)) => {
                 self.disown(starting);
                 if let Some(service) = self.services.get(id) {
                     let why = self.explain_in(id, "finish", failure);
                     say!("warning: {}: {why}", service.name());
                 }
-                self.step(id, Event::FinishAbsent);
+                self.step(id, ServiceInput::FinishAbsent);
             }
         }
     }
@@ -306,10 +306,10 @@ impl Supervisor {
         flaw.map_or(why.clone(), |flaw| format!("{why}: {}; fix that: {} {script}", flaw.words(), flaw.fix()))
     }
 
-    fn one_less_on_its_way(&mut self, owner: u32) {
-        self.on_their_way.remove(owner);
-        if self.on_their_way.all() == 0 {
-            self.feed_the_starved();
+    fn one_less_in_flight(&mut self, owner: u32) {
+        self.in_flight.remove(owner);
+        if self.in_flight.all() == 0 {
+            self.recheck_the_refused();
             if self.start_queue.is_empty()
                 && let Some(pool) = &self.pool
             {
@@ -321,11 +321,11 @@ impl Supervisor {
     /// Forgets a process that was killed while it waited for its lock.
     fn forget_waiting(&mut self, id: Id) {
         let Some(service) = self.services.get_mut(id) else { return };
-        if service.on_its_way.as_ref().is_some_and(|process| process.starting().has_waited())
-            && let Some(process) = service.on_its_way.take()
+        if service.in_flight.as_ref().is_some_and(|process| process.starting().has_waited())
+            && let Some(process) = service.in_flight.take()
         {
             service.readiness = None;
-            let (OnItsWay::Run(starting) | OnItsWay::Finish(starting) | OnItsWay::Clear(starting)) = *process;
+            let (InFlight::Run(starting) | InFlight::Finish(starting) | InFlight::Clear(starting)) = *process;
             self.disown(starting);
         }
     }
@@ -336,23 +336,23 @@ impl Supervisor {
     fn disown(&mut self, starting: spawn::Starting) {
         if let Some(pid) = Pid::new(starting.pid()) {
             self.pids.remove(&pid);
-            self.doomed.insert(pid, starting);
+            self.unreaped.insert(pid, starting);
         }
     }
 
-    fn spawn_finish(&mut self, id: Id, pid: Pid, how: WaitStatus) -> Event {
-        let Some(service) = self.services.get(id) else { return Event::FinishAbsent };
+    fn spawn_finish(&mut self, id: Id, pid: Pid, how: WaitStatus) -> ServiceInput {
+        let Some(service) = self.services.get(id) else { return ServiceInput::FinishAbsent };
         match trusted(service, files::FINISH) {
             Ok(()) => {}
-            Err(Distrust::Errno(Errno::NOENT)) => return Event::FinishAbsent,
+            Err(UntrustedScript::Errno(Errno::NOENT)) => return ServiceInput::FinishAbsent,
             Err(distrust) => {
                 say!("warning: {}: its `finish` is not run: {distrust}", service.name());
-                return Event::FinishAbsent;
+                return ServiceInput::FinishAbsent;
             }
         }
         if self.config.rules == Rules::Native && self.is_ours(&service.dir, files::FINISH, "finish") {
             // It would only say which exit codes are final, and those are in `data/`, which we read ourselves.
-            return Event::FinishAbsent;
+            return ServiceInput::FinishAbsent;
         }
         let code = how.exit_code().map_or(256, u16::from);
         let signal = how.signal().unwrap_or(0);
@@ -362,7 +362,7 @@ impl Supervisor {
             vec![text(code.to_string()), text(signal.to_string()), service.argument(), text(pid.to_string())];
         let (program, argv) = noexec::program(&service.dir, c"finish", arguments);
         let (stdout, stderr) = self.logging.outputs_of(service, self.labels_output(id));
-        let started = spawn::start(Command {
+        let started = spawn::start(ProcessSpec {
             directory: service.dir.as_fd(),
             program: &program,
             argv,
@@ -375,14 +375,14 @@ impl Supervisor {
             given_back: self.given_back,
             pool: self.pool.as_ref(),
         });
-        let forked = started.and_then(|starting| self.accompany(id, OnItsWay::Finish(starting)));
+        let forked = started.and_then(|starting| self.accompany(id, InFlight::Finish(starting)));
         match forked {
-            Ok(pid) => Event::FinishForked(pid, timeout_ms),
+            Ok(pid) => ServiceInput::FinishForked(pid, timeout_ms),
             Err(failure) => {
                 if let Some(service) = self.services.get(id) {
                     say!("warning: {}: {}", service.name(), explain("finish", failure));
                 }
-                Event::FinishAbsent
+                ServiceInput::FinishAbsent
             }
         }
     }
@@ -414,7 +414,7 @@ impl Supervisor {
 
 /// Why a script is not executed.
 #[derive(Debug, thiserror::Error)]
-enum Distrust {
+enum UntrustedScript {
     #[error("{}", said(*.0))]
     Errno(Errno),
     #[error(
@@ -427,7 +427,7 @@ enum Distrust {
     WritableByOthers(u32),
 }
 
-impl From<Errno> for Distrust {
+impl From<Errno> for UntrustedScript {
     fn from(errno: Errno) -> Self {
         Self::Errno(errno)
     }
@@ -441,15 +441,15 @@ fn is_still_of(owner: u32, user: Option<&User>, ours: u32) -> bool {
 
 /// Returns an error unless `script` is a regular file of root, of us or of the directory's owner, and nobody
 /// else may write to it.
-fn trusted(service: &Service, script: &str) -> Result<(), Distrust> {
+fn trusted(service: &SupervisedService, script: &str) -> Result<(), UntrustedScript> {
     let stat = statat(&service.dir, script, AtFlags::SYMLINK_NOFOLLOW)?;
     let owner = rustix::fs::fstat(&service.dir)?.st_uid;
     let ours = directory::our_user();
     if !is_still_of(owner, service.owner.as_deref(), ours) {
-        return Err(Distrust::NewOwner(owner));
+        return Err(UntrustedScript::NewOwner(owner));
     }
     if stat.st_uid != 0 && stat.st_uid != owner && stat.st_uid != ours {
-        return Err(Distrust::Stranger(stat.st_uid));
+        return Err(UntrustedScript::Stranger(stat.st_uid));
     }
     let kind = FileType::from_raw_mode(stat.st_mode);
     if kind.is_symlink() {
@@ -460,13 +460,13 @@ fn trusted(service: &Service, script: &str) -> Result<(), Distrust> {
         return Err(Errno::ACCESS.into());
     }
     if directory::writable_by_others(&stat, service.owner.as_deref()) {
-        return Err(Distrust::WritableByOthers(stat.st_mode & 0o7777));
+        return Err(UntrustedScript::WritableByOthers(stat.st_mode & 0o7777));
     }
     Ok(())
 }
 
 /// Returns what the small files of a service say about what sets its process apart, or why they contradict themselves.
-fn apart(service: &Service, name: &str, notification: Option<i32>) -> Result<Apart, String> {
+fn apart(service: &SupervisedService, name: &str, notification: Option<i32>) -> Result<Apart, String> {
     let lock = settings::number(&service.dir, name, files::LOCK_FD).and_then(|n| i32::try_from(n).ok());
     if lock.is_some() {
         if lock == notification {
@@ -486,7 +486,7 @@ fn apart(service: &Service, name: &str, notification: Option<i32>) -> Result<Apa
 }
 
 pub(crate) fn explain(script: &str, failure: StartFailure) -> String {
-    if failure.step == spawn::Step::Lock {
+    if failure.step == spawn::StartStep::Lock {
         return format!("locking ./supervise/{SERVICE_LOCK}: {}", said(failure.errno));
     }
     format!("{} ./{script}: {}", failure.step.words(), said(failure.errno))

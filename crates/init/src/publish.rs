@@ -4,37 +4,37 @@
 
 use std::os::fd::AsFd;
 
-use gatevisor_core::Effect;
+use gatevisor_core::ServiceEffect;
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::files;
-use gatevisor_wire::policy::Policy;
+use gatevisor_wire::policy::PublishedPolicy;
 use gatevisor_wire::status::Status;
 use gatevisor_wire::tally::{self, Death};
 use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, unlinkat};
 
-use crate::service::{Id, Service};
+use crate::service::{Id, SupervisedService};
 use crate::settings;
+use crate::stderr_log::say;
 use crate::supervisor::Supervisor;
-use crate::talk::say;
 
 /// What is not published yet of a service that has many commands to obey: only the last of each counts.
 #[derive(Debug)]
-pub(crate) struct Withheld {
+pub(crate) struct Coalesced {
     id: Id,
-    down_file: Option<Effect>,
-    policy: Option<Effect>,
-    status: Option<Effect>,
+    down_file: Option<ServiceEffect>,
+    policy: Option<ServiceEffect>,
+    status: Option<ServiceEffect>,
 }
 
 impl Supervisor {
-    /// Withholds what is published of a service until [`Self::publish_withheld`].
-    pub(crate) fn withhold_from(&mut self, id: Id) {
-        self.withheld = Some(Withheld { id, down_file: None, policy: None, status: None });
+    /// Withholds what is published of a service until [`Self::publish_coalesced`].
+    pub(crate) fn coalesce_for(&mut self, id: Id) {
+        self.coalesced = Some(Coalesced { id, down_file: None, policy: None, status: None });
     }
 
-    /// Publishes what was withheld last of each.
-    pub(crate) fn publish_withheld(&mut self) {
-        let Some(Withheld { id, down_file, policy, status }) = self.withheld.take() else { return };
+    /// Publishes what was coalesced last of each.
+    pub(crate) fn publish_coalesced(&mut self) {
+        let Some(Coalesced { id, down_file, policy, status }) = self.coalesced.take() else { return };
         for effect in [down_file, policy, status].into_iter().flatten() {
             // None of them has an answer.
             self.perform_one(id, effect, &mut Vec::new());
@@ -42,18 +42,18 @@ impl Supervisor {
     }
 
     /// Returns the effect if it is to be performed now.
-    pub(crate) fn withhold(&mut self, id: Id, effect: Effect) -> Option<Effect> {
-        let Some(withheld) = self.withheld.as_mut().filter(|withheld| withheld.id == id) else {
+    pub(crate) fn coalesce(&mut self, id: Id, effect: ServiceEffect) -> Option<ServiceEffect> {
+        let Some(coalesced) = self.coalesced.as_mut().filter(|coalesced| coalesced.id == id) else {
             return Some(effect);
         };
         let place = match effect {
-            Effect::PublishStatus(_) => &mut withheld.status,
-            Effect::PublishPolicy(_) => &mut withheld.policy,
-            Effect::CreateDownFile | Effect::RemoveDownFile => &mut withheld.down_file,
-            // Whoever hears a letter finds what it is about.
-            Effect::Broadcast(_) | Effect::End => {
-                self.publish_withheld();
-                self.withhold_from(id);
+            ServiceEffect::PublishStatus(_) => &mut coalesced.status,
+            ServiceEffect::PublishPolicy(_) => &mut coalesced.policy,
+            ServiceEffect::CreateDownFile | ServiceEffect::RemoveDownFile => &mut coalesced.down_file,
+            // Whoever receives an event finds what it is about.
+            ServiceEffect::Broadcast(_) | ServiceEffect::End => {
+                self.publish_coalesced();
+                self.coalesce_for(id);
                 return Some(effect);
             }
             other => return Some(other),
@@ -64,7 +64,7 @@ impl Supervisor {
 }
 
 /// Replaces the status; what goes wrong is said.
-pub(crate) fn status(service: &Service, status: &Status) {
+pub(crate) fn status(service: &SupervisedService, status: &Status) {
     if let Err(errno) = put_status(&service.supervise, status, false)
         && !is_removed(&service.dir, errno)
     {
@@ -91,7 +91,7 @@ pub(crate) fn put_status(supervise: impl AsFd, status: &Status, is_first: bool) 
 }
 
 /// Replaces what is said about the policy.
-pub(crate) fn policy(service: &Service, policy: &Policy) {
+pub(crate) fn policy(service: &SupervisedService, policy: &PublishedPolicy) {
     let mode = Mode::from_raw_mode(0o644);
     let result = file::publish(&service.supervise, "policy", "policy.new", &policy.encode(), mode);
     if let Err(errno) = result
@@ -102,7 +102,7 @@ pub(crate) fn policy(service: &Service, policy: &Policy) {
 }
 
 /// Adds a death to the tally.
-pub(crate) fn death(service: &Service, death: Death) {
+pub(crate) fn death(service: &SupervisedService, death: Death) {
     let keep = settings::max_death_tally(&service.dir, &service.name());
     if let Err(errno) = record_death(&service.supervise, death, keep)
         && !is_removed(&service.dir, errno)
@@ -112,7 +112,7 @@ pub(crate) fn death(service: &Service, death: Death) {
 }
 
 /// Makes or removes the `down` file.
-pub(crate) fn down_file(service: &Service, is_down: bool) {
+pub(crate) fn down_file(service: &SupervisedService, is_down: bool) {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let (doing, result) = if is_down {
         // What is there, whatever it is, says that the service is down; it is not even opened.

@@ -1,6 +1,6 @@
 //! Collecting the dead: ours and every orphan below us.
 
-use gatevisor_core::Event;
+use gatevisor_core::ServiceInput;
 use gatevisor_sys::Errno;
 use gatevisor_wire::Pid;
 use gatevisor_wire::wait::WaitStatus;
@@ -9,10 +9,10 @@ use rustix::process::{WaitOptions, wait};
 use crate::service::Id;
 use crate::settings;
 use crate::shutdown::Stage;
+use crate::stderr_log::say;
 use crate::supervisor::Supervisor;
-use crate::talk::say;
 
-/// Processes that are collected before other events get their turn: orphans can end as fast as somebody makes them.
+/// Processes that are collected before other events get their iterate: orphans can end as fast as somebody makes them.
 const DEATHS_A_TURN: usize = 256;
 /// Those of services among them, each of which has files written and perhaps a process started.
 const SERVICES_A_TURN: usize = 16;
@@ -25,7 +25,7 @@ impl Supervisor {
             match wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) => {
                     if let Some(pid) = Pid::new(pid.as_raw_nonzero().get()) {
-                        services += usize::from(self.buried(pid, WaitStatus::from_raw(status.as_raw())));
+                        services += usize::from(self.reaped(pid, WaitStatus::from_raw(status.as_raw())));
                     }
                     if services >= SERVICES_A_TURN {
                         break;
@@ -35,7 +35,7 @@ impl Supervisor {
                 Err(Errno::INTR) => {}
                 Err(_) => {
                     // No child is left at all.
-                    if self.stage == Stage::Strays {
+                    if self.stage == Stage::Orphans {
                         self.stage = Stage::Over;
                         say!("everything has stopped");
                     }
@@ -47,13 +47,13 @@ impl Supervisor {
     }
 
     /// Takes in a death; returns whether it was one of a service.
-    fn buried(&mut self, pid: Pid, how: WaitStatus) -> bool {
+    fn reaped(&mut self, pid: Pid, how: WaitStatus) -> bool {
         if self.command_ended(pid, how) {
             return false;
         }
         if let Some(&id) = self.pids.get(&pid) {
             // Whether it reached its program, and said that it is ready, comes before its death.
-            if let Some(process) = self.services.get_mut(id).and_then(|service| service.on_its_way.as_mut()) {
+            if let Some(process) = self.services.get_mut(id).and_then(|service| service.in_flight.as_mut()) {
                 process.starting_mut().ended();
             }
             self.take_start_report(id);
@@ -65,12 +65,12 @@ impl Supervisor {
             // goes out any more: the number is no longer ours.
             self.take_control_before_death(id);
             self.tell_of_memory(id, how);
-            let numbers =
-                self.services.get(id).map(|service| settings::policy_numbers(&service.dir, &service.name()));
-            self.step_with(id, Event::Exited(how), &numbers.unwrap_or_default());
+            let policy =
+                self.services.get(id).map(|service| settings::restart_policy(&service.dir, &service.name()));
+            self.step_with(id, ServiceInput::Exited(how), &policy.unwrap_or_default());
             return true;
         }
-        if self.doomed.remove(&pid).is_some() {
+        if self.unreaped.remove(&pid).is_some() {
             self.groups.ending.remove(&pid);
         } else {
             self.log_daemon_died(pid, how);
@@ -78,13 +78,13 @@ impl Supervisor {
         false
     }
 
-    /// Tells a service's machine, before it hears of the end, that the kernel brought that about for want of memory.
+    /// Tells a service's machine, before it learns of the end, that the kernel brought that about for want of memory.
     fn tell_of_memory(&mut self, id: Id, how: WaitStatus) {
         let is_unexplained =
             self.services.get(id).is_some_and(|it| it.machine.may_have_run_out_of_memory(how));
         let now = self.now.tick;
         if is_unexplained && self.memory.as_mut().is_some_and(|counter| counter.explains_a_death(now)) {
-            self.step(id, Event::OutOfMemory);
+            self.step(id, ServiceInput::OutOfMemory);
         }
     }
 }

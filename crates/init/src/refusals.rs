@@ -15,7 +15,7 @@ use rustix::fs::{
     AtFlags, Mode, RawDir, Timespec, Timestamps, UTIME_NOW, fstat, mkdirat, unlinkat, utimensat,
 };
 
-use crate::talk::say;
+use crate::stderr_log::say;
 
 /// The directory, in `.s6-svscan`.
 const REFUSED: &str = "refused";
@@ -37,7 +37,7 @@ const FILE_MODE: u32 = 0o644;
 
 /// The refused names and their reasons.
 #[derive(Debug)]
-pub(crate) struct Refusals {
+pub(crate) struct RefusedNames {
     /// Where they are published; only we may write there, so nobody can have a name in it lead elsewhere.
     directory: Option<OwnedFd>,
     /// Each with whom the entry belongs to.
@@ -54,7 +54,7 @@ fn size(name: &[u8], reason: &str) -> usize {
     name.len().saturating_add(reason.len()).saturating_add(OVERHEAD)
 }
 
-impl Refusals {
+impl RefusedNames {
     /// Returns none, and removes what an earlier supervisor published in this `.s6-svscan`.
     pub(crate) fn new(svscan: &OwnedFd) -> Self {
         let directory = match open(svscan) {
@@ -198,7 +198,7 @@ mod tests {
     fn what_is_kept_of_one_users_refused_names_is_bounded_in_bytes_and_others_have_theirs() {
         let temp = tempfile::tempdir().unwrap();
         let svscan = file::open_directory(rustix::fs::CWD, temp.path()).unwrap();
-        let mut refusals = Refusals::new(&svscan);
+        let mut refusals = RefusedNames::new(&svscan);
         let name = |n: u32| format!("{n:0>250}").into_bytes();
         let reason = || "others may write to it".to_owned();
         let kept: Vec<u32> = (0..2000).filter(|&n| refusals.refuse(&name(n), reason(), 1)).collect();

@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use gatevisor_core::fair::Counts;
-use gatevisor_core::scan::{Change, Identity, compare};
-use gatevisor_core::{Effects, Event, Machine};
+use gatevisor_core::scan::{DirectoryIdentity, ScanChange, compare};
+use gatevisor_core::{Machine, ServiceEffects, ServiceInput};
 use gatevisor_sys::user::User;
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::files;
@@ -16,30 +16,30 @@ use gatevisor_wire::name::ServiceName;
 use rustix::fs::{AtFlags, FileType, Stat, fstat, statat};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::Limits;
+use crate::ServiceLimits;
 use crate::directory;
 use crate::logging::Pipe;
-use crate::service::{Id, Role, Service};
+use crate::service::{Id, ServiceRole, SupervisedService};
 use crate::shutdown::Stage;
-use crate::supervisor::{Source, Supervisor};
-use crate::talk::say;
+use crate::stderr_log::say;
+use crate::supervisor::{EventSource, Supervisor};
 
 /// Reads of 4096 bytes after which a control FIFO is empty, unless somebody goes on writing.
-const UNHEARD_READS: usize = 256;
+const UNREAD_READS: usize = 256;
 
 /// Milliseconds that a service whose directory is gone has until it is killed, where it names none.
 const WITHDRAWN_KILL_MS: u64 = 5000;
 
-/// Names looked at before other events get their turn.
+/// Names looked at before other events get their iterate.
 const NAMES_A_TURN: usize = 8;
 
 /// What a link is said to lead to whose owner may not decide that: refused, and the same whether anything is there.
-const NOBODYS: Identity = Identity { device: 0, inode: 0 };
+const NOBODYS: DirectoryIdentity = DirectoryIdentity { device: 0, inode: 0 };
 
 /// One name of the scandir and what is supervised under it.
 #[derive(Debug)]
-pub(crate) struct Slot {
-    pub(crate) identity: Identity,
+pub(crate) struct ScandirEntry {
+    pub(crate) identity: DirectoryIdentity,
     pub(crate) main: Option<Id>,
     pub(crate) logger: Option<Id>,
     /// What the logger reads from, kept while there is none, so that the service can go on writing.
@@ -54,17 +54,17 @@ pub(crate) struct Slot {
 
 /// All slots by name.
 #[derive(Debug, Default)]
-pub(crate) struct Slots {
-    by_name: HashMap<Rc<[u8]>, Slot>,
+pub(crate) struct ScandirEntries {
+    by_name: HashMap<Rc<[u8]>, ScandirEntry>,
     /// The slot of each supervised directory. One directory may be there under two names, for an instant when it
     /// is renamed and for good through links; it is supervised once.
-    by_directory: HashMap<Identity, Rc<[u8]>>,
+    by_directory: HashMap<DirectoryIdentity, Rc<[u8]>>,
     /// How many each user has.
     owned: Counts,
 }
 
-impl Slots {
-    pub(crate) fn get_mut(&mut self, name: &[u8]) -> Option<&mut Slot> {
+impl ScandirEntries {
+    pub(crate) fn get_mut(&mut self, name: &[u8]) -> Option<&mut ScandirEntry> {
         self.by_name.get_mut(name)
     }
 
@@ -92,12 +92,12 @@ fn is_file(dir: impl AsFd, name: &str) -> bool {
 }
 
 impl Supervisor {
-    /// Hears of changes in the scandir: what left is let go at once, what came waits for a rescan.
+    /// Takes in changes of the scandir: what left is let go at once, what came waits for a rescan.
     pub(crate) fn take_watch_events(&mut self) {
         let news = self.watch.drain();
         news.left.iter().for_each(|name| self.look_for_loss(name));
         if news.lost_count {
-            self.watch.doubt(self.slots.names());
+            self.watch.verify(self.slots.names());
         }
     }
 
@@ -113,12 +113,12 @@ impl Supervisor {
 
     /// Goes on with the scan.
     ///
-    /// A large scandir is taken in turns, so that starts already go on and no command has to wait.
+    /// A large scandir is taken in iterations, so that starts already go on and no command has to wait.
     pub(crate) fn pump_scan(&mut self) {
         if !self.watch.is_busy() {
             return;
         }
-        self.watch.doubted().iter().for_each(|name| self.look_for_loss(name));
+        self.watch.next_to_verify().iter().for_each(|name| self.look_for_loss(name));
         if self.watch.must_drain() {
             self.take_watch_events();
         }
@@ -138,9 +138,9 @@ impl Supervisor {
     }
 
     /// Looks again at the slots that were refused for want of descriptors, now that no process is starting.
-    pub(crate) fn feed_the_starved(&mut self) {
-        if std::mem::take(&mut self.watch.starved) {
-            self.watch.line_up_unsure();
+    pub(crate) fn recheck_the_refused(&mut self) {
+        if std::mem::take(&mut self.watch.lacked_descriptors) {
+            self.watch.line_up_recheck();
         }
     }
 
@@ -154,7 +154,7 @@ impl Supervisor {
         self.watch.is_busy()
     }
 
-    fn identity(&self, name: &[u8]) -> Option<Identity> {
+    fn identity(&self, name: &[u8]) -> Option<DirectoryIdentity> {
         self.identity_of(name, &self.stat(name)?)
     }
 
@@ -163,7 +163,7 @@ impl Supervisor {
     }
 
     /// Returns which directory the entry leads to that `stat` is of.
-    fn identity_of(&self, name: &[u8], stat: &Stat) -> Option<Identity> {
+    fn identity_of(&self, name: &[u8], stat: &Stat) -> Option<DirectoryIdentity> {
         let kind = FileType::from_raw_mode(stat.st_mode);
         if !kind.is_symlink() {
             return kind.is_dir().then(|| directory::identity(stat));
@@ -183,7 +183,7 @@ impl Supervisor {
         dir: OwnedFd,
         stat: &Stat,
         is_new: bool,
-    ) -> Result<directory::Opened, directory::Refusal> {
+    ) -> Result<directory::OpenedService, directory::Refusal> {
         let identity = directory::identity(stat);
         if self.not_slots.contains(&identity) {
             return Err(directory::Refusal::Ours);
@@ -193,11 +193,13 @@ impl Supervisor {
             Some(name) => Err(directory::Refusal::Taken(String::from_utf8_lossy(name).into_owned())),
             // Before anything in it is touched: with its FIFO open it would look supervised for an instant.
             None if !self.can_spare(&dir, own) => Err(directory::Refusal::NoDescriptors),
-            None => {
-                directory::prepare(dir, stat, &mut self.owners, self.is_successor && is_new, |normally_up| {
-                    Machine::first_status(self.now, self.config.rules, normally_up)
-                })
-            }
+            None => directory::prepare(
+                dir,
+                stat,
+                &mut self.owners,
+                self.follows_a_killed_one && is_new,
+                |normally_up| Machine::first_status(self.now, self.config.rules, normally_up),
+            ),
         }
     }
 
@@ -205,7 +207,7 @@ impl Supervisor {
     pub(crate) fn look_at(&mut self, name: &[u8]) {
         let stat = self.stat(name);
         if stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode).is_symlink()) {
-            self.watch.keep_unsure(name);
+            self.watch.keep_for_recheck(name);
         }
         let there = stat.and_then(|stat| self.identity_of(name, &stat));
         let slot = self.slots.get_mut(name);
@@ -214,10 +216,10 @@ impl Supervisor {
             return;
         }
         match compare(slot.map(|slot| slot.identity), there) {
-            Change::Nothing if there.is_none() => self.watch.refusals.forget(name),
-            Change::Nothing => self.try_lost_logger(name),
-            Change::Adopt => self.adopt(name),
-            Change::Withdraw | Change::Replace => self.withdraw(name),
+            ScanChange::Nothing if there.is_none() => self.watch.refusals.forget(name),
+            ScanChange::Nothing => self.try_lost_logger(name),
+            ScanChange::Adopt => self.adopt(name),
+            ScanChange::Withdraw | ScanChange::Replace => self.withdraw(name),
         }
     }
 
@@ -226,8 +228,8 @@ impl Supervisor {
         let there = self.identity(name);
         let supervised = self.slots.get_mut(name).filter(|slot| !slot.leaving).map(|slot| slot.identity);
         match compare(supervised, there) {
-            Change::Withdraw | Change::Replace => self.withdraw(name),
-            Change::Nothing | Change::Adopt => {}
+            ScanChange::Withdraw | ScanChange::Replace => self.withdraw(name),
+            ScanChange::Nothing | ScanChange::Adopt => {}
         }
     }
 
@@ -242,12 +244,12 @@ impl Supervisor {
         match self.adopt_checked(name) {
             Ok(()) => self.watch.refusals.forget(name),
             Err(refusal) => {
-                self.watch.starved |= matches!(refusal, directory::Refusal::NoDescriptors);
+                self.watch.lacked_descriptors |= matches!(refusal, directory::Refusal::NoDescriptors);
                 if self.refuse(name, refusal.to_string()) {
-                    self.watch.keep_unsure(name);
+                    self.watch.keep_for_recheck(name);
                 } else {
                     // Nobody remembers it but the directory.
-                    self.watch.blind = true;
+                    self.watch.needs_full_scan = true;
                 }
             }
         }
@@ -261,7 +263,7 @@ impl Supervisor {
 
     /// Returns an error where a user, or all of them, have as many slots as they may.
     fn has_room(&self, owner: u32) -> Result<(), directory::Refusal> {
-        let Limits { of_one_owner, in_all } = self.config.limits;
+        let ServiceLimits { of_one_owner, in_all } = self.config.limits;
         if self.slots.owned.of(owner) >= of_one_owner {
             return Err(directory::Refusal::TooManyOfOwner { owner, limit: of_one_owner });
         }
@@ -295,9 +297,9 @@ impl Supervisor {
             if by_daemon {
                 let stderr = stderr_pipe(&logger_dir)
                     .map_err(|errno| directory::Refusal::Step { step: "making the log pipe", errno })?;
-                let slot_dir = Rc::clone(&opened.dir);
+                let service_dir = Rc::clone(&opened.dir);
                 let user = opened.owner.clone();
-                self.take_on_log(&name, user, reader, Some(slot_dir), stderr, None);
+                self.take_on_log(&name, user, reader, Some(service_dir), stderr, None);
             } else {
                 directory::log_belongs(&opened.dir, &logger_dir)?;
                 let stat = directory::look(&logger_dir)?;
@@ -313,10 +315,10 @@ impl Supervisor {
             let beside = if pipe.is_some() { Some(writer) } else { pipe.replace(writer) };
             self.take_on_log(&name, opened.owner.clone(), reader, None, None, beside);
         }
-        let logger =
-            logger.and_then(|(opened, reader)| self.supervise(&name, Role::Logger, opened, Some(reader)));
-        let main = self.supervise(&name, Role::Main, opened, pipe);
-        let slot = Slot {
+        let logger = logger
+            .and_then(|(opened, reader)| self.supervise(&name, ServiceRole::Logger, opened, Some(reader)));
+        let main = self.supervise(&name, ServiceRole::Main, opened, pipe);
+        let slot = ScandirEntry {
             identity,
             main,
             logger,
@@ -329,7 +331,7 @@ impl Supervisor {
             self.slots.owned.add(owner);
         }
         for id in [logger, main].into_iter().flatten() {
-            self.step(id, Event::Deadline);
+            self.step(id, ServiceInput::Deadline);
         }
         Ok(())
     }
@@ -343,11 +345,11 @@ impl Supervisor {
     fn supervise(
         &mut self,
         slot: &Rc<[u8]>,
-        role: Role,
-        opened: directory::Opened,
+        role: ServiceRole,
+        opened: directory::OpenedService,
         pipe: Option<OwnedFd>,
     ) -> Option<Id> {
-        let mut effects = Effects::new();
+        let mut effects = ServiceEffects::new();
         let seed = self.next_seed();
         let ours = directory::our_user();
         let mut machine = Machine::new(self.now, self.config.rules, opened.normally_up, seed, &mut effects);
@@ -358,7 +360,7 @@ impl Supervisor {
             machine.inherit(orphan.pid(), &mut effects);
         }
         self.slots.by_directory.insert(opened.identity, Rc::clone(slot));
-        let id = self.services.insert(|_| Service {
+        let id = self.services.insert(|_| SupervisedService {
             slot: Rc::clone(slot),
             role,
             identity: opened.identity,
@@ -370,7 +372,7 @@ impl Supervisor {
             _lock: opened.lock,
             owner: opened.owner,
             pipe,
-            on_its_way: None,
+            in_flight: None,
             group: None,
             readiness: None,
             orphan: opened.orphan,
@@ -378,9 +380,9 @@ impl Supervisor {
             timer: None,
         })?;
         if let Some(service) = self.services.get(id)
-            && let Err(errno) = self.listen(&service.control, Source::Control(id))
+            && let Err(errno) = self.listen(&service.control, EventSource::Control(id))
         {
-            say!("warning: {}: its commands cannot be heard: {errno}", service.name());
+            say!("warning: {}: its commands cannot be received: {errno}", service.name());
         }
         self.perform_first(id, effects);
         Some(id)
@@ -391,7 +393,7 @@ impl Supervisor {
         let Some(slot) = self.slots.get_mut(name) else { return };
         slot.leaving = true;
         match slot.main {
-            Some(main) => self.step(main, Event::Withdraw(WITHDRAWN_KILL_MS)),
+            Some(main) => self.step(main, ServiceInput::Withdraw(WITHDRAWN_KILL_MS)),
             None => self.main_is_gone(name),
         }
     }
@@ -400,21 +402,21 @@ impl Supervisor {
     pub(crate) fn let_go(&mut self, id: Id) {
         let Some(mut service) = self.services.remove(id) else { return };
         if let Some(at) = service.timer.take() {
-            self.timers.remove(&(at, crate::supervisor::Timer::Service(id)));
+            self.timers.remove(&(at, crate::supervisor::Timer::SupervisedService(id)));
         }
-        if service.on_its_way.as_ref().is_some_and(|process| !process.starting().has_waited()) {
-            self.on_their_way.remove(service.uid);
+        if service.in_flight.as_ref().is_some_and(|process| !process.starting().has_waited()) {
+            self.in_flight.remove(service.uid);
         }
         let name = Rc::clone(&service.slot);
         let role = service.role;
         let pipe = service.pipe.take();
         let group = service.group.take();
         self.slots.by_directory.remove(&service.identity);
-        // What it was told and has not heard ends with it. A process between fork and exec may hold the FIFO open a little
+        // What it was told and has not replies ends with it. A process between fork and exec may hold the FIFO open a little
         // longer, and the next supervision would find it there.
-        let mut unheard = [0; 4096];
-        for _ in 0..UNHEARD_READS {
-            if !matches!(rustix::io::read(&service.control, &mut unheard), Ok(1..)) {
+        let mut unread = [0; 4096];
+        for _ in 0..UNREAD_READS {
+            if !matches!(rustix::io::read(&service.control, &mut unread), Ok(1..)) {
                 break;
             }
         }
@@ -425,15 +427,15 @@ impl Supervisor {
         }
         let Some(slot) = self.slots.get_mut(&name) else { return };
         match role {
-            Role::Main => slot.main = None,
-            Role::Logger => slot.logger = None,
+            ServiceRole::Main => slot.main = None,
+            ServiceRole::Logger => slot.logger = None,
         }
         let stays = !slot.leaving && self.stage == Stage::Running;
         if stays && self.revive(&name, role, pipe.as_ref()) {
             return;
         }
         match role {
-            Role::Main => {
+            ServiceRole::Main => {
                 self.keep_log_writer(&name, pipe);
                 if let Some(slot) = self.slots.get_mut(&name) {
                     // Its logger follows it; then the name is free.
@@ -441,7 +443,7 @@ impl Supervisor {
                 }
                 self.main_is_gone(&name);
             }
-            Role::Logger => {
+            ServiceRole::Logger => {
                 if let Some(slot) = self.slots.get_mut(&name) {
                     slot.reader = pipe;
                 }
@@ -451,7 +453,7 @@ impl Supervisor {
                     self.give_up_log(&name);
                 }
                 if stays {
-                    self.watch.keep_unsure(&name);
+                    self.watch.keep_for_recheck(&name);
                 }
                 self.settle_slot(&name);
             }
@@ -459,18 +461,18 @@ impl Supervisor {
     }
 
     /// Supervises one half of a slot anew after an `x`, with the same pipe, as s6-svscan does.
-    fn revive(&mut self, name: &Rc<[u8]>, role: Role, pipe: Option<&OwnedFd>) -> bool {
+    fn revive(&mut self, name: &Rc<[u8]>, role: ServiceRole, pipe: Option<&OwnedFd>) -> bool {
         let identity = self.slots.get_mut(name).map(|slot| slot.identity);
         if identity.is_none() || self.identity(name) != identity {
             return false;
         }
         let dir = directory::open_slot(&self.scandir, self.mounted_slots, name);
         let opened = dir.and_then(|dir| match role {
-            Role::Main => {
+            ServiceRole::Main => {
                 let stat = directory::look(&dir)?;
                 self.prepare(dir, &stat, false)
             }
-            Role::Logger => {
+            ServiceRole::Logger => {
                 let log = file::open_directory(&dir, files::LOG)
                     .map_err(|errno| directory::Refusal::Step { step: "opening log", errno })?;
                 directory::log_belongs(&dir, &log)?;
@@ -489,12 +491,12 @@ impl Supervisor {
         let id = self.supervise(name, role, opened, pipe);
         if let Some(slot) = self.slots.get_mut(name) {
             match role {
-                Role::Main => slot.main = id,
-                Role::Logger => slot.logger = id,
+                ServiceRole::Main => slot.main = id,
+                ServiceRole::Logger => slot.logger = id,
             }
         }
         if let Some(id) = id {
-            self.step(id, Event::Deadline);
+            self.step(id, ServiceInput::Deadline);
         }
         id.is_some()
     }
@@ -504,8 +506,8 @@ impl Supervisor {
         let Some((name, _)) = self.slots.by_name.get_key_value(name) else { return };
         let name = Rc::clone(name);
         let Some(reader) = self.slots.get_mut(&name).and_then(|slot| slot.reader.take()) else { return };
-        if !self.revive(&name, Role::Logger, Some(&reader)) {
-            self.watch.keep_unsure(&name);
+        if !self.revive(&name, ServiceRole::Logger, Some(&reader)) {
+            self.watch.keep_for_recheck(&name);
             if let Some(slot) = self.slots.get_mut(&name) {
                 slot.reader = Some(reader);
             }
@@ -520,8 +522,8 @@ impl Supervisor {
         if let Some(logger) = slot.logger {
             // At the end of everything what holds the pipe is ended first; otherwise somebody may hold it for ever.
             let last = match self.stage {
-                Stage::Running => Event::Drain(WITHDRAWN_KILL_MS),
-                _ => Event::Control(gatevisor_wire::control::Control::Exit),
+                Stage::Running => ServiceInput::Drain(WITHDRAWN_KILL_MS),
+                _ => ServiceInput::Control(gatevisor_wire::control::Control::Exit),
             };
             self.step(logger, last);
         }
@@ -552,7 +554,7 @@ impl Supervisor {
         if leaving && self.stage == Stage::Running {
             // Something may have taken the name meanwhile, or the directory may be waiting under another one.
             self.look_at(name);
-            self.watch.line_up_unsure();
+            self.watch.line_up_recheck();
         }
     }
 }

@@ -1,19 +1,19 @@
 //! The scripts of a scandir: what is run on a signal instead of what the signal does, and what is executed at the end.
 //!
-//! **Source:** s6-svscan(8), <https://skarnet.org/software/s6/s6-svscan.html>
+//! **EventSource:** s6-svscan(8), <https://skarnet.org/software/s6/s6-svscan.html>
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use gatevisor_sys::spawn::{self, Command, EXTRAS};
+use gatevisor_sys::spawn::{self, EXTRAS, ProcessSpec};
 use gatevisor_sys::{Errno, file, process, signal};
 use gatevisor_wire::{Pid, files};
 use rustix::fs::{Access, AtFlags, accessat, fstat, statat};
 use rustix::process::fchdir;
 
 use crate::limits;
+use crate::stderr_log::say;
 use crate::supervisor::Supervisor;
-use crate::talk::say;
 
 /// Where the scripts are.
 const FOLDER: &str = ".s6-svscan/";
@@ -83,7 +83,7 @@ impl Supervisor {
         if !may_run(&self.scandir, script) {
             return false;
         }
-        let started = spawn::start(Command {
+        let started = spawn::start(ProcessSpec {
             directory: self.scandir.as_fd(),
             program: script,
             argv: vec![(*script).to_owned()],
@@ -99,7 +99,7 @@ impl Supervisor {
         match started {
             Ok(starting) => {
                 if let Some(pid) = Pid::new(starting.pid()) {
-                    self.doomed.insert(pid, starting);
+                    self.unreaped.insert(pid, starting);
                 }
                 true
             }

@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use gatevisor_core::scan::Identity;
+use gatevisor_core::scan::DirectoryIdentity;
 use gatevisor_core::{Machine, Tick};
 use gatevisor_sys::spawn::Starting;
 use gatevisor_sys::user::User;
@@ -36,23 +36,23 @@ impl Id {
 
 /// What a service is to its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
+pub(crate) enum ServiceRole {
     /// The service itself.
     Main,
     /// The logger of the service, a process of its own.
     Logger,
 }
 
-/// A process on its way to its program, and for which file it was started.
+/// A process that has not reached its program yet, and for which file it was started.
 #[derive(Debug)]
-pub(crate) enum OnItsWay {
+pub(crate) enum InFlight {
     Run(Starting),
     Finish(Starting),
     /// What ends processes that were left behind.
     Clear(Starting),
 }
 
-impl OnItsWay {
+impl InFlight {
     pub(crate) fn starting(&self) -> &Starting {
         match self {
             Self::Run(starting) | Self::Finish(starting) | Self::Clear(starting) => starting,
@@ -68,14 +68,14 @@ impl OnItsWay {
 
 /// A supervised service.
 #[derive(Debug)]
-pub(crate) struct Service {
+pub(crate) struct SupervisedService {
     /// The name of its slot.
     pub(crate) slot: Rc<[u8]>,
-    pub(crate) role: Role,
+    pub(crate) role: ServiceRole,
     /// Its directory.
-    pub(crate) identity: Identity,
+    pub(crate) identity: DirectoryIdentity,
     pub(crate) machine: Machine,
-    /// The user as whom its programs run, and whose turn it is when it is this service's.
+    /// The user as whom its programs run, and whose iterate it is when it is this service's.
     pub(crate) uid: u32,
     pub(crate) dir: Rc<OwnedFd>,
     pub(crate) supervise: OwnedFd,
@@ -85,7 +85,7 @@ pub(crate) struct Service {
     pub(crate) owner: Option<Rc<User>>,
     /// The end of the log pipe that it writes to (main) or reads from (logger).
     pub(crate) pipe: Option<OwnedFd>,
-    pub(crate) on_its_way: Option<Box<OnItsWay>>,
+    pub(crate) in_flight: Option<Box<InFlight>>,
     /// The name of its control group, if it has been started in one.
     pub(crate) group: Option<CString>,
     pub(crate) readiness: Option<ReadinessPipe>,
@@ -123,11 +123,11 @@ impl Drop for ReadinessPipe {
     }
 }
 
-impl Service {
+impl SupervisedService {
     /// Returns the name that the service is told: `foo`, or `foo/log` for its logger.
     pub(crate) fn name(&self) -> String {
         let mut name = String::from_utf8_lossy(&self.slot).into_owned();
-        if self.role == Role::Logger {
+        if self.role == ServiceRole::Logger {
             name.push_str("/log");
         }
         name
@@ -136,7 +136,7 @@ impl Service {
     /// Returns that name as an argument of a program.
     pub(crate) fn argument(&self) -> CString {
         let mut bytes = self.slot.to_vec();
-        if self.role == Role::Logger {
+        if self.role == ServiceRole::Logger {
             bytes.extend_from_slice(b"/log");
         }
         // A directory entry holds no NUL.
@@ -146,14 +146,14 @@ impl Service {
 
 /// All services, found in constant time by id.
 #[derive(Debug, Default)]
-pub(crate) struct Table {
-    entries: Vec<(u32, Option<Box<Service>>)>,
+pub(crate) struct ServiceTable {
+    entries: Vec<(u32, Option<Box<SupervisedService>>)>,
     free: Vec<u32>,
 }
 
-impl Table {
+impl ServiceTable {
     /// Adds a service made by `make`, which is told its id.
-    pub(crate) fn insert(&mut self, make: impl FnOnce(Id) -> Service) -> Option<Id> {
+    pub(crate) fn insert(&mut self, make: impl FnOnce(Id) -> SupervisedService) -> Option<Id> {
         let index = if let Some(index) = self.free.pop() {
             index
         } else {
@@ -172,21 +172,21 @@ impl Table {
         usize::try_from(id.index).unwrap_or(usize::MAX)
     }
 
-    pub(crate) fn get(&self, id: Id) -> Option<&Service> {
+    pub(crate) fn get(&self, id: Id) -> Option<&SupervisedService> {
         match self.entries.get(Self::position(id)) {
             Some((generation, Some(service))) if *generation == id.generation => Some(service),
             _ => None,
         }
     }
 
-    pub(crate) fn get_mut(&mut self, id: Id) -> Option<&mut Service> {
+    pub(crate) fn get_mut(&mut self, id: Id) -> Option<&mut SupervisedService> {
         match self.entries.get_mut(Self::position(id)) {
             Some((generation, Some(service))) if *generation == id.generation => Some(service),
             _ => None,
         }
     }
 
-    pub(crate) fn remove(&mut self, id: Id) -> Option<Box<Service>> {
+    pub(crate) fn remove(&mut self, id: Id) -> Option<Box<SupervisedService>> {
         self.get(id)?;
         let (_, entry) = self.entries.get_mut(Self::position(id))?;
         self.free.push(id.index);
@@ -199,7 +199,7 @@ impl Table {
     }
 
     /// Returns whether any service of this role is supervised.
-    pub(crate) fn has(&self, role: Role) -> bool {
+    pub(crate) fn has(&self, role: ServiceRole) -> bool {
         self.entries.iter().any(|(_, entry)| entry.as_ref().is_some_and(|service| service.role == role))
     }
 

@@ -5,13 +5,13 @@
 
 use std::os::fd::AsFd;
 
-use gatevisor_core::restart::{MAX_CODES, Numbers};
+use gatevisor_core::restart::{MAX_CODES, RestartPolicy};
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::script::{BYTE_ORDER_MARK, has_windows_end};
 use gatevisor_wire::{files, number, signal, tally};
 use rustix::fs::{AtFlags, statat};
 
-use crate::talk::say;
+use crate::stderr_log::say;
 
 /// Bytes that the first line of a small file may have.
 const LINE_BYTES: usize = 64;
@@ -49,7 +49,7 @@ pub(crate) fn number(dir: impl AsFd, service: &str, name: &str) -> Option<u32> {
     parsed
 }
 
-/// Returns why a line is not understood: the letter at its end that no editor shows, or else `what`.
+/// Returns why a line is not understood: the event at its end that no editor shows, or else `what`.
 fn flaw_of(line: &[u8], what: &'static str) -> &'static str {
     if has_windows_end(line) {
         "line ends of Windows"
@@ -96,37 +96,37 @@ pub(crate) fn max_death_tally(dir: impl AsFd, service: &str) -> usize {
         .map_or(tally::DEFAULT, |n| n.min(tally::MAX))
 }
 
-/// Returns the numbers of the restart policy: the defaults, changed by what `data/` says.
-pub(crate) fn policy_numbers(dir: impl AsFd, service: &str) -> Numbers {
-    let mut numbers = Numbers::default();
-    let Ok(data) = file::open_directory(&dir, files::DATA) else { return numbers };
+/// Returns the policy of the restart policy: the defaults, changed by what `data/` says.
+pub(crate) fn restart_policy(dir: impl AsFd, service: &str) -> RestartPolicy {
+    let mut policy = RestartPolicy::default();
+    let Ok(data) = file::open_directory(&dir, files::DATA) else { return policy };
     let read = |name: &str| number(&data, service, name);
     let set = |target: &mut u64, name: &str| {
         if let Some(value) = read(name) {
             *target = u64::from(value);
         }
     };
-    set(&mut numbers.backoff_first_ms, "backoff-first");
-    set(&mut numbers.backoff_max_ms, "backoff-max");
-    set(&mut numbers.stable_after_ms, "stable-after");
+    set(&mut policy.backoff_first_ms, "backoff-first");
+    set(&mut policy.backoff_max_ms, "backoff-max");
+    set(&mut policy.stable_after_ms, "stable-after");
     if let Some(percent) = read("backoff-jitter") {
-        numbers.jitter_percent = percent;
+        policy.jitter_percent = percent;
     }
     if let Some(times) = read("give-up-after") {
-        numbers.give_up_after = times;
+        policy.give_up_after = times;
     }
     let name = files::KILL_SURVIVORS.rsplit('/').next().unwrap_or_default();
-    numbers.kill_survivors = statat(&data, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+    policy.kill_survivors = statat(&data, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
     if let Some(codes) = codes(&data, service, "restart-codes") {
-        numbers.restart_codes = codes;
+        policy.restart_codes = codes;
     }
     if let Some(codes) = codes(&data, service, "fail-codes") {
-        numbers.fail_codes = codes;
+        policy.fail_codes = codes;
     }
-    numbers
+    policy
 }
 
-/// Returns the exit codes in a file of blank-separated numbers; an empty file names none.
+/// Returns the exit codes in a file of blank-separated policy; an empty file names none.
 fn codes(data: impl AsFd, service: &str, name: &str) -> Option<Vec<u8>> {
     let mut buffer = [0; LINE_BYTES + 1];
     let line = first_line(data, service, name, &mut buffer)?;

@@ -9,25 +9,25 @@
 use std::collections::BTreeSet;
 
 use gatevisor_core::stop::Rank;
-use gatevisor_core::{Event, Tick};
+use gatevisor_core::{ServiceInput, Tick};
 use rustix::process::{Signal, WaitOptions, getpid, wait};
 
 use crate::directory;
 use crate::kill::{kill, kill_all};
-use crate::service::{Id, Role, Service};
-use crate::strays;
+use crate::orphans;
+use crate::service::{Id, ServiceRole, SupervisedService};
+use crate::stderr_log::say;
 use crate::supervisor::{Supervisor, Timer};
-use crate::talk::say;
 
 /// Milliseconds that processes without a service have between `SIGTERM` and `SIGKILL`.
-const STRAY_GRACE_MS: u64 = 2000;
+const ORPHAN_GRACE_MS: u64 = 2000;
 /// Milliseconds between two rounds of killing what did not die.
 const AGAIN_MS: u64 = 500;
 /// Milliseconds of killing after which what did not die is left behind.
 const KILLING_MS: u64 = 10_000;
 /// The same in a container, whose engine kills it as a whole soon: others shall have their last lines written before that.
 const KILLING_OF_CONTAINER_MS: u64 = 1_000;
-/// Milliseconds between two hunts for processes of which each has a successor.
+/// Milliseconds between two hunts for processes that fork and end faster than one hunt takes.
 const HUNT_AGAIN_MS: u64 = 20;
 /// The dead that are collected at the very end.
 const LAST_DEATHS: usize = 1 << 20;
@@ -44,7 +44,7 @@ pub(crate) enum Stage {
     /// The log daemons are writing what is left.
     Logs,
     /// Processes that belong to no service are told to end.
-    Strays,
+    Orphans,
     /// Nothing is left.
     Over,
 }
@@ -53,7 +53,7 @@ impl Supervisor {
     /// Begins the shutdown; asked a second time, it stops waiting.
     pub(crate) fn begin_shutdown(&mut self) {
         if self.stage != Stage::Running {
-            self.lose_patience();
+            self.force_shutdown();
             return;
         }
         let now = self.now.tick.0;
@@ -65,13 +65,13 @@ impl Supervisor {
         if self.config.container.is_some() {
             // What comes after others shall be asked as well before everything is killed.
             let alone = self.config.grace_ms.saturating_sub(self.config.grace_ms / 4);
-            self.wake_at(Tick(now.saturating_add(alone)), Timer::Hurry);
+            self.wake_at(Tick(now.saturating_add(alone)), Timer::Advance);
         }
         self.stop_due();
     }
 
     /// Returns when a service is told to stop, among those of its user.
-    fn rank(&self, service: &Service) -> Rank {
+    fn rank(&self, service: &SupervisedService) -> Rank {
         match &self.config.container {
             Some(container) if service.slot.starts_with(&container.stop_first) => Rank::First,
             Some(_) | None => Rank::Last,
@@ -83,10 +83,10 @@ impl Supervisor {
         rustix::fs::fstat(&self.scandir).map_or_else(|_| directory::our_user(), |stat| stat.st_uid)
     }
 
-    /// Tells everybody to stop whose turn it is. A logger ends after its service, when it has read everything.
+    /// Tells everybody to stop whose iterate it is. A logger ends after its service, when it has read everything.
     fn stop_due(&mut self) {
         let of = |id: Id| {
-            let service = self.services.get(id).filter(|service| service.role == Role::Main)?;
+            let service = self.services.get(id).filter(|service| service.role == ServiceRole::Main)?;
             Some((id, (service.uid, self.rank(service))))
         };
         let mains: Vec<(Id, (u32, Rank))> = self.services.ids().into_iter().filter_map(of).collect();
@@ -95,7 +95,7 @@ impl Supervisor {
         let due = self.stop_order.due(&running);
         let told = mains.iter().filter(|(_, whose)| due.contains(whose));
         for &(id, _) in told {
-            self.step(id, Event::Shutdown);
+            self.step(id, ServiceInput::Shutdown);
         }
         if due.iter().any(|(_, rank)| *rank == Rank::Command) {
             self.stop_command();
@@ -103,8 +103,8 @@ impl Supervisor {
     }
 
     /// Waits for nobody any longer, and tells everything to end.
-    pub(crate) fn hurry(&mut self) {
-        self.stop_order.hurry();
+    pub(crate) fn advance_shutdown(&mut self) {
+        self.stop_order.advance();
         if self.stage == Stage::Services {
             self.stop_due();
         }
@@ -116,8 +116,8 @@ impl Supervisor {
         self.begin_shutdown();
         if begins {
             for id in self.services.ids() {
-                if self.services.get(id).is_some_and(|s| s.role == Role::Logger) {
-                    self.step(id, Event::Shutdown);
+                if self.services.get(id).is_some_and(|s| s.role == ServiceRole::Logger) {
+                    self.step(id, ServiceInput::Shutdown);
                 }
             }
         }
@@ -129,14 +129,14 @@ impl Supervisor {
     }
 
     /// The grace is over, or somebody insists: kills what is in the way, and in the end leaves it behind.
-    pub(crate) fn lose_patience(&mut self) {
-        self.hurry();
+    pub(crate) fn force_shutdown(&mut self) {
+        self.advance_shutdown();
         if matches!(self.stage, Stage::Running | Stage::Over) {
             return;
         }
         let now = self.now.tick;
-        let is_first = self.impatient_since.is_none();
-        let since = *self.impatient_since.get_or_insert(now);
+        let is_first = self.killing_since.is_none();
+        let since = *self.killing_since.get_or_insert(now);
         let killing = if self.config.container.is_some() { KILLING_OF_CONTAINER_MS } else { KILLING_MS };
         let gives_up = now.since(since) > killing;
         match self.stage {
@@ -152,7 +152,7 @@ impl Supervisor {
                 }
                 self.kill_command();
                 for id in self.services.ids() {
-                    self.step(id, Event::KillNow);
+                    self.step(id, ServiceInput::KillNow);
                 }
                 // One of them may be what a service cannot end for.
                 self.end_orphans(Signal::KILL);
@@ -164,12 +164,12 @@ impl Supervisor {
             Stage::Logs => {
                 self.give_up_log_daemons();
                 if gives_up {
-                    self.stage = Stage::Strays;
+                    self.stage = Stage::Orphans;
                     self.end_orphans(Signal::KILL);
                 }
             }
-            Stage::Strays if gives_up => self.stage = Stage::Over,
-            Stage::Strays => {
+            Stage::Orphans if gives_up => self.stage = Stage::Over,
+            Stage::Orphans => {
                 self.end_orphans(Signal::KILL);
                 self.wake_at(now.after(HUNT_AGAIN_MS), Timer::Shutdown);
                 return;
@@ -189,7 +189,7 @@ impl Supervisor {
     fn running_names(&self) -> Vec<String> {
         let command = self.has_command().then(|| "the command".to_owned());
         let ids = self.services.ids();
-        let services = ids.iter().filter_map(|&id| self.services.get(id)).map(Service::name);
+        let services = ids.iter().filter_map(|&id| self.services.get(id)).map(SupervisedService::name);
         command.into_iter().chain(services).collect()
     }
 
@@ -198,12 +198,12 @@ impl Supervisor {
         if self.stage == Stage::Services {
             self.stop_due();
         }
-        if self.stage == Stage::Services && !self.services.has(Role::Main) && !self.has_command() {
+        if self.stage == Stage::Services && !self.services.has(ServiceRole::Main) && !self.has_command() {
             self.stage = Stage::Loggers;
             if !self.slots.is_empty() {
                 // What a service left behind may hold its log pipe, and the logger waits for the end of that.
                 self.end_orphans(Signal::TERM);
-                self.wake_at(self.now.tick.after(STRAY_GRACE_MS), Timer::Orphans);
+                self.wake_at(self.now.tick.after(ORPHAN_GRACE_MS), Timer::Orphans);
             }
         }
         if self.stage == Stage::Loggers && self.slots.is_empty() {
@@ -211,17 +211,17 @@ impl Supervisor {
             self.quit_log_daemons();
         }
         if self.stage == Stage::Logs && !self.has_log_daemons() {
-            if !strays::can_be_found() {
+            if !orphans::can_be_found() {
                 // Nobody can be told to end, so nobody is waited for: helpers of ours end because we do.
                 say!("everything that is known here has stopped");
                 self.stage = Stage::Over;
                 return true;
             }
-            self.stage = Stage::Strays;
+            self.stage = Stage::Orphans;
             // Where the grace is over, they have none either: the container would be killed as a whole.
-            let late = self.config.container.is_some() && self.impatient_since.is_some();
+            let late = self.config.container.is_some() && self.killing_since.is_some();
             self.end_orphans(if late { Signal::KILL } else { Signal::TERM });
-            self.wake_at(self.now.tick.after(STRAY_GRACE_MS), Timer::Shutdown);
+            self.wake_at(self.now.tick.after(ORPHAN_GRACE_MS), Timer::Shutdown);
             // Notices at once when there is none.
             self.reap();
         }
@@ -232,7 +232,7 @@ impl Supervisor {
     pub(crate) fn kill_orphans(&mut self) {
         if self.stage == Stage::Loggers {
             self.end_orphans(Signal::KILL);
-            self.wake_at(self.now.tick.after(STRAY_GRACE_MS), Timer::Orphans);
+            self.wake_at(self.now.tick.after(ORPHAN_GRACE_MS), Timer::Orphans);
         }
     }
 
@@ -241,7 +241,7 @@ impl Supervisor {
     fn end_orphans(&mut self, signal: Signal) {
         let is_orphan = |child: gatevisor_wire::Pid| {
             // A script may be what asked for the end; it has until everything else is down.
-            let is_script = self.stage != Stage::Strays && self.doomed.contains_key(&child);
+            let is_script = self.stage != Stage::Orphans && self.unreaped.contains_key(&child);
             // What ends a group is soon over itself, unless there is no time at all.
             let ends_group = signal != Signal::KILL && self.groups.ending.contains(&child);
             let is_known = is_script
@@ -252,19 +252,19 @@ impl Supervisor {
             !is_known
         };
         if signal != Signal::KILL {
-            for pid in strays::children(is_orphan) {
+            for pid in orphans::children(is_orphan) {
                 kill(pid, signal, false);
             }
             return;
         }
-        if self.stage == Stage::Strays && getpid().is_init() {
+        if self.stage == Stage::Orphans && getpid().is_init() {
             // Nothing but ourselves is wanted any more in the whole namespace.
-            kill_all(&strays::children(is_orphan));
+            kill_all(&orphans::children(is_orphan));
         }
         let mut collected = Vec::new();
-        strays::kill_descendants(is_orphan, |pid| collected.push(pid));
+        orphans::kill_descendants(is_orphan, |pid| collected.push(pid));
         for pid in collected {
-            self.doomed.remove(&pid);
+            self.unreaped.remove(&pid);
             self.groups.ending.remove(&pid);
         }
     }

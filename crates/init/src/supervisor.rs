@@ -9,10 +9,10 @@ use std::path::Path;
 use std::rc::Rc;
 
 use gatevisor_core::fair::{Counts, FairQueue};
-use gatevisor_core::restart::Numbers;
-use gatevisor_core::scan::Identity;
+use gatevisor_core::restart::RestartPolicy;
+use gatevisor_core::scan::DirectoryIdentity;
 use gatevisor_core::stop::StopOrder;
-use gatevisor_core::{Effects, Event, Moment, Tick};
+use gatevisor_core::{Now, ServiceEffects, ServiceInput, Tick};
 use gatevisor_paths::Mounts;
 use gatevisor_sys::descriptor_pool::DescriptorPool;
 use gatevisor_sys::signal::{self, SignalFd};
@@ -25,7 +25,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::broadcast::Broadcasts;
-use crate::command::Command;
+use crate::command::ContainerCommand;
 use crate::control::RateLimiter;
 use crate::directory::{self, Owners};
 use crate::environments::Environments;
@@ -34,11 +34,11 @@ use crate::limits;
 use crate::log_failure;
 use crate::logging::Logging;
 use crate::memory;
-use crate::publish::Withheld;
-use crate::scandir::Slots;
-use crate::service::{Id, Table};
+use crate::publish::Coalesced;
+use crate::scandir::ScandirEntries;
+use crate::service::{Id, ServiceTable};
 use crate::shutdown::{self, Stage};
-use crate::talk::say;
+use crate::stderr_log::say;
 use crate::watch::Watch;
 use crate::{Config, StartError, survivors};
 
@@ -63,16 +63,16 @@ const LAST_SLICES: usize = 256;
 const POOLED_STARTS: usize = 8;
 /// Descriptors that the preparation of a service directory adds to that of the directory.
 const PREPARED_DESCRIPTORS: u64 = 3;
-/// Descriptors kept for what passes: processes on their way, files being replaced, listeners being told.
+/// Descriptors kept for what passes: processes that are starting, files being replaced, listeners being told.
 const SPARE_DESCRIPTORS: u64 = 48;
 /// Services of a user who need not think of others yet.
 const FEW_SERVICES: usize = 16;
 /// Events taken from the kernel at once.
-const EVENTS_A_TURN: usize = 256;
+const EVENTS_AT_ONCE: usize = 256;
 
 /// Which descriptor an event belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum EventSource {
     Signals,
     ScanControl,
     Watch,
@@ -82,7 +82,7 @@ pub(crate) enum Source {
     LogDaemon(u32),
 }
 
-impl Source {
+impl EventSource {
     /// Returns the token of it: the kind in the low byte, the rest above.
     pub(crate) fn token(self) -> epoll::EventData {
         let (kind, rest) = match self {
@@ -115,13 +115,13 @@ impl Source {
 /// Who a timer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
-    Service(Id),
+    SupervisedService(Id),
     LogDaemon(u32),
     /// The pipes of a log daemon that cannot work, before the services that write to them wait.
     Unread(u32),
     Orphans,
     /// The services that are stopped first have had their time alone.
-    Hurry,
+    Advance,
     Shutdown,
     /// FIFOs of commands that were too many for their user's rate limit.
     RateLimiter,
@@ -142,7 +142,7 @@ pub(crate) struct Supervisor {
     /// The same, where it can be had: it tells clients whose supervisor this is.
     _ours_lock: Option<OwnedFd>,
     /// The scandir and its `.s6-svscan`, which its owner could rename.
-    pub(crate) not_slots: [Identity; 2],
+    pub(crate) not_slots: [DirectoryIdentity; 2],
     pub(crate) watch: Watch,
     pub(crate) null: OwnedFd,
     /// Where processes are started from; none on an old kernel.
@@ -151,28 +151,28 @@ pub(crate) struct Supervisor {
     /// What tells the scandir from every other one.
     pub(crate) scandir_identity: String,
     /// The last supervisor of the scandir did not end in order.
-    pub(crate) is_successor: bool,
+    pub(crate) follows_a_killed_one: bool,
     /// What we changed for ourselves, as children shall have it.
     pub(crate) given_back: GivenBack,
     /// How often the kernel killed for want of memory; none where that is not told.
     pub(crate) memory: Option<memory::Counter>,
     /// The number that every descriptor is below; none if there is no limit.
     max_descriptors: Option<u64>,
-    pub(crate) services: Table,
-    pub(crate) slots: Slots,
+    pub(crate) services: ServiceTable,
+    pub(crate) slots: ScandirEntries,
     pub(crate) owners: Owners,
     pub(crate) pids: HashMap<Pid, Id>,
     pub(crate) timers: BTreeSet<(Tick, Timer)>,
     /// Services whose `run` shall be forked as soon as enough earlier ones have reached their program.
     pub(crate) start_queue: FairQueue<Id>,
     /// Processes that failed to reach their program, and scripts of signals, until they are reaped.
-    pub(crate) doomed: HashMap<Pid, Starting>,
+    pub(crate) unreaped: HashMap<Pid, Starting>,
     /// Processes between fork and exec.
-    pub(crate) on_their_way: Counts,
+    pub(crate) in_flight: Counts,
     pub(crate) broadcasts: Broadcasts,
     /// How fast commands are taken.
     pub(crate) rate_limiter: RateLimiter,
-    turns: usize,
+    iterations: usize,
     /// Not everybody who has ended has been collected.
     pub(crate) more_dead: bool,
     /// How many readiness pipes are open.
@@ -182,22 +182,22 @@ pub(crate) struct Supervisor {
     pub(crate) ourselves: CString,
     pub(crate) logging: Logging,
     pub(crate) stage: Stage,
-    pub(crate) command: Command,
+    pub(crate) command: ContainerCommand,
     /// Whom the end has reached.
     pub(crate) stop_order: StopOrder,
     /// When the grace of the shutdown was over, or somebody insisted.
-    pub(crate) impatient_since: Option<Tick>,
+    pub(crate) killing_since: Option<Tick>,
     /// It was said that somebody else's command to end is not obeyed.
     pub(crate) has_refused: bool,
-    pub(crate) now: Moment,
-    effects: Effects,
-    pub(crate) withheld: Option<Withheld>,
+    pub(crate) now: Now,
+    effects: ServiceEffects,
+    pub(crate) coalesced: Option<Coalesced>,
     seed: u64,
 }
 
-fn moment() -> Moment {
+fn moment() -> Now {
     let (seconds, nanos) = clock::wall();
-    Moment { tick: Tick(clock::monotonic_ms()), wall: Tai64n::from_unix(seconds, nanos) }
+    Now { tick: Tick(clock::monotonic_ms()), wall: Tai64n::from_unix(seconds, nanos) }
 }
 
 impl Supervisor {
@@ -256,44 +256,44 @@ impl Supervisor {
             watch,
             null,
             environments: Environments::new(&config),
-            is_successor: survivors::begin(&svscan),
+            follows_a_killed_one: survivors::begin(&svscan),
             given_back,
             memory: memory::Counter::find(now.tick),
             max_descriptors: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
-            services: Table::default(),
-            slots: Slots::default(),
+            services: ServiceTable::default(),
+            slots: ScandirEntries::default(),
             owners: Owners::default(),
             pids: HashMap::new(),
             timers: BTreeSet::new(),
             start_queue: FairQueue::default(),
-            doomed: HashMap::new(),
-            on_their_way: Counts::default(),
+            unreaped: HashMap::new(),
+            in_flight: Counts::default(),
             broadcasts: Broadcasts::default(),
             rate_limiter: RateLimiter::default(),
-            turns: 0,
+            iterations: 0,
             more_dead: false,
             readiness_pipes: Rc::default(),
             logging: Logging::default(),
             stage: Stage::Running,
-            command: Command::default(),
+            command: ContainerCommand::default(),
             stop_order: StopOrder::default(),
-            impatient_since: None,
+            killing_since: None,
             has_refused: false,
             now,
-            effects: Effects::new(),
-            withheld: None,
+            effects: ServiceEffects::new(),
+            coalesced: None,
             seed: now.tick.0 ^ u64::from(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs()),
             config,
         };
-        supervisor.listen_at(&supervisor.signals, Source::Signals)?;
-        supervisor.listen_at(&supervisor.scan_control, Source::ScanControl)?;
+        supervisor.listen_at(&supervisor.signals, EventSource::Signals)?;
+        supervisor.listen_at(&supervisor.scan_control, EventSource::ScanControl)?;
         if let Some(fd) = supervisor.watch.descriptor() {
-            supervisor.listen_at(fd, Source::Watch)?;
+            supervisor.listen_at(fd, EventSource::Watch)?;
         }
         Ok(supervisor)
     }
 
-    fn listen_at(&self, fd: impl AsFd, source: Source) -> Result<(), StartError> {
+    fn listen_at(&self, fd: impl AsFd, source: EventSource) -> Result<(), StartError> {
         self.listen(fd, source).map_err(|errno| StartError::Step {
             scandir: self.config.scandir.clone(),
             step: "filling the event queue",
@@ -302,7 +302,7 @@ impl Supervisor {
     }
 
     /// Asks for events of `fd` when it can be read.
-    pub(crate) fn listen(&self, fd: impl AsFd, source: Source) -> Result<(), Errno> {
+    pub(crate) fn listen(&self, fd: impl AsFd, source: EventSource) -> Result<(), Errno> {
         epoll::add(&self.epoll, fd, source.token(), epoll::EventFlags::IN)
     }
 
@@ -310,7 +310,7 @@ impl Supervisor {
     /// descriptor that was opened last.
     ///
     /// What is short of descriptors can neither start a service nor write its status nor tell anybody, so one
-    /// service too many would be every service's trouble.
+    /// service too many would be a problem for every service.
     ///
     /// Who has `own` services, and these are many, leaves some descriptors to others.
     pub(crate) fn can_spare(&self, newest: impl AsFd, own: usize) -> bool {
@@ -337,10 +337,10 @@ impl Supervisor {
     pub(crate) fn run(&mut self) {
         self.scan_all();
         while !self.is_over() {
-            self.turn();
+            self.iterate();
         }
         shutdown::reap_last();
-        // The last letters, to whoever is not one of too many.
+        // The last events, to whoever is not one of too many.
         for _ in 0..LAST_SLICES {
             if !self.broadcasts.are_busy() {
                 break;
@@ -353,7 +353,7 @@ impl Supervisor {
     }
 
     /// Waits for something to happen and deals with it.
-    fn turn(&mut self) {
+    fn iterate(&mut self) {
         self.pump_scan();
         self.pump_starts();
         let starts_command = self.command_is_due();
@@ -368,7 +368,7 @@ impl Supervisor {
         if has_reaped {
             self.reap();
         }
-        let mut space = [MaybeUninit::uninit(); EVENTS_A_TURN];
+        let mut space = [MaybeUninit::uninit(); EVENTS_AT_ONCE];
         let is_busy = self.has_pending_scan()
             || starts_command
             || has_reaped
@@ -389,14 +389,14 @@ impl Supervisor {
         // late may find their user's share used up.
         let mut commanded = Vec::new();
         for event in events.iter() {
-            match Source::from_token(event.data.u64()) {
-                Some(Source::Control(id)) => commanded.push(id),
+            match EventSource::from_token(event.data.u64()) {
+                Some(EventSource::Control(id)) => commanded.push(id),
                 Some(source) => self.handle(source),
                 None => {}
             }
         }
-        self.turns = self.turns.wrapping_add(1);
-        let first = self.turns.checked_rem(commanded.len()).unwrap_or(0);
+        self.iterations = self.iterations.wrapping_add(1);
+        let first = self.iterations.checked_rem(commanded.len()).unwrap_or(0);
         commanded.rotate_left(first);
         for id in commanded {
             self.take_share_of_control(id);
@@ -415,35 +415,35 @@ impl Supervisor {
         })
     }
 
-    fn handle(&mut self, source: Source) {
+    fn handle(&mut self, source: EventSource) {
         match source {
-            Source::Signals => self.take_signals(),
-            Source::ScanControl => self.take_scan_commands(),
-            Source::Watch => self.take_watch_events(),
-            Source::Control(id) => self.take_share_of_control(id),
-            Source::Start(id) => self.take_start_report(id),
-            Source::Readiness(id) => self.take_readiness(id),
-            Source::LogDaemon(number) => self.take_log_daemon(number),
+            EventSource::Signals => self.take_signals(),
+            EventSource::ScanControl => self.take_scan_commands(),
+            EventSource::Watch => self.take_watch_events(),
+            EventSource::Control(id) => self.take_share_of_control(id),
+            EventSource::Start(id) => self.take_start_report(id),
+            EventSource::Readiness(id) => self.take_readiness(id),
+            EventSource::LogDaemon(number) => self.take_log_daemon(number),
         }
     }
 
     /// Gives `event` to the machine of `id` and performs what it decides.
-    pub(crate) fn step(&mut self, id: Id, event: Event) {
-        self.step_with(id, event, &Numbers::default());
+    pub(crate) fn step(&mut self, id: Id, event: ServiceInput) {
+        self.step_with(id, event, &RestartPolicy::default());
     }
 
-    /// As [`Self::step`], with the numbers of the slot's policy.
-    pub(crate) fn step_with(&mut self, id: Id, event: Event, numbers: &Numbers) {
+    /// As [`Self::step`], with the policy of the slot's policy.
+    pub(crate) fn step_with(&mut self, id: Id, event: ServiceInput, policy: &RestartPolicy) {
         let Some(service) = self.services.get_mut(id) else { return };
         let mut effects = std::mem::take(&mut self.effects);
-        service.machine.step(self.now, event, numbers, &mut effects);
+        service.machine.step(self.now, event, policy, &mut effects);
         self.perform(id, &mut effects);
         self.effects = effects;
         self.set_timer(id);
     }
 
     /// Performs effects that came with a new machine.
-    pub(crate) fn perform_first(&mut self, id: Id, mut effects: Effects) {
+    pub(crate) fn perform_first(&mut self, id: Id, mut effects: ServiceEffects) {
         self.perform(id, &mut effects);
         self.set_timer(id);
     }
@@ -455,11 +455,11 @@ impl Supervisor {
             return;
         }
         if let Some(at) = service.timer {
-            self.timers.remove(&(at, Timer::Service(id)));
+            self.timers.remove(&(at, Timer::SupervisedService(id)));
         }
         service.timer = wanted;
         if let Some(at) = wanted {
-            self.timers.insert((at, Timer::Service(id)));
+            self.timers.insert((at, Timer::SupervisedService(id)));
         }
     }
 
@@ -469,7 +469,7 @@ impl Supervisor {
     }
 
     fn fire_timers(&mut self) {
-        // Those due now, once each: a timer that is set anew while we work waits for the next turn.
+        // Those due now, once each: a timer that is set anew while we work waits for the next iterate.
         let due: Vec<(Tick, Timer)> =
             self.timers.iter().take_while(|(at, _)| *at <= self.now.tick).copied().collect();
         for (at, timer) in due {
@@ -477,17 +477,17 @@ impl Supervisor {
                 continue;
             }
             match timer {
-                Timer::Service(id) => {
+                Timer::SupervisedService(id) => {
                     if let Some(service) = self.services.get_mut(id) {
                         service.timer = None;
                     }
-                    self.step(id, Event::Deadline);
+                    self.step(id, ServiceInput::Deadline);
                 }
                 Timer::LogDaemon(number) => self.start_log_daemon(number),
                 Timer::Unread(number) => self.make_room_in_pipes(number),
                 Timer::Orphans => self.kill_orphans(),
-                Timer::Hurry => self.hurry(),
-                Timer::Shutdown => self.lose_patience(),
+                Timer::Advance => self.advance_shutdown(),
+                Timer::Shutdown => self.force_shutdown(),
                 Timer::RateLimiter => self.resume(),
             }
         }
@@ -527,7 +527,7 @@ impl Supervisor {
             Ok(count) if count > 0 => {
                 if bytes.iter().take(count).any(|&byte| byte == b'\n') {
                     service.readiness = None;
-                    self.step(id, Event::Ready);
+                    self.step(id, ServiceInput::Ready);
                 }
             }
             Ok(_) | Err(_) => service.readiness = None,

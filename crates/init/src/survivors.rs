@@ -7,8 +7,8 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
-use gatevisor_core::{Event, Leftover};
-use gatevisor_sys::spawn::{self, Command, EXTRAS, Environment};
+use gatevisor_core::{Leftover, ServiceInput};
+use gatevisor_sys::spawn::{self, EXTRAS, Environment, ProcessSpec};
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::files;
 use gatevisor_wire::member::{self, Member};
@@ -16,7 +16,7 @@ use gatevisor_wire::status::{self, Status};
 use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 
 use crate::perform::explain;
-use crate::service::{Id, OnItsWay, Role, Service};
+use crate::service::{Id, InFlight, ServiceRole, SupervisedService};
 use crate::settings;
 use crate::supervisor::Supervisor;
 
@@ -72,7 +72,7 @@ impl Supervisor {
     }
 
     /// Returns the environment of a process of the service.
-    pub(crate) fn environment_of(&self, service: &Service) -> Rc<Environment> {
+    pub(crate) fn environment_of(&self, service: &SupervisedService) -> Rc<Environment> {
         let name = service.argument();
         let member = Member {
             scandir: self.scandir_identity.as_bytes(),
@@ -84,27 +84,27 @@ impl Supervisor {
     }
 
     /// Starts what ends processes that were left behind, as the service's user.
-    pub(crate) fn spawn_clearing(&mut self, id: Id, whose: Leftover) -> Event {
+    pub(crate) fn spawn_clearing(&mut self, id: Id, whose: Leftover) -> ServiceInput {
         match self.try_spawn_clearing(id, whose) {
             Ok(event) => event,
-            Err(failure) => Event::ClearFailed(format!(
+            Err(failure) => ServiceInput::ClearFailed(format!(
                 "what ends processes that were left behind cannot be started: {}",
                 explain("finish", failure)
             )),
         }
     }
 
-    fn try_spawn_clearing(&mut self, id: Id, whose: Leftover) -> Result<Event, spawn::StartFailure> {
-        let gone = spawn::StartFailure { step: spawn::Step::Fork, errno: Errno::SRCH };
+    fn try_spawn_clearing(&mut self, id: Id, whose: Leftover) -> Result<ServiceInput, spawn::StartFailure> {
+        let gone = spawn::StartFailure { step: spawn::StartStep::Fork, errno: Errno::SRCH };
         let service = self.services.get(id).ok_or(gone)?;
         let (word, pid, grace_ms) = match (whose, service.role) {
             (Leftover::OfProcess(pid), _) => (c"survivors", Some(pid), SURVIVOR_GRACE_MS),
-            (Leftover::OfSupervision(pid), Role::Main) => {
+            (Leftover::OfSupervision(pid), ServiceRole::Main) => {
                 let own = settings::timeout_kill_ms(&service.dir, &service.name());
                 (c"orphan", pid, if own == 0 { ORPHAN_GRACE_MS } else { own })
             }
             // It ends by itself when what it reads from has ended.
-            (Leftover::OfSupervision(pid), Role::Logger) => (c"reader", pid, READER_GRACE_MS),
+            (Leftover::OfSupervision(pid), ServiceRole::Logger) => (c"reader", pid, READER_GRACE_MS),
         };
         let text = |number: String| CString::new(number).unwrap_or_default();
         let since = service.orphan.map_or(0, |orphan| orphan.0.changed.to_unix_ms());
@@ -120,9 +120,9 @@ impl Supervisor {
         ];
         argv.extend(service.group.clone());
         // Its user can look into it: who is not ours gets nothing of ours to write to.
-        let to_log = service.role == Role::Main && (service.owner.is_some() || word == c"survivors");
+        let to_log = service.role == ServiceRole::Main && (service.owner.is_some() || word == c"survivors");
         let log = service.pipe.as_ref().filter(|_| to_log).map(AsFd::as_fd);
-        let starting = spawn::start(Command {
+        let starting = spawn::start(ProcessSpec {
             directory: service.dir.as_fd(),
             program: c"/proc/self/exe",
             argv,
@@ -135,8 +135,8 @@ impl Supervisor {
             given_back: self.given_back,
             pool: self.pool.as_ref(),
         })?;
-        let pid = self.accompany(id, OnItsWay::Clear(starting))?;
-        Ok(Event::ClearForked(pid, grace_ms.saturating_add(LOOKING_MS)))
+        let pid = self.accompany(id, InFlight::Clear(starting))?;
+        Ok(ServiceInput::ClearForked(pid, grace_ms.saturating_add(LOOKING_MS)))
     }
 }
 

@@ -15,8 +15,8 @@ use std::path::Path;
 use gatevisor_sys::file;
 use rustix::fs::{RawDir, inotify};
 
-use crate::refusals::Refusals;
-use crate::talk::say;
+use crate::refusals::RefusedNames;
+use crate::stderr_log::say;
 
 /// Names of changed entries that are remembered; with more, the next scan reads the whole directory.
 const MAX_CHANGED: usize = 4096;
@@ -25,22 +25,22 @@ const MAX_PENDING: usize = 65_536;
 /// Names in line with which the directory is read on. What is not read yet takes no memory, however many entries there are.
 const READ_AHEAD: usize = 64;
 /// Bytes of the names that each scan looks at, about; with more, each scan reads the whole directory.
-const MAX_UNSURE_BYTES: usize = 1 << 20;
+const MAX_RECHECK_BYTES: usize = 1 << 20;
 /// Bytes that a name takes besides its own.
 const NAME_OVERHEAD: usize = 64;
-/// Changes that are taken in before other events get their turn.
-const EVENTS_A_TURN: usize = 256;
-/// Losses that are looked into before other events get their turn, when the kernel lost count of them.
+/// Changes that are taken in before other events get their iterate.
+const EVENTS_AT_ONCE: usize = 256;
+/// Losses that are looked into before other events get their iterate, when the kernel lost count of them.
 const LOSSES_A_TURN: usize = 64;
 
 /// Names in line, each once.
 #[derive(Debug, Default)]
-struct Line {
+struct NameQueue {
     names: VecDeque<Vec<u8>>,
     known: HashSet<Vec<u8>>,
 }
 
-impl Line {
+impl NameQueue {
     /// Adds a name at the end, unless it is there; returns whether there was room.
     fn push(&mut self, name: Vec<u8>) -> bool {
         if self.known.len() >= MAX_PENDING {
@@ -77,26 +77,26 @@ pub(crate) struct Watch {
     changed: BTreeSet<Vec<u8>>,
     /// Names about which the kernel does not tell everything that matters: links, whose targets may come and
     /// go elsewhere, and slots that were refused, which may be fixed inside. Each scan looks at them.
-    unsure: BTreeSet<Vec<u8>>,
-    unsure_bytes: usize,
-    pub(crate) refusals: Refusals,
+    recheck: BTreeSet<Vec<u8>>,
+    recheck_bytes: usize,
+    pub(crate) refusals: RefusedNames,
     /// A slot was refused for want of descriptors, some of which starting processes use for an instant.
-    pub(crate) starved: bool,
+    pub(crate) lacked_descriptors: bool,
     /// The next scan must read the whole directory.
-    pub(crate) blind: bool,
+    pub(crate) needs_full_scan: bool,
     asked: Option<Asked>,
     /// It was asked for another one before that began.
     again: Option<bool>,
     /// The whole directory, as far as it is not read yet.
     reading: Option<OwnedFd>,
-    line: Line,
+    line: NameQueue,
     /// Slots that may have gone without our knowing.
     losses: VecDeque<Vec<u8>>,
 }
 
 /// What the kernel had to tell.
 #[derive(Debug, Default)]
-pub(crate) struct News {
+pub(crate) struct WatchChanges {
     /// The names that something left, each once.
     pub(crate) left: BTreeSet<Vec<u8>>,
     /// Changes were lost: anything may have left.
@@ -128,15 +128,15 @@ impl Watch {
         Self {
             inotify,
             changed: BTreeSet::new(),
-            unsure: BTreeSet::new(),
-            unsure_bytes: 0,
-            refusals: Refusals::new(svscan),
-            starved: false,
-            blind: true,
+            recheck: BTreeSet::new(),
+            recheck_bytes: 0,
+            refusals: RefusedNames::new(svscan),
+            lacked_descriptors: false,
+            needs_full_scan: true,
             asked: None,
             again: None,
             reading: None,
-            line: Line::default(),
+            line: NameQueue::default(),
             losses: VecDeque::new(),
         }
     }
@@ -146,8 +146,8 @@ impl Watch {
     }
 
     /// Takes in some of what the kernel has to tell.
-    pub(crate) fn drain(&mut self) -> News {
-        let mut news = News::default();
+    pub(crate) fn drain(&mut self) -> WatchChanges {
+        let mut news = WatchChanges::default();
         let Some(fd) = &self.inotify else { return news };
         let mut space = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(fd, &mut space);
@@ -157,7 +157,7 @@ impl Watch {
             let flags = event.events();
             if flags.contains(inotify::ReadFlags::QUEUE_OVERFLOW) {
                 news.lost_count = true;
-                self.blind = true;
+                self.needs_full_scan = true;
             }
             let name = event.file_name().map(|name| name.to_bytes().to_vec()).unwrap_or_default();
             bytes = bytes.saturating_add(size_of_event(name.len()));
@@ -169,11 +169,11 @@ impl Watch {
                 if self.changed.len() < MAX_CHANGED {
                     self.changed.insert(name);
                 } else {
-                    self.blind = true;
+                    self.needs_full_scan = true;
                 }
             }
             // What was read and not looked at would be lost.
-            if count >= EVENTS_A_TURN && reader.is_buffer_empty() {
+            if count >= EVENTS_AT_ONCE && reader.is_buffer_empty() {
                 is_empty = false;
                 break;
             }
@@ -206,7 +206,7 @@ impl Watch {
         if self.must_drain() {
             return None;
         }
-        let is_whole = self.asked?.whole || self.blind || self.inotify.is_none();
+        let is_whole = self.asked?.whole || self.needs_full_scan || self.inotify.is_none();
         if is_whole && self.reading.is_some() {
             let asked = self.asked.as_mut()?;
             return (!std::mem::replace(&mut asked.is_ahead, true)).then_some(false);
@@ -219,30 +219,30 @@ impl Watch {
     }
 
     /// Remembers a name about which the kernel does not tell everything, for each later scan to look at.
-    pub(crate) fn keep_unsure(&mut self, name: &[u8]) {
-        if self.unsure.contains(name) {
+    pub(crate) fn keep_for_recheck(&mut self, name: &[u8]) {
+        if self.recheck.contains(name) {
             return;
         }
         let bytes = name.len().saturating_add(NAME_OVERHEAD);
-        if self.unsure_bytes.saturating_add(bytes) > MAX_UNSURE_BYTES {
+        if self.recheck_bytes.saturating_add(bytes) > MAX_RECHECK_BYTES {
             // Nobody remembers it but the directory.
-            self.blind = true;
+            self.needs_full_scan = true;
             return;
         }
-        self.unsure_bytes = self.unsure_bytes.saturating_add(bytes);
-        self.unsure.insert(name.to_vec());
+        self.recheck_bytes = self.recheck_bytes.saturating_add(bytes);
+        self.recheck.insert(name.to_vec());
     }
 
-    fn take_unsure(&mut self) -> BTreeSet<Vec<u8>> {
-        self.unsure_bytes = 0;
-        std::mem::take(&mut self.unsure)
+    fn take_recheck(&mut self) -> BTreeSet<Vec<u8>> {
+        self.recheck_bytes = 0;
+        std::mem::take(&mut self.recheck)
     }
 
     /// Puts what changed, and what the kernel does not tell everything about, in line.
     pub(crate) fn line_up_changes(&mut self) {
         let changed = std::mem::take(&mut self.changed);
-        let unsure = self.take_unsure();
-        for name in changed.into_iter().chain(unsure) {
+        let recheck = self.take_recheck();
+        for name in changed.into_iter().chain(recheck) {
             self.line_up(name);
         }
     }
@@ -250,8 +250,8 @@ impl Watch {
     /// Begins to read the whole directory; `supervised` are looked at, too, and those that were refused.
     pub(crate) fn read_all(&mut self, scandir: &OwnedFd, supervised: Vec<Vec<u8>>) {
         self.changed.clear();
-        let _ = self.take_unsure();
-        self.blind = false;
+        let _ = self.take_recheck();
+        self.needs_full_scan = false;
         let refused: Vec<Vec<u8>> = self.refusals.names().cloned().collect();
         for name in supervised.into_iter().chain(refused) {
             self.line_up(name);
@@ -281,7 +281,7 @@ impl Watch {
                 }
                 Some(Err(errno)) => {
                     say!("warning: cannot read all of the scandir: {errno}");
-                    self.blind = true;
+                    self.needs_full_scan = true;
                     return;
                 }
                 None => return,
@@ -295,7 +295,7 @@ impl Watch {
 
     /// Puts a name in line.
     pub(crate) fn line_up(&mut self, name: Vec<u8>) {
-        if !self.line.push(name) && !std::mem::replace(&mut self.blind, true) {
+        if !self.line.push(name) && !std::mem::replace(&mut self.needs_full_scan, true) {
             say!(
                 "warning: the scandir has more than {MAX_PENDING} entries; the rest is left out until a later scan"
             );
@@ -303,8 +303,8 @@ impl Watch {
     }
 
     /// Puts the names that are looked at by each scan in line.
-    pub(crate) fn line_up_unsure(&mut self) {
-        for name in self.take_unsure() {
+    pub(crate) fn line_up_recheck(&mut self) {
+        for name in self.take_recheck() {
             self.line_up(name);
         }
     }
@@ -315,12 +315,12 @@ impl Watch {
     }
 
     /// Takes in that any of these may be gone.
-    pub(crate) fn doubt(&mut self, supervised: Vec<Vec<u8>>) {
+    pub(crate) fn verify(&mut self, supervised: Vec<Vec<u8>>) {
         self.losses = supervised.into();
     }
 
     /// Returns some of those that may be gone.
-    pub(crate) fn doubted(&mut self) -> Vec<Vec<u8>> {
+    pub(crate) fn next_to_verify(&mut self) -> Vec<Vec<u8>> {
         let count = self.losses.len().min(LOSSES_A_TURN);
         self.losses.drain(..count).collect()
     }
@@ -336,13 +336,13 @@ impl Watch {
     /// Forgets every scan.
     pub(crate) fn stop(&mut self) {
         (self.asked, self.again, self.reading) = (None, None, None);
-        self.line = Line::default();
+        self.line = NameQueue::default();
     }
 }
 
 /// Returns the bytes that an event about a name of this length takes.
 ///
-/// **Source:** inotify(7): a header of 16 bytes, and the name with at least one zero up to a multiple of 16.
+/// **EventSource:** inotify(7): a header of 16 bytes, and the name with at least one zero up to a multiple of 16.
 fn size_of_event(name: usize) -> u64 {
     let padded = if name == 0 { 0 } else { name.saturating_add(1).next_multiple_of(16) };
     u64::try_from(padded).unwrap_or(u64::MAX).saturating_add(16)
@@ -421,18 +421,18 @@ mod tests {
     fn names_that_are_too_many_to_remember_are_found_by_reading_the_directory() {
         let temp = tempfile::tempdir().unwrap();
         let (_, mut watch) = watch(temp.path());
-        watch.blind = false;
-        for n in 0..4 * MAX_UNSURE_BYTES / NAME_OVERHEAD {
-            watch.keep_unsure(n.to_string().as_bytes());
+        watch.needs_full_scan = false;
+        for n in 0..4 * MAX_RECHECK_BYTES / NAME_OVERHEAD {
+            watch.keep_for_recheck(n.to_string().as_bytes());
         }
-        assert!(watch.blind);
-        assert!(watch.unsure.len() < MAX_UNSURE_BYTES / NAME_OVERHEAD, "{}", watch.unsure.len());
-        watch.line_up_unsure();
-        assert_eq!(watch.unsure_bytes, 0);
+        assert!(watch.needs_full_scan);
+        assert!(watch.recheck.len() < MAX_RECHECK_BYTES / NAME_OVERHEAD, "{}", watch.recheck.len());
+        watch.line_up_recheck();
+        assert_eq!(watch.recheck_bytes, 0);
     }
 
     /// Works off everything as the supervisor does, and returns the names in the order in which they were looked at, and
-    /// the most changes that one turn took in.
+    /// the most changes that one iterate took in.
     fn scanned(watch: &mut Watch, dir: &OwnedFd) -> (Vec<Vec<u8>>, usize) {
         let (mut names, mut most) = (Vec::new(), 0);
         while watch.is_busy() {
@@ -465,7 +465,7 @@ mod tests {
         let (names, most) = scanned(&mut watch, &dir);
         assert_eq!(names.len(), 1000);
         // One reading of the kernel's queue more than the share.
-        assert!(most <= EVENTS_A_TURN + 4096 / 32, "{most}");
+        assert!(most <= EVENTS_AT_ONCE + 4096 / 32, "{most}");
     }
 
     #[test]
@@ -485,11 +485,11 @@ mod tests {
     fn more_names_than_anybody_needs_are_left_for_a_later_scan() {
         let temp = tempfile::tempdir().unwrap();
         let (_, mut watch) = watch(temp.path());
-        watch.blind = false;
+        watch.needs_full_scan = false;
         for n in 0..MAX_PENDING + 10 {
             watch.line_up(n.to_string().into_bytes());
         }
-        assert!(watch.blind);
+        assert!(watch.needs_full_scan);
         assert_eq!(watch.line.names.len(), MAX_PENDING);
         watch.stop();
         assert!(!watch.is_busy());

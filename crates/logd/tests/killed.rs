@@ -20,7 +20,7 @@ use common::{Lines, answer, lines_of, pipe, program, wait_readable};
 use gatevisor_logd::daemon::{JOURNAL_FD, SOCKET_FD, STAGE_FD};
 use gatevisor_sys::memory;
 use gatevisor_sys::socket::{send_with_fds, seqpacket_pair};
-use gatevisor_sys::spawn::{Command, Environment, start};
+use gatevisor_sys::spawn::{Environment, ProcessSpec, start};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use tempfile::TempDir;
 
@@ -106,7 +106,7 @@ impl Keeper {
         let null = fs::File::open("/dev/null").unwrap();
         let argv: Vec<CString> = argv.iter().map(|arg| CString::new(*arg).unwrap()).collect();
         let program = if argv[0].as_c_str() == c"strace" { c"/usr/bin/strace" } else { &argv[0] };
-        let starting = start(Command {
+        let starting = start(ProcessSpec {
             directory: here.as_fd(),
             program,
             argv: argv.clone(),

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use gatevisor_term::stream;
 use gatevisor_wire::Pid;
-use gatevisor_wire::started::{Announcer, Started};
+use gatevisor_wire::started::{Announcer, StartMark};
 use rustix::fs::{CWD, Mode, OFlags, fstat, mkdirat, openat, readlinkat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
@@ -83,7 +83,7 @@ pub fn mark_in_data(
     let Some(marked) = gatevisor_sys::file::lock(data, name)? else { return Ok(None) };
     // One write, so that a reader finds the old number or the new one; what is left of an old one follows the newline.
     let Some(pid) = own_pid() else { return Ok(None) };
-    rustix::io::write(&marked, Started { pid, announcer: Some(announcer) }.encode().as_bytes())?;
+    rustix::io::write(&marked, StartMark { pid, announcer: Some(announcer) }.encode().as_bytes())?;
     Ok(Some(marked))
 }
 

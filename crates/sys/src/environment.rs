@@ -254,11 +254,11 @@ pub fn set(variables: &mut Vec<Variable>, name: &str, value: impl Into<OsString>
 /// Returns what programs of root are told of an environment, the names of what they are not told, and the directories
 /// that they do not search.
 pub fn inherited_by_root(mut variables: Vec<Variable>) -> (Vec<Variable>, Vec<OsString>, Vec<Dropped>) {
-    let mut withheld = Vec::new();
+    let mut left_out = Vec::new();
     variables.retain(|(name, _)| {
         let keeps = !runs_code(name);
         if !keeps {
-            withheld.push(name.clone());
+            left_out.push(name.clone());
         }
         keeps
     });
@@ -269,7 +269,7 @@ pub fn inherited_by_root(mut variables: Vec<Variable>) -> (Vec<Variable>, Vec<Os
         set(&mut variables, "HOME", home);
     }
     let dropped = clean_path(&mut variables);
-    (variables, withheld, dropped)
+    (variables, left_out, dropped)
 }
 
 /// Leaves only root's own directories in `PATH`; returns the others.
@@ -425,10 +425,10 @@ mod tests {
             ("HOME", home),
             ("ANTHROPIC_API_KEY", "kept"),
         ]);
-        let (told, withheld, _) = inherited_by_root(all);
+        let (told, left_out, _) = inherited_by_root(all);
         let names: Vec<&OsStr> = told.iter().map(|(name, _)| name.as_os_str()).collect();
         assert_eq!(names, ["PYTHONUNBUFFERED", "GIT_TOKEN", "HOME", "ANTHROPIC_API_KEY"]);
-        assert_eq!(withheld, ["LD_PRELOAD", "PYTHONPATH", "BASH_FUNC_ls%%", "NODE_OPTIONS"]);
+        assert_eq!(left_out, ["LD_PRELOAD", "PYTHONPATH", "BASH_FUNC_ls%%", "NODE_OPTIONS"]);
         assert!(told.iter().any(|(name, value)| name == "HOME" && value != home));
     }
 

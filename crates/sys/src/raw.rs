@@ -99,7 +99,7 @@ pub(crate) const REPORT_LEN: usize = 8;
 /// What a child does between clone and exec. Plain numbers and pointers only; everything is prepared
 /// by the parent, which keeps it alive until the exec is known to have happened.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub(crate) struct ChildPlan {
     pub(crate) new_session: bool,
     /// Everything needed besides the standard descriptors is from the first of these to the second: the child shares its
     /// parent's table until it has copied what is up to there.
@@ -176,10 +176,10 @@ pub(crate) mod step {
 
 /// The memory a cloned child runs on: its stack and its orders.
 #[derive(Debug)]
-pub(crate) struct Stage {
+pub(crate) struct ChildMemory {
     /// No child may run on it when it is taken away.
     pub(crate) stack: Stack,
-    plan: Plan,
+    plan: ChildPlan,
 }
 
 /// The stack of a child.
@@ -193,8 +193,8 @@ pub(crate) fn stack() -> Stack {
     vec![0_u128; STACK_BYTES / 16].into_boxed_slice()
 }
 
-impl Stage {
-    pub(crate) fn new(stack: Stack, plan: Plan) -> Self {
+impl ChildMemory {
+    pub(crate) fn new(stack: Stack, plan: ChildPlan) -> Self {
         Self { stack, plan }
     }
 
@@ -202,9 +202,9 @@ impl Stage {
     /// saves copying page tables. The caller keeps `self` until the report pipe says that it is over.
     pub(crate) fn launch(&mut self, share_memory: bool) -> Result<i32, Errno> {
         extern "C" fn enter(argument: *mut c_void) -> c_int {
-            // SAFETY: `argument` is the `Plan` of the `Stage` that launched us; the parent keeps it
+            // SAFETY: `argument` is the `ChildPlan` of the `ChildMemory` that launched us; the parent keeps it
             // alive and unchanged until exec or exit.
-            let plan = unsafe { &*argument.cast::<Plan>() };
+            let plan = unsafe { &*argument.cast::<ChildPlan>() };
             become_program(plan)
         }
         let mut flags = libc::SIGCHLD;
@@ -229,7 +229,7 @@ impl Stage {
 }
 
 /// Performs `plan` in the child. Never returns in success; the exit code of a failure is 127.
-fn become_program(plan: &Plan) -> c_int {
+fn become_program(plan: &ChildPlan) -> c_int {
     let mut report = word(plan.report);
     let (failed, errno) = attempt(plan, &mut report);
     let record: u64 = u64::from(failed) | u64::from(errno) << 32;
@@ -307,7 +307,7 @@ fn take_lock(number: RawFd, may_wait: bool, report: usize) -> Result<usize, u32>
 /// Runs the steps in order and returns the one that failed with its errno.
 ///
 /// `report` is where failures are written; it moves away from a number that an extra descriptor takes.
-fn attempt(plan: &Plan, report: &mut usize) -> (u32, u32) {
+fn attempt(plan: &ChildPlan, report: &mut usize) -> (u32, u32) {
     if let Some((lowest, highest)) = plan.pooled {
         // Before anything else: until then every descriptor that changes here changes in the parent.
         let above = word(highest.saturating_add(1));

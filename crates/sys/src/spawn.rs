@@ -13,7 +13,7 @@ use rustix::io::{Errno, read};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::descriptor_pool::{DescriptorPool, PooledDescriptors};
-use crate::raw::{self, Plan, Stage, step};
+use crate::raw::{self, ChildMemory, ChildPlan, step};
 use crate::user::User;
 
 pub use crate::raw::Environment;
@@ -26,7 +26,7 @@ pub const EXTRAS: usize = raw::EXTRAS;
 
 /// What to start, and with what.
 #[derive(Debug)]
-pub struct Command<'a> {
+pub struct ProcessSpec<'a> {
     /// The directory in which it starts and to which `program` is relative.
     pub directory: BorrowedFd<'a>,
     /// The program.
@@ -74,7 +74,7 @@ pub struct Apart {
 
 /// Which step before the program's first instruction failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum StartStep {
     /// The pipe or the process could not be made.
     Fork,
     /// The limits could not be set.
@@ -93,7 +93,7 @@ pub enum Step {
     Exec,
 }
 
-impl Step {
+impl StartStep {
     fn from_number(number: u32) -> Self {
         match number {
             step::LIMITS => Self::Limits,
@@ -124,12 +124,12 @@ impl Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StartFailure {
     /// Where it stopped.
-    pub step: Step,
+    pub step: StartStep,
     /// What the kernel said.
     pub errno: Errno,
 }
 
-/// A process on its way to its program.
+/// A process that has not reached its program yet.
 #[derive(Debug)]
 pub struct Starting {
     pid: i32,
@@ -142,7 +142,7 @@ pub struct Starting {
     /// Whether it ever had to.
     has_waited: bool,
     /// The memory the child uses; freed only when the report says that it no longer does.
-    stage: Box<Stage>,
+    child: Box<ChildMemory>,
     /// Where its stack goes then.
     pool: Option<DescriptorPool>,
 }
@@ -150,14 +150,14 @@ pub struct Starting {
 impl Drop for Starting {
     fn drop(&mut self) {
         if let Some(pool) = &self.pool {
-            pool.keep(std::mem::take(&mut self.stage.stack));
+            pool.keep(std::mem::take(&mut self.child.stack));
         }
     }
 }
 
 /// What the report pipe says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Report {
+pub enum StartReport {
     /// Nothing yet.
     Pending,
     /// Another process holds the lock, so this one waits. Told once.
@@ -175,13 +175,13 @@ impl Starting {
     }
 
     /// Returns what is known now, without waiting. After anything but `Pending` and `Blocked` drop this value.
-    pub fn report(&mut self) -> Report {
+    pub fn report(&mut self) -> StartReport {
         let mut bytes = [0_u8; raw::REPORT_LEN + 3];
         loop {
             let said: &[u8] = match read(&self.report, &mut bytes) {
                 // What has ended can say nothing more, even where another child has its end of the pipe for an instant.
                 Err(Errno::AGAIN | Errno::INTR) if self.ended => return self.last_word(),
-                Err(Errno::AGAIN | Errno::INTR) => return Report::Pending,
+                Err(Errno::AGAIN | Errno::INTR) => return StartReport::Pending,
                 Ok(length) => bytes.get(..length).unwrap_or_default(),
                 Err(_) => &[],
             };
@@ -200,28 +200,28 @@ impl Starting {
             if record.is_empty() && !said.is_empty() {
                 if self.waits && !self.has_waited {
                     self.has_waited = true;
-                    return Report::Blocked;
+                    return StartReport::Blocked;
                 }
                 continue;
             }
             let Ok(record) = <[u8; raw::REPORT_LEN]>::try_from(record) else { return self.last_word() };
             let record = u64::from_le_bytes(record);
-            let step = Step::from_number(u32::try_from(record & 0xffff_ffff).unwrap_or(0));
+            let step = StartStep::from_number(u32::try_from(record & 0xffff_ffff).unwrap_or(0));
             let errno = Errno::from_raw_os_error(i32::try_from(record >> 32).unwrap_or(libc::EIO));
-            return Report::Failed(StartFailure { step, errno });
+            return StartReport::Failed(StartFailure { step, errno });
         }
     }
 
     /// Returns what the end of the report means: exec has closed it, or the death of the process.
-    fn last_word(&self) -> Report {
+    fn last_word(&self) -> StartReport {
         if self.waits {
-            Report::Failed(StartFailure { step: Step::Lock, errno: Errno::INTR })
+            StartReport::Failed(StartFailure { step: StartStep::Lock, errno: Errno::INTR })
         } else {
-            Report::Executed
+            StartReport::Executed
         }
     }
 
-    /// Returns whether [`Report::Blocked`] was told.
+    /// Returns whether [`StartReport::Blocked`] was told.
     pub fn has_waited(&self) -> bool {
         self.has_waited
     }
@@ -246,7 +246,7 @@ impl AsFd for Starting {
 ///
 /// # Errors
 /// The `Fork` step only; everything later comes through [`Starting::report`].
-pub fn start(command: Command<'_>) -> Result<Starting, StartFailure> {
+pub fn start(command: ProcessSpec<'_>) -> Result<Starting, StartFailure> {
     start_apart(command, Apart::default())
 }
 
@@ -257,8 +257,8 @@ pub fn start(command: Command<'_>) -> Result<Starting, StartFailure> {
 ///
 /// # Errors
 /// The `Fork` and `Namespace` steps only; everything later comes through [`Starting::report`].
-pub fn start_apart(command: Command<'_>, apart: Apart) -> Result<Starting, StartFailure> {
-    let fork_failed = |errno| StartFailure { step: Step::Fork, errno };
+pub fn start_apart(command: ProcessSpec<'_>, apart: Apart) -> Result<Starting, StartFailure> {
+    let fork_failed = |errno| StartFailure { step: StartStep::Fork, errno };
     let (report, report_writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(fork_failed)?;
     // One that waits may be sent signals that dump core, which before Linux 5.16 ends all who share the memory.
     // The kernel changes the adjustment of all who share the memory, so who has its own back has its own memory: given back
@@ -281,7 +281,7 @@ pub fn start_apart(command: Command<'_>, apart: Apart) -> Result<Starting, Start
     for (to, (fd, number)) in extras.iter_mut().zip(command.extras.into_iter().flatten()) {
         *to = Some((place(fd)?, number));
     }
-    let plan = Plan {
+    let plan = ChildPlan {
         new_session: true,
         pooled: pooled.as_ref().map(PooledDescriptors::bounds),
         credentials: command.user.map(|u| (u.uid, u.gid, u.groups.clone())),
@@ -302,9 +302,9 @@ pub fn start_apart(command: Command<'_>, apart: Apart) -> Result<Starting, Start
         environment: command.environment,
     };
     let stack = command.pool.map_or_else(raw::stack, DescriptorPool::stack);
-    let mut stage = Box::new(Stage::new(stack, plan));
-    let step = if apart.pid_namespace { Step::Namespace } else { Step::Fork };
-    let pid = stage.launch(share_memory).map_err(|errno| StartFailure { step, errno })?;
+    let mut child = Box::new(ChildMemory::new(stack, plan));
+    let step = if apart.pid_namespace { StartStep::Namespace } else { StartStep::Fork };
+    let pid = child.launch(share_memory).map_err(|errno| StartFailure { step, errno })?;
     Ok(Starting {
         pid,
         report,
@@ -312,7 +312,7 @@ pub fn start_apart(command: Command<'_>, apart: Apart) -> Result<Starting, Start
         ended: false,
         waits: false,
         has_waited: false,
-        stage,
+        child,
         pool: command.pool.cloned(),
     })
 }
@@ -332,7 +332,7 @@ mod tests {
         let script =
             format!("for fd in {numbers}; do read -r line </proc/self/fd/$fd && echo $fd $line; done");
         let script = CString::new(script).unwrap();
-        let mut starting = start(Command {
+        let mut starting = start(ProcessSpec {
             directory: root.as_fd(),
             program: c"/bin/sh",
             argv: [c"sh", c"-c", &script].map(CStr::to_owned).to_vec(),
@@ -353,7 +353,7 @@ mod tests {
         let ended = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
         assert!(ended.is_ok_and(|ended| ended.is_some()));
         poll(&mut [PollFd::new(&starting, PollFlags::IN)], None).unwrap();
-        assert_eq!(starting.report(), Report::Executed);
+        assert_eq!(starting.report(), StartReport::Executed);
         text
     }
 
@@ -387,7 +387,7 @@ mod tests {
         let before = score();
         let (said, stdout) = pipe().unwrap();
         let (root, null) = (std::fs::File::open("/").unwrap(), std::fs::File::open("/dev/null").unwrap());
-        let mut starting = start(Command {
+        let mut starting = start(ProcessSpec {
             directory: root.as_fd(),
             program: c"/bin/sh",
             argv: [c"sh", c"-c", c"echo $(ulimit -Sn) $(ulimit -Sc) $(cat /proc/self/oom_score_adj)"]
@@ -412,7 +412,7 @@ mod tests {
         let mut text = String::new();
         std::fs::File::from(said).read_to_string(&mut text).unwrap();
         assert_eq!(text, "77 0 1000\n");
-        assert_eq!(next(&mut starting), Report::Executed);
+        assert_eq!(next(&mut starting), StartReport::Executed);
         assert_eq!(reap(&starting), Some(0));
         assert_eq!(score(), before);
     }
@@ -442,7 +442,7 @@ mod tests {
         /// Starts something that ends at once if its descriptor 9 is the lock.
         fn start(&self, pool: Option<&DescriptorPool>) -> Starting {
             let directory = std::fs::File::open(&self.root).unwrap();
-            let command = Command {
+            let command = ProcessSpec {
                 directory: directory.as_fd(),
                 program: c"/bin/sh",
                 argv: [c"sh", c"-c", c"test /proc/self/fd/9 -ef supervise/service-lock"]
@@ -467,10 +467,10 @@ mod tests {
         }
     }
 
-    fn next(starting: &mut Starting) -> Report {
+    fn next(starting: &mut Starting) -> StartReport {
         loop {
             match starting.report() {
-                Report::Pending => poll(&mut [PollFd::new(starting, PollFlags::IN)], None).unwrap(),
+                StartReport::Pending => poll(&mut [PollFd::new(starting, PollFlags::IN)], None).unwrap(),
                 report => return report,
             };
         }
@@ -487,11 +487,11 @@ mod tests {
         let mut held = Held::new("waits");
         let Some(pool) = held.pool.take() else { return };
         let mut starting = held.start(Some(&pool));
-        assert_eq!(next(&mut starting), Report::Blocked);
+        assert_eq!(next(&mut starting), StartReport::Blocked);
         assert!(starting.has_waited() && pool.has_free());
-        assert_eq!(starting.report(), Report::Pending);
+        assert_eq!(starting.report(), StartReport::Pending);
         held.lock = None;
-        assert_eq!(next(&mut starting), Report::Executed);
+        assert_eq!(next(&mut starting), StartReport::Executed);
         assert_eq!(reap(&starting), Some(0));
     }
 
@@ -500,11 +500,11 @@ mod tests {
         let mut held = Held::new("ends");
         let Some(pool) = held.pool.take() else { return };
         let mut starting = held.start(Some(&pool));
-        assert_eq!(next(&mut starting), Report::Blocked);
+        assert_eq!(next(&mut starting), StartReport::Blocked);
         let pid = rustix::process::Pid::from_raw(starting.pid()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let failure = StartFailure { step: Step::Lock, errno: Errno::INTR };
-        assert_eq!(next(&mut starting), Report::Failed(failure));
+        let failure = StartFailure { step: StartStep::Lock, errno: Errno::INTR };
+        assert_eq!(next(&mut starting), StartReport::Failed(failure));
         assert_eq!(reap(&starting), None);
     }
 
@@ -512,12 +512,12 @@ mod tests {
     fn without_pooled_descriptors_a_process_does_not_wait_for_the_lock() {
         let mut held = Held::new("poolless");
         let mut starting = held.start(None);
-        let failure = StartFailure { step: Step::Lock, errno: Errno::AGAIN };
-        assert_eq!(next(&mut starting), Report::Failed(failure));
+        let failure = StartFailure { step: StartStep::Lock, errno: Errno::AGAIN };
+        assert_eq!(next(&mut starting), StartReport::Failed(failure));
         assert_eq!(reap(&starting), Some(127));
         held.lock = None;
         let mut starting = held.start(None);
-        assert_eq!(next(&mut starting), Report::Executed);
+        assert_eq!(next(&mut starting), StartReport::Executed);
         assert_eq!(reap(&starting), Some(0));
     }
 
@@ -526,7 +526,7 @@ mod tests {
         let mut held = Held::new("unheard");
         let Some(pool) = held.pool.take() else { return };
         let mut starting = held.start(Some(&pool));
-        assert_eq!(next(&mut starting), Report::Blocked);
+        assert_eq!(next(&mut starting), StartReport::Blocked);
         let pid = rustix::process::Pid::from_raw(starting.pid());
         drop(starting);
         held.lock = None;

@@ -146,9 +146,9 @@ fn follow_against(path: &Path, against: Against<'_>) -> Result<Arrival, Distrust
     let mut steps = steps(path);
     while let Some(step) = steps.pop() {
         match walk.take(&step)? {
-            Taken::Step => {}
-            Taken::Missing => return Ok(Arrival { node: None, way: walk.end_as_way(), end: None }),
-            Taken::Link(target) => {
+            StepOutcome::Step => {}
+            StepOutcome::Missing => return Ok(Arrival { node: None, way: walk.end_as_way(), end: None }),
+            StepOutcome::Link(target) => {
                 if target.is_absolute() {
                     walk.restart();
                 }
@@ -194,7 +194,7 @@ fn steps(path: &Path) -> Vec<OsString> {
 }
 
 /// One directory, or the end, of a walk.
-struct Place {
+struct OpenedStep {
     fd: OwnedFd,
     path: PathBuf,
 }
@@ -202,14 +202,14 @@ struct Place {
 /// A walk: where it is, with all the directories that it came through.
 struct Walk<'a> {
     against: Against<'a>,
-    places: Vec<Place>,
+    opened: Vec<OpenedStep>,
     /// What is wrong with a directory that was left again, through `..` or a link.
     left: Option<Distrust>,
     links: u32,
 }
 
 /// What a step was.
-enum Taken {
+enum StepOutcome {
     Step,
     Missing,
     Link(PathBuf),
@@ -221,34 +221,34 @@ impl<'a> Walk<'a> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(CWD, "/", flags, Mode::empty())
             .map_err(|errno| Distrust::Errno { step: path.clone(), errno })?;
-        Ok(Self { against, places: vec![Place { fd, path }], left: None, links: 0 })
+        Ok(Self { against, opened: vec![OpenedStep { fd, path }], left: None, links: 0 })
     }
 
     /// Returns what is wrong with any directory that was come through.
     fn end_as_way(&self) -> Option<Distrust> {
-        self.left.clone().or_else(|| self.places.iter().find_map(|place| place.distrust(self.against)))
+        self.left.clone().or_else(|| self.opened.iter().find_map(|step| step.distrust(self.against)))
     }
 
     /// Goes back to `/`.
     fn restart(&mut self) {
         self.left = self.end_as_way();
-        self.places.truncate(1);
+        self.opened.truncate(1);
     }
 
-    fn take(&mut self, step: &OsStr) -> Result<Taken, Distrust> {
+    fn take(&mut self, step: &OsStr) -> Result<StepOutcome, Distrust> {
         if step == ".." {
             self.left = self.end_as_way();
-            if self.places.len() > 1 {
-                self.places.pop();
+            if self.opened.len() > 1 {
+                self.opened.pop();
             }
-            return Ok(Taken::Step);
+            return Ok(StepOutcome::Step);
         }
-        let Some(here) = self.places.last() else { return Ok(Taken::Missing) };
+        let Some(here) = self.opened.last() else { return Ok(StepOutcome::Missing) };
         let path = here.path.join(step);
         let failed = |errno| Distrust::Errno { step: path.clone(), errno };
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = match openat(&here.fd, step, flags, Mode::empty()) {
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Taken::Missing),
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(StepOutcome::Missing),
             opened => opened.map_err(failed)?,
         };
         if fstatfs(&fd).map_err(failed)?.f_type == PROC_SUPER_MAGIC {
@@ -256,10 +256,10 @@ impl<'a> Walk<'a> {
         }
         let stat = fstat(&fd).map_err(failed)?;
         if FileType::from_raw_mode(stat.st_mode).is_symlink() {
-            return self.link(&fd, &stat, path).map(Taken::Link);
+            return self.link(&fd, &stat, path).map(StepOutcome::Link);
         }
-        self.places.push(Place { fd, path });
-        Ok(Taken::Step)
+        self.opened.push(OpenedStep { fd, path });
+        Ok(StepOutcome::Step)
     }
 
     /// Returns where a link leads to, which nobody but root may have made.
@@ -280,7 +280,7 @@ impl<'a> Walk<'a> {
     }
 
     fn arrive(mut self) -> Result<Arrival, Distrust> {
-        let Some(Place { fd, path }) = self.places.pop() else {
+        let Some(OpenedStep { fd, path }) = self.opened.pop() else {
             return Ok(Arrival { node: None, way: self.left, end: None });
         };
         let way = self.end_as_way();
@@ -290,7 +290,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-impl Place {
+impl OpenedStep {
     fn distrust(&self, against: Against<'_>) -> Option<Distrust> {
         match fstat(&self.fd) {
             Ok(stat) => against.judge(&self.path, &stat),

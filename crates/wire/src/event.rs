@@ -1,6 +1,6 @@
-//! *Lives here:* the letters that a supervisor sends to listeners, and the names of listeners' FIFOs in `event/`.
+//! *Lives here:* the events that a supervisor sends to listeners, and the names of listeners' FIFOs in `event/`.
 //!
-//! *Does not live here:* sending and hearing them.
+//! *Does not live here:* sending and receiving them.
 
 use crate::{
     bytes::join,
@@ -36,7 +36,7 @@ pub enum ServiceEvent {
 }
 
 impl ServiceEvent {
-    /// Every letter.
+    /// Every event.
     pub const ALL: [Self; 7] = [
         Self::SupervisionStarted,
         Self::Up,
@@ -60,9 +60,9 @@ impl ServiceEvent {
         }
     }
 
-    /// Returns the letter of a byte, or `None` for a byte that has no meaning.
+    /// Returns the event of a byte, or `None` for a byte that has no meaning.
     pub fn from_byte(byte: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|letter| letter.byte() == byte)
+        Self::ALL.into_iter().find(|event| event.byte() == byte)
     }
 }
 
@@ -88,14 +88,14 @@ mod tests {
     use crate::tai::Tai64n;
 
     #[test]
-    fn every_byte_is_one_letter_or_means_nothing() {
+    fn every_byte_is_one_event_or_means_nothing() {
         for byte in 0..=u8::MAX {
-            let letter = ServiceEvent::from_byte(byte);
-            assert_eq!(letter.is_some(), b"suUdDOx".contains(&byte), "{byte}");
-            assert!(letter.is_none_or(|letter| letter.byte() == byte), "{byte}");
+            let event = ServiceEvent::from_byte(byte);
+            assert_eq!(event.is_some(), b"suUdDOx".contains(&byte), "{byte}");
+            assert!(event.is_none_or(|event| event.byte() == byte), "{byte}");
         }
-        for letter in ServiceEvent::ALL {
-            assert_eq!(ServiceEvent::from_byte(letter.byte()), Some(letter));
+        for event in ServiceEvent::ALL {
+            assert_eq!(ServiceEvent::from_byte(event.byte()), Some(event));
         }
     }
 

@@ -18,7 +18,7 @@ pub const REASON_MAX: usize = 200;
 ///
 /// While the status file holds a pid, `Backoff` is of the past and means `Running`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Phase {
+pub enum RestartPhase {
     /// Nothing out of the ordinary.
     #[default]
     Running,
@@ -34,7 +34,7 @@ pub enum Phase {
     Clearing,
 }
 
-impl Phase {
+impl RestartPhase {
     /// Every phase.
     pub const ALL: [Self; 6] =
         [Self::Running, Self::Backoff, Self::Failed, Self::FailedToStart, Self::Refused, Self::Clearing];
@@ -57,7 +57,7 @@ impl Phase {
     }
 }
 
-impl fmt::Display for Phase {
+impl fmt::Display for RestartPhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())
     }
@@ -65,9 +65,9 @@ impl fmt::Display for Phase {
 
 /// Holds what the policy file says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Policy {
+pub struct PublishedPolicy {
     /// What is being done.
-    pub phase: Phase,
+    pub phase: RestartPhase,
     /// Starts since supervision began that followed a death that nobody had asked for.
     pub restarts: u64,
     /// Starts that followed a death that was asked for: a stop, a restart, a signal.
@@ -85,7 +85,7 @@ pub struct Policy {
 
 /// Why bytes are no policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
+pub enum PolicyDecodeError {
     /// The file is longer than 512 bytes.
     #[error("a policy file has at most 512 bytes, and this one has {0}")]
     TooLong(usize),
@@ -97,10 +97,10 @@ pub enum DecodeError {
     Value(&'static str),
 }
 
-impl Policy {
+impl PublishedPolicy {
     /// Returns what brought the last death about, where its exit code or signal does not tell.
     pub fn cause_of_death(&self) -> Option<&str> {
-        let is_of_death = matches!(self.phase, Phase::Running | Phase::Backoff);
+        let is_of_death = matches!(self.phase, RestartPhase::Running | RestartPhase::Backoff);
         self.reason.as_deref().filter(|_| is_of_death)
     }
 
@@ -113,7 +113,7 @@ impl Policy {
             // Writing to a string cannot fail.
             let _ = writeln!(out, "{} {value}", key.word());
         };
-        line(Key::Phase, &self.phase);
+        line(Key::RestartPhase, &self.phase);
         line(Key::Restarts, &self.restarts);
         line(Key::Commanded, &self.commanded);
         line(Key::Failures, &self.failures);
@@ -132,18 +132,18 @@ impl Policy {
     /// Returns the policy that a file holds.
     ///
     /// A key that is missing has the value that it has where the file is absent; of a key given twice, the last counts.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, PolicyDecodeError> {
         if bytes.len() > MAX {
-            return Err(DecodeError::TooLong(bytes.len()));
+            return Err(PolicyDecodeError::TooLong(bytes.len()));
         }
-        let text = str::from_utf8(bytes).map_err(|_| DecodeError::NotText)?;
+        let text = str::from_utf8(bytes).map_err(|_| PolicyDecodeError::NotText)?;
         let mut policy = Self::default();
         for line in text.split('\n') {
             let (word, value) = line.split_once(' ').unwrap_or((line, ""));
             let Some(key) = Key::from_word(word) else { continue };
-            let bad = DecodeError::Value(key.word());
+            let bad = PolicyDecodeError::Value(key.word());
             match key {
-                Key::Phase => policy.phase = Phase::from_word(value).ok_or(bad)?,
+                Key::RestartPhase => policy.phase = RestartPhase::from_word(value).ok_or(bad)?,
                 Key::Restarts => policy.restarts = decimal(value).ok_or(bad)?,
                 Key::Commanded => policy.commanded = decimal(value).ok_or(bad)?,
                 Key::RanMs => policy.ran_ms = Some(decimal(value).ok_or(bad)?),
@@ -180,7 +180,7 @@ pub fn one_line(text: &str) -> String {
 
 #[derive(Debug, Clone, Copy)]
 enum Key {
-    Phase,
+    RestartPhase,
     Restarts,
     Commanded,
     Failures,
@@ -191,7 +191,7 @@ enum Key {
 
 impl Key {
     const ALL: [Self; 7] = [
-        Self::Phase,
+        Self::RestartPhase,
         Self::Restarts,
         Self::Commanded,
         Self::Failures,
@@ -202,7 +202,7 @@ impl Key {
 
     const fn word(self) -> &'static str {
         match self {
-            Self::Phase => "phase",
+            Self::RestartPhase => "phase",
             Self::Restarts => "restarts",
             Self::Commanded => "commanded",
             Self::Failures => "failures",
@@ -224,21 +224,21 @@ fn decimal(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{DecodeError, MAX, Phase, Policy, REASON_MAX, one_line};
+    use super::{MAX, PolicyDecodeError, PublishedPolicy, REASON_MAX, RestartPhase, one_line};
     use crate::tai::Tai64n;
 
     #[test]
     fn every_phase_has_a_word_of_its_own() {
-        for phase in Phase::ALL {
-            assert_eq!(Phase::from_word(phase.word()), Some(phase));
+        for phase in RestartPhase::ALL {
+            assert_eq!(RestartPhase::from_word(phase.word()), Some(phase));
         }
-        assert_eq!(Phase::from_word("Running"), None);
+        assert_eq!(RestartPhase::from_word("Running"), None);
     }
 
     #[test]
     fn a_policy_is_lines_of_key_and_value() {
-        let policy = Policy {
-            phase: Phase::Backoff,
+        let policy = PublishedPolicy {
+            phase: RestartPhase::Backoff,
             restarts: 7,
             commanded: 2,
             failures: 3,
@@ -248,7 +248,7 @@ mod tests {
         };
         let text = "phase backoff\nrestarts 7\ncommanded 2\nfailures 3\nran-ms 1500\nuntil @400000006b00dc2c00000005\nreason exitcode 3\n";
         assert_eq!(String::from_utf8(policy.encode()).unwrap(), text);
-        assert_eq!(Policy::decode(text.as_bytes()), Ok(policy));
+        assert_eq!(PublishedPolicy::decode(text.as_bytes()), Ok(policy));
     }
 
     #[test]
@@ -256,25 +256,25 @@ mod tests {
         for text in
             ["", "\n", "phase running", "colour blue\n\nphase running\nx\n", "phase failed\nphase running\n"]
         {
-            assert_eq!(Policy::decode(text.as_bytes()), Ok(Policy::default()), "{text:?}");
+            assert_eq!(PublishedPolicy::decode(text.as_bytes()), Ok(PublishedPolicy::default()), "{text:?}");
         }
     }
 
     #[test]
     fn a_known_key_with_an_impossible_value_is_refused() {
         for (text, error) in [
-            (&b"phase"[..], DecodeError::Value("phase")),
-            (b"phase  running", DecodeError::Value("phase")),
-            (b"restarts -1", DecodeError::Value("restarts")),
-            (b"restarts +1", DecodeError::Value("restarts")),
-            (b"restarts ", DecodeError::Value("restarts")),
-            (b"restarts 18446744073709551616", DecodeError::Value("restarts")),
-            (b"failures 4294967296", DecodeError::Value("failures")),
-            (b"until soon", DecodeError::Value("until")),
-            (b"reason \xff", DecodeError::NotText),
-            (&[b'\n'; MAX + 1], DecodeError::TooLong(513)),
+            (&b"phase"[..], PolicyDecodeError::Value("phase")),
+            (b"phase  running", PolicyDecodeError::Value("phase")),
+            (b"restarts -1", PolicyDecodeError::Value("restarts")),
+            (b"restarts +1", PolicyDecodeError::Value("restarts")),
+            (b"restarts ", PolicyDecodeError::Value("restarts")),
+            (b"restarts 18446744073709551616", PolicyDecodeError::Value("restarts")),
+            (b"failures 4294967296", PolicyDecodeError::Value("failures")),
+            (b"until soon", PolicyDecodeError::Value("until")),
+            (b"reason \xff", PolicyDecodeError::NotText),
+            (&[b'\n'; MAX + 1], PolicyDecodeError::TooLong(513)),
         ] {
-            assert_eq!(Policy::decode(text), Err(error), "{}", text.escape_ascii());
+            assert_eq!(PublishedPolicy::decode(text), Err(error), "{}", text.escape_ascii());
         }
     }
 
@@ -296,8 +296,8 @@ mod tests {
 
     #[test]
     fn the_longest_policy_fits_its_bound() {
-        let policy = Policy {
-            phase: Phase::FailedToStart,
+        let policy = PublishedPolicy {
+            phase: RestartPhase::FailedToStart,
             restarts: u64::MAX,
             commanded: u64::MAX,
             failures: u32::MAX,
@@ -307,12 +307,13 @@ mod tests {
         };
         let bytes = policy.encode();
         assert!(bytes.len() <= MAX, "{}", bytes.len());
-        assert_eq!(Policy::decode(&bytes).unwrap().until, policy.until);
+        assert_eq!(PublishedPolicy::decode(&bytes).unwrap().until, policy.until);
     }
 
     #[test]
     fn refusals_say_what_was_wrong() {
-        let errors = [DecodeError::TooLong(513), DecodeError::NotText, DecodeError::Value("phase")];
+        let errors =
+            [PolicyDecodeError::TooLong(513), PolicyDecodeError::NotText, PolicyDecodeError::Value("phase")];
         assert_eq!(
             errors.map(|e| e.to_string()),
             [

@@ -8,7 +8,7 @@ pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Why a script is not executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
-    /// Its first line ends with a carriage return, which the kernel takes for the last letter of the interpreter's name or of
+    /// Its first line ends with a carriage return, which the kernel takes for the last character of the interpreter's name or of
     /// its argument.
     WindowsLineEnds,
     /// It begins with a byte-order mark instead of `#!`.

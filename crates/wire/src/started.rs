@@ -34,14 +34,14 @@ impl Announcer {
 
 /// What `data/started` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Started {
+pub struct StartMark {
     /// The process that becomes, or became, the command.
     pub pid: Pid,
     /// Who says that the service is ready; interpreters of before do not tell.
     pub announcer: Option<Announcer>,
 }
 
-impl Started {
+impl StartMark {
     /// Returns the line.
     pub fn encode(&self) -> String {
         match self.announcer {
@@ -69,8 +69,8 @@ mod tests {
     fn the_line_is_read_as_it_was_written() {
         let pid = Pid::new(4711).unwrap();
         for announcer in Announcer::ALL.map(Some).into_iter().chain([None]) {
-            let started = Started { pid, announcer };
-            assert_eq!(Started::decode(started.encode().as_bytes()), Some(started));
+            let started = StartMark { pid, announcer };
+            assert_eq!(StartMark::decode(started.encode().as_bytes()), Some(started));
         }
     }
 
@@ -80,17 +80,17 @@ mod tests {
         for (bytes, expected) in [
             (
                 &b"42 prober\n7 nobody\n"[..],
-                Some(Started { pid: pid(42), announcer: Some(Announcer::Prober) }),
+                Some(StartMark { pid: pid(42), announcer: Some(Announcer::Prober) }),
             ),
-            (b"42 oracle\n", Some(Started { pid: pid(42), announcer: None })),
-            (b"42", Some(Started { pid: pid(42), announcer: None })),
+            (b"42 oracle\n", Some(StartMark { pid: pid(42), announcer: None })),
+            (b"42", Some(StartMark { pid: pid(42), announcer: None })),
             (b"0 nobody\n", None),
             (b"-1\n", None),
             (b"nobody\n", None),
             (b"\xff\n", None),
             (b"", None),
         ] {
-            assert_eq!(Started::decode(bytes), expected, "{}", bytes.escape_ascii());
+            assert_eq!(StartMark::decode(bytes), expected, "{}", bytes.escape_ascii());
         }
     }
 }

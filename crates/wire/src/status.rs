@@ -48,7 +48,7 @@ pub struct Status {
 
 /// Why bytes are no status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
+pub enum StatusDecodeError {
     /// The file has a length that no version of s6 writes.
     #[error("a status is 35 bytes long, or 43 from s6 2.13, and this is {0}")]
     Length(usize),
@@ -76,8 +76,8 @@ impl Status {
     /// Returns the status that a file of 35 bytes, or of 43 bytes as s6 2.13 writes it, holds.
     ///
     /// The process group id of s6 2.13 and flag bits without a meaning are ignored, as s6 does.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let length = DecodeError::Length(bytes.len());
+    pub fn decode(bytes: &[u8]) -> Result<Self, StatusDecodeError> {
+        let length = StatusDecodeError::Length(bytes.len());
         let (changed, rest) = bytes.split_first_chunk::<{ tai::SIZE }>().ok_or(length)?;
         let (ready_at, rest) = rest.split_first_chunk::<{ tai::SIZE }>().ok_or(length)?;
         let (pid, rest) = rest.split_first_chunk::<8>().ok_or(length)?;
@@ -87,11 +87,11 @@ impl Status {
         };
         let pid = match u64::from_be_bytes(*pid) {
             0 => None,
-            raw => Some(i32::try_from(raw).ok().and_then(Pid::new).ok_or(DecodeError::Pid(raw))?),
+            raw => Some(i32::try_from(raw).ok().and_then(Pid::new).ok_or(StatusDecodeError::Pid(raw))?),
         };
         Ok(Self {
-            changed: Tai64n::decode(*changed).ok_or(DecodeError::Stamp)?,
-            ready_at: Tai64n::decode(*ready_at).ok_or(DecodeError::Stamp)?,
+            changed: Tai64n::decode(*changed).ok_or(StatusDecodeError::Stamp)?,
+            ready_at: Tai64n::decode(*ready_at).ok_or(StatusDecodeError::Stamp)?,
             pid,
             last: WaitStatus::from_raw(i32::from(last)),
             paused: flags & PAUSED != 0,
@@ -133,7 +133,7 @@ impl Status {
 
 #[cfg(test)]
 mod tests {
-    use super::{DecodeError, SIZE, SIZE_2_13, Status};
+    use super::{SIZE, SIZE_2_13, Status, StatusDecodeError};
     use crate::{Pid, tai::Tai64n, wait::WaitStatus};
 
     const EXAMPLE: Status = Status {
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn a_status_of_any_other_length_is_refused() {
         for length in (0..=64).filter(|length| ![SIZE, SIZE_2_13].contains(length)) {
-            assert_eq!(Status::decode(&vec![0; length]), Err(DecodeError::Length(length)));
+            assert_eq!(Status::decode(&vec![0; length]), Err(StatusDecodeError::Length(length)));
         }
     }
 
@@ -191,11 +191,11 @@ mod tests {
         for raw in [0x8000_0000_u64, 0xffff_ffff, 0x1_0000_0001, u64::MAX] {
             let mut bytes = EXAMPLE.encode();
             bytes[24..32].copy_from_slice(&raw.to_be_bytes());
-            assert_eq!(Status::decode(&bytes), Err(DecodeError::Pid(raw)));
+            assert_eq!(Status::decode(&bytes), Err(StatusDecodeError::Pid(raw)));
         }
         let mut bytes = EXAMPLE.encode();
         bytes[8..12].fill(0xff);
-        assert_eq!(Status::decode(&bytes), Err(DecodeError::Stamp));
+        assert_eq!(Status::decode(&bytes), Err(StatusDecodeError::Stamp));
     }
 
     #[test]
@@ -219,8 +219,8 @@ mod tests {
 
     #[test]
     fn refusals_say_what_was_wrong() {
-        let said =
-            [DecodeError::Length(7), DecodeError::Stamp, DecodeError::Pid(u64::MAX)].map(|e| e.to_string());
+        let said = [StatusDecodeError::Length(7), StatusDecodeError::Stamp, StatusDecodeError::Pid(u64::MAX)]
+            .map(|e| e.to_string());
         assert_eq!(
             said,
             [

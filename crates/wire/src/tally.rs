@@ -32,7 +32,7 @@ pub struct Death {
 
 /// Why bytes are no death tally.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
+pub enum TallyDecodeError {
     /// The last death is cut short.
     #[error("a death tally has 14 bytes for each death, and this one has {0} in all")]
     Length(usize),
@@ -73,14 +73,14 @@ impl Death {
 }
 
 /// Returns the deaths of a whole tally, oldest first.
-pub fn decode_all(bytes: &[u8]) -> Result<Vec<Death>, DecodeError> {
+pub fn decode_all(bytes: &[u8]) -> Result<Vec<Death>, TallyDecodeError> {
     let (deaths, []) = bytes.as_chunks::<SIZE>() else {
-        return Err(DecodeError::Length(bytes.len()));
+        return Err(TallyDecodeError::Length(bytes.len()));
     };
     if deaths.len() > MAX {
-        return Err(DecodeError::TooMany(deaths.len()));
+        return Err(TallyDecodeError::TooMany(deaths.len()));
     }
-    deaths.iter().map(|death| Death::decode(*death).ok_or(DecodeError::Stamp)).collect()
+    deaths.iter().map(|death| Death::decode(*death).ok_or(TallyDecodeError::Stamp)).collect()
 }
 
 /// Returns the bytes of a whole tally.
@@ -90,7 +90,7 @@ pub fn encode_all(deaths: &[Death]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Death, DecodeError, MAX, SIZE, decode_all};
+    use super::{Death, MAX, SIZE, TallyDecodeError, decode_all};
     use crate::{tai::Tai64n, wait::WaitStatus};
 
     const AT: Tai64n = Tai64n::from_unix(1_795_218_439, 5);
@@ -116,17 +116,17 @@ mod tests {
         for count in [0, 1, MAX] {
             assert_eq!(decode_all(&death.encode().repeat(count)), Ok(vec![death; count]));
         }
-        assert_eq!(decode_all(&death.encode().repeat(MAX + 1)), Err(DecodeError::TooMany(MAX + 1)));
+        assert_eq!(decode_all(&death.encode().repeat(MAX + 1)), Err(TallyDecodeError::TooMany(MAX + 1)));
         for length in 1..SIZE {
-            assert_eq!(decode_all(&[0; SIZE][..length]), Err(DecodeError::Length(length)));
+            assert_eq!(decode_all(&[0; SIZE][..length]), Err(TallyDecodeError::Length(length)));
         }
-        assert_eq!(decode_all(&[0xff; SIZE]), Err(DecodeError::Stamp));
+        assert_eq!(decode_all(&[0xff; SIZE]), Err(TallyDecodeError::Stamp));
     }
 
     #[test]
     fn refusals_say_what_was_wrong() {
-        let said =
-            [DecodeError::Length(7), DecodeError::TooMany(4097), DecodeError::Stamp].map(|e| e.to_string());
+        let said = [TallyDecodeError::Length(7), TallyDecodeError::TooMany(4097), TallyDecodeError::Stamp]
+            .map(|e| e.to_string());
         assert_eq!(
             said,
             [

@@ -5,7 +5,7 @@ use gatevisor_wire::{
     Pid, event,
     name::ServiceName,
     number,
-    policy::{self, Phase, Policy},
+    policy::{self, PublishedPolicy, RestartPhase},
     signal,
     status::{self, Status},
     tai::{self, Tai64n},
@@ -39,9 +39,9 @@ fn statuses() -> impl Strategy<Value = Status> {
     )
 }
 
-fn policies() -> impl Strategy<Value = Policy> {
+fn policies() -> impl Strategy<Value = PublishedPolicy> {
     (
-        select(Phase::ALL.to_vec()),
+        select(RestartPhase::ALL.to_vec()),
         any::<u64>(),
         any::<u64>(),
         any::<u32>(),
@@ -49,7 +49,7 @@ fn policies() -> impl Strategy<Value = Policy> {
         option::of(stamps()),
         option::of(any::<String>()),
     )
-        .prop_map(|(phase, restarts, commanded, failures, ran_ms, until, reason)| Policy {
+        .prop_map(|(phase, restarts, commanded, failures, ran_ms, until, reason)| PublishedPolicy {
             phase,
             restarts,
             commanded,
@@ -128,15 +128,15 @@ proptest! {
         let bytes = policy.encode();
         prop_assert!(bytes.len() <= policy::MAX);
         let reason = policy.reason.as_deref().map(policy::one_line);
-        prop_assert_eq!(Policy::decode(&bytes), Ok(Policy { reason, ..policy }));
+        prop_assert_eq!(PublishedPolicy::decode(&bytes), Ok(PublishedPolicy { reason, ..policy }));
     }
 
     #[test]
     fn any_bytes_are_a_policy_or_refused(
         bytes in vec(prop_oneof![any::<u8>(), select(b"phase until reason restarts failures backoff 123@\n ".to_vec())], 0..600),
     ) {
-        if let Ok(policy) = Policy::decode(&bytes) {
-            prop_assert_eq!(Policy::decode(&policy.encode()), Ok(policy));
+        if let Ok(policy) = PublishedPolicy::decode(&bytes) {
+            prop_assert_eq!(PublishedPolicy::decode(&policy.encode()), Ok(policy));
         }
     }
 

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use gatevisor_core::restart::{Numbers, Rules};
-use gatevisor_core::scan::{Change, Identity, compare};
-use gatevisor_core::{Effect, Effects, Event, Machine, Moment, Tick};
+use gatevisor_core::restart::{RestartPolicy, Rules};
+use gatevisor_core::scan::{DirectoryIdentity, ScanChange, compare};
+use gatevisor_core::{Machine, Now, ServiceEffect, ServiceEffects, ServiceInput, Tick};
 use gatevisor_wire::Pid;
 use gatevisor_wire::control::Control;
 use gatevisor_wire::event::ServiceEvent;
@@ -12,9 +12,9 @@ use gatevisor_wire::scan::ScanCommand;
 use gatevisor_wire::tai::Tai64n;
 use gatevisor_wire::wait::WaitStatus;
 
-fn at(ms: u64) -> Moment {
+fn at(ms: u64) -> Now {
     let seconds = i64::try_from(ms / 1000).unwrap_or(i64::MAX);
-    Moment { tick: Tick(ms), wall: Tai64n::from_unix(seconds, 0) }
+    Now { tick: Tick(ms), wall: Tai64n::from_unix(seconds, 0) }
 }
 
 /// What lives, and what must never happen to it.
@@ -39,61 +39,61 @@ impl World {
         pid
     }
 
-    fn step(&mut self, event: Event, luck: u8) {
-        let mut effects = Effects::new();
-        let numbers = Numbers { kill_survivors: luck & 1 == 0, ..Numbers::default() };
-        self.machine.step(at(self.now), event, &numbers, &mut effects);
+    fn step(&mut self, event: ServiceInput, luck: u8) {
+        let mut effects = ServiceEffects::new();
+        let policy = RestartPolicy { kill_survivors: luck & 1 == 0, ..RestartPolicy::default() };
+        self.machine.step(at(self.now), event, &policy, &mut effects);
         let mut answers = Vec::new();
         for effect in effects.drain().collect::<Vec<_>>() {
             assert!(!self.ended, "nothing happens after the end");
             match effect {
-                Effect::SpawnRun => {
+                ServiceEffect::SpawnRun => {
                     assert!(self.alive.is_empty(), "at most one runs");
                     answers.push(match luck % 4 {
-                        0 => Event::SpawnFailed("luck".to_owned()),
-                        _ => Event::Forked(self.fork(true)),
+                        0 => ServiceInput::SpawnFailed("luck".to_owned()),
+                        _ => ServiceInput::Forked(self.fork(true)),
                     });
                 }
-                Effect::SpawnFinish(..) => answers.push(match luck % 3 {
-                    0 => Event::FinishAbsent,
-                    _ => Event::FinishForked(self.fork(false), 5000),
+                ServiceEffect::SpawnFinish(..) => answers.push(match luck % 3 {
+                    0 => ServiceInput::FinishAbsent,
+                    _ => ServiceInput::FinishForked(self.fork(false), 5000),
                 }),
-                Effect::Clear(_) => {
+                ServiceEffect::Clear(_) => {
                     assert!(self.alive.is_empty(), "nothing runs while survivors are ended");
                     answers.push(match luck % 5 {
-                        0 => Event::ClearFailed("luck".to_owned()),
-                        _ => Event::ClearForked(self.fork(false), 5000),
+                        0 => ServiceInput::ClearFailed("luck".to_owned()),
+                        _ => ServiceInput::ClearForked(self.fork(false), 5000),
                     });
                 }
-                Effect::Signal(pid, _)
-                | Effect::SignalGroup(pid, _)
-                | Effect::DownSignal(pid)
-                | Effect::ReloadSignal(pid)
-                | Effect::KillOverdue(pid) => {
+                ServiceEffect::Signal(pid, _)
+                | ServiceEffect::SignalGroup(pid, _)
+                | ServiceEffect::DownSignal(pid)
+                | ServiceEffect::ReloadSignal(pid)
+                | ServiceEffect::KillOverdue(pid) => {
                     assert!(self.alive.contains(&pid), "no signal goes to the dead");
                 }
-                Effect::Terminate(pid) => {
+                ServiceEffect::Terminate(pid) => {
                     assert!(self.alive.contains(&pid), "no signal goes to the dead");
-                    answers.push(Event::Terminating(u64::from(luck) * 10));
+                    answers.push(ServiceInput::Terminating(u64::from(luck) * 10));
                 }
-                Effect::PublishStatus(status) => self.published = status.pid,
-                Effect::Broadcast(letters) => {
-                    if letters.contains(&ServiceEvent::Up) {
+                ServiceEffect::PublishStatus(status) => self.published = status.pid,
+                ServiceEffect::Broadcast(events) => {
+                    if events.contains(&ServiceEvent::Up) {
                         assert_eq!(self.published, self.current, "the status is published before the letter");
                     }
-                    if letters.contains(&ServiceEvent::Finished) {
+                    if events.contains(&ServiceEvent::Finished) {
                         assert_eq!(self.published, None, "the status is published before the letter");
                     }
                 }
-                Effect::End => {
+                ServiceEffect::End => {
                     assert!(self.alive.is_empty(), "supervision does not end before the process");
                     self.ended = true;
                 }
-                Effect::CloseReadiness
-                | Effect::RecordDeath(_)
-                | Effect::PublishPolicy(_)
-                | Effect::CreateDownFile
-                | Effect::RemoveDownFile => {}
+                ServiceEffect::CloseReadiness
+                | ServiceEffect::RecordDeath(_)
+                | ServiceEffect::PublishPolicy(_)
+                | ServiceEffect::CreateDownFile
+                | ServiceEffect::RemoveDownFile => {}
             }
         }
         for answer in answers {
@@ -105,19 +105,19 @@ impl World {
     fn die(&mut self, how: WaitStatus, luck: u8) {
         if let Some(pid) = self.current.take() {
             self.alive.remove(&pid);
-            self.step(Event::Exited(how), luck);
+            self.step(ServiceInput::Exited(how), luck);
         }
     }
 
     /// A byte of the control FIFO is a command; one that is none makes something else happen, or time pass.
     fn act(&mut self, byte: u8, luck: u8) {
         if let Some(control) = Control::from_byte(byte) {
-            return self.step(Event::Control(control), luck);
+            return self.step(ServiceInput::Control(control), luck);
         }
         match byte % 16 {
             0..=2 => {
                 if self.is_run && self.current.is_some() {
-                    self.step(Event::Spawned, luck);
+                    self.step(ServiceInput::Spawned, luck);
                 }
             }
             3 => self.die(WaitStatus::exited(luck), luck),
@@ -125,19 +125,19 @@ impl World {
             5 => self.die(WaitStatus::exited(75), luck),
             6 => self.die(WaitStatus::exited(78), luck),
             7 => self.die(WaitStatus::killed(luck % 30 + 1).expect("a signal"), luck),
-            8 => self.step(Event::Ready, luck),
+            8 => self.step(ServiceInput::Ready, luck),
             9 => {
                 self.now += u64::from(luck) * 200;
-                self.step(Event::Deadline, luck);
+                self.step(ServiceInput::Deadline, luck);
             }
-            10 => self.step(Event::Shutdown, luck),
-            11 => self.step(Event::Withdraw(5000), luck),
-            12 => self.step(Event::Drain(5000), luck),
-            13 => self.step(Event::KillNow, luck),
+            10 => self.step(ServiceInput::Shutdown, luck),
+            11 => self.step(ServiceInput::Withdraw(5000), luck),
+            12 => self.step(ServiceInput::Drain(5000), luck),
+            13 => self.step(ServiceInput::KillNow, luck),
             _ => {
                 if let Some(deadline) = self.machine.deadline() {
                     self.now = self.now.max(deadline.0);
-                    self.step(Event::Deadline, luck);
+                    self.step(ServiceInput::Deadline, luck);
                 }
             }
         }
@@ -147,7 +147,7 @@ impl World {
 pub fn service_control(bytes: &[u8]) {
     let Some((&first, bytes)) = bytes.split_first() else { return };
     let rules = if first & 1 == 0 { Rules::Native } else { Rules::S6 };
-    let machine = Machine::new(at(0), rules, first & 2 == 0, u64::from(first), &mut Effects::new());
+    let machine = Machine::new(at(0), rules, first & 2 == 0, u64::from(first), &mut ServiceEffects::new());
     let mut world = World {
         machine,
         alive: HashSet::new(),
@@ -163,7 +163,7 @@ pub fn service_control(bytes: &[u8]) {
         world.act(byte, luck);
     }
     // Whatever happened, four deaths after the word it is over.
-    world.step(Event::Shutdown, 1);
+    world.step(ServiceInput::Shutdown, 1);
     for _ in 0..4 {
         world.die(WaitStatus::exited(0), 1);
     }
@@ -181,12 +181,12 @@ pub fn scandir_changes(bytes: &[u8]) {
                     // Replacing takes two looks: one that lets go, one that adopts.
                     for _ in 0..2 {
                         match compare(*supervised, *there) {
-                            Change::Nothing => assert_eq!(supervised, there),
-                            Change::Adopt => {
+                            ScanChange::Nothing => assert_eq!(supervised, there),
+                            ScanChange::Adopt => {
                                 assert_eq!(*supervised, None);
                                 *supervised = *there;
                             }
-                            Change::Withdraw | Change::Replace => *supervised = None,
+                            ScanChange::Withdraw | ScanChange::Replace => *supervised = None,
                         }
                     }
                     assert_eq!(supervised, there, "after a rescan what is there is supervised");
@@ -195,7 +195,7 @@ pub fn scandir_changes(bytes: &[u8]) {
             Some(_) => {}
             None => {
                 let name = &mut there[usize::from(byte % 8)];
-                *name = (byte & 8 != 0).then_some(Identity { device: 1, inode });
+                *name = (byte & 8 != 0).then_some(DirectoryIdentity { device: 1, inode });
             }
         }
     }

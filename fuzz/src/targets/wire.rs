@@ -3,7 +3,7 @@
 use gatevisor_wire::control::Control;
 use gatevisor_wire::event::{self, ServiceEvent};
 use gatevisor_wire::name::ServiceName;
-use gatevisor_wire::policy::{self, Policy};
+use gatevisor_wire::policy::{self, PublishedPolicy};
 use gatevisor_wire::scan::ScanCommand;
 use gatevisor_wire::status::Status;
 use gatevisor_wire::tai::Tai64n;
@@ -93,10 +93,10 @@ pub fn event_letters(bytes: &[u8]) {
 }
 
 pub fn policy(bytes: &[u8]) {
-    let Ok(policy) = Policy::decode(bytes) else { return };
+    let Ok(policy) = PublishedPolicy::decode(bytes) else { return };
     let encoded = policy.encode();
     assert!(encoded.len() <= policy::MAX);
-    assert_eq!(Policy::decode(&encoded), Ok(policy));
+    assert_eq!(PublishedPolicy::decode(&encoded), Ok(policy));
 }
 
 pub fn small_number(bytes: &[u8]) {

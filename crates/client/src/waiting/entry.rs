@@ -5,7 +5,7 @@
 
 use super::{Condition, Outcome, WaitError, Waited};
 use crate::{Listener, ServiceDir, StatusError, open};
-use gatevisor_wire::{control::Control, event::ServiceEvent, policy::Phase};
+use gatevisor_wire::{control::Control, event::ServiceEvent, policy::RestartPhase};
 use rustix::io::Errno;
 use std::{
     io,
@@ -243,6 +243,9 @@ impl Entry {
         let Goal::Reach(cond) = goal else { return false };
         cond.wants_up()
             && self.dir.status().is_ok_and(|status| status.pid.is_none() && !status.want_up)
-            && self.dir.policy().is_some_and(|policy| matches!(policy.phase, Phase::Failed | Phase::Refused))
+            && self
+                .dir
+                .policy()
+                .is_some_and(|policy| matches!(policy.phase, RestartPhase::Failed | RestartPhase::Refused))
     }
 }

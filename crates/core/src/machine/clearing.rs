@@ -9,27 +9,27 @@
 use gatevisor_wire::wait::WaitStatus;
 use gatevisor_wire::{Pid, policy, signal};
 
-use super::{KILL_AGAIN_MS, Machine, Phase};
-use crate::effect::{Effect, Effects, Leftover};
-use crate::restart::Numbers;
-use crate::time::{Moment, Tick};
+use super::{KILL_AGAIN_MS, Machine, ServicePhase};
+use crate::effect::{Leftover, ServiceEffect, ServiceEffects};
+use crate::restart::RestartPolicy;
+use crate::time::{Now, Tick};
 
-/// What ends processes that were left behind, on its way or at work.
+/// The process that ends what was left behind, starting or at work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Clearing {
+pub(super) struct Cleanup {
     whose: Leftover,
     /// The process that does it; unknown until the fork is done.
     pid: Option<Pid>,
-    /// It is told to hurry then, or is killed.
+    /// When it is told to kill at once, or is killed itself.
     due: Option<Tick>,
-    hurried: bool,
+    advanced: bool,
     /// The death before it is not announced yet.
     unannounced: bool,
 }
 
-impl Clearing {
+impl Cleanup {
     fn of(whose: Leftover, unannounced: bool) -> Self {
-        Self { whose, pid: None, due: None, hurried: false, unannounced }
+        Self { whose, pid: None, due: None, advanced: false, unannounced }
     }
 
     pub(super) fn pid(&self) -> Option<Pid> {
@@ -52,30 +52,30 @@ impl Machine {
     /// ends before anything is started.
     ///
     /// For a machine that was made just now.
-    pub fn inherit(&mut self, pid: Option<Pid>, out: &mut Effects) {
+    pub fn inherit(&mut self, pid: Option<Pid>, out: &mut ServiceEffects) {
         self.inherited = Some(Leftover::OfSupervision(pid));
         self.clear_orphans(pid, out);
     }
 
-    pub(super) fn clear_orphans(&mut self, pid: Option<Pid>, out: &mut Effects) {
-        self.phase = Phase::Clearing(Clearing::of(Leftover::OfSupervision(pid), false));
+    pub(super) fn clear_orphans(&mut self, pid: Option<Pid>, out: &mut ServiceEffects) {
+        self.phase = ServicePhase::Clearing(Cleanup::of(Leftover::OfSupervision(pid), false));
         let who = pid.map_or_else(|| "what is left of it".to_owned(), |pid| format!("process {pid}"));
         let reason =
             format!("{who} is being ended first: an earlier supervisor was killed and left it running");
-        self.write_policy(policy::Phase::Clearing, None, Some(reason), out);
-        out.add(Effect::Clear(Leftover::OfSupervision(pid)));
+        self.write_policy(policy::RestartPhase::Clearing, None, Some(reason), out);
+        out.add(ServiceEffect::Clear(Leftover::OfSupervision(pid)));
     }
 
-    pub(super) fn clear_survivors(&mut self, pid: Pid, unannounced: bool, out: &mut Effects) {
+    pub(super) fn clear_survivors(&mut self, pid: Pid, unannounced: bool, out: &mut ServiceEffects) {
         let whose = Leftover::OfProcess(pid);
-        self.phase = Phase::Clearing(Clearing::of(whose, unannounced));
-        out.add(Effect::Clear(whose));
+        self.phase = ServicePhase::Clearing(Cleanup::of(whose, unannounced));
+        out.add(ServiceEffect::Clear(whose));
     }
 
-    pub(super) fn clear_forked(&mut self, now: Moment, pid: Pid, ms: u64, out: &mut Effects) {
+    pub(super) fn clear_forked(&mut self, now: Now, pid: Pid, ms: u64, out: &mut ServiceEffects) {
         let due = self.kill_at(now, ms);
-        let Phase::Clearing(clearing @ Clearing { pid: None, .. }) = &mut self.phase else {
-            out.add(Effect::Signal(pid, signal::KILL));
+        let ServicePhase::Clearing(clearing @ Cleanup { pid: None, .. }) = &mut self.phase else {
+            out.add(ServiceEffect::Signal(pid, signal::KILL));
             return;
         };
         clearing.pid = Some(pid);
@@ -84,41 +84,47 @@ impl Machine {
         // To others it is what a finish script is.
         self.status.pid = Some(pid);
         self.status.finishing = true;
-        out.add(Effect::PublishStatus(self.status));
+        out.add(ServiceEffect::PublishStatus(self.status));
         if unannounced {
-            out.add(Effect::Broadcast(&[gatevisor_wire::event::ServiceEvent::Died]));
+            out.add(ServiceEffect::Broadcast(&[gatevisor_wire::event::ServiceEvent::Died]));
         }
     }
 
-    pub(super) fn clear_failed(&mut self, now: Moment, why: &str, numbers: &Numbers, out: &mut Effects) {
-        if let Phase::Clearing(clearing) = self.phase {
-            self.after_clearing(now, clearing, Err(why), numbers, out);
+    pub(super) fn clear_failed(
+        &mut self,
+        now: Now,
+        why: &str,
+        policy: &RestartPolicy,
+        out: &mut ServiceEffects,
+    ) {
+        if let ServicePhase::Clearing(clearing) = self.phase {
+            self.after_clearing(now, clearing, Err(why), policy, out);
         }
     }
 
     pub(super) fn cleared(
         &mut self,
-        now: Moment,
-        clearing: Clearing,
+        now: Now,
+        clearing: Cleanup,
         how: WaitStatus,
-        numbers: &Numbers,
-        out: &mut Effects,
+        policy: &RestartPolicy,
+        out: &mut ServiceEffects,
     ) {
         if clearing.pid.is_none() {
             return;
         }
         let failed = format!("what an earlier supervisor left of it could not be ended ({how})");
         let outcome = if how.success() { Ok(()) } else { Err(failed.as_str()) };
-        self.after_clearing(now, clearing, outcome, numbers, out);
+        self.after_clearing(now, clearing, outcome, policy, out);
     }
 
     fn after_clearing(
         &mut self,
-        now: Moment,
-        clearing: Clearing,
+        now: Now,
+        clearing: Cleanup,
         outcome: Result<(), &str>,
-        numbers: &Numbers,
-        out: &mut Effects,
+        policy: &RestartPolicy,
+        out: &mut ServiceEffects,
     ) {
         match (clearing.whose, outcome) {
             // It has taken what time it might; a process that cannot even be killed would keep the service down for ever.
@@ -131,19 +137,21 @@ impl Machine {
             (Leftover::OfSupervision(_), Err(why)) => {
                 self.status.pid = None;
                 self.status.finishing = false;
-                out.add(Effect::PublishStatus(self.status));
-                self.not_started(now, why, numbers, out);
+                out.add(ServiceEffect::PublishStatus(self.status));
+                self.not_started(now, why, policy, out);
             }
         }
     }
 
-    /// Its time is over, or nobody has patience any more: what is left behind is killed at once, and then what does that.
-    pub(super) fn hurry_clearing(&mut self, now: Moment, out: &mut Effects) {
-        let Phase::Clearing(clearing @ Clearing { pid: Some(_), .. }) = &mut self.phase else { return };
+    /// Has what was left behind killed at once, because the time for it is over or everything is killed; the second time it
+    /// kills the process that does it.
+    pub(super) fn advance_cleanup(&mut self, now: Now, out: &mut ServiceEffects) {
+        let ServicePhase::Clearing(clearing @ Cleanup { pid: Some(_), .. }) = &mut self.phase else { return };
         let Some(pid) = clearing.pid else { return };
-        out.add(Effect::Signal(pid, signal::CONT));
-        let number = if std::mem::replace(&mut clearing.hurried, true) { signal::KILL } else { signal::TERM };
-        out.add(Effect::Signal(pid, number));
+        out.add(ServiceEffect::Signal(pid, signal::CONT));
+        let number =
+            if std::mem::replace(&mut clearing.advanced, true) { signal::KILL } else { signal::TERM };
+        out.add(ServiceEffect::Signal(pid, number));
         clearing.due = Some(now.tick.after(KILL_AGAIN_MS));
     }
 }

@@ -7,40 +7,40 @@
 use gatevisor_wire::control::{Control, ControlSignal};
 use gatevisor_wire::{policy, signal};
 
-use super::{Machine, Phase};
-use crate::effect::{Effect, Effects};
+use super::{Machine, ServicePhase};
+use crate::effect::{ServiceEffect, ServiceEffects};
 use crate::restart::Rules;
-use crate::time::Moment;
+use crate::time::Now;
 
 impl Machine {
-    pub(super) fn control(&mut self, now: Moment, control: Control, out: &mut Effects) {
-        if self.phase == Phase::Ended {
+    pub(super) fn control(&mut self, now: Now, control: Control, out: &mut ServiceEffects) {
+        if self.phase == ServicePhase::Ended {
             return;
         }
         match control {
             Control::UpAndEnable => {
-                out.add(Effect::RemoveDownFile);
+                out.add(ServiceEffect::RemoveDownFile);
                 self.want_up(now, out);
             }
             Control::DownAndDisable => {
-                out.add(Effect::CreateDownFile);
+                out.add(ServiceEffect::CreateDownFile);
                 self.want_down(out);
             }
             Control::NoRestartAndDisable => {
-                out.add(Effect::CreateDownFile);
+                out.add(ServiceEffect::CreateDownFile);
                 self.want_no_restart(out);
             }
             Control::Up => self.want_up(now, out),
             Control::Down => self.want_down(out),
             Control::Once => {
                 self.set_want(false, out);
-                if let Phase::Down { .. } = self.phase {
+                if let ServicePhase::Down { .. } = self.phase {
                     self.start(out);
                 }
             }
             Control::NoRestart => self.want_no_restart(out),
             Control::Exit => {
-                if let Phase::Down { .. } | Phase::Waiting { .. } = self.phase {
+                if let ServicePhase::Down { .. } | ServicePhase::Waiting { .. } = self.phase {
                     self.end(out);
                 } else {
                     self.last = true;
@@ -59,18 +59,18 @@ impl Machine {
 
     /// Records the request and publishes it, unless supervision is ending and the request comes too late; s6 2.11 records
     /// it even then.
-    pub(super) fn set_want(&mut self, up: bool, out: &mut Effects) {
+    pub(super) fn set_want(&mut self, up: bool, out: &mut ServiceEffects) {
         if self.rules == Rules::Native
             && self.last
-            && (up || matches!(self.phase, Phase::Finishing { .. } | Phase::Clearing(_)))
+            && (up || matches!(self.phase, ServicePhase::Finishing { .. } | ServicePhase::Clearing(_)))
         {
             return;
         }
         self.status.want_up = up;
-        out.add(Effect::PublishStatus(self.status));
+        out.add(ServiceEffect::PublishStatus(self.status));
     }
 
-    fn want_up(&mut self, now: Moment, out: &mut Effects) {
+    fn want_up(&mut self, now: Now, out: &mut ServiceEffects) {
         if self.rules == Rules::Native && !self.last {
             // Somebody asks: whatever went wrong before, this start is not a retry.
             self.history.forget();
@@ -78,61 +78,64 @@ impl Machine {
             self.failure = None;
         }
         self.set_want(true, out);
-        if let Phase::Down { .. } = self.phase {
+        if let ServicePhase::Down { .. } = self.phase {
             self.start(out);
         }
     }
 
-    pub(super) fn want_down(&mut self, out: &mut Effects) {
+    pub(super) fn want_down(&mut self, out: &mut ServiceEffects) {
         match self.phase {
-            Phase::Up { pid, .. } => {
+            ServicePhase::Up { pid, .. } => {
                 // Even if somebody wants it up again before it dies.
                 self.starts.is_asked_for = true;
                 self.status.want_up = false;
                 self.status.paused = false;
-                out.add(Effect::Terminate(pid));
-                out.add(Effect::PublishStatus(self.status));
+                out.add(ServiceEffect::Terminate(pid));
+                out.add(ServiceEffect::PublishStatus(self.status));
             }
-            Phase::Starting { pid: Some(pid), .. } => {
+            ServicePhase::Starting { pid: Some(pid), .. } => {
                 // Not published yet: without a pid it would read as if it were down already. The status follows
-                // within the instant that the process needs to reach its program, or to die on its way.
+                // within the instant that the process needs to reach its program, or to die before that.
                 self.status.want_up = false;
                 self.asked_to_die = true;
-                out.add(Effect::Terminate(pid));
+                out.add(ServiceEffect::Terminate(pid));
             }
-            Phase::Waiting { pid } => self.give_up_waiting(pid, out),
-            Phase::Starting { pid: None, .. } => {
-                self.phase = Phase::Down { start_at: None };
+            ServicePhase::Waiting { pid } => self.give_up_waiting(pid, out),
+            ServicePhase::Starting { pid: None, .. } => {
+                self.phase = ServicePhase::Down { start_at: None };
                 self.set_want(false, out);
             }
-            Phase::Down { .. } => {
-                self.phase = Phase::Down { start_at: None };
+            ServicePhase::Down { .. } => {
+                self.phase = ServicePhase::Down { start_at: None };
                 self.failure = None;
-                self.publish_policy(policy::Phase::Running, None, out);
+                self.publish_policy(policy::RestartPhase::Running, None, out);
                 self.set_want(false, out);
             }
-            Phase::Finishing { .. } | Phase::Clearing(_) => self.set_want(false, out),
-            Phase::Ended => {}
+            ServicePhase::Finishing { .. } | ServicePhase::Clearing(_) => self.set_want(false, out),
+            ServicePhase::Ended => {}
         }
     }
 
-    fn want_no_restart(&mut self, out: &mut Effects) {
-        if let Phase::Down { start_at: Some(_) } = self.phase {
+    fn want_no_restart(&mut self, out: &mut ServiceEffects) {
+        if let ServicePhase::Down { start_at: Some(_) } = self.phase {
             // The start that is due would be a restart.
-            self.phase = Phase::Down { start_at: None };
-            self.publish_policy(policy::Phase::Running, None, out);
+            self.phase = ServicePhase::Down { start_at: None };
+            self.publish_policy(policy::RestartPhase::Running, None, out);
         }
         self.set_want(false, out);
     }
 
-    fn signal(&mut self, wanted: ControlSignal, out: &mut Effects) {
-        let (Phase::Up { pid, .. } | Phase::Starting { pid: Some(pid), .. }) = self.phase else { return };
+    fn signal(&mut self, wanted: ControlSignal, out: &mut ServiceEffects) {
+        let (ServicePhase::Up { pid, .. } | ServicePhase::Starting { pid: Some(pid), .. }) = self.phase
+        else {
+            return;
+        };
         if wanted == ControlSignal::Stop && !self.is_up() {
             // A process paused before it reached its program would never tell whether it does.
             return;
         }
         self.starts.sent = Some(wanted.number());
-        out.add(Effect::Signal(pid, wanted.number()));
+        out.add(ServiceEffect::Signal(pid, wanted.number()));
         match wanted {
             ControlSignal::Stop => self.set_paused(true, out),
             ControlSignal::Continue => self.set_paused(false, out),
@@ -149,26 +152,29 @@ impl Machine {
         }
     }
 
-    fn special_signal(&mut self, control: Control, out: &mut Effects) {
-        let (Phase::Up { pid, .. } | Phase::Starting { pid: Some(pid), .. }) = self.phase else { return };
+    fn special_signal(&mut self, control: Control, out: &mut ServiceEffects) {
+        let (ServicePhase::Up { pid, .. } | ServicePhase::Starting { pid: Some(pid), .. }) = self.phase
+        else {
+            return;
+        };
         match control {
             Control::DownSignal => {
                 self.asked_to_die = true;
-                out.add(Effect::DownSignal(pid));
+                out.add(ServiceEffect::DownSignal(pid));
             }
-            Control::Reload => out.add(Effect::ReloadSignal(pid)),
+            Control::Reload => out.add(ServiceEffect::ReloadSignal(pid)),
             Control::KillGroup => {
                 self.asked_to_die = true;
-                out.add(Effect::SignalGroup(pid, signal::KILL));
+                out.add(ServiceEffect::SignalGroup(pid, signal::KILL));
             }
             // As for `p`.
             Control::StopGroup if !self.is_up() => {}
             Control::StopGroup => {
-                out.add(Effect::SignalGroup(pid, signal::STOP));
+                out.add(ServiceEffect::SignalGroup(pid, signal::STOP));
                 self.set_paused(true, out);
             }
             Control::ContinueGroup => {
-                out.add(Effect::SignalGroup(pid, signal::CONT));
+                out.add(ServiceEffect::SignalGroup(pid, signal::CONT));
                 self.set_paused(false, out);
             }
             Control::Up
@@ -183,10 +189,10 @@ impl Machine {
         }
     }
 
-    fn set_paused(&mut self, paused: bool, out: &mut Effects) {
+    fn set_paused(&mut self, paused: bool, out: &mut ServiceEffects) {
         if self.is_up() {
             self.status.paused = paused;
-            out.add(Effect::PublishStatus(self.status));
+            out.add(ServiceEffect::PublishStatus(self.status));
         }
     }
 }

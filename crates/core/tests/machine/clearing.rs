@@ -1,7 +1,7 @@
 //! What an earlier life has left behind is ended before the next one begins.
 
-use crate::scenario::{check_inherited, numbers, play};
-use gatevisor_core::restart::{Numbers, Rules};
+use crate::scenario::{check_inherited, play, policy};
+use gatevisor_core::restart::{RestartPolicy, Rules};
 
 const LEFT: &str = "an earlier supervisor was killed and left it running";
 
@@ -78,7 +78,7 @@ fn what_ends_an_orphan_is_told_to_hurry_when_patience_is_over_and_supervision_en
 
 #[test]
 fn survivors_of_a_death_are_ended_before_the_next_start_where_the_slot_says_so() {
-    let kill = Numbers { kill_survivors: true, ..numbers() };
+    let kill = RestartPolicy { kill_survivors: true, ..policy() };
     play(
         Rules::Native,
         true,
@@ -106,7 +106,7 @@ fn survivors_of_a_death_are_ended_before_the_next_start_where_the_slot_says_so()
 
 #[test]
 fn survivors_that_cannot_be_ended_do_not_keep_the_service_down() {
-    let kill = Numbers { kill_survivors: true, ..numbers() };
+    let kill = RestartPolicy { kill_survivors: true, ..policy() };
     play(
         Rules::Native,
         true,

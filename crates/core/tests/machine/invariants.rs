@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use crate::scenario::{at, numbers};
-use gatevisor_core::restart::{Numbers, Rules};
-use gatevisor_core::{Effect, Effects, Event, Machine};
+use crate::scenario::{at, policy};
+use gatevisor_core::restart::{RestartPolicy, Rules};
+use gatevisor_core::{Machine, ServiceEffect, ServiceEffects, ServiceInput};
 use gatevisor_wire::Pid;
 use gatevisor_wire::control::Control;
 use gatevisor_wire::event::ServiceEvent;
@@ -24,7 +24,7 @@ struct World {
     now: u64,
     ended: bool,
     last_published_pid: Option<Pid>,
-    letters: Vec<ServiceEvent>,
+    events: Vec<ServiceEvent>,
     /// The process of an earlier supervision lives.
     orphan: bool,
     /// The process that ends it, or survivors.
@@ -33,14 +33,14 @@ struct World {
 
 impl World {
     fn new(rules: Rules, want_up: bool) -> Self {
-        let mut effects = Effects::new();
+        let mut effects = ServiceEffects::new();
         let machine = Machine::new(at(0), rules, want_up, 9, &mut effects);
         Self::of(machine)
     }
 
     /// One whose earlier supervision was killed: the service's process of that is still there.
     fn inherited(want_up: bool) -> Self {
-        let mut effects = Effects::new();
+        let mut effects = ServiceEffects::new();
         let mut machine = Machine::new(at(0), Rules::Native, want_up, 9, &mut effects);
         effects.drain().for_each(drop);
         machine.inherit(Pid::new(50), &mut effects);
@@ -59,7 +59,7 @@ impl World {
             now: 0,
             ended: false,
             last_published_pid: None,
-            letters: Vec::new(),
+            events: Vec::new(),
             orphan: false,
             clearing: None,
         }
@@ -72,67 +72,67 @@ impl World {
         Pid::new(self.next_pid).expect("positive")
     }
 
-    fn step(&mut self, event: Event, luck: u8) {
-        let mut effects = Effects::new();
+    fn step(&mut self, event: ServiceInput, luck: u8) {
+        let mut effects = ServiceEffects::new();
         // Some slots have their survivors killed.
-        let numbers = Numbers { kill_survivors: luck.is_multiple_of(2), ..numbers() };
-        self.machine.step(at(self.now), event, &numbers, &mut effects);
+        let policy = RestartPolicy { kill_survivors: luck.is_multiple_of(2), ..policy() };
+        self.machine.step(at(self.now), event, &policy, &mut effects);
         self.perform(effects.drain().collect(), luck);
     }
 
-    fn perform(&mut self, effects: Vec<Effect>, luck: u8) {
+    fn perform(&mut self, effects: Vec<ServiceEffect>, luck: u8) {
         let mut answers = Vec::new();
         for effect in effects {
             assert!(!self.ended, "invariant_nothing_happens_after_the_end: {effect:?}");
             match effect {
-                Effect::SpawnRun => {
+                ServiceEffect::SpawnRun => {
                     assert!(self.alive.is_empty(), "invariant_at_most_one_instance_runs: {:?}", self.alive);
                     assert!(!self.orphan, "invariant_at_most_one_instance_runs: the orphan lives");
                     if luck.is_multiple_of(4) {
-                        answers.push(Event::SpawnFailed("luck".into()));
+                        answers.push(ServiceInput::SpawnFailed("luck".into()));
                     } else {
                         let pid = self.fork(true);
-                        answers.push(Event::Forked(pid));
+                        answers.push(ServiceInput::Forked(pid));
                     }
                 }
-                Effect::SpawnFinish(..) => {
+                ServiceEffect::SpawnFinish(..) => {
                     if luck.is_multiple_of(3) {
-                        answers.push(Event::FinishAbsent);
+                        answers.push(ServiceInput::FinishAbsent);
                     } else {
                         let pid = self.fork(false);
-                        answers.push(Event::FinishForked(pid, 5000));
+                        answers.push(ServiceInput::FinishForked(pid, 5000));
                     }
                 }
-                Effect::Clear(_) => {
+                ServiceEffect::Clear(_) => {
                     assert!(self.alive.is_empty(), "invariant_nothing_runs_while_survivors_are_ended");
                     if luck.is_multiple_of(5) {
-                        answers.push(Event::ClearFailed("luck".into()));
+                        answers.push(ServiceInput::ClearFailed("luck".into()));
                     } else {
                         let pid = self.fork(false);
                         self.clearing = Some(pid.get());
-                        answers.push(Event::ClearForked(pid, 5000));
+                        answers.push(ServiceInput::ClearForked(pid, 5000));
                     }
                 }
-                Effect::Signal(pid, signal::KILL) if self.blocked => {
+                ServiceEffect::Signal(pid, signal::KILL) if self.blocked => {
                     assert!(self.alive.remove(&pid.get()), "invariant_no_signal_goes_to_a_reaped_pid");
                     self.current = None;
                     self.blocked = false;
                 }
-                Effect::Signal(pid, _)
-                | Effect::SignalGroup(pid, _)
-                | Effect::DownSignal(pid)
-                | Effect::ReloadSignal(pid)
-                | Effect::KillOverdue(pid) => {
+                ServiceEffect::Signal(pid, _)
+                | ServiceEffect::SignalGroup(pid, _)
+                | ServiceEffect::DownSignal(pid)
+                | ServiceEffect::ReloadSignal(pid)
+                | ServiceEffect::KillOverdue(pid) => {
                     assert!(self.alive.contains(&pid.get()), "invariant_no_signal_goes_to_a_reaped_pid");
                 }
-                Effect::Terminate(pid) => {
+                ServiceEffect::Terminate(pid) => {
                     assert!(self.alive.contains(&pid.get()), "invariant_no_signal_goes_to_a_reaped_pid");
-                    answers.push(Event::Terminating(u64::from(luck) * 10));
+                    answers.push(ServiceInput::Terminating(u64::from(luck) * 10));
                 }
-                Effect::PublishStatus(status) => self.last_published_pid = status.pid,
-                Effect::Broadcast(letters) => {
-                    for &letter in letters {
-                        match letter {
+                ServiceEffect::PublishStatus(status) => self.last_published_pid = status.pid,
+                ServiceEffect::Broadcast(events) => {
+                    for &event in events {
+                        match event {
                             ServiceEvent::Up => assert_eq!(
                                 self.last_published_pid.map(Pid::get),
                                 self.current.map(|(pid, _)| pid),
@@ -144,18 +144,18 @@ impl World {
                             ),
                             _ => {}
                         }
-                        self.letters.push(letter);
+                        self.events.push(event);
                     }
                 }
-                Effect::End => {
+                ServiceEffect::End => {
                     assert!(self.alive.is_empty(), "invariant_supervision_does_not_end_before_the_process");
                     self.ended = true;
                 }
-                Effect::CloseReadiness
-                | Effect::RecordDeath(_)
-                | Effect::PublishPolicy(_)
-                | Effect::CreateDownFile
-                | Effect::RemoveDownFile => {}
+                ServiceEffect::CloseReadiness
+                | ServiceEffect::RecordDeath(_)
+                | ServiceEffect::PublishPolicy(_)
+                | ServiceEffect::CreateDownFile
+                | ServiceEffect::RemoveDownFile => {}
             }
         }
         for answer in answers {
@@ -166,11 +166,11 @@ impl World {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Control(control) => self.step(Event::Control(control), control.byte()),
+            Action::Control(control) => self.step(ServiceInput::Control(control), control.byte()),
             Action::Exec => {
                 if let Some((_, true)) = self.current {
                     self.blocked = false;
-                    self.step(Event::Spawned, 1);
+                    self.step(ServiceInput::Spawned, 1);
                 }
             }
             Action::Block => {
@@ -179,7 +179,7 @@ impl World {
                     && self.last_published_pid.is_none()
                 {
                     self.blocked = true;
-                    self.step(Event::Blocked, 1);
+                    self.step(ServiceInput::Blocked, 1);
                 }
             }
             Action::Die(how, luck) => {
@@ -189,24 +189,24 @@ impl World {
                     if self.clearing.take() == Some(pid) && how.success() {
                         self.orphan = false;
                     }
-                    self.step(Event::Exited(how), luck);
+                    self.step(ServiceInput::Exited(how), luck);
                 }
             }
-            Action::Ready => self.step(Event::Ready, 1),
+            Action::Ready => self.step(ServiceInput::Ready, 1),
             Action::Wait(ms, luck) => {
                 self.now += ms;
-                self.step(Event::Deadline, luck);
+                self.step(ServiceInput::Deadline, luck);
             }
             Action::UntilDeadline(luck) => {
                 if let Some(deadline) = self.machine.deadline() {
                     self.now = self.now.max(deadline.0);
-                    self.step(Event::Deadline, luck);
+                    self.step(ServiceInput::Deadline, luck);
                 }
             }
-            Action::Shutdown => self.step(Event::Shutdown, 1),
-            Action::Withdraw => self.step(Event::Withdraw(5000), 1),
-            Action::Drain => self.step(Event::Drain(5000), 1),
-            Action::KillNow => self.step(Event::KillNow, 1),
+            Action::Shutdown => self.step(ServiceInput::Shutdown, 1),
+            Action::Withdraw => self.step(ServiceInput::Withdraw(5000), 1),
+            Action::Drain => self.step(ServiceInput::Drain(5000), 1),
+            Action::KillNow => self.step(ServiceInput::KillNow, 1),
         }
     }
 }
@@ -276,7 +276,7 @@ proptest! {
             world.act(action);
         }
         world.act(Action::Shutdown);
-        // A process may be on its way, then die, then its finish script may die, then what ends the survivors.
+        // A process may be starting, then die, then its finish script may die, then what ends the survivors.
         for _ in 0..4 {
             world.act(Action::Die(WaitStatus::exited(0), 1));
         }
@@ -327,31 +327,32 @@ fn every_event_has_a_meaning_in_every_phase() {
     let controls = Control::ALL.len();
     let pid = Pid::new(99_999).expect("positive");
     let others = [
-        Event::Blocked,
-        Event::Spawned,
-        Event::SpawnFailed("why".into()),
-        Event::Terminating(5),
-        Event::FinishAbsent,
-        Event::ClearFailed("why".into()),
-        Event::ClearForked(pid, 1),
-        Event::Exited(WaitStatus::exited(0)),
-        Event::Ready,
-        Event::Deadline,
-        Event::Shutdown,
-        Event::Withdraw(1),
-        Event::Drain(1),
-        Event::KillNow,
-        Event::Forked(pid),
-        Event::FinishForked(pid, 1),
+        ServiceInput::Blocked,
+        ServiceInput::Spawned,
+        ServiceInput::SpawnFailed("why".into()),
+        ServiceInput::Terminating(5),
+        ServiceInput::FinishAbsent,
+        ServiceInput::ClearFailed("why".into()),
+        ServiceInput::ClearForked(pid, 1),
+        ServiceInput::Exited(WaitStatus::exited(0)),
+        ServiceInput::Ready,
+        ServiceInput::Deadline,
+        ServiceInput::Shutdown,
+        ServiceInput::Withdraw(1),
+        ServiceInput::Drain(1),
+        ServiceInput::KillNow,
+        ServiceInput::Forked(pid),
+        ServiceInput::FinishForked(pid, 1),
     ];
     let phases_seen = phases().len();
     for n in 0..controls + others.len() {
         for (_, mut world) in phases() {
-            let event =
-                Control::ALL.get(n).map_or_else(|| others[n - controls].clone(), |&c| Event::Control(c));
-            let mut effects = Effects::new();
-            world.machine.step(at(1), event, &numbers(), &mut effects);
-            assert!(effects.drain().count() <= Effects::MAX);
+            let event = Control::ALL
+                .get(n)
+                .map_or_else(|| others[n - controls].clone(), |&c| ServiceInput::Control(c));
+            let mut effects = ServiceEffects::new();
+            world.machine.step(at(1), event, &policy(), &mut effects);
+            assert!(effects.drain().count() <= ServiceEffects::MAX);
         }
     }
     assert_eq!(phases_seen, 14);

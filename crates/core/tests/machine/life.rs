@@ -1,7 +1,7 @@
 //! What the supervisor does with a service, told as tables of time, event and decision.
 
-use crate::scenario::{check, check_down, check_s6, numbers, play};
-use gatevisor_core::restart::{Numbers, Rules};
+use crate::scenario::{check, check_down, check_s6, play, policy};
+use gatevisor_core::restart::{RestartPolicy, Rules};
 
 #[test]
 fn a_service_that_dies_is_started_again_at_once_and_then_ever_later() {
@@ -171,7 +171,7 @@ fn it_is_given_up_after_as_many_failures_as_the_slot_names() {
     play(
         Rules::Native,
         true,
-        &Numbers { give_up_after: 2, ..numbers() },
+        &RestartPolicy { give_up_after: 2, ..policy() },
         "
         0 deadline       => spawn-run
         0 forked 70      => nothing

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use gatevisor_boot::environment::{self, Variable};
-use gatevisor_init::Limits;
+use gatevisor_init::ServiceLimits;
 
 use crate::out;
 
@@ -22,7 +22,7 @@ const STEP_MS: u64 = 300_000;
 const SERVICES_VARIABLE: &str = "GATEVISOR_MAX_SERVICES";
 
 pub(super) fn max_services(variables: &[Variable]) -> usize {
-    let default = Limits::default().of_one_owner;
+    let default = ServiceLimits::default().of_one_owner;
     asked(variables, SERVICES_VARIABLE, default, &format!("number, so it is {default}"), |value| {
         value.parse().ok()
     })

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use gatevisor_client::status_view::StateName;
 use gatevisor_slot::home_lock::Standing;
 use gatevisor_wire::Pid;
-use gatevisor_wire::policy::{Phase, Policy};
+use gatevisor_wire::policy::{PublishedPolicy, RestartPhase};
 use gatevisor_wire::status::Status;
 use gatevisor_wire::tai::Tai64n;
 use gatevisor_wire::tally::Death;
@@ -398,7 +398,8 @@ fn just_now(observed: &mut Observed) {
 
 fn failed(observed: &mut Observed, times: u32) {
     just_now(observed);
-    observed.policy = Some(Policy { phase: Phase::Backoff, failures: times, ..Policy::default() });
+    observed.policy =
+        Some(PublishedPolicy { phase: RestartPhase::Backoff, failures: times, ..PublishedPolicy::default() });
 }
 
 fn died(observed: &mut Observed, code: u8, seconds_ago: [i64; 3]) {

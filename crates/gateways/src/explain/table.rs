@@ -2,7 +2,7 @@
 
 use gatevisor_client::status_view::StateName;
 use gatevisor_slot::home_lock::Standing;
-use gatevisor_wire::policy::{Phase, Policy};
+use gatevisor_wire::policy::{PublishedPolicy, RestartPhase};
 use gatevisor_wire::tally::Death;
 use gatevisor_wire::wait::WaitStatus;
 use insta::assert_snapshot;
@@ -70,13 +70,13 @@ fn killed(signal: u8) -> WaitStatus {
 fn backing_off(how: WaitStatus, reason: Option<&str>) -> impl FnOnce(&mut Subject) {
     let reason = reason.map(str::to_owned);
     move |subject| {
-        let policy = Policy {
-            phase: Phase::Backoff,
+        let policy = PublishedPolicy {
+            phase: RestartPhase::Backoff,
             failures: 1,
             ran_ms: Some(5000),
             until: Some(moment(-10)),
             reason,
-            ..Policy::default()
+            ..PublishedPolicy::default()
         };
         seen(subject, StateName::BackingOff { until_unix_ms: Some(moment(-10).to_unix_ms()) }, |observed| {
             observed.policy = Some(policy);
@@ -158,7 +158,7 @@ fn the_kernels_kill_for_memory_is_told_from_anybody_elses() {
 fn whether_a_kill_was_asked_for_is_said_only_where_it_is_known() {
     let up = |restarts, commanded| {
         move |s: &mut Subject| {
-            let policy = Policy { restarts, commanded, ..Policy::default() };
+            let policy = PublishedPolicy { restarts, commanded, ..PublishedPolicy::default() };
             seen(s, StateName::Up, |observed| {
                 observed.policy = Some(policy);
                 observed.deaths = vec![death(200, killed(9))];

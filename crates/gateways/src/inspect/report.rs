@@ -8,7 +8,7 @@ use gatevisor_client::status_view::StateName;
 use gatevisor_liveness::Liveness;
 use gatevisor_slot::home_lock::Standing;
 use gatevisor_wire::log_error::LogError;
-use gatevisor_wire::policy::Policy;
+use gatevisor_wire::policy::PublishedPolicy;
 use gatevisor_wire::status::Status;
 use gatevisor_wire::tai::Tai64n;
 use serde::Serialize;
@@ -344,7 +344,7 @@ impl Report {
         let policy = observed.policy.as_ref().filter(|_| supervised);
         let running = observed.executed && status.is_some_and(|status| status.is_up());
         // Ours says nothing as long as there is nothing to say; a genuine s6 never does.
-        let nothing = Policy::default();
+        let nothing = PublishedPolicy::default();
         let counted = status.and(if observed.deaths.is_empty() { policy.or(Some(&nothing)) } else { policy });
         let until = observed.state.until_unix_ms().filter(|_| !running);
         let last =

@@ -16,7 +16,7 @@ use std::time::Duration;
 use gatevisor_client::status_view::StateName;
 use gatevisor_wire::Pid;
 use gatevisor_wire::control::{Control, ControlSignal};
-use gatevisor_wire::policy::Policy;
+use gatevisor_wire::policy::PublishedPolicy;
 use gatevisor_wire::status::Status;
 use gatevisor_wire::tally::Death;
 
@@ -202,7 +202,7 @@ pub struct Observed {
     /// Whether the process that the status names is the command, and not what is about to become it.
     pub executed: bool,
     /// What the restart policy is doing; only our supervisor says so.
-    pub policy: Option<Policy>,
+    pub policy: Option<PublishedPolicy>,
     /// Whether it is up by default.
     pub normally_up: bool,
     /// Its last deaths, oldest first.

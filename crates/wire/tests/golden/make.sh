@@ -13,8 +13,8 @@
 #   several.death_tally, svdt.txt    the bytes of supervise/death_tally, and what s6-svdt said of them
 #   unix.txt         seconds of Unix time before the first file and after the last, for the TAI offset
 #
-# There is no sleep here: s6-ftrig-listen1 subscribes to a service's events, runs a command and waits for letters.
-# Two states are announced by no letter (paused, wanted down); for them s6-svstat is asked until it says so.
+# There is no sleep here: s6-ftrig-listen1 subscribes to a service's events, runs a command and waits for them.
+# Two states are announced by no event (paused, wanted down); for them s6-svstat is asked until it says so.
 set -eu
 umask 022
 
@@ -41,11 +41,11 @@ service() {
     chmod 755 "$1/run"
 }
 
-# Wait up to 10 s for the letters $2 from service $1, once the rest of the arguments runs.
+# Wait up to 10 s for the events $2 from service $1, once the rest of the arguments runs.
 during() {
-    name=$1 letters=$2
+    name=$1 events=$2
     shift 2
-    s6-ftrig-listen1 -t 10000 "$name/event" "$letters" "$@" >/dev/null
+    s6-ftrig-listen1 -t 10000 "$name/event" "$events" "$@" >/dev/null
 }
 
 supervise() {

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use gatevisor_client::ScanDir;
-use gatevisor_core::restart::Numbers;
+use gatevisor_core::restart::RestartPolicy;
 use gatevisor_paths::by_path;
 use gatevisor_slot::home_lock::Standing;
 use gatevisor_wire::tai::Tai64n;
@@ -145,7 +145,7 @@ pub(crate) fn gather(settings: &Settings<'_>) -> Facts {
 /// Returns the milliseconds of life after which a gateway's failures are forgotten.
 fn stable_ms(manager: &ScandirManager) -> u64 {
     let own = manager.agent().gateway.restart.stable_after_ms;
-    own.map_or_else(|| Numbers::default().stable_after_ms, u64::from)
+    own.map_or_else(|| RestartPolicy::default().stable_after_ms, u64::from)
 }
 
 fn home(manager: &ScandirManager, owner: (u32, u32)) -> HomeFact {

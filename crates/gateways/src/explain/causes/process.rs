@@ -3,7 +3,7 @@
 //! *Does not live here:* how earlier ones ended (`ends`).
 
 use gatevisor_client::status_view::StateName;
-use gatevisor_wire::policy::Phase;
+use gatevisor_wire::policy::RestartPhase;
 
 use super::Cause;
 use crate::doctor::condition::{self, Condition};
@@ -103,7 +103,9 @@ pub(super) fn waits(subject: &Subject) -> Vec<Cause> {
     let Some(service) = subject.service().filter(|service| !service.report.up) else { return Vec::new() };
     let Some(left_ms) = service.report.next_start_in_ms else { return Vec::new() };
     let policy = service.observed.policy.as_ref();
-    if policy.is_none_or(|policy| !matches!(policy.phase, Phase::Backoff | Phase::FailedToStart)) {
+    if policy
+        .is_none_or(|policy| !matches!(policy.phase, RestartPhase::Backoff | RestartPhase::FailedToStart))
+    {
         return Vec::new();
     }
     let times = policy.map_or(0, |policy| policy.failures);

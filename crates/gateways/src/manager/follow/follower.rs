@@ -13,7 +13,7 @@ use gatevisor_client::{
 use gatevisor_wire::Pid;
 use gatevisor_wire::event::ServiceEvent;
 use gatevisor_wire::name::ServiceName;
-use gatevisor_wire::policy::Phase;
+use gatevisor_wire::policy::RestartPhase;
 use gatevisor_wire::started::Announcer;
 use gatevisor_wire::status::Status;
 use gatevisor_wire::tai::Tai64n;
@@ -255,7 +255,7 @@ impl Follower {
         if status.pid.is_some() || !status.want_up {
             return None;
         }
-        let policy = self.dir.policy().filter(|policy| policy.phase == Phase::FailedToStart)?;
+        let policy = self.dir.policy().filter(|policy| policy.phase == RestartPhase::FailedToStart)?;
         // An attempt that failed long ago has its next one in the past, or in the far future.
         let until = policy.until?;
         let is_new = self.died || self.before.is_none_or(|before| !before.want_up) || self.scan.is_some();

@@ -5,7 +5,7 @@
 //! A process that forks and ends is gone before a look at all processes is over. Its child is ours at that moment, and a list
 //! of our own children takes microseconds: so children are killed, with their process groups, as long as there are any.
 //!
-//! **Source:** `proc_pid_stat(5)`, `proc_tid_children(5)`, `pidfd_open(2)`; kill(2): a group is killed as a whole, and
+//! **EventSource:** `proc_pid_stat(5)`, `proc_tid_children(5)`, `pidfd_open(2)`; kill(2): a group is killed as a whole, and
 //! nobody in it has a child meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,21 +24,21 @@ const FIRST_HUNT_MS: u64 = 20;
 
 /// A process, as far as it tells its line of descent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Process {
+struct Lineage {
     parent: i32,
     group: i32,
     /// Tells it from a later one of the same number.
     began: u64,
 }
 
-impl Process {
+impl Lineage {
     fn of(pid: Pid) -> Option<Self> {
         Self::parse(&std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?)
     }
 
     /// Reads a line of `/proc/PID/stat`.
     fn parse(stat: &[u8]) -> Option<Self> {
-        // What it is called may be any bytes; what follows its last parenthesis is numbers.
+        // What it is called may be any bytes; what follows its last parenthesis is policy.
         let end = stat.iter().rposition(|&byte| byte == b')')?;
         let mut words = str::from_utf8(stat.get(end..)?).ok()?.split_ascii_whitespace().skip(2);
         let (parent, group) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
@@ -47,10 +47,10 @@ impl Process {
 }
 
 /// Returns all processes.
-fn all() -> BTreeMap<i32, Process> {
+fn all() -> BTreeMap<i32, Lineage> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return BTreeMap::new() };
-    let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    numbers.filter_map(|number| Some((number, Process::of(Pid::from_raw(number)?)?))).collect()
+    let policy = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    policy.filter_map(|number| Some((number, Lineage::of(Pid::from_raw(number)?)?))).collect()
 }
 
 /// Returns our children, the dead ones that nobody has collected among them.
@@ -66,7 +66,7 @@ fn own_children() -> Vec<i32> {
 
 /// Returns whether processes can be looked at here: without a `/proc` we find only those that we know.
 pub(crate) fn can_be_found() -> bool {
-    Process::of(getpid()).is_some()
+    Lineage::of(getpid()).is_some()
 }
 
 /// Returns those of our children for which `wanted` holds. Each is a child until we collect it.
@@ -108,13 +108,13 @@ fn hunt(wanted: &impl Fn(Known) -> bool, collected: &mut impl FnMut(Known), limi
 
 /// Kills children of ours and the groups that they are in, as far as these are neither ours nor a service's.
 ///
-/// The numbers of these groups stay theirs until we collect the children, dead or alive.
+/// The policy of these groups stay theirs until we collect the children, dead or alive.
 fn kill_with_groups(prey: &[Pid], wanted: &impl Fn(Known) -> bool) {
     let ours = process::own_group().map_or(0, |group| group.as_raw_nonzero().get());
     let mut groups = BTreeSet::new();
     for &pid in prey {
         kill(pid, Signal::KILL, false);
-        groups.extend(Process::of(pid).map(|process| process.group));
+        groups.extend(Lineage::of(pid).map(|process| process.group));
     }
     for group in groups.into_iter().filter(|&group| group > 1 && group != ours) {
         if Known::new(group).is_some_and(wanted)
@@ -141,7 +141,7 @@ fn kill_lines(wanted: &impl Fn(Known) -> bool) {
 /// Returns the child of `ours` that each process descends from, which may be the process itself; `None` for strangers.
 ///
 /// Every process is looked at once, however long the lines are.
-fn descents(all: &BTreeMap<i32, Process>, ours: i32) -> BTreeMap<i32, Option<i32>> {
+fn descents(all: &BTreeMap<i32, Lineage>, ours: i32) -> BTreeMap<i32, Option<i32>> {
     let mut known = BTreeMap::new();
     for &number in all.keys() {
         let mut line = Vec::new();
@@ -164,7 +164,7 @@ fn descents(all: &BTreeMap<i32, Process>, ours: i32) -> BTreeMap<i32, Option<i32
     known
 }
 
-fn kill_one(number: i32, process: Process, ours: i32) {
+fn kill_one(number: i32, process: Lineage, ours: i32) {
     let Some(pid) = Pid::from_raw(number) else { return };
     if process.parent == ours {
         return kill(pid, Signal::KILL, false);
@@ -172,7 +172,7 @@ fn kill_one(number: i32, process: Process, ours: i32) {
     // Its parent may have collected it by now, and the number may be somebody else's. One that cannot be held is killed
     // when it has become our child.
     if let Ok(held) = pidfd_open(pid, PidfdFlags::empty())
-        && Process::of(pid).is_some_and(|now| now.began == process.began)
+        && Lineage::of(pid).is_some_and(|now| now.began == process.began)
     {
         kill_held(&held, pid, Signal::KILL);
     }
@@ -187,18 +187,18 @@ mod tests {
         let rest = "S 7 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 0 0";
         for name in [&b"sleep"[..], b"a) S 1 (b", b"\xff) \xfe", b"", b"two\nlines"] {
             let stat = [b"12 (", name, b") ", rest.as_bytes(), b"\n"].concat();
-            assert_eq!(Process::parse(&stat), Some(Process { parent: 7, group: 1, began: 4711 }), "{stat:?}");
+            assert_eq!(Lineage::parse(&stat), Some(Lineage { parent: 7, group: 1, began: 4711 }), "{stat:?}");
         }
         for wrong in [&b""[..], b"12 (x", b"12 (x) S", b"12 (x) S y", b"12 (x) S 7 1"] {
-            assert_eq!(Process::parse(wrong), None);
+            assert_eq!(Lineage::parse(wrong), None);
         }
-        let own = Process::of(getpid()).unwrap();
+        let own = Lineage::of(getpid()).unwrap();
         assert_eq!(Some(own.parent), rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get()));
     }
 
     #[test]
     fn a_line_of_descent_leads_to_a_child_of_ours_or_nowhere() {
-        let process = |parent| Process { parent, group: 0, began: 0 };
+        let process = |parent| Lineage { parent, group: 0, began: 0 };
         let all =
             [(2, 1), (3, 2), (4, 3), (5, 0), (6, 7), (7, 6)].map(|(pid, parent)| (pid, process(parent)));
         let all = BTreeMap::from(all);
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn a_line_of_a_hundred_thousand_is_followed_once() {
         let all =
-            (2..100_000).rev().map(|pid| (pid, Process { parent: pid + 1, group: 0, began: 0 })).collect();
+            (2..100_000).rev().map(|pid| (pid, Lineage { parent: pid + 1, group: 0, began: 0 })).collect();
         assert!(descents(&all, 100_000).values().all(|&child| child == Some(99_999)));
     }
 }

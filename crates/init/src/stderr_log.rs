@@ -71,7 +71,7 @@ fn up_to(text: &str, bytes: usize) -> &str {
 
 /// Says one line on standard error, with the arguments of `format!`.
 macro_rules! say {
-    ($($arguments:tt)*) => { $crate::talk::say_line(format_args!($($arguments)*)) };
+    ($($arguments:tt)*) => { $crate::stderr_log::say_line(format_args!($($arguments)*)) };
 }
 pub(crate) use say;
 
