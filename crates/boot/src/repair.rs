@@ -14,8 +14,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Instant;
 
-use gatevisor_paths::walk::{Progress, Report, Wrong};
-use gatevisor_paths::{OpenHome, Reason, Resolver, Walker};
+use gatevisor_paths::walk::{WalkProgress, WalkReport, Wrong};
+use gatevisor_paths::{OpenHome, RefusalReason, Resolver, Walker};
 use rustix::fs::{Gid, Uid};
 
 /// Entries between two reports of progress at first, and when there are many.
@@ -27,7 +27,7 @@ const COMPLAINTS: usize = 20;
 pub struct Repair<'a> {
     home: &'a OpenHome,
     owner: (u32, u32),
-    done: Progress,
+    done: WalkProgress,
     complaints: Vec<String>,
     progress: &'a mut dyn FnMut(String),
     until: Option<Instant>,
@@ -36,7 +36,7 @@ pub struct Repair<'a> {
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Outcome {
+pub struct RepairOutcome {
     /// Entries that were looked at.
     pub looked_at: u64,
     /// Entries that have another owner now.
@@ -60,7 +60,7 @@ impl<'a> Repair<'a> {
         home.above().map_err(|above| {
             format!("refusing to change owners in `{}`, because {above}", home.path().display())
         })?;
-        let (done, complaints) = (Progress::default(), Vec::new());
+        let (done, complaints) = (WalkProgress::default(), Vec::new());
         Ok(Self { home, owner, done, complaints, progress, until, is_stopped: false })
     }
 
@@ -96,7 +96,7 @@ impl<'a> Repair<'a> {
         let before = self.done;
         let whole = self.home.path().display().to_string();
         let (progress, until) = (&mut *self.progress, self.until);
-        let mut going = |now: &Progress| {
+        let mut going = |now: &WalkProgress| {
             let entries = before.entries.saturating_add(now.entries);
             let changed = before.changed.saturating_add(now.changed);
             if now.entries > 0 && is_reported(entries) {
@@ -132,14 +132,17 @@ impl<'a> Repair<'a> {
         }
     }
 
-    fn refuse(&mut self, path: &str, reason: Reason) {
+    fn refuse(&mut self, path: &str, reason: RefusalReason) {
         let full = self.home.path().join(path);
         let full = full.display();
         self.complain(match reason {
-            Reason::Link(_) | Reason::MagicLink | Reason::TooManyLinks | Reason::NotADirectory => {
+            RefusalReason::Link(_)
+            | RefusalReason::MagicLink
+            | RefusalReason::TooManyLinks
+            | RefusalReason::NotADirectory => {
                 format!("refusing to change the owner of `{full}`: a symbolic link or a file is in the way")
             }
-            Reason::OtherMount => self.foreign(Path::new(path)),
+            RefusalReason::OtherMount => self.foreign(Path::new(path)),
             reason => format!("cannot change the owner of `{full}`: {reason}"),
         });
     }
@@ -153,11 +156,15 @@ impl<'a> Repair<'a> {
     }
 
     /// Returns what was done.
-    pub fn finish(self) -> Outcome {
-        Outcome { looked_at: self.done.entries, changed: self.done.changed, complaints: self.complaints }
+    pub fn finish(self) -> RepairOutcome {
+        RepairOutcome {
+            looked_at: self.done.entries,
+            changed: self.done.changed,
+            complaints: self.complaints,
+        }
     }
 
-    fn add(&mut self, path: &str, report: Report) {
+    fn add(&mut self, path: &str, report: WalkReport) {
         self.done.entries = self.done.entries.saturating_add(report.progress.entries);
         self.done.changed = self.done.changed.saturating_add(report.progress.changed);
         // The report is relative to the directory that the entry is in.
@@ -217,7 +224,7 @@ mod tests {
         fs::symlink_metadata(path).unwrap().uid()
     }
 
-    fn repaired(home: &Path, work: impl FnOnce(&mut Repair<'_>)) -> super::Outcome {
+    fn repaired(home: &Path, work: impl FnOnce(&mut Repair<'_>)) -> super::RepairOutcome {
         let mut silent = |_| ();
         let home = OpenHome::open(home).unwrap();
         let mut repair = Repair::new(&home, AGENT, None, &mut silent).unwrap();

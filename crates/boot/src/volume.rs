@@ -34,12 +34,12 @@ const EVENTS: usize = 4096;
 
 /// A lock that is held until this is dropped, here and in whatever this process becomes.
 #[derive(Debug)]
-pub struct Lock {
+pub struct HeldHomeLock {
     file: OwnedFd,
     identity: LockFile,
 }
 
-impl Lock {
+impl HeldHomeLock {
     /// Returns which file is locked.
     pub const fn identity(&self) -> LockFile {
         self.identity
@@ -77,7 +77,7 @@ fn unix_nanoseconds() -> u128 {
 }
 
 /// Returns the lock; `None` where another process has it.
-pub fn try_take(home: &impl AsFd) -> Result<Option<Lock>, Errno> {
+pub fn try_take(home: &impl AsFd) -> Result<Option<HeldHomeLock>, Errno> {
     for _ in 0..LOOKS {
         let file = open(home)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -94,7 +94,7 @@ pub fn try_take(home: &impl AsFd) -> Result<Option<Lock>, Errno> {
 
 /// Waits for the lock, for as long as another process has it, and returns it; `None` where the file that was waited for
 /// has lost its name meanwhile.
-pub fn take(home: &impl AsFd) -> Result<Option<Lock>, Errno> {
+pub fn take(home: &impl AsFd) -> Result<Option<HeldHomeLock>, Errno> {
     let file = open(home)?;
     loop {
         match flock(&file, FlockOperation::LockExclusive) {
@@ -106,10 +106,10 @@ pub fn take(home: &impl AsFd) -> Result<Option<Lock>, Errno> {
 }
 
 /// Returns the lock of a file that was locked, if that still has its name.
-fn named(home: &impl AsFd, file: OwnedFd) -> Result<Option<Lock>, Errno> {
+fn named(home: &impl AsFd, file: OwnedFd) -> Result<Option<HeldHomeLock>, Errno> {
     let identity = LockFile::of(&file)?;
     match current(home) {
-        Ok(now) if now == identity => Ok(Some(Lock { file, identity })),
+        Ok(now) if now == identity => Ok(Some(HeldHomeLock { file, identity })),
         Ok(_) | Err(Errno::NOENT) => Ok(None),
         Err(errno) => Err(errno),
     }
@@ -127,11 +127,11 @@ fn open(home: &impl AsFd) -> Result<OwnedFd, Errno> {
 
 /// Hears when the file that has the name of the lock loses it.
 #[derive(Debug)]
-pub struct Vigil {
+pub struct LockFileWatch {
     inotify: OwnedFd,
 }
 
-impl Vigil {
+impl LockFileWatch {
     /// Listens to the file that has the name now.
     pub fn new(home: &OpenHome) -> Result<Self, Errno> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
@@ -160,7 +160,7 @@ impl Vigil {
 
 #[cfg(test)]
 mod tests {
-    use super::{FILE, Vigil, current, make, take, try_take};
+    use super::{FILE, LockFileWatch, current, make, take, try_take};
     use gatevisor_paths::OpenHome;
     use std::fs;
     use std::os::unix::fs::symlink;
@@ -218,7 +218,7 @@ mod tests {
                 fs::rename(home.join("other"), home.join(FILE)).unwrap();
             },
         ] {
-            let vigil = Vigil::new(home).unwrap();
+            let vigil = LockFileWatch::new(home).unwrap();
             replace(home.path());
             vigil.wait().unwrap();
             make(home).unwrap();

@@ -4,7 +4,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use gatevisor_gateways::inspect::{self, State};
+use gatevisor_gateways::inspect::{self, ServiceState};
 use gatevisor_gateways::manager::ServiceManager;
 use gatevisor_gateways::profile::ProfileName;
 
@@ -61,7 +61,9 @@ fn registered(context: &CommandContext) -> Result<Vec<ProfileName>, CommandError
 fn failed(context: &CommandContext) -> Result<Vec<ProfileName>, CommandError> {
     let reports =
         inspect::survey(&context.manager).map_err(|error| CommandError::of(error.exit_code(), &error))?;
-    let fails = |state| matches!(state, State::Failed | State::FailedToStart | State::BackingOff);
+    let fails = |state| {
+        matches!(state, ServiceState::Failed | ServiceState::FailedToStart | ServiceState::BackingOff)
+    };
     let names: Vec<ProfileName> = reports
         .into_iter()
         .filter(|report| fails(report.state))

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anstyle::AnsiColor;
 use gatevisor_gateways::doctor::{
-    Caller, Check, Diagnosis, Finding, Settings, Severity, Witness, diagnose, owner_of,
+    Caller, Check, Diagnosis, DoctorSettings, Finding, SeenSupervisor, Severity, diagnose, owner_of,
 };
 use gatevisor_sys::user;
 
@@ -29,24 +29,27 @@ pub fn run(context: &CommandContext, common: &Common) -> Outcome {
 }
 
 /// Returns what to look at, as the user whose home it is.
-pub fn settings<'a>(context: &'a CommandContext, common: &Common) -> Result<Settings<'a>, CommandError> {
+pub fn settings<'a>(
+    context: &'a CommandContext,
+    common: &Common,
+) -> Result<DoctorSettings<'a>, CommandError> {
     let manager = &context.manager;
     let is_container = manager.scandir() == Path::new(CONTAINER_SCANDIR);
     // Before the user changes, who may not look into a scandir that is root's.
-    let witness = Witness::of(manager.scandir());
+    let seen = SeenSupervisor::of(manager.scandir());
     if rustix::process::geteuid().is_root()
         && let Some((uid, gid)) = owner_of(manager, is_container).filter(|(uid, _)| *uid != 0)
     {
         become_owner(uid, gid)?;
     }
     let keepers = [takeover::NAME, watch::NAME];
-    Ok(Settings {
+    Ok(DoctorSettings {
         manager,
         caller: caller(context, common),
         operator_is_root: context.operator_is_root,
         is_container,
         keepers,
-        witness,
+        seen,
     })
 }
 

@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 
 use anstyle::AnsiColor;
 use gatevisor_gateways::explain::{CauseKind, Explanation, explain};
-use gatevisor_gateways::inspect::{InspectError, State};
+use gatevisor_gateways::inspect::{InspectError, ServiceState};
 use gatevisor_gateways::profile::{self, ProfileName};
 
 use crate::args::Common;
@@ -95,7 +95,9 @@ fn page(explanation: &Explanation) -> Vec<Text> {
 fn headline(explanation: &Explanation, what: &str) -> String {
     let is_past = explanation.first().is_some_and(|cause| cause.cause.is_of_the_past());
     match explanation.state {
-        State::Up | State::Ready if is_past => format!("it is {} again; {what}", explanation.state.words()),
+        ServiceState::Up | ServiceState::Ready if is_past => {
+            format!("it is {} again; {what}", explanation.state.words())
+        }
         _ => what.to_owned(),
     }
 }
@@ -122,7 +124,7 @@ fn is(explanation: &Explanation) -> String {
         text = format!("{text}, process {pid}");
     }
     let was_ever = explanation.pid.is_some() || explanation.updownfor > 0;
-    if was_ever && explanation.state != State::NotSupervised {
+    if was_ever && explanation.state != ServiceState::NotSupervised {
         text = format!("{text}, for {}", span(explanation.updownfor));
     }
     text

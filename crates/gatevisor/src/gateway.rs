@@ -4,8 +4,8 @@ use std::ffi::OsStr;
 use std::time::{Duration, SystemTime};
 
 use gatevisor_gateways::manager::{
-    ControlError, Done, Order, Registered, Restarted, ServiceManager, Started, Stopped, Unregistered, Verb,
-    WaitFor,
+    ControlError, Done, GatewayRequest, GatewayVerb, Registered, RestartOutcome, ServiceManager,
+    StartOutcome, StopOutcome, Unregistered, WaitFor,
 };
 use gatevisor_gateways::profile::{self, ProfileName};
 use serde_json::json;
@@ -24,17 +24,21 @@ pub fn run(context: &CommandContext, verb: args::GatewayCommand) -> Outcome {
         args::GatewayCommand::Start(target) => control(
             context,
             &target,
-            Verb::Start,
+            GatewayVerb::Start,
             |names, order| manager.start_all(names, order),
             started_words,
         ),
-        args::GatewayCommand::Stop(target) => {
-            control(context, &target, Verb::Stop, |names, order| manager.stop_all(names, order), stopped)
-        }
+        args::GatewayCommand::Stop(target) => control(
+            context,
+            &target,
+            GatewayVerb::Stop,
+            |names, order| manager.stop_all(names, order),
+            stopped,
+        ),
         args::GatewayCommand::Restart(target) => control(
             context,
             &target,
-            Verb::Restart,
+            GatewayVerb::Restart,
             |names, order| manager.restart_all(names, order),
             restarted,
         ),
@@ -44,19 +48,19 @@ pub fn run(context: &CommandContext, verb: args::GatewayCommand) -> Outcome {
     }
 }
 
-const fn verb_words(verb: Verb) -> &'static str {
+const fn verb_words(verb: GatewayVerb) -> &'static str {
     match verb {
-        Verb::Start => "gateway start",
-        Verb::Stop => "gateway stop",
-        Verb::Restart => "gateway restart",
+        GatewayVerb::Start => "gateway start",
+        GatewayVerb::Stop => "gateway stop",
+        GatewayVerb::Restart => "gateway restart",
     }
 }
 
 fn control<T>(
     context: &CommandContext,
     target: &ControlOptions,
-    verb: Verb,
-    act: impl FnOnce(&[ProfileName], &Order) -> Vec<Result<Done<T>, ControlError>>,
+    verb: GatewayVerb,
+    act: impl FnOnce(&[ProfileName], &GatewayRequest) -> Vec<Result<Done<T>, ControlError>>,
     words: fn(T) -> String,
 ) -> Outcome {
     let names = chosen(context, &target.choice)?;
@@ -68,11 +72,11 @@ fn control<T>(
     };
     let timeout = target.timeout.map(|seconds| Duration::from_secs(u64::from(seconds)));
     let (reason, window) = (target.reason.clone(), target.window);
-    let order = Order { reason, wait, timeout, window, ..Order::here(&command) };
+    let order = GatewayRequest { reason, wait, timeout, window, ..GatewayRequest::here(&command) };
     let began = SystemTime::now();
     interrupt::say_how_far(&context.manager, verb, &names, context.json);
     let results = act(&names, &order);
-    if verb != Verb::Stop {
+    if verb != GatewayVerb::Stop {
         let done = names.iter().zip(&results).filter(|(_, result)| result.is_ok());
         crate::reload::warn_of_old(context, done.map(|(name, _)| name));
     }
@@ -133,37 +137,37 @@ fn tell(
 }
 
 /// Returns the words for what came of a start.
-pub fn started_words(outcome: Started) -> String {
+pub fn started_words(outcome: StartOutcome) -> String {
     match outcome {
-        Started::WasUp(pid) => format!("was up already{}", pid_words(pid)),
-        Started::Told => "starting".to_owned(),
-        Started::Up(pid) => format!("up{}", pid_words(pid)),
-        Started::Ready(pid) => format!("ready{}", pid_words(pid)),
+        StartOutcome::WasUp(pid) => format!("was up already{}", pid_words(pid)),
+        StartOutcome::Told => "starting".to_owned(),
+        StartOutcome::Up(pid) => format!("up{}", pid_words(pid)),
+        StartOutcome::Ready(pid) => format!("ready{}", pid_words(pid)),
     }
 }
 
-fn stopped(outcome: Stopped) -> String {
+fn stopped(outcome: StopOutcome) -> String {
     match outcome {
-        Stopped::WasDown => "was down already",
-        Stopped::Told => "stopping",
-        Stopped::Down => "down",
+        StopOutcome::WasDown => "was down already",
+        StopOutcome::Told => "stopping",
+        StopOutcome::Down => "down",
     }
     .to_owned()
 }
 
-fn restarted(outcome: Restarted) -> String {
+fn restarted(outcome: RestartOutcome) -> String {
     match outcome {
-        Restarted::Told => "restarting".to_owned(),
-        Restarted::Up(pid) => format!("restarted, up{}", pid_words(pid)),
-        Restarted::Ready(pid) => format!("restarted, ready{}", pid_words(pid)),
-        Restarted::WasDown(how) => format!("was down, so it was started: {}", started_words(how)),
+        RestartOutcome::Told => "restarting".to_owned(),
+        RestartOutcome::Up(pid) => format!("restarted, up{}", pid_words(pid)),
+        RestartOutcome::Ready(pid) => format!("restarted, ready{}", pid_words(pid)),
+        RestartOutcome::WasDown(how) => format!("was down, so it was started: {}", started_words(how)),
     }
 }
 
 fn register(context: &CommandContext, name: Option<&OsStr>, start: bool, all: bool) -> Outcome {
     let manager = &context.manager;
     // Registering ends when the command is executed; `gateway start` waits for evidence that it works.
-    let order = Order { wait: WaitFor::Up, ..Order::here("gateway register") };
+    let order = GatewayRequest { wait: WaitFor::Up, ..GatewayRequest::here("gateway register") };
     let names = if all {
         let profiles = profile::list(manager.home(), manager.agent())
             .map_err(|error| CommandError::of(error.exit_code(), &error))?;

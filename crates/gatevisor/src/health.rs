@@ -8,9 +8,9 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use gatevisor_boot::{places, presence};
+use gatevisor_boot::{presence, runtime_directories};
 use gatevisor_client::ScanDir;
-use gatevisor_gateways::inspect::{self, Report, State};
+use gatevisor_gateways::inspect::{self, ServiceReport, ServiceState};
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_wire::Pid;
 use serde::Serialize;
@@ -34,7 +34,7 @@ struct SupervisorHealth {
 struct GatewayHealth<'a> {
     profile: &'a ProfileName,
     healthy: bool,
-    state: State,
+    state: ServiceState,
     reason: Option<&'a str>,
 }
 
@@ -69,7 +69,7 @@ fn named_scandir(common: &Common) -> Option<PathBuf> {
 /// Returns the supervisor of the container that we are in, or why we seem to be in none.
 fn of_container() -> std::io::Result<Option<Pid>> {
     presence::supervisor(Path::new(context::CONTAINER_RUN))
-        .or_else(|_| presence::supervisor(&places::fallback_of(&std::env::temp_dir())))
+        .or_else(|_| presence::supervisor(&runtime_directories::fallback_of(&std::env::temp_dir())))
 }
 
 fn of_scandir(scandir: &Path) -> Option<Pid> {
@@ -103,7 +103,7 @@ pub fn of_gateways(context: &CommandContext, names: &[OsString]) -> Outcome {
             inspect::survey(&context.manager).map_err(|error| CommandError::of(error.exit_code(), &error))?;
         all.into_iter().filter(should_run).collect()
     } else {
-        names.iter().map(|name| status::row(context, name)).collect::<Result<Vec<Report>, _>>()?
+        names.iter().map(|name| status::row(context, name)).collect::<Result<Vec<ServiceReport>, _>>()?
     };
     let mut all_healthy = true;
     for report in &reports {
@@ -123,13 +123,13 @@ pub fn of_gateways(context: &CommandContext, names: &[OsString]) -> Outcome {
 }
 
 /// Returns whether a service is a gateway that somebody wants to run.
-fn should_run(report: &Report) -> bool {
+fn should_run(report: &ServiceReport) -> bool {
     report.profile.is_some() && (report.wantedup || report.desired_state.as_deref() == Some("running"))
 }
 
 /// Returns whether a gateway does what it is there for. Of one that does not say whether it is ready, being up is enough.
-fn works(state: State) -> bool {
-    matches!(state, State::Up | State::Ready | State::Degraded)
+fn works(state: ServiceState) -> bool {
+    matches!(state, ServiceState::Up | ServiceState::Ready | ServiceState::Degraded)
 }
 
 fn answer_code(healthy: bool) -> u8 {

@@ -19,12 +19,12 @@ use std::time::{Duration, Instant};
 
 use gatevisor_boot::child::{ChildError, ChildRunner};
 use gatevisor_boot::environment::{self, Variable};
-use gatevisor_boot::places::{self, Places};
 use gatevisor_boot::repair::Repair;
+use gatevisor_boot::runtime_directories::{self, RuntimeDirectories};
 use gatevisor_boot::{accounts, hooks, presence, route, seed, services, volume};
-use gatevisor_gateways::agent::{AgentDefinition, StaticService, Step};
+use gatevisor_gateways::agent::{AgentDefinition, BootStep, StaticService};
 use gatevisor_gateways::profile::{Home, SERVICE_PREFIX};
-use gatevisor_gateways::reconcile::{Role, Settings, reconcile, role};
+use gatevisor_gateways::reconcile::{ContainerRole, ReconcileSettings, reconcile, role};
 use gatevisor_paths::OpenHome;
 use gatevisor_slot::home_lock;
 use gatevisor_sys::environment::{DEFAULT_PATH, USER_PATH, block};
@@ -113,7 +113,7 @@ enum HomeLock {
     /// Another container has it, or this one runs no gateways.
     NotHeld,
     /// This one has it as long as this process lives.
-    Held(volume::Lock),
+    Held(volume::HeldHomeLock),
 }
 
 struct ContainerBoot<'a> {
@@ -188,7 +188,7 @@ impl<'a> ContainerBoot<'a> {
                 name.escape_debug()
             ));
         }
-        places::mark();
+        runtime_directories::mark();
         self.repair(limit)?;
         self.seed(limit)?;
         self.hooks(&places)?;
@@ -252,8 +252,8 @@ impl<'a> ContainerBoot<'a> {
     }
 
     /// Makes the run-time directories; an unprivileged user who may not use the usual ones gets some of its own.
-    fn places(&mut self, limit: Option<Duration>) -> Result<Places, Stop> {
-        let mut usual = Places::below(Path::new(RUN));
+    fn places(&mut self, limit: Option<Duration>) -> Result<RuntimeDirectories, Stop> {
+        let mut usual = RuntimeDirectories::below(Path::new(RUN));
         let user = self.user.as_ref();
         let error = match scandir::make(&mut usual, user, &mut self.runner, limit)? {
             Ok(()) => {
@@ -268,7 +268,8 @@ impl<'a> ContainerBoot<'a> {
         if self.user.is_some() {
             return Err(failed(error).into());
         }
-        let mut own = Places::below(&places::fallback(&std::env::temp_dir()).map_err(failed)?);
+        let mut own =
+            RuntimeDirectories::below(&runtime_directories::fallback(&std::env::temp_dir()).map_err(failed)?);
         scandir::make(&mut own, None, &mut self.runner, limit)?.map_err(failed)?;
         out::warn(&format!(
             "cannot use `{RUN}`: {error}; run-time files are in `{}`, where the agent's own command line does not look",
@@ -407,7 +408,7 @@ impl<'a> ContainerBoot<'a> {
     }
 
     /// Runs the image's hooks, and takes over what they add to the environment.
-    fn hooks(&mut self, places: &Places) -> Result<(), Stop> {
+    fn hooks(&mut self, places: &RuntimeDirectories) -> Result<(), Stop> {
         let found = hooks::find(Path::new(hooks::DIRECTORY)).unwrap_or_else(|error| {
             out::warn(&format!("cannot read `{}`: {error}", hooks::DIRECTORY));
             Vec::new()
@@ -456,9 +457,9 @@ impl<'a> ContainerBoot<'a> {
     }
 
     /// Makes the slots of the gateways and of the other services, as the agent's user.
-    fn slots(&mut self, places: &Places, limit: Option<Duration>) -> Result<(), Stop> {
+    fn slots(&mut self, places: &RuntimeDirectories, limit: Option<Duration>) -> Result<(), Stop> {
         let argv: Vec<String> = self.words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-        let has_gateways = role(&self.agent, &argv) != Role::NoGateways;
+        let has_gateways = role(&self.agent, &argv) != ContainerRole::NoGateways;
         if !has_gateways {
             self.lock = HomeLock::NotHeld;
         }
@@ -480,7 +481,7 @@ impl<'a> ContainerBoot<'a> {
         let ended = self.runner.run(limit, || {
             as_agent(self.user.as_ref(), || {
                 let lookup = |name: &str| environment::get(variables, name);
-                let settings = Settings {
+                let settings = ReconcileSettings {
                     agent,
                     home: &home,
                     scandir: &places.scandir,
@@ -532,7 +533,7 @@ impl<'a> ContainerBoot<'a> {
 
     /// Has the supervisor hold the lock, and writes down for whoever starts a gateway which file that is: its owner may put
     /// another in its place.
-    fn pass_lock(&self, places: &Places) {
+    fn pass_lock(&self, places: &RuntimeDirectories) {
         let held = match &self.lock {
             HomeLock::NotAsked => return,
             HomeLock::NotHeld => None,
@@ -552,7 +553,7 @@ impl<'a> ContainerBoot<'a> {
     }
 
     /// Replaces this process by the supervisor; returns why that failed.
-    fn become_supervisor(mut self, places: &Places) -> CommandError {
+    fn become_supervisor(mut self, places: &RuntimeDirectories) -> CommandError {
         let failed = |what: &dyn std::fmt::Display| {
             CommandError::new(Exit::System, format!("cannot become the supervisor: {what}"))
         };
@@ -684,7 +685,7 @@ fn own(verb: &str) -> StaticService {
     }
 }
 
-fn is_asked_for(step: &Step, variables: &[Variable]) -> bool {
+fn is_asked_for(step: &BootStep, variables: &[Variable]) -> bool {
     let set = |name: &String| environment::get(variables, name).is_some_and(|value| !value.is_empty());
     step.variable.as_ref().is_none_or(set)
 }

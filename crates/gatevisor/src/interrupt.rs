@@ -8,8 +8,8 @@ use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 
-use gatevisor_gateways::inspect::{self, Report};
-use gatevisor_gateways::manager::{ScandirManager, Verb};
+use gatevisor_gateways::inspect::{self, ServiceReport};
+use gatevisor_gateways::manager::{GatewayVerb, ScandirManager};
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_sys::signal::{SIGINT, SIGTERM, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -23,7 +23,7 @@ const BY_SIGNAL: i32 = 128;
 /// A command that is being carried out.
 struct InterruptedCommand {
     manager: ScandirManager,
-    verb: Verb,
+    verb: GatewayVerb,
     names: Vec<ProfileName>,
     /// The process of each before it.
     before: Vec<Option<i32>>,
@@ -33,11 +33,11 @@ struct InterruptedCommand {
 /// Has Ctrl-C say how far this has come, from now to the end of this process.
 ///
 /// Where the signals cannot be taken, Ctrl-C ends the command without a word, as it ends others.
-pub fn say_how_far(manager: &ScandirManager, verb: Verb, names: &[ProfileName], json: bool) {
+pub fn say_how_far(manager: &ScandirManager, verb: GatewayVerb, names: &[ProfileName], json: bool) {
     let signals: Vec<i32> = [SIGINT, SIGTERM].into_iter().filter(|&signal| !is_ignored(signal)).collect();
     let Ok(signal_fd) = SignalFd::new(&signals) else { return };
     let pid = |name: &ProfileName| inspect::inspect(manager, name).ok().and_then(|report| report.pid);
-    let before = if verb == Verb::Restart { names.iter().map(pid).collect() } else { Vec::new() };
+    let before = if verb == GatewayVerb::Restart { names.iter().map(pid).collect() } else { Vec::new() };
     let work = InterruptedCommand { manager: manager.clone(), verb, names: names.to_vec(), before, json };
     let beside = std::thread::Builder::new().name("interrupt".to_owned());
     let spawned = beside.spawn(move || {
@@ -93,19 +93,19 @@ impl InterruptedCommand {
 }
 
 /// Returns how far a command has come with one gateway.
-fn so_far(verb: Verb, before: Option<i32>, report: &Report) -> String {
+fn so_far(verb: GatewayVerb, before: Option<i32>, report: &ServiceReport) -> String {
     let state = ShownState(report);
     match verb {
-        Verb::Start if !report.wantedup => format!("not told to start; it is {state}"),
-        Verb::Stop if report.wantedup => format!("not told to stop; it is {state}"),
-        Verb::Restart if report.pid.is_some() && report.pid == before => {
+        GatewayVerb::Start if !report.wantedup => format!("not told to start; it is {state}"),
+        GatewayVerb::Stop if report.wantedup => format!("not told to stop; it is {state}"),
+        GatewayVerb::Restart if report.pid.is_some() && report.pid == before => {
             format!("not restarted yet; it is {state}")
         }
         _ => state.to_string(),
     }
 }
 
-struct ShownState<'a>(&'a Report);
+struct ShownState<'a>(&'a ServiceReport);
 
 impl fmt::Display for ShownState<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

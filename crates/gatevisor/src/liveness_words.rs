@@ -2,14 +2,14 @@
 //!
 //! *Does not live here:* finding it out (`gatevisor_gateways::live`).
 
-use gatevisor_gateways::inspect::Report;
+use gatevisor_gateways::inspect::ServiceReport;
 use gatevisor_gateways::live::{LiveReport, LiveState};
 use jiff::Timestamp;
 
 use crate::status::span;
 
 /// Returns for how long a gateway has been as it is, as words that follow the state's.
-pub fn since(report: &Report) -> String {
+pub fn since(report: &ServiceReport) -> String {
     let since = report.live.as_ref().and_then(|live| live.since.as_ref()?.parse::<Timestamp>().ok());
     since.map_or_else(String::new, |since| {
         let seconds = Timestamp::now().duration_since(since).as_secs();
@@ -18,7 +18,7 @@ pub fn since(report: &Report) -> String {
 }
 
 /// Returns why it is not known whether a gateway works that is to be followed.
-pub fn unknown(report: &Report) -> Option<&str> {
+pub fn unknown(report: &ServiceReport) -> Option<&str> {
     let live = report.live.as_ref().filter(|live| live.state == LiveState::Unknown)?;
     live.reason.as_deref()
 }
@@ -32,7 +32,7 @@ pub fn words(live: &LiveReport) -> String {
 }
 
 /// Returns why the watcher of gateways ended a process of a gateway last.
-pub fn ended(report: &Report) -> Option<String> {
+pub fn ended(report: &ServiceReport) -> Option<String> {
     let ended = report.live_restart.as_ref()?;
     let place = ended.incident.as_ref().map_or_else(String::new, |place| format!("; see `{place}`"));
     Some(format!("{} because it did not respond: {}{place}", ended.at, ended.reason))

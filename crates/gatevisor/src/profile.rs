@@ -5,7 +5,7 @@ use std::io::{self, BufRead, IsTerminal};
 use std::time::SystemTime;
 
 use gatevisor_gateways::lifecycle::{self, NewGateway};
-use gatevisor_gateways::manager::{Order, Registered};
+use gatevisor_gateways::manager::{GatewayRequest, Registered};
 use gatevisor_gateways::profile::{self, ProfileName};
 use gatevisor_term::stream;
 use serde_json::json;
@@ -31,7 +31,7 @@ pub fn run(context: &CommandContext, verb: args::ProfileCommand) -> Outcome {
 fn create(context: &CommandContext, name: &OsString, start: bool, reason: Option<String>) -> Outcome {
     let name = profile_name(name)?;
     let manager = &context.manager;
-    let order = Order { reason, ..Order::here("profile create") };
+    let order = GatewayRequest { reason, ..GatewayRequest::here("profile create") };
     let began = SystemTime::now();
     let made = lifecycle::create_profile(manager, manager.home(), manager.agent(), &name, start, &order)
         .map_err(|error| CommandError::of(error.exit_code(), &error))?;

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 
-use gatevisor_gateways::reconcile::{ReconcileError, Report, Settings, reconcile};
+use gatevisor_gateways::reconcile::{ReconcileError, ReconcileReport, ReconcileSettings, reconcile};
 use gatevisor_gateways::slots::may_make_slots;
 use gatevisor_paths::by_path;
 use gatevisor_sys::file;
@@ -77,9 +77,9 @@ pub fn claim(context: &CommandContext) -> Result<ScandirClaim, CommandError> {
 }
 
 /// Reconciles and returns what came of it.
-pub fn perform(context: &CommandContext, dry_run: bool) -> Result<Report, CommandError> {
+pub fn perform(context: &CommandContext, dry_run: bool) -> Result<ReconcileReport, CommandError> {
     let manager = &context.manager;
-    let settings = Settings {
+    let settings = ReconcileSettings {
         agent: manager.agent(),
         home: manager.home(),
         scandir: manager.scandir(),

@@ -3,9 +3,9 @@
 //! *Lives here:* which service directories, and what is said of each. *Does not live here:* what is in them
 //! (`gatevisor_gateways::slots`).
 
-use gatevisor_gateways::manager::{Order, ServiceManager};
+use gatevisor_gateways::manager::{GatewayRequest, ServiceManager};
 use gatevisor_gateways::profile::ProfileName;
-use gatevisor_gateways::slots::{self, Changes};
+use gatevisor_gateways::slots::{self, SlotChanges};
 use serde_json::json;
 
 use crate::args;
@@ -74,7 +74,7 @@ fn reload(
         (false, _) => "rendered anew".to_owned(),
         (true, false) => format!("rendered anew; it takes effect with `gatevisor gateway restart {name}`"),
         (true, true) => {
-            let order = Order::here("reload --restart");
+            let order = GatewayRequest::here("reload --restart");
             let done = context.manager.restart(name, &order);
             out::warn_all(&done.map_err(|error| CommandError::of(error.exit_code(), &error))?.warnings);
             "rendered anew, and restarted".to_owned()
@@ -84,7 +84,7 @@ fn reload(
 }
 
 /// Returns how a gateway's service directory differs from the definition; `None` where there is none that we made.
-fn changes(context: &CommandContext, name: &ProfileName) -> Result<Option<Changes>, CommandError> {
+fn changes(context: &CommandContext, name: &ProfileName) -> Result<Option<SlotChanges>, CommandError> {
     let manager = &context.manager;
     slots::changes(manager.slot(name).path(), manager.agent(), name)
         .map_err(|error| CommandError::of(error.exit_code(), &error))

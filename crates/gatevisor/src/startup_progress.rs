@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use gatevisor_client::{Waited, Waiter};
-use gatevisor_gateways::manager::Start;
+use gatevisor_gateways::manager::FollowedStart;
 use gatevisor_gateways::profile::ProfileName;
 
 use crate::context::CommandContext;
@@ -48,19 +48,19 @@ fn show(
     let began = Instant::now();
     let mut gone: usize = 0;
     context.manager.follow_starts(wanted, &mut |name, start| {
-        gone = gone.saturating_add(usize::from(start == Start::NotSupervised));
+        gone = gone.saturating_add(usize::from(start == FollowedStart::NotSupervised));
         let seconds = began.elapsed().as_secs_f64();
         match start {
-            Start::Up => out::say(format_args!("{name} is up after {seconds:.1} s")),
-            Start::Ready => out::say(format_args!("{name} is ready after {seconds:.1} s")),
-            Start::Failed { reason } => {
+            FollowedStart::Up => out::say(format_args!("{name} is up after {seconds:.1} s")),
+            FollowedStart::Ready => out::say(format_args!("{name} is ready after {seconds:.1} s")),
+            FollowedStart::Failed { reason } => {
                 let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
                 out::warn(&format!(
                     "{name} failed to start{reason}; `gatevisor gateway status {name}` says more"
                 ));
             }
-            Start::NotSupervised => out::warn(&format!("{name} is not supervised")),
-            Start::Late { state } => out::warn(&format!("{name} is {state} after {seconds:.0} s")),
+            FollowedStart::NotSupervised => out::warn(&format!("{name} is not supervised")),
+            FollowedStart::Late { state } => out::warn(&format!("{name} is {state} after {seconds:.0} s")),
         }
     });
     if gone > 0 && gone == wanted.len() {

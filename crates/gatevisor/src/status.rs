@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anstyle::AnsiColor;
 use gatevisor_client::OURS;
-use gatevisor_gateways::inspect::{self, DeathReport, Report, State};
+use gatevisor_gateways::inspect::{self, DeathReport, ServiceReport, ServiceState};
 use gatevisor_gateways::profile::ProfileName;
 
 use crate::context::CommandContext;
@@ -71,7 +71,8 @@ fn show(
         only.iter().map(|name| row(context, name)).collect::<Result<_, _>>()?
     };
     let is_supervised = context.supervisor_running()?;
-    let unknown = reports.iter().any(|report| report.profile.is_some() && report.state == State::Unknown);
+    let unknown =
+        reports.iter().any(|report| report.profile.is_some() && report.state == ServiceState::Unknown);
     if context.json {
         return reports.iter().try_for_each(out::json).map(|()| unknown);
     }
@@ -105,7 +106,7 @@ fn show(
     Ok(unknown)
 }
 
-fn cells(report: &Report) -> [Text; 8] {
+fn cells(report: &ServiceReport) -> [Text; 8] {
     let name = report.profile.as_ref().map_or_else(|| report.service.clone(), ToString::to_string);
     let none = || "-".to_owned();
     [
@@ -121,21 +122,32 @@ fn cells(report: &Report) -> [Text; 8] {
 }
 
 /// Returns the state with what belongs to it: the time left, or the reason.
-fn state_words(report: &Report) -> String {
+fn state_words(report: &ServiceReport) -> String {
     let word = report.state.words();
     let left = report.next_start_in_ms.map(milliseconds);
     match (report.state, left, &report.reason) {
-        (State::BackingOff, Some(left), Some(reason)) if report.port_held.is_some() => {
+        (ServiceState::BackingOff, Some(left), Some(reason)) if report.port_held.is_some() => {
             format!("{word}, {left}: {reason}")
         }
-        (State::BackingOff, Some(left), _) => format!("{word}, {left}"),
-        (State::FailedToStart, Some(left), Some(reason)) => format!("{word}, again in {left}: {reason}"),
-        (State::Failed | State::FailedToStart | State::Waiting | State::Starting, _, Some(reason)) => {
+        (ServiceState::BackingOff, Some(left), _) => format!("{word}, {left}"),
+        (ServiceState::FailedToStart, Some(left), Some(reason)) => {
+            format!("{word}, again in {left}: {reason}")
+        }
+        (
+            ServiceState::Failed
+            | ServiceState::FailedToStart
+            | ServiceState::Waiting
+            | ServiceState::Starting,
+            _,
+            Some(reason),
+        ) => {
             format!("{word}: {reason}")
         }
-        (State::BackingOff, None, Some(reason)) if report.port_held.is_some() => format!("{word}: {reason}"),
-        (State::Served, _, Some(by)) => format!("{word} {by}"),
-        (State::Unresponsive | State::Degraded, _, Some(reason)) => {
+        (ServiceState::BackingOff, None, Some(reason)) if report.port_held.is_some() => {
+            format!("{word}: {reason}")
+        }
+        (ServiceState::Served, _, Some(by)) => format!("{word} {by}"),
+        (ServiceState::Unresponsive | ServiceState::Degraded, _, Some(reason)) => {
             format!("{word}{}: {reason}", liveness_words::since(report))
         }
         _ => word.to_owned(),
@@ -143,7 +155,7 @@ fn state_words(report: &Report) -> String {
 }
 
 /// Returns the state for a table, which has no line for what is wrong with the log.
-fn state_cell(report: &Report) -> Text {
+fn state_cell(report: &ServiceReport) -> Text {
     let mut words = Text::default().styled(colour(state_colour(report.state)), state_words(report));
     if let (Some(problem), Some(since)) = (&report.log_problem, &report.log_problem_since) {
         let problem = format!("not logged since {since}: {problem}");
@@ -159,18 +171,21 @@ fn state_cell(report: &Report) -> Text {
     words
 }
 
-fn state_colour(state: State) -> AnsiColor {
+fn state_colour(state: ServiceState) -> AnsiColor {
     match state {
-        State::Up | State::Ready | State::Served => AnsiColor::Green,
-        State::Starting
-        | State::Stopping
-        | State::Finishing
-        | State::Paused
-        | State::Waiting
-        | State::Degraded
-        | State::Traced => AnsiColor::Yellow,
-        State::BackingOff | State::Failed | State::FailedToStart | State::Unresponsive => AnsiColor::Red,
-        State::Down | State::NotSupervised | State::Unknown => AnsiColor::BrightBlack,
+        ServiceState::Up | ServiceState::Ready | ServiceState::Served => AnsiColor::Green,
+        ServiceState::Starting
+        | ServiceState::Stopping
+        | ServiceState::Finishing
+        | ServiceState::Paused
+        | ServiceState::Waiting
+        | ServiceState::Degraded
+        | ServiceState::Traced => AnsiColor::Yellow,
+        ServiceState::BackingOff
+        | ServiceState::Failed
+        | ServiceState::FailedToStart
+        | ServiceState::Unresponsive => AnsiColor::Red,
+        ServiceState::Down | ServiceState::NotSupervised | ServiceState::Unknown => AnsiColor::BrightBlack,
     }
 }
 
@@ -187,7 +202,7 @@ fn long_exit(death: &DeathReport) -> String {
 }
 
 /// Returns the report of one gateway.
-pub fn row(context: &CommandContext, name: &ProfileName) -> Result<Report, CommandError> {
+pub fn row(context: &CommandContext, name: &ProfileName) -> Result<ServiceReport, CommandError> {
     inspect::inspect(&context.manager, name).map_err(|error| CommandError::of(error.exit_code(), &error))
 }
 
@@ -197,7 +212,7 @@ pub fn details(context: &CommandContext, names: &[ProfileName]) -> Outcome {
     let mut unknown = false;
     for name in names {
         let report = row(context, name)?;
-        unknown |= report.state == State::Unknown;
+        unknown |= report.state == ServiceState::Unknown;
         if context.json {
             out::json(&report)?;
             continue;
@@ -212,12 +227,12 @@ pub fn details(context: &CommandContext, names: &[ProfileName]) -> Outcome {
 }
 
 /// Prints everything that a report says.
-pub fn print_details(context: &CommandContext, report: &Report) -> Result<(), CommandError> {
+pub fn print_details(context: &CommandContext, report: &ServiceReport) -> Result<(), CommandError> {
     let red = |text: String| Text::default().styled(colour(AnsiColor::Red), text);
     let mut state = Text::default().styled(colour(state_colour(report.state)), state_words(report));
     if let Some(pid) = report.pid {
         state = state.and(format_args!(" (pid {pid}) for {}", span(report.updownfor)));
-    } else if report.state != State::NotSupervised && !report.deaths.is_empty() {
+    } else if report.state != ServiceState::NotSupervised && !report.deaths.is_empty() {
         state = state.and(format_args!(" for {}", span(report.updownfor)));
     }
     item("state", state)?;
@@ -280,16 +295,21 @@ fn item(name: &str, text: impl Into<Text>) -> Result<(), CommandError> {
 }
 
 /// Returns what a gateway printed last that is not as it should be.
-fn last_lines(context: &CommandContext, report: &Report) -> Vec<String> {
+fn last_lines(context: &CommandContext, report: &ServiceReport) -> Vec<String> {
     match &report.profile {
-        Some(name) if matches!(report.state, State::Failed | State::FailedToStart | State::BackingOff) => {
+        Some(name)
+            if matches!(
+                report.state,
+                ServiceState::Failed | ServiceState::FailedToStart | ServiceState::BackingOff
+            ) =>
+        {
             crate::last_lines::since(context, name, report.last_began())
         }
         _ => Vec::new(),
     }
 }
 
-fn desired(report: &Report) -> String {
+fn desired(report: &ServiceReport) -> String {
     match &report.desired_state {
         Some(state) => format!("{state}{}", report.said()),
         None => "nothing was ever recorded".to_owned(),

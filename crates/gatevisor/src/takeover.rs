@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
 use gatevisor_boot::environment::{self, Variable};
-use gatevisor_boot::volume::{self, Lock, LockFile, Vigil};
+use gatevisor_boot::volume::{self, HeldHomeLock, LockFile, LockFileWatch};
 use gatevisor_client::ServiceDir;
 use gatevisor_gateways::manager::{ScandirManager, ServiceManager};
-use gatevisor_gateways::reconcile::{Settings, Verdict, take_over};
-use gatevisor_gateways::watch::Watcher;
+use gatevisor_gateways::reconcile::{ProfileAction, ReconcileSettings, take_over};
+use gatevisor_gateways::watch::ProfileWatcher;
 use gatevisor_paths::OpenHome;
 use gatevisor_slot::home_lock::{BootNote, LockClaim};
 use gatevisor_sys::Errno;
@@ -36,12 +36,12 @@ const LOOKS: usize = 64;
 
 /// What this process has locked, and what tells those who start gateways.
 struct TakenLock {
-    lock: Lock,
+    lock: HeldHomeLock,
     _claim: Option<LockClaim>,
 }
 
 impl TakenLock {
-    fn new(lock: Lock, scandir: &OpenHome) -> Self {
+    fn new(lock: HeldHomeLock, scandir: &OpenHome) -> Self {
         let claim = LockClaim::publish(scandir, lock.identity()).inspect_err(|errno| {
             out::warn(&format!(
                 "cannot write down in `{}` that the lock of the home is held, so no gateway starts here: {errno}",
@@ -77,7 +77,7 @@ impl Hold {
         Ok(Self { scandir, inherited, taken: None, is_known: false })
     }
 
-    fn take(&mut self, lock: Lock) {
+    fn take(&mut self, lock: HeldHomeLock) {
         self.taken = Some(TakenLock::new(lock, &self.scandir));
     }
 
@@ -137,7 +137,7 @@ fn perform(variables: &[Variable], began: Began) -> Result<CommandError, Command
     let home = Arc::new(home);
     // The slots here are those of the profiles that were there when this container began to wait.
     let mut watcher =
-        Watcher::new(Arc::clone(&manager), watch::tell).map_err(|error| watch::failure(&error))?;
+        ProfileWatcher::new(Arc::clone(&manager), watch::tell).map_err(|error| watch::failure(&error))?;
     let mut hold = Hold::new(manager.scandir())?;
     let waited = obtain(&manager, &home, &mut hold)?;
     if waited || began == Began::Elsewhere {
@@ -167,7 +167,7 @@ fn obtain(manager: &ScandirManager, home: &Arc<OpenHome>, hold: &mut Hold) -> Re
 }
 
 /// Waits for the lock that another container has; returns nothing where another file has the name meanwhile.
-fn wait(home: &Arc<OpenHome>) -> Result<Option<Lock>, CommandError> {
+fn wait(home: &Arc<OpenHome>) -> Result<Option<HeldHomeLock>, CommandError> {
     let cannot = |errno: Errno| {
         CommandError::new(
             Exit::System,
@@ -176,7 +176,7 @@ fn wait(home: &Arc<OpenHome>) -> Result<Option<Lock>, CommandError> {
     };
     let (sender, receiver) = channel();
     let waited_for = volume::current(home).map_err(cannot)?;
-    let vigil = Vigil::new(home).map_err(cannot)?;
+    let vigil = LockFileWatch::new(home).map_err(cannot)?;
     let (owned, changed) = (Arc::clone(home), sender.clone());
     thread(sender, move || Some(volume::take(&*owned)))?;
     let owned = Arc::clone(home);
@@ -194,7 +194,7 @@ fn wait(home: &Arc<OpenHome>) -> Result<Option<Lock>, CommandError> {
 
 /// Watches the profiles and the lock; returns why one of them cannot be watched any longer.
 fn watch_both(
-    watcher: Watcher,
+    watcher: ProfileWatcher,
     manager: &Arc<ScandirManager>,
     home: Arc<OpenHome>,
     hold: Hold,
@@ -211,7 +211,7 @@ fn watch_both(
 fn keep(manager: &ScandirManager, home: &OpenHome, mut hold: Hold) -> Option<CommandError> {
     while hold.is_known {
         // Begun before the look, so that no change in between is missed.
-        let vigil = Vigil::new(home);
+        let vigil = LockFileWatch::new(home);
         if !hold.is_named(home) {
             if !hold.look(home) {
                 give_up_gateways(manager);
@@ -291,7 +291,7 @@ fn start(manager: &ScandirManager, variables: &[Variable]) -> Result<(), Command
     let program = gatevisor_sys::process::own_program().map_err(|error| {
         CommandError::new(Exit::System, format!("cannot find this program's own file: {error}"))
     })?;
-    let settings = Settings {
+    let settings = ReconcileSettings {
         agent: manager.agent(),
         home: manager.home(),
         scandir: manager.scandir(),
@@ -305,7 +305,7 @@ fn start(manager: &ScandirManager, variables: &[Variable]) -> Result<(), Command
     for line in report.lines() {
         out::line(format_args!("{line}"))?;
     }
-    let wanted = report.actions.iter().filter(|action| action.action == Verdict::Started);
+    let wanted = report.actions.iter().filter(|action| action.action == ProfileAction::Started);
     for name in wanted.filter_map(|action| action.name.as_ref()) {
         let slot = ServiceDir::new(manager.scandir().join(name.service_entry()));
         if let Err(error) = slot.send(&[Control::Up]) {

@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 
 use gatevisor_client::ScanDir;
 use gatevisor_gateways::profile::ProfileName;
-use gatevisor_gateways::reconcile::Verdict;
+use gatevisor_gateways::reconcile::ProfileAction;
 use gatevisor_sys::environment::{self, DEFAULT_PATH, ProgramEnvironment};
 use gatevisor_sys::{process, signal};
 
@@ -43,11 +43,11 @@ pub fn run(context: &CommandContext, options: &args::Up) -> Outcome {
         // That nobody reads it is no reason not to supervise.
         let _ = out::line(format_args!("{line}"));
     }
-    let named = |decision: Verdict| {
+    let named = |decision: ProfileAction| {
         let actions = report.actions.iter().filter(move |action| action.action == decision);
         actions.filter_map(|action| action.name.clone()).collect::<Vec<ProfileName>>()
     };
-    let (wanted, others) = (named(Verdict::Started), named(Verdict::Registered));
+    let (wanted, others) = (named(ProfileAction::Started), named(ProfileAction::Registered));
     // A shell starts background jobs with these ignored; a supervisor that cannot be told to stop is no use.
     for number in [signal::SIGINT, signal::SIGTERM, signal::SIGQUIT, signal::SIGHUP] {
         signal::restore(number);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use gatevisor_gateways::live::LiveState;
-use gatevisor_gateways::manager::{Condition, ServiceManager, WaitError, WaitOutcome};
+use gatevisor_gateways::manager::{GatewayWaitError, ServiceManager, WaitOutcome, WaitUntil};
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_liveness::Liveness;
 
@@ -17,18 +17,18 @@ use crate::status;
 pub fn run(context: &CommandContext, options: &args::Wait) -> Outcome {
     let name = context.named(options.name.as_deref())?;
     let condition = if options.down {
-        Condition::Down
+        WaitUntil::Down
     } else if options.ready {
-        Condition::Ready
+        WaitUntil::Ready
     } else {
-        Condition::Up
+        WaitUntil::Up
     };
     let timeout = options.timeout.map(|seconds| Duration::from_secs(u64::from(seconds)));
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let outcome = match context.manager.wait(&name, condition, timeout) {
         Ok(outcome) => outcome,
         // Without a supervisor it matters little whether there is a slot.
-        Err(WaitError::NotRegistered { .. }) if !context.supervisor_running()? => {
+        Err(GatewayWaitError::NotRegistered { .. }) if !context.supervisor_running()? => {
             return Err(CommandError::new(
                 Exit::NotSupervised,
                 format!(
@@ -38,7 +38,7 @@ pub fn run(context: &CommandContext, options: &args::Wait) -> Outcome {
             ));
         }
         Err(error) => {
-            if matches!(error, WaitError::NotRegistered { .. }) {
+            if matches!(error, GatewayWaitError::NotRegistered { .. }) {
                 // To start a profile that does not exist would be bad advice.
                 status::row(context, &name)?;
             }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use gatevisor_client::Waiter;
 use gatevisor_gateways::manager::ServiceManager;
-use gatevisor_gateways::watch::{Notice, WatchError, Watcher};
+use gatevisor_gateways::watch::{ProfileNotice, ProfileWatcher, WatchProfilesError};
 
 use crate::context::CommandContext;
 use crate::exit::{CommandError, Exit};
@@ -30,14 +30,16 @@ pub fn beside(context: &CommandContext) -> i32 {
     if let Err(failure) = live::beside(manager) {
         out::warn(&failure.message);
     }
-    let watcher = Watcher::new(Arc::new(manager.clone()), tell);
+    let watcher = ProfileWatcher::new(Arc::new(manager.clone()), tell);
     // What has come since is done when there is somebody to do it with.
     let first = manager.list().ok().and_then(|names| names.into_iter().next());
     if let Some(mut waiter) = first.and_then(|name| Waiter::subscribe(&manager.slot(&name)).ok()) {
         let _ = waiter.supervised(Instant::now().checked_add(SUPERVISED_WITHIN));
     }
     let error = match watcher {
-        Ok(watcher) => watcher.remembering().honouring_stops().map_or_else(|error| error, Watcher::run),
+        Ok(watcher) => {
+            watcher.remembering().honouring_stops().map_or_else(|error| error, ProfileWatcher::run)
+        }
         Err(error) => error,
     };
     i32::from(out::fail(&failure(&error)))
@@ -45,11 +47,11 @@ pub fn beside(context: &CommandContext) -> i32 {
 
 /// Says what a watcher did.
 #[expect(clippy::needless_pass_by_value, reason = "it is what a watcher tells")]
-pub fn tell(notice: Notice) {
+pub fn tell(notice: ProfileNotice) {
     out::say(format_args!("{notice}"));
 }
 
 /// Returns the failure that a watcher ended with.
-pub fn failure(error: &WatchError) -> CommandError {
+pub fn failure(error: &WatchProfilesError) -> CommandError {
     CommandError::of(Exit::System as u8, error)
 }

@@ -28,7 +28,7 @@ const ATTEMPTS: u32 = 16;
 
 /// Why a file could not be read whole.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
+pub enum ReadFileError {
     /// It is something else than a regular file.
     #[error("it is {0}, not a file")]
     NotAFile(&'static str),
@@ -43,27 +43,27 @@ pub enum ReadError {
 /// Returns the content of a regular file of at most `limit` bytes, and `None` where there is no file.
 ///
 /// It is opened without waiting, so that a FIFO of that name cannot hold us.
-pub fn read_bounded(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, ReadError> {
+pub fn read_bounded(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, ReadFileError> {
     let file = match by_path::open(path, OFlags::RDONLY) {
         Ok(file) => file,
         Err(Errno::NOENT) => return Ok(None),
-        Err(Errno::NXIO) => return Err(ReadError::NotAFile("a socket")),
+        Err(Errno::NXIO) => return Err(ReadFileError::NotAFile("a socket")),
         Err(errno) => return Err(io::Error::from(errno).into()),
     };
     read_opened(file, limit).map(Some)
 }
 
 /// Returns the content of a regular file of at most `limit` bytes that was opened without waiting.
-pub fn read_opened(file: OwnedFd, limit: usize) -> Result<Vec<u8>, ReadError> {
+pub fn read_opened(file: OwnedFd, limit: usize) -> Result<Vec<u8>, ReadFileError> {
     let file = File::from(file);
     let kind = FileType::from_raw_mode(fstat(&file).map_err(io::Error::from)?.st_mode);
     if !kind.is_file() {
-        return Err(ReadError::NotAFile(kind_name(kind)));
+        return Err(ReadFileError::NotAFile(kind_name(kind)));
     }
     let mut bytes = Vec::new();
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     file.take(most).read_to_end(&mut bytes)?;
-    if bytes.len() > limit { Err(ReadError::TooLong(limit)) } else { Ok(bytes) }
+    if bytes.len() > limit { Err(ReadFileError::TooLong(limit)) } else { Ok(bytes) }
 }
 
 const fn kind_name(kind: FileType) -> &'static str {

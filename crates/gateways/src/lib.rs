@@ -28,6 +28,6 @@ pub mod tree;
 pub mod watch;
 
 pub use agent::AgentDefinition;
-pub use files::ReadError;
+pub use files::ReadFileError;
 pub use manager::{ScandirManager, ServiceManager};
 pub use profile::{Home, ProfileName};

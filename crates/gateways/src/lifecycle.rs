@@ -6,7 +6,8 @@
 
 use crate::agent::AgentDefinition;
 use crate::manager::{
-    ControlError, Order, RegisterError, Registered, ServiceManager, Started, UnregisterError, Unregistered,
+    ControlError, GatewayRequest, RegisterError, Registered, ServiceManager, StartOutcome, UnregisterError,
+    Unregistered,
 };
 use crate::profile::{self, CreateError, Created, DeleteError, Home, ProfileName};
 use gatevisor_paths::by_path;
@@ -28,7 +29,7 @@ pub enum NewGateway {
     /// It is registered, and as the order said.
     Registered(Registered),
     /// It had a slot already, and was started as requested.
-    Started(Started),
+    Started(StartOutcome),
     /// It had a slot already.
     HadSlot,
     /// No supervisor runs; the next one registers it, down.
@@ -102,7 +103,7 @@ pub fn create_profile(
     agent: &AgentDefinition,
     name: &ProfileName,
     start: bool,
-    order: &Order,
+    order: &GatewayRequest,
 ) -> Result<NewProfile, CreateError> {
     let had_slot = manager.observe(name)?.is_some();
     let created = profile::create(home, agent, name)?;

@@ -29,7 +29,7 @@ const ENVIRONMENT_BYTES: usize = 1 << 20;
 
 /// A port that a gateway wants and somebody else has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
+pub struct HeldPort {
     /// The port.
     pub port: u16,
     /// The process, where it may be looked into.
@@ -38,14 +38,14 @@ pub struct Held {
     pub holder: String,
 }
 
-impl fmt::Display for Held {
+impl fmt::Display for HeldPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "port {} is held by {}", self.port, self.holder)
     }
 }
 
 /// Returns a port that a profile's gateway wants and somebody else has, and who that is.
-pub fn held(manager: &ScandirManager, name: &ProfileName) -> Option<Held> {
+pub fn held(manager: &ScandirManager, name: &ProfileName) -> Option<HeldPort> {
     let sockets = Sockets::now().ok()?;
     let mut wanted = wanted(manager, name);
     wanted.sort_unstable();
@@ -53,7 +53,7 @@ pub fn held(manager: &ScandirManager, name: &ProfileName) -> Option<Held> {
     wanted.into_iter().find_map(|port| {
         let socket = sockets.on_port(port).next()?;
         let (pid, holder) = holder(manager, name, socket)?;
-        Some(Held { port, pid, holder })
+        Some(HeldPort { port, pid, holder })
     })
 }
 

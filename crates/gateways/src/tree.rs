@@ -70,7 +70,7 @@ pub fn members(scandir: &Path, leaders: &[Leader]) -> Vec<(usize, Process)> {
         return Vec::new();
     }
     let all: Vec<Process> = proc::all().collect();
-    let table = Table::of(leaders);
+    let table = LeaderIndex::of(leaders);
     let processes: Vec<&Process> = all.iter().collect();
     let plainly: Vec<Membership<usize>> = all.iter().map(|process| table.plainly(process)).collect();
     let first = allot(&processes, |index| plainly.get(index).copied().unwrap_or(Membership::Parents));
@@ -118,12 +118,12 @@ pub fn memory_bytes(process: &Process) -> u64 {
 
 /// Services by what their processes tell without being asked.
 #[derive(Debug, Default)]
-struct Table {
+struct LeaderIndex {
     sessions: BTreeMap<i32, usize>,
     groups: BTreeMap<String, usize>,
 }
 
-impl Table {
+impl LeaderIndex {
     fn of(leaders: &[Leader]) -> Self {
         let mut table = Self::default();
         for (index, leader) in leaders.iter().enumerate() {

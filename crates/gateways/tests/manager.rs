@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use common::{PATIENCE, World, agent, free_port, http_agent, name, order};
 use gatevisor_gateways::agent::PlannedStop;
-use gatevisor_gateways::inspect::{self, State};
+use gatevisor_gateways::inspect::{self, ServiceState};
 use gatevisor_gateways::manager::{
-    Condition, ControlError, RegisterError, Registered, Restarted, Started, Stopped, Unregistered, WaitFor,
-    WaitOutcome,
+    ControlError, RegisterError, Registered, RestartOutcome, StartOutcome, StopOutcome, Unregistered,
+    WaitFor, WaitOutcome, WaitUntil,
 };
 use gatevisor_gateways::{AgentDefinition, ServiceManager};
 
@@ -51,7 +51,10 @@ fn a_registered_gateway_is_supervised_and_down_when_registration_returns() {
     assert_eq!(world.manager.list().unwrap(), std::slice::from_ref(&coder));
     assert!(world.manager.slot(&coder).supervised().unwrap());
     let report = inspect::inspect(&world.manager, &coder).unwrap();
-    assert_eq!((report.state, report.up, report.normallyup, report.pid), (State::Down, false, false, None));
+    assert_eq!(
+        (report.state, report.up, report.normallyup, report.pid),
+        (ServiceState::Down, false, false, None)
+    );
     assert_eq!(world.entries(), ["gateway-coder"]);
     assert!(!world.manager.home().profile_dir(&coder).join("gateway_state.json").exists());
 }
@@ -67,7 +70,7 @@ fn a_gateway_registered_with_start_is_up_and_its_desired_state_is_on_disk() {
     assert_eq!(state["desired_by"]["command"], "test order");
     assert_eq!(state["desired_reason"], "a test");
     let report = inspect::inspect(&world.manager, &coder).unwrap();
-    assert_eq!((report.state, report.wantedup), (State::Up, true));
+    assert_eq!((report.state, report.wantedup), (ServiceState::Up, true));
     assert!(report.memory_bytes.is_some() && report.processes == Some(1), "{report:?}");
 }
 
@@ -97,7 +100,7 @@ fn an_http_gateway_is_ready_when_its_start_returns() {
     let home = world.manager.home().profile_dir(&coder);
     std::fs::write(home.join(".env"), format!("PORT={port}\n")).unwrap();
     let done = world.manager.start(&coder, &order(WaitFor::Ready)).unwrap();
-    assert!(matches!(done.outcome, Started::Ready(Some(_))), "{done:?}");
+    assert!(matches!(done.outcome, StartOutcome::Ready(Some(_))), "{done:?}");
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.write_all(b"GET /health HTTP/1.0\r\n\r\n").unwrap();
     let mut answer = String::new();
@@ -105,11 +108,11 @@ fn an_http_gateway_is_ready_when_its_start_returns() {
     assert!(answer.contains(" 200 "), "{answer}");
     let before = pid_of(&world, "coder");
     let done = world.manager.restart(&coder, &order(WaitFor::Ready)).unwrap();
-    assert!(matches!(done.outcome, Restarted::Ready(Some(pid)) if pid.get() != before), "{done:?}");
+    assert!(matches!(done.outcome, RestartOutcome::Ready(Some(pid)) if pid.get() != before), "{done:?}");
     let report = inspect::inspect(&world.manager, &coder).unwrap();
-    assert_eq!(report.state, State::Ready);
+    assert_eq!(report.state, ServiceState::Ready);
     assert_eq!(report.deaths[0].meaning.as_deref(), Some("requested restart, started again without penalty"));
-    assert_eq!(world.manager.stop(&coder, &order(WaitFor::Up)).unwrap().outcome, Stopped::Down);
+    assert_eq!(world.manager.stop(&coder, &order(WaitFor::Up)).unwrap().outcome, StopOutcome::Down);
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
     let log = world.manager.home().root().join("logs/gateways/coder/current");
     assert!(std::fs::read_to_string(log).unwrap().contains("leaving: SIGTERM"));
@@ -124,20 +127,20 @@ fn start_and_stop_record_the_desired_state_and_wait_for_its_effect() {
 
     assert!(matches!(
         world.manager.start(&coder, &order(WaitFor::Up)).unwrap().outcome,
-        Started::Up(Some(_))
+        StartOutcome::Up(Some(_))
     ));
     assert!(slot.normally_up(), "the down file must be gone");
     assert!(matches!(
         world.manager.start(&coder, &order(WaitFor::Up)).unwrap().outcome,
-        Started::WasUp(Some(_))
+        StartOutcome::WasUp(Some(_))
     ));
     let pid = pid_of(&world, "coder");
 
-    assert_eq!(world.manager.stop(&coder, &order(WaitFor::Up)).unwrap().outcome, Stopped::Down);
+    assert_eq!(world.manager.stop(&coder, &order(WaitFor::Up)).unwrap().outcome, StopOutcome::Down);
     assert!(!alive(pid));
     assert!(!slot.normally_up(), "there must be a down file");
     assert_eq!(world.state(&coder)["desired_state"], "stopped");
-    assert_eq!(world.manager.stop(&coder, &order(WaitFor::Up)).unwrap().outcome, Stopped::WasDown);
+    assert_eq!(world.manager.stop(&coder, &order(WaitFor::Up)).unwrap().outcome, StopOutcome::WasDown);
 }
 
 #[test]
@@ -146,7 +149,7 @@ fn a_gateway_without_a_slot_gets_one_when_it_is_started() {
     let coder = world.profile("coder");
     assert!(matches!(
         world.manager.start(&coder, &order(WaitFor::Up)).unwrap().outcome,
-        Started::Up(Some(_))
+        StartOutcome::Up(Some(_))
     ));
     assert_eq!(world.entries(), ["gateway-coder"]);
     let error = world.manager.stop(&world.profile("other"), &order(WaitFor::Up)).unwrap_err();
@@ -159,15 +162,15 @@ fn a_restart_has_another_process_and_one_of_a_down_gateway_says_that_it_was_down
     let world = World::supervised(agent(&SLEEP, ""));
     let coder = world.profile("coder");
     let done = world.manager.restart(&coder, &order(WaitFor::Up)).unwrap();
-    assert!(matches!(done.outcome, Restarted::WasDown(Started::Up(Some(_)))), "{done:?}");
+    assert!(matches!(done.outcome, RestartOutcome::WasDown(StartOutcome::Up(Some(_)))), "{done:?}");
     let before = pid_of(&world, "coder");
     let done = world.manager.restart(&coder, &order(WaitFor::Up)).unwrap();
-    assert!(matches!(done.outcome, Restarted::Up(Some(pid)) if pid.get() != before), "{done:?}");
+    assert!(matches!(done.outcome, RestartOutcome::Up(Some(pid)) if pid.get() != before), "{done:?}");
     assert!(!alive(before));
     drop(world.manager.stop(&coder, &order(WaitFor::Up)).unwrap());
     let done = world.manager.restart(&coder, &order(WaitFor::Nothing)).unwrap();
-    assert_eq!(done.outcome, Restarted::WasDown(Started::Told));
-    assert_eq!(world.manager.wait(&coder, Condition::Up, Some(PATIENCE)).unwrap(), WaitOutcome::Reached);
+    assert_eq!(done.outcome, RestartOutcome::WasDown(StartOutcome::Told));
+    assert_eq!(world.manager.wait(&coder, WaitUntil::Up, Some(PATIENCE)).unwrap(), WaitOutcome::Reached);
 }
 
 #[test]
@@ -179,7 +182,7 @@ fn a_gateway_that_ignores_a_restart_is_killed() {
     let before = pid_of(&world, "coder");
     order.timeout = None;
     let done = world.manager.restart(&coder, &order).unwrap();
-    assert!(matches!(done.outcome, Restarted::Up(Some(pid)) if pid.get() != before), "{done:?}");
+    assert!(matches!(done.outcome, RestartOutcome::Up(Some(pid)) if pid.get() != before), "{done:?}");
     assert!(!alive(before));
 }
 
@@ -213,7 +216,7 @@ fn the_longest_name_works_everywhere() {
     let world = World::supervised(agent(&SLEEP, ""));
     let long = world.profile(&"x".repeat(243));
     drop(world.manager.register(&long, true, &order(WaitFor::Up)).unwrap());
-    assert_eq!(world.manager.stop(&long, &order(WaitFor::Up)).unwrap().outcome, Stopped::Down);
+    assert_eq!(world.manager.stop(&long, &order(WaitFor::Up)).unwrap().outcome, StopOutcome::Down);
     assert_eq!(world.manager.list().unwrap(), std::slice::from_ref(&long));
     assert_eq!(world.manager.unregister(&long).unwrap().outcome, Unregistered::Gone);
 }
@@ -245,7 +248,7 @@ fn a_slot_that_nobody_supervises_is_simply_removed() {
     world.stop_supervisor();
     assert_eq!(world.entries(), ["gateway-coder"]);
     let report = inspect::inspect(&world.manager, &coder).unwrap();
-    assert_eq!((report.state, report.up, report.pid), (State::NotSupervised, false, None));
+    assert_eq!((report.state, report.up, report.pid), (ServiceState::NotSupervised, false, None));
     assert_eq!(world.manager.unregister(&coder).unwrap().outcome, Unregistered::Gone);
     assert!(world.entries().is_empty());
 }
@@ -259,10 +262,10 @@ fn a_gateway_that_fails_for_good_says_why() {
     insta::assert_snapshot!(error, @"the gateway of `coder` failed for good: exit 78: will not be retried; fix that, then start it again");
     assert_eq!(error.exit_code(), 1);
     let report = inspect::inspect(&world.manager, &coder).unwrap();
-    assert_eq!((report.state, report.exitcode), (State::Failed, Some(78)));
+    assert_eq!((report.state, report.exitcode), (ServiceState::Failed, Some(78)));
     assert_eq!(report.reason.as_deref(), Some("exit 78: will not be retried"));
     // Our supervisor says that it failed; of s6 that cannot be known, so there the time is over.
-    let waited = world.manager.wait(&coder, Condition::Up, Some(Duration::ZERO)).unwrap();
+    let waited = world.manager.wait(&coder, WaitUntil::Up, Some(Duration::ZERO)).unwrap();
     assert_ne!(waited, WaitOutcome::Reached);
 }
 
@@ -275,8 +278,8 @@ fn a_command_that_cannot_be_executed_is_named_with_its_stage() {
     assert!(matches!(error, ControlError::FailedToStart { .. }), "{error}");
     insta::assert_snapshot!(error, @"the gateway of `coder` failed to start: executing: `/nonexistent/program`: No such file or directory; is the path right, and the interpreter in its first line there? (errno 2); it is tried again with growing pauses");
     let report = inspect::inspect(&world.manager, &coder).unwrap();
-    assert_eq!(report.state, State::FailedToStart);
-    assert_eq!(world.manager.stop(&coder, &order(WaitFor::Up)).unwrap().outcome, Stopped::Down);
+    assert_eq!(report.state, ServiceState::FailedToStart);
+    assert_eq!(world.manager.stop(&coder, &order(WaitFor::Up)).unwrap().outcome, StopOutcome::Down);
 }
 
 #[test]
@@ -284,9 +287,9 @@ fn a_gateway_that_keeps_dying_is_down_for_certain_when_its_stop_returns() {
     let world = World::supervised(agent(&["false"], ""));
     let coder = world.profile("coder");
     drop(world.manager.start(&coder, &order(WaitFor::Up)).unwrap());
-    assert_eq!(world.manager.stop(&coder, &order(WaitFor::Up)).unwrap().outcome, Stopped::Down);
+    assert_eq!(world.manager.stop(&coder, &order(WaitFor::Up)).unwrap().outcome, StopOutcome::Down);
     let report = inspect::inspect(&world.manager, &coder).unwrap();
-    assert_eq!((report.state, report.wantedup, report.pid), (State::Down, false, None));
+    assert_eq!((report.state, report.wantedup, report.pid), (ServiceState::Down, false, None));
 }
 
 #[test]
@@ -299,17 +302,22 @@ fn many_are_told_before_any_is_waited_for_and_a_failure_stops_no_other() {
     assert!(matches!(&started[3], Err(ControlError::NoProfile { .. })));
     let before: HashMap<_, _> = names.iter().map(|n| (n, pid_of(&world, n.as_str()))).collect();
     for (n, result) in names.iter().zip(world.manager.restart_all(&names, &order(WaitFor::Up))) {
-        assert!(matches!(result.unwrap().outcome, Restarted::Up(Some(pid)) if pid.get() != before[n]));
+        assert!(matches!(result.unwrap().outcome, RestartOutcome::Up(Some(pid)) if pid.get() != before[n]));
     }
     let stopped = world.manager.stop_all(&with_missing, &order(WaitFor::Up));
     assert_eq!(stopped.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, true, false]);
-    assert!(stopped.into_iter().take(3).all(|result| result.unwrap().outcome == Stopped::Down));
+    assert!(stopped.into_iter().take(3).all(|result| result.unwrap().outcome == StopOutcome::Down));
     let survey = inspect::survey(&world.manager).unwrap();
     let names: Vec<_> = survey.iter().map(|report| (report.service.as_str(), report.state)).collect();
-    let down = |name| (name, State::Down);
+    let down = |name| (name, ServiceState::Down);
     assert_eq!(
         names,
-        [("gateway-default", State::NotSupervised), down("gateway-a"), down("gateway-b"), down("gateway-c")]
+        [
+            ("gateway-default", ServiceState::NotSupervised),
+            down("gateway-a"),
+            down("gateway-b"),
+            down("gateway-c")
+        ]
     );
 }
 
@@ -321,7 +329,7 @@ fn a_planned_stop_is_announced_to_the_gateway_in_its_own_home() {
     let coder = world.profile("coder");
     world.start_and_hear(&coder);
     let pid = pid_of(&world, "coder");
-    assert_eq!(world.manager.stop(&coder, &order(WaitFor::Up)).unwrap().outcome, Stopped::Down);
+    assert_eq!(world.manager.stop(&coder, &order(WaitFor::Up)).unwrap().outcome, StopOutcome::Down);
     let home = world.manager.home().profile_dir(&coder);
     let seen: serde_json::Value =
         serde_json::from_slice(&std::fs::read(home.join("seen.json")).unwrap()).unwrap();
@@ -336,7 +344,7 @@ fn a_desired_state_survives_a_gateway_that_puts_an_older_one_back_while_it_ends(
     let world = World::supervised(trapping(r#"echo "{\"mark\":1}" >gateway_state.json"#));
     let coder = world.profile("coder");
     world.start_and_hear(&coder);
-    assert_eq!(world.manager.stop(&coder, &order(WaitFor::Up)).unwrap().outcome, Stopped::Down);
+    assert_eq!(world.manager.stop(&coder, &order(WaitFor::Up)).unwrap().outcome, StopOutcome::Down);
     assert_eq!(world.state(&coder)["desired_state"], "stopped");
     assert_eq!(world.state(&coder)["mark"], 1, "the gateway must have overwritten it");
 }
@@ -345,12 +353,12 @@ fn a_desired_state_survives_a_gateway_that_puts_an_older_one_back_while_it_ends(
 fn a_wait_ends_when_it_is_so_or_the_time_is_over() {
     let world = World::supervised(agent(&SLEEP, ""));
     let coder = world.profile("coder");
-    let error = world.manager.wait(&coder, Condition::Up, None).unwrap_err();
+    let error = world.manager.wait(&coder, WaitUntil::Up, None).unwrap_err();
     assert_eq!(error.exit_code(), 1);
     drop(world.manager.register(&coder, false, &order(WaitFor::Up)).unwrap());
     let short = Some(Duration::from_millis(10));
-    assert_eq!(world.manager.wait(&coder, Condition::Up, short).unwrap(), WaitOutcome::TimedOut);
-    assert_eq!(world.manager.wait(&coder, Condition::Down, None).unwrap(), WaitOutcome::Reached);
+    assert_eq!(world.manager.wait(&coder, WaitUntil::Up, short).unwrap(), WaitOutcome::TimedOut);
+    assert_eq!(world.manager.wait(&coder, WaitUntil::Down, None).unwrap(), WaitOutcome::Reached);
     drop(world.manager.start(&coder, &order(WaitFor::Nothing)).unwrap());
-    assert_eq!(world.manager.wait(&coder, Condition::Up, Some(PATIENCE)).unwrap(), WaitOutcome::Reached);
+    assert_eq!(world.manager.wait(&coder, WaitUntil::Up, Some(PATIENCE)).unwrap(), WaitOutcome::Reached);
 }

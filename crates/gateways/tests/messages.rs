@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use common::name;
 use gatevisor_client::ScanSendError;
-use gatevisor_gateways::ReadError;
+use gatevisor_gateways::ReadFileError;
 use gatevisor_gateways::agent::TemplateError;
 use gatevisor_gateways::desired::{Desired, ReadStateError, RecordError};
 use gatevisor_gateways::lifecycle::RemoveProfileError;
-use gatevisor_gateways::manager::{ControlError, ListError, RegisterError, UnregisterError, Verb, WaitError};
-use gatevisor_gateways::profile::{CreateError, HomeError};
+use gatevisor_gateways::manager::{
+    ControlError, GatewayVerb, GatewayWaitError, ListServicesError, RegisterError, UnregisterError,
+};
+use gatevisor_gateways::profile::{CreateError, HomePathError};
 use gatevisor_gateways::slots::{PublishError, RenderSlotError};
 use gatevisor_slot::home_lock::Standing;
 use insta::assert_snapshot;
@@ -36,7 +38,7 @@ fn full() -> RecordError {
     RecordError::Write { path: "/opt/data/gateway_state.json".into(), source }
 }
 
-fn timed_out(verb: Verb) -> ControlError {
+fn timed_out(verb: GatewayVerb) -> ControlError {
     ControlError::TimedOut {
         verb,
         name: name("coder"),
@@ -66,7 +68,7 @@ fn show(code: u8, error: &dyn Error) -> String {
 
 #[test]
 fn orders_that_fail_say_what_why_and_what_to_do() {
-    let (name, verb) = (name("coder"), Verb::Start);
+    let (name, verb) = (name("coder"), GatewayVerb::Start);
     let missing_slot =
         RegisterError::NotTaken { name: name.clone(), scandir: scandir(), after: Duration::from_secs(10) };
     let all = [
@@ -79,13 +81,13 @@ fn orders_that_fail_say_what_why_and_what_to_do() {
         ControlError::StoppedForNow { name: name.clone(), source: full() },
         ControlError::NeitherStoppedNorKept {
             name: name.clone(),
-            stop: Box::new(timed_out(Verb::Stop)),
+            stop: Box::new(timed_out(GatewayVerb::Stop)),
             source: full(),
         },
         ControlError::Register { name: name.clone(), source: Box::new(missing_slot) },
         ControlError::System { verb, name: name.clone(), source: denied() },
-        timed_out(Verb::Stop),
-        timed_out(Verb::Restart),
+        timed_out(GatewayVerb::Stop),
+        timed_out(GatewayVerb::Restart),
         ControlError::FailedToStart {
             name: name.clone(),
             reason: "executing: `hermes`: not found (errno 2)".to_owned(),
@@ -149,7 +151,7 @@ fn registrations_that_fail_say_what_remains() {
             scandir: scandir(),
             reason: "others may write to it".into(),
         },
-        RegisterError::Start { name, source: Box::new(timed_out(Verb::Start)) },
+        RegisterError::Start { name, source: Box::new(timed_out(GatewayVerb::Start)) },
     ];
     assert_snapshot!(all.iter().map(|e| show(e.exit_code(), e)).collect::<Vec<_>>().join("\n"), @r"
         1 there is no profile `coder` in `/opt/data/profiles`; `gatevisor profile create coder` makes one
@@ -216,23 +218,24 @@ fn the_rest_is_as_clear() {
     let name = name("coder");
     let wait = || gatevisor_client::WaitError::Poll { source: denied() };
     let waits = [
-        WaitError::NotRegistered { name: name.clone(), scandir: scandir() },
-        WaitError::NotSupervised { name: name.clone(), scandir: scandir() },
-        WaitError::System { name: name.clone(), source: wait() },
+        GatewayWaitError::NotRegistered { name: name.clone(), scandir: scandir() },
+        GatewayWaitError::NotSupervised { name: name.clone(), scandir: scandir() },
+        GatewayWaitError::System { name: name.clone(), source: wait() },
     ];
     let mut lines: Vec<_> = waits.iter().map(|e| show(e.exit_code(), e)).collect();
-    let list = ListError { scandir: scandir(), source: denied() };
+    let list = ListServicesError { scandir: scandir(), source: denied() };
     lines.push(show(list.exit_code(), &list));
-    let profiles = gatevisor_gateways::profile::ListError { path: home(), source: denied() };
+    let profiles = gatevisor_gateways::profile::ListProfilesError { path: home(), source: denied() };
     lines.push(show(profiles.exit_code(), &profiles));
     let create = CreateError::Write { name, path: home(), source: denied() };
     lines.push(show(create.exit_code(), &create));
     lines.push(show(full().exit_code(), &full()));
-    let home = HomeError::Path { path: "".into(), source: denied() };
+    let home = HomePathError::Path { path: "".into(), source: denied() };
     lines.push(show(home.exit_code(), &home));
     let template = RenderSlotError::Template(TemplateError::Unknown("profil".to_owned()));
     lines.push(show(template.exit_code(), &template));
-    let read = ReadStateError::Read { path: "/opt/data/state.json".into(), source: ReadError::Io(denied()) };
+    let read =
+        ReadStateError::Read { path: "/opt/data/state.json".into(), source: ReadFileError::Io(denied()) };
     lines.push(show(read.exit_code(), &read));
     let record = RecordError::Read(read);
     lines.push(show(record.exit_code(), &record));

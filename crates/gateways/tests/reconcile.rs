@@ -10,8 +10,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use common::{World, agent, entries, interpreter};
-use gatevisor_gateways::manager::{Condition, WaitFor, WaitOutcome};
-use gatevisor_gateways::reconcile::{ReconcileError, Report, Settings, Verdict, reconcile};
+use gatevisor_gateways::manager::{WaitFor, WaitOutcome, WaitUntil};
+use gatevisor_gateways::reconcile::{
+    ProfileAction, ReconcileError, ReconcileReport, ReconcileSettings, reconcile,
+};
 use gatevisor_gateways::{AgentDefinition, ServiceManager};
 use insta::assert_snapshot;
 use jiff::Zoned;
@@ -36,10 +38,10 @@ impl<'a> Boot<'a> {
         Self { world, argv: Vec::new(), set: Vec::new() }
     }
 
-    fn run(&self, dry_run: bool) -> Result<Report, ReconcileError> {
+    fn run(&self, dry_run: bool) -> Result<ReconcileReport, ReconcileError> {
         let variable =
             |name: &str| self.set.iter().find(|(n, _)| *n == name).map(|(_, value)| OsString::from(value));
-        let settings = Settings {
+        let settings = ReconcileSettings {
             agent: self.world.manager.agent(),
             home: self.world.manager.home(),
             scandir: self.world.manager.scandir(),
@@ -188,14 +190,14 @@ fn an_old_style_container_command_starts_the_root_profile_once_and_for_all() {
     assert!(!world.manager.home().root().join("gateway_state.json").exists());
     let report = boot.run(false).unwrap();
     assert_eq!(dry.actions, report.actions);
-    assert_eq!(report.actions[0].action, Verdict::Started);
+    assert_eq!(report.actions[0].action, ProfileAction::Started);
     assert!(!down(&world, "default"));
     let state = world.state(&common::name("default"));
     assert_eq!((&state["gateway_state"], &state["migrated_from"]), (&"running".into(), &"old".into()));
     assert_eq!(state["timestamp"], 1_784_541_600);
     boot.set = vec![("DECLINE", "Yes")];
     fs::remove_file(world.manager.home().root().join("gateway_state.json")).unwrap();
-    assert_eq!(boot.run(false).unwrap().actions[0].action, Verdict::Registered);
+    assert_eq!(boot.run(false).unwrap().actions[0].action, ProfileAction::Registered);
 }
 
 #[test]
@@ -204,9 +206,9 @@ fn where_one_gateway_serves_all_named_ones_stay_down() {
     profile(&world, "coder", br#"{"desired_state":"running"}"#);
     let mut boot = Boot::of(&world);
     boot.set = vec![("MULTIPLEX", "on")];
-    assert_eq!(boot.run(false).unwrap().actions[1].action, Verdict::Registered);
+    assert_eq!(boot.run(false).unwrap().actions[1].action, ProfileAction::Registered);
     boot.set = vec![("MULTIPLEX", "0")];
-    assert_eq!(boot.run(false).unwrap().actions[1].action, Verdict::Started);
+    assert_eq!(boot.run(false).unwrap().actions[1].action, ProfileAction::Started);
 }
 
 #[test]
@@ -243,7 +245,7 @@ fn trouble_beside_the_profiles_is_told_and_stops_nothing() {
 fn a_slot_that_cannot_be_made_is_a_skipped_profile() {
     let world = World::new(test_agent());
     let variable = |_: &str| None;
-    let settings = Settings {
+    let settings = ReconcileSettings {
         agent: world.manager.agent(),
         home: world.manager.home(),
         scandir: world.manager.scandir(),
@@ -278,7 +280,7 @@ fn what_a_boot_leaves_is_taken_as_it_says_by_a_supervisor() {
     // The supervisor listens before it has looked at every slot.
     let slot = world.manager.slot(&coder);
     gatevisor_client::Waiter::subscribe(&slot).unwrap().supervised(None).unwrap();
-    let up = world.manager.wait(&coder, Condition::Up, Some(common::PATIENCE)).unwrap();
+    let up = world.manager.wait(&coder, WaitUntil::Up, Some(common::PATIENCE)).unwrap();
     assert_eq!(up, WaitOutcome::Reached);
     assert!(down(&world, "writer"));
     drop(world.manager.stop(&coder, &common::order(WaitFor::Up)).unwrap());

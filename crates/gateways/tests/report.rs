@@ -8,7 +8,7 @@ use common::name;
 use gatevisor_client::status_view::StateName;
 use gatevisor_gateways::AgentDefinition;
 use gatevisor_gateways::desired::{Prior, Provenance, Recorded};
-use gatevisor_gateways::inspect::{Report, State};
+use gatevisor_gateways::inspect::{ServiceReport, ServiceState};
 use gatevisor_gateways::manager::Observed;
 use gatevisor_gateways::tree::Usage;
 use gatevisor_wire::Pid;
@@ -67,8 +67,8 @@ fn desired_state(word: &str) -> Recorded {
     }
 }
 
-fn report(observed: &Observed, word: &str) -> Report {
-    Report::new(
+fn report(observed: &Observed, word: &str) -> ServiceReport {
+    ServiceReport::new(
         &AgentDefinition::built_in().unwrap(),
         observed,
         Some(Ok(Some(desired_state(word)))),
@@ -88,7 +88,8 @@ fn a_ready_gateway_reads_like_this() {
     ];
     let memory = Some(Usage { memory_bytes: 52_428_800, cpu_ms: 1500, processes: 2 });
     let agent = AgentDefinition::built_in().unwrap();
-    let report = Report::new(&agent, &observed, Some(Ok(Some(desired_state("running")))), memory, at(0));
+    let report =
+        ServiceReport::new(&agent, &observed, Some(Ok(Some(desired_state("running")))), memory, at(0));
     assert_snapshot!(serde_json::to_string_pretty(&report).unwrap(), @r#"
         {
           "profile": "coder",
@@ -167,7 +168,7 @@ fn a_gateway_that_is_backing_off_says_for_how_long_and_why() {
     let report = report(&observed, "running");
     assert_eq!(
         (report.state, report.next_start_in_ms, report.exitcode),
-        (State::BackingOff, Some(1500), Some(1))
+        (ServiceState::BackingOff, Some(1500), Some(1))
     );
     assert_snapshot!(report.reason.unwrap(), @"exit 1: failed start, or stopped by a signal that nobody announced");
     let killed = Observed { status: Some(status(0, true, WaitStatus::killed(9).unwrap())), ..observed };
@@ -211,12 +212,12 @@ fn a_permanent_failure_is_told_by_the_supervisor_or_by_the_exit_code() {
     let ours = report(&observed(failed, Some(status(0, false, WaitStatus::exited(78)))), "running");
     let s6 = report(&observed(StateName::Down, Some(status(0, false, WaitStatus::exited(78)))), "running");
     for report in [ours, s6] {
-        assert_eq!(report.state, State::Failed);
+        assert_eq!(report.state, ServiceState::Failed);
         assert_eq!(report.reason.as_deref(), Some("exit 78: configuration error, will not be retried"));
     }
     let stopped =
         report(&observed(StateName::Down, Some(status(0, false, WaitStatus::exited(78)))), "stopped");
-    assert_eq!((stopped.state, stopped.reason), (State::Down, None));
+    assert_eq!((stopped.state, stopped.reason), (ServiceState::Down, None));
     let given_up = StateName::Failed { reason: Some("5 failures in a row".to_owned()) };
     let report = report(&observed(given_up, Some(status(0, false, WaitStatus::exited(1)))), "running");
     assert_eq!(report.reason.as_deref(), Some("5 failures in a row"));
@@ -236,7 +237,7 @@ fn what_a_supervisor_said_that_is_no_more_is_not_told_as_if_it_were_so() {
 fn a_broken_state_file_is_a_problem_and_not_a_desired_state() {
     let agent = AgentDefinition::built_in().unwrap();
     let observed = observed(StateName::Down, None);
-    let report = Report::new(&agent, &observed, Some(Err("it is a list".to_owned())), None, at(0));
+    let report = ServiceReport::new(&agent, &observed, Some(Err("it is a list".to_owned())), None, at(0));
     assert_eq!((report.desired_state, report.problem.as_deref()), (None, Some("it is a list")));
 }
 
@@ -264,7 +265,7 @@ fn every_state_is_said_in_the_same_words_to_people_and_programs() {
         StateName::Waiting { reason: None },
     ];
     for name in all {
-        let state = State::from(&name);
+        let state = ServiceState::from(&name);
         assert_eq!(state.words(), name.word());
         assert_eq!(serde_json::to_value(state).unwrap(), name.word().replace(' ', "-"));
     }

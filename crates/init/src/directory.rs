@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 
 use gatevisor_core::scan::DirectoryIdentity;
-use gatevisor_paths::{Links, Mounts, Reason, ResolveError, Resolver, by_path};
+use gatevisor_paths::{Links, Mounts, RefusalReason, ResolveError, Resolver, by_path};
 use gatevisor_sys::user::{self, User};
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::files;
@@ -169,8 +169,8 @@ fn refused(scandir: BorrowedFd<'_>, name: &[u8], error: ResolveError) -> Refusal
     let is_roots = |stat: &Stat| stat.st_uid == 0 && stat.st_nlink == 1;
     match (link, error.reason) {
         (Some(link), _) if !is_roots(&link) && link.st_uid != our_user() => Refusal::PlantedLink(link.st_uid),
-        (_, Reason::Errno(errno)) => Refusal::Step { step: "opening it", errno },
-        (None, Reason::OtherMount) => Refusal::Mounted,
+        (_, RefusalReason::Errno(errno)) => Refusal::Step { step: "opening it", errno },
+        (None, RefusalReason::OtherMount) => Refusal::Mounted,
         (None, _) => Refusal::Step { step: "opening it", errno: error.errno() },
         (Some(_), _) => Refusal::Astray(error),
     }

@@ -18,7 +18,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, chmodat, openat, rea
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use crate::look::{Look, glance, look as look_at};
+use crate::look::{FileInfo, glance, look as look_at};
 use crate::resolve::{Links, Mounts, ResolveError, Resolver, without_waiting};
 
 /// Returns what this process may be led by, on such a path and below what it leads to.
@@ -71,12 +71,12 @@ pub fn parent(path: &Path) -> Result<(OwnedFd, &OsStr), Errno> {
 }
 
 /// Looks at what a path leads to.
-pub fn look(path: impl AsRef<Path>) -> io::Result<Look> {
+pub fn look(path: impl AsRef<Path>) -> io::Result<FileInfo> {
     Ok(look_at(open(path, OFlags::PATH)?)?)
 }
 
 /// Looks at what is called so itself, a link too.
-pub fn look_itself(path: impl AsRef<Path>) -> io::Result<Look> {
+pub fn look_itself(path: impl AsRef<Path>) -> io::Result<FileInfo> {
     Ok(look_at(open(path, OFlags::PATH | OFlags::NOFOLLOW)?)?)
 }
 

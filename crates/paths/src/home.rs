@@ -20,8 +20,8 @@ use rustix::fs::{CWD, Mode, OFlags, fchmod, mkdirat, openat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use crate::look::{Look, look, pinned};
-use crate::resolve::{Guide, Links, Mounts, Reason, ResolveError, Resolver, Steps};
+use crate::look::{FileInfo, look, pinned};
+use crate::resolve::{Guide, Links, Mounts, RefusalReason, ResolveError, Resolver, Steps};
 
 /// Permissions to write of anybody but the owner; an access list shows in those of the group.
 const OTHERS_WRITE: u32 = 0o022;
@@ -35,7 +35,7 @@ const STICKY: u32 = 0o1000;
 pub struct OpenHome {
     directory: OwnedFd,
     path: PathBuf,
-    seen: Look,
+    seen: FileInfo,
     above: Option<Untrusted>,
 }
 
@@ -47,14 +47,14 @@ pub struct Untrusted {
     /// Who decides: its owner, or the owner of what is in it.
     pub uid: u32,
     /// Why it is they.
-    pub why: Why,
+    pub why: UntrustedReason,
     /// Whether only owners may rename and remove what is in it.
     pub is_sticky: bool,
 }
 
 /// Why somebody else decides what is in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub enum UntrustedReason {
     /// It is theirs.
     Owned,
     /// Everybody may make things in it, and what is there is theirs.
@@ -67,11 +67,11 @@ impl fmt::Display for Untrusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (path, uid) = (self.path.display(), self.uid);
         match self.why {
-            Why::Owned => write!(f, "`{path}` belongs to uid {uid}"),
-            Why::Shared => {
+            UntrustedReason::Owned => write!(f, "`{path}` belongs to uid {uid}"),
+            UntrustedReason::Shared => {
                 write!(f, "everybody may write to `{path}`, and what is there belongs to uid {uid}")
             }
-            Why::Open => write!(f, "others than its owner may write to `{path}`"),
+            UntrustedReason::Open => write!(f, "others than its owner may write to `{path}`"),
         }
     }
 }
@@ -100,7 +100,7 @@ impl HomeError {
 
     /// Returns whether something else than a directory is there, or on the way.
     pub fn is_no_directory(&self) -> bool {
-        matches!(self, Self::Way(ResolveError { reason: Reason::NotADirectory, .. }))
+        matches!(self, Self::Way(ResolveError { reason: RefusalReason::NotADirectory, .. }))
     }
 }
 
@@ -152,7 +152,7 @@ impl OpenHome {
 
     fn go(path: &Path, way: &mut Way) -> Result<Self, HomeError> {
         if !path.is_absolute() {
-            return Err(ResolveError::new(path, Reason::Outside).into());
+            return Err(ResolveError::new(path, RefusalReason::Outside).into());
         }
         let links = if geteuid().is_root() { Links::Roots } else { Links::All };
         let rules = Resolver::READING.following(links).crossing(Mounts::Operators);
@@ -169,7 +169,7 @@ impl OpenHome {
             (Err(_), Some((path, above))) => return Err(HomeError::NotMade { path, above }),
             (Err(error), None) => return Err(error.into()),
         };
-        let seen = look(&directory).map_err(|errno| ResolveError::new(path, Reason::Errno(errno)))?;
+        let seen = look(&directory).map_err(|errno| ResolveError::new(path, RefusalReason::Errno(errno)))?;
         way.settle(&seen);
         Ok(Self { directory, path: path.to_owned(), seen, above: way.above.take() })
     }
@@ -180,7 +180,7 @@ impl OpenHome {
     }
 
     /// Returns what it is, as it was found.
-    pub const fn seen(&self) -> &Look {
+    pub const fn seen(&self) -> &FileInfo {
         &self.seen
     }
 
@@ -215,7 +215,9 @@ impl OpenHome {
             let opened = resolver.open(self, name, OFlags::PATH | OFlags::DIRECTORY);
             let seen = match opened.map(look) {
                 Ok(Ok(seen)) => seen,
-                Ok(Err(errno)) => return Err(ResolveError::new(Path::new(name), Reason::Errno(errno))),
+                Ok(Err(errno)) => {
+                    return Err(ResolveError::new(Path::new(name), RefusalReason::Errno(errno)));
+                }
                 Err(error) if error.is_missing() => continue,
                 Err(error) => return Err(error),
             };
@@ -235,16 +237,16 @@ impl AsFd for OpenHome {
 
 impl Authority {
     fn of(found: &Untrusted) -> Self {
-        if found.why == Why::Open { Self::Nobody(found.clone()) } else { Self::User(found.uid) }
+        if found.why == UntrustedReason::Open { Self::Nobody(found.clone()) } else { Self::User(found.uid) }
     }
 }
 
 /// Returns what makes a directory somebody else's to fill, where anything does.
-fn judged(path: &Path, seen: &Look) -> Option<Untrusted> {
+fn judged(path: &Path, seen: &FileInfo) -> Option<Untrusted> {
     let why = if !is_trusted(seen.uid) {
-        Why::Owned
+        UntrustedReason::Owned
     } else if seen.mode & OTHERS_WRITE != 0 {
-        Why::Open
+        UntrustedReason::Open
     } else {
         return None;
     };
@@ -307,20 +309,20 @@ impl Way {
     }
 
     /// Judges the directory that was shared by what is in it.
-    fn settle(&mut self, next: &Look) {
+    fn settle(&mut self, next: &FileInfo) {
         if let Some(shared) = self.shared.take()
             && !is_trusted(next.uid)
         {
-            self.above.get_or_insert(Untrusted { uid: next.uid, why: Why::Shared, ..shared });
+            self.above.get_or_insert(Untrusted { uid: next.uid, why: UntrustedReason::Shared, ..shared });
         }
     }
 }
 
 impl Guide for Way {
-    fn passes(&mut self, path: &Path, directory: &Look) {
+    fn passes(&mut self, path: &Path, directory: &FileInfo) {
         self.settle(directory);
         if let Some(found) = judged(path, directory) {
-            if found.why == Why::Open && found.is_sticky {
+            if found.why == UntrustedReason::Open && found.is_sticky {
                 self.shared = Some(found);
             } else {
                 self.above.get_or_insert(found);
@@ -328,7 +330,7 @@ impl Guide for Way {
         }
     }
 
-    fn misses(&mut self, parent: &OwnedFd, path: &Path, name: &OsStr) -> Result<(), Reason> {
+    fn misses(&mut self, parent: &OwnedFd, path: &Path, name: &OsStr) -> Result<(), RefusalReason> {
         let Some(mode) = self.make else { return Ok(()) };
         if geteuid().is_root()
             && let Some(above) = &self.above
@@ -339,10 +341,10 @@ impl Guide for Way {
         match mkdirat(parent, name, mode) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Ok(()),
-            Err(errno) => return Err(Reason::Errno(errno)),
+            Err(errno) => return Err(RefusalReason::Errno(errno)),
         }
         // Whatever the mask of this process is. The name is still that of what was made: only we could rename it.
         let directory = Resolver::STRICT.directory(parent, name).map_err(|error| error.reason)?;
-        fchmod(&directory, mode).map_err(Reason::Errno)
+        fchmod(&directory, mode).map_err(RefusalReason::Errno)
     }
 }

@@ -29,7 +29,7 @@ pub mod walk;
 
 pub use gatevisor_sys::Errno;
 pub use home::{Authority, HomeError, OpenHome, Untrusted};
-pub use look::{Look, look};
+pub use look::{FileInfo, look};
 pub use resolve::mounts_within;
-pub use resolve::{Links, Mounts, Reason, ResolveError, Resolver};
+pub use resolve::{Links, Mounts, RefusalReason, ResolveError, Resolver};
 pub use walk::Walker;

@@ -17,7 +17,7 @@ const FDINFO_BYTES: usize = 512;
 
 /// What a file is, found out through a descriptor of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Look {
+pub struct FileInfo {
     /// Whose it is.
     pub uid: u32,
     /// The group whose it is.
@@ -38,7 +38,7 @@ pub struct Look {
     pub mount: Option<u64>,
 }
 
-impl Look {
+impl FileInfo {
     /// What is behind a door that is closed to us: nobody's, and of no kind.
     const CLOSED: Self = Self {
         uid: u32::MAX,
@@ -68,7 +68,7 @@ impl Look {
     }
 
     /// Returns whether both are on one mount, as far as anything tells; where nothing does they are not.
-    pub fn shares_mount_with(&self, other: &Self) -> bool {
+    pub fn is_on_mount_of(&self, other: &Self) -> bool {
         self.mount.is_some() && self.mount == other.mount
     }
 
@@ -81,21 +81,21 @@ impl Look {
 /// Looks at what a descriptor is of, also where that can do nothing else (`O_PATH`).
 ///
 /// A file system that asks somebody else is not asked: what the kernel knows is enough.
-pub fn look(fd: impl AsFd) -> Result<Look, Errno> {
+pub fn look(fd: impl AsFd) -> Result<FileInfo, Errno> {
     let fd = fd.as_fd();
     match by_statx(fd, "", AtFlags::EMPTY_PATH) {
         // A kernel before 4.11, or a container that does not let it through.
         Err(Errno::NOSYS | Errno::PERM) => by_fstat(fd),
         // A user's own file system, into which not even root may look.
-        Err(Errno::ACCESS) => Ok(Look { mount: mount_by_fdinfo(fd), ..Look::CLOSED }),
-        Ok(seen) if seen.mount.is_none() => Ok(Look { mount: mount_by_fdinfo(fd), ..seen }),
+        Err(Errno::ACCESS) => Ok(FileInfo { mount: mount_by_fdinfo(fd), ..FileInfo::CLOSED }),
+        Ok(seen) if seen.mount.is_none() => Ok(FileInfo { mount: mount_by_fdinfo(fd), ..seen }),
         other => other,
     }
 }
 
 /// Looks at the entry `name` of a directory, which may be another one a moment later: good for deciding what is worth a
 /// look at a descriptor, and for nothing else.
-pub fn glance(parent: impl AsFd, name: impl rustix::path::Arg + Copy) -> Result<Look, Errno> {
+pub fn glance(parent: impl AsFd, name: impl rustix::path::Arg + Copy) -> Result<FileInfo, Errno> {
     match by_statx(parent.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(seen) if seen.mount.is_some() => Ok(seen),
         Ok(_) | Err(Errno::NOSYS | Errno::PERM | Errno::ACCESS) => look(pinned(parent, name)?),
@@ -108,10 +108,10 @@ pub fn pinned(parent: impl AsFd, name: impl rustix::path::Arg) -> Result<std::os
     openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
-fn by_statx(fd: BorrowedFd<'_>, name: impl rustix::path::Arg, flags: AtFlags) -> Result<Look, Errno> {
+fn by_statx(fd: BorrowedFd<'_>, name: impl rustix::path::Arg, flags: AtFlags) -> Result<FileInfo, Errno> {
     let flags = flags | AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
     let seen = statx(fd, name, flags, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)?;
-    Ok(Look {
+    Ok(FileInfo {
         uid: seen.stx_uid,
         gid: seen.stx_gid,
         mode: u32::from(seen.stx_mode),
@@ -125,9 +125,9 @@ fn by_statx(fd: BorrowedFd<'_>, name: impl rustix::path::Arg, flags: AtFlags) ->
 }
 
 /// Looks as a kernel without statx can.
-pub(crate) fn by_fstat(fd: BorrowedFd<'_>) -> Result<Look, Errno> {
+pub(crate) fn by_fstat(fd: BorrowedFd<'_>) -> Result<FileInfo, Errno> {
     let seen = fstat(fd)?;
-    Ok(Look {
+    Ok(FileInfo {
         uid: seen.st_uid,
         gid: seen.st_gid,
         mode: seen.st_mode,
@@ -176,8 +176,8 @@ mod tests {
         let at = |path: &str| {
             look(openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()).unwrap()
         };
-        assert!(at("/").shares_mount_with(&at("/")));
-        assert!(!at("/").shares_mount_with(&at("/proc")));
+        assert!(at("/").is_on_mount_of(&at("/")));
+        assert!(!at("/").is_on_mount_of(&at("/proc")));
         assert!(at("/proc").is_same(&at("/proc")) && !at("/").is_same(&at("/proc")));
     }
 }

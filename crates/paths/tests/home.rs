@@ -14,7 +14,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use common::{Bed, bind, give, is_ordinary, is_root, link, may_mount, mute, write};
-use gatevisor_paths::{Authority, HomeError, OpenHome, Reason};
+use gatevisor_paths::{Authority, HomeError, OpenHome, RefusalReason};
 use rustix::fs::Mode;
 
 const AGENT: u32 = 12_345;
@@ -86,7 +86,7 @@ fn a_link_that_an_agent_puts_on_the_way_leads_root_nowhere() {
     link(at("etc"), &at("data/a"), AGENT);
     for result in [OpenHome::open(&at("data/a/apt")), OpenHome::open_or_make(&at("data/a/new"), MODE)] {
         let HomeError::Way(error) = result.unwrap_err() else { panic!("another error") };
-        assert_eq!((error.path, error.reason), (at("data/a"), Reason::Link(AGENT)));
+        assert_eq!((error.path, error.reason), (at("data/a"), RefusalReason::Link(AGENT)));
     }
     assert!(!at("etc/new").exists());
 }
@@ -125,7 +125,7 @@ fn whose_the_profiles_are_decides_where_the_home_is_roots() {
     fs::create_dir(temp.path().join("roots")).unwrap();
     link(temp.path().join("roots"), &home.join("profiles"), AGENT);
     let error = OpenHome::open(&home).unwrap().authority(&["profiles"]).unwrap_err();
-    assert_eq!(error.reason, Reason::Link(AGENT));
+    assert_eq!(error.reason, RefusalReason::Link(AGENT));
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn who_has_only_ones_own_rights_follows_every_link_but_those_of_proc() {
     let found = OpenHome::open(&temp.path().join("link")).unwrap();
     assert_eq!((found.seen().inode, found.above()), (inode(&home), Ok(())));
     let HomeError::Way(error) = OpenHome::open(Path::new("/proc/self/cwd")).unwrap_err() else { panic!() };
-    assert_eq!(error.reason, Reason::MagicLink);
+    assert_eq!(error.reason, RefusalReason::MagicLink);
 }
 
 #[test]
@@ -232,6 +232,6 @@ fn a_home_may_be_a_mount_of_the_operators_and_not_of_a_user() {
     OpenHome::open(&at("data/home")).unwrap().above().unwrap();
     if let Some(_answers) = mute(&at("data/home"), AGENT, ",allow_other") {
         let HomeError::Way(error) = OpenHome::open(&at("data/home")).unwrap_err() else { panic!() };
-        assert_eq!(error.reason, Reason::OtherMount);
+        assert_eq!(error.reason, RefusalReason::OtherMount);
     }
 }

@@ -15,13 +15,18 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use common::{Bed, bind, directory, give, is_root, link, may_mount, mute, tmpfs, write};
-use gatevisor_paths::{Errno, Links, Mounts, Reason, Resolver, look};
+use gatevisor_paths::{Errno, Links, Mounts, RefusalReason, Resolver, look};
 use rustix::fs::{Mode, OFlags};
 
 const AGENT: u32 = 12_345;
 
 /// Opens a path both ways, which must come to the same.
-fn both(resolver: Resolver, below: &OwnedFd, path: &str, flags: OFlags) -> Result<u64, (String, Reason)> {
+fn both(
+    resolver: Resolver,
+    below: &OwnedFd,
+    path: &str,
+    flags: OFlags,
+) -> Result<u64, (String, RefusalReason)> {
     let [quick, slow] = [resolver, resolver.by_steps()].map(|resolver| {
         resolver.open(below, path, flags).map(|fd| look(fd).unwrap().inode).map_err(|error| {
             // Where nothing is, nobody looks for the component.
@@ -33,7 +38,7 @@ fn both(resolver: Resolver, below: &OwnedFd, path: &str, flags: OFlags) -> Resul
     quick
 }
 
-fn opened(resolver: Resolver, below: &OwnedFd, path: &str) -> Result<u64, (String, Reason)> {
+fn opened(resolver: Resolver, below: &OwnedFd, path: &str) -> Result<u64, (String, RefusalReason)> {
     both(resolver, below, path, OFlags::RDONLY)
 }
 
@@ -41,7 +46,7 @@ fn inode(path: &Path) -> u64 {
     fs::symlink_metadata(path).unwrap().ino()
 }
 
-fn refused<T>(path: &str, reason: Reason) -> Result<T, (String, Reason)> {
+fn refused<T>(path: &str, reason: RefusalReason) -> Result<T, (String, RefusalReason)> {
     Err((path.to_owned(), reason))
 }
 
@@ -57,14 +62,17 @@ fn a_path_leads_below_its_directory_or_nowhere() {
     assert_eq!(strict("./a//./b"), Ok(inode(&at("home/a/b"))));
     assert_eq!(strict("."), Ok(inode(&at("home"))));
     for out in ["", "/", "/etc/passwd", "..", "a/../../outside", "a/.."] {
-        assert_eq!(strict(out), refused(out, Reason::Outside), "{out}");
+        assert_eq!(strict(out), refused(out, RefusalReason::Outside), "{out}");
     }
-    let missing = Reason::Errno(Errno::NOENT);
+    let missing = RefusalReason::Errno(Errno::NOENT);
     assert_eq!(strict("a/none").map_err(|(_, reason)| reason), Err(missing));
     assert_eq!(strict("none/a").map_err(|(_, reason)| reason), Err(missing));
-    assert_eq!(strict("a/b/file/more"), refused("a/b/file", Reason::NotADirectory));
+    assert_eq!(strict("a/b/file/more"), refused("a/b/file", RefusalReason::NotADirectory));
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-    assert_eq!(both(Resolver::STRICT, &home, "a/b/file", flags), refused("a/b/file", Reason::NotADirectory));
+    assert_eq!(
+        both(Resolver::STRICT, &home, "a/b/file", flags),
+        refused("a/b/file", RefusalReason::NotADirectory)
+    );
 }
 
 #[test]
@@ -77,7 +85,7 @@ fn no_link_is_followed_in_any_place_and_the_component_is_named() {
     link("/", &at("home/a/root"), 0);
     let home = directory(&at("home"));
     let owner = fs::symlink_metadata(at("home/link")).unwrap().uid();
-    let a_link = Reason::Link(owner);
+    let a_link = RefusalReason::Link(owner);
     for (path, component) in [
         ("link/file", "link"),
         ("link", "link"),
@@ -98,14 +106,14 @@ fn a_link_of_proc_is_followed_by_nobody() {
     let all = Resolver::READING.following(Links::All);
     for link in ["self/root", "self/cwd", "self/exe", "self/fd/0", "self/root/etc"] {
         let error = opened(all, &proc, &format!("{}/{}", std::process::id(), &link[5..])).unwrap_err();
-        assert_eq!(error.1, Reason::MagicLink, "{link}");
+        assert_eq!(error.1, RefusalReason::MagicLink, "{link}");
     }
-    assert_eq!(opened(all, &proc, "self/root"), refused("self", Reason::MagicLink));
+    assert_eq!(opened(all, &proc, "self/root"), refused("self", RefusalReason::MagicLink));
     // Nor where a link leads there.
     let temp = tempfile::tempdir().unwrap();
     link(format!("/proc/{}/root/etc", std::process::id()), &temp.path().join("slot"), 0);
     let error = opened(all, &directory(temp.path()), "slot").unwrap_err();
-    assert_eq!(error, (format!("/proc/{}/root", std::process::id()), Reason::MagicLink));
+    assert_eq!(error, (format!("/proc/{}/root", std::process::id()), RefusalReason::MagicLink));
 }
 
 #[test]
@@ -141,13 +149,13 @@ fn links_of_roots_are_followed_step_by_step_where_a_caller_allows_them() {
     for path in ["theirs/file", "through/file"] {
         assert_eq!(
             opened(resolver, &scandir, path),
-            refused("theirs", Reason::Link(AGENT)),
+            refused("theirs", RefusalReason::Link(AGENT)),
             "{path} {theirs}"
         );
     }
-    assert_eq!(opened(resolver, &scandir, "loop"), refused("loop", Reason::TooManyLinks));
+    assert_eq!(opened(resolver, &scandir, "loop"), refused("loop", RefusalReason::TooManyLinks));
     fs::hard_link(at("scandir/roots"), at("scandir/twice")).unwrap();
-    assert_eq!(opened(resolver, &scandir, "twice/file"), refused("twice", Reason::Link(0)));
+    assert_eq!(opened(resolver, &scandir, "twice/file"), refused("twice", RefusalReason::Link(0)));
 }
 
 #[test]
@@ -172,9 +180,9 @@ fn a_link_of_somebody_elses_leads_to_what_is_theirs_through_what_is_theirs() {
     for path in ["good", "chained", "from-root"] {
         assert_eq!(opened(resolver, &scandir, path), Ok(inode(&at("theirs"))), "{path}");
     }
-    assert_eq!(opened(resolver, &scandir, "planted"), refused("roots", Reason::Link(AGENT)));
-    assert_eq!(opened(resolver, &scandir, "mixed"), refused("good", Reason::Link(AGENT)));
-    assert_eq!(opened(resolver, &scandir, "to-others"), refused("others", Reason::Link(AGENT)));
+    assert_eq!(opened(resolver, &scandir, "planted"), refused("roots", RefusalReason::Link(AGENT)));
+    assert_eq!(opened(resolver, &scandir, "mixed"), refused("good", RefusalReason::Link(AGENT)));
+    assert_eq!(opened(resolver, &scandir, "to-others"), refused("others", RefusalReason::Link(AGENT)));
 }
 
 #[test]
@@ -200,9 +208,16 @@ fn a_mount_is_crossed_by_reading_only_and_a_bind_mount_is_one() {
         ("tmpfs", "tmpfs"),
         ("tmpfs/file", "tmpfs"),
     ] {
-        assert_eq!(opened(Resolver::STRICT, &home, path), refused(component, Reason::OtherMount), "{path}");
+        assert_eq!(
+            opened(Resolver::STRICT, &home, path),
+            refused(component, RefusalReason::OtherMount),
+            "{path}"
+        );
         assert_eq!(opened(Resolver::READING, &home, path), Ok(inode(&at("home").join(path))), "{path}");
-        assert_eq!(both(Resolver::STRICT, &home, path, OFlags::PATH), refused(component, Reason::OtherMount));
+        assert_eq!(
+            both(Resolver::STRICT, &home, path, OFlags::PATH),
+            refused(component, RefusalReason::OtherMount)
+        );
     }
     // Where the directory itself is a mount, that is no step.
     let bound = directory(&at("home/bound"));
@@ -224,7 +239,7 @@ fn a_mount_that_nobody_led_to_by_a_link_is_crossed_only_behind_one() {
     link(at("other/slot").to_str().unwrap(), &at("scandir/led"), 0);
     let scandir = directory(&at("scandir"));
     let resolver = Resolver::READING.following(Links::RootsOrOwnersOfTarget).crossing(Mounts::BehindLinks);
-    assert_eq!(opened(resolver, &scandir, "mounted"), refused("mounted", Reason::OtherMount));
+    assert_eq!(opened(resolver, &scandir, "mounted"), refused("mounted", RefusalReason::OtherMount));
     assert_eq!(opened(resolver, &scandir, "led"), Ok(inode(&at("other/slot"))));
 }
 
@@ -244,14 +259,14 @@ fn a_file_system_that_a_user_answers_for_is_never_asked() {
         let home = directory(temp.path());
         for below in [name.to_owned(), format!("{name}/slot/run")] {
             for resolver in [Resolver::STRICT, Resolver::READING, Resolver::READING.following(Links::All)] {
-                assert_eq!(opened(resolver, &home, &below), refused(name, Reason::OtherMount));
+                assert_eq!(opened(resolver, &home, &below), refused(name, RefusalReason::OtherMount));
             }
         }
         // A link to it is no way either.
         link(&path, &temp.path().join(format!("to-{name}")), 0);
         let resolver = Resolver::READING.following(Links::Roots);
         let error = opened(resolver, &home, &format!("to-{name}/slot")).unwrap_err();
-        assert_eq!(error.1, Reason::OtherMount, "{error:?}");
+        assert_eq!(error.1, RefusalReason::OtherMount, "{error:?}");
         drop(answers);
     }
 }
@@ -286,7 +301,11 @@ fn the_parent_of_what_is_made_or_removed_is_held_and_the_name_is_one_component()
     let (parent, name) = Resolver::STRICT.parent(&home, "new").unwrap();
     assert_eq!((look(parent).unwrap().inode, name.to_str()), (inode(temp.path()), Some("new")));
     for wrong in ["", "..", "a/..", "/new", "."] {
-        assert_eq!(Resolver::STRICT.parent(&home, wrong).unwrap_err().reason, Reason::Outside, "{wrong}");
+        assert_eq!(
+            Resolver::STRICT.parent(&home, wrong).unwrap_err().reason,
+            RefusalReason::Outside,
+            "{wrong}"
+        );
     }
 }
 
@@ -298,7 +317,7 @@ fn neither_a_fifo_nor_a_device_holds_up_whoever_opens_it() {
     let home = directory(temp.path());
     assert_eq!(opened(Resolver::STRICT, &home, "fifo"), Ok(inode(&fifo)));
     let error = both(Resolver::STRICT, &home, "fifo", OFlags::WRONLY).unwrap_err();
-    assert_eq!(error.1, Reason::Errno(Errno::NXIO));
+    assert_eq!(error.1, RefusalReason::Errno(Errno::NXIO));
 }
 
 #[test]

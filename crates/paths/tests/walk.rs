@@ -15,7 +15,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use common::{Bed, bind, c, directory, give, is_ordinary, is_root, link, may_mount, mute, tmpfs, write};
-use gatevisor_paths::walk::{Progress, Report, Wrong};
+use gatevisor_paths::walk::{WalkProgress, WalkReport, Wrong};
 use gatevisor_paths::{Errno, Walker};
 use proptest::prelude::*;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, renameat, unlinkat};
@@ -23,16 +23,16 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, renameat, unlinkat
 const AGENT: (u32, u32) = (12_345, 12_345);
 
 /// Goes on for as long as a walk has any business to.
-fn always(progress: &Progress) -> bool {
+fn always(progress: &WalkProgress) -> bool {
     assert!(progress.entries < 100_000, "the walk does not end");
     true
 }
 
-fn emptied(path: &Path) -> Report {
+fn emptied(path: &Path) -> WalkReport {
     Walker::new(&mut always).empty(directory(path)).unwrap()
 }
 
-fn given(parent: &Path, name: &str) -> Report {
+fn given(parent: &Path, name: &str) -> WalkReport {
     Walker::new(&mut always).give(directory(parent), &c(name), AGENT)
 }
 
@@ -78,7 +78,7 @@ fn no_depth_is_too_deep_and_few_descriptors_are_held() {
     drop(chain(temp.path(), 1500));
     let before = open_descriptors();
     let mut most = 0;
-    let mut going = |progress: &Progress| {
+    let mut going = |progress: &WalkProgress| {
         if progress.entries.is_multiple_of(100) {
             most = most.max(open_descriptors());
         }
@@ -126,7 +126,8 @@ fn a_walk_stops_between_two_entries_when_it_is_told_to() {
     for n in 0..100 {
         fs::write(temp.path().join(n.to_string()), "").unwrap();
     }
-    let report = Walker::new(&mut |progress: &Progress| progress.changed < 40).empty(directory(temp.path()));
+    let report =
+        Walker::new(&mut |progress: &WalkProgress| progress.changed < 40).empty(directory(temp.path()));
     let report = report.unwrap();
     assert!(report.is_stopped);
     assert_eq!((report.progress.changed, count(temp.path())), (40, 60));
@@ -241,7 +242,7 @@ fn a_tree_is_given_away_but_nothing_that_may_be_somebody_elses() {
     assert_eq!((report.progress.entries, report.progress.changed), (6, 3));
     let again = given(temp.path(), "tree");
     assert_eq!(again.progress.changed, 0);
-    assert_eq!(given(temp.path(), "none"), Report::default());
+    assert_eq!(given(temp.path(), "none"), WalkReport::default());
 }
 
 #[test]
@@ -281,7 +282,7 @@ fn a_directory_that_is_moved_while_it_is_walked_leads_nowhere_else() {
     let middle = directory(&at(&format!("tree/{}", ["d"; 100].join("/"))));
     let mut is_moved = false;
     // In the middle of its way down, what it is in is taken out of the tree.
-    let mut going = |progress: &Progress| {
+    let mut going = |progress: &WalkProgress| {
         if progress.entries == 200 && !is_moved {
             is_moved = true;
             renameat(&middle, "d", &outside, "moved").unwrap();
@@ -305,7 +306,7 @@ fn a_directory_that_becomes_a_link_meanwhile_is_not_entered() {
     let (top, tree) = (directory(temp.path()), directory(&at("tree")));
     let mut turn = 0;
     // Each time that an entry is about to be looked at, all the others have become links.
-    let mut going = |_: &Progress| {
+    let mut going = |_: &WalkProgress| {
         let name = (turn % 50).to_string();
         if turn < 200 {
             turn += 1;
@@ -342,7 +343,10 @@ fn the_top_must_be_readable() {
     let file = fs::File::create(temp.path().join("file")).unwrap();
     assert!(file.as_raw_fd() > 0);
     assert_eq!(Walker::new(&mut always).empty(&file).unwrap_err(), Errno::NOTDIR);
-    assert_eq!(Walker::new(&mut always).remove(directory(temp.path()), c"none").unwrap(), Report::default());
+    assert_eq!(
+        Walker::new(&mut always).remove(directory(temp.path()), c"none").unwrap(),
+        WalkReport::default()
+    );
 }
 
 /// Something in a tree.

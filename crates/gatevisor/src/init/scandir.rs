@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use gatevisor_boot::child::{ChildError, ChildRunner};
-use gatevisor_boot::places::{Old, Places};
+use gatevisor_boot::runtime_directories::{OldScandir, RuntimeDirectories};
 use gatevisor_sys::user::{self, User};
 use gatevisor_sys::{Errno, process, signal};
 use rustix::process::{WaitOptions, setpriority_process, waitpid};
@@ -24,7 +24,7 @@ const LOWEST: i32 = 19;
 
 /// Makes the run-time directories with an empty scandir, which is elsewhere where its own place cannot be emptied.
 pub(super) fn make(
-    places: &mut Places,
+    places: &mut RuntimeDirectories,
     user: Option<&User>,
     runner: &mut ChildRunner,
     limit: Option<Duration>,
@@ -34,17 +34,17 @@ pub(super) fn make(
         Err(error) => return Ok(Err(error)),
     };
     let is_usable = match old {
-        Old::None | Old::Aside => true,
-        Old::Stays(reason) => is_cleared(places, user, reason, runner, limit)?,
+        OldScandir::None | OldScandir::Aside => true,
+        OldScandir::Stays(reason) => is_cleared(places, user, reason, runner, limit)?,
     };
     let finished = finish(places, user, is_usable);
-    if finished.is_ok() && old != Old::None {
+    if finished.is_ok() && old != OldScandir::None {
         remove_later(places, user);
     }
     Ok(finished)
 }
 
-fn finish(places: &mut Places, user: Option<&User>, is_usable: bool) -> io::Result<()> {
+fn finish(places: &mut RuntimeDirectories, user: Option<&User>, is_usable: bool) -> io::Result<()> {
     let usual = places.scandir.clone();
     let problem = match is_usable.then(|| places.finish(user)) {
         Some(Ok(())) => return Ok(()),
@@ -63,7 +63,7 @@ fn finish(places: &mut Places, user: Option<&User>, is_usable: bool) -> io::Resu
 
 /// Has a child take everything out of the scandir; returns whether nothing but mounts is left.
 fn is_cleared(
-    places: &Places,
+    places: &RuntimeDirectories,
     user: Option<&User>,
     reason: Errno,
     runner: &mut ChildRunner,
@@ -99,13 +99,13 @@ fn is_cleared(
     }
 }
 
-fn shown(places: &Places, path: &Path) -> String {
+fn shown(places: &RuntimeDirectories, path: &Path) -> String {
     places.scandir.join(path).display().to_string()
 }
 
 /// Has a process of its own remove what earlier lives had in their scandirs, while the container starts: the agent what is
 /// the agent's, then root the little that is root's.
-fn remove_later(places: &Places, user: Option<&User>) {
+fn remove_later(places: &RuntimeDirectories, user: Option<&User>) {
     let job = || {
         signal::unblock_all();
         let _ = setpriority_process(None, LOWEST);

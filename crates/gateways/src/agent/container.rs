@@ -55,7 +55,7 @@ pub struct ContainerDefinition {
     /// Files that are removed.
     pub stale: Vec<Stale>,
     /// Programs that are run as the agent's user at each boot.
-    pub steps: Vec<Step>,
+    pub steps: Vec<BootStep>,
     /// Services besides the gateways.
     pub services: Vec<StaticService>,
 }
@@ -92,7 +92,7 @@ pub struct Stale {
 /// A program that is run at each boot, and may fail.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Step {
+pub struct BootStep {
     /// What it does, for people.
     pub name: String,
     /// The program and its arguments; `${VARIABLE}` is filled in.

@@ -25,11 +25,11 @@ use gatevisor_slot::live::Live;
 use serde::Deserialize;
 
 use crate::exit;
-use crate::files::{ReadError, read_bounded};
+use crate::files::{ReadFileError, read_bounded};
 
 pub use check::Fault;
 pub use confine::{CgroupDefinition, ConfineDefinition};
-pub use container::{ContainerDefinition, Seed, Stale, StaticService, Step, says_yes};
+pub use container::{BootStep, ContainerDefinition, Seed, Stale, StaticService, says_yes};
 pub use doctor::{DoctorDefinition, PortDefinition};
 pub use log::LogDefinition;
 pub use survivors::Survivors;
@@ -263,7 +263,7 @@ pub enum AgentError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: ReadError,
+        source: ReadFileError,
     },
     /// The text is not UTF-8.
     #[error("the agent definition `{origin}` is not UTF-8")]
@@ -294,7 +294,7 @@ impl AgentError {
     /// Returns the exit code for this failure.
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Read { source: ReadError::Io(_), .. } => exit::SYSTEM,
+            Self::Read { source: ReadFileError::Io(_), .. } => exit::SYSTEM,
             Self::Missing { .. }
             | Self::Read { .. }
             | Self::NotUtf8 { .. }

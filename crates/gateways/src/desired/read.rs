@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{MAX_BYTES, Provenance};
 use crate::exit;
-use crate::files::{ReadError, read_bounded};
+use crate::files::{ReadFileError, read_bounded};
 
 /// States of a gateway that was running and was interrupted, so that it counts as running.
 ///
@@ -27,7 +27,7 @@ pub enum ReadStateError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: ReadError,
+        source: ReadFileError,
     },
     /// It is not text.
     #[error("`{}` is not UTF-8", path.display())]
@@ -57,7 +57,7 @@ impl ReadStateError {
     /// Returns the exit code for this failure.
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Read { source: ReadError::Io(_), .. } => exit::SYSTEM,
+            Self::Read { source: ReadFileError::Io(_), .. } => exit::SYSTEM,
             Self::Read { .. } | Self::NotUtf8 { .. } | Self::Syntax { .. } | Self::NotAnObject { .. } => {
                 exit::NO
             }
@@ -77,7 +77,7 @@ impl ReadStateError {
     /// Returns whether the content is wrong, rather than the way to it.
     pub(super) fn is_content(&self) -> bool {
         match self {
-            Self::Read { source: ReadError::Io(error), .. } => {
+            Self::Read { source: ReadFileError::Io(error), .. } => {
                 error.kind() == std::io::ErrorKind::PermissionDenied
                     || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
             }

@@ -5,7 +5,7 @@
 use gatevisor_client::status_view::StateName;
 
 use super::facts::{Facts, ServiceFact};
-use crate::inspect::State;
+use crate::inspect::ServiceState;
 use crate::live::LiveReport;
 
 /// Deaths after which a service counts as one that keeps dying.
@@ -15,7 +15,7 @@ const WITHIN_MS: i64 = 60_000;
 
 /// What is the matter with a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Condition {
+pub enum ServiceProblem {
     /// A port that it needs is another process's.
     PortTaken,
     /// It is probed, and its prober says why it is not ready.
@@ -37,21 +37,21 @@ pub enum Condition {
 }
 
 /// Returns what is the matter with a service, if anything is.
-pub fn of(facts: &Facts, service: &ServiceFact) -> Option<Condition> {
+pub fn of(facts: &Facts, service: &ServiceFact) -> Option<ServiceProblem> {
     let deaths = in_a_row(facts, service);
     match &service.observed.state {
-        _ if service.report.port_held.is_some() => Some(Condition::PortTaken),
+        _ if service.report.port_held.is_some() => Some(ServiceProblem::PortTaken),
         StateName::NotSupervised => None,
-        _ if service.report.state == State::Served => None,
-        StateName::Starting if service.observed.not_ready.is_some() => Some(Condition::NotReady),
-        _ if service.report.state == State::Failed => Some(Condition::Failed),
-        StateName::FailedToStart { .. } => Some(Condition::CannotStart),
-        _ if deaths >= MANY => Some(Condition::KeepsDying(deaths)),
-        _ if service.report.state == State::FailedToStart => Some(Condition::CannotStart),
-        StateName::BackingOff { .. } => Some(Condition::HasDied),
-        StateName::Paused => Some(Condition::Paused),
-        _ if service.report.live.as_ref().is_some_and(LiveReport::is_bad) => Some(Condition::NotLive),
-        StateName::Down if is_missed(facts, service) => Some(Condition::Missed),
+        _ if service.report.state == ServiceState::Served => None,
+        StateName::Starting if service.observed.not_ready.is_some() => Some(ServiceProblem::NotReady),
+        _ if service.report.state == ServiceState::Failed => Some(ServiceProblem::Failed),
+        StateName::FailedToStart { .. } => Some(ServiceProblem::CannotStart),
+        _ if deaths >= MANY => Some(ServiceProblem::KeepsDying(deaths)),
+        _ if service.report.state == ServiceState::FailedToStart => Some(ServiceProblem::CannotStart),
+        StateName::BackingOff { .. } => Some(ServiceProblem::HasDied),
+        StateName::Paused => Some(ServiceProblem::Paused),
+        _ if service.report.live.as_ref().is_some_and(LiveReport::is_bad) => Some(ServiceProblem::NotLive),
+        StateName::Down if is_missed(facts, service) => Some(ServiceProblem::Missed),
         _ => None,
     }
 }

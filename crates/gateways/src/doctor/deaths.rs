@@ -2,7 +2,7 @@
 //!
 //! *Does not live here:* deciding what the matter is (`condition`).
 
-use super::condition::{self, Condition};
+use super::condition::{self, ServiceProblem};
 use super::facts::{Facts, ServiceFact};
 use super::finding::{Check, Finding, Severity};
 use super::fix::quote;
@@ -22,42 +22,42 @@ fn state(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
     let name = called(service);
     let reason = service.report.reason.clone().unwrap_or_else(|| "nobody says why".to_owned());
     let (severity, what, why, fix) = match condition::of(facts, service)? {
-        Condition::PortTaken => return Some(taken(service, &name)),
-        Condition::NotReady => {
+        ServiceProblem::PortTaken => return Some(taken(service, &name)),
+        ServiceProblem::NotReady => {
             (Severity::Warning, format!("{name} is not ready"), reason, look(facts, service))
         }
-        Condition::Failed => (
+        ServiceProblem::Failed => (
             Severity::Error,
             format!("{name} failed for good, and is not started again"),
             format!("{reason}; fix that first{}", log_hint(facts, service)),
             start(facts, service),
         ),
-        Condition::CannotStart => (
+        ServiceProblem::CannotStart => (
             Severity::Error,
             format!("{name} cannot be started"),
             format!("{reason}; fix that first"),
             start(facts, service),
         ),
-        Condition::KeepsDying(times) => (
+        ServiceProblem::KeepsDying(times) => (
             Severity::Error,
             format!("{name} keeps dying: {times} times in a row"),
             format!("{}; it is started again with growing pauses", last(service, &reason)),
             look(facts, service),
         ),
-        Condition::HasDied => (
+        ServiceProblem::HasDied => (
             Severity::Warning,
             format!("{name} has died and is started again shortly"),
             last(service, &reason),
             look(facts, service),
         ),
-        Condition::Paused => (
+        ServiceProblem::Paused => (
             Severity::Warning,
             format!("{name} is paused"),
             "somebody sent it SIGSTOP through its supervisor".to_owned(),
             tool(facts, service, "-c"),
         ),
-        Condition::NotLive => not_live(facts, service)?,
-        Condition::Missed => (
+        ServiceProblem::NotLive => not_live(facts, service)?,
+        ServiceProblem::Missed => (
             Severity::Warning,
             format!("{name} is down although it is desired running"),
             "its supervisor was told otherwise, by another program or with s6-svc".to_owned(),

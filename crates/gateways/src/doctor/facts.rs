@@ -11,7 +11,7 @@ use gatevisor_wire::tai::Tai64n;
 
 use super::fix::Caller;
 use crate::agent::DoctorDefinition;
-use crate::inspect::Report;
+use crate::inspect::ServiceReport;
 use crate::manager::Observed;
 use crate::profile::ProfileName;
 
@@ -42,9 +42,9 @@ pub(crate) struct Facts {
     pub services: Vec<ServiceFact>,
     /// Lists that could not be read, and why.
     pub unread: Vec<(PathBuf, String)>,
-    pub entries: Vec<Entry>,
+    pub entries: Vec<OwnedEntry>,
     pub disks: Vec<Disk>,
-    pub locks: Vec<Lock>,
+    pub locks: Vec<HeldLock>,
     pub pid_files: Vec<PidFile>,
 }
 
@@ -212,14 +212,14 @@ pub(crate) struct LogDirectory {
 pub(crate) struct ServiceFact {
     pub path: PathBuf,
     pub observed: Observed,
-    pub report: Report,
+    pub report: ServiceReport,
     /// Why the supervisor refuses it, where it says so.
     pub refusal: Option<String>,
 }
 
 /// A file or directory of the home that is somebody's.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct OwnedEntry {
     pub path: PathBuf,
     pub profile: Option<ProfileName>,
     pub owner: (u32, u32),
@@ -253,7 +253,7 @@ impl Disk {
 
 /// A lock that somebody holds.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub(crate) struct HeldLock {
     pub path: PathBuf,
     pub profile: Option<ProfileName>,
     pub kind: LockKind,
@@ -265,7 +265,7 @@ pub(crate) struct Lock {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LockKind {
     /// Writing a state file; it is held longer than any command of ours holds it.
-    State,
+    DesiredState,
     /// Writing a log directory.
     Log,
     /// Running the gateways of the home.

@@ -3,7 +3,7 @@
 //! *Does not live here:* asking the kernel who holds a lock. Locks here end with their process, so a stale one is one
 //! of a process that should not be there any more.
 
-use super::facts::{Facts, Holder, Lock, LockKind, PidFile, ServiceFact};
+use super::facts::{Facts, HeldLock, Holder, LockKind, PidFile, ServiceFact};
 use super::finding::{Check, Finding, Severity, shown};
 use super::fix::quote;
 
@@ -19,11 +19,11 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     }
 }
 
-fn held(facts: &Facts, lock: &Lock) -> Option<Finding> {
+fn held(facts: &Facts, lock: &HeldLock) -> Option<Finding> {
     let path = shown(&lock.path);
     let by = who(lock.holder.as_ref());
     let (severity, what, why) = match (lock.kind, &lock.holder) {
-        (LockKind::State, _) => (
+        (LockKind::DesiredState, _) => (
             Severity::Error,
             format!("`{path}` is held by {by}"),
             "no desired state can be recorded as long as it is; none of our commands holds it that long",
@@ -50,7 +50,7 @@ fn held(facts: &Facts, lock: &Lock) -> Option<Finding> {
         ),
         (LockKind::Log | LockKind::Home, _) => return None,
     };
-    let mut finding = Finding::new(Check::Lock, severity, &what, why).at(&lock.path);
+    let mut finding = Finding::new(Check::HeldLock, severity, &what, why).at(&lock.path);
     finding.profile.clone_from(&lock.profile);
     let fix = match (&lock.holder, lock.kind) {
         (Some(holder), _) if facts.may_be_ended(holder.pid, holder.uid) => {
@@ -58,7 +58,7 @@ fn held(facts: &Facts, lock: &Lock) -> Option<Finding> {
         }
         (Some(holder), _) => Some(looked_at(holder.pid)),
         // Whoever locks makes the file anew; a holder that nobody sees keeps the old one.
-        (None, LockKind::State) => Some(format!("rm -- {}", quote(&lock.path))),
+        (None, LockKind::DesiredState) => Some(format!("rm -- {}", quote(&lock.path))),
         (None, _) => None,
     };
     Some(finding.fix(fix))

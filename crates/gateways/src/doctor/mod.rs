@@ -27,7 +27,7 @@ use facts::{Facts, Presence};
 
 pub use finding::{Check, Finding, Severity};
 pub use fix::Caller;
-pub use gather::{Settings, Witness, owner_of};
+pub use gather::{DoctorSettings, SeenSupervisor, owner_of};
 
 /// What was found, and what was looked at for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Diagnosis {
 }
 
 /// Finds out what is wrong.
-pub fn diagnose(settings: &Settings<'_>) -> Diagnosis {
+pub fn diagnose(settings: &DoctorSettings<'_>) -> Diagnosis {
     let facts = gather::gather(settings);
     Diagnosis { findings: examine(&facts), looked_at: looked_at(&facts) }
 }

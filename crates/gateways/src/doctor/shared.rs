@@ -18,7 +18,7 @@ use crate::ports::of_definition;
 const FIRST_PORT: u16 = 8700;
 
 /// A port that a gateway listens on.
-struct Listener<'a> {
+struct PortUser<'a> {
     profile: &'a ProfileFact,
     definition: &'a PortDefinition,
 }
@@ -45,11 +45,11 @@ fn port(profile: &ProfileFact, definition: &PortDefinition) -> Option<u16> {
 }
 
 fn ports(facts: &Facts, found: &mut Vec<Finding>) {
-    let mut listeners: BTreeMap<u16, Vec<Listener<'_>>> = BTreeMap::new();
+    let mut listeners: BTreeMap<u16, Vec<PortUser<'_>>> = BTreeMap::new();
     for profile in &facts.profiles {
         for definition in &facts.doctor.ports {
             if let Some(port) = port(profile, definition) {
-                listeners.entry(port).or_default().push(Listener { profile, definition });
+                listeners.entry(port).or_default().push(PortUser { profile, definition });
             }
         }
     }
@@ -62,7 +62,7 @@ fn ports(facts: &Facts, found: &mut Vec<Finding>) {
     }
 }
 
-fn shared_port(facts: &Facts, first: &Listener<'_>, other: &Listener<'_>, taken: &mut Vec<u16>) -> Finding {
+fn shared_port(facts: &Facts, first: &PortUser<'_>, other: &PortUser<'_>, taken: &mut Vec<u16>) -> Finding {
     let name = &other.profile.name;
     let (one, two) = (&first.definition.variable, &other.definition.variable);
     let what = if first.profile.name == *name {
@@ -70,7 +70,7 @@ fn shared_port(facts: &Facts, first: &Listener<'_>, other: &Listener<'_>, taken:
     } else {
         format!("profiles {} and {name} listen on the same port: {one} and {two}", first.profile.name)
     };
-    let is_default = |at: &Listener<'_>| lookup(at.profile, &at.definition.variable).is_none();
+    let is_default = |at: &PortUser<'_>| lookup(at.profile, &at.definition.variable).is_none();
     let why = if is_default(first) || is_default(other) {
         "only one of them can have it; where the variable is not set, it is the agent's default"
     } else {

@@ -17,7 +17,7 @@ use super::facts::*;
 use super::finding::Finding;
 use super::fix::Caller;
 use crate::agent::{AgentDefinition, DoctorDefinition, PortDefinition};
-use crate::inspect::Report;
+use crate::inspect::ServiceReport;
 use crate::manager::Observed;
 use crate::profile::ProfileName;
 
@@ -75,7 +75,7 @@ pub(crate) fn service(name: &str, state: StateName, change: impl FnOnce(&mut Obs
     };
     change(&mut observed);
     let agent: AgentDefinition = crate::agent::SMALL.parse().unwrap();
-    let report = Report::new(&agent, &observed, None, None, moment(0));
+    let report = ServiceReport::new(&agent, &observed, None, None, moment(0));
     ServiceFact { path: PathBuf::from("/s").join(name), observed, report, refusal: None }
 }
 
@@ -263,14 +263,14 @@ fn what_a_group_shares_with_gateways_belongs_to_nobody_else() {
     let shared = |facts: &mut Facts| {
         let path = "/h".into();
         facts.entries =
-            vec![Entry { path, profile: None, owner: (0, 8), is_directory: true, is_shared: true }];
+            vec![OwnedEntry { path, profile: None, owner: (0, 8), is_directory: true, is_shared: true }];
     };
     assert_eq!(short(shared), "");
 }
 
 #[test]
 fn what_belongs_to_another_is_given_back_as_a_tree() {
-    let entry = |path: &str, uid: u32, is_directory: bool| Entry {
+    let entry = |path: &str, uid: u32, is_directory: bool| OwnedEntry {
         path: path.into(),
         profile: path.contains("coder").then(|| "coder".parse().unwrap()),
         owner: (uid, uid),
@@ -542,11 +542,11 @@ fn locks_in_the_wrong_hands() {
                 is_logger,
             });
             let profile = (kind != LockKind::Home).then(|| "coder".parse().unwrap());
-            facts.locks = vec![Lock { path: "/h/lock".into(), profile, kind, holder }];
+            facts.locks = vec![HeldLock { path: "/h/lock".into(), profile, kind, holder }];
         }
     };
-    assert_snapshot!(found(lock(LockKind::State, Some(("flock", false)))), @"lock error coder: `/h/lock` is held by process 9 (`flock`): no desired state can be recorded as long as it is; none of our commands holds it that long => kill 9");
-    assert_snapshot!(found(lock(LockKind::State, None)), @"lock error coder: `/h/lock` is held by a process that cannot be seen from here, such as one of another container: no desired state can be recorded as long as it is; none of our commands holds it that long => rm -- /h/lock");
+    assert_snapshot!(found(lock(LockKind::DesiredState, Some(("flock", false)))), @"lock error coder: `/h/lock` is held by process 9 (`flock`): no desired state can be recorded as long as it is; none of our commands holds it that long => kill 9");
+    assert_snapshot!(found(lock(LockKind::DesiredState, None)), @"lock error coder: `/h/lock` is held by a process that cannot be seen from here, such as one of another container: no desired state can be recorded as long as it is; none of our commands holds it that long => rm -- /h/lock");
     assert_snapshot!(found(lock(LockKind::Log, Some(("cat", false)))), @"lock error coder: `/h/lock` is held by process 9 (`cat`), which is no log daemon: what the gateway writes is not kept as long as it is => kill 9");
     assert_eq!(short(lock(LockKind::Log, Some(("gatevisor", true)))), "");
     assert_eq!(short(lock(LockKind::Log, None)), "lock warning coder");
@@ -592,8 +592,12 @@ fn no_process_is_to_be_ended_that_is_not_shown_to_be_a_gateway_of_the_owners() {
                 vec![PidFile { path: "/h/gateway.pid".into(), profile, pid, found: Some(found) }];
             let holder = Holder { pid, name: "flock".to_owned(), uid, is_logger: false };
             let profile = Some(facts.profiles[0].name.clone());
-            facts.locks =
-                vec![Lock { path: "/h/lock".into(), profile, kind: LockKind::State, holder: Some(holder) }];
+            facts.locks = vec![HeldLock {
+                path: "/h/lock".into(),
+                profile,
+                kind: LockKind::DesiredState,
+                holder: Some(holder),
+            }];
         };
         let mut facts = well();
         wrong(&mut facts);

@@ -9,7 +9,7 @@ use super::said_by;
 use super::subject::Subject;
 use crate::desired::Recorded;
 use crate::doctor::finding::plain;
-use crate::inspect::{DeathReport, Report, moment};
+use crate::inspect::{DeathReport, ServiceReport, moment};
 
 /// Deaths that are told at the most.
 const DEATHS: usize = 5;
@@ -64,7 +64,7 @@ pub(super) fn of(subject: &Subject) -> Vec<Occurrence> {
 }
 
 /// Returns when its process was started, and when it was ready.
-fn lives(subject: &Subject, report: &Report) -> Vec<(String, String)> {
+fn lives(subject: &Subject, report: &ServiceReport) -> Vec<(String, String)> {
     let status = subject.service().and_then(|service| service.observed.status);
     let Some(status) = status.filter(gatevisor_wire::status::Status::is_up) else { return Vec::new() };
     let pid = report.pid.map_or_else(String::new, |pid| format!(" (process {pid})"));

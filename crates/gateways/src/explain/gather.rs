@@ -16,7 +16,7 @@ use super::Lines;
 use super::subject::{EndedByWatcher, Subject};
 use crate::desired;
 use crate::doctor::facts::ServiceFact;
-use crate::doctor::{self, Settings};
+use crate::doctor::{self, DoctorSettings};
 use crate::files::read_bounded;
 use crate::incidents::{self, Incident};
 use crate::inspect::{InspectError, served_by};
@@ -37,7 +37,7 @@ const INCIDENTS: usize = 3;
 const STAT_BYTES: usize = 4096;
 
 pub(super) fn gather(
-    settings: &Settings<'_>,
+    settings: &DoctorSettings<'_>,
     name: &ProfileName,
     lines: Lines<'_>,
 ) -> Result<Subject, InspectError> {

@@ -21,8 +21,8 @@ use serde::Serialize;
 
 use crate::desired::{Provenance, Recorded, Said};
 use crate::doctor::finding::plain;
-use crate::doctor::{Finding, Settings, Severity, examine};
-use crate::inspect::{InspectError, Report, State};
+use crate::doctor::{DoctorSettings, Finding, Severity, examine};
+use crate::inspect::{InspectError, ServiceReport, ServiceState};
 use crate::live::LiveState;
 use crate::profile::ProfileName;
 use subject::Subject;
@@ -37,7 +37,7 @@ pub struct Explanation {
     /// The profile.
     pub profile: ProfileName,
     /// Its state in one word, as in `status`.
-    pub state: State,
+    pub state: ServiceState,
     /// Its process, if there is one.
     pub pid: Option<i32>,
     /// Seconds since it came up or went down; 0 if that never happened.
@@ -91,7 +91,7 @@ pub type Lines<'a> = &'a dyn Fn(Option<SystemTime>, Option<SystemTime>) -> Vec<S
 /// # Errors
 /// There is neither a profile of that name nor a service directory of its gateway.
 pub fn explain(
-    settings: &Settings<'_>,
+    settings: &DoctorSettings<'_>,
     name: &ProfileName,
     lines: Lines<'_>,
 ) -> Result<Explanation, InspectError> {
@@ -111,7 +111,7 @@ fn of(subject: &Subject) -> Explanation {
     let is_bad = causes.first().is_some_and(|cause| cause.cause != CauseKind::Well);
     Explanation {
         profile: subject.name.clone(),
-        state: report.map_or(State::NotSupervised, |report| report.state),
+        state: report.map_or(ServiceState::NotSupervised, |report| report.state),
         pid: report.and_then(|report| report.pid),
         updownfor: report.map_or(0, |report| report.updownfor),
         desired_state: subject.desired().map(str::to_owned),
@@ -141,7 +141,7 @@ fn findings(subject: &Subject) -> Vec<Finding> {
     examine(&subject.facts).into_iter().filter(is_about).collect()
 }
 
-fn unknown(subject: &Subject, report: Option<&Report>) -> Vec<String> {
+fn unknown(subject: &Subject, report: Option<&ServiceReport>) -> Vec<String> {
     let mut unknown = Vec::new();
     if let Ok(recorded) = &subject.recorded
         && recorded.prior.word().is_some()
@@ -149,7 +149,7 @@ fn unknown(subject: &Subject, report: Option<&Report>) -> Vec<String> {
     {
         unknown.push("who set its desired state: whoever did left no name".to_owned());
     }
-    if report.is_some_and(|report| report.restarts.is_none() && report.state != State::NotSupervised) {
+    if report.is_some_and(|report| report.restarts.is_none() && report.state != ServiceState::NotSupervised) {
         unknown.push("which of its deaths were asked for: its supervisor does not keep that".to_owned());
     }
     if let Some(live) = report.and_then(|report| report.live.as_ref())

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::desired::Recorded;
 use crate::doctor::facts::{Facts, ProfileFact, ServiceFact};
 use crate::incidents::Incident;
-use crate::inspect::Report;
+use crate::inspect::ServiceReport;
 use crate::profile::ProfileName;
 
 /// A gateway, and what was found out about it.
@@ -52,7 +52,7 @@ impl Subject {
         self.facts.slot(&self.name)
     }
 
-    pub fn report(&self) -> Option<&Report> {
+    pub fn report(&self) -> Option<&ServiceReport> {
         Some(&self.service()?.report)
     }
 

@@ -19,7 +19,7 @@ use gatevisor_wire::tai::Tai64n;
 
 use crate::desired::{self, Recorded};
 use crate::live::{self, LiveReport, LiveRestart};
-use crate::manager::{ListError, LookError, Observed, ScandirManager, ServiceManager};
+use crate::manager::{ListServicesError, LookError, Observed, ScandirManager, ServiceManager};
 use crate::ports;
 use crate::profile::{self, ProfileName};
 use crate::slots;
@@ -27,7 +27,7 @@ use crate::tree::{self, Leader, Usage};
 
 pub(crate) use deaths::moment;
 pub use deaths::{DeathReport, deaths, meaning};
-pub use report::{Report, State};
+pub use report::{ServiceReport, ServiceState};
 pub use served::by as served_by;
 
 /// Why nothing can be reported.
@@ -35,10 +35,10 @@ pub use served::by as served_by;
 pub enum InspectError {
     /// The services cannot be listed.
     #[error(transparent)]
-    Services(#[from] ListError),
+    Services(#[from] ListServicesError),
     /// The profiles cannot be listed.
     #[error(transparent)]
-    Profiles(#[from] profile::ListError),
+    Profiles(#[from] profile::ListProfilesError),
     /// There is no such profile.
     #[error(transparent)]
     Profile(#[from] profile::ShowError),
@@ -62,7 +62,7 @@ impl InspectError {
 /// Returns the report of everything in the scandir, and of every profile that has no slot there.
 ///
 /// Profiles come first, the root profile's at the top, then other services; each part is sorted by name.
-pub fn survey(manager: &ScandirManager) -> Result<Vec<Report>, InspectError> {
+pub fn survey(manager: &ScandirManager) -> Result<Vec<ServiceReport>, InspectError> {
     let mut by_name: BTreeMap<ProfileName, Observed> = BTreeMap::new();
     let mut others = Vec::new();
     for observed in manager.observe_all()? {
@@ -86,7 +86,7 @@ pub fn survey(manager: &ScandirManager) -> Result<Vec<Report>, InspectError> {
 ///
 /// # Errors
 /// There is neither a profile of that name nor a slot.
-pub fn inspect(manager: &ScandirManager, name: &ProfileName) -> Result<Report, InspectError> {
+pub fn inspect(manager: &ScandirManager, name: &ProfileName) -> Result<ServiceReport, InspectError> {
     let observed = if let Some(observed) = manager.observe(name)? {
         observed
     } else {
@@ -99,7 +99,7 @@ pub fn inspect(manager: &ScandirManager, name: &ProfileName) -> Result<Report, I
 }
 
 /// Returns the reports of services that were observed, in their order.
-pub(crate) fn reports(manager: &ScandirManager, all: &[Observed]) -> Vec<Report> {
+pub(crate) fn reports(manager: &ScandirManager, all: &[Observed]) -> Vec<ServiceReport> {
     let (usage, now, supervisor) = (usage_of(manager, all), now(), manager.supervisor_program());
     let standing = manager.standing();
     let one =
@@ -116,13 +116,18 @@ fn usage_of(manager: &ScandirManager, all: &[Observed]) -> HashMap<Pid, Usage> {
     tree::usage(manager.scandir(), &leaders)
 }
 
-fn report(manager: &ScandirManager, observed: &Observed, usage: &HashMap<Pid, Usage>, now: Tai64n) -> Report {
+fn report(
+    manager: &ScandirManager,
+    observed: &Observed,
+    usage: &HashMap<Pid, Usage>,
+    now: Tai64n,
+) -> ServiceReport {
     let pid = observed.status.and_then(|status| status.pid);
     let memory = pid.and_then(|pid| usage.get(&pid).copied());
     let desired_state = observed.profile.as_ref().map(|name| desired_state(manager, name));
     let kept = keeping::log_error(&manager.scandir().join(&observed.service));
     let is_older = observed.profile.as_ref().is_some_and(|name| is_older(manager, name));
-    let report = Report::new(manager.agent(), observed, desired_state, memory, now)
+    let report = ServiceReport::new(manager.agent(), observed, desired_state, memory, now)
         .keeping(kept.as_ref())
         .older(is_older);
     let (live, restarted) = followed(manager, &report);
@@ -134,7 +139,7 @@ fn report(manager: &ScandirManager, observed: &Observed, usage: &HashMap<Pid, Us
 }
 
 /// Returns what the watcher of gateways knows of a service, and why it ended a process of it last.
-fn followed(manager: &ScandirManager, report: &Report) -> (Option<LiveReport>, Option<LiveRestart>) {
+fn followed(manager: &ScandirManager, report: &ServiceReport) -> (Option<LiveReport>, Option<LiveRestart>) {
     let scandir = manager.scandir();
     let running = report.pid.filter(|_| report.up);
     let live = running.and_then(|pid| live::look(scandir, &report.service, pid, report.updownfor));

@@ -18,7 +18,7 @@ use crate::agent::AgentDefinition;
 use crate::desired::{Provenance, Recorded, Said};
 use crate::live::{LiveReport, LiveRestart, LiveState};
 use crate::manager::Observed;
-use crate::ports::Held;
+use crate::ports::HeldPort;
 use crate::profile::ProfileName;
 use crate::tree::Usage;
 
@@ -30,7 +30,7 @@ const DEATHS: usize = 10;
 /// The state of a service, in the words that a report uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub enum ServiceState {
     /// Up: its command is executed. Nobody says whether it works.
     Up,
     /// Up, and it is known to be ready.
@@ -67,7 +67,7 @@ pub enum State {
     Served,
 }
 
-impl State {
+impl ServiceState {
     /// All of them.
     pub const ALL: [Self; 17] = [
         Self::Up,
@@ -125,7 +125,7 @@ impl State {
     }
 }
 
-impl From<&StateName> for State {
+impl From<&StateName> for ServiceState {
     fn from(name: &StateName) -> Self {
         match name {
             StateName::Up => Self::Up,
@@ -151,7 +151,7 @@ impl From<&StateName> for State {
 /// that stands for nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[expect(clippy::struct_excessive_bools, reason = "the fields are those of s6-svstat")]
-pub struct Report {
+pub struct ServiceReport {
     /// The profile, for a gateway.
     pub profile: Option<ProfileName>,
     /// The name in the scandir.
@@ -173,7 +173,7 @@ pub struct Report {
     /// The signal of its last death; none while it is up, before its first start, or if no signal ended it.
     pub signal: Option<String>,
     /// The state in one word.
-    pub state: State,
+    pub state: ServiceState,
     /// Why it is in that state, where that is known.
     pub reason: Option<String>,
     /// The program that supervises its scandir, such as `s6-svscan`; `None` where nobody supervises it, or where the
@@ -224,7 +224,7 @@ pub struct Report {
     pub older_than_definition: bool,
 }
 
-impl Report {
+impl ServiceReport {
     /// Returns when the last process that ended began, as far as its supervisor says so.
     pub fn last_began(&self) -> Option<SystemTime> {
         let died = self.deaths.first()?.at.parse::<jiff::Timestamp>().ok()?;
@@ -243,9 +243,9 @@ impl Report {
 
     /// Returns the report of a service of this supervisor's scandir.
     pub(super) fn under(mut self, supervisor: Option<&String>) -> Self {
-        self.supervisor = supervisor.filter(|_| self.state != State::NotSupervised).cloned();
+        self.supervisor = supervisor.filter(|_| self.state != ServiceState::NotSupervised).cloned();
         // Ours counts, and says nothing as long as there is nothing to count.
-        if self.supervisor.as_deref() == Some(gatevisor_client::OURS) && self.state != State::Unknown {
+        if self.supervisor.as_deref() == Some(gatevisor_client::OURS) && self.state != ServiceState::Unknown {
             self.restarts.get_or_insert(0);
             self.commanded_restarts.get_or_insert(0);
         }
@@ -265,7 +265,7 @@ impl Report {
     #[must_use]
     pub(super) fn keeping(mut self, log_error: Option<&LogError>) -> Self {
         // What nobody supervises, nobody logs; the note is of one who did.
-        let log_error = log_error.filter(|_| self.state != State::NotSupervised);
+        let log_error = log_error.filter(|_| self.state != ServiceState::NotSupervised);
         self.log_problem = log_error.map(|log_error| log_error.reason.clone());
         self.log_problem_since = log_error.map(|log_error| moment(log_error.since));
         self
@@ -273,12 +273,12 @@ impl Report {
 
     /// Returns whether it is not up although it should be.
     pub const fn fails(&self) -> bool {
-        matches!(self.state, State::Failed | State::FailedToStart | State::BackingOff)
+        matches!(self.state, ServiceState::Failed | ServiceState::FailedToStart | ServiceState::BackingOff)
     }
 
     /// Returns the report of a gateway one of whose ports somebody else has. What its exit code means beside that says less.
     #[must_use]
-    pub(super) fn without_port(mut self, held: Option<&Held>) -> Self {
+    pub(super) fn without_port(mut self, held: Option<&HeldPort>) -> Self {
         if let Some(held) = held {
             let code = self.exitcode.map_or_else(String::new, |code| format!("; exit {code}"));
             self.reason = Some(format!("{held}{code}"));
@@ -291,9 +291,9 @@ impl Report {
     /// Returns the report of a gateway that another profile's gateway serves, if that is so.
     #[must_use]
     pub(super) fn served(mut self, by: Option<&ProfileName>) -> Self {
-        let is_down = self.fails() || matches!(self.state, State::Down | State::NotSupervised);
+        let is_down = self.fails() || matches!(self.state, ServiceState::Down | ServiceState::NotSupervised);
         if let Some(by) = by.filter(|_| is_down) {
-            self.state = State::Served;
+            self.state = ServiceState::Served;
             self.reason = Some(format!("by {by}"));
         }
         self
@@ -397,8 +397,8 @@ fn state_and_reason(
     agent: &AgentDefinition,
     observed: &Observed,
     desired: Option<&str>,
-) -> (State, Option<String>) {
-    let state = State::from(&observed.state);
+) -> (ServiceState, Option<String>) {
+    let state = ServiceState::from(&observed.state);
     let code =
         observed.status.filter(|status| !status.never_started()).and_then(|status| status.last.exit_code());
     let fatal = code.filter(|code| observed.fail_codes.contains(code));
@@ -407,9 +407,11 @@ fn state_and_reason(
         None => format!("exit {code}"),
     };
     match (state, fatal) {
-        (State::Down, Some(code)) if desired == Some("running") => (State::Failed, Some(explained(code))),
-        (State::Failed, Some(code)) => (State::Failed, Some(explained(code))),
-        (State::BackingOff, _) => {
+        (ServiceState::Down, Some(code)) if desired == Some("running") => {
+            (ServiceState::Failed, Some(explained(code)))
+        }
+        (ServiceState::Failed, Some(code)) => (ServiceState::Failed, Some(explained(code))),
+        (ServiceState::BackingOff, _) => {
             let last = observed.status.map(|status| match status.last.exit_code() {
                 Some(code) => explained(code),
                 None => cause(observed).unwrap_or_else(|| status.last.to_string()),
@@ -417,12 +419,15 @@ fn state_and_reason(
             match observed.policy.as_ref().and_then(|policy| policy.ran_ms) {
                 Some(ran_ms) if ran_ms < agent.gateway.start_window_ms => {
                     let how = last.unwrap_or_else(|| "nobody says how".to_owned());
-                    (State::FailedToStart, Some(format!("ended {} after its start: {how}", seconds(ran_ms))))
+                    (
+                        ServiceState::FailedToStart,
+                        Some(format!("ended {} after its start: {how}", seconds(ran_ms))),
+                    )
                 }
                 _ => (state, last),
             }
         }
-        (State::Starting, _) => (state, observed.not_ready.clone()),
+        (ServiceState::Starting, _) => (state, observed.not_ready.clone()),
         _ => (state, observed.state.reason().map(str::to_owned)),
     }
 }

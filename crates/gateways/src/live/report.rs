@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn the_table_of_states_has_every_state_and_no_other() {
         let text = include_str!("../../../../docs/live.md");
-        let states = inspect::State::ALL.into_iter().map(inspect::State::words);
+        let states = inspect::ServiceState::ALL.into_iter().map(inspect::ServiceState::words);
         let all: BTreeSet<String> =
             states.chain(LiveState::all().map(LiveState::word)).map(str::to_owned).collect();
         assert_eq!(first_column(text, "## What each state means"), all);

@@ -7,8 +7,8 @@ use std::io;
 use gatevisor_wire::status::Status;
 use jiff::Timestamp;
 
-use super::errors::{ControlError, Verb};
-use super::{Order, ScandirManager};
+use super::errors::{ControlError, GatewayVerb};
+use super::{GatewayRequest, ScandirManager};
 use crate::desired::{self, Desired, DesiredState, RecordError};
 use crate::marker;
 use crate::profile::{self, ProfileName, ShowError};
@@ -34,7 +34,7 @@ impl ScandirManager {
         &self,
         name: &ProfileName,
         desired: Desired,
-        order: &Order,
+        order: &GatewayRequest,
     ) -> Result<(DesiredState, Vec<String>), RecordError> {
         let desired_state = desired_state_of(desired, order);
         let recording =
@@ -72,12 +72,12 @@ impl ScandirManager {
     /// Records the desired state, and returns what there is to say, if a supervisor runs.
     pub(super) fn desired_state(
         &self,
-        verb: Verb,
+        verb: GatewayVerb,
         name: &ProfileName,
-        order: &Order,
+        order: &GatewayRequest,
     ) -> Result<(DesiredState, Vec<String>), ControlError> {
         self.check_profile(name)?;
-        let desired = if verb == Verb::Stop { Desired::Stopped } else { Desired::Running };
+        let desired = if verb == GatewayVerb::Stop { Desired::Stopped } else { Desired::Running };
         let running = self.supervisor_running()?;
         let recorded = self.record(name, desired, order).map_err(|source| ControlError::Record {
             verb,
@@ -94,10 +94,10 @@ impl ScandirManager {
     pub(super) fn desired_state_to_stop(
         &self,
         name: &ProfileName,
-        order: &Order,
+        order: &GatewayRequest,
     ) -> Result<(DesiredState, bool, Vec<String>), ControlError> {
         if !self.supervisor_running()? {
-            let (desired_state, warnings) = self.desired_state(Verb::Stop, name, order)?;
+            let (desired_state, warnings) = self.desired_state(GatewayVerb::Stop, name, order)?;
             return Ok((desired_state, true, warnings));
         }
         self.check_profile(name)?;
@@ -142,6 +142,6 @@ impl ScandirManager {
     }
 }
 
-fn desired_state_of(desired: Desired, order: &Order) -> DesiredState {
+fn desired_state_of(desired: Desired, order: &GatewayRequest) -> DesiredState {
     DesiredState { desired, by: order.by.clone(), reason: order.reason.clone(), at: Timestamp::now() }
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use gatevisor_client::{Condition, SendError, ServiceDir, WaitError, Waited, act_all, status_view};
 use gatevisor_wire::control::Control;
 
-use super::errors::{ControlError, Verb};
+use super::errors::{ControlError, GatewayVerb};
 use super::scandir::after;
-use super::{Done, Order, ScandirManager, Stopped, WaitFor};
+use super::{Done, GatewayRequest, ScandirManager, StopOutcome, WaitFor};
 use crate::desired::{Desired, DesiredState};
 use crate::marker;
 use crate::profile::ProfileName;
@@ -33,8 +33,8 @@ impl ScandirManager {
     pub(super) fn stop_many(
         &self,
         names: &[ProfileName],
-        order: &Order,
-    ) -> Vec<Result<Done<Stopped>, ControlError>> {
+        order: &GatewayRequest,
+    ) -> Vec<Result<Done<StopOutcome>, ControlError>> {
         let begun: Vec<_> = names.iter().map(|name| self.begin_stop(name, order)).collect();
         let dirs: Vec<ServiceDir> = begun.iter().flatten().map(|stopping| stopping.dir.clone()).collect();
         let timeout = order.timeout.unwrap_or_else(|| self.stop_timeout());
@@ -49,7 +49,11 @@ impl ScandirManager {
         begun.into_iter().map(finish).collect()
     }
 
-    fn begin_stop<'a>(&self, name: &'a ProfileName, order: &Order) -> Result<Stopping<'a>, ControlError> {
+    fn begin_stop<'a>(
+        &self,
+        name: &'a ProfileName,
+        order: &GatewayRequest,
+    ) -> Result<Stopping<'a>, ControlError> {
         let (desired_state, is_kept, mut warnings) = self.desired_state_to_stop(name, order)?;
         let dir = self.slot(name);
         let was_down = dir.status().is_ok_and(|status| status.pid.is_none() && !status.want_up);
@@ -68,7 +72,7 @@ impl ScandirManager {
         mut stopping: Stopping<'_>,
         answer: Answer,
         timeout: Duration,
-    ) -> Result<Done<Stopped>, ControlError> {
+    ) -> Result<Done<StopOutcome>, ControlError> {
         let kept = if stopping.is_kept {
             Ok(Vec::new())
         } else {
@@ -96,19 +100,19 @@ impl ScandirManager {
         stopping: &mut Stopping<'_>,
         answer: Answer,
         timeout: Duration,
-    ) -> Result<Stopped, ControlError> {
+    ) -> Result<StopOutcome, ControlError> {
         let Stopping { name, dir, was_down, .. } = stopping;
         let (name, was_down) = (*name, *was_down);
         let outcome = match answer {
-            Ok(_) if was_down => Stopped::WasDown,
-            Ok(None) => Stopped::Told,
-            Ok(Some(Waited::Reached | Waited::Failed)) => Stopped::Down,
+            Ok(_) if was_down => StopOutcome::WasDown,
+            Ok(None) => StopOutcome::Told,
+            Ok(Some(Waited::Reached | Waited::Failed)) => StopOutcome::Down,
             Ok(Some(Waited::SupervisorGone)) => {
                 return Err(ControlError::SupervisorGone { name: name.clone() });
             }
             Ok(Some(Waited::TimedOut)) => {
                 let state = status_view::observe(dir).state.to_string();
-                let (verb, name) = (Verb::Stop, name.clone());
+                let (verb, name) = (GatewayVerb::Stop, name.clone());
                 return Err(ControlError::TimedOut { verb, name, after: timeout, state });
             }
             Err(WaitError::Missing { .. }) => return Err(self.not_registered(name)),
@@ -116,11 +120,11 @@ impl ScandirManager {
                 return Err(self.no_supervisor(name, Desired::Stopped));
             }
             Err(error) => {
-                let (verb, name, source) = (Verb::Stop, name.clone(), io::Error::other(error));
+                let (verb, name, source) = (GatewayVerb::Stop, name.clone(), io::Error::other(error));
                 return Err(ControlError::System { verb, name, source });
             }
         };
-        if outcome != Stopped::Told
+        if outcome != StopOutcome::Told
             && let Some(planned) = &self.agent.gateway.planned_stop
         {
             marker::clear(&self.home.profile_dir(name), planned);

@@ -18,7 +18,7 @@ use crate::slots::{PublishError, RenderSlotError};
 
 /// The command that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
+pub enum GatewayVerb {
     /// A start.
     Start,
     /// A stop.
@@ -27,7 +27,7 @@ pub enum Verb {
     Restart,
 }
 
-impl fmt::Display for Verb {
+impl fmt::Display for GatewayVerb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Start => "start",
@@ -82,7 +82,7 @@ pub enum ControlError {
     #[error("cannot {verb} the gateway of `{name}` here, so nothing was done: {standing}")]
     Elsewhere {
         /// The command that was asked for.
-        verb: Verb,
+        verb: GatewayVerb,
         /// The profile.
         name: ProfileName,
         /// How this container stands to the lock of the home.
@@ -92,7 +92,7 @@ pub enum ControlError {
     #[error("cannot {verb} the gateway of `{name}`: its desired state is not recorded, so nothing was done")]
     Record {
         /// The command that was asked for.
-        verb: Verb,
+        verb: GatewayVerb,
         /// The profile.
         name: ProfileName,
         /// Why.
@@ -135,7 +135,7 @@ pub enum ControlError {
     #[error("cannot {verb} the gateway of `{name}`; the desired state is recorded")]
     System {
         /// The command that was asked for.
-        verb: Verb,
+        verb: GatewayVerb,
         /// The profile.
         name: ProfileName,
         /// Why.
@@ -146,7 +146,7 @@ pub enum ControlError {
     #[error("gave up waiting for the {verb} of `{name}` after {} s; it is {state}, and the supervisor goes on trying", after.as_secs())]
     TimedOut {
         /// The command that was asked for.
-        verb: Verb,
+        verb: GatewayVerb,
         /// The profile.
         name: ProfileName,
         /// How long was waited.
@@ -163,7 +163,7 @@ pub enum ControlError {
         reason: String,
     },
     /// Its command was executed, and ended before there was any evidence that it works.
-    #[error("the gateway of `{name}` failed to start: it ended{}: {reason}; it is tried again with growing pauses", After(*after))]
+    #[error("the gateway of `{name}` failed to start: it ended{}: {reason}; it is tried again with growing pauses", DurationSuffix(*after))]
     Ended {
         /// The profile.
         name: ProfileName,
@@ -173,7 +173,7 @@ pub enum ControlError {
         reason: String,
     },
     /// It is up, and nobody would say that it is ready.
-    #[error("the gateway of `{name}` is up{}, and nothing tells whether it is ready: nobody probes it; do without --ready, or give it a probe, `[gateway.ready]` in the agent definition", Process(*pid))]
+    #[error("the gateway of `{name}` is up{}, and nothing tells whether it is ready: nobody probes it; do without --ready, or give it a probe, `[gateway.ready]` in the agent definition", PidSuffix(*pid))]
     NeverReady {
         /// The profile.
         name: ProfileName,
@@ -431,7 +431,7 @@ pub enum UnregisterError {
         source: gatevisor_client::WaitError,
     },
     /// The process did not end.
-    #[error("the gateway of `{name}` is unregistered, but has not ended after {} s{}; its slot is `{}` now", after.as_secs(), Process(*pid), left.display())]
+    #[error("the gateway of `{name}` is unregistered, but has not ended after {} s{}; its slot is `{}` now", after.as_secs(), PidSuffix(*pid), left.display())]
     StillRunning {
         /// The profile.
         name: ProfileName,
@@ -455,17 +455,17 @@ pub enum UnregisterError {
     },
 }
 
-struct After(Option<Duration>);
+struct DurationSuffix(Option<Duration>);
 
-impl fmt::Display for After {
+impl fmt::Display for DurationSuffix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.map_or(Ok(()), |after| write!(f, " after {:.1} s", after.as_secs_f64()))
     }
 }
 
-struct Process(Option<gatevisor_wire::Pid>);
+struct PidSuffix(Option<gatevisor_wire::Pid>);
 
-impl fmt::Display for Process {
+impl fmt::Display for PidSuffix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.map_or(Ok(()), |pid| write!(f, " (pid {pid})"))
     }
@@ -484,7 +484,7 @@ impl UnregisterError {
 /// Why the gateways could not be listed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the scandir `{}`", scandir.display())]
-pub struct ListError {
+pub struct ListServicesError {
     /// The scandir.
     pub scandir: PathBuf,
     /// Why.
@@ -492,7 +492,7 @@ pub struct ListError {
     pub source: io::Error,
 }
 
-impl ListError {
+impl ListServicesError {
     /// Returns the exit code for this failure.
     pub const fn exit_code(&self) -> u8 {
         exit::SYSTEM
@@ -501,7 +501,7 @@ impl ListError {
 
 /// Why a gateway cannot be waited for.
 #[derive(Debug, thiserror::Error)]
-pub enum WaitError {
+pub enum GatewayWaitError {
     /// Nobody may look.
     #[error(transparent)]
     Look(#[from] LookError),
@@ -541,7 +541,7 @@ pub enum WaitError {
     },
 }
 
-impl WaitError {
+impl GatewayWaitError {
     /// Returns the exit code for this failure.
     pub const fn exit_code(&self) -> u8 {
         match self {

@@ -38,7 +38,7 @@ pub(super) enum Aim {
 
 /// How following ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Followed {
+pub(super) enum FollowEnd {
     /// A supervisor holds it.
     Supervised,
     /// It is up.
@@ -50,7 +50,7 @@ pub(super) enum Followed {
     /// Its command could not be executed.
     FailedToStart(Option<String>),
     /// It ended before it was as aimed at.
-    Ended(Ended),
+    Ended(GatewayEnd),
     /// It failed for good.
     Failed(Option<String>),
     /// Its supervisor refuses to hold it, for this reason.
@@ -63,7 +63,7 @@ pub(super) enum Followed {
 
 /// How a gateway ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ended {
+pub(super) struct GatewayEnd {
     /// How long it was up, where that is known.
     pub after: Option<Duration>,
     /// How it ended, where that is known.
@@ -75,7 +75,7 @@ pub(super) fn follow_all(
     followers: &mut [Follower],
     aim: Aim,
     deadline: Option<Instant>,
-    done: &mut dyn FnMut(usize, io::Result<Followed>),
+    done: &mut dyn FnMut(usize, io::Result<FollowEnd>),
 ) {
     let mut waiting: Vec<(usize, &mut Follower)> = followers.iter_mut().enumerate().collect();
     loop {
@@ -127,7 +127,7 @@ fn until_something(waiting: &[(usize, &mut Follower)], left: Option<Duration>) -
 
 impl Follower {
     /// Follows this gateway alone.
-    pub(super) fn follow(&mut self, aim: Aim, deadline: Option<Instant>) -> io::Result<Followed> {
+    pub(super) fn follow(&mut self, aim: Aim, deadline: Option<Instant>) -> io::Result<FollowEnd> {
         let mut end = Err(io::ErrorKind::TimedOut.into());
         follow_all(std::slice::from_mut(self), aim, deadline, &mut |_, followed| end = followed);
         end

@@ -23,7 +23,9 @@ use gatevisor_wire::tally::Death;
 use crate::desired::Provenance;
 use crate::profile::ProfileName;
 
-pub use errors::{ControlError, ListError, RegisterError, UnregisterError, Verb, WaitError};
+pub use errors::{
+    ControlError, GatewayVerb, GatewayWaitError, ListServicesError, RegisterError, UnregisterError,
+};
 pub use look::LookError;
 pub use scandir::ScandirManager;
 pub(crate) use scandir::look_at;
@@ -50,7 +52,7 @@ pub enum WaitFor {
 
 /// Who orders something, why, and what to wait for.
 #[derive(Debug, Clone)]
-pub struct Order {
+pub struct GatewayRequest {
     /// Who.
     pub by: Provenance,
     /// Why, in the orderer's words.
@@ -63,7 +65,7 @@ pub struct Order {
     pub window: Option<Duration>,
 }
 
-impl Order {
+impl GatewayRequest {
     /// Returns the order of the command that this process carries out, without a reason, waiting for evidence.
     pub fn here(command: &str) -> Self {
         let by = Provenance::here(command);
@@ -105,7 +107,7 @@ pub enum Unregistered {
 
 /// The outcome of a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Started {
+pub enum StartOutcome {
     /// It was up already.
     WasUp(Option<Pid>),
     /// The supervisor was told.
@@ -118,7 +120,7 @@ pub enum Started {
 
 /// The outcome of a stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stopped {
+pub enum StopOutcome {
     /// It was down already, and was not waiting to start again.
     WasDown,
     /// The supervisor was told.
@@ -129,7 +131,7 @@ pub enum Stopped {
 
 /// The outcome of a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Restarted {
+pub enum RestartOutcome {
     /// The supervisor was told.
     Told,
     /// It is up again as another process.
@@ -137,12 +139,12 @@ pub enum Restarted {
     /// It is up again as another process, and ready.
     Ready(Option<Pid>),
     /// It was down, so it was started.
-    WasDown(Started),
+    WasDown(StartOutcome),
 }
 
 /// What came of a start that somebody else asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Start {
+pub enum FollowedStart {
     /// It is up, and has been for the start window; nobody says whether it is ready.
     Up,
     /// It is ready.
@@ -163,7 +165,7 @@ pub enum Start {
 
 /// What a wait waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Condition {
+pub enum WaitUntil {
     /// The gateway's command is executed.
     Up,
     /// The gateway is up and ready.
@@ -229,7 +231,7 @@ pub trait ServiceManager {
         &self,
         name: &ProfileName,
         start: bool,
-        order: &Order,
+        order: &GatewayRequest,
     ) -> Result<Done<Registered>, RegisterError>;
 
     /// Stops a profile's gateway and takes its slot away, and returns when its process is gone.
@@ -240,35 +242,47 @@ pub trait ServiceManager {
     /// Desired states a gateway running and starts it.
     ///
     /// A gateway without a slot gets one.
-    fn start(&self, name: &ProfileName, order: &Order) -> Result<Done<Started>, ControlError>;
+    fn start(&self, name: &ProfileName, order: &GatewayRequest) -> Result<Done<StartOutcome>, ControlError>;
 
     /// Desired states a gateway stopped and stops it.
-    fn stop(&self, name: &ProfileName, order: &Order) -> Result<Done<Stopped>, ControlError>;
+    fn stop(&self, name: &ProfileName, order: &GatewayRequest) -> Result<Done<StopOutcome>, ControlError>;
 
     /// Desired states a gateway running, and has another process in its place; one that is down is started.
-    fn restart(&self, name: &ProfileName, order: &Order) -> Result<Done<Restarted>, ControlError>;
+    fn restart(
+        &self,
+        name: &ProfileName,
+        order: &GatewayRequest,
+    ) -> Result<Done<RestartOutcome>, ControlError>;
 
     /// Returns what can be seen of a gateway; `None` if it has no slot.
     fn observe(&self, name: &ProfileName) -> Result<Option<Observed>, LookError>;
 
     /// Returns the profiles whose gateways have a slot, sorted.
-    fn list(&self) -> Result<Vec<ProfileName>, ListError>;
+    fn list(&self) -> Result<Vec<ProfileName>, ListServicesError>;
 
     /// Waits until a gateway is as asked; without a timeout, for ever.
     fn wait(
         &self,
         name: &ProfileName,
-        condition: Condition,
+        until: WaitUntil,
         timeout: Option<Duration>,
-    ) -> Result<WaitOutcome, WaitError>;
+    ) -> Result<WaitOutcome, GatewayWaitError>;
 
     /// Starts many, and returns each one's result in order. A failure stops no other.
-    fn start_all(&self, names: &[ProfileName], order: &Order) -> Vec<Result<Done<Started>, ControlError>> {
+    fn start_all(
+        &self,
+        names: &[ProfileName],
+        order: &GatewayRequest,
+    ) -> Vec<Result<Done<StartOutcome>, ControlError>> {
         names.iter().map(|name| self.start(name, order)).collect()
     }
 
     /// Stops many, as [`ServiceManager::start_all`] starts them.
-    fn stop_all(&self, names: &[ProfileName], order: &Order) -> Vec<Result<Done<Stopped>, ControlError>> {
+    fn stop_all(
+        &self,
+        names: &[ProfileName],
+        order: &GatewayRequest,
+    ) -> Vec<Result<Done<StopOutcome>, ControlError>> {
         names.iter().map(|name| self.stop(name, order)).collect()
     }
 
@@ -276,8 +290,8 @@ pub trait ServiceManager {
     fn restart_all(
         &self,
         names: &[ProfileName],
-        order: &Order,
-    ) -> Vec<Result<Done<Restarted>, ControlError>> {
+        order: &GatewayRequest,
+    ) -> Vec<Result<Done<RestartOutcome>, ControlError>> {
         names.iter().map(|name| self.restart(name, order)).collect()
     }
 }

@@ -16,12 +16,14 @@ use gatevisor_slot::home_lock::Standing;
 use gatevisor_wire::name::ServiceName;
 use rustix::fs::OFlags;
 
-use super::errors::{ControlError, ListError, RegisterError, UnregisterError, Verb, WaitError};
-use super::follow::{Aim, Followed, Follower};
+use super::errors::{
+    ControlError, GatewayVerb, GatewayWaitError, ListServicesError, RegisterError, UnregisterError,
+};
+use super::follow::{Aim, FollowEnd, Follower};
 use super::up::restarted;
 use super::{
-    Condition, Done, GRACE, LookError, Observed, Order, Registered, Restarted, ServiceManager, Started,
-    Stopped, Unregistered, WaitOutcome, withdraw,
+    Done, GRACE, GatewayRequest, LookError, Observed, Registered, RestartOutcome, ServiceManager,
+    StartOutcome, StopOutcome, Unregistered, WaitOutcome, WaitUntil, withdraw,
 };
 use crate::agent::AgentDefinition;
 use crate::desired::Desired;
@@ -96,11 +98,11 @@ impl ScandirManager {
     }
 
     /// Returns what can be seen of every service in the scandir, other services than gateways included.
-    pub fn observe_all(&self) -> Result<Vec<Observed>, ListError> {
+    pub fn observe_all(&self) -> Result<Vec<Observed>, ListServicesError> {
         let services = match self.scan().services() {
             Ok(services) => services,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(source) => return Err(ListError { scandir: self.scandir.clone(), source }),
+            Err(source) => return Err(ListServicesError { scandir: self.scandir.clone(), source }),
         };
         let observed = services.into_iter().map(|(name, path)| {
             let profile = ProfileName::of_service(name.as_bytes());
@@ -118,13 +120,13 @@ impl ScandirManager {
         name: &ProfileName,
         dir: &ServiceDir,
         timeout: Option<Duration>,
-    ) -> Result<WaitOutcome, WaitError> {
+    ) -> Result<WaitOutcome, GatewayWaitError> {
         match gatevisor_client::wait(dir, gatevisor_client::Condition::Finished, timeout.map(after)) {
             Ok(Waited::Reached) => Ok(WaitOutcome::Reached),
             Ok(Waited::Failed) => Ok(WaitOutcome::Failed { reason: None }),
             Ok(Waited::TimedOut) => Ok(WaitOutcome::TimedOut),
             Ok(Waited::SupervisorGone) => Err(self.not_supervised(name)),
-            Err(source) => Err(WaitError::System { name: name.clone(), source }),
+            Err(source) => Err(GatewayWaitError::System { name: name.clone(), source }),
         }
     }
 
@@ -135,8 +137,8 @@ impl ScandirManager {
         dir: ServiceDir,
         aim: Aim,
         timeout: Option<Duration>,
-    ) -> Result<WaitOutcome, WaitError> {
-        let system = |source| WaitError::Follow { name: name.clone(), source };
+    ) -> Result<WaitOutcome, GatewayWaitError> {
+        let system = |source| GatewayWaitError::Follow { name: name.clone(), source };
         match dir.supervised() {
             Ok(true) => {}
             Ok(false) => return Err(self.not_supervised(name)),
@@ -148,20 +150,22 @@ impl ScandirManager {
             return Ok(WaitOutcome::Failed { reason });
         }
         match follower.follow(aim, timeout.map(after)).map_err(system)? {
-            Followed::Up(_) | Followed::Ready(_) | Followed::Supervised => Ok(WaitOutcome::Reached),
-            Followed::NeverReady(_) => Ok(WaitOutcome::NeverReady),
-            Followed::FailedToStart(reason) | Followed::Failed(reason) => Ok(WaitOutcome::Failed { reason }),
-            Followed::Refused(reason) => Ok(WaitOutcome::Failed { reason: Some(reason) }),
-            Followed::Ended(ended) => {
+            FollowEnd::Up(_) | FollowEnd::Ready(_) | FollowEnd::Supervised => Ok(WaitOutcome::Reached),
+            FollowEnd::NeverReady(_) => Ok(WaitOutcome::NeverReady),
+            FollowEnd::FailedToStart(reason) | FollowEnd::Failed(reason) => {
+                Ok(WaitOutcome::Failed { reason })
+            }
+            FollowEnd::Refused(reason) => Ok(WaitOutcome::Failed { reason: Some(reason) }),
+            FollowEnd::Ended(ended) => {
                 Ok(WaitOutcome::Failed { reason: ended.how.map(|how| how.to_string()) })
             }
-            Followed::Gone => Err(self.not_supervised(name)),
-            Followed::TimedOut(_) => Ok(WaitOutcome::TimedOut),
+            FollowEnd::Gone => Err(self.not_supervised(name)),
+            FollowEnd::TimedOut(_) => Ok(WaitOutcome::TimedOut),
         }
     }
 
-    fn not_supervised(&self, name: &ProfileName) -> WaitError {
-        WaitError::NotSupervised { name: name.clone(), scandir: self.scandir.clone() }
+    fn not_supervised(&self, name: &ProfileName) -> GatewayWaitError {
+        GatewayWaitError::NotSupervised { name: name.clone(), scandir: self.scandir.clone() }
     }
 
     /// Returns how long a gateway may take to stop.
@@ -224,7 +228,7 @@ impl ServiceManager for ScandirManager {
         &self,
         name: &ProfileName,
         start: bool,
-        order: &Order,
+        order: &GatewayRequest,
     ) -> Result<Done<Registered>, RegisterError> {
         match self.check_profile(name) {
             Ok(()) => {}
@@ -259,20 +263,26 @@ impl ServiceManager for ScandirManager {
         withdraw::unregister(self, name)
     }
 
-    fn start(&self, name: &ProfileName, order: &Order) -> Result<Done<Started>, ControlError> {
-        let pending = self.begin(Verb::Start, name, order)?;
-        let Done { outcome: (_, started), warnings } = self.finish(Verb::Start, name, order, pending)?;
+    fn start(&self, name: &ProfileName, order: &GatewayRequest) -> Result<Done<StartOutcome>, ControlError> {
+        let pending = self.begin(GatewayVerb::Start, name, order)?;
+        let Done { outcome: (_, started), warnings } =
+            self.finish(GatewayVerb::Start, name, order, pending)?;
         Ok(Done { outcome: started, warnings })
     }
 
-    fn stop(&self, name: &ProfileName, order: &Order) -> Result<Done<Stopped>, ControlError> {
+    fn stop(&self, name: &ProfileName, order: &GatewayRequest) -> Result<Done<StopOutcome>, ControlError> {
         let mut all = self.stop_many(std::slice::from_ref(name), order);
         all.pop().unwrap_or_else(|| Err(self.not_registered(name)))
     }
 
-    fn restart(&self, name: &ProfileName, order: &Order) -> Result<Done<Restarted>, ControlError> {
-        let pending = self.begin(Verb::Restart, name, order)?;
-        let Done { outcome: (was, started), warnings } = self.finish(Verb::Restart, name, order, pending)?;
+    fn restart(
+        &self,
+        name: &ProfileName,
+        order: &GatewayRequest,
+    ) -> Result<Done<RestartOutcome>, ControlError> {
+        let pending = self.begin(GatewayVerb::Restart, name, order)?;
+        let Done { outcome: (was, started), warnings } =
+            self.finish(GatewayVerb::Restart, name, order, pending)?;
         Ok(Done { outcome: restarted(was, started), warnings })
     }
 
@@ -283,11 +293,11 @@ impl ServiceManager for ScandirManager {
         Ok(self.has_slot(name)?.then(observe))
     }
 
-    fn list(&self) -> Result<Vec<ProfileName>, ListError> {
+    fn list(&self) -> Result<Vec<ProfileName>, ListServicesError> {
         let services = match self.scan().services() {
             Ok(services) => services,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(ListError { scandir: self.scandir.clone(), source }),
+            Err(source) => return Err(ListServicesError { scandir: self.scandir.clone(), source }),
         };
         let mut names: Vec<_> =
             services.iter().filter_map(|(name, _)| ProfileName::of_service(name.as_bytes())).collect();
@@ -298,33 +308,44 @@ impl ServiceManager for ScandirManager {
     fn wait(
         &self,
         name: &ProfileName,
-        condition: Condition,
+        until: WaitUntil,
         timeout: Option<Duration>,
-    ) -> Result<WaitOutcome, WaitError> {
+    ) -> Result<WaitOutcome, GatewayWaitError> {
         let dir = self.slot(name);
         if !self.has_slot(name)? {
-            return Err(WaitError::NotRegistered { name: name.clone(), scandir: self.scandir.clone() });
+            return Err(GatewayWaitError::NotRegistered {
+                name: name.clone(),
+                scandir: self.scandir.clone(),
+            });
         }
-        match condition {
-            Condition::Up => self.wait_up(name, dir, Aim::UpAtLast, timeout),
-            Condition::Ready => self.wait_up(name, dir, Aim::ReadyAtLast, timeout),
-            Condition::Down => self.wait_down(name, &dir, timeout),
+        match until {
+            WaitUntil::Up => self.wait_up(name, dir, Aim::UpAtLast, timeout),
+            WaitUntil::Ready => self.wait_up(name, dir, Aim::ReadyAtLast, timeout),
+            WaitUntil::Down => self.wait_down(name, &dir, timeout),
         }
     }
 
-    fn start_all(&self, names: &[ProfileName], order: &Order) -> Vec<Result<Done<Started>, ControlError>> {
-        self.up_many(Verb::Start, names, order, |_, started| started)
+    fn start_all(
+        &self,
+        names: &[ProfileName],
+        order: &GatewayRequest,
+    ) -> Vec<Result<Done<StartOutcome>, ControlError>> {
+        self.up_many(GatewayVerb::Start, names, order, |_, started| started)
     }
 
-    fn stop_all(&self, names: &[ProfileName], order: &Order) -> Vec<Result<Done<Stopped>, ControlError>> {
+    fn stop_all(
+        &self,
+        names: &[ProfileName],
+        order: &GatewayRequest,
+    ) -> Vec<Result<Done<StopOutcome>, ControlError>> {
         self.stop_many(names, order)
     }
 
     fn restart_all(
         &self,
         names: &[ProfileName],
-        order: &Order,
-    ) -> Vec<Result<Done<Restarted>, ControlError>> {
-        self.up_many(Verb::Restart, names, order, restarted)
+        order: &GatewayRequest,
+    ) -> Vec<Result<Done<RestartOutcome>, ControlError>> {
+        self.up_many(GatewayVerb::Restart, names, order, restarted)
     }
 }

@@ -16,12 +16,12 @@ use gatevisor_wire::files::{EVENT, EVENT_MODE};
 use gatevisor_wire::scan::ScanCommand;
 use gatevisor_wire::wait::WaitStatus;
 
-use super::errors::{ControlError, RegisterError, Verb};
-use super::follow::{Aim, Ended, Followed, Follower, follow_all};
+use super::errors::{ControlError, GatewayVerb, RegisterError};
+use super::follow::{Aim, FollowEnd, Follower, GatewayEnd, follow_all};
 use super::scandir::after;
 use super::{
-    ANSWER_TIMEOUT, Done, GRACE, Order, Registered, Restarted, ScandirManager, ServiceManager, Start,
-    Started, WaitFor, restart_control, withdraw,
+    ANSWER_TIMEOUT, Done, FollowedStart, GRACE, GatewayRequest, Registered, RestartOutcome, ScandirManager,
+    ServiceManager, StartOutcome, WaitFor, restart_control, withdraw,
 };
 use crate::desired::{Desired, DesiredState};
 use crate::files;
@@ -51,9 +51,11 @@ pub(super) enum Was {
 
 impl Was {
     /// Returns that it was up where what came of a start is the process that was.
-    fn unless_same(&self, started: Started) -> Started {
+    fn unless_same(&self, started: StartOutcome) -> StartOutcome {
         match (self, started) {
-            (Self::Up(was), Started::Up(pid) | Started::Ready(pid)) if *was == pid => Started::WasUp(pid),
+            (Self::Up(was), StartOutcome::Up(pid) | StartOutcome::Ready(pid)) if *was == pid => {
+                StartOutcome::WasUp(pid)
+            }
             _ => started,
         }
     }
@@ -70,11 +72,11 @@ impl ScandirManager {
     }
 
     /// Returns how long a gateway of which nobody says that it is ready must stay up to count as started.
-    fn window(&self, order: &Order) -> Duration {
+    fn window(&self, order: &GatewayRequest) -> Duration {
         order.window.unwrap_or(Duration::from_millis(self.agent.gateway.start_window_ms))
     }
 
-    fn aim(&self, order: &Order) -> Aim {
+    fn aim(&self, order: &GatewayRequest) -> Aim {
         match order.wait {
             WaitFor::Nothing | WaitFor::Up => Aim::Up,
             WaitFor::Started if self.window(order).is_zero() && self.agent.gateway.ready.is_none() => Aim::Up,
@@ -86,9 +88,9 @@ impl ScandirManager {
     /// Desired states a gateway up and tells its supervisor, for a start or a restart.
     pub(super) fn begin(
         &self,
-        verb: Verb,
+        verb: GatewayVerb,
         name: &ProfileName,
-        order: &Order,
+        order: &GatewayRequest,
     ) -> Result<Pending, ControlError> {
         let unregistered = |error| match error {
             // The slot is there; what is wrong is the gateway.
@@ -117,12 +119,12 @@ impl ScandirManager {
         };
         let up = before.is_some_and(|status| status.is_up());
         let mut commands = vec![Control::UpAndEnable];
-        if verb == Verb::Restart && up {
+        if verb == GatewayVerb::Restart && up {
             let signal = self.agent.gateway.restart_signal.as_deref().and_then(restart_control);
             commands.push(signal.unwrap_or(Control::DownSignal));
         }
         // One that is being stopped comes up as another process, and so does one that is restarted.
-        if up && (verb == Verb::Restart || matches!(was, Was::Down)) {
+        if up && (verb == GatewayVerb::Restart || matches!(was, Was::Down)) {
             follower.again();
         }
         match dir.send(&commands) {
@@ -136,7 +138,7 @@ impl ScandirManager {
     /// Returns a follower of a slot that a supervisor holds; one that no scan has found yet is scanned for.
     fn supervised_follower(
         &self,
-        verb: Verb,
+        verb: GatewayVerb,
         name: &ProfileName,
         dir: ServiceDir,
     ) -> Result<Follower, ControlError> {
@@ -155,8 +157,8 @@ impl ScandirManager {
                 return Err(gone());
             }
             match follower.follow(Aim::Supervised, Some(after(ANSWER_TIMEOUT))).map_err(system)? {
-                Followed::Supervised => {}
-                Followed::Refused(reason) => {
+                FollowEnd::Supervised => {}
+                FollowEnd::Refused(reason) => {
                     return Err(ControlError::Refused { name: name.clone(), reason });
                 }
                 _ => return Err(gone()),
@@ -169,29 +171,30 @@ impl ScandirManager {
     /// Waits for a gateway that was told to be up, as the order says.
     pub(super) fn finish(
         &self,
-        verb: Verb,
+        verb: GatewayVerb,
         name: &ProfileName,
-        order: &Order,
+        order: &GatewayRequest,
         pending: Pending,
-    ) -> Result<Done<(Was, Started)>, ControlError> {
+    ) -> Result<Done<(Was, StartOutcome)>, ControlError> {
         let Pending { desired_state, mut warnings, follower, was } = pending;
         let aim = self.aim(order);
         let outcome = match (follower, order.wait, &was) {
             (None, _, Was::Absent(registered)) => registered.into(),
-            (_, WaitFor::Nothing, _) | (None, _, _) => Started::Told,
+            (_, WaitFor::Nothing, _) | (None, _, _) => StartOutcome::Told,
             (Some(mut follower), wait, _) => {
                 let stopping = Duration::from_millis(self.agent.gateway.stop_timeout_ms);
                 let starting = self.start_timeout(wait).saturating_add(self.window(order));
                 let usual = match verb {
-                    Verb::Restart => stopping.saturating_add(starting),
-                    Verb::Start | Verb::Stop => starting,
+                    GatewayVerb::Restart => stopping.saturating_add(starting),
+                    GatewayVerb::Start | GatewayVerb::Stop => starting,
                 };
                 let timeout = order.timeout.unwrap_or(usual);
                 let system = |source| ControlError::System { verb, name: name.clone(), source };
                 let deadline = after(timeout);
-                let first = if verb == Verb::Restart { deadline.min(after(stopping)) } else { deadline };
+                let first =
+                    if verb == GatewayVerb::Restart { deadline.min(after(stopping)) } else { deadline };
                 let mut end = follower.follow(aim, Some(first)).map_err(system)?;
-                if verb == Verb::Restart && matches!(end, Followed::TimedOut(_)) {
+                if verb == GatewayVerb::Restart && matches!(end, FollowEnd::TimedOut(_)) {
                     // A supervisor kills what it was told to stop, but not what it was told to restart.
                     if follower.is_same() {
                         let _ = self.slot(name).send(&[Control::Signal(ControlSignal::Kill)]);
@@ -199,7 +202,7 @@ impl ScandirManager {
                     end = follower.follow(aim, Some(deadline)).map_err(system)?;
                 }
                 let started = self.started(verb, name, end, timeout)?;
-                if verb == Verb::Start { was.unless_same(started) } else { started }
+                if verb == GatewayVerb::Start { was.unless_same(started) } else { started }
             }
         };
         self.confirm(name, &desired_state, &mut warnings);
@@ -208,32 +211,32 @@ impl ScandirManager {
 
     fn started(
         &self,
-        verb: Verb,
+        verb: GatewayVerb,
         name: &ProfileName,
-        followed: Followed,
+        followed: FollowEnd,
         after: Duration,
-    ) -> Result<Started, ControlError> {
+    ) -> Result<StartOutcome, ControlError> {
         let name = name.clone();
         let unknown = || "no reason is known".to_owned();
         match followed {
-            Followed::Supervised => Ok(Started::Told),
-            Followed::Up(pid) => Ok(Started::Up(pid)),
-            Followed::Ready(pid) => Ok(Started::Ready(pid)),
-            Followed::FailedToStart(reason) => {
+            FollowEnd::Supervised => Ok(StartOutcome::Told),
+            FollowEnd::Up(pid) => Ok(StartOutcome::Up(pid)),
+            FollowEnd::Ready(pid) => Ok(StartOutcome::Ready(pid)),
+            FollowEnd::FailedToStart(reason) => {
                 Err(ControlError::FailedToStart { name, reason: reason.unwrap_or_else(unknown) })
             }
-            Followed::NeverReady(pid) => Err(ControlError::NeverReady { name, pid }),
-            Followed::Ended(Ended { after, how }) => {
+            FollowEnd::NeverReady(pid) => Err(ControlError::NeverReady { name, pid }),
+            FollowEnd::Ended(GatewayEnd { after, how }) => {
                 let meant = how.and_then(|how| self.meant(&name, how));
                 Err(ControlError::Ended { name, after, reason: meant.unwrap_or_else(unknown) })
             }
-            Followed::Failed(reason) => {
+            FollowEnd::Failed(reason) => {
                 let reason = self.last_exit(&name).or(reason).unwrap_or_else(unknown);
                 Err(ControlError::Failed { name, reason })
             }
-            Followed::Refused(reason) => Err(ControlError::Refused { name, reason }),
-            Followed::Gone => Err(ControlError::SupervisorGone { name }),
-            Followed::TimedOut(state) => {
+            FollowEnd::Refused(reason) => Err(ControlError::Refused { name, reason }),
+            FollowEnd::Gone => Err(ControlError::SupervisorGone { name }),
+            FollowEnd::TimedOut(state) => {
                 let why = self.slot(&name).not_ready().filter(|_| state == StateName::Starting);
                 let state = why.map_or_else(|| state.to_string(), |why| format!("{state} ({why})"));
                 Err(ControlError::TimedOut { verb, name, after, state })
@@ -289,7 +292,7 @@ impl ScandirManager {
                 return Err(RegisterError::NoProfile { name: name.clone(), path: self.home.profiles_dir() });
             }
         }
-        self.publish_slot(name, false, &Order::here("register"), yields)
+        self.publish_slot(name, false, &GatewayRequest::here("register"), yields)
     }
 
     /// Publishes a slot and waits until a supervisor holds it, and with `up` for what the order says.
@@ -297,7 +300,7 @@ impl ScandirManager {
         &self,
         name: &ProfileName,
         up: bool,
-        order: &Order,
+        order: &GatewayRequest,
     ) -> Result<Registered, RegisterError> {
         self.publish_slot(name, up, order, false)
     }
@@ -314,7 +317,7 @@ impl ScandirManager {
         &self,
         name: &ProfileName,
         up: bool,
-        order: &Order,
+        order: &GatewayRequest,
         yields: bool,
     ) -> Result<Registered, RegisterError> {
         let scandir = || self.scandir.clone();
@@ -350,11 +353,11 @@ impl ScandirManager {
         }
         let follow = |source| RegisterError::Follow { name: name.clone(), source };
         let taken = follower.follow(Aim::Supervised, Some(after(ANSWER_TIMEOUT))).map_err(follow)?;
-        if taken != Followed::Supervised {
+        if taken != FollowEnd::Supervised {
             withdraw::undo(self, name);
             let (name, after, scandir) = (name.clone(), ANSWER_TIMEOUT, scandir());
             return Err(match taken {
-                Followed::Refused(reason) => RegisterError::Refused { name, scandir, reason },
+                FollowEnd::Refused(reason) => RegisterError::Refused { name, scandir, reason },
                 _ => RegisterError::NotTaken { name, scandir, after },
             });
         }
@@ -366,16 +369,16 @@ impl ScandirManager {
         let usual = || self.start_timeout(order.wait).saturating_add(self.window(order));
         let timeout = order.timeout.unwrap_or_else(usual);
         let end = follower.follow(self.aim(order), Some(after(timeout))).map_err(follow)?;
-        match self.started(Verb::Start, name, end, timeout) {
-            Ok(Started::Ready(pid)) => Ok(Registered::Ready(pid)),
-            Ok(Started::Up(pid) | Started::WasUp(pid)) => Ok(Registered::Up(pid)),
-            Ok(Started::Told) => Ok(Registered::Starting),
+        match self.started(GatewayVerb::Start, name, end, timeout) {
+            Ok(StartOutcome::Ready(pid)) => Ok(Registered::Ready(pid)),
+            Ok(StartOutcome::Up(pid) | StartOutcome::WasUp(pid)) => Ok(Registered::Up(pid)),
+            Ok(StartOutcome::Told) => Ok(Registered::Starting),
             Err(error) => Err(RegisterError::Start { name: name.clone(), source: Box::new(error) }),
         }
     }
 
     /// Follows the starts of many gateways that a supervisor has just been given, and tells of each what came of it.
-    pub fn follow_starts(&self, names: &[ProfileName], tell: &mut dyn FnMut(&ProfileName, Start)) {
+    pub fn follow_starts(&self, names: &[ProfileName], tell: &mut dyn FnMut(&ProfileName, FollowedStart)) {
         let mut followed = Vec::new();
         let mut followers = Vec::new();
         for name in names {
@@ -383,14 +386,14 @@ impl ScandirManager {
                 Ok(new) => match new.state() {
                     // It was over before anybody followed.
                     StateName::Failed { reason } | StateName::FailedToStart { reason, .. } => {
-                        tell(name, Start::Failed { reason });
+                        tell(name, FollowedStart::Failed { reason });
                     }
                     _ => {
                         followed.push(name);
                         followers.push(new);
                     }
                 },
-                Err(_) => tell(name, Start::NotSupervised),
+                Err(_) => tell(name, FollowedStart::NotSupervised),
             }
         }
         let window = Duration::from_millis(self.agent.gateway.start_window_ms);
@@ -403,27 +406,29 @@ impl ScandirManager {
         });
     }
 
-    fn start_of(&self, name: &ProfileName, end: io::Result<Followed>) -> Start {
+    fn start_of(&self, name: &ProfileName, end: io::Result<FollowEnd>) -> FollowedStart {
         match end {
-            Ok(Followed::Ready(_)) => Start::Ready,
-            Ok(Followed::Up(_) | Followed::NeverReady(_) | Followed::Supervised) => Start::Up,
-            Ok(Followed::Failed(reason)) => Start::Failed { reason: self.last_exit(name).or(reason) },
-            Ok(Followed::FailedToStart(reason)) => Start::Failed { reason },
-            Ok(Followed::Ended(Ended { how, .. })) => {
-                Start::Failed { reason: how.and_then(|how| self.meant(name, how)) }
+            Ok(FollowEnd::Ready(_)) => FollowedStart::Ready,
+            Ok(FollowEnd::Up(_) | FollowEnd::NeverReady(_) | FollowEnd::Supervised) => FollowedStart::Up,
+            Ok(FollowEnd::Failed(reason)) => {
+                FollowedStart::Failed { reason: self.last_exit(name).or(reason) }
             }
-            Ok(Followed::Refused(reason)) => Start::Failed { reason: Some(reason) },
-            Ok(Followed::TimedOut(state)) => Start::Late { state },
-            Ok(Followed::Gone) | Err(_) => Start::NotSupervised,
+            Ok(FollowEnd::FailedToStart(reason)) => FollowedStart::Failed { reason },
+            Ok(FollowEnd::Ended(GatewayEnd { how, .. })) => {
+                FollowedStart::Failed { reason: how.and_then(|how| self.meant(name, how)) }
+            }
+            Ok(FollowEnd::Refused(reason)) => FollowedStart::Failed { reason: Some(reason) },
+            Ok(FollowEnd::TimedOut(state)) => FollowedStart::Late { state },
+            Ok(FollowEnd::Gone) | Err(_) => FollowedStart::NotSupervised,
         }
     }
 
     pub(super) fn up_many<T>(
         &self,
-        verb: Verb,
+        verb: GatewayVerb,
         names: &[ProfileName],
-        order: &Order,
-        outcome: impl Fn(Was, Started) -> T,
+        order: &GatewayRequest,
+        outcome: impl Fn(Was, StartOutcome) -> T,
     ) -> Vec<Result<Done<T>, ControlError>> {
         let begun: Vec<_> = names.iter().map(|name| self.begin(verb, name, order)).collect();
         let finish = |(name, pending): (&ProfileName, Result<Pending, ControlError>)| {
@@ -442,7 +447,7 @@ fn make_event_directory(slot: &ServiceDir) -> io::Result<()> {
     }
 }
 
-impl From<&Registered> for Started {
+impl From<&Registered> for StartOutcome {
     fn from(registered: &Registered) -> Self {
         match *registered {
             Registered::Down | Registered::Starting => Self::Told,
@@ -452,21 +457,21 @@ impl From<&Registered> for Started {
     }
 }
 
-impl From<Started> for Registered {
-    fn from(started: Started) -> Self {
+impl From<StartOutcome> for Registered {
+    fn from(started: StartOutcome) -> Self {
         match started {
-            Started::Told => Self::Starting,
-            Started::Up(pid) | Started::WasUp(pid) => Self::Up(pid),
-            Started::Ready(pid) => Self::Ready(pid),
+            StartOutcome::Told => Self::Starting,
+            StartOutcome::Up(pid) | StartOutcome::WasUp(pid) => Self::Up(pid),
+            StartOutcome::Ready(pid) => Self::Ready(pid),
         }
     }
 }
 
-pub(super) fn restarted(was: Was, started: Started) -> Restarted {
+pub(super) fn restarted(was: Was, started: StartOutcome) -> RestartOutcome {
     match (was, started) {
-        (Was::Down | Was::Absent(_), started) => Restarted::WasDown(started),
-        (Was::Up(_), Started::Told) => Restarted::Told,
-        (Was::Up(_), Started::Ready(pid)) => Restarted::Ready(pid),
-        (Was::Up(_), Started::Up(pid) | Started::WasUp(pid)) => Restarted::Up(pid),
+        (Was::Down | Was::Absent(_), started) => RestartOutcome::WasDown(started),
+        (Was::Up(_), StartOutcome::Told) => RestartOutcome::Told,
+        (Was::Up(_), StartOutcome::Ready(pid)) => RestartOutcome::Ready(pid),
+        (Was::Up(_), StartOutcome::Up(pid) | StartOutcome::WasUp(pid)) => RestartOutcome::Up(pid),
     }
 }

@@ -28,7 +28,7 @@ pub struct Home {
 
 /// Why there is no home.
 #[derive(Debug, thiserror::Error)]
-pub enum HomeError {
+pub enum HomePathError {
     /// Nothing says where it would be.
     #[error("no home is known; give --home DIR or set {variable}, XDG_DATA_HOME or HOME")]
     Unknown {
@@ -46,7 +46,7 @@ pub enum HomeError {
     },
 }
 
-impl HomeError {
+impl HomePathError {
     /// Returns the exit code for this failure.
     pub const fn exit_code(&self) -> u8 {
         match self {
@@ -60,9 +60,9 @@ impl Home {
     ///
     /// A path of the form `<root>/profiles/<name>` is the home of a profile: the root is then derived, and the
     /// profile is the selected one.
-    pub fn new(path: &Path) -> Result<Self, HomeError> {
-        let path =
-            std::path::absolute(path).map_err(|source| HomeError::Path { path: path.to_owned(), source })?;
+    pub fn new(path: &Path) -> Result<Self, HomePathError> {
+        let path = std::path::absolute(path)
+            .map_err(|source| HomePathError::Path { path: path.to_owned(), source })?;
         let derived = path.parent().filter(|parent| parent.ends_with(PROFILES)).and_then(|profiles| {
             let name = ProfileName::from_os(path.file_name()?).ok()?;
             Some((profiles.parent()?.to_owned(), name))
@@ -79,7 +79,7 @@ impl Home {
         named: Option<&Path>,
         agent: &AgentDefinition,
         variable: &dyn Fn(&str) -> Option<OsString>,
-    ) -> Result<Self, HomeError> {
+    ) -> Result<Self, HomePathError> {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let data = || set("XDG_DATA_HOME").filter(|path| path.is_absolute());
         let fallback =
@@ -87,7 +87,7 @@ impl Home {
         let name = agent.home_variable();
         match named.map(Path::to_owned).or_else(|| set(&name)).or_else(fallback) {
             Some(path) => Self::new(&path),
-            None => Err(HomeError::Unknown { variable: name }),
+            None => Err(HomePathError::Unknown { variable: name }),
         }
     }
 

@@ -6,10 +6,10 @@ mod home;
 mod name;
 mod store;
 
-pub use home::{Home, HomeError, LOCK, PROFILES};
+pub use home::{Home, HomePathError, LOCK, PROFILES};
 pub use name::{DEFAULT, MAX, ProfileName, ProfileNameError, SERVICE_PREFIX};
 pub use store::{
-    Candidate, CreateError, Created, DeleteError, ListError, Profile, ShowError, create, delete, list, scan,
-    show,
+    Candidate, CreateError, Created, DeleteError, ListProfilesError, Profile, ShowError, create, delete,
+    list, scan, show,
 };
 pub(crate) use store::{candidate, directories};

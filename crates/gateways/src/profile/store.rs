@@ -160,7 +160,7 @@ impl DeleteError {
 /// Why the profiles could not be listed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the profiles in `{}`", path.display())]
-pub struct ListError {
+pub struct ListProfilesError {
     /// The directory of profiles.
     pub path: PathBuf,
     /// Why.
@@ -168,7 +168,7 @@ pub struct ListError {
     pub source: io::Error,
 }
 
-impl ListError {
+impl ListProfilesError {
     /// Returns the exit code for this failure.
     pub const fn exit_code(&self) -> u8 {
         exit::SYSTEM
@@ -339,7 +339,7 @@ pub fn delete(home: &Home, name: &ProfileName) -> Result<(), DeleteError> {
 ///
 /// Directories without the marker, files, names that begin with a dot, and what others put beside profiles do not count. The root profile is not
 /// among them. A home without profiles has none.
-pub fn scan(home: &Home, agent: &AgentDefinition) -> Result<Vec<Candidate>, ListError> {
+pub fn scan(home: &Home, agent: &AgentDefinition) -> Result<Vec<Candidate>, ListProfilesError> {
     let path = home.profiles_dir();
     let complete = directories(home, agent)?.into_iter().filter(|(_, has_marker)| *has_marker);
     Ok(complete.map(|(name, _)| candidate(&name, path.join(&name))).collect())
@@ -349,12 +349,12 @@ pub fn scan(home: &Home, agent: &AgentDefinition) -> Result<Vec<Candidate>, List
 pub(crate) fn directories(
     home: &Home,
     agent: &AgentDefinition,
-) -> Result<BTreeMap<OsString, bool>, ListError> {
+) -> Result<BTreeMap<OsString, bool>, ListProfilesError> {
     let path = home.profiles_dir();
     let entries = match by_path::names(&path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(source) => return Err(ListError { path, source }),
+        Err(source) => return Err(ListProfilesError { path, source }),
     };
     let mut found = BTreeMap::new();
     for (name, kind) in entries {
@@ -402,7 +402,7 @@ pub(crate) fn candidate(name: &OsStr, path: PathBuf) -> Candidate {
 }
 
 /// Returns the profiles that exist, the root profile first.
-pub fn list(home: &Home, agent: &AgentDefinition) -> Result<Vec<Profile>, ListError> {
+pub fn list(home: &Home, agent: &AgentDefinition) -> Result<Vec<Profile>, ListProfilesError> {
     let root = Profile { name: ProfileName::root(), path: home.root().to_owned() };
     let named = scan(home, agent)?.into_iter().filter_map(|candidate| match candidate {
         Candidate::Profile(profile) => Some(profile),

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, open};
 
-use super::{Action, Settings};
+use super::{ReconcileSettings, ReconciledProfile};
 
 /// Bytes from which on the log is set aside before anything is appended.
 const ROTATE_BYTES: u64 = 262_144;
@@ -20,8 +20,8 @@ const ROTATE_BYTES: u64 = 262_144;
 ///
 /// A failure to set it aside is a warning, and the lines are appended all the same.
 pub(super) fn append(
-    settings: &Settings<'_>,
-    actions: &[Action],
+    settings: &ReconcileSettings<'_>,
+    actions: &[ReconciledProfile],
     warnings: &mut Vec<String>,
 ) -> io::Result<()> {
     let path = settings.home.root().join(&settings.agent.gateway.boot_log);

@@ -18,8 +18,8 @@ use rustix::io::Errno;
 use serde_json::Value;
 
 use super::gather::refuse_if_supervised;
-use super::plan::Steps;
-use super::{Action, ReconcileError, Report, Settings, Verdict, boot_log};
+use super::plan::ReconcileSteps;
+use super::{ProfileAction, ReconcileError, ReconcileReport, ReconcileSettings, ReconciledProfile, boot_log};
 use crate::desired;
 use crate::files::{is_leftover, read_bounded, remove_tree, sweep};
 use crate::marker;
@@ -33,12 +33,15 @@ const STALE_BYTES: usize = 1 << 16;
 ///
 /// # Errors
 /// A supervisor runs on the scandir, or there cannot be a scandir. Nothing has been touched then.
-pub(super) fn execute(settings: &Settings<'_>, steps: Steps) -> Result<Report, ReconcileError> {
+pub(super) fn execute(
+    settings: &ReconcileSettings<'_>,
+    steps: ReconcileSteps,
+) -> Result<ReconcileReport, ReconcileError> {
     refuse_if_supervised(settings)?;
     slots::may_make_slots(settings.scandir)?;
     fs::create_dir_all(settings.scandir)
         .map_err(|source| ReconcileError::Scandir { scandir: settings.scandir.to_owned(), source })?;
-    let mut report = Report::default();
+    let mut report = ReconcileReport::default();
     for entry in steps.sweep {
         report.ended.extend(end_orphan(settings, &entry));
         match sweep_entry(settings.scandir, &entry) {
@@ -64,9 +67,9 @@ pub(super) fn execute(settings: &Settings<'_>, steps: Steps) -> Result<Report, R
 }
 
 /// Cleans up after the last life of each profile that shall run, and records it.
-pub(super) fn take_over(settings: &Settings<'_>, steps: Steps) -> Report {
-    let mut report = Report { actions: steps.actions, ..Report::default() };
-    let started = report.actions.iter().filter(|action| action.action == Verdict::Started);
+pub(super) fn take_over(settings: &ReconcileSettings<'_>, steps: ReconcileSteps) -> ReconcileReport {
+    let mut report = ReconcileReport { actions: steps.actions, ..ReconcileReport::default() };
+    let started = report.actions.iter().filter(|action| action.action == ProfileAction::Started);
     for name in started.filter_map(|action| action.name.as_ref()) {
         remove_stale(settings, name, &mut report.warnings);
     }
@@ -78,7 +81,7 @@ pub(super) fn take_over(settings: &Settings<'_>, steps: Steps) -> Report {
 }
 
 /// Ends what a supervisor that was killed left running of a gateway whose slot goes away: nobody would look for it any more.
-fn end_orphan(settings: &Settings<'_>, entry: &str) -> Vec<String> {
+fn end_orphan(settings: &ReconcileSettings<'_>, entry: &str) -> Vec<String> {
     let Some(status) = slots::orphaned_status(settings.scandir, entry) else { return Vec::new() };
     let Ok(status) = Status::decode(&status) else { return Vec::new() };
     let Ok(scandir) = by_path::directory(settings.scandir).and_then(|it| file::lasting_identity(it, ""))
@@ -98,7 +101,7 @@ fn sweep_entry(scandir: &Path, entry: &str) -> io::Result<bool> {
 }
 
 /// Removes what killed processes left among the profiles.
-fn sweep_profiles(settings: &Settings<'_>) {
+fn sweep_profiles(settings: &ReconcileSettings<'_>) {
     let profiles = settings.home.profiles_dir();
     for (entry, _) in by_path::names(&profiles).unwrap_or_default() {
         if is_leftover(&entry) {
@@ -107,7 +110,7 @@ fn sweep_profiles(settings: &Settings<'_>) {
     }
 }
 
-fn migrate(settings: &Settings<'_>, warnings: &mut Vec<String>) {
+fn migrate(settings: &ReconcileSettings<'_>, warnings: &mut Vec<String>) {
     let from = settings.agent.container.migrated_from.as_deref().unwrap_or("container-command");
     let file = &settings.agent.gateway.state_file;
     if let Err(error) = desired::migrate(settings.home.root(), file, from, settings.now.timestamp()) {
@@ -116,11 +119,15 @@ fn migrate(settings: &Settings<'_>, warnings: &mut Vec<String>) {
 }
 
 /// Cleans up after one profile's last life and makes its slot; a failure makes the profile skipped.
-fn act(settings: &Settings<'_>, action: Action, warnings: &mut Vec<String>) -> Action {
-    let Some(name) = action.name.clone().filter(|_| action.action != Verdict::Skipped) else {
+fn act(
+    settings: &ReconcileSettings<'_>,
+    action: ReconciledProfile,
+    warnings: &mut Vec<String>,
+) -> ReconciledProfile {
+    let Some(name) = action.name.clone().filter(|_| action.action != ProfileAction::Skipped) else {
         return action;
     };
-    let up = action.action == Verdict::Started;
+    let up = action.action == ProfileAction::Started;
     if !settings.elsewhere {
         remove_stale(settings, &name, warnings);
     }
@@ -136,7 +143,7 @@ fn act(settings: &Settings<'_>, action: Action, warnings: &mut Vec<String>) -> A
             warnings.push(format!("profile {name}: cannot remove its old slot, now `{}`", left.display()));
             action
         }
-        Err(reason) => Action { action: Verdict::Skipped, reason: Some(reason), ..action },
+        Err(reason) => ReconciledProfile { action: ProfileAction::Skipped, reason: Some(reason), ..action },
     }
 }
 
@@ -146,7 +153,7 @@ fn act(settings: &Settings<'_>, action: Action, warnings: &mut Vec<String>) -> A
 /// container a gateway may have been started by hand.
 ///
 /// **Source:** REC-12.
-fn remove_stale(settings: &Settings<'_>, name: &ProfileName, warnings: &mut Vec<String>) {
+fn remove_stale(settings: &ReconcileSettings<'_>, name: &ProfileName, warnings: &mut Vec<String>) {
     let home = settings.home.profile_dir(name);
     for file in &settings.agent.gateway.stale_files {
         let path = home.join(file);

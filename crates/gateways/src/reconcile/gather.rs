@@ -9,9 +9,9 @@ use std::os::unix::ffi::OsStrExt;
 use gatevisor_client::ScanDir;
 use gatevisor_paths::by_path;
 
-use super::plan::{Facts, PriorFact, ProfileFact};
+use super::plan::{FoundProfile, PriorFact, ReconcileFacts};
 use super::role::role;
-use super::{ReconcileError, Settings};
+use super::{ReconcileError, ReconcileSettings};
 use crate::desired::{self, Prior, ReadStateError};
 use crate::files::is_leftover;
 use crate::profile::{self, Candidate, Home, ProfileName, SERVICE_PREFIX};
@@ -29,8 +29,8 @@ const TRUTHY: [&str; 4] = ["1", "true", "yes", "on"];
 ///
 /// # Errors
 /// The scandir exists and cannot be read. Everything else is a fact or a warning.
-pub fn gather(settings: &Settings<'_>) -> Result<(Facts, Vec<String>), ReconcileError> {
-    let Settings { agent, home, .. } = settings;
+pub fn gather(settings: &ReconcileSettings<'_>) -> Result<(ReconcileFacts, Vec<String>), ReconcileError> {
+    let ReconcileSettings { agent, home, .. } = settings;
     let mut warnings = Vec::new();
     let candidates = profile::scan(home, agent).unwrap_or_else(|error| {
         warnings.push(format!("{error}: {}", error.source));
@@ -41,9 +41,9 @@ pub fn gather(settings: &Settings<'_>) -> Result<(Facts, Vec<String>), Reconcile
     let profiles = candidates.into_iter().map(|candidate| match candidate {
         Candidate::Profile(found) => {
             let fact = prior(&found.name);
-            ProfileFact::Profile(found.name, fact)
+            FoundProfile::Profile(found.name, fact)
         }
-        Candidate::Misnamed { shown, reason } => ProfileFact::Misnamed(shown, reason),
+        Candidate::Misnamed { shown, reason } => FoundProfile::Misnamed(shown, reason),
     });
     let (slots, leftovers) = entries(settings)?;
     let container = &agent.container;
@@ -51,7 +51,7 @@ pub fn gather(settings: &Settings<'_>) -> Result<(Facts, Vec<String>), Reconcile
         let value = variable.as_deref().and_then(settings.variable);
         value.is_some_and(|value| is_one_of(&value, words))
     };
-    let facts = Facts {
+    let facts = ReconcileFacts {
         role: role(agent, settings.container_argv),
         elsewhere: settings.elsewhere,
         declined: says(&container.decline_variable, &DECLINING),
@@ -75,7 +75,7 @@ fn prior(home: &Home, name: &ProfileName, file: &str) -> PriorFact {
 }
 
 /// Returns the slots of gateways and the leftovers in the scandir, sorted.
-fn entries(settings: &Settings<'_>) -> Result<(Vec<String>, Vec<String>), ReconcileError> {
+fn entries(settings: &ReconcileSettings<'_>) -> Result<(Vec<String>, Vec<String>), ReconcileError> {
     let wrong = |source| ReconcileError::Scandir { scandir: settings.scandir.to_owned(), source };
     let (mut slots, mut leftovers) = (Vec::new(), Vec::new());
     let entries = match by_path::names(settings.scandir) {
@@ -109,7 +109,7 @@ fn is_one_of(value: &OsString, words: &[&str]) -> bool {
 }
 
 /// Returns an error if a supervisor looks at the scandir.
-pub(super) fn refuse_if_supervised(settings: &Settings<'_>) -> Result<(), ReconcileError> {
+pub(super) fn refuse_if_supervised(settings: &ReconcileSettings<'_>) -> Result<(), ReconcileError> {
     let scandir = settings.scandir.to_owned();
     match ScanDir::new(settings.scandir).running() {
         Ok(false) => Ok(()),

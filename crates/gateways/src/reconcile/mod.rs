@@ -27,11 +27,11 @@ use crate::slots::ForeignScandir;
 
 pub(crate) use execute::with_causes;
 pub use gather::gather;
-pub use plan::{Facts, Plan, PriorFact, ProfileFact, Steps, plan};
-pub use role::{Role, role};
+pub use plan::{FoundProfile, PriorFact, ReconcileFacts, ReconcilePlan, ReconcileSteps, plan};
+pub use role::{ContainerRole, role};
 
 /// What a reconciliation goes by.
-pub struct Settings<'a> {
+pub struct ReconcileSettings<'a> {
     /// The agent.
     pub agent: &'a AgentDefinition,
     /// The home.
@@ -53,7 +53,7 @@ pub struct Settings<'a> {
 /// What becomes of one profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum ProfileAction {
     /// It has a slot that is started.
     Started,
     /// It has a slot that is down.
@@ -62,7 +62,7 @@ pub enum Verdict {
     Skipped,
 }
 
-impl Verdict {
+impl ProfileAction {
     /// Returns the word in the boot log.
     pub const fn word(self) -> &'static str {
         match self {
@@ -75,7 +75,7 @@ impl Verdict {
 
 /// One profile's outcome.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Action {
+pub struct ReconciledProfile {
     /// The name as shown; a directory's that can be no profile is escaped.
     pub profile: String,
     /// The name, where it is one.
@@ -84,12 +84,12 @@ pub struct Action {
     /// The state before this boot.
     pub prior_state: Option<String>,
     /// What becomes of it.
-    pub action: Verdict,
+    pub action: ProfileAction,
     /// What was wrong, if anything was.
     pub reason: Option<String>,
 }
 
-impl fmt::Display for Action {
+impl fmt::Display for ReconciledProfile {
     /// Writes the facts as the boot log has them, on one line.
     ///
     /// **Source:** REC-14.
@@ -128,9 +128,9 @@ impl fmt::Display for OneLine<'_> {
 
 /// What a reconciliation did, or would do.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Report {
+pub struct ReconcileReport {
     /// Each profile's outcome, the root profile's first; none in a container that has no gateways.
-    pub actions: Vec<Action>,
+    pub actions: Vec<ReconciledProfile>,
     /// Why there is nothing to do, in such a container.
     pub skipped: Option<String>,
     /// Entries of the scandir that were there and shall not be.
@@ -141,7 +141,7 @@ pub struct Report {
     pub warnings: Vec<String>,
 }
 
-impl Report {
+impl ReconcileReport {
     /// Returns the lines for standard output, each with its prefix.
     pub fn lines(&self) -> Vec<String> {
         let skipped = self.skipped.iter().map(|why| format!("reconcile: {why}"));
@@ -193,14 +193,16 @@ impl ReconcileError {
 ///
 /// # Errors
 /// Only where nothing could be done at all. What goes wrong with one profile is in its action.
-pub fn reconcile(settings: &Settings<'_>, dry_run: bool) -> Result<Report, ReconcileError> {
+pub fn reconcile(settings: &ReconcileSettings<'_>, dry_run: bool) -> Result<ReconcileReport, ReconcileError> {
     let (facts, warnings) = gather(settings)?;
     let mut report = match plan(&facts) {
-        Plan::NoGateways { why } => Report { skipped: Some(why), ..Report::default() },
-        Plan::Act(steps) if dry_run => {
-            Report { actions: steps.actions, swept: steps.sweep, ..Report::default() }
+        ReconcilePlan::NoGateways { why } => {
+            ReconcileReport { skipped: Some(why), ..ReconcileReport::default() }
         }
-        Plan::Act(steps) => execute::execute(settings, steps)?,
+        ReconcilePlan::Act(steps) if dry_run => {
+            ReconcileReport { actions: steps.actions, swept: steps.sweep, ..ReconcileReport::default() }
+        }
+        ReconcilePlan::Act(steps) => execute::execute(settings, steps)?,
     };
     report.warnings.splice(0..0, warnings);
     Ok(report)
@@ -209,11 +211,13 @@ pub fn reconcile(settings: &Settings<'_>, dry_run: bool) -> Result<Report, Recon
 /// Cleans up after gateways that ran elsewhere until now, and returns which are to be started here.
 ///
 /// The slots are there already, and a supervisor looks at them; nothing is sent to it.
-pub fn take_over(settings: &Settings<'_>) -> Result<Report, ReconcileError> {
+pub fn take_over(settings: &ReconcileSettings<'_>) -> Result<ReconcileReport, ReconcileError> {
     let (facts, warnings) = gather(settings)?;
     let mut report = match plan(&facts) {
-        Plan::NoGateways { why } => Report { skipped: Some(why), ..Report::default() },
-        Plan::Act(steps) => execute::take_over(settings, steps),
+        ReconcilePlan::NoGateways { why } => {
+            ReconcileReport { skipped: Some(why), ..ReconcileReport::default() }
+        }
+        ReconcilePlan::Act(steps) => execute::take_over(settings, steps),
     };
     report.warnings.splice(0..0, warnings);
     Ok(report)
@@ -241,11 +245,11 @@ mod tests {
 
     #[test]
     fn a_line_is_one_line_whatever_the_state_file_said() {
-        let action = |prior: &str| Action {
+        let action = |prior: &str| ReconciledProfile {
             profile: "coder".to_owned(),
             name: None,
             prior_state: Some(prior.to_owned()),
-            action: Verdict::Registered,
+            action: ProfileAction::Registered,
             reason: None,
         };
         assert_snapshot!(action("run\nprofile=x"), @r"profile=coder prior_state=run\nprofile=x action=registered");

@@ -4,17 +4,17 @@
 
 use std::collections::HashSet;
 
-use super::role::Role;
-use super::{Action, Verdict};
+use super::role::ContainerRole;
+use super::{ProfileAction, ReconciledProfile};
 use crate::desired::Prior;
 use crate::profile::{DEFAULT, ProfileName};
 
 /// Everything that a plan is made from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any of them may hold")]
-pub struct Facts {
+pub struct ReconcileFacts {
     /// What the container is for.
-    pub role: Role,
+    pub role: ContainerRole,
     /// Whether the gateways of the home run in another container.
     pub elsewhere: bool,
     /// Whether the environment declines the supervisor.
@@ -28,7 +28,7 @@ pub struct Facts {
     /// What the root profile's state file says.
     pub root: PriorFact,
     /// The other profiles, sorted by name.
-    pub profiles: Vec<ProfileFact>,
+    pub profiles: Vec<FoundProfile>,
     /// Slots of gateways that are in the scandir.
     pub slots: Vec<String>,
     /// Leftovers of killed processes in the scandir.
@@ -54,7 +54,7 @@ impl Default for PriorFact {
 
 /// A directory among the profiles.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ProfileFact {
+pub enum FoundProfile {
     /// A profile, and what its state file says.
     Profile(ProfileName, PriorFact),
     /// A directory whose name, shown here, is no profile's, for this reason.
@@ -63,23 +63,23 @@ pub enum ProfileFact {
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Plan {
+pub enum ReconcilePlan {
     /// Nothing, in a container without gateways.
     NoGateways {
         /// Why, for people.
         why: String,
     },
     /// These steps.
-    Act(Steps),
+    Act(ReconcileSteps),
 }
 
 /// The steps of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Steps {
+pub struct ReconcileSteps {
     /// Whether the desired state of an old-style container command is recorded first.
     pub migrate: bool,
     /// What becomes of each profile, the root profile first.
-    pub actions: Vec<Action>,
+    pub actions: Vec<ReconciledProfile>,
     /// Entries of the scandir that go.
     pub sweep: Vec<String>,
 }
@@ -87,77 +87,77 @@ pub struct Steps {
 /// Returns what is to be done, given the facts.
 ///
 /// **Source:** REC-2 to REC-11; L-1, L-21.
-pub fn plan(facts: &Facts) -> Plan {
-    if facts.role == Role::NoGateways {
+pub fn plan(facts: &ReconcileFacts) -> ReconcilePlan {
+    if facts.role == ContainerRole::NoGateways {
         // REC-2: no slot at all, not even the root profile's.
         let why = "skipping: this is a dashboard container, which needs no profile gateways".to_owned();
-        return Plan::NoGateways { why };
+        return ReconcilePlan::NoGateways { why };
     }
     let migrate = facts.root_gateway
-        && facts.role == Role::LegacyGateway
+        && facts.role == ContainerRole::FormerGateway
         && !facts.root_state_exists
         && !facts.elsewhere
         && !facts.declined;
     let root = facts.root_gateway.then(|| root(facts, migrate));
     let named = facts.profiles.iter().map(|profile| named(profile, facts.multiplex));
-    let here = |action: Action| if facts.elsewhere { left_alone(action) } else { action };
-    let actions: Vec<Action> = root.into_iter().chain(named).map(here).collect();
-    let live = actions.iter().filter(|action| action.action != Verdict::Skipped);
+    let here = |action: ReconciledProfile| if facts.elsewhere { left_alone(action) } else { action };
+    let actions: Vec<ReconciledProfile> = root.into_iter().chain(named).map(here).collect();
+    let live = actions.iter().filter(|action| action.action != ProfileAction::Skipped);
     let kept: HashSet<String> = live.filter_map(|a| Some(a.name.as_ref()?.service_entry())).collect();
     let vanished = facts.slots.iter().filter(|slot| !kept.contains(*slot));
     let sweep = facts.leftovers.iter().chain(vanished).cloned().collect();
-    Plan::Act(Steps { migrate, actions, sweep })
+    ReconcilePlan::Act(ReconcileSteps { migrate, actions, sweep })
 }
 
 /// What would be started runs in another container, or will be started there.
 ///
 /// **Source:** L-23.
-fn left_alone(action: Action) -> Action {
+fn left_alone(action: ReconciledProfile) -> ReconciledProfile {
     match action.action {
-        Verdict::Started => Action {
-            action: Verdict::Registered,
+        ProfileAction::Started => ReconciledProfile {
+            action: ProfileAction::Registered,
             reason: Some("another container runs the gateways of this home".to_owned()),
             ..action
         },
-        Verdict::Registered | Verdict::Skipped => action,
+        ProfileAction::Registered | ProfileAction::Skipped => action,
     }
 }
 
 /// The root profile always has its slot; whatever is wrong with its state file, it is down then.
-fn root(facts: &Facts, migrate: bool) -> Action {
+fn root(facts: &ReconcileFacts, migrate: bool) -> ReconciledProfile {
     let (prior, reason) = match &facts.root {
         _ if migrate => (Prior::State("running".to_owned()), None),
         PriorFact::Says(prior) => (prior.clone(), None),
         PriorFact::Garbled(reason) | PriorFact::Broken(reason) => (Prior::None, Some(reason.clone())),
     };
-    Action {
+    ReconciledProfile {
         profile: DEFAULT.to_owned(),
         name: Some(ProfileName::root()),
-        action: if prior.starts() { Verdict::Started } else { Verdict::Registered },
+        action: if prior.starts() { ProfileAction::Started } else { ProfileAction::Registered },
         prior_state: prior.word().map(str::to_owned),
         reason,
     }
 }
 
-fn named(fact: &ProfileFact, multiplex: bool) -> Action {
+fn named(fact: &FoundProfile, multiplex: bool) -> ReconciledProfile {
     match fact {
-        ProfileFact::Misnamed(shown, reason) => Action {
+        FoundProfile::Misnamed(shown, reason) => ReconciledProfile {
             profile: shown.clone(),
             name: None,
             prior_state: None,
-            action: Verdict::Skipped,
+            action: ProfileAction::Skipped,
             reason: Some(reason.clone()),
         },
-        ProfileFact::Profile(name, fact) => {
+        FoundProfile::Profile(name, fact) => {
             let (prior, verdict, reason) = match fact {
                 PriorFact::Says(prior) if prior.starts() && !multiplex => {
-                    (prior.word(), Verdict::Started, None)
+                    (prior.word(), ProfileAction::Started, None)
                 }
-                PriorFact::Says(prior) => (prior.word(), Verdict::Registered, None),
-                PriorFact::Garbled(reason) => (None, Verdict::Registered, Some(reason.clone())),
-                PriorFact::Broken(reason) => (None, Verdict::Skipped, Some(reason.clone())),
+                PriorFact::Says(prior) => (prior.word(), ProfileAction::Registered, None),
+                PriorFact::Garbled(reason) => (None, ProfileAction::Registered, Some(reason.clone())),
+                PriorFact::Broken(reason) => (None, ProfileAction::Skipped, Some(reason.clone())),
             };
-            Action {
+            ReconciledProfile {
                 profile: name.to_string(),
                 name: Some(name.clone()),
                 prior_state: prior.map(str::to_owned),
@@ -173,23 +173,23 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn facts() -> Facts {
-        Facts { root_gateway: true, ..Facts::default() }
+    fn facts() -> ReconcileFacts {
+        ReconcileFacts { root_gateway: true, ..ReconcileFacts::default() }
     }
 
     fn says(word: &str) -> PriorFact {
         PriorFact::Says(Prior::State(word.to_owned()))
     }
 
-    fn profile(name: &str, fact: PriorFact) -> ProfileFact {
-        ProfileFact::Profile(name.parse().unwrap(), fact)
+    fn profile(name: &str, fact: PriorFact) -> FoundProfile {
+        FoundProfile::Profile(name.parse().unwrap(), fact)
     }
 
     #[track_caller]
-    fn check(facts: &Facts, expected: &str) {
+    fn check(facts: &ReconcileFacts, expected: &str) {
         let text = match plan(facts) {
-            Plan::NoGateways { .. } => "no gateways".to_owned(),
-            Plan::Act(steps) => {
+            ReconcilePlan::NoGateways { .. } => "no gateways".to_owned(),
+            ReconcilePlan::Act(steps) => {
                 let migrate = steps.migrate.then(|| "migrate".to_owned());
                 let actions = steps.actions.iter().map(ToString::to_string);
                 let sweep = steps.sweep.iter().map(|entry| format!("sweep {entry}"));
@@ -202,18 +202,18 @@ mod tests {
 
     #[test]
     fn gateways_that_run_in_another_container_are_left_alone() {
-        let expected = Facts {
+        let expected = ReconcileFacts {
             root: says("running"),
             profiles: vec![profile("a", says("running")), profile("b", says("stopped"))],
             ..facts()
         };
         check(
-            &Facts { elsewhere: true, ..expected },
+            &ReconcileFacts { elsewhere: true, ..expected },
             "profile=default prior_state=running action=registered reason=another container runs the gateways of this home
              profile=a prior_state=running action=registered reason=another container runs the gateways of this home
              profile=b prior_state=stopped action=registered",
         );
-        let legacy = Facts { role: Role::LegacyGateway, elsewhere: true, ..facts() };
+        let legacy = ReconcileFacts { role: ContainerRole::FormerGateway, elsewhere: true, ..facts() };
         check(&legacy, "profile=default prior_state=None action=registered");
     }
 
@@ -227,7 +227,7 @@ mod tests {
         let profiles = ["running", "stopped", "starting", "startup_failed", "Running"];
         let profiles = profiles.iter().map(|word| profile(&word.to_lowercase(), says(word))).collect();
         check(
-            &Facts { root: says("running"), profiles, ..facts() },
+            &ReconcileFacts { root: says("running"), profiles, ..facts() },
             "profile=default prior_state=running action=started
              profile=running prior_state=running action=started
              profile=stopped prior_state=stopped action=registered
@@ -241,13 +241,13 @@ mod tests {
     fn a_broken_profile_is_skipped_and_stops_no_other() {
         let broken = PriorFact::Broken("it is a list".to_owned());
         let profiles = vec![
-            ProfileFact::Misnamed("Bad".to_owned(), "upper case".to_owned()),
+            FoundProfile::Misnamed("Bad".to_owned(), "upper case".to_owned()),
             profile("alpha", broken.clone()),
             profile("beta", PriorFact::Garbled("not JSON".to_owned())),
             profile("gamma", says("running")),
         ];
         check(
-            &Facts { root: broken, profiles, ..facts() },
+            &ReconcileFacts { root: broken, profiles, ..facts() },
             "profile=default prior_state=None action=registered reason=it is a list
              profile=Bad prior_state=None action=skipped reason=upper case
              profile=alpha prior_state=None action=skipped reason=it is a list
@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn where_one_gateway_serves_all_only_the_root_profile_is_started() {
         check(
-            &Facts {
+            &ReconcileFacts {
                 multiplex: true,
                 root: says("running"),
                 profiles: vec![profile("a", says("running"))],
@@ -273,17 +273,20 @@ mod tests {
     #[test]
     fn a_dashboard_container_gets_nothing_at_all() {
         let slots = vec!["gateway-default".to_owned()];
-        check(&Facts { role: Role::NoGateways, slots, root: says("running"), ..facts() }, "no gateways");
+        check(
+            &ReconcileFacts { role: ContainerRole::NoGateways, slots, root: says("running"), ..facts() },
+            "no gateways",
+        );
     }
 
     #[test]
     fn an_old_style_command_is_a_desired_state_unless_there_is_a_state_file_or_it_is_declined() {
-        let legacy = Facts { role: Role::LegacyGateway, ..facts() };
+        let legacy = ReconcileFacts { role: ContainerRole::FormerGateway, ..facts() };
         check(&legacy, "migrate\nprofile=default prior_state=running action=started");
         let down = "profile=default prior_state=None action=registered";
-        check(&Facts { declined: true, ..legacy.clone() }, down);
-        check(&Facts { root_state_exists: true, ..legacy.clone() }, down);
-        check(&Facts { root_gateway: false, ..legacy }, "");
+        check(&ReconcileFacts { declined: true, ..legacy.clone() }, down);
+        check(&ReconcileFacts { root_state_exists: true, ..legacy.clone() }, down);
+        check(&ReconcileFacts { root_gateway: false, ..legacy }, "");
     }
 
     #[test]
@@ -291,7 +294,7 @@ mod tests {
         let slots = ["gateway-a", "gateway-b", "gateway-default", "gateway-gone"].map(str::to_owned).to_vec();
         let profiles = vec![profile("a", says("running")), profile("b", PriorFact::Broken("x".to_owned()))];
         check(
-            &Facts { slots, profiles, leftovers: vec![".new-1".to_owned()], ..facts() },
+            &ReconcileFacts { slots, profiles, leftovers: vec![".new-1".to_owned()], ..facts() },
             "profile=default prior_state=None action=registered
              profile=a prior_state=running action=started
              profile=b prior_state=None action=skipped reason=x
@@ -310,10 +313,10 @@ mod tests {
         ]
     }
 
-    fn any_profile() -> impl Strategy<Value = ProfileFact> {
+    fn any_profile() -> impl Strategy<Value = FoundProfile> {
         prop_oneof![
             ("[a-c]{1,2}", any_prior()).prop_map(|(name, fact)| profile(&name, fact)),
-            (".{0,9}", ".{0,9}").prop_map(|(name, reason)| ProfileFact::Misnamed(name, reason)),
+            (".{0,9}", ".{0,9}").prop_map(|(name, reason)| FoundProfile::Misnamed(name, reason)),
         ]
     }
 
@@ -325,17 +328,17 @@ mod tests {
             multiplex in any::<bool>(),
             slots in proptest::collection::vec("gateway-[a-c]{1,2}", 0..4),
         ) {
-            let facts = Facts { multiplex, root, profiles, slots, ..facts() };
-            let Plan::Act(steps) = plan(&facts) else { panic!("there are gateways") };
+            let facts = ReconcileFacts { multiplex, root, profiles, slots, ..facts() };
+            let ReconcilePlan::Act(steps) = plan(&facts) else { panic!("there are gateways") };
             prop_assert_eq!(steps.actions.len(), facts.profiles.len() + 1);
             prop_assert!(steps.actions[0].to_string().starts_with("profile=default "));
             for action in &steps.actions {
                 prop_assert!(!action.to_string().contains('\n'));
-                prop_assert!(action.action != Verdict::Skipped || action.reason.is_some());
+                prop_assert!(action.action != ProfileAction::Skipped || action.reason.is_some());
                 let entry = action.name.as_ref().map(ProfileName::service_entry);
-                let live = action.action != Verdict::Skipped;
+                let live = action.action != ProfileAction::Skipped;
                 prop_assert!(!live || !steps.sweep.iter().any(|swept| Some(swept) == entry.as_ref()));
-                prop_assert!(action.action != Verdict::Started || action.prior_state.as_deref() == Some("running"));
+                prop_assert!(action.action != ProfileAction::Started || action.prior_state.as_deref() == Some("running"));
             }
         }
     }

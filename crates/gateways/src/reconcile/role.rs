@@ -10,27 +10,27 @@ use crate::agent::AgentDefinition;
 
 /// What a container is for, as far as gateways are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Role {
+pub enum ContainerRole {
     /// It runs the gateways that are desired for.
     #[default]
     Gateways,
     /// It runs none, because its command is another long-lived program of the agent.
     NoGateways,
     /// Its command used to be the gateway itself, so a gateway is asked for.
-    LegacyGateway,
+    FormerGateway,
 }
 
 /// Returns the role that a container's command gives it; no command gives none in particular.
-pub fn role(agent: &AgentDefinition, argv: &[String]) -> Role {
+pub fn role(agent: &AgentDefinition, argv: &[String]) -> ContainerRole {
     let container = &agent.container;
     let words = command(agent, argv);
     let first = words.first();
     if first.is_some() && first == container.no_gateways_command.as_ref() {
-        return Role::NoGateways;
+        return ContainerRole::NoGateways;
     }
     let declined = container.decline_flag.as_ref().is_some_and(|flag| words.contains(flag));
     let legacy = !container.legacy_command.is_empty() && words.starts_with(&container.legacy_command);
-    if legacy && !declined { Role::LegacyGateway } else { Role::Gateways }
+    if legacy && !declined { ContainerRole::FormerGateway } else { ContainerRole::Gateways }
 }
 
 /// Returns the command proper: what follows the wrapper, or a leading `init`, and then the agent's own name.
@@ -55,46 +55,49 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(line: &str, expected: Role) {
+    fn check(line: &str, expected: ContainerRole) {
         let argv: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         assert_eq!(role(&AgentDefinition::built_in().unwrap(), &argv), expected, "{line}");
     }
 
     #[test]
     fn a_dashboard_container_has_no_gateways() {
-        check("/init /opt/hermes/docker/main-wrapper.sh dashboard --port 1", Role::NoGateways);
+        check("/init /opt/hermes/docker/main-wrapper.sh dashboard --port 1", ContainerRole::NoGateways);
         check(
             "/bin/sh -e /run/s6/basedir/scripts/rc.init top /x/main-wrapper.sh hermes dashboard",
-            Role::NoGateways,
+            ContainerRole::NoGateways,
         );
-        check("/init dashboard", Role::NoGateways);
-        check("hermes dashboard", Role::NoGateways);
-        check("/opt/hermes/bin/hermes dashboard", Role::NoGateways);
-        check("dashboard", Role::NoGateways);
+        check("/init dashboard", ContainerRole::NoGateways);
+        check("hermes dashboard", ContainerRole::NoGateways);
+        check("/opt/hermes/bin/hermes dashboard", ContainerRole::NoGateways);
+        check("dashboard", ContainerRole::NoGateways);
     }
 
     #[test]
     fn other_commands_have_gateways() {
-        check("", Role::Gateways);
-        check("/init", Role::Gateways);
-        check("chat", Role::Gateways);
-        check("hermes chat dashboard", Role::Gateways);
-        check("gateway", Role::Gateways);
-        check("gateway start", Role::Gateways);
-        check("/x/main-wrapper.sh gateway run --no-supervise", Role::Gateways);
+        check("", ContainerRole::Gateways);
+        check("/init", ContainerRole::Gateways);
+        check("chat", ContainerRole::Gateways);
+        check("hermes chat dashboard", ContainerRole::Gateways);
+        check("gateway", ContainerRole::Gateways);
+        check("gateway start", ContainerRole::Gateways);
+        check("/x/main-wrapper.sh gateway run --no-supervise", ContainerRole::Gateways);
     }
 
     #[test]
     fn a_command_that_was_the_gateway_itself_desired_states_for_one() {
-        check("gateway run", Role::LegacyGateway);
-        check("gateway run -p dashboard", Role::LegacyGateway);
-        check("/init /opt/hermes/docker/main-wrapper.sh hermes gateway run --replace", Role::LegacyGateway);
+        check("gateway run", ContainerRole::FormerGateway);
+        check("gateway run -p dashboard", ContainerRole::FormerGateway);
+        check(
+            "/init /opt/hermes/docker/main-wrapper.sh hermes gateway run --replace",
+            ContainerRole::FormerGateway,
+        );
     }
 
     #[test]
     fn an_agent_without_such_commands_always_has_gateways() {
         let agent: AgentDefinition = crate::agent::SMALL.parse().unwrap();
-        assert_eq!(role(&agent, &["dashboard".to_owned()]), Role::Gateways);
-        assert_eq!(role(&agent, &[]), Role::Gateways);
+        assert_eq!(role(&agent, &["dashboard".to_owned()]), ContainerRole::Gateways);
+        assert_eq!(role(&agent, &[]), ContainerRole::Gateways);
     }
 }

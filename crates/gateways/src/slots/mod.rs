@@ -11,7 +11,7 @@ mod renew;
 pub(crate) use publish::orphaned_status;
 pub use publish::{ForeignScandir, PublishError, Published, may_make_slots, publish, replace};
 pub use render::{RenderSlotError, SlotFile, SlotFiles, render};
-pub use renew::{Changes, changes, renew};
+pub use renew::{SlotChanges, changes, renew};
 
 /// The number of the descriptor on which a gateway's interpreter says that it is ready.
 pub const NOTIFICATION_FD: u32 = 3;

@@ -26,14 +26,14 @@ const MAX_BYTES: usize = 64 << 10;
 
 /// What is to be done to a service directory so that it is as the definition has it.
 #[derive(Debug, Default)]
-pub struct Changes {
+pub struct SlotChanges {
     /// Files that are to be written.
     write: Vec<SlotFile>,
     /// Files that are to go.
     remove: Vec<&'static str>,
 }
 
-impl Changes {
+impl SlotChanges {
     /// Returns whether nothing is to be done.
     pub const fn is_empty(&self) -> bool {
         self.write.is_empty() && self.remove.is_empty()
@@ -56,7 +56,7 @@ pub fn changes(
     slot: &Path,
     agent: &AgentDefinition,
     name: &ProfileName,
-) -> Result<Option<Changes>, RenderSlotError> {
+) -> Result<Option<SlotChanges>, RenderSlotError> {
     let Ok(directory) = open(slot) else { return Ok(None) };
     // Hermes' own have another `run`, and nobody's mark.
     let Some(interpreter) = interpreter(&directory).filter(|_| read(&directory, DATA_AGENT).is_some()) else {
@@ -67,7 +67,7 @@ pub fn changes(
         .filter(|path| !wanted.iter().any(|file| file.path == *path) && read(&directory, path).is_some())
         .collect();
     let is_old = |file: &SlotFile| read(&directory, file.path).as_deref() != Some(&*file.bytes);
-    Ok(Some(Changes { write: wanted.into_iter().filter(is_old).collect(), remove }))
+    Ok(Some(SlotChanges { write: wanted.into_iter().filter(is_old).collect(), remove }))
 }
 
 /// Returns the interpreter that the first line of `run` names, where that is this program as a service's interpreter.
@@ -91,7 +91,7 @@ fn open(slot: &Path) -> Result<OwnedFd, Errno> {
 }
 
 /// Makes a service directory as the definition has it. Each file changes at one instant, `run` last of all.
-pub fn renew(slot: &Path, changes: &Changes) -> io::Result<()> {
+pub fn renew(slot: &Path, changes: &SlotChanges) -> io::Result<()> {
     may_make_slots(slot).map_err(io::Error::other)?;
     let directory = open(slot)?;
     let (last, first): (Vec<_>, Vec<_>) = changes.write.iter().partition(|file| file.path == files::RUN);

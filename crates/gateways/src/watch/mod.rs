@@ -13,9 +13,9 @@
 //!
 //! **Source:** L-4, L-5; docs/behaviour.md, *Decided*.
 
-mod book;
-mod ears;
 mod stops;
+mod subscription;
+mod tracker;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -33,11 +33,11 @@ use rustix::io::Errno;
 use crate::agent::{AgentDefinition, remember};
 use crate::desired;
 use crate::manager::{RegisterError, ScandirManager, ServiceManager, Unregistered};
-use crate::profile::{self, Candidate, ListError, ProfileName, SERVICE_PREFIX};
+use crate::profile::{self, Candidate, ListProfilesError, ProfileName, SERVICE_PREFIX};
 use crate::reconcile::with_causes;
-use book::{Book, Step};
-use ears::Ears;
 use stops::Stops;
+use subscription::ProfileSubscription;
+use tracker::{ProfileChange, ProfileTracker};
 
 /// How often the directories are looked at again because new ones appeared meanwhile.
 const LOOKS: usize = 100;
@@ -48,10 +48,10 @@ const STACK: usize = 256 << 10;
 
 /// Watches the profiles of one home for one scandir.
 #[derive(Debug)]
-pub struct Watcher {
+pub struct ProfileWatcher {
     manager: Arc<ScandirManager>,
-    ears: Ears,
-    book: Book,
+    subscription: ProfileSubscription,
+    tracker: ProfileTracker,
     began: Instant,
     /// As many as hold it are taking a slot away.
     withdrawing: Arc<()>,
@@ -63,11 +63,11 @@ pub struct Watcher {
 }
 
 /// Tells people what a watcher did.
-pub type Tell = fn(Notice);
+pub type Tell = fn(ProfileNotice);
 
 /// What the watcher did or could not do, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
+pub enum ProfileNotice {
     /// A new profile has a slot, which is down.
     Registered {
         /// The profile.
@@ -96,7 +96,7 @@ pub enum Notice {
     Failed(String),
 }
 
-impl fmt::Display for Notice {
+impl fmt::Display for ProfileNotice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Registered { name, should_run: false } => {
@@ -119,7 +119,7 @@ impl fmt::Display for Notice {
 
 /// Why the profiles are watched no longer.
 #[derive(Debug, thiserror::Error)]
-pub enum WatchError {
+pub enum WatchProfilesError {
     /// The kernel does not tell about changes.
     #[error("cannot watch the profiles in `{}`{}", path.display(), hint(*source))]
     Watch {
@@ -131,7 +131,7 @@ pub enum WatchError {
     },
     /// The profiles cannot be listed, which does not mean that they are gone.
     #[error(transparent)]
-    List(#[from] ListError),
+    List(#[from] ListProfilesError),
 }
 
 /// Returns what to do about it, where that is known.
@@ -144,21 +144,21 @@ const fn hint(errno: Errno) -> &'static str {
     }
 }
 
-impl Watcher {
+impl ProfileWatcher {
     /// Returns a watcher that knows the profiles that have a slot now; all others are new to it.
-    pub fn new(manager: Arc<ScandirManager>, tell: Tell) -> Result<Self, WatchError> {
+    pub fn new(manager: Arc<ScandirManager>, tell: Tell) -> Result<Self, WatchProfilesError> {
         let home = manager.home();
         let path = home.profiles_dir();
-        let failed = |source| WatchError::Watch { path: path.clone(), source };
-        let mut ears = Ears::new(home.root(), &path).map_err(failed)?;
-        ears.attach().map_err(failed)?;
+        let failed = |source| WatchProfilesError::Watch { path: path.clone(), source };
+        let mut subscription = ProfileSubscription::new(home.root(), &path).map_err(failed)?;
+        subscription.attach().map_err(failed)?;
         let directories = profile::directories(home, manager.agent())?.into_keys();
         let known = directories.filter(|name| has_slot(&manager, name)).collect();
         let (began, withdrawing) = (Instant::now(), Arc::new(()));
         Ok(Self {
             manager,
-            ears,
-            book: Book::new(known),
+            subscription,
+            tracker: ProfileTracker::new(known),
             began,
             withdrawing,
             tell,
@@ -178,7 +178,7 @@ impl Watcher {
     ///
     /// # Errors
     /// The kernel does not tell about changes.
-    pub fn honouring_stops(mut self) -> Result<Self, WatchError> {
+    pub fn honouring_stops(mut self) -> Result<Self, WatchProfilesError> {
         if self.manager.agent().gateway.planned_stop.is_some() {
             self.stops = Some(Stops::new().map_err(|source| self.deaf(source))?);
         }
@@ -186,14 +186,14 @@ impl Watcher {
     }
 
     /// Does at once what there is to do now, without waiting for new profiles to be complete.
-    pub fn catch_up(&mut self) -> Result<(), WatchError> {
+    pub fn catch_up(&mut self) -> Result<(), WatchProfilesError> {
         self.turn()?;
-        self.book.hurry(self.now());
+        self.tracker.complete_all(self.now());
         self.turn()
     }
 
     /// Watches; returns only why it cannot any longer.
-    pub fn run(mut self) -> WatchError {
+    pub fn run(mut self) -> WatchProfilesError {
         loop {
             if let Err(error) = self.turn().and_then(|()| self.wait()) {
                 return error;
@@ -202,11 +202,11 @@ impl Watcher {
     }
 
     /// Waits until it is worth a look, and sees to stops meanwhile: a gateway writes in its home all day.
-    fn wait(&mut self) -> Result<(), WatchError> {
+    fn wait(&mut self) -> Result<(), WatchProfilesError> {
         loop {
-            let left = self.book.due().map(|due| due.saturating_sub(self.now()));
+            let left = self.tracker.due().map(|due| due.saturating_sub(self.now()));
             let stops = self.stops.as_ref().map(AsFd::as_fd);
-            if !self.ears.wait(left, stops).map_err(|source| self.deaf(source))? {
+            if !self.subscription.wait(left, stops).map_err(|source| self.deaf(source))? {
                 return Ok(());
             }
             self.honour_stops();
@@ -214,19 +214,23 @@ impl Watcher {
     }
 
     /// Looks at everything, and does what follows. What happens meanwhile will be heard.
-    fn turn(&mut self) -> Result<(), WatchError> {
-        let heard = self.ears.heard().map_err(|source| self.deaf(source))?;
-        heard.slots.iter().filter_map(|entry| profile_of(entry)).for_each(|name| self.book.made(name));
-        self.ears.attach().map_err(|source| self.deaf(source))?;
+    fn turn(&mut self) -> Result<(), WatchProfilesError> {
+        let heard = self.subscription.heard().map_err(|source| self.deaf(source))?;
+        heard.slots.iter().filter_map(|entry| profile_of(entry)).for_each(|name| self.tracker.made(name));
+        self.subscription.attach().map_err(|source| self.deaf(source))?;
         let mut seen = self.seen()?;
-        let mut steps = self.book.look(self.now(), &seen, &heard.touched);
+        let mut steps = self.tracker.look(self.now(), &seen, &heard.touched);
         for _ in 0..LOOKS {
             // A marker that came before anybody listened was not heard.
-            if !self.ears.follow(&self.book.unfinished(&seen)).map_err(|source| self.deaf(source))? {
+            if !self
+                .subscription
+                .follow(&self.tracker.unfinished(&seen))
+                .map_err(|source| self.deaf(source))?
+            {
                 break;
             }
             seen = self.seen()?;
-            steps.extend(self.book.look(self.now(), &seen, &BTreeSet::new()));
+            steps.extend(self.tracker.look(self.now(), &seen, &BTreeSet::new()));
         }
         self.mind_slots()?;
         if let Some(stops) = &mut self.stops {
@@ -236,8 +240,8 @@ impl Watcher {
         self.honour_stops();
         for step in steps {
             match step {
-                Step::Register { name, since } => self.register(&name, since),
-                Step::Withdraw { name } => self.withdraw(&name),
+                ProfileChange::Register { name, since } => self.register(&name, since),
+                ProfileChange::Withdraw { name } => self.withdraw(&name),
             }
         }
         Ok(())
@@ -250,33 +254,33 @@ impl Watcher {
         for name in stops.announced(&planned.file) {
             let (manager, tell) = (Arc::clone(&self.manager), self.tell);
             let job = move || match stops::honour(&manager, &name) {
-                Ok(true) => tell(Notice::Stopped { name }),
+                Ok(true) => tell(ProfileNotice::Stopped { name }),
                 Ok(false) => {}
-                Err(why) => tell(Notice::Failed(why)),
+                Err(why) => tell(ProfileNotice::Failed(why)),
             };
             if let Err(error) = std::thread::Builder::new().stack_size(STACK).spawn(job) {
-                (self.tell)(Notice::Failed(format!("a stop by another program is not kept: {error}")));
+                (self.tell)(ProfileNotice::Failed(format!("a stop by another program is not kept: {error}")));
             }
         }
     }
 
     /// While there are profiles that may get a slot from somebody else, listens for it. One that had it and lost it again
     /// is being deleted.
-    fn mind_slots(&mut self) -> Result<(), WatchError> {
-        let any = self.book.settling().next().is_some();
+    fn mind_slots(&mut self) -> Result<(), WatchProfilesError> {
+        let any = self.tracker.pending().next().is_some();
         let scandir = any.then(|| self.manager.scandir());
-        if !self.ears.follow_slots(scandir).map_err(|source| self.deaf(source))? {
+        if !self.subscription.follow_slots(scandir).map_err(|source| self.deaf(source))? {
             return Ok(());
         }
-        let made = self.book.settling().filter(|name| has_slot(&self.manager, name));
+        let made = self.tracker.pending().filter(|name| has_slot(&self.manager, name));
         let made: Vec<OsString> = made.map(OsStr::to_owned).collect();
         for name in &made {
-            self.book.made(name);
+            self.tracker.made(name);
         }
         Ok(())
     }
 
-    fn seen(&self) -> Result<BTreeMap<OsString, bool>, WatchError> {
+    fn seen(&self) -> Result<BTreeMap<OsString, bool>, WatchProfilesError> {
         Ok(profile::directories(self.manager.home(), self.manager.agent())?)
     }
 
@@ -284,31 +288,33 @@ impl Watcher {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn deaf(&self, source: Errno) -> WatchError {
-        WatchError::Watch { path: self.manager.home().profiles_dir(), source }
+    fn deaf(&self, source: Errno) -> WatchProfilesError {
+        WatchProfilesError::Watch { path: self.manager.home().profiles_dir(), source }
     }
 
     fn register(&mut self, entry: &OsStr, since: u64) {
         let name = match profile::candidate(entry, self.manager.home().profiles_dir().join(entry)) {
             Candidate::Profile(profile) => profile.name,
-            Candidate::Misnamed { shown, reason } => return (self.tell)(Notice::Misnamed { shown, reason }),
+            Candidate::Misnamed { shown, reason } => {
+                return (self.tell)(ProfileNotice::Misnamed { shown, reason });
+            }
         };
         self.read_definition();
-        let yields = Book::is_recent(self.now(), since);
+        let yields = ProfileTracker::is_recent(self.now(), since);
         match self.manager.register_down(&name, yields) {
             Ok(_) => {
                 let state = &self.manager.agent().gateway.state_file;
                 let recorded = desired::read(&self.manager.home().profile_dir(&name), state).ok().flatten();
                 let should_run = recorded.is_some_and(|recorded| recorded.prior.starts());
-                (self.tell)(Notice::Registered { name, should_run });
+                (self.tell)(ProfileNotice::Registered { name, should_run });
             }
             // The agent's own command is at it. Should it never end, it is not waited for.
             Err(RegisterError::AlreadyRegistered { .. }) if yields && !has_slot(&self.manager, entry) => {
-                self.book.postpone(self.now(), entry, since);
+                self.tracker.postpone(self.now(), entry, since);
             }
             // Somebody else was first, or the profile is gone again, which will be heard.
             Err(RegisterError::AlreadyRegistered { .. } | RegisterError::NoProfile { .. }) => {}
-            Err(error) => (self.tell)(Notice::Failed(with_causes(&error))),
+            Err(error) => (self.tell)(ProfileNotice::Failed(with_causes(&error))),
         }
     }
 
@@ -365,10 +371,10 @@ fn withdraw(manager: &ScandirManager, name: &ProfileName, tell: Tell) {
     match manager.unregister(name) {
         Ok(done) => {
             if done.outcome == Unregistered::Gone {
-                tell(Notice::Withdrawn { name: name.clone() });
+                tell(ProfileNotice::Withdrawn { name: name.clone() });
             }
-            done.warnings.into_iter().for_each(|warning| tell(Notice::Failed(warning)));
+            done.warnings.into_iter().for_each(|warning| tell(ProfileNotice::Failed(warning)));
         }
-        Err(error) => tell(Notice::Failed(with_causes(&error))),
+        Err(error) => tell(ProfileNotice::Failed(with_causes(&error))),
     }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use gatevisor_gateways::manager::{Order, WaitFor};
+use gatevisor_gateways::manager::{GatewayRequest, WaitFor};
 use gatevisor_gateways::{AgentDefinition, Home, ProfileName, ScandirManager, ServiceManager};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
@@ -60,8 +60,13 @@ pub fn name(text: &str) -> ProfileName {
 }
 
 /// Returns the order of a test.
-pub fn order(wait: WaitFor) -> Order {
-    Order { reason: Some("a test".to_owned()), wait, timeout: Some(PATIENCE), ..Order::here("test order") }
+pub fn order(wait: WaitFor) -> GatewayRequest {
+    GatewayRequest {
+        reason: Some("a test".to_owned()),
+        wait,
+        timeout: Some(PATIENCE),
+        ..GatewayRequest::here("test order")
+    }
 }
 
 /// Returns a port that was free a moment ago.

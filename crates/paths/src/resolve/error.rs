@@ -14,12 +14,12 @@ pub struct ResolveError {
     /// The part of the path up to what was refused.
     pub path: PathBuf,
     /// Why it was refused.
-    pub reason: Reason,
+    pub reason: RefusalReason,
 }
 
 /// Why a component was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Reason {
+pub enum RefusalReason {
     /// It is a symbolic link of this user, which may not be followed here.
     #[error("a symbolic link of uid {0}")]
     Link(u32),
@@ -47,17 +47,17 @@ pub enum Reason {
 }
 
 impl ResolveError {
-    pub(crate) fn new(path: &Path, reason: Reason) -> Self {
+    pub(crate) fn new(path: &Path, reason: RefusalReason) -> Self {
         Self { path: path.to_owned(), reason }
     }
 
     /// Returns the number by which the kernel tells such a reason.
     pub const fn errno(&self) -> Errno {
         match self.reason {
-            Reason::Link(_) | Reason::MagicLink | Reason::TooManyLinks => Errno::LOOP,
-            Reason::OtherMount | Reason::Outside | Reason::UnknownMount => Errno::XDEV,
-            Reason::NotADirectory => Errno::NOTDIR,
-            Reason::Errno(errno) => errno,
+            RefusalReason::Link(_) | RefusalReason::MagicLink | RefusalReason::TooManyLinks => Errno::LOOP,
+            RefusalReason::OtherMount | RefusalReason::Outside | RefusalReason::UnknownMount => Errno::XDEV,
+            RefusalReason::NotADirectory => Errno::NOTDIR,
+            RefusalReason::Errno(errno) => errno,
         }
     }
 
@@ -77,7 +77,7 @@ impl From<ResolveError> for std::io::Error {
     fn from(error: ResolveError) -> Self {
         let kind = Self::from(error.errno()).kind();
         match error.reason {
-            Reason::Errno(errno) => errno.into(),
+            RefusalReason::Errno(errno) => errno.into(),
             _ => Self::new(kind, error),
         }
     }

@@ -21,7 +21,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 
 use crate::home::root_of_a_process;
-pub use error::{Reason, ResolveError};
+pub use error::{RefusalReason, ResolveError};
 pub(crate) use mount::is_operators;
 pub use mount::mounts_within;
 pub(crate) use steps::{Guide, Steps};
@@ -121,8 +121,8 @@ impl Resolver {
         // Where the kernel tells of itself nobody else puts anything, and everybody knows the way.
         let begin = Path::new(if path.starts_with("/proc") { "/proc" } else { "/" });
         let root = openat(CWD, begin, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|errno| ResolveError::new(begin, Reason::Errno(errno)))?;
-        let below = path.strip_prefix(begin).map_err(|_| ResolveError::new(path, Reason::Outside))?;
+            .map_err(|errno| ResolveError::new(begin, RefusalReason::Errno(errno)))?;
+        let below = path.strip_prefix(begin).map_err(|_| ResolveError::new(path, RefusalReason::Outside))?;
         self.below_root(&root, below, flags)
     }
 
@@ -179,7 +179,7 @@ impl Resolver {
     ) -> Result<(OwnedFd, &OsStr), ResolveError> {
         let path = path.as_ref();
         refuse_ways_out(path)?;
-        let name = path.file_name().ok_or_else(|| ResolveError::new(path, Reason::Outside))?;
+        let name = path.file_name().ok_or_else(|| ResolveError::new(path, RefusalReason::Outside))?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         Ok((self.directory(below, parent.unwrap_or(Path::new(".")))?, name))
     }
@@ -200,7 +200,7 @@ impl Resolver {
                 Err(
                     Errno::LOOP | Errno::XDEV | Errno::NOTDIR | Errno::ACCESS | Errno::NOSYS | Errno::PERM,
                 ) => {}
-                Err(errno) => return Err(ResolveError::new(path, Reason::Errno(errno))),
+                Err(errno) => return Err(ResolveError::new(path, RefusalReason::Errno(errno))),
             }
         }
         Steps::below(below, self)?.walk(path, flags, mode, &mut Unguided)
@@ -218,7 +218,7 @@ fn refuse_ways_out(path: &Path) -> Result<(), ResolveError> {
         matches!(part, Component::RootDir | Component::ParentDir | Component::Prefix(_))
     };
     if path.as_os_str().is_empty() || path.components().any(leads_out) {
-        return Err(ResolveError::new(path, Reason::Outside));
+        return Err(ResolveError::new(path, RefusalReason::Outside));
     }
     Ok(())
 }

@@ -16,8 +16,8 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstatfs, openat, readlinkat};
 use rustix::io::Errno;
 
-use super::{Links, Mounts, Reason, ResolveError, Resolver, is_operators, without_waiting};
-use crate::look::{Look, look, pinned};
+use super::{Links, Mounts, RefusalReason, ResolveError, Resolver, is_operators, without_waiting};
+use crate::look::{FileInfo, look, pinned};
 
 /// Links that are followed on one way.
 const MOST_LINKS: u32 = 16;
@@ -29,10 +29,10 @@ const THROUGH: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOE
 /// What goes along and hears where the way leads.
 pub trait Guide {
     /// The way leads through this directory.
-    fn passes(&mut self, _path: &Path, _directory: &Look) {}
+    fn passes(&mut self, _path: &Path, _directory: &FileInfo) {}
 
     /// There is no `name` below a directory that the way leads through; it is looked for once more afterwards.
-    fn misses(&mut self, _parent: &OwnedFd, _path: &Path, _name: &OsStr) -> Result<(), Reason> {
+    fn misses(&mut self, _parent: &OwnedFd, _path: &Path, _name: &OsStr) -> Result<(), RefusalReason> {
         Ok(())
     }
 }
@@ -41,7 +41,7 @@ pub trait Guide {
 pub struct Steps {
     rules: Resolver,
     at: OwnedFd,
-    here: Look,
+    here: FileInfo,
     path: PathBuf,
     links: u32,
     /// Who must own what the path leads to, because a link of theirs was followed.
@@ -68,7 +68,7 @@ impl Steps {
         let opened = openat(from, name, THROUGH, Mode::empty());
         match opened.and_then(|at| Ok((look(&at)?, at))) {
             Ok((here, at)) => Ok(Self { rules, at, here, path, links: 0, owner: None }),
-            Err(errno) => Err(ResolveError::new(Path::new(name), Reason::Errno(errno))),
+            Err(errno) => Err(ResolveError::new(Path::new(name), RefusalReason::Errno(errno))),
         }
     }
 
@@ -94,7 +94,7 @@ impl Steps {
             left = self.through(&name, left, guide)?;
         }
         if !left.is_empty() {
-            return Err(ResolveError::new(path, Reason::Errno(Errno::NAMETOOLONG)));
+            return Err(ResolveError::new(path, RefusalReason::Errno(Errno::NAMETOOLONG)));
         }
         let name = OsStr::new(".");
         self.judge(name, &self.here)?;
@@ -115,7 +115,7 @@ impl Steps {
             return Ok(target);
         }
         if !seen.is_directory() {
-            return Err(self.refused(name, Reason::NotADirectory));
+            return Err(self.refused(name, RefusalReason::NotADirectory));
         }
         self.path.push(name);
         (self.at, self.here) = (next, seen);
@@ -134,22 +134,24 @@ impl Steps {
             Err(error) if error.is_missing() && flags.contains(OFlags::CREATE) => {
                 let flags = without_waiting(flags | OFlags::NOFOLLOW);
                 let fresh = openat(&self.at, name, flags, mode);
-                return fresh.map(Last::Opened).map_err(|errno| self.refused(name, Reason::Errno(errno)));
+                return fresh
+                    .map(Last::Opened)
+                    .map_err(|errno| self.refused(name, RefusalReason::Errno(errno)));
             }
             found => found?,
         };
         if flags.contains(OFlags::CREATE | OFlags::EXCL) {
-            return Err(self.refused(name, Reason::Errno(Errno::EXIST)));
+            return Err(self.refused(name, RefusalReason::Errno(Errno::EXIST)));
         }
         let is_path = flags.contains(OFlags::PATH);
         if seen.is_link() && !(is_path && flags.contains(OFlags::NOFOLLOW)) {
             if flags.contains(OFlags::NOFOLLOW) {
-                return Err(self.refused(name, Reason::Link(seen.uid)));
+                return Err(self.refused(name, RefusalReason::Link(seen.uid)));
             }
             return Ok(Last::Link(fd, seen));
         }
         if flags.contains(OFlags::DIRECTORY) && !seen.is_directory() {
-            return Err(self.refused(name, Reason::NotADirectory));
+            return Err(self.refused(name, RefusalReason::NotADirectory));
         }
         self.judge(name, &seen)?;
         if is_path {
@@ -160,8 +162,8 @@ impl Steps {
     }
 
     /// Opens a component as a path, and looks at it.
-    fn find(&self, name: &OsStr, guide: &mut dyn Guide) -> Result<(OwnedFd, Look), ResolveError> {
-        let refused = |errno| self.refused(name, Reason::Errno(errno));
+    fn find(&self, name: &OsStr, guide: &mut dyn Guide) -> Result<(OwnedFd, FileInfo), ResolveError> {
+        let refused = |errno| self.refused(name, RefusalReason::Errno(errno));
         guide.passes(&self.path, &self.here);
         let fd = match pinned(&self.at, name) {
             Err(Errno::NOENT) => {
@@ -184,7 +186,7 @@ impl Steps {
         &mut self,
         name: &OsStr,
         link: &OwnedFd,
-        seen: &Look,
+        seen: &FileInfo,
     ) -> Result<VecDeque<OsString>, ResolveError> {
         self.allow(link, seen).map_err(|reason| self.refused(name, reason))?;
         if seen.uid != 0 && self.rules.links == Links::RootsOrOwnersOfTarget {
@@ -194,8 +196,8 @@ impl Steps {
             self.rules.mounts = Mounts::Operators;
         }
         self.links = self.links.saturating_add(1);
-        let target: CString =
-            readlinkat(link, "", Vec::new()).map_err(|errno| self.refused(name, Reason::Errno(errno)))?;
+        let target: CString = readlinkat(link, "", Vec::new())
+            .map_err(|errno| self.refused(name, RefusalReason::Errno(errno)))?;
         let target = Path::new(OsStr::from_bytes(target.to_bytes()));
         if target.is_absolute() {
             let root = Self::from_root(self.rules)?;
@@ -206,12 +208,12 @@ impl Steps {
     }
 
     /// Refuses a link that may not be followed.
-    fn allow(&self, link: &OwnedFd, seen: &Look) -> Result<(), Reason> {
+    fn allow(&self, link: &OwnedFd, seen: &FileInfo) -> Result<(), RefusalReason> {
         if fstatfs(link).is_ok_and(|fs| fs.f_type == PROC_SUPER_MAGIC) {
-            return Err(Reason::MagicLink);
+            return Err(RefusalReason::MagicLink);
         }
         if self.links >= MOST_LINKS {
-            return Err(Reason::TooManyLinks);
+            return Err(RefusalReason::TooManyLinks);
         }
         // Anybody may have made a further name of a link of root's.
         let is_roots = seen.uid == 0 && !seen.has_other_names;
@@ -222,44 +224,44 @@ impl Steps {
             Links::RootsOrOwnersOfTarget => is_roots || is_one_users,
             Links::All => true,
         };
-        if is_allowed { Ok(()) } else { Err(Reason::Link(seen.uid)) }
+        if is_allowed { Ok(()) } else { Err(RefusalReason::Link(seen.uid)) }
     }
 
     /// Refuses another mount, unless it may be crossed.
-    fn cross(&self, name: &OsStr, next: &Look) -> Result<(), ResolveError> {
-        if self.here.shares_mount_with(next) {
+    fn cross(&self, name: &OsStr, next: &FileInfo) -> Result<(), ResolveError> {
+        if self.here.is_on_mount_of(next) {
             return Ok(());
         }
         match (self.rules.mounts, next.mount) {
             (Mounts::All, _) => Ok(()),
-            (_, None) => Err(self.refused(name, Reason::UnknownMount)),
+            (_, None) => Err(self.refused(name, RefusalReason::UnknownMount)),
             (Mounts::Operators, Some(mount)) if is_operators(mount) => Ok(()),
-            _ => Err(self.refused(name, Reason::OtherMount)),
+            _ => Err(self.refused(name, RefusalReason::OtherMount)),
         }
     }
 
     /// Refuses what a link of somebody else's led to.
-    fn judge(&self, name: &OsStr, seen: &Look) -> Result<(), ResolveError> {
+    fn judge(&self, name: &OsStr, seen: &FileInfo) -> Result<(), ResolveError> {
         match self.owner {
-            Some(owner) if owner != seen.uid => Err(self.refused(name, Reason::Link(owner))),
+            Some(owner) if owner != seen.uid => Err(self.refused(name, RefusalReason::Link(owner))),
             _ => Ok(()),
         }
     }
 
     /// Opens what was looked at, for its use.
-    fn reopen(&self, name: &OsStr, flags: OFlags, seen: &Look) -> Result<OwnedFd, ResolveError> {
-        let refused = |errno| self.refused(name, Reason::Errno(errno));
+    fn reopen(&self, name: &OsStr, flags: OFlags, seen: &FileInfo) -> Result<OwnedFd, ResolveError> {
+        let refused = |errno| self.refused(name, RefusalReason::Errno(errno));
         let flags = without_waiting(flags.difference(OFlags::CREATE) | OFlags::NOFOLLOW);
         let fd = openat(&self.at, name, flags, Mode::empty()).map_err(refused)?;
         let opened = look(&fd).map_err(refused)?;
-        if self.rules.mounts != Mounts::All && !opened.shares_mount_with(seen) {
-            return Err(self.refused(name, Reason::OtherMount));
+        if self.rules.mounts != Mounts::All && !opened.is_on_mount_of(seen) {
+            return Err(self.refused(name, RefusalReason::OtherMount));
         }
         self.judge(name, &opened)?;
         Ok(fd)
     }
 
-    fn refused(&self, name: &OsStr, reason: Reason) -> ResolveError {
+    fn refused(&self, name: &OsStr, reason: RefusalReason) -> ResolveError {
         let path = if name == "." { self.path.clone() } else { self.path.join(name) };
         ResolveError { path, reason }
     }
@@ -268,7 +270,7 @@ impl Steps {
 /// What became of the last component.
 enum Last {
     Opened(OwnedFd),
-    Link(OwnedFd, Look),
+    Link(OwnedFd, FileInfo),
 }
 
 /// Returns the components of a path; where it begins is the caller's to know.

@@ -9,8 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::{Mode, chmod, fchmod};
 use rustix::io::Errno;
 
-use crate::look::{Look, look, pinned};
-use crate::resolve::{Reason, Resolver};
+use crate::look::{FileInfo, look, pinned};
+use crate::resolve::{RefusalReason, Resolver};
 
 /// Opens the directory `name` of `parent`, unless it is on another mount. Where it `opens_up`, its owner may do everything
 /// in it afterwards.
@@ -19,17 +19,17 @@ pub fn open(
     parent: BorrowedFd<'_>,
     name: &CStr,
     opens_up: bool,
-) -> Result<(OwnedFd, Look), Reason> {
+) -> Result<(OwnedFd, FileInfo), RefusalReason> {
     let path = OsStr::from_bytes(name.to_bytes());
     let opened = match resolver.directory(parent, path) {
         Err(error) if error.errno() == Errno::ACCESS && opens_up => {
-            open_up(parent, name).map_err(Reason::Errno)?;
+            open_up(parent, name).map_err(RefusalReason::Errno)?;
             resolver.directory(parent, path)
         }
         other => other,
     };
     let directory = opened.map_err(|error| error.reason)?;
-    let seen = look(&directory).map_err(Reason::Errno)?;
+    let seen = look(&directory).map_err(RefusalReason::Errno)?;
     if opens_up && !Mode::from_raw_mode(seen.mode).contains(Mode::RWXU) {
         // Where that fails, so does what it is for, which is told.
         let _ = fchmod(&directory, with_owners_rights(&seen));
@@ -41,13 +41,13 @@ pub fn open(
 fn open_up(parent: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
     let fd = pinned(parent, name)?;
     let seen = look(&fd)?;
-    if !seen.is_directory() || !look(parent)?.shares_mount_with(&seen) {
+    if !seen.is_directory() || !look(parent)?.is_on_mount_of(&seen) {
         return Err(Errno::ACCESS);
     }
     // What was opened as a path only is changed by the name that it has here, which leads to nothing else.
     chmod(format!("/proc/self/fd/{}", fd.as_raw_fd()), with_owners_rights(&seen))
 }
 
-fn with_owners_rights(seen: &Look) -> Mode {
+fn with_owners_rights(seen: &FileInfo) -> Mode {
     Mode::from_raw_mode(seen.mode & 0o7777) | Mode::RWXU
 }

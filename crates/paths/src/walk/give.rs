@@ -11,9 +11,9 @@ use std::os::fd::AsFd;
 use rustix::fs::{AtFlags, Dir, FileType, Gid, Uid, chownat};
 use rustix::io::Errno;
 
-use super::{Entry, Levels, Problem, Report, Step, Visitor, Walker, Wrong, child};
-use crate::look::{Look, look};
-use crate::resolve::Reason;
+use super::{Levels, Problem, Visitor, WalkEntry, WalkReport, WalkStep, Walker, Wrong, child};
+use crate::look::{FileInfo, look};
+use crate::resolve::RefusalReason;
 
 struct Giver {
     uid: u32,
@@ -21,24 +21,24 @@ struct Giver {
 }
 
 impl Visitor for Giver {
-    fn visit(&mut self, entry: &Entry<'_>) -> Result<Step, Wrong> {
+    fn visit(&mut self, entry: &WalkEntry<'_>) -> Result<WalkStep, Wrong> {
         match entry.glance()? {
-            None => return Ok(Step::Foreign),
-            Some(seen) if !self.wants(&seen) => return Ok(Step::Enter),
+            None => return Ok(WalkStep::Foreign),
+            Some(seen) if !self.wants(&seen) => return Ok(WalkStep::Enter),
             Some(_) => {}
         }
-        let Some((fd, seen)) = entry.pin()? else { return Ok(Step::Foreign) };
+        let Some((fd, seen)) = entry.pin()? else { return Ok(WalkStep::Foreign) };
         if !self.wants(&seen) {
-            return Ok(Step::Enter);
+            return Ok(WalkStep::Enter);
         }
         refuse(&seen)?;
         self.give(fd)?;
-        Ok(Step::Changed)
+        Ok(WalkStep::Changed)
     }
 }
 
 impl Giver {
-    fn wants(&self, seen: &Look) -> bool {
+    fn wants(&self, seen: &FileInfo) -> bool {
         seen.uid != self.uid && !seen.is_link()
     }
 
@@ -49,7 +49,7 @@ impl Giver {
 }
 
 /// Refuses what must not be given away, whatever directory it is in.
-fn refuse(seen: &Look) -> Result<(), Wrong> {
+fn refuse(seen: &FileInfo) -> Result<(), Wrong> {
     match seen.kind() {
         FileType::Directory => Ok(()),
         FileType::BlockDevice | FileType::CharacterDevice => Err(Wrong::Device),
@@ -63,7 +63,7 @@ impl Walker<'_> {
     /// belongs to somebody else. There need not be one.
     ///
     /// Paths in the report are relative to `parent`.
-    pub fn give(&mut self, parent: impl AsFd, name: &CStr, (uid, gid): (u32, u32)) -> Report {
+    pub fn give(&mut self, parent: impl AsFd, name: &CStr, (uid, gid): (u32, u32)) -> WalkReport {
         let parent = parent.as_fd();
         let mut giver = Giver { uid, gid };
         let mut report = self.give_entry(parent, name, (uid, gid));
@@ -75,7 +75,7 @@ impl Walker<'_> {
                 Ok(below) => report.append(name, below),
                 Err(errno) => report.problems.push(Problem::of(name, errno.into())),
             },
-            Err(Reason::Errno(errno)) if errno != Errno::NOENT => {
+            Err(RefusalReason::Errno(errno)) if errno != Errno::NOENT => {
                 report.problems.push(Problem::of(name, errno.into()));
             }
             // There is none, or it is no directory.
@@ -85,17 +85,17 @@ impl Walker<'_> {
     }
 
     /// Gives the entry `name` of a directory alone to a user with a group.
-    pub fn give_entry(&mut self, parent: impl AsFd, name: &CStr, (uid, gid): (u32, u32)) -> Report {
-        let mut report = Report::default();
+    pub fn give_entry(&mut self, parent: impl AsFd, name: &CStr, (uid, gid): (u32, u32)) -> WalkReport {
+        let mut report = WalkReport::default();
         let given = look(&parent).and_then(|seen| Ok(Levels::new(Dir::read_from(&parent)?, seen)));
         let visited = given.map_err(Wrong::from).and_then(|levels| {
             let (parent, kind) = (parent.as_fd(), FileType::Unknown);
-            Giver { uid, gid }.visit(&Entry { levels: &levels, parent, name, kind })
+            Giver { uid, gid }.visit(&WalkEntry { levels: &levels, parent, name, kind })
         });
         report.progress.entries = 1;
         match visited {
-            Ok(Step::Changed) => report.progress.changed = 1,
-            Ok(Step::Foreign) => report.mounts.push(super::path_of(name)),
+            Ok(WalkStep::Changed) => report.progress.changed = 1,
+            Ok(WalkStep::Foreign) => report.mounts.push(super::path_of(name)),
             Ok(_) => {}
             Err(Wrong::Errno(Errno::NOENT)) => report.progress.entries = 0,
             Err(wrong) => report.problems.push(Problem::of(name, wrong)),

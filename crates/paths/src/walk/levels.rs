@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use rustix::fs::{Dir, DirEntry, Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use crate::look::{Look, look};
+use crate::look::{FileInfo, look};
 
 /// Levels that are held besides the top: those next to where the walk is.
 const HELD: usize = 32;
@@ -22,7 +22,7 @@ const NAMED: usize = 8;
 #[derive(Debug)]
 struct Level {
     entries: Option<Dir>,
-    seen: Look,
+    seen: FileInfo,
     /// Where reading goes on.
     offset: i64,
     name: Option<CString>,
@@ -41,7 +41,7 @@ pub struct Levels {
 
 /// How a level was left.
 #[derive(Debug)]
-pub enum Left {
+pub enum LeftLevel {
     /// The directory above is where the walk is again, and this is what the one that was left is called there.
     Named(CString),
     /// The same, but that name is not remembered.
@@ -51,13 +51,13 @@ pub enum Left {
 }
 
 impl Level {
-    const fn new(entries: Dir, seen: Look, name: Option<CString>) -> Self {
+    const fn new(entries: Dir, seen: FileInfo, name: Option<CString>) -> Self {
         Self { entries: Some(entries), seen, offset: 0, name, has_gone: false, has_left: false }
     }
 }
 
 impl Levels {
-    pub const fn new(top: Dir, seen: Look) -> Self {
+    pub const fn new(top: Dir, seen: FileInfo) -> Self {
         Self { top: Level::new(top, seen, None), below: Vec::new() }
     }
 
@@ -70,7 +70,7 @@ impl Levels {
     }
 
     /// Returns what the directory is that the walk is in.
-    pub fn here(&self) -> &Look {
+    pub fn here(&self) -> &FileInfo {
         &self.last().seen
     }
 
@@ -127,7 +127,7 @@ impl Levels {
     }
 
     /// Goes into a directory.
-    pub fn push(&mut self, name: &CStr, entries: Dir, seen: Look) {
+    pub fn push(&mut self, name: &CStr, entries: Dir, seen: FileInfo) {
         self.below.push(Level::new(entries, seen, Some(name.to_owned())));
         if let Some(index) = self.below.len().checked_sub(HELD.saturating_add(1))
             && let Some(level) = self.below.get_mut(index)
@@ -140,19 +140,19 @@ impl Levels {
     }
 
     /// Goes back to the directory above; `None` where this is the top.
-    pub fn leave(&mut self) -> Option<Left> {
+    pub fn leave(&mut self) -> Option<LeftLevel> {
         let Level { entries, name, .. } = self.below.pop()?;
         let above = self.last_mut();
         if above.entries.is_none() {
             let Some(found) = entries.as_ref().and_then(|child| above_of(child, &above.seen)) else {
-                return Some(Left::Lost);
+                return Some(LeftLevel::Lost);
             };
             above.entries = reopened(found, above.offset);
             if above.entries.is_none() {
-                return Some(Left::Lost);
+                return Some(LeftLevel::Lost);
             }
         }
-        Some(name.map_or(Left::Nameless, Left::Named))
+        Some(name.map_or(LeftLevel::Nameless, LeftLevel::Named))
     }
 
     /// Forgets the levels that are not held, from below.
@@ -182,7 +182,7 @@ impl Levels {
 }
 
 /// Opens the directory above one, if it is still the one that it was.
-fn above_of(child: &Dir, known: &Look) -> Option<Dir> {
+fn above_of(child: &Dir, known: &FileInfo) -> Option<Dir> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let above = openat(child.fd().ok()?, "..", flags, Mode::empty()).ok()?;
     if !look(&above).ok()?.is_same(known) {

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 
-use super::{Entry, Report, Step, Visitor, Walker, Wrong};
+use super::{Visitor, WalkEntry, WalkReport, WalkStep, Walker, Wrong};
 
 /// How much there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,12 +20,12 @@ pub struct Measured {
 }
 
 impl Visitor for Measured {
-    fn visit(&mut self, entry: &Entry<'_>) -> Result<Step, Wrong> {
-        let Some(seen) = entry.glance()? else { return Ok(Step::Foreign) };
+    fn visit(&mut self, entry: &WalkEntry<'_>) -> Result<WalkStep, Wrong> {
+        let Some(seen) = entry.glance()? else { return Ok(WalkStep::Foreign) };
         self.entries = self.entries.saturating_add(1);
         self.allocated = self.allocated.saturating_add(seen.allocated);
         self.depth = self.depth.max(entry.depth());
-        Ok(Step::Enter)
+        Ok(WalkStep::Enter)
     }
 }
 
@@ -34,7 +34,7 @@ impl Walker<'_> {
     ///
     /// # Errors
     /// The directory itself cannot be read.
-    pub fn measure(&mut self, directory: impl AsFd) -> Result<(Measured, Report), Errno> {
+    pub fn measure(&mut self, directory: impl AsFd) -> Result<(Measured, WalkReport), Errno> {
         let mut measured = Measured::default();
         let report = self.walk(directory, &mut measured)?;
         Ok((measured, report))

@@ -25,8 +25,8 @@ use std::path::PathBuf;
 use rustix::fs::{Dir, FileType};
 use rustix::io::Errno;
 
-use crate::look::{Look, glance, look, pinned};
-use crate::resolve::{Reason, Resolver};
+use crate::look::{FileInfo, glance, look, pinned};
+use crate::resolve::{RefusalReason, Resolver};
 use levels::Levels;
 
 pub use measure::Measured;
@@ -41,7 +41,7 @@ const MOST_KEPT: usize = 10_000;
 
 /// How far a walk is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Progress {
+pub struct WalkProgress {
     /// Entries looked at, again where a directory was read again.
     pub entries: u64,
     /// Entries that were changed, or are gone.
@@ -50,9 +50,9 @@ pub struct Progress {
 
 /// What came of a walk.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Report {
+pub struct WalkReport {
     /// How far it came.
-    pub progress: Progress,
+    pub progress: WalkProgress,
     /// Where other file systems are mounted, relative to the top; they were left alone.
     pub mounts: Vec<PathBuf>,
     /// What failed or was refused, the first of it.
@@ -77,11 +77,11 @@ impl Problem {
     }
 }
 
-impl Report {
+impl WalkReport {
     /// Adds what came of a walk over a directory of this one.
     fn append(&mut self, name: &CStr, below: Self) {
         let within = |path: PathBuf| path_of(name).join(path);
-        let Progress { entries, changed } = &mut self.progress;
+        let WalkProgress { entries, changed } = &mut self.progress;
         *entries = entries.saturating_add(below.progress.entries);
         *changed = changed.saturating_add(below.progress.changed);
         self.mounts.extend(below.mounts.into_iter().map(within));
@@ -114,7 +114,7 @@ pub enum Wrong {
 
 /// What becomes of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum WalkStep {
     /// It is entered, if it is a directory.
     Enter,
     /// It stays as it is.
@@ -130,7 +130,7 @@ pub enum Step {
 /// What is done on a walk.
 pub trait Visitor {
     /// Does something with an entry, before what is in it.
-    fn visit(&mut self, entry: &Entry<'_>) -> Result<Step, Wrong>;
+    fn visit(&mut self, entry: &WalkEntry<'_>) -> Result<WalkStep, Wrong>;
 
     /// Does something with a directory that was entered, and that nothing is left in; returns whether it is gone.
     fn leave(&mut self, _parent: BorrowedFd<'_>, _name: &CStr) -> bool {
@@ -145,14 +145,14 @@ pub trait Visitor {
 
 /// An entry of a directory of the tree.
 #[derive(Debug)]
-pub struct Entry<'w> {
+pub struct WalkEntry<'w> {
     levels: &'w Levels,
     parent: BorrowedFd<'w>,
     name: &'w CStr,
     kind: FileType,
 }
 
-impl Entry<'_> {
+impl WalkEntry<'_> {
     /// Returns the directory that it is in.
     pub const fn parent(&self) -> BorrowedFd<'_> {
         self.parent
@@ -179,31 +179,31 @@ impl Entry<'_> {
     }
 
     /// Looks at what has its name now; `None` where that is on another mount.
-    pub fn glance(&self) -> Result<Option<Look>, Errno> {
+    pub fn glance(&self) -> Result<Option<FileInfo>, Errno> {
         Ok(Some(glance(self.parent, self.name)?).filter(|seen| self.is_on_its_mount(seen)))
     }
 
     /// Opens what has its name now, so that exactly that can be changed; `None` where that is on another mount.
-    pub fn pin(&self) -> Result<Option<(OwnedFd, Look)>, Errno> {
+    pub fn pin(&self) -> Result<Option<(OwnedFd, FileInfo)>, Errno> {
         let fd = pinned(self.parent, self.name)?;
         let seen = look(&fd)?;
         Ok(self.is_on_its_mount(&seen).then_some((fd, seen)))
     }
 
-    fn is_on_its_mount(&self, seen: &Look) -> bool {
-        self.levels.here().shares_mount_with(seen)
+    fn is_on_its_mount(&self, seen: &FileInfo) -> bool {
+        self.levels.here().is_on_mount_of(seen)
     }
 }
 
 /// Walks trees, for as long as a closure says so.
 pub struct Walker<'a> {
-    going: &'a mut dyn FnMut(&Progress) -> bool,
+    going: &'a mut dyn FnMut(&WalkProgress) -> bool,
     resolver: Resolver,
 }
 
 impl<'a> Walker<'a> {
     /// Returns one that asks `going` before each entry whether to go on.
-    pub fn new(going: &'a mut dyn FnMut(&Progress) -> bool) -> Self {
+    pub fn new(going: &'a mut dyn FnMut(&WalkProgress) -> bool) -> Self {
         Self { going, resolver: Resolver::STRICT }
     }
 
@@ -217,30 +217,30 @@ impl<'a> Walker<'a> {
     ///
     /// # Errors
     /// The top itself cannot be read. Whatever goes wrong below it is in the report.
-    pub fn walk(&mut self, top: impl AsFd, visitor: &mut dyn Visitor) -> Result<Report, Errno> {
+    pub fn walk(&mut self, top: impl AsFd, visitor: &mut dyn Visitor) -> Result<WalkReport, Errno> {
         let seen = look(&top)?;
         let levels = Levels::new(Dir::read_from(&top)?, seen);
-        let (report, kept) = (Report::default(), HashSet::new());
+        let (report, kept) = (WalkReport::default(), HashSet::new());
         let going = &mut *self.going;
-        let mut run = Run { levels, report, kept, lost: 0, visitor, going, resolver: self.resolver };
+        let mut run = WalkRun { levels, report, kept, lost: 0, visitor, going, resolver: self.resolver };
         while run.step() {}
         Ok(run.report)
     }
 }
 
 /// One walk.
-struct Run<'r> {
+struct WalkRun<'r> {
     levels: Levels,
-    report: Report,
+    report: WalkReport,
     /// Directories that are not empty when they are left, so that they are not entered again.
     kept: HashSet<(u64, u64)>,
     lost: u32,
     visitor: &'r mut dyn Visitor,
-    going: &'r mut dyn FnMut(&Progress) -> bool,
+    going: &'r mut dyn FnMut(&WalkProgress) -> bool,
     resolver: Resolver,
 }
 
-impl Run<'_> {
+impl WalkRun<'_> {
     /// Looks at one entry, or comes back from one directory; returns whether there is more to do.
     fn step(&mut self) -> bool {
         if !(self.going)(&self.report.progress) {
@@ -262,19 +262,19 @@ impl Run<'_> {
         let progress = &mut self.report.progress;
         progress.entries = progress.entries.saturating_add(1);
         let Some(parent) = self.levels.descriptor() else { return };
-        let entry = Entry { levels: &self.levels, parent, name, kind };
+        let entry = WalkEntry { levels: &self.levels, parent, name, kind };
         let step = self.visitor.visit(&entry);
-        if matches!(step, Ok(Step::Changed | Step::Gone)) {
+        if matches!(step, Ok(WalkStep::Changed | WalkStep::Gone)) {
             progress.changed = progress.changed.saturating_add(1);
         }
         match step {
-            Ok(Step::Gone) => self.levels.note_gone(),
-            Ok(Step::Pass) => self.levels.note_left(),
-            Ok(Step::Foreign) => {
+            Ok(WalkStep::Gone) => self.levels.note_gone(),
+            Ok(WalkStep::Pass) => self.levels.note_left(),
+            Ok(WalkStep::Foreign) => {
                 self.levels.note_left();
                 self.mount(name);
             }
-            Ok(Step::Enter | Step::Changed) => self.enter(name, kind),
+            Ok(WalkStep::Enter | WalkStep::Changed) => self.enter(name, kind),
             Err(Wrong::Errno(Errno::NOENT)) => {}
             Err(wrong) => {
                 self.levels.note_left();
@@ -293,18 +293,18 @@ impl Run<'_> {
         match self.open(name) {
             Ok((_, seen)) if self.kept.contains(&(seen.device, seen.inode)) => {}
             Ok((entries, seen)) => self.levels.push(name, entries, seen),
-            Err(Reason::OtherMount | Reason::UnknownMount) => self.mount(name),
-            Err(Reason::Errno(errno)) if errno != Errno::NOENT => self.problem(name, errno.into()),
+            Err(RefusalReason::OtherMount | RefusalReason::UnknownMount) => self.mount(name),
+            Err(RefusalReason::Errno(errno)) if errno != Errno::NOENT => self.problem(name, errno.into()),
             // Something else has the name by now, or nothing.
             Err(_) => {}
         }
     }
 
-    fn open(&self, name: &CStr) -> Result<(Dir, Look), Reason> {
-        let parent = self.levels.descriptor().ok_or(Reason::Errno(Errno::BADF))?;
+    fn open(&self, name: &CStr) -> Result<(Dir, FileInfo), RefusalReason> {
+        let parent = self.levels.descriptor().ok_or(RefusalReason::Errno(Errno::BADF))?;
         let opened = child::open(self.resolver, parent, name, self.visitor.opens_up());
         let (directory, seen) = opened?;
-        Ok((Dir::new(directory).map_err(Reason::Errno)?, seen))
+        Ok((Dir::new(directory).map_err(RefusalReason::Errno)?, seen))
     }
 
     /// Comes back from a directory that was read to its end; returns whether there is one to come back to.
@@ -319,8 +319,8 @@ impl Run<'_> {
         }
         let Some(left) = self.levels.leave() else { return false };
         match left {
-            levels::Left::Lost => self.find_back(),
-            levels::Left::Named(name) if is_empty => {
+            levels::LeftLevel::Lost => self.find_back(),
+            levels::LeftLevel::Named(name) if is_empty => {
                 let gone = self.levels.descriptor().is_some_and(|parent| self.visitor.leave(parent, &name));
                 if gone {
                     self.report.progress.changed = self.report.progress.changed.saturating_add(1);
@@ -328,8 +328,8 @@ impl Run<'_> {
                 }
             }
             // Its name is forgotten; it is met again, empty, when this one is read again.
-            levels::Left::Nameless if is_empty => self.levels.note_gone(),
-            levels::Left::Named(_) | levels::Left::Nameless => {}
+            levels::LeftLevel::Nameless if is_empty => self.levels.note_gone(),
+            levels::LeftLevel::Named(_) | levels::LeftLevel::Nameless => {}
         }
         true
     }

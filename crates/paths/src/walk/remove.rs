@@ -11,8 +11,8 @@ use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
 
 use super::child;
-use super::{Entry, Report, Step, Visitor, Walker, Wrong};
-use crate::resolve::Reason;
+use super::{Visitor, WalkEntry, WalkReport, WalkStep, Walker, Wrong};
+use crate::resolve::RefusalReason;
 
 /// What removes each entry that it is shown.
 #[derive(Debug, Clone, Copy, Default)]
@@ -22,11 +22,11 @@ pub struct Remover {
 }
 
 impl Visitor for Remover {
-    fn visit(&mut self, entry: &Entry<'_>) -> Result<Step, Wrong> {
+    fn visit(&mut self, entry: &WalkEntry<'_>) -> Result<WalkStep, Wrong> {
         match unlink(entry.parent(), entry.name()) {
-            Ok(()) => Ok(Step::Gone),
-            Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(Step::Enter),
-            Err(Errno::BUSY) => Ok(Step::Foreign),
+            Ok(()) => Ok(WalkStep::Gone),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(WalkStep::Enter),
+            Err(Errno::BUSY) => Ok(WalkStep::Foreign),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -57,7 +57,7 @@ impl Walker<'_> {
     ///
     /// # Errors
     /// The directory itself cannot be read.
-    pub fn empty(&mut self, directory: impl AsFd) -> Result<Report, Errno> {
+    pub fn empty(&mut self, directory: impl AsFd) -> Result<WalkReport, Errno> {
         self.walk(directory, &mut Remover { opens_up: false })
     }
 
@@ -68,16 +68,16 @@ impl Walker<'_> {
     ///
     /// # Errors
     /// It can neither be removed nor looked into. One that is gone already is fine.
-    pub fn remove(&mut self, parent: impl AsFd, name: &CStr) -> Result<Report, Errno> {
+    pub fn remove(&mut self, parent: impl AsFd, name: &CStr) -> Result<WalkReport, Errno> {
         let parent = parent.as_fd();
         match unlink(parent, name) {
-            Ok(()) | Err(Errno::NOENT) => return Ok(Report::default()),
+            Ok(()) | Err(Errno::NOENT) => return Ok(WalkReport::default()),
             Err(Errno::NOTEMPTY | Errno::EXIST) => {}
             Err(errno) => return Err(errno),
         }
         let directory = match child::open(self.resolver, parent, name, true) {
             Ok((directory, _)) => directory,
-            Err(Reason::Errno(errno)) => return Err(errno),
+            Err(RefusalReason::Errno(errno)) => return Err(errno),
             Err(_) => return Err(Errno::BUSY),
         };
         let report = self.walk(&directory, &mut Remover { opens_up: true })?;

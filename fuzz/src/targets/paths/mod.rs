@@ -17,7 +17,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
-use gatevisor_paths::walk::{Progress, Report, Wrong};
+use gatevisor_paths::walk::{WalkProgress, WalkReport, Wrong};
 use gatevisor_paths::{Links, Mounts, OpenHome, Resolver, Walker, by_path, look};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
@@ -199,7 +199,7 @@ fn walks(tree: &Tree, choice: u8, turn: u8) {
     let (own, most) = tree.counted();
     let calls = Cell::new(0_u64);
     let is_hostile = choice & 1 == 1 && tree.mounts().is_empty();
-    let mut going = |_: &Progress| {
+    let mut going = |_: &WalkProgress| {
         calls.set(calls.get() + 1);
         if is_hostile && calls.get().is_multiple_of(u64::from(turn) + 1) {
             swap(tree, calls.get());
@@ -262,7 +262,7 @@ fn removes(tree: &Tree, walker: &mut Walker<'_>, choice: u8, is_hostile: bool) {
 }
 
 /// Every mount of the tree's own is told of, and nothing else.
-fn told(tree: &Tree, report: &Report) {
+fn told(tree: &Tree, report: &WalkReport) {
     assert_eq!(report.mounts.len(), tree.mounts().len(), "{report:?}");
     assert!(!report.is_stopped);
 }

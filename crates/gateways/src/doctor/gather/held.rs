@@ -20,7 +20,7 @@ use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use super::process;
 use crate::desired::{LOCK_TIMEOUT, changed, lock_name, wait_apart};
-use crate::doctor::facts::{Holder, Lock, LockKind, Named, PidFile, ProfileFact};
+use crate::doctor::facts::{HeldLock, Holder, LockKind, Named, PidFile, ProfileFact};
 use crate::files::read_bounded;
 use crate::manager::ScandirManager;
 use crate::profile;
@@ -41,7 +41,7 @@ fn is_held(file: &OwnedFd) -> bool {
     flock(file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
 }
 
-pub(super) fn locks(manager: &ScandirManager, profiles: &[ProfileFact]) -> Vec<Lock> {
+pub(super) fn locks(manager: &ScandirManager, profiles: &[ProfileFact]) -> Vec<HeldLock> {
     // Without a /proc nobody can be told from anybody, our own log daemon included.
     if !Path::new("/proc/self").exists() {
         return Vec::new();
@@ -53,18 +53,18 @@ pub(super) fn locks(manager: &ScandirManager, profiles: &[ProfileFact]) -> Vec<L
             .and_then(|file| fcntl_getlk(&file, &Flock::from(FlockType::WriteLock)).ok().flatten());
         if let Some(held) = held {
             let holder = held.pid.and_then(|pid| holder(pid.as_raw_nonzero().get()));
-            locks.push(Lock { path, profile: Some(profile.name.clone()), kind: LockKind::Log, holder });
+            locks.push(HeldLock { path, profile: Some(profile.name.clone()), kind: LockKind::Log, holder });
         }
     }
     let path = manager.home().root().join(profile::LOCK);
     if let Some(file) = open(&path).filter(is_held) {
-        locks.push(Lock { path, profile: None, kind: LockKind::Home, holder: holder_of(&file) });
+        locks.push(HeldLock { path, profile: None, kind: LockKind::Home, holder: holder_of(&file) });
     }
     locks
 }
 
 /// Returns the locks of state files that one writer holds for as long as a desired state would wait.
-fn state_locks(profiles: &[ProfileFact]) -> Vec<Lock> {
+fn state_locks(profiles: &[ProfileFact]) -> Vec<HeldLock> {
     let mut waited_for = Vec::new();
     for profile in profiles {
         let path = profile.state_file.with_file_name(lock_name(&profile.state_file));
@@ -83,7 +83,12 @@ fn state_locks(profiles: &[ProfileFact]) -> Vec<Lock> {
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let is_same = || stat(&path).is_ok_and(|stat| changed(&stat) == taken);
         if free.recv_timeout(left).is_err() && is_same() {
-            locks.push(Lock { path, profile: Some(profile.name.clone()), kind: LockKind::State, holder });
+            locks.push(HeldLock {
+                path,
+                profile: Some(profile.name.clone()),
+                kind: LockKind::DesiredState,
+                holder,
+            });
         }
     }
     locks

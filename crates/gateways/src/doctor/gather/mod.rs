@@ -27,7 +27,7 @@ use super::fix::Caller;
 use crate::inspect;
 use crate::manager::{ScandirManager, look_at};
 use crate::profile::ProfileName;
-use crate::reconcile::{Role, role};
+use crate::reconcile::{ContainerRole, role};
 
 /// The entry point of a container's image, if that is us.
 const ENTRY_POINT: &str = "/init";
@@ -36,7 +36,7 @@ const MARKERS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
 
 /// What to look at, and how.
 #[derive(Debug)]
-pub struct Settings<'a> {
+pub struct DoctorSettings<'a> {
     /// The manager of the home.
     pub manager: &'a ScandirManager,
     /// How to call our own commands on it.
@@ -48,20 +48,20 @@ pub struct Settings<'a> {
     /// The services of a container of which one keeps the lock of the home, or waits for it.
     pub keepers: [&'a str; 2],
     /// What was seen of the supervisor.
-    pub witness: Witness,
+    pub seen: SeenSupervisor,
 }
 
 /// What is seen of the supervisor of a scandir.
 ///
 /// It is taken before root becomes the home's owner, who may not look into a scandir that is root's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Witness {
+pub struct SeenSupervisor {
     presence: Presence,
     program: Option<String>,
     pid: Option<i32>,
 }
 
-impl Witness {
+impl SeenSupervisor {
     /// Looks at the supervisor of a scandir.
     pub fn of(scandir: &Path) -> Self {
         let scan = ScanDir::new(scandir);
@@ -106,7 +106,7 @@ fn groups_of((uid, gid): (u32, u32)) -> Vec<u32> {
     gatevisor_sys::user::lookup_uid(uid).map_or_else(|_| vec![gid], |user| user.groups)
 }
 
-pub(crate) fn gather(settings: &Settings<'_>) -> Facts {
+pub(crate) fn gather(settings: &DoctorSettings<'_>) -> Facts {
     let manager = settings.manager;
     let mut unread = Vec::new();
     let owner = owner_of(manager, settings.is_container)
@@ -186,8 +186,8 @@ fn services(manager: &ScandirManager, unread: &mut Vec<(PathBuf, String)>) -> Ve
     all.map(|((observed, report), (path, refusal))| ServiceFact { path, observed, report, refusal }).collect()
 }
 
-fn supervision(settings: &Settings<'_>, services: &[ServiceFact]) -> Supervision {
-    let Witness { presence, program, pid } = settings.witness.clone();
+fn supervision(settings: &DoctorSettings<'_>, services: &[ServiceFact]) -> Supervision {
+    let SeenSupervisor { presence, program, pid } = settings.seen.clone();
     let standing = settings.manager.standing();
     let command = if settings.is_container { process::words(1) } else { Vec::new() };
     Supervision {
@@ -198,7 +198,7 @@ fn supervision(settings: &Settings<'_>, services: &[ServiceFact]) -> Supervision
         is_container: settings.is_container,
         marker: marker(),
         first: process::name(1),
-        without_gateways: role(settings.manager.agent(), &command) == Role::NoGateways,
+        without_gateways: role(settings.manager.agent(), &command) == ContainerRole::NoGateways,
         elsewhere: matches!(standing, Standing::NeverHeld { .. } | Standing::Replaced { .. }),
         standing,
         keeper: services

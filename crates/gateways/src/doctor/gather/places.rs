@@ -11,7 +11,7 @@ use gatevisor_paths::by_path;
 use rustix::fs::{AtFlags, Mode, OFlags, fstatvfs, openat, unlinkat};
 use rustix::io::Errno;
 
-use crate::doctor::facts::{Disk, Entry, ProfileFact, Refused};
+use crate::doctor::facts::{Disk, OwnedEntry, ProfileFact, Refused};
 use crate::files::{GONE_PREFIX, open_directory, random_suffix};
 use crate::manager::ScandirManager;
 use crate::profile::ProfileName;
@@ -85,7 +85,7 @@ fn disk(path: &Path) -> Option<Disk> {
 }
 
 /// Returns the owners of what we know of a home: its directories first, so that a tree comes before what is in it.
-pub(super) fn entries(manager: &ScandirManager, profiles: &[ProfileFact], groups: &[u32]) -> Vec<Entry> {
+pub(super) fn entries(manager: &ScandirManager, profiles: &[ProfileFact], groups: &[u32]) -> Vec<OwnedEntry> {
     let root = manager.home().root();
     let mut places: Vec<(PathBuf, Option<&ProfileName>)> = vec![
         (root.to_owned(), None),
@@ -115,7 +115,7 @@ pub(super) fn entries(manager: &ScandirManager, profiles: &[ProfileFact], groups
         .collect();
     places.extend(closed.iter().map(|(path, name)| (path.clone(), Some(name))));
     let mut seen = BTreeSet::new();
-    let mut entries: Vec<Entry> = places
+    let mut entries: Vec<OwnedEntry> = places
         .into_iter()
         .filter(|(path, _)| seen.insert(path.clone()))
         .filter_map(|(path, profile)| entry(root, path, profile.cloned(), groups))
@@ -124,13 +124,13 @@ pub(super) fn entries(manager: &ScandirManager, profiles: &[ProfileFact], groups
     entries
 }
 
-fn entry(root: &Path, path: PathBuf, profile: Option<ProfileName>, groups: &[u32]) -> Option<Entry> {
+fn entry(root: &Path, path: PathBuf, profile: Option<ProfileName>, groups: &[u32]) -> Option<OwnedEntry> {
     // The root of the home may be a link on purpose; of what is below, the link itself counts.
     let found = if path == root { by_path::look(&path) } else { by_path::look_itself(&path) }.ok()?;
     let needed = if found.is_directory() { 0o070 } else { 0o060 };
     let is_shared = !found.is_link() && found.mode & needed == needed && groups.contains(&found.gid);
     let is_directory = found.is_directory();
-    Some(Entry { path, profile, owner: (found.uid, found.gid), is_directory, is_shared })
+    Some(OwnedEntry { path, profile, owner: (found.uid, found.gid), is_directory, is_shared })
 }
 
 /// Returns whether everybody may come to a file: whether each directory on the way lets them through.

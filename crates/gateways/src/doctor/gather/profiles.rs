@@ -12,7 +12,7 @@ use gatevisor_wire::log_script::LogScript;
 use super::places;
 use crate::desired;
 use crate::doctor::facts::{EnvironmentFile, LogDirectory, ProfileFact, Secret};
-use crate::files::{ReadError, read_bounded};
+use crate::files::{ReadFileError, read_bounded};
 use crate::manager::ScandirManager;
 use crate::ports::{environment_files, expanded};
 use crate::profile::{self, Candidate, Profile, ProfileName};
@@ -77,7 +77,7 @@ fn environment(path: PathBuf) -> Option<EnvironmentFile> {
     let (bytes, problem) = match read_bounded(&path, ENVIRONMENT_BYTES) {
         Ok(bytes) => (bytes?, None),
         Err(error) => {
-            let is_something_else = !matches!(error, ReadError::Io(_));
+            let is_something_else = !matches!(error, ReadFileError::Io(_));
             (Vec::new(), Some((error.to_string(), is_something_else)))
         }
     };

@@ -7,11 +7,11 @@ use gatevisor_wire::signal;
 use gatevisor_wire::tally::Death;
 
 use super::{Cause, printed, starts};
-use crate::doctor::condition::{self, Condition};
+use crate::doctor::condition::{self, ServiceProblem};
 use crate::doctor::facts::ServiceFact;
 use crate::explain::kind::CauseKind;
 use crate::explain::subject::Subject;
-use crate::inspect::State;
+use crate::inspect::ServiceState;
 
 /// How long the last end explains anything of a gateway that works again, in milliseconds.
 const RECENT_MS: i64 = 3_600_000;
@@ -57,8 +57,8 @@ fn matters(subject: &Subject) -> bool {
     let counts = [service.report.restarts, service.report.commanded_restarts];
     let was_restarted = counts.into_iter().any(|count| count.is_none_or(|count| count > 0));
     match service.report.state {
-        State::Failed | State::FailedToStart | State::BackingOff => true,
-        State::NotSupervised | State::Down | State::Unknown => false,
+        ServiceState::Failed | ServiceState::FailedToStart | ServiceState::BackingOff => true,
+        ServiceState::NotSupervised | ServiceState::Down | ServiceState::Unknown => false,
         _ => was_restarted && service.observed.deaths.last().is_some_and(is_recent),
     }
 }
@@ -125,7 +125,10 @@ fn by_signal(service: &ServiceFact) -> Option<Cause> {
 /// Returns whether somebody had asked its supervisor for its last death, where that can be told.
 fn asked_for(service: &ServiceFact) -> Option<bool> {
     // Nobody waits, or gives up, after a death that was asked for.
-    if matches!(service.report.state, State::BackingOff | State::Failed | State::FailedToStart) {
+    if matches!(
+        service.report.state,
+        ServiceState::BackingOff | ServiceState::Failed | ServiceState::FailedToStart
+    ) {
         return Some(false);
     }
     match (service.report.restarts?, service.report.commanded_restarts?) {
@@ -136,20 +139,20 @@ fn asked_for(service: &ServiceFact) -> Option<bool> {
 }
 
 /// Returns what its exit code and the number of its deaths say.
-fn counted(service: &ServiceFact, condition: Option<Condition>) -> Option<Cause> {
+fn counted(service: &ServiceFact, condition: Option<ServiceProblem>) -> Option<Cause> {
     let death = service.report.deaths.first()?;
     let how = death.how("with ", "by ");
     let meaning = death.meaning.as_ref().map_or_else(String::new, |meaning| format!(": {meaning}"));
     let evidence = format!("the last time {how}{meaning}, at {}", death.at);
     let reason = service.report.reason.clone().unwrap_or_else(|| evidence.clone());
     let cause = match condition {
-        Some(Condition::Failed) => {
+        Some(ServiceProblem::Failed) => {
             Cause::new(CauseKind::FailedForGood, "it failed for good, and is not started again", reason)
         }
-        Some(Condition::KeepsDying(times)) => {
+        Some(ServiceProblem::KeepsDying(times)) => {
             Cause::new(CauseKind::KeepsDying, format!("it keeps dying: {times} times in a row"), evidence)
         }
-        Some(Condition::CannotStart) => {
+        Some(ServiceProblem::CannotStart) => {
             Cause::new(CauseKind::EndedAtOnce, "it ended before there was evidence that it works", reason)
         }
         _ if death.signal.is_some() || asked_for(service) == Some(true) => return None,

@@ -5,7 +5,7 @@
 use gatevisor_client::status_view::StateName;
 
 use super::Cause;
-use crate::doctor::condition::{self, Condition};
+use crate::doctor::condition::{self, ServiceProblem};
 use crate::explain::kind::CauseKind;
 use crate::explain::said_by;
 use crate::explain::subject::Subject;
@@ -63,7 +63,7 @@ pub(super) fn of(subject: &Subject) -> Vec<Cause> {
 /// Returns why its supervisor keeps it down although it is desired running.
 fn against(subject: &Subject) -> Vec<Cause> {
     let Some(service) = subject.service() else { return Vec::new() };
-    if condition::of(&subject.facts, service) != Some(Condition::Missed) {
+    if condition::of(&subject.facts, service) != Some(ServiceProblem::Missed) {
         return Vec::new();
     }
     let never_ran = service.observed.status.is_some_and(|status| status.never_started());

@@ -6,10 +6,10 @@ use gatevisor_client::status_view::StateName;
 use gatevisor_wire::policy::RestartPhase;
 
 use super::Cause;
-use crate::doctor::condition::{self, Condition};
+use crate::doctor::condition::{self, ServiceProblem};
 use crate::explain::kind::CauseKind;
 use crate::explain::subject::Subject;
-use crate::inspect::Report;
+use crate::inspect::ServiceReport;
 use crate::live::LiveState;
 
 /// The kernel's letters for a process that a signal has stopped, and for one that a debugger holds.
@@ -42,7 +42,7 @@ pub(super) fn of(subject: &Subject) -> Vec<Cause> {
     vec![cause]
 }
 
-fn running(subject: &Subject, report: &Report) -> Vec<Cause> {
+fn running(subject: &Subject, report: &ServiceReport) -> Vec<Cause> {
     let evidence = |state: &str| format!("the kernel says of process {} that it is {state}", pid(report));
     let held = match subject.process {
         Some(STOPPED) => {
@@ -68,7 +68,7 @@ fn running(subject: &Subject, report: &Report) -> Vec<Cause> {
 }
 
 /// Returns that the watcher of gateways says that it does not respond.
-fn unresponsive(report: &Report) -> Option<Cause> {
+fn unresponsive(report: &ServiceReport) -> Option<Cause> {
     let live = report.live.as_ref().filter(|live| live.state != LiveState::Unknown && live.is_bad())?;
     let what = "it is up and does not work: nothing has shown that it lives for a while";
     let reason = live.reason.clone().unwrap_or_else(|| "its watcher says so".to_owned());
@@ -78,10 +78,10 @@ fn unresponsive(report: &Report) -> Option<Cause> {
 
 fn keeps_dying(subject: &Subject) -> bool {
     let condition = subject.service().and_then(|service| condition::of(&subject.facts, service));
-    matches!(condition, Some(Condition::KeepsDying(_)))
+    matches!(condition, Some(ServiceProblem::KeepsDying(_)))
 }
 
-fn starting(subject: &Subject, report: &Report) -> Cause {
+fn starting(subject: &Subject, report: &ServiceReport) -> Cause {
     let executed = subject.service().is_some_and(|service| service.observed.executed);
     let told = subject.service().and_then(|service| service.observed.not_ready.clone());
     let evidence = if let Some(why) = told.filter(|_| executed) {
@@ -115,6 +115,6 @@ pub(super) fn waits(subject: &Subject) -> Vec<Cause> {
     vec![Cause::new(CauseKind::BackOff, what, evidence)]
 }
 
-fn pid(report: &Report) -> String {
+fn pid(report: &ServiceReport) -> String {
     report.pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string())
 }

@@ -19,7 +19,7 @@ use gatevisor_wire::status::Status;
 use gatevisor_wire::tai::Tai64n;
 use gatevisor_wire::wait::WaitStatus;
 
-use super::{Aim, Ended, Followed};
+use super::{Aim, FollowEnd, GatewayEnd};
 use crate::manager::scandir::look_at_codes;
 use crate::slots::{DATA_FAIL_CODES, DATA_RESTART_CODES};
 
@@ -128,7 +128,7 @@ impl Follower {
     }
 
     /// Takes in what has happened, and returns the end if this is one.
-    pub(super) fn step(&mut self, aim: Aim) -> io::Result<Option<Followed>> {
+    pub(super) fn step(&mut self, aim: Aim) -> io::Result<Option<FollowEnd>> {
         if let Some(exec) = &self.exec {
             exec.drain();
         }
@@ -136,7 +136,7 @@ impl Follower {
             supervisor.drain();
             // One that was killed sends no letter.
             if supervisor.is_gone() {
-                return Ok(Some(Followed::Gone));
+                return Ok(Some(FollowEnd::Gone));
             }
         }
         if let Some(end) = self.look(aim) {
@@ -146,7 +146,7 @@ impl Follower {
             && refusals.fresh().contains(name)
         {
             let unknown = || "it does not say why".to_owned();
-            return Ok(Some(Followed::Refused(scandir.refusal(name).unwrap_or_else(unknown))));
+            return Ok(Some(FollowEnd::Refused(scandir.refusal(name).unwrap_or_else(unknown))));
         }
         while let Some(letter) = self.listener.try_next()? {
             if let Some(end) = self.hear(aim, letter) {
@@ -157,10 +157,12 @@ impl Follower {
         Ok(self.look(aim))
     }
 
-    fn hear(&mut self, aim: Aim, letter: ServiceEvent) -> Option<Followed> {
+    fn hear(&mut self, aim: Aim, letter: ServiceEvent) -> Option<FollowEnd> {
         match letter {
-            ServiceEvent::SupervisionEnded => Some(Followed::Gone),
-            ServiceEvent::PermanentFailure if aim != Aim::Supervised => Some(Followed::Failed(self.reason())),
+            ServiceEvent::SupervisionEnded => Some(FollowEnd::Gone),
+            ServiceEvent::PermanentFailure if aim != Aim::Supervised => {
+                Some(FollowEnd::Failed(self.reason()))
+            }
             ServiceEvent::Died => self.hear_death(aim),
             // The letter of a process that was up already may come late; it is not the one that is meant.
             ServiceEvent::Up | ServiceEvent::Ready => {
@@ -173,7 +175,7 @@ impl Follower {
         }
     }
 
-    fn hear_death(&mut self, aim: Aim) -> Option<Followed> {
+    fn hear_death(&mut self, aim: Aim) -> Option<FollowEnd> {
         let (was_up, since) = (std::mem::take(&mut self.heard_up), self.up_since.take());
         let is_old = self.again && !std::mem::replace(&mut self.died, true);
         // What was up before anybody was told, and dies of that, is not what is followed.
@@ -185,17 +187,19 @@ impl Follower {
         let code = how.and_then(WaitStatus::exit_code);
         if since.is_none() && code.is_some_and(|code| START_FAILED.contains(&code)) {
             // The next attempt may have taken the text away already.
-            return Some(Followed::FailedToStart(self.dir.start_error().or_else(|| code.map(never_ran))));
+            return Some(FollowEnd::FailedToStart(self.dir.start_error().or_else(|| code.map(never_ran))));
         }
         // One whose command was executed, and that died at once, was up nevertheless.
         if aim == Aim::Up && code.is_some() {
-            return Some(Followed::Up(None));
+            return Some(FollowEnd::Up(None));
         }
         let is_final = |code| look_at_codes(&self.dir, DATA_FAIL_CODES).contains(&code);
         match self.state() {
-            StateName::Failed { reason } => return Some(Followed::Failed(reason)),
+            StateName::Failed { reason } => return Some(FollowEnd::Failed(reason)),
             // Its finish script, which says so, may still run.
-            _ if code.is_some_and(is_final) => return Some(Followed::Failed(how.map(|how| how.to_string()))),
+            _ if code.is_some_and(is_final) => {
+                return Some(FollowEnd::Failed(how.map(|how| how.to_string())));
+            }
             _ => {}
         }
         // Somebody ended it, or everything, which is no failure of it.
@@ -206,19 +210,19 @@ impl Follower {
         let should_run = code.is_some_and(|code| codes.contains(&code));
         match aim {
             // Nobody knows whether its command was executed.
-            Aim::Up => Some(Followed::Ended(Ended { after: None, how })),
+            Aim::Up => Some(FollowEnd::Ended(GatewayEnd { after: None, how })),
             Aim::Started(_) | Aim::Ready if !should_run => {
-                Some(Followed::Ended(Ended { after: since.map(|(_, since)| since.elapsed()), how }))
+                Some(FollowEnd::Ended(GatewayEnd { after: since.map(|(_, since)| since.elapsed()), how }))
             }
             Aim::Supervised | Aim::Started(_) | Aim::Ready | Aim::UpAtLast | Aim::ReadyAtLast => None,
         }
     }
 
     /// Returns the end if what is so now is what is aimed at.
-    fn look(&mut self, aim: Aim) -> Option<Followed> {
+    fn look(&mut self, aim: Aim) -> Option<FollowEnd> {
         self.due = None;
         if aim == Aim::Supervised {
-            return self.dir.supervised().unwrap_or(true).then_some(Followed::Supervised);
+            return self.dir.supervised().unwrap_or(true).then_some(FollowEnd::Supervised);
         }
         let status = self.dir.status().ok()?;
         let fresh =
@@ -234,24 +238,24 @@ impl Follower {
         let since = if known == pid { since } else { began(&status) };
         self.up_since = Some((pid, since));
         match aim {
-            Aim::Up | Aim::UpAtLast => Some(Followed::Up(Some(pid))),
-            _ if status.ready && announcer != Announcer::Nobody => Some(Followed::Ready(Some(pid))),
+            Aim::Up | Aim::UpAtLast => Some(FollowEnd::Up(Some(pid))),
+            _ if status.ready && announcer != Announcer::Nobody => Some(FollowEnd::Ready(Some(pid))),
             Aim::Started(window) if announcer == Announcer::Nobody => {
                 if since.elapsed() >= window {
-                    return Some(Followed::Up(Some(pid)));
+                    return Some(FollowEnd::Up(Some(pid)));
                 }
                 self.due = since.checked_add(window);
                 None
             }
             Aim::Ready | Aim::ReadyAtLast if announcer == Announcer::Nobody => {
-                Some(Followed::NeverReady(Some(pid)))
+                Some(FollowEnd::NeverReady(Some(pid)))
             }
             Aim::Supervised | Aim::Started(_) | Aim::Ready | Aim::ReadyAtLast => None,
         }
     }
 
     /// Returns the end if a supervisor could not even execute `run`, of which it sends no letter.
-    fn look_at_attempt(&self, status: &Status) -> Option<Followed> {
+    fn look_at_attempt(&self, status: &Status) -> Option<FollowEnd> {
         if status.pid.is_some() || !status.want_up {
             return None;
         }
@@ -260,13 +264,13 @@ impl Follower {
         let until = policy.until?;
         let is_new = self.died || self.before.is_none_or(|before| !before.want_up) || self.scan.is_some();
         (is_new && until > Tai64n::now_from(SystemTime::now()))
-            .then(|| Followed::FailedToStart(self.reason()))
+            .then(|| FollowEnd::FailedToStart(self.reason()))
     }
 
-    pub(super) fn late(&self, aim: Aim) -> Followed {
+    pub(super) fn late(&self, aim: Aim) -> FollowEnd {
         match self.dir.supervised() {
-            Ok(false) if aim != Aim::Supervised => Followed::Gone,
-            _ => Followed::TimedOut(self.state()),
+            Ok(false) if aim != Aim::Supervised => FollowEnd::Gone,
+            _ => FollowEnd::TimedOut(self.state()),
         }
     }
 

@@ -15,12 +15,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use gatevisor_paths::walk::{Entry, Progress, Remover, Report, Step, Visitor, Wrong};
+use gatevisor_paths::walk::{Remover, Visitor, WalkEntry, WalkProgress, WalkReport, WalkStep, Wrong};
 use gatevisor_paths::{Errno, OpenHome, Resolver, Walker, mounts_within};
 use gatevisor_sys::user::User;
 use rustix::fs::{Dir, Gid, Mode, Uid, fchown, mkdirat, renameat};
 
-use super::{ELSEWHERE, Places, SERVICES, fresh_name, own_directory, trusted};
+use super::{ELSEWHERE, RuntimeDirectories, SERVICES, fresh_name, own_directory, trusted};
 
 /// What the name of a scandir of an earlier life ends with; one that is elsewhere is called so from the beginning.
 pub(super) const OLD: &str = "old";
@@ -31,7 +31,7 @@ const MOST_OF_ROOTS: u64 = 100_000;
 
 /// What became of what was in the scandir.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Old {
+pub enum OldScandir {
     /// There was nothing.
     None,
     /// It has another name now, and is to be removed some time.
@@ -41,39 +41,39 @@ pub enum Old {
 }
 
 /// Gives the scandir another name, if one step does that.
-pub(super) fn move_aside(root: &OpenHome) -> Result<Old, Errno> {
+pub(super) fn move_aside(root: &OpenHome) -> Result<OldScandir, Errno> {
     match Resolver::READING.directory(root, SERVICES) {
-        Err(error) if error.is_missing() => return Ok(Old::None),
+        Err(error) if error.is_missing() => return Ok(OldScandir::None),
         // What the operator mounted in it stays where it is.
-        Ok(found) if !mounts_within(&found).is_empty() => return Ok(Old::Stays(Errno::BUSY)),
+        Ok(found) if !mounts_within(&found).is_empty() => return Ok(OldScandir::Stays(Errno::BUSY)),
         // A link is renamed as well as anything else.
         Ok(_) | Err(_) => {}
     }
     match renameat(root, SERVICES, root, fresh_name(SERVICES, OLD)) {
-        Ok(()) => Ok(Old::Aside),
-        Err(Errno::NOENT) => Ok(Old::None),
+        Ok(()) => Ok(OldScandir::Aside),
+        Err(Errno::NOENT) => Ok(OldScandir::None),
         Err(errno @ (Errno::ROFS | Errno::IO)) => Err(errno),
-        Err(errno) => Ok(Old::Stays(errno)),
+        Err(errno) => Ok(OldScandir::Stays(errno)),
     }
 }
 
-impl Places {
+impl RuntimeDirectories {
     /// Takes everything out of the scandir, entry by entry, for as long as it takes.
     ///
     /// Mounts in it are in the report; they and the way to them are left.
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn clear(&self, agent: Option<&User>) -> io::Result<Report> {
+    pub fn clear(&self, agent: Option<&User>) -> io::Result<WalkReport> {
         let root = self.root()?;
         let scandir = self.open_scandir(agent)?;
         let aside = if mounts_within(&scandir).is_empty() { make_aside(&root, agent) } else { None };
-        let mut visitor = Clearing { aside, moved: 0, remover: Remover::default() };
+        let mut visitor = ScandirClearer { aside, moved: 0, remover: Remover::default() };
         Ok(Walker::new(&mut |_| true).walk(&scandir, &mut visitor)?)
     }
 
     /// Removes scandirs of earlier lives, but not the one of this, with the rights that this process has.
-    pub fn remove_old(&self, mut going: impl FnMut(&Progress) -> bool) {
+    pub fn remove_old(&self, mut going: impl FnMut(&WalkProgress) -> bool) {
         let Ok(root) = self.root() else { return };
         self.remove_old_in(root.as_fd(), &mut going);
         if let Ok(elsewhere) = Resolver::STRICT.directory(&root, ELSEWHERE) {
@@ -86,7 +86,7 @@ impl Places {
         self.remove_old(|progress| progress.entries < MOST_OF_ROOTS);
     }
 
-    fn remove_old_in(&self, parent: BorrowedFd<'_>, going: &mut dyn FnMut(&Progress) -> bool) {
+    fn remove_old_in(&self, parent: BorrowedFd<'_>, going: &mut dyn FnMut(&WalkProgress) -> bool) {
         let ours = self.scandir.file_name().unwrap_or_default();
         for name in old_names(parent).iter().filter(|name| name.to_bytes() != ours.as_bytes()) {
             // What is left is tried again at the next boot.
@@ -118,24 +118,24 @@ fn make_aside(root: &OpenHome, agent: Option<&User>) -> Option<OwnedFd> {
 }
 
 /// Moves directories of the top level aside where that works, and removes the rest.
-struct Clearing {
+struct ScandirClearer {
     aside: Option<OwnedFd>,
     moved: u64,
     remover: Remover,
 }
 
-impl Clearing {
-    fn is_moved(&mut self, entry: &Entry<'_>) -> bool {
+impl ScandirClearer {
+    fn is_moved(&mut self, entry: &WalkEntry<'_>) -> bool {
         let Some(aside) = &self.aside else { return false };
         self.moved = self.moved.saturating_add(1);
         renameat(entry.parent(), entry.name(), aside, self.moved.to_string()).is_ok()
     }
 }
 
-impl Visitor for Clearing {
-    fn visit(&mut self, entry: &Entry<'_>) -> Result<Step, Wrong> {
+impl Visitor for ScandirClearer {
+    fn visit(&mut self, entry: &WalkEntry<'_>) -> Result<WalkStep, Wrong> {
         if entry.depth() == 1 && entry.kind().is_dir() && self.is_moved(entry) {
-            return Ok(Step::Gone);
+            return Ok(WalkStep::Gone);
         }
         self.remover.visit(entry)
     }

@@ -1,7 +1,7 @@
 //! *Lives here:* which profiles have come and which have gone since somebody looked last, and when a new one is complete.
 //! No I/O, no clock.
 //!
-//! *Does not live here:* looking (see `ears` and [`crate::profile`]), and slots.
+//! *Does not live here:* looking (see `subscription` and [`crate::profile`]), and slots.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -16,22 +16,22 @@ pub(super) const LONGEST_MS: u64 = 2000;
 
 /// What the watcher knows of the directories among the profiles.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Book {
+pub(super) struct ProfileTracker {
     /// Those that have been profiles since, and still are directories.
     known: BTreeSet<OsString>,
     /// Those that are being filled.
-    settling: BTreeMap<OsString, Settling>,
+    pending: BTreeMap<OsString, Debounce>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Settling {
+struct Debounce {
     since: u64,
     due: u64,
 }
 
 /// What is to be done about one directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum ProfileChange {
     /// It is a profile, and new.
     Register {
         /// Its name.
@@ -46,10 +46,10 @@ pub(super) enum Step {
     },
 }
 
-impl Book {
+impl ProfileTracker {
     /// Returns a book in which these are known already.
     pub(super) fn new(known: BTreeSet<OsString>) -> Self {
-        Self { known, settling: BTreeMap::new() }
+        Self { known, pending: BTreeMap::new() }
     }
 
     /// Takes in what is there at `now`, each directory with whether it has the marker, and what was `touched` since the
@@ -62,25 +62,25 @@ impl Book {
         now: u64,
         seen: &BTreeMap<OsString, bool>,
         touched: &BTreeSet<OsString>,
-    ) -> Vec<Step> {
+    ) -> Vec<ProfileChange> {
         let mut steps = Vec::new();
-        self.settling.retain(|name, _| seen.get(name) == Some(&true));
+        self.pending.retain(|name, _| seen.get(name) == Some(&true));
         for name in seen.iter().filter_map(|(name, complete)| complete.then_some(name)) {
             if self.known.contains(name) {
                 continue;
             }
-            let first = Settling { since: now, due: now.saturating_add(SETTLE_MS) };
-            let settling = self.settling.entry(name.clone()).or_insert(first);
+            let first = Debounce { since: now, due: now.saturating_add(SETTLE_MS) };
+            let pending = self.pending.entry(name.clone()).or_insert(first);
             if touched.contains(name) {
-                settling.due = later(settling.since, now);
+                pending.due = later(pending.since, now);
             }
-            if settling.due <= now {
-                steps.push(Step::Register { name: name.clone(), since: settling.since });
+            if pending.due <= now {
+                steps.push(ProfileChange::Register { name: name.clone(), since: pending.since });
             }
         }
         for step in &steps {
-            if let Step::Register { name, .. } = step {
-                self.settling.remove(name);
+            if let ProfileChange::Register { name, .. } = step {
+                self.pending.remove(name);
                 self.known.insert(name.clone());
             }
         }
@@ -88,7 +88,7 @@ impl Book {
             self.known.iter().filter(|name| !seen.contains_key(*name)).cloned().collect();
         for name in gone {
             self.known.remove(&name);
-            steps.push(Step::Withdraw { name });
+            steps.push(ProfileChange::Withdraw { name });
         }
         steps
     }
@@ -101,35 +101,35 @@ impl Book {
     /// Puts the registration of one that was new `since` then off.
     pub(super) fn postpone(&mut self, now: u64, name: &OsStr, since: u64) {
         self.known.remove(name);
-        self.settling.insert(name.to_owned(), Settling { since, due: later(since, now) });
+        self.pending.insert(name.to_owned(), Debounce { since, due: later(since, now) });
     }
 
     /// Takes in that somebody has made the slot of this one; from then on it is theirs whether it has one.
     pub(super) fn made(&mut self, name: &OsStr) {
-        if self.settling.remove(name).is_some() {
+        if self.pending.remove(name).is_some() {
             self.known.insert(name.to_owned());
         }
     }
 
     /// Returns those that are being filled.
-    pub(super) fn settling(&self) -> impl Iterator<Item = &OsStr> {
-        self.settling.keys().map(OsString::as_os_str)
+    pub(super) fn pending(&self) -> impl Iterator<Item = &OsStr> {
+        self.pending.keys().map(OsString::as_os_str)
     }
 
     /// Makes everything that is being filled count as complete.
-    pub(super) fn hurry(&mut self, now: u64) {
-        self.settling.values_mut().for_each(|settling| settling.due = now);
+    pub(super) fn complete_all(&mut self, now: u64) {
+        self.pending.values_mut().for_each(|pending| pending.due = now);
     }
 
     /// Returns when something will count as complete, if nothing happens until then.
     pub(super) fn due(&self) -> Option<u64> {
-        self.settling.values().map(|settling| settling.due).min()
+        self.pending.values().map(|pending| pending.due).min()
     }
 
     /// Returns the directories in which changes matter: those that may become profiles, and those that are new.
     pub(super) fn unfinished<'a>(&self, seen: &'a BTreeMap<OsString, bool>) -> BTreeSet<&'a OsStr> {
         let matters = |name: &OsString, complete: bool| {
-            !self.known.contains(name) && (!complete || self.settling.contains_key(name))
+            !self.known.contains(name) && (!complete || self.pending.contains_key(name))
         };
         seen.iter()
             .filter(|(name, complete)| matters(name, **complete))
@@ -161,17 +161,17 @@ mod tests {
 
     /// Each line is a moment, what is there, what was touched, and what follows: `+name` or `-name`.
     fn check(known: &str, lines: &str) {
-        let mut book = Book::new(names(known));
+        let mut tracker = ProfileTracker::new(names(known));
         for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let mut parts = line.split('|').map(str::trim);
             let mut part = || parts.next().unwrap_or_default();
             let (now, there, touched, expected) = (part().parse().unwrap(), part(), part(), part());
-            let steps = book.look(now, &seen(there), &names(touched));
+            let steps = tracker.look(now, &seen(there), &names(touched));
             let said: Vec<String> = steps
                 .iter()
                 .map(|step| match step {
-                    Step::Register { name, .. } => format!("+{}", name.display()),
-                    Step::Withdraw { name } => format!("-{}", name.display()),
+                    ProfileChange::Register { name, .. } => format!("+{}", name.display()),
+                    ProfileChange::Withdraw { name } => format!("-{}", name.display()),
                 })
                 .collect();
             assert_eq!(said.join(" "), expected, "{line}");
@@ -236,31 +236,34 @@ mod tests {
 
     #[test]
     fn what_somebody_else_registers_is_left_to_them_for_a_while() {
-        let mut book = Book::new(BTreeSet::new());
+        let mut tracker = ProfileTracker::new(BTreeSet::new());
         let (there, nothing) = (seen("a b?"), BTreeSet::new());
-        assert!(book.look(0, &there, &nothing).is_empty());
-        assert_eq!(book.unfinished(&there).len(), 2);
-        book.hurry(10);
-        assert_eq!(book.look(10, &there, &nothing), [Step::Register { name: "a".into(), since: 0 }]);
-        assert!(Book::is_recent(10, 0));
-        book.postpone(10, OsStr::new("a"), 0);
-        assert_eq!(book.due(), Some(210));
-        assert_eq!(book.look(210, &there, &nothing).len(), 1);
-        assert!(!Book::is_recent(2000, 0));
-        assert_eq!((book.due(), book.unfinished(&there)), (None, BTreeSet::from([OsStr::new("b")])));
+        assert!(tracker.look(0, &there, &nothing).is_empty());
+        assert_eq!(tracker.unfinished(&there).len(), 2);
+        tracker.complete_all(10);
+        assert_eq!(
+            tracker.look(10, &there, &nothing),
+            [ProfileChange::Register { name: "a".into(), since: 0 }]
+        );
+        assert!(ProfileTracker::is_recent(10, 0));
+        tracker.postpone(10, OsStr::new("a"), 0);
+        assert_eq!(tracker.due(), Some(210));
+        assert_eq!(tracker.look(210, &there, &nothing).len(), 1);
+        assert!(!ProfileTracker::is_recent(2000, 0));
+        assert_eq!((tracker.due(), tracker.unfinished(&there)), (None, BTreeSet::from([OsStr::new("b")])));
     }
 
     #[test]
     fn one_whose_slot_somebody_made_is_left_to_them() {
-        let mut book = Book::new(BTreeSet::new());
+        let mut tracker = ProfileTracker::new(BTreeSet::new());
         let nothing = BTreeSet::new();
-        assert!(book.look(0, &seen("a"), &nothing).is_empty());
-        assert_eq!(book.settling().collect::<Vec<_>>(), ["a"]);
-        book.made(OsStr::new("a"));
-        book.made(OsStr::new("b"));
-        assert_eq!((book.settling().count(), book.due()), (0, None));
-        assert!(book.look(500, &seen("a"), &nothing).is_empty());
-        assert_eq!(book.look(600, &seen(""), &nothing), [Step::Withdraw { name: "a".into() }]);
+        assert!(tracker.look(0, &seen("a"), &nothing).is_empty());
+        assert_eq!(tracker.pending().collect::<Vec<_>>(), ["a"]);
+        tracker.made(OsStr::new("a"));
+        tracker.made(OsStr::new("b"));
+        assert_eq!((tracker.pending().count(), tracker.due()), (0, None));
+        assert!(tracker.look(500, &seen("a"), &nothing).is_empty());
+        assert_eq!(tracker.look(600, &seen(""), &nothing), [ProfileChange::Withdraw { name: "a".into() }]);
     }
 
     proptest! {
@@ -268,24 +271,24 @@ mod tests {
         fn invariant_what_is_registered_is_there_and_what_is_withdrawn_is_not(
             looks in proptest::collection::vec((proptest::collection::btree_map("[a-c]", any::<bool>(), 0..3), 0_u64..400), 1..30),
         ) {
-            let (mut book, mut now) = (Book::new(BTreeSet::new()), 0);
+            let (mut tracker, mut now) = (ProfileTracker::new(BTreeSet::new()), 0);
             let mut registered = BTreeSet::new();
             for (there, passed) in looks {
                 let there: BTreeMap<OsString, bool> = there.into_iter().map(|(name, is)| (name.into(), is)).collect();
                 now += passed;
-                for step in book.look(now, &there, &BTreeSet::new()) {
+                for step in tracker.look(now, &there, &BTreeSet::new()) {
                     match step {
-                        Step::Register { name, .. } => {
+                        ProfileChange::Register { name, .. } => {
                             prop_assert_eq!(there.get(&name), Some(&true));
                             prop_assert!(registered.insert(name), "registered twice");
                         }
-                        Step::Withdraw { name } => {
+                        ProfileChange::Withdraw { name } => {
                             prop_assert!(!there.contains_key(&name));
                             prop_assert!(registered.remove(&name), "withdrawn, and was not there");
                         }
                     }
                 }
-                prop_assert!(book.due().is_none_or(|due| due <= now + LONGEST_MS));
+                prop_assert!(tracker.due().is_none_or(|due| due <= now + LONGEST_MS));
             }
         }
     }

@@ -48,7 +48,7 @@ const SLOTS: WatchFlags = WatchFlags::CREATE.union(WatchFlags::MOVED_TO).union(W
 ///
 /// A profile that is known is not listened to: its gateway works in it all day.
 #[derive(Debug)]
-pub(super) struct Ears {
+pub(super) struct ProfileSubscription {
     inotify: OwnedFd,
     home: PathBuf,
     profiles: PathBuf,
@@ -60,14 +60,14 @@ pub(super) struct Ears {
 
 /// What was heard since the last time.
 #[derive(Debug, Default)]
-pub(super) struct Heard {
+pub(super) struct ProfileEvents {
     /// The directories among the profiles that it was about.
     pub touched: BTreeSet<OsString>,
     /// Entries of the scandir that are new.
     pub slots: BTreeSet<OsString>,
 }
 
-impl Ears {
+impl ProfileSubscription {
     /// Returns ears for the directory `profiles` in `home`, which hear nothing before they are attached.
     pub(super) fn new(home: &Path, profiles: &Path) -> Result<Self, Errno> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
@@ -153,8 +153,8 @@ impl Ears {
     }
 
     /// Takes in what was heard.
-    pub(super) fn heard(&mut self) -> Result<Heard, Errno> {
-        let mut heard = Heard::default();
+    pub(super) fn heard(&mut self) -> Result<ProfileEvents, Errno> {
+        let mut heard = ProfileEvents::default();
         let mut lost = Vec::new();
         let mut buffer = [MaybeUninit::uninit(); EVENTS];
         let mut reader = inotify::Reader::new(self.inotify.as_fd(), &mut buffer);
@@ -211,36 +211,36 @@ impl Ears {
 
 #[cfg(test)]
 mod tests {
-    use super::Ears;
+    use super::ProfileSubscription;
     use rustix::io::Errno;
     use std::collections::BTreeSet;
     use std::ffi::{OsStr, OsString};
     use std::fs;
 
-    fn heard(ears: &mut Ears) -> Vec<OsString> {
-        ears.wait(Some(30_000), None).unwrap();
-        ears.heard().unwrap().touched.into_iter().collect()
+    fn heard(subscription: &mut ProfileSubscription) -> Vec<OsString> {
+        subscription.wait(Some(30_000), None).unwrap();
+        subscription.heard().unwrap().touched.into_iter().collect()
     }
 
     #[test]
     fn it_hears_of_directories_that_come_and_go_and_of_those_it_follows() {
         let home = tempfile::tempdir().unwrap();
         let profiles = home.path().join("profiles");
-        let mut ears = Ears::new(home.path(), &profiles).unwrap();
-        ears.attach().unwrap();
+        let mut subscription = ProfileSubscription::new(home.path(), &profiles).unwrap();
+        subscription.attach().unwrap();
         fs::create_dir(&profiles).unwrap();
-        assert_eq!(heard(&mut ears), [""; 0], "what is not there has no names");
-        ears.attach().unwrap();
+        assert_eq!(heard(&mut subscription), [""; 0], "what is not there has no names");
+        subscription.attach().unwrap();
         fs::create_dir(profiles.join("a")).unwrap();
-        assert_eq!(heard(&mut ears), ["a"]);
-        assert!(ears.follow(&BTreeSet::from([OsStr::new("a")])).unwrap());
-        assert!(!ears.follow(&BTreeSet::from([OsStr::new("a")])).unwrap());
+        assert_eq!(heard(&mut subscription), ["a"]);
+        assert!(subscription.follow(&BTreeSet::from([OsStr::new("a")])).unwrap());
+        assert!(!subscription.follow(&BTreeSet::from([OsStr::new("a")])).unwrap());
         fs::write(profiles.join("a/marker"), "").unwrap();
-        assert_eq!(heard(&mut ears), ["a"]);
-        assert!(!ears.follow(&BTreeSet::new()).unwrap());
+        assert_eq!(heard(&mut subscription), ["a"]);
+        assert!(!subscription.follow(&BTreeSet::new()).unwrap());
         fs::write(profiles.join("a/more"), "").unwrap();
         fs::rename(profiles.join("a"), profiles.join("b")).unwrap();
-        assert_eq!(heard(&mut ears), ["a", "b"]);
+        assert_eq!(heard(&mut subscription), ["a", "b"]);
     }
 
     #[test]
@@ -248,22 +248,25 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let profiles = home.path().join("profiles");
         fs::create_dir(&profiles).unwrap();
-        let mut ears = Ears::new(home.path(), &profiles).unwrap();
-        ears.attach().unwrap();
+        let mut subscription = ProfileSubscription::new(home.path(), &profiles).unwrap();
+        subscription.attach().unwrap();
         fs::rename(&profiles, home.path().join("aside")).unwrap();
         fs::create_dir(&profiles).unwrap();
-        heard(&mut ears);
-        ears.attach().unwrap();
-        heard(&mut ears);
+        heard(&mut subscription);
+        subscription.attach().unwrap();
+        heard(&mut subscription);
         fs::create_dir(home.path().join("aside/old")).unwrap();
         fs::create_dir(profiles.join("new")).unwrap();
-        assert_eq!(heard(&mut ears), ["new"]);
+        assert_eq!(heard(&mut subscription), ["new"]);
     }
 
     #[test]
     fn without_a_home_there_is_nothing_to_hear() {
         let home = tempfile::tempdir().unwrap();
         let gone = home.path().join("gone");
-        assert_eq!(Ears::new(&gone, &gone.join("profiles")).unwrap().attach(), Err(Errno::NOENT));
+        assert_eq!(
+            ProfileSubscription::new(&gone, &gone.join("profiles")).unwrap().attach(),
+            Err(Errno::NOENT)
+        );
     }
 }

@@ -22,7 +22,7 @@ use rustix::fs::{
 };
 use rustix::process::geteuid;
 
-pub use old::Old;
+pub use old::OldScandir;
 
 /// Where s6-overlay's own files are.
 const TOP: &str = "s6";
@@ -47,7 +47,7 @@ const TRIES: u32 = 16;
 
 /// Where the run-time files are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Places {
+pub struct RuntimeDirectories {
     /// The directory of all of them.
     pub root: PathBuf,
     /// The container's environment.
@@ -56,7 +56,7 @@ pub struct Places {
     pub scandir: PathBuf,
 }
 
-impl Places {
+impl RuntimeDirectories {
     /// Returns the places below a directory.
     pub fn below(root: &Path) -> Self {
         Self { root: root.to_owned(), environment: root.join(ENVIRONMENT), scandir: root.join(SERVICES) }
@@ -72,7 +72,7 @@ impl Places {
     ///
     /// # Errors
     /// A directory cannot be made or written to.
-    pub fn begin(&self, agent: Option<&User>) -> io::Result<Old> {
+    pub fn begin(&self, agent: Option<&User>) -> io::Result<OldScandir> {
         let root = self.root()?;
         let top = own_directory(&root, TOP, &trusted())?;
         if agent.is_some() {
@@ -223,13 +223,13 @@ pub fn mark() {
 
 #[cfg(test)]
 mod tests {
-    use super::{Old, Places, fallback};
+    use super::{OldScandir, RuntimeDirectories, fallback};
     use gatevisor_sys::user::User;
     use std::fs;
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
-    fn make(places: &Places, agent: Option<&User>) {
-        if let Old::Stays(_) = places.begin(agent).unwrap() {
+    fn make(places: &RuntimeDirectories, agent: Option<&User>) {
+        if let OldScandir::Stays(_) = places.begin(agent).unwrap() {
             let report = places.clear(agent).unwrap();
             assert_eq!(report.problems, []);
         }
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn places_are_made_anew_and_the_scandir_empty() {
         let root = tempfile::tempdir().unwrap();
-        let places = Places::below(root.path());
+        let places = RuntimeDirectories::below(root.path());
         make(&places, None);
         fs::create_dir_all(places.scandir.join(".gateway-x.tmp/sub")).unwrap();
         fs::write(places.scandir.join("stray"), "").unwrap();
@@ -257,7 +257,7 @@ mod tests {
             return;
         }
         let root = tempfile::tempdir().unwrap();
-        let places = Places::below(root.path());
+        let places = RuntimeDirectories::below(root.path());
         let agent = gatevisor_sys::user::lookup(b"10000").unwrap();
         make(&places, Some(&agent));
         let scandir = fs::metadata(&places.scandir).unwrap();
@@ -277,7 +277,7 @@ mod tests {
         }
         let root = tempfile::tempdir().unwrap();
         let run = root.path().join("run");
-        let places = Places::below(&run);
+        let places = RuntimeDirectories::below(&run);
         let agent = gatevisor_sys::user::lookup(b"10000").unwrap();
         let precious = root.path().join("precious");
         fs::create_dir_all(precious.join("inner")).unwrap();
@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn whatever_is_left_in_the_scandir_or_beside_it_the_places_are_made() {
         let root = tempfile::tempdir().unwrap();
-        let places = Places::below(root.path());
+        let places = RuntimeDirectories::below(root.path());
         make(&places, None);
         // Deeper than what is removed.
         fs::create_dir_all(places.scandir.join(["d"; 600].join("/"))).unwrap();
@@ -323,7 +323,7 @@ mod tests {
     #[test]
     fn many_things_in_the_scandir_are_all_removed() {
         let root = tempfile::tempdir().unwrap();
-        let places = Places::below(root.path());
+        let places = RuntimeDirectories::below(root.path());
         make(&places, None);
         for n in 0..1000 {
             fs::create_dir_all(places.scandir.join(format!("s{n}/event"))).unwrap();
@@ -337,12 +337,12 @@ mod tests {
     #[test]
     fn what_was_in_the_scandir_is_moved_aside_in_one_step_and_removed_afterwards() {
         let root = tempfile::tempdir().unwrap();
-        let places = Places::below(root.path());
-        assert_eq!(places.begin(None).unwrap(), Old::None);
+        let places = RuntimeDirectories::below(root.path());
+        assert_eq!(places.begin(None).unwrap(), OldScandir::None);
         places.finish(None).unwrap();
         fs::create_dir_all(places.scandir.join("slot/event")).unwrap();
         fs::create_dir(root.path().join(".service.mine")).unwrap();
-        assert_eq!(places.begin(None).unwrap(), Old::Aside);
+        assert_eq!(places.begin(None).unwrap(), OldScandir::Aside);
         places.finish(None).unwrap();
         assert_eq!(fs::read_dir(&places.scandir).unwrap().count(), 1);
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 4);
@@ -356,7 +356,7 @@ mod tests {
     #[test]
     fn what_cannot_be_renamed_is_cleared_entry_by_entry() {
         let root = tempfile::tempdir().unwrap();
-        let places = Places::below(root.path());
+        let places = RuntimeDirectories::below(root.path());
         make(&places, None);
         fs::create_dir_all(places.scandir.join("slot/event")).unwrap();
         fs::write(places.scandir.join("stray"), "").unwrap();
@@ -370,13 +370,13 @@ mod tests {
     #[test]
     fn where_nothing_helps_the_scandir_is_elsewhere_and_a_link_tells_where() {
         let root = tempfile::tempdir().unwrap();
-        let mut places = Places::below(root.path());
+        let mut places = RuntimeDirectories::below(root.path());
         make(&places, None);
         places.move_elsewhere().unwrap();
         places.finish(None).unwrap();
         assert!(places.scandir.join(".s6-svscan").is_dir());
         assert_eq!(fs::read_link(root.path().join("s6/scandir")).unwrap(), places.scandir);
-        let again = Places::below(root.path());
+        let again = RuntimeDirectories::below(root.path());
         make(&again, None);
         assert!(fs::symlink_metadata(root.path().join("s6/scandir")).is_err());
         // What the last life had there is removed as well.
