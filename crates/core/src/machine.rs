@@ -218,7 +218,7 @@ impl Machine {
     /// Decides what `event` means now. Total: every event has a meaning in every phase, even if that
     /// meaning is "nothing".
     ///
-    /// `policy` are the slot's; they matter for [`ServiceInput::Exited`] and [`ServiceInput::SpawnFailed`] only.
+    /// `policy` is the slot's; it matters for [`ServiceInput::Exited`] and [`ServiceInput::SpawnFailed`] only.
     pub fn step(&mut self, now: Now, event: ServiceInput, policy: &RestartPolicy, out: &mut ServiceEffects) {
         match event {
             ServiceInput::Control(control) => self.control(now, control, out),

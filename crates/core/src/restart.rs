@@ -19,7 +19,7 @@ const QUICK_REQUESTS: u32 = 5;
 /// Milliseconds: a run shorter than this is quick, and the wait of a request made too often.
 const QUICK_MS: u64 = 1000;
 
-/// The policy of the policy; each can be set in `data/` of a slot.
+/// The numbers of the policy; each can be set in `data/` of a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestartPolicy {
     /// Milliseconds before the second consecutive restart; doubled for each further one.

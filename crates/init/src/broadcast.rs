@@ -2,7 +2,7 @@
 //!
 //! *Lives here:* the order in which listeners are told, and how many. *Does not live here:* which events.
 //!
-//! **EventSource:** skarnet's ftrigw and the layout in `gatevisor_wire::event`.
+//! **Source:** skarnet's ftrigw and the layout in `gatevisor_wire::event`.
 
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
@@ -22,11 +22,11 @@ use crate::stderr_log::say;
 const MAX_LISTENERS: usize = 1000;
 /// Entries of a fifodir that one broadcast looks at in all.
 const MAX_ENTRIES: usize = 16_384;
-/// Bytes of entries that are looked at before others get their iterate: two or three dozens of listeners.
+/// Bytes of entries that are looked at before others get their turn: two or three dozens of listeners.
 const SLICE_BYTES: usize = 2048;
 /// Slices that are done at once: one with entries, and one that says that there are no more.
 const SLICES_AT_ONCE: usize = 2;
-/// Slices of what takes longer that are done in a iterate.
+/// Slices of what takes longer that are done in one loop iteration.
 const SLICES_A_TURN: usize = 4;
 /// Broadcasts of one service that wait for an earlier one.
 const MAX_WAITING: usize = 64;
@@ -67,7 +67,7 @@ pub(crate) struct Broadcasts {
 /// Whether a broadcast reaches every listener of a fifodir.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// Everybody is told, now or by and by.
+    /// Everybody is told, now or later.
     Everybody,
     /// It has more entries or listeners than are told.
     CutShort,
@@ -111,7 +111,7 @@ impl Broadcasts {
         Reach::Everybody
     }
 
-    /// Goes on with what takes longer, of each owner in iterate; returns whose fifodirs have too many entries.
+    /// Goes on with what takes longer, of each owner in turn; returns whose fifodirs have too many entries.
     pub(crate) fn go_on(&mut self) -> Vec<Id> {
         let mut crowded = Vec::new();
         for _ in 0..SLICES_A_TURN {

@@ -205,9 +205,9 @@ impl Supervisor {
 }
 
 /// Returns the exit code for a command that ended like this, where `told` is the signal that somebody outside
-/// requested it to end with.
+/// asked that it end with.
 ///
-/// **EventSource:** PID-3; STOP-2: what was asked for, and happened, is no failure.
+/// **Source:** PID-3; STOP-2: what was asked for, and happened, is no failure.
 fn exit_code(ended: Option<WaitStatus>, told: Option<i32>) -> u8 {
     let Some(how) = ended else { return 0 };
     match how.signal() {

@@ -97,7 +97,7 @@ impl Supervisor {
             | ScanCommand::NukeGone
             | ScanCommand::NukeGoneAndLoggers => false,
         };
-        // Whoever may write to root's FIFO may have things looked at; what root requests besides it says by a signal.
+        // Whoever may write to root's FIFO may have things looked at; what root wants besides, root says by a signal.
         let is_open_to_others = || {
             rustix::process::geteuid().is_root()
                 && rustix::fs::fstat(&self.scan_control).is_ok_and(|stat| {

@@ -9,7 +9,7 @@ use gatevisor_sys::user::User;
 
 use crate::{Config, survivors};
 
-/// Both environments, which are one where nothing is coalesced from the supervisor's own user.
+/// Both environments, which are one where nothing is kept from the supervisor's own user.
 #[derive(Debug)]
 pub(crate) struct Environments {
     own: Rc<Environment>,

@@ -2,7 +2,7 @@
 //!
 //! *Lives here:* the sending. *Does not live here:* who gets which signal, and that the number is still theirs.
 //!
-//! **EventSource:** kill(2); capabilities(7), `CAP_KILL`.
+//! **Source:** kill(2); capabilities(7), `CAP_KILL`.
 
 use std::os::fd::AsFd;
 

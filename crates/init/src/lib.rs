@@ -3,7 +3,7 @@
 //! *Lives here:* the event loop and the shell around the service machines: it opens directories,
 //! starts processes, reaps them, and performs what `gatevisor-core` decides.
 //! *Does not live here:* decisions (core), system calls (sys), formats (wire), and anything richer than
-//! policy in files: no TOML, no JSON, no socket for clients.
+//! numbers in files: no TOML, no JSON, no socket for clients.
 //!
 //! **Deliberately absent:** threads, an async runtime, name services, waiting for a disk or a peer.
 #![forbid(unsafe_code)]

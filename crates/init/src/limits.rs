@@ -4,7 +4,7 @@
 //! service; the adjustment that makes the kernel choose another process when memory is short.
 //! *Does not live here:* giving it back between clone and exec (`gatevisor_sys::spawn`).
 //!
-//! **EventSource:** setrlimit(2); core(5); proc(5), `oom_score_adj`.
+//! **Source:** setrlimit(2); core(5); proc(5), `oom_score_adj`.
 
 use std::fs;
 use std::io::Write;

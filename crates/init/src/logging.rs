@@ -110,7 +110,7 @@ pub(crate) struct LogDaemon {
 pub(crate) struct Logging {
     daemons: Vec<LogDaemon>,
     pub(crate) pipes: HashMap<Rc<[u8]>, LogPipe>,
-    /// The slots whose pipes are to be let go of, by the policy of these.
+    /// The slots whose pipes are to be let go of, by the numbers of these.
     releasing: HashMap<u32, Rc<[u8]>>,
     last_number: u32,
 }
@@ -341,7 +341,7 @@ impl Supervisor {
         }
     }
 
-    /// Receives what a daemon has released, and goes on telling it what waits.
+    /// Takes note of what a daemon has released, and goes on telling it what waits.
     pub(crate) fn take_log_daemon(&mut self, number: u32) {
         let mut released = Vec::new();
         let mut works = false;

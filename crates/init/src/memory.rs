@@ -5,7 +5,7 @@
 //!
 //! The counter is read when a service ended by a `SIGKILL` that nobody here had sent, and at no other time.
 //!
-//! **EventSource:** cgroups(7); the kernel's *Control Group v2*, `memory.events`; *Memory Resource Controller*,
+//! **Source:** cgroups(7); the kernel's *Control Group v2*, `memory.events`; *Memory Resource Controller*,
 //! `memory.oom_control`.
 
 use std::fs::{self, File};

@@ -3,7 +3,7 @@
 //! *Lives here:* doing for such a script what the kernel does otherwise: executing its interpreter.
 //! *Does not live here:* whether the script is to be trusted.
 //!
-//! **EventSource:** execve(2), *Interpreter scripts*; DET-7.
+//! **Source:** execve(2), *Interpreter scripts*; DET-7.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
@@ -39,7 +39,7 @@ pub(crate) fn program(dir: impl AsFd, name: &CStr, arguments: Vec<CString>) -> P
 fn interpreter(head: &[u8], path: &CStr, arguments: &[CString]) -> Option<Program> {
     let line = head.strip_prefix(b"#!")?;
     let end = line.iter().position(|&b| b == b'\n')?;
-    // A carriage return is a event like every other one, as for the kernel.
+    // A carriage return is a character like every other one, as for the kernel.
     let blank = |c: &u8| matches!(c, b' ' | b'\t');
     let start = line.iter().position(|c| !blank(c))?;
     let line = line.get(start..end)?;

@@ -5,7 +5,7 @@
 //! A process that forks and ends is gone before a look at all processes is over. Its child is ours at that moment, and a list
 //! of our own children takes microseconds: so children are killed, with their process groups, as long as there are any.
 //!
-//! **EventSource:** `proc_pid_stat(5)`, `proc_tid_children(5)`, `pidfd_open(2)`; kill(2): a group is killed as a whole, and
+//! **Source:** `proc_pid_stat(5)`, `proc_tid_children(5)`, `pidfd_open(2)`; kill(2): a group is killed as a whole, and
 //! nobody in it has a child meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +38,7 @@ impl Lineage {
 
     /// Reads a line of `/proc/PID/stat`.
     fn parse(stat: &[u8]) -> Option<Self> {
-        // What it is called may be any bytes; what follows its last parenthesis is policy.
+        // What it is called may be any bytes; what follows its last parenthesis is numbers.
         let end = stat.iter().rposition(|&byte| byte == b')')?;
         let mut words = str::from_utf8(stat.get(end..)?).ok()?.split_ascii_whitespace().skip(2);
         let (parent, group) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
@@ -108,7 +108,7 @@ fn hunt(wanted: &impl Fn(Known) -> bool, collected: &mut impl FnMut(Known), limi
 
 /// Kills children of ours and the groups that they are in, as far as these are neither ours nor a service's.
 ///
-/// The policy of these groups stay theirs until we collect the children, dead or alive.
+/// The numbers of these groups stay theirs until we collect the children, dead or alive.
 fn kill_with_groups(prey: &[Pid], wanted: &impl Fn(Known) -> bool) {
     let ours = process::own_group().map_or(0, |group| group.as_raw_nonzero().get());
     let mut groups = BTreeSet::new();

@@ -234,7 +234,7 @@ impl Supervisor {
         Ok(pid)
     }
 
-    /// Receives whether a process has reached its program.
+    /// Learns whether a process has reached its program.
     pub(crate) fn take_start_report(&mut self, id: Id) {
         let Some(service) = self.services.get_mut(id) else { return };
         let Some(process) = &mut service.in_flight else { return };

@@ -27,12 +27,12 @@ pub(crate) struct Coalesced {
 }
 
 impl Supervisor {
-    /// Withholds what is published of a service until [`Self::publish_coalesced`].
+    /// Coalesces what is published of a service until [`Self::publish_coalesced`].
     pub(crate) fn coalesce_for(&mut self, id: Id) {
         self.coalesced = Some(Coalesced { id, down_file: None, policy: None, status: None });
     }
 
-    /// Publishes what was coalesced last of each.
+    /// Publishes the last of each that was coalesced.
     pub(crate) fn publish_coalesced(&mut self) {
         let Some(Coalesced { id, down_file, policy, status }) = self.coalesced.take() else { return };
         for effect in [down_file, policy, status].into_iter().flatten() {

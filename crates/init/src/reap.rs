@@ -12,7 +12,7 @@ use crate::shutdown::Stage;
 use crate::stderr_log::say;
 use crate::supervisor::Supervisor;
 
-/// Processes that are collected before other events get their iterate: orphans can end as fast as somebody makes them.
+/// Processes that are collected before other events get their turn: orphans can end as fast as somebody makes them.
 const DEATHS_A_TURN: usize = 256;
 /// Those of services among them, each of which has files written and perhaps a process started.
 const SERVICES_A_TURN: usize = 16;

@@ -30,7 +30,7 @@ const UNREAD_READS: usize = 256;
 /// Milliseconds that a service whose directory is gone has until it is killed, where it names none.
 const WITHDRAWN_KILL_MS: u64 = 5000;
 
-/// Names looked at before other events get their iterate.
+/// Names looked at before other events get their turn.
 const NAMES_A_TURN: usize = 8;
 
 /// What a link is said to lead to whose owner may not decide that: refused, and the same whether anything is there.
@@ -113,7 +113,7 @@ impl Supervisor {
 
     /// Goes on with the scan.
     ///
-    /// A large scandir is taken in iterations, so that starts already go on and no command has to wait.
+    /// A large scandir is taken in parts, so that starts already go on and no command has to wait.
     pub(crate) fn pump_scan(&mut self) {
         if !self.watch.is_busy() {
             return;
@@ -412,7 +412,7 @@ impl Supervisor {
         let pipe = service.pipe.take();
         let group = service.group.take();
         self.slots.by_directory.remove(&service.identity);
-        // What it was told and has not replies ends with it. A process between fork and exec may hold the FIFO open a little
+        // What it was told and has not answered ends with it. A process between fork and exec may hold the FIFO open a little
         // longer, and the next supervision would find it there.
         let mut unread = [0; 4096];
         for _ in 0..UNREAD_READS {

@@ -1,6 +1,6 @@
 //! The scripts of a scandir: what is run on a signal instead of what the signal does, and what is executed at the end.
 //!
-//! **EventSource:** s6-svscan(8), <https://skarnet.org/software/s6/s6-svscan.html>
+//! **Source:** s6-svscan(8), <https://skarnet.org/software/s6/s6-svscan.html>
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

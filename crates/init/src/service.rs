@@ -75,7 +75,7 @@ pub(crate) struct SupervisedService {
     /// Its directory.
     pub(crate) identity: DirectoryIdentity,
     pub(crate) machine: Machine,
-    /// The user as whom its programs run, and whose iterate it is when it is this service's.
+    /// The user as whom its programs run, and whose turn it is when it is this service's.
     pub(crate) uid: u32,
     pub(crate) dir: Rc<OwnedFd>,
     pub(crate) supervise: OwnedFd,

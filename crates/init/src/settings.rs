@@ -49,7 +49,7 @@ pub(crate) fn number(dir: impl AsFd, service: &str, name: &str) -> Option<u32> {
     parsed
 }
 
-/// Returns why a line is not understood: the event at its end that no editor shows, or else `what`.
+/// Returns why a line is not understood: the character at its end that no editor shows, or else `what`.
 fn flaw_of(line: &[u8], what: &'static str) -> &'static str {
     if has_windows_end(line) {
         "line ends of Windows"
@@ -96,7 +96,7 @@ pub(crate) fn max_death_tally(dir: impl AsFd, service: &str) -> usize {
         .map_or(tally::DEFAULT, |n| n.min(tally::MAX))
 }
 
-/// Returns the policy of the restart policy: the defaults, changed by what `data/` says.
+/// Returns the restart policy: the defaults, changed by what `data/` says.
 pub(crate) fn restart_policy(dir: impl AsFd, service: &str) -> RestartPolicy {
     let mut policy = RestartPolicy::default();
     let Ok(data) = file::open_directory(&dir, files::DATA) else { return policy };
@@ -126,7 +126,7 @@ pub(crate) fn restart_policy(dir: impl AsFd, service: &str) -> RestartPolicy {
     policy
 }
 
-/// Returns the exit codes in a file of blank-separated policy; an empty file names none.
+/// Returns the exit codes in a file of numbers with blanks between them; an empty file names none.
 fn codes(data: impl AsFd, service: &str, name: &str) -> Option<Vec<u8>> {
     let mut buffer = [0; LINE_BYTES + 1];
     let line = first_line(data, service, name, &mut buffer)?;

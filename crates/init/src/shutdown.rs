@@ -83,7 +83,7 @@ impl Supervisor {
         rustix::fs::fstat(&self.scandir).map_or_else(|_| directory::our_user(), |stat| stat.st_uid)
     }
 
-    /// Tells everybody to stop whose iterate it is. A logger ends after its service, when it has read everything.
+    /// Tells everybody to stop whose turn it is. A logger ends after its service, when it has read everything.
     fn stop_due(&mut self) {
         let of = |id: Id| {
             let service = self.services.get(id).filter(|service| service.role == ServiceRole::Main)?;

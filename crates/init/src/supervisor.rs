@@ -432,7 +432,7 @@ impl Supervisor {
         self.step_with(id, event, &RestartPolicy::default());
     }
 
-    /// As [`Self::step`], with the policy of the slot's policy.
+    /// As [`Self::step`], with the numbers of the slot's policy.
     pub(crate) fn step_with(&mut self, id: Id, event: ServiceInput, policy: &RestartPolicy) {
         let Some(service) = self.services.get_mut(id) else { return };
         let mut effects = std::mem::take(&mut self.effects);
@@ -469,7 +469,7 @@ impl Supervisor {
     }
 
     fn fire_timers(&mut self) {
-        // Those due now, once each: a timer that is set anew while we work waits for the next iterate.
+        // Those due now, once each: a timer that is set anew while we work waits for the next loop iteration.
         let due: Vec<(Tick, Timer)> =
             self.timers.iter().take_while(|(at, _)| *at <= self.now.tick).copied().collect();
         for (at, timer) in due {

@@ -28,9 +28,9 @@ const READ_AHEAD: usize = 64;
 const MAX_RECHECK_BYTES: usize = 1 << 20;
 /// Bytes that a name takes besides its own.
 const NAME_OVERHEAD: usize = 64;
-/// Changes that are taken in before other events get their iterate.
+/// Changes that are taken in before other events get their turn.
 const EVENTS_AT_ONCE: usize = 256;
-/// Losses that are looked into before other events get their iterate, when the kernel lost count of them.
+/// Losses that are looked into before other events get their turn, when the kernel lost count of them.
 const LOSSES_A_TURN: usize = 64;
 
 /// Names in line, each once.
@@ -342,7 +342,7 @@ impl Watch {
 
 /// Returns the bytes that an event about a name of this length takes.
 ///
-/// **EventSource:** inotify(7): a header of 16 bytes, and the name with at least one zero up to a multiple of 16.
+/// **Source:** inotify(7): a header of 16 bytes, and the name with at least one zero up to a multiple of 16.
 fn size_of_event(name: usize) -> u64 {
     let padded = if name == 0 { 0 } else { name.saturating_add(1).next_multiple_of(16) };
     u64::try_from(padded).unwrap_or(u64::MAX).saturating_add(16)
@@ -432,7 +432,7 @@ mod tests {
     }
 
     /// Works off everything as the supervisor does, and returns the names in the order in which they were looked at, and
-    /// the most changes that one iterate took in.
+    /// the most changes that one loop iteration took in.
     fn scanned(watch: &mut Watch, dir: &OwnedFd) -> (Vec<Vec<u8>>, usize) {
         let (mut names, mut most) = (Vec::new(), 0);
         while watch.is_busy() {

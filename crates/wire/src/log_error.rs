@@ -1,4 +1,4 @@
-//! What a log daemon says while it cannot keep a service's lines: the file `log/log_error` of the service directory.
+//! What a log daemon says while it cannot keep a service's lines: the file `log/trouble` of the service directory.
 //!
 //! *Lives here:* the bytes of the file. *Does not live here:* reading and writing it.
 //!

@@ -21,7 +21,7 @@ pub fn at(ms: u64) -> Now {
     Now { tick: Tick(ms), wall }
 }
 
-/// RestartPolicy without chance in them.
+/// A restart policy without chance in it.
 pub fn policy() -> RestartPolicy {
     RestartPolicy { jitter_percent: 0, ..RestartPolicy::default() }
 }
