@@ -47,7 +47,7 @@ tests() {
 part_race() { tests -p gatevisor --test cli --stress-count "${RACES:-500}" of_ten_that_come_up_at_once; }
 part_leaders() { GATEVISOR_KILLS=${KILLS:-100} tests -p gatevisor --test supervisor nothing_that_a_killed_service_left; }
 part_evidence() { GATEVISOR_TRIES=${TRIES:-1000} tests -p gatevisor --test cli evidence::; }
-part_incidents() { tests -p gatevisor-gateways --lib --stress-count "${ROUNDS:-5}" incidents notify tree; }
+part_incidents() { tests -p gatevisor-gateways -p gatevisor-slot --lib --stress-count "${ROUNDS:-5}" incidents notify tree; }
 part_hostile() { tests -p gatevisor --test hostile --stress-count "${ROUNDS:-5}"; }
 part_liveness() {
     scripts/build.sh

@@ -32,6 +32,7 @@ mod logs_terminal;
 mod names;
 mod no_proc;
 mod no_reader;
+mod notify;
 mod one_instance;
 mod output;
 mod ports;

@@ -28,7 +28,8 @@ pub fn words(live: &LiveReport) -> String {
     let evidence = live.evidence.as_ref().map_or_else(String::new, |evidence| format!(", by {evidence}"));
     let since = live.since.as_ref().map_or_else(String::new, |since| format!(", since {since}"));
     let reason = live.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
-    format!("{}{evidence}{since}{reason}", live.state.word())
+    let status = live.status.as_ref().map_or_else(String::new, |status| format!("; it says: {status}"));
+    format!("{}{evidence}{since}{reason}{status}", live.state.word())
 }
 
 /// Returns why the watcher of gateways ended a process of a gateway last.

@@ -19,7 +19,6 @@ pub mod lifecycle;
 pub mod live;
 pub mod manager;
 mod marker;
-pub mod notify;
 pub mod ports;
 pub mod profile;
 pub mod reconcile;

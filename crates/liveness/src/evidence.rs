@@ -94,9 +94,9 @@ impl Beat {
         }
     }
 
-    /// Takes in something without a mark.
-    pub fn refresh(&mut self, now: Attended) {
-        self.at = Some(now);
+    /// Takes in something without a mark; what was to last longer still does.
+    pub fn refresh(&mut self, until: Attended) {
+        self.at = self.at.max(Some(until));
     }
 
     /// Returns what it says, where it may be so many milliseconds old.

@@ -61,7 +61,9 @@ impl Fleet {
             Some(service) if service.life() == life => return service.adjust(settings),
             Some(service) => service.reborn(settings, life, now),
             None => {
-                drop(self.services.insert(name.to_owned(), FollowedService::new(settings, life, proven, now)))
+                drop(
+                    self.services.insert(name.to_owned(), FollowedService::new(settings, life, proven, now)),
+                );
             }
         }
         out.push(LiveEffect::Publish(name.to_owned()));

@@ -15,28 +15,26 @@ use std::process::ExitCode;
 use gatevisor_sys::environment::{self, GATEWAY_PATH, ProgramEnvironment};
 use gatevisor_wire::member::{self, Member};
 use gatevisor_wire::script::Flaw;
-use gatevisor_wire::started::Announcer;
 use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
 
-use crate::answerer::ServiceProcesses;
 use crate::confine::{self, Cannot, Confinement, ErrorReporter, Paths, allows};
 use crate::expand::{expand, is_truthy};
 use crate::failure::{
     EXIT_BAD_FILE, EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_SYSTEM, LIVE, NOT_READY, START_ERROR, STARTED,
-    StartFailure, one_line,
+    StartFailure,
 };
 use crate::file::{MAX_BYTES, ParseError, Ready, ServiceFile, Stderr, parse_service};
 use crate::home_lock::Standing;
 use crate::identity::{RunAs, decide};
 use crate::live::Live;
+use crate::notify::Receiver;
 use crate::probe::ReadinessProbe;
-use crate::{dotenv, http, notify, os};
+use crate::readiness::Readiness;
+use crate::{dotenv, http, notify, os, readiness};
 
 /// Exit code for a call that makes no sense.
 const EXIT_USAGE: u8 = 100;
-/// Lowest descriptor that can be one for readiness; those below are the standard ones.
-const FIRST_NOTIFICATION_FD: i32 = 3;
 
 /// Becomes the command that a `run` file describes; returns only if it cannot.
 ///
@@ -83,26 +81,8 @@ struct ServiceStart {
     landlock: Option<Paths>,
     readiness: Readiness,
     live: Option<Live>,
-}
-
-/// How the supervisor learns that the service is ready. That the command was started says nothing about it.
-enum Readiness {
-    /// Not at all.
-    Unannounced,
-    /// The command itself says so, on the descriptor that it inherits.
-    Inherited,
-    /// When a URL answers.
-    Probed(ReadinessProbe, OwnedFd),
-}
-
-impl Readiness {
-    const fn announcer(&self) -> Announcer {
-        match self {
-            Self::Unannounced => Announcer::Nobody,
-            Self::Inherited => Announcer::Service,
-            Self::Probed(..) => Announcer::Prober,
-        }
-    }
+    /// The socket on which the service says how it is.
+    receiver: Option<Receiver>,
 }
 
 /// Replaces this process by the command; returns why that failed.
@@ -266,11 +246,12 @@ impl Lookups {
             Some(template) => Some(expanded("directory", template, &lookup)?),
             None => None,
         };
-        let live = file.live.as_ref().map(|live| self.live(live)).transpose()?;
-        let environment = self.environment(file, live.as_ref())?;
+        let mut live = file.live.as_ref().map(|live| self.live(live)).transpose()?;
+        let (receiver, told) = listen(live.as_mut()).unzip();
+        let environment = self.environment(file, told.as_ref().map_or(&[], |told| &told[..]))?;
         let landlock = confine::expand_paths(file, &|key, text| expanded(key, text, &lookup))?;
-        let readiness = self.readiness(file.ready.as_ref())?;
-        Ok(ServiceStart { argv, environment, directory, landlock, readiness, live })
+        let readiness = self.readiness(file.ready.as_ref(), receiver.is_some())?;
+        Ok(ServiceStart { argv, environment, directory, landlock, readiness, live, receiver })
     }
 
     /// Returns how the service is followed in the life that begins.
@@ -296,7 +277,7 @@ impl Lookups {
     fn environment(
         &self,
         file: &ServiceFile,
-        live: Option<&Live>,
+        told: &[(&str, OsString)],
     ) -> Result<ProgramEnvironment, StartFailure> {
         let withheld = |name: &[u8]| {
             file.environment_allow
@@ -317,24 +298,29 @@ impl Lookups {
             let value = c_string(&format!("environment.{key}"), value)?;
             variables.push((key.into(), OsString::from_vec(value.into_bytes())));
         }
-        tell_where_to_notify(live, &mut variables);
+        for (name, value) in told {
+            environment::set(&mut variables, name, value);
+        }
         ProgramEnvironment::exactly(variables, GATEWAY_PATH)
             .map_err(|errno| StartFailure::system("executing", "cannot make the environment", errno))
     }
 
-    fn readiness(&self, ready: Option<&Ready>) -> Result<Readiness, StartFailure> {
-        let Some(number) = notification_number() else { return Ok(Readiness::Unannounced) };
-        let Some(ready) = ready else { return Ok(Readiness::Inherited) };
+    /// Returns how the supervisor learns that the service is ready; `notifies` is whether it may say so by `sd_notify`.
+    fn readiness(&self, ready: Option<&Ready>, notifies: bool) -> Result<Readiness, StartFailure> {
+        let Some(number) = readiness::notification_number() else { return Ok(Readiness::Unannounced) };
+        if ready.is_none() && !notifies {
+            return Ok(Readiness::Inherited);
+        }
         // A number that is not open means that nobody waits (the script was started by hand), which is no failure.
         let Ok(notify) = os::adopt_fd(number) else { return Ok(Readiness::Unannounced) };
         let lookup = |name: &str| self.get(name);
-        let wanted = match &ready.when {
+        let wanted = match ready.and_then(|ready| ready.when.as_ref()) {
             Some(template) => is_truthy(&expanded("ready.when", template, &lookup)?),
             None => true,
         };
-        if !wanted {
-            return Ok(Readiness::Unannounced);
-        }
+        let Some(ready) = ready.filter(|_| wanted) else {
+            return Ok(if notifies { Readiness::Relayed(notify) } else { Readiness::Unannounced });
+        };
         let url = expanded("ready.http", &ready.http, &lookup)?;
         let target = http::parse_url(&url.to_string_lossy())
             .map_err(|error| StartFailure::plain("expanding ready.http", &error, EXIT_SYSTEM))?;
@@ -343,21 +329,16 @@ impl Lookups {
     }
 }
 
-/// Tells a service that says by itself that it works where to say so; the working directory is still its own.
-fn tell_where_to_notify(live: Option<&Live>, variables: &mut Vec<environment::Variable>) {
-    let Some(settings) = live.filter(|live| live.notify).and_then(Live::settings) else { return };
-    // What our own supervisor was told is not meant for it.
-    variables.retain(|(name, _)| !notify::VARIABLES.iter().any(|known| *known == name));
-    let told = std::env::current_dir().ok().and_then(|directory| notify::told(&directory, &settings));
-    variables.extend(told.into_iter().flatten().map(|(name, value)| (name.into(), value)));
-}
-
-/// Returns the number of the descriptor that the supervisor waits on for readiness, if it does.
-fn notification_number() -> Option<i32> {
-    let mut buffer = [0; 32];
-    let bytes = gatevisor_sys::file::read_small(CWD, c"notification-fd", &mut buffer).ok()?;
-    let number = i32::try_from(gatevisor_wire::number::parse(bytes)?).ok()?;
-    (number >= FIRST_NOTIFICATION_FD).then_some(number)
+/// Returns the socket of a service that says by itself how it is, and the variables that tell the service of it.
+///
+/// Where there can be no socket, that is said, and nobody expects a word; the working directory is still the service's own.
+fn listen(live: Option<&mut Live>) -> Option<(Receiver, [(&'static str, OsString); 2])> {
+    let live = live.filter(|live| live.notify)?;
+    let listening = notify::listen(&live.settings()?);
+    live.notify = listening.is_ok();
+    let refused =
+        |why| os::say(&format!("gatevisor: nobody listens to what this service says by sd_notify: {why}"));
+    listening.map_err(refused).ok()
 }
 
 /// Takes the last steps, in which this process changes, and executes the command; returns only why that failed.
@@ -374,10 +355,8 @@ fn launch(
     if let Some(directory) = service_directory {
         let _ = os::remove_in_data(directory.as_fd(), NOT_READY);
     }
-    if let Readiness::Probed(probe, notify) = start.readiness {
-        // Its limits and rights are those of before.
-        fork_prober(&probe, &notify, ServiceProcesses::of_this_process(name), service_directory)?;
-    }
+    // The limits and rights of those are the ones of before.
+    readiness::fork_helpers(start.readiness, start.receiver, name, service_directory)?;
     if let Some(directory) = service_directory {
         let hindered = start.landlock.is_some() || !file.limits.is_empty();
         held.error_reporter = hindered.then(|| ErrorReporter::post(directory).ok()).flatten();
@@ -436,31 +415,6 @@ fn settle(
             .map_err(|errno| StartFailure::system("executing", "cannot join stderr to stdout", errno))?;
     }
     Ok(())
-}
-
-fn fork_prober(
-    probe: &ReadinessProbe,
-    notify: &OwnedFd,
-    mut service: ServiceProcesses,
-    directory: Option<&OwnedFd>,
-) -> Result<(), StartFailure> {
-    let failure = |errno| StartFailure::system("executing", "cannot start the readiness probe", errno);
-    let alive = os::own_pidfd().map_err(failure)?;
-    let mut told = String::new();
-    // Best effort: without a place for it, only the reason is missing.
-    let mut tell = |why: String| {
-        if let Some(directory) = directory.filter(|_| why != told) {
-            let line = format!("{}\n", one_line(&why));
-            let _ = os::replace_in_data(directory, NOT_READY, line.as_bytes());
-        }
-        told = why;
-    };
-    os::fork_detached(|| {
-        // Whoever reads the service's output must not wait for the prober.
-        os::let_go_of_stdio();
-        probe.run(&alive, notify, &mut |sockets| service.whose(sockets), &mut tell);
-    })
-    .map_err(failure)
 }
 
 /// Returns the first variable that a text of the service directory names.

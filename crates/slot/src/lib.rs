@@ -29,6 +29,7 @@ pub mod notify;
 mod os;
 pub mod patterns;
 mod probe;
+mod readiness;
 pub mod render;
 pub mod survivors;
 

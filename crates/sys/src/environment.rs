@@ -32,6 +32,11 @@ pub const GATEWAY_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// The variable with the directories that only the programs of their owner search, separated by `:`.
 pub const USER_PATH: &str = "GATEVISOR_USER_PATH";
 
+/// The variables by which a supervisor tells a program to say how it is; nobody else is meant by them.
+///
+/// **Source:** `sd_notify(3)`, `sd_watchdog_enabled(3)`.
+pub const NOTIFY_VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
 /// What tells that this is a container, as it does to the agent's own command line.
 const CONTAINER: &str = "/run/s6/basedir";
 
@@ -294,7 +299,10 @@ fn is_container() -> bool {
 }
 
 /// Returns what a program is told of an environment, which has this process's user.
+///
+/// Where a supervisor has asked this process to say how it is, that is not asked of the program.
 pub fn inherited(mut variables: Vec<Variable>) -> Vec<Variable> {
+    variables.retain(|(name, _)| !NOTIFY_VARIABLES.iter().any(|known| *known == name));
     if geteuid().is_root() {
         if is_container() {
             return inherited_by_root(variables).0;

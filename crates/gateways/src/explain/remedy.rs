@@ -39,8 +39,8 @@ fn of(subject: &Subject, kind: CauseKind, findings: &[Finding]) -> Vec<String> {
         CauseKind::Well
         | CauseKind::NotAllowedToLook
         | CauseKind::RunsElsewhere
-        | CauseKind::NoGatewaysHere => Vec::new(),
-        CauseKind::BackOff
+        | CauseKind::NoGatewaysHere
+        | CauseKind::BackOff
         | CauseKind::EndingLeftovers
         | CauseKind::Commanded
         | CauseKind::Stopping

@@ -9,7 +9,6 @@
 
 mod act;
 mod notice;
-mod notified;
 mod probe;
 mod process;
 mod publish;

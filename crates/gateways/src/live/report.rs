@@ -6,6 +6,7 @@ use std::path::Path;
 
 use gatevisor_liveness::{LivePolicy, Liveness};
 use gatevisor_slot::live::{self, Live};
+use gatevisor_slot::notify::{self, Said};
 use gatevisor_sys::clock::monotonic_ms;
 use serde::{Serialize, Serializer};
 
@@ -63,6 +64,8 @@ pub struct LiveReport {
     pub reason: Option<String>,
     /// What follows when it does not respond: `warn` or `restart`.
     pub policy: &'static str,
+    /// What it does, in its own words, where it says so by `sd_notify`.
+    pub status: Option<String>,
 }
 
 impl LiveReport {
@@ -73,7 +76,15 @@ impl LiveReport {
 
     fn unknown(policy: LivePolicy, reason: String) -> Self {
         let state = LiveState::Unknown;
-        Self { state, since: None, evidence: None, misses: 0, reason: Some(reason), policy: policy.word() }
+        Self {
+            state,
+            since: None,
+            evidence: None,
+            misses: 0,
+            reason: Some(reason),
+            policy: policy.word(),
+            status: None,
+        }
     }
 
     fn said(policy: LivePolicy, record: LiveRecord) -> Option<Self> {
@@ -84,8 +95,15 @@ impl LiveReport {
             misses: record.misses,
             reason: record.reason,
             policy: policy.word(),
+            status: None,
         })
     }
+}
+
+/// Returns what a service's process has said of itself by `sd_notify`.
+pub(super) fn said_of(service: &Path, pid: i32) -> Option<Said> {
+    let bytes = read_bounded(&service.join(notify::SAID), notify::SAID_BYTES).ok()??;
+    Said::decode(str::from_utf8(&bytes).ok()?, pid)
 }
 
 /// Returns how a service's process is followed, as its interpreter has said at its start.
@@ -97,10 +115,18 @@ pub fn of_service(service: &Path, pid: i32) -> Option<Live> {
 
 /// Returns what is known of a service that has been up for so long; nothing where it is not followed.
 pub fn look(scandir: &Path, service: &str, pid: i32, up_s: u64) -> Option<LiveReport> {
-    let policy = of_service(&scandir.join(service), pid)?.settings()?.policy;
+    let directory = scandir.join(service);
+    let live = of_service(&directory, pid)?;
+    let policy = live.settings()?.policy;
     if policy == LivePolicy::Off {
         return None;
     }
+    let status = live.notify.then(|| said_of(&directory, pid)?.status).flatten();
+    Some(LiveReport { status, ..judged(scandir, service, pid, up_s, policy) })
+}
+
+/// Returns what the watcher says of a service, as far as that counts.
+fn judged(scandir: &Path, service: &str, pid: i32, up_s: u64, policy: LivePolicy) -> LiveReport {
     let is_new = up_s < UNSEEN_S;
     let starting = || LiveReport {
         state: LiveState::Said(Liveness::Starting),
@@ -109,22 +135,22 @@ pub fn look(scandir: &Path, service: &str, pid: i32, up_s: u64) -> Option<LiveRe
     };
     let Some(pulse) = beat_of(scandir) else {
         let none = || LiveReport::unknown(policy, "no watcher of gateways runs".to_owned());
-        return Some(if is_new { starting() } else { none() });
+        return if is_new { starting() } else { none() };
     };
     let record = record_of(scandir, service)
         .filter(|record| record.pid == pid && record.epoch == format!("{:016x}", pulse.epoch));
     let silent_ms = monotonic_ms().saturating_sub(pulse.beat_ms);
     if silent_ms > STALE_MS {
         let silent = silent_ms / 1000;
-        return Some(LiveReport::unknown(
+        return LiveReport::unknown(
             policy,
             format!("the watcher of gateways has been silent for {silent} s"),
-        ));
+        );
     }
     let said = record.and_then(|record| LiveReport::said(policy, record));
     let unseen =
         || LiveReport::unknown(policy, "the watcher of gateways has not looked at it yet".to_owned());
-    Some(said.unwrap_or_else(|| if is_new { starting() } else { unseen() }))
+    said.unwrap_or_else(|| if is_new { starting() } else { unseen() })
 }
 
 /// Returns what a watcher has said last of a service, whether or not it is still refresh.

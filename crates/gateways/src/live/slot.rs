@@ -9,8 +9,10 @@ use gatevisor_liveness::{
     Attended, Beat, BeatAge, BeatMark, EvidenceKind, Life, LiveFinding, LivePolicy, LiveSettings,
 };
 use gatevisor_paths::by_path;
+use gatevisor_slot::http;
 use gatevisor_slot::live::Live;
-use gatevisor_slot::{http, notify};
+use gatevisor_slot::notify::{self, Said};
+use gatevisor_sys::clock::monotonic_ms;
 use gatevisor_sys::proc::Process;
 use gatevisor_wire::status::Status;
 use rustix::fs::{AtFlags, statat};
@@ -18,7 +20,7 @@ use serde_json::Value;
 
 use super::probe::Question;
 use super::process::{Waits, descends};
-use super::report::of_service;
+use super::report::{of_service, said_of};
 use crate::files::read_bounded;
 
 /// Bytes of a heartbeat that are looked at.
@@ -33,6 +35,8 @@ pub(super) struct FollowedGateway {
     pub live: Live,
     pub settings: LiveSettings,
     pub waits: Waits,
+    /// What it has said of itself so far.
+    pub said: Said,
 }
 
 impl FollowedGateway {
@@ -52,7 +56,7 @@ impl FollowedGateway {
         let settings = said.settings().filter(|settings| settings.policy != LivePolicy::Off)?;
         let start_ticks = Process::of(pid)?.began;
         let life = Life { pid, start_ticks };
-        Some(Self { dir, status, life, live: said, settings, waits: Waits::default() })
+        Some(Self { dir, status, life, live: said, settings, waits: Waits::default(), said: Said::default() })
     }
 
     /// Returns whether its process is still the one that it was.
@@ -72,9 +76,23 @@ impl FollowedGateway {
         Some(beat.age_of(heartbeat.max_age_ms, now))
     }
 
-    /// Returns what its last word says, where it is to say by itself that it works.
-    pub fn notified(&self, notified: Beat, now: Attended) -> Option<BeatAge> {
-        self.live.notify.then(|| notified.age_of(notify::max_age_ms(&self.settings), now))
+    /// Returns what its last word says, where it is to say by itself that it works and somebody receives that.
+    pub fn notified(&mut self, beat: &mut Beat, now: Attended) -> Option<BeatAge> {
+        if !self.live.notify {
+            return None;
+        }
+        if let Some(said) = said_of(self.dir.path(), self.life.pid) {
+            if said.failed {
+                *beat = Beat::default();
+            } else if said.words != self.said.words {
+                beat.refresh(now.plus(said.extended_until_ms.saturating_sub(monotonic_ms())));
+            }
+            self.said = said;
+        }
+        let age = beat.age_of(notify::max_age_ms(&self.settings), now);
+        // Whose words reach nobody cannot be blamed for saying none.
+        let is_told = age == BeatAge::Fresh || notify::is_received(&self.dir.path().join(notify::SOCKET));
+        is_told.then_some(age)
     }
 
     /// Returns whether its own word is all that it does by itself.

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use gatevisor_client::ServiceDir;
 use gatevisor_liveness::{
-    Attended, Attention, Beat, ClockReading, EvidenceKind, Fleet, FollowedService, Hindrance, LiveEffect,
+    Attended, Attention, ClockReading, EvidenceKind, Fleet, FollowedService, Hindrance, LiveEffect,
     LiveFinding, Liveness,
 };
 use gatevisor_sys::clock::monotonic_ms;
@@ -23,14 +23,12 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::act::{self, EvidenceJob};
 use super::notice::{Collect, LiveNotice, LiveWatchError, Silent, Tell};
-use super::notified::Notified;
 use super::probe::{Answer, LiveProbe, Question};
 use super::process::{self, ProcessSeen};
 use super::publish::{self, Publisher};
 use super::record::{LiveRecord, LiveRestart};
 use super::slot::{FollowedGateway, by_itself};
 use crate::manager::{ScandirManager, ServiceManager};
-use crate::notify::Message;
 use crate::profile::ProfileName;
 
 /// Milliseconds between two looks for gateways that have come or gone, and between two words that the watcher is at work.
@@ -58,7 +56,6 @@ pub struct LiveWatcher {
     asking: BTreeMap<String, Asking>,
     jobs: BTreeMap<String, EvidenceJob>,
     told: BTreeMap<String, Liveness>,
-    notified: Notified,
     scan: Attended,
     /// Since when those are gone that may come again.
     gone: BTreeMap<String, Attended>,
@@ -78,7 +75,6 @@ impl LiveWatcher {
             Ok(None) => return Err(LiveWatchError::Taken { scandir }),
             Err(source) => return Err(LiveWatchError::Publish { scandir, source }),
         };
-        let notified = Notified::new(&scandir);
         Ok(Self {
             manager,
             tell,
@@ -90,7 +86,6 @@ impl LiveWatcher {
             asking: BTreeMap::new(),
             jobs: BTreeMap::new(),
             told: BTreeMap::new(),
-            notified,
             scan: Attended::default(),
             gone: BTreeMap::new(),
         })
@@ -121,7 +116,6 @@ impl LiveWatcher {
             self.scan = now.plus(SCAN_MS);
             self.scan(now, &mut out);
         }
-        self.listen(now);
         self.hear(now, &mut out);
         self.look(now, &mut out);
         self.reap(now, &mut out);
@@ -140,31 +134,10 @@ impl LiveWatcher {
         looks.chain(asked.chain(jobs).map(|until| until.saturating_sub(now_ms))).min().unwrap_or(SCAN_MS)
     }
 
-    /// Takes in what gateways have said of themselves.
-    fn listen(&mut self, now: Attended) {
-        let Self { notified, fleet, followed, .. } = self;
-        let leader = |name: &str| gatevisor_wire::Pid::new(followed.get(name)?.life.pid);
-        notified.hear(monotonic_ms(), &leader, &mut |name, message| {
-            let Some(service) = fleet.service_mut(name) else { return };
-            match message {
-                Message::Watchdog | Message::Ready | Message::Reloading => service.notified.refresh(now),
-                Message::Extend(time) => {
-                    let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-                    service.notified.refresh(now.plus(ms));
-                }
-                Message::WatchdogTrigger => service.notified = Beat::default(),
-                Message::Status(_) | Message::Stopping => {}
-            }
-        });
-    }
-
     /// Sleeps until the time is over or somebody answers.
     fn sleep(&self, ms: u64) {
-        let (notified, deaf_ms) = self.notified.poll_fds(monotonic_ms());
-        let ms = deaf_ms.map_or(ms, |deaf_ms| ms.min(deaf_ms));
         let probes = self.asking.values().filter_map(|asking| asking.probe.poll_fd());
-        let mut fds: Vec<PollFd<'_>> =
-            probes.chain(self.jobs.values().map(EvidenceJob::poll_fd)).chain(notified).collect();
+        let mut fds: Vec<PollFd<'_>> = probes.chain(self.jobs.values().map(EvidenceJob::poll_fd)).collect();
         let timeout = Timespec {
             tv_sec: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
             tv_nsec: i64::try_from(ms % 1000).unwrap_or(0).saturating_mul(1_000_000),
@@ -196,9 +169,6 @@ impl LiveWatcher {
                 out,
             );
             self.gone.remove(&service);
-            if followed.live.notify {
-                self.notified.keep(&service);
-            }
             self.followed.insert(service, followed);
         }
         for service in before.into_keys() {
@@ -206,7 +176,6 @@ impl LiveWatcher {
             self.fleet.forget(&service);
             self.gone.remove(&service);
             self.publisher.forget(&service);
-            self.notified.forget(&service);
         }
     }
 
@@ -254,9 +223,9 @@ impl LiveWatcher {
         if followed.status.paused {
             return Ok(LiveFinding::Paused);
         }
-        let beat = self.fleet.service_mut(name).map(|service| &mut service.beat);
-        let heartbeat = beat.and_then(|beat| followed.heartbeat(beat, now));
-        let notified = self.fleet.service(name).and_then(|service| followed.notified(service.notified, now));
+        let Some(service) = self.fleet.service_mut(name) else { return Ok(LiveFinding::Early) };
+        let heartbeat = followed.heartbeat(&mut service.beat, now);
+        let notified = followed.notified(&mut service.notified, now);
         by_itself(
             &[(EvidenceKind::Notify, notified), (EvidenceKind::Heartbeat, heartbeat)],
             followed.questions(),
@@ -430,7 +399,7 @@ impl LiveWatcher {
             Ok(()) if service.is_stopped() => drop(act::send(followed.life, Signal::CONT)),
             Ok(()) | Err(Errno::SRCH) => {}
             Err(errno) => {
-                (self.tell)(LiveNotice::LeftAlone(shown(name), format!("cannot signal it: {errno}")))
+                (self.tell)(LiveNotice::LeftAlone(shown(name), format!("cannot signal it: {errno}")));
             }
         }
     }

@@ -96,7 +96,7 @@ pub fn render(
         text(DATA_FAIL_CODES, codes(&gateway.fail_codes)),
         text(DATA_RESTART_CODES, codes(&gateway.restart_codes)),
     ];
-    if gateway.ready.is_some() {
+    if gateway.ready.is_some() || gateway.live.as_ref().is_some_and(|live| live.notify) {
         all.push(text(files::NOTIFICATION_FD, format!("{NOTIFICATION_FD}\n")));
     }
     let restart = &gateway.restart;

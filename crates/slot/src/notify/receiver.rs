@@ -1,7 +1,7 @@
-//! Receiving what gateways say about themselves by `sd_notify`.
+//! Receiving what a service says.
 //!
-//! *Lives here:* the socket of a service, what is taken from it at once, and whose word counts. *Does not live here:* what a
-//! datagram says (`message`), and what comes of it (the watcher of liveness).
+//! *Lives here:* the socket, what is taken from it at once, and whose word counts. *Does not live here:* what a datagram says
+//! (`message`), and what comes of it (`relay`).
 //!
 //! The kernel names the sender. Its word counts if it is the service's process, descends from it, or is in its session or
 //! control group; nothing is read from a sender's own memory, where it could hold a reader up. A sender that has ended when its
@@ -9,74 +9,58 @@
 //!
 //! **Source:** `sd_notify(3)`, `SCM_CREDENTIALS` in unix(7).
 
-mod message;
-
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
-use gatevisor_paths::by_path;
-use gatevisor_slot::group;
-use gatevisor_slot::notify::LONGEST_PATH;
 use gatevisor_sys::proc::Process;
 use gatevisor_sys::socket::recv_with_sender;
 use gatevisor_wire::Pid;
 use rustix::fs::{AtFlags, Mode, chmodat, fchmod, renameat, unlinkat};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with, sockopt,
+};
 
-use crate::files::random_suffix;
-
-pub use message::{Message, parse};
+use super::message::{Message, parse};
+use crate::group;
 
 /// Bytes of a datagram that are read; a longer one says nothing.
-const DATAGRAM_BYTES: usize = 4096;
+pub(super) const DATAGRAM_BYTES: usize = 4096;
 /// Datagrams that are taken at once.
-const DATAGRAMS: usize = 32;
+pub(super) const DATAGRAMS: usize = 32;
 /// Ancestors of a sender that are looked at.
 const ANCESTORS: usize = 64;
-/// Only the user of the gateway, and root, may send.
+/// Only the user of the service, and root, may send.
 const MODE: Mode = Mode::from_raw_mode(0o600);
 
 /// The socket of one service.
 #[derive(Debug)]
-pub struct Receiver {
-    socket: OwnedFd,
-    path: PathBuf,
-}
+pub(crate) struct Receiver(OwnedFd);
 
 impl Receiver {
-    /// Makes the socket at `path`, in the place of what is there.
-    ///
-    /// The directory must be this user's alone.
+    /// Makes the socket `name` in a directory of this user's, in the place of what is there.
     ///
     /// # Errors
     /// It cannot be made there.
-    pub fn bind(path: &Path) -> io::Result<Self> {
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(Errno::INVAL.into());
-        };
-        let directory = by_path::directory(parent)?;
+    pub fn bind(directory: impl AsFd, name: &str) -> io::Result<Self> {
+        let directory = directory.as_fd();
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
         sockopt::set_socket_passcred(&socket, true)?;
         // What is bound gets the mode of the socket; not on every system, so it is set again below.
         let _ = fchmod(&socket, MODE);
-        let temporary = format!(".{}", random_suffix());
-        bind(&socket, &address(&directory, parent, &temporary)?)?;
-        let placed = chmodat(&directory, &*temporary, MODE, AtFlags::empty())
-            .and_then(|()| renameat(&directory, &*temporary, &directory, name));
+        let temporary = format!(".{name}.new");
+        // What one that was killed has left.
+        let _ = unlinkat(directory, &*temporary, AtFlags::empty());
+        bind(&socket, &address(directory, &temporary)?)?;
+        let placed = chmodat(directory, &*temporary, MODE, AtFlags::empty())
+            .and_then(|()| renameat(directory, &*temporary, directory, name));
         if let Err(errno) = placed {
-            let _ = unlinkat(&directory, &*temporary, AtFlags::empty());
+            let _ = unlinkat(directory, &*temporary, AtFlags::empty());
             return Err(errno.into());
         }
-        Ok(Self { socket, path: path.to_owned() })
-    }
-
-    /// Returns the path for the gateway's environment, unless it is too long for that.
-    pub fn path(&self) -> Option<&Path> {
-        Some(self.path.as_path()).filter(|path| path.as_os_str().len() <= LONGEST_PATH)
+        Ok(Self(socket))
     }
 
     /// Takes what has come, at most so much that a flood costs little, and hands on what senders say that belong to the
@@ -86,7 +70,7 @@ impl Receiver {
         // Those of one sender in a row are asked for once.
         let mut last: Option<(Pid, bool)> = None;
         for _ in 0..DATAGRAMS {
-            let received = match recv_with_sender(&self.socket, &mut buffer) {
+            let received = match recv_with_sender(&self.0, &mut buffer) {
                 Ok(received) => received,
                 Err(Errno::INTR) => continue,
                 Err(_) => return,
@@ -108,22 +92,25 @@ impl Receiver {
 
 impl AsFd for Receiver {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.0.as_fd()
     }
 }
 
-/// Returns the address of a name in a directory; one whose path is too long is reached through the descriptor.
-fn address(directory: &OwnedFd, parent: &Path, name: &str) -> io::Result<SocketAddrUnix> {
-    use std::os::fd::AsRawFd;
-    let path = parent.join(name);
-    if path.as_os_str().as_bytes().len() <= LONGEST_PATH {
-        return Ok(SocketAddrUnix::new(path)?);
-    }
+/// Returns the address of a name in a directory, however long the path of that is.
+fn address(directory: BorrowedFd<'_>, name: &str) -> io::Result<SocketAddrUnix> {
     Ok(SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()))?)
 }
 
+/// Returns whether somebody receives what is sent to a socket.
+pub fn is_received(socket: &Path) -> bool {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let asked = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)
+        .and_then(|asking| connect(asking, &SocketAddrUnix::new(socket)?));
+    asked.is_ok()
+}
+
 /// Returns whether a process is one of the service whose process is `leader`.
-pub fn is_member(sender: Pid, leader: Pid) -> bool {
+pub(crate) fn is_member(sender: Pid, leader: Pid) -> bool {
     let leader = leader.get();
     let mut at = sender.get();
     for _ in 0..ANCESTORS {
@@ -141,6 +128,3 @@ pub fn is_member(sender: Pid, leader: Pid) -> bool {
     }
     group::name_of(leader).is_some_and(|group| group::name_of(sender.get()) == Some(group))
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,131 @@
+//! What a service says of itself by `sd_notify`, and what has become of it.
+//!
+//! *Lives here:* the socket's place, the variables that tell a service of it, and the file with what the service has said.
+//! *Does not live here:* the socket (`receiver`), the text (`message`), the process that owns both ends (`relay`), and what
+//! follows when a service falls silent (`gatevisor-gateways`).
+//!
+//! A process of the service's user, which begins before the service does and ends with it, owns the socket. So no word is lost
+//! because nobody was there to receive it, `READY=1` reaches the supervisor through the service's notification descriptor
+//! alone, and a flood costs nobody but its sender.
+//!
+//! **Source:** `sd_notify(3)`, `sd_watchdog_enabled(3)`.
+
+mod message;
+mod receiver;
+mod relay;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use gatevisor_liveness::LiveSettings;
+use gatevisor_sys::environment::NOTIFY_VARIABLES;
+use gatevisor_sys::file;
+use rustix::fs::CWD;
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+pub use message::{Message, parse};
+pub(crate) use receiver::Receiver;
+pub use receiver::is_received;
+pub(crate) use relay::relay;
+
+/// The socket of a service, below its directory.
+pub const SOCKET: &str = "data/notify";
+/// What a service has said, below its directory.
+pub const SAID: &str = "data/notified";
+/// Bytes of that file at the most.
+pub const SAID_BYTES: usize = 4096;
+/// Bytes of the longest path that a service can be told.
+const LONGEST_PATH: usize = 107;
+
+/// What a service has said of itself in one life.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct Said {
+    /// The process of that life.
+    pub pid: i32,
+    /// How many words have shown that it works.
+    pub words: u64,
+    /// Milliseconds of the monotonic clock until which it has asked not to be expected to say more.
+    pub extended_until_ms: u64,
+    /// Whether it has said `READY=1`.
+    pub ready: bool,
+    /// Whether it has said that it is about to end.
+    pub stopping: bool,
+    /// Whether it has said that it does not work, and nothing since.
+    pub failed: bool,
+    /// What it does, in its own words.
+    pub status: Option<String>,
+}
+
+impl Said {
+    /// Takes in one more thing that it says.
+    pub fn take(&mut self, message: Message, now_ms: u64) {
+        match message {
+            Message::Status(text) => self.status = Some(text).filter(|text| !text.is_empty()),
+            Message::WatchdogTrigger => self.failed = true,
+            Message::Ready => {
+                self.ready = true;
+                self.works();
+            }
+            Message::Watchdog | Message::Reloading => self.works(),
+            Message::Stopping => {
+                self.stopping = true;
+                self.works();
+            }
+            Message::Extend(time) => {
+                self.extended_until_ms = self.extended_until_ms.max(now_ms.saturating_add(ms(time)));
+                self.works();
+            }
+        }
+    }
+
+    const fn works(&mut self) {
+        self.failed = false;
+        self.words = self.words.saturating_add(1);
+    }
+
+    /// Returns what the file holds.
+    pub(crate) fn encode(&self) -> Option<String> {
+        toml::to_string(self).ok()
+    }
+
+    /// Returns what a file says of the life with this process.
+    pub fn decode(text: &str, pid: i32) -> Option<Self> {
+        toml::from_str(text).ok().filter(|said: &Self| said.pid == pid)
+    }
+}
+
+/// Returns how old a service's last word may be, in milliseconds: it is to say one within each interval.
+pub const fn max_age_ms(settings: &LiveSettings) -> u64 {
+    settings.interval_ms.saturating_mul(3)
+}
+
+/// Returns the socket of the service in whose directory this process works, and what the service is told of it.
+pub(crate) fn listen(settings: &LiveSettings) -> io::Result<(Receiver, Told)> {
+    let told = told(&std::env::current_dir()?, settings).ok_or_else(|| {
+        io::Error::other(format!("the path of its service directory leaves no room in {LONGEST_PATH} bytes"))
+    })?;
+    let Some((data, name)) = SOCKET.split_once('/') else { return Err(Errno::INVAL.into()) };
+    Ok((Receiver::bind(file::open_directory(CWD, data)?, name)?, told))
+}
+
+/// What a service is told by.
+type Told = [(&'static str, OsString); 2];
+
+/// Returns what a service is told whose directory is this, unless the path is too long. It sends after half of the time.
+fn told(service: &Path, settings: &LiveSettings) -> Option<Told> {
+    let socket = service.join(SOCKET);
+    let usec = settings.interval_ms.saturating_mul(2000);
+    let [socket_variable, usec_variable, _] = NOTIFY_VARIABLES;
+    (socket.as_os_str().len() <= LONGEST_PATH)
+        .then(|| [(socket_variable, socket.into()), (usec_variable, usec.to_string().into())])
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
