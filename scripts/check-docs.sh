@@ -107,20 +107,21 @@ check_exit_codes() {
         wrong "exit codes of README.md ($(xargs <<<"$documented")) and $source ($(xargs <<<"$real")) differ"
 }
 
-# Every test that docs/hermes.md names exists: `suite::module::test` in tests/, and what `unit` of a crate is called there.
+# Every test that a document names exists: `suite::module::test` or `suite::module`, in tests/.
 check_tests() {
-    local name suite module test
-    for name in $(grep -oE '`(container|cli|applets|hermes|supervisor)::[a-z0-9_:]+`' docs/hermes.md | tr -d '`' | sort -u); do
-        IFS=: read -r suite _ module _ test <<<"$name"
-        # A suite of one file has no modules.
-        [[ -n $test || -e tests/$suite/$module.rs ]] || { test=$module module=main; }
-        [[ -e tests/$suite/$module.rs ]] || {
-            wrong "docs/hermes.md names $name, and there is no tests/$suite/$module.rs"
-            continue
-        }
-        [[ -z $test ]] || grep -qE "fn $test\(" "tests/$suite/$module.rs" ||
-            wrong "docs/hermes.md names $name, which tests/$suite/$module.rs does not have"
-    done
+    local document name suite module test
+    while read -r document; do
+        while read -r name; do
+            IFS=: read -r suite _ module _ test <<<"$name"
+            # A suite of one file has no modules, and groups of attacks are modules of a directory.
+            [[ -n $test || -e tests/$suite/$module.rs || -d tests/$suite/$module ]] || { test=$module module=main; }
+            if [[ -n $test ]]; then
+                grep -qsE "fn $test\(" "tests/$suite/$module.rs"
+            else
+                [[ -e tests/$suite/$module.rs || -d tests/$suite/$module ]]
+            fi || wrong "$document names the test $name, which does not exist"
+        done < <(grep -oE '`(applets|cli|container|hermes|hostile|supervisor)::[a-z0-9_:]+`' -- "$document" | tr -d '`' | sort -u)
+    done < <(project_files | grep '[.]md$')
 }
 
 # Every behaviour that is cited by letters and a number is explained in docs/behaviour.md, and nothing outside of this repository is
