@@ -1,4 +1,4 @@
-# Every chore, listed by `make help`. The work is done by scripts/, which can be run by hand as well.
+# Every chore; `make help` lists them. The scripts in scripts/ do the work, and can be run by hand as well.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -6,7 +6,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 # Settings, given on the command line or in the environment:
-#   PYTHON=/path/to/python3.12    the Python that the demo takes
+#   PYTHON=/path/to/python3.12    the Python that the demo uses
 #   GATEVISOR_DEMO_HOME=/path     another place for the demo than .demo/home
 
 ##@ First steps
@@ -28,7 +28,7 @@ test: ## Run everything that CI runs
 ##@ Building
 
 .PHONY: setup
-setup: ## Install what is missing on this machine for all of the below
+setup: ## Install what is missing on this machine for everything below
 	@exec scripts/setup.sh test
 
 .PHONY: build
@@ -51,7 +51,7 @@ doc: ## Write the documentation of the crates, target/doc/gatevisor
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
 
 .PHONY: clean
-clean: ## Remove what was built (the demo stays)
+clean: ## Remove everything that was built (the demo stays)
 	cargo clean
 
 ##@ Parts of make test
@@ -67,7 +67,7 @@ unit: ## Run all tests that need neither Hermes nor Docker
 	cargo nextest run --workspace --filterset 'not test(real_hermes) and not binary(container)'
 
 .PHONY: container
-container: image ## Build the images and run the tests of them
+container: image ## Build the images and run their tests
 	cargo nextest run -p gatevisor --test container
 
 .PHONY: e2e
@@ -80,7 +80,7 @@ conformance: ## Run the conformance cases on s6 and on us, and write docs/confor
 	@exec scripts/conformance.sh
 
 .PHONY: differential
-differential: ## Give N=2000 random sequences (of SEED=…) to s6 and to us, and compare what is seen
+differential: ## Give N=2000 random sequences (of SEED=…) to s6 and to us, and compare the results
 	GATEVISOR_DIFFERENTIAL_SEQUENCES="$${N:-2000}" GATEVISOR_DIFFERENTIAL_SEED="$${SEED:-$$RANDOM}" \
 		cargo test -p gatevisor --test conformance -- --nocapture --exact \
 		differential::random_lives_of_this_day_look_the_same_on_s6_and_on_us
@@ -102,22 +102,22 @@ docs-check: ## Check what a machine can check about the documents
 	@exec scripts/check-docs.sh
 
 .PHONY: house
-house: ## Print how well the source keeps the rules of the house: circles, retired words, lengths
+house: ## Print what breaks the rules of the source: circles, retired words, lengths
 	@exec scripts/house.py
 
 .PHONY: vm
-vm: ## Run the tests of confinement in a virtual machine, for what this kernel lacks; not a part of make test
+vm: ## Run the tests of confinement in a virtual machine, for kernels that lack features; not a part of make test
 	@scripts/docker.sh start
 	@scripts/vm.sh
 
 .PHONY: soak
-soak: ## Repeat for hours what is rare: races, killed leaders, hostile attacks, liveness under load; log in target/soak
+soak: ## Repeat rare cases for hours: races, killed leaders, attacks, liveness under load; the log is in target/soak
 	@exec scripts/soak.sh
 
 ##@ Measuring
 
 .PHONY: bench
-bench: build ## Measure supervision beside s6, runit, supervisord and plain fork+exec, where they are installed
+bench: build ## Measure supervision beside s6, runit, supervisord and plain fork+exec, if they are installed
 	@bench/supervision.py
 
 .PHONY: bench-logs
@@ -131,11 +131,11 @@ bench-floods: build ## Measure how long a command takes while another user flood
 	@bench/floods.py
 
 .PHONY: bench-liveness
-bench-liveness: build ## Measure how soon a frozen gateway is found and works again, and what following 100 gateways costs
+bench-liveness: build ## Measure how soon a frozen gateway works again, and what following 100 gateways costs
 	@bench/liveness.py
 
 .PHONY: bench-publish
-bench-publish: ## Measure what it takes to publish a status on a disk and in memory
+bench-publish: ## Measure how long publishing a status takes, on a disk and in memory
 	@bench/publish.py
 
 .PHONY: bench-container

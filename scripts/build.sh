@@ -2,19 +2,19 @@
 # Builds the one static binary, and prints its path.
 #
 #   scripts/build.sh                     builds for release; the stable name is target/gatevisor
-#   scripts/build.sh --wanted-target     prints the target that we would like to build for
+#   scripts/build.sh --wanted-target     prints the target that we prefer to build for
 #   scripts/build.sh --has-target NAME   tells by its exit code whether Rust can build for NAME
 #
-# Which target, decided here and nowhere else: musl of this machine's architecture, because the binary must run in any
-# image without a C library beside it. Where that target is not installed (a distribution's Rust without rustup), the
-# host's own target with its C library linked in: as static, and larger. Nothing in Gatevisor asks the C library for
-# users or host names, so the two behave alike.
+# This script alone decides about the target. It is musl of this machine's architecture, because the binary must run in
+# any image without a C library beside it. If that target is not installed (a distribution's Rust without rustup), it is
+# the host's own target with the C library linked in. That binary is as static, and larger. Nothing in Gatevisor asks the
+# C library for users or host names, so both binaries behave alike.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
 wanted_target() { printf '%s-unknown-linux-musl\n' "$(uname -m)"; }
 
-# Asks the compiler and not rustup, which is not always there.
+# Asks the compiler instead of rustup, which is not on every machine.
 has_target() {
     local libraries
     libraries=$(rustc --print target-libdir --target "$1" 2>/dev/null) || return 1

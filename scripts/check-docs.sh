@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks what a machine can check about the documents. Names every deviation, then ends with 1 if there was one.
+# Checks what a machine can check about the documents. Names everything that is wrong, and then ends with 1.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
@@ -13,14 +13,14 @@ wrong() {
 # Prints the lines between <!-- NAME:begin --> and <!-- NAME:end -->.
 block() { sed -n "/<!-- $2:begin -->/,/<!-- $2:end -->/{/<!--/d;p}" -- "$1"; }
 
-# The files that are the project's own text: what git would commit, without what tools write.
+# Prints the names of the project's own files: what git would commit, without files that tools write.
 project_files() {
-    # Whoever owns the clone: CI may have made it as another user.
+    # CI may have made the clone as another user, so its owner must not matter.
     git -c safe.directory='*' ls-files --cached --others --exclude-standard -- . ':(exclude,glob)**/Cargo.lock'
 }
 
-# The crate map of ARCHITECTURE.md lists crates/ and nothing else: `crates/NAME` anywhere, or NAME/ in a tree below a
-# line that is just crates/.
+# Checks that ARCHITECTURE.md lists exactly the crates below crates/. A crate is listed as `crates/NAME` anywhere, or as
+# NAME/ in a tree below a line that is just crates/.
 check_crates() {
     [[ -f ARCHITECTURE.md ]] || {
         wrong 'ARCHITECTURE.md is missing'
@@ -48,7 +48,7 @@ check_crates() {
     done
 }
 
-# The arrows in ARCHITECTURE.md are what the manifests say, and every file that it names exists.
+# Checks that the arrows in ARCHITECTURE.md are those of the manifests, and that every file that it names exists.
 check_arrows() {
     local crate real path
     real=$(
@@ -68,8 +68,8 @@ $real"
     done < <(grep -oE 'crates/[a-z]+/(src|tests)[A-Za-z0-9_/.-]*' ARCHITECTURE.md | sed 's/[.]$//' | sort -u)
 }
 
-# Documents name packages, never the host that they come from: that is each machine's own configuration.
-# (The patterns are written so that this file does not match itself.)
+# Checks that no document names a host of packages, because each machine configures its own.
+# (The patterns are written so that they do not match this file.)
 check_hosts() {
     local hits
     hits=$(project_files | xargs -r -d '\n' grep -InE \
@@ -79,7 +79,7 @@ check_hosts() {
 $hits"
 }
 
-# Every relative link of a document leads to a file.
+# Checks that every relative link of a document leads to a file.
 check_links() {
     local document target
     while read -r document; do
@@ -91,7 +91,7 @@ check_links() {
     done < <(project_files | grep '[.]md$')
 }
 
-# The table of exit codes in the README has exactly the codes of the one documented enum.
+# Checks that the table of exit codes in README.md has exactly the codes of the one documented enum.
 check_exit_codes() {
     local source=crates/gatevisor/src/exit.rs documented real
     documented=$(block README.md exit-codes | sed -nE 's/^\| *`?([0-9]+)`? *\|.*/\1/p' | sort -n)
@@ -107,13 +107,13 @@ check_exit_codes() {
         wrong "exit codes of README.md ($(xargs <<<"$documented")) and $source ($(xargs <<<"$real")) differ"
 }
 
-# Every test that a document names exists: `suite::module::test` or `suite::module`, in tests/.
+# Checks that every test that a document names exists in tests/, as `suite::module::test` or `suite::module`.
 check_tests() {
     local document name suite module test
     while read -r document; do
         while read -r name; do
             IFS=: read -r suite _ module _ test <<<"$name"
-            # A suite of one file has no modules, and groups of attacks are modules of a directory.
+            # A suite of one file has no modules. A group of attacks is a module of a directory.
             [[ -n $test || -e tests/$suite/$module.rs || -d tests/$suite/$module ]] || { test=$module module=main; }
             if [[ -n $test ]]; then
                 grep -qsE "fn $test\(" "tests/$suite/$module.rs"
@@ -124,8 +124,8 @@ check_tests() {
     done < <(project_files | grep '[.]md$')
 }
 
-# Every behaviour that is cited by letters and a number is explained in docs/behaviour.md, and nothing outside of this repository is
-# cited in its place.
+# Checks that docs/behaviour.md explains every behaviour that is cited by letters and a number, and that nothing cites a
+# document outside of this repository.
 check_codes() {
     local known families code cited place
     known=$(sed -nE 's/^- \*\*([A-Z]+[-.][0-9]+(-[0-9]+)?)\*\*: .*/\1/p' docs/behaviour.md | sort)
@@ -157,7 +157,7 @@ check_codes() {
         xargs -0 grep -nIoE "(^|[^_A-Z])(BEHAVIOUR|DESIGN)\\b" | cut -d: -f1,2)
 }
 
-# Every command that the binary's help lists is in the README.
+# Checks that README.md mentions every command that the binary's help lists.
 check_help() {
     [[ -x target/gatevisor ]] || return 0
     local command
@@ -167,12 +167,12 @@ check_help() {
     done
 }
 
-# The README shows what `make up` really prints.
+# Checks that README.md shows a table of `make up`.
 check_table() {
     [[ $(block README.md table) == *coder* ]] || wrong 'README.md has no table of make up between its table marks'
 }
 
-# (Not `grep -q`, which stops reading and has git die of it.)
+# (`grep -q` would stop reading, and git would die of that.)
 [[ -n $(project_files | sed -n '/^Makefile$/p') ]] || wrong 'git cannot list the files of this project'
 check_crates
 check_arrows

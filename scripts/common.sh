@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# What every script here shares. Sourced, never run.
+# What all scripts here share. Scripts source this file; nobody runs it.
 #
-# stdout carries data (a path), stderr carries talk.
+# Standard output carries data (a path), standard error carries messages.
 
 set -euo pipefail
 
@@ -25,7 +25,7 @@ die() {
 have() { command -v -- "$1" >/dev/null 2>&1; }
 
 # Prints the first usable Python: 3.11 to 3.13 (what hermes-agent 0.19.0 accepts) that can make virtual environments.
-# The system's own comes first: other users can execute it, which is not true of one below somebody's home.
+# The system's own Python comes first, because other users can execute it too. One below somebody's home they cannot.
 find_python() {
     local candidate
     for candidate in ${PYTHON:+"$PYTHON"} /usr/bin/python3 python3 \

@@ -48,9 +48,12 @@ version=$(dpkg-query --show --showformat='${Version}' s6 2>/dev/null || echo unk
     cat <<END
 # Conformance
 
-Written by \`make conformance\`; do not edit. The same cases ([\`tests/conformance\`](../tests/conformance)) run on
-four pairings of a supervisor and the tools that speak to it. s6 is Debian's $version and the reference: a case that
-fails there is wrong. Ours is \`gatevisor supervise --s6-timing\`, our tools are \`gatevisor s6 NAME\`.
+For people who ask how exactly Gatevisor follows s6. \`make conformance\` writes this page; do not edit
+it.
+
+The same cases ([\`tests/conformance\`](../tests/conformance)) run on four pairings of a supervisor and
+its tools. The reference is s6 $version of Debian: a case that fails there is wrong. Our supervisor is
+\`gatevisor supervise --s6-timing\`, and our tools are \`gatevisor s6 NAME\`.
 
 END
     table

@@ -6,11 +6,11 @@
 home=${GATEVISOR_DEMO_HOME:-$root/.demo/home}
 [[ -e $home ]] || exit 0
 
-# A directory that the demo did not make is not the demo's to remove.
+# Never remove a directory that the demo did not make.
 [[ -d $home/profiles && (-e $home/.demo-complete || $home == "$root/.demo/home") ]] ||
     die "$home does not look like a demo home" 'remove it by hand if it is one'
 
-# Somebody reads the scandir's control FIFO as long as its supervisor lives.
+# As long as a supervisor lives, it reads the scandir's control FIFO.
 python=$(find_python) || die 'no Python 3.11 to 3.13 on this machine' 'run: scripts/setup.sh demo'
 if "$python" -c '
 import os, sys

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the demo home with the profiles coder and writer, and prints its path. Everything in it is kept by a second run:
-# keys, ports, and which gateways are wanted.
+# Makes the demo home with the profiles coder and writer, and prints its path. A second run keeps everything in it: keys,
+# ports and desired states.
 #
 # GATEVISOR_DEMO_HOME names another place than .demo/home. The binary must have been built (scripts/build.sh).
 # shellcheck source=scripts/common.sh
@@ -8,13 +8,13 @@
 
 home=${GATEVISOR_DEMO_HOME:-$root/.demo/home}
 gatevisor=$root/target/gatevisor
-# Written last. A profile that is deleted or stopped afterwards stays so.
+# Written last. A profile that somebody deletes or stops afterwards stays deleted or stopped.
 stamp=$home/.demo-complete
 
 python=$(find_python) || die 'no Python 3.11 to 3.13 with venv on this machine' 'run: scripts/setup.sh demo'
 
-# Prints a loopback port that nothing holds now, at or above $1. Below the range that the kernel hands out for outgoing
-# connections (from 32768), so that it is still free tomorrow.
+# Prints a loopback port from $1 on that nothing holds now. It is below the range that the kernel uses for outgoing
+# connections (from 32768), so it is still free tomorrow.
 free_port() {
     "$python" - "$1" <<'END'
 import socket
@@ -37,7 +37,7 @@ random_key() { od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n'; }
 
 has_setting() { [[ -f $1 ]] && grep -q "^$2=." -- "$1"; }
 
-# Adds what the API server of Hermes reads to the profile's .env, unless it is there.
+# Adds the settings of Hermes' API server to the profile's .env, unless they are there.
 configure() {
     local profile=$1 port=$2 file=$home/profiles/$1/.env
     has_setting "$file" API_SERVER_KEY && return 0
@@ -50,19 +50,19 @@ configure() {
             printf 'API_SERVER_PORT=%s\n' "$port"
             printf 'API_SERVER_KEY=%s\n' "$(random_key)"
         } >"$file.new"
-        # Whatever the mode of a file that an interrupted run left there.
+        # An interrupted run may have left the file with another mode.
         chmod 600 -- "$file.new"
         mv -- "$file.new" "$file"
     )
 }
 
-# Wants the gateway up. No supervisor runs yet, so the command records the desired state and ends with 102.
+# Sets the desired state to running. No supervisor runs yet, so the command records that and ends with 102.
 want_up() {
     [[ -e $home/profiles/$1/gateway_state.json ]] && return 0
     local code=0
     "$gatevisor" --home "$home" -p "$1" gateway start >/dev/null 2>"$home/.demo-messages" </dev/null || code=$?
     if ((code != 0 && code != 102)) || [[ ! -e $home/profiles/$1/gateway_state.json ]]; then
-        die "cannot record that the gateway of $1 is wanted (exit $code)" "$(<"$home/.demo-messages")"
+        die "cannot record that the gateway of $1 shall run (exit $code)" "$(<"$home/.demo-messages")"
     fi
     rm -f -- "$home/.demo-messages"
 }

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Sees to a Docker engine that answers, and to the image that ours is made from. Quick when both are there.
+# Provides a Docker engine that answers, and the image that ours is made from. Quick if both exist.
 #
-#   scripts/docker.sh start    starts an engine where none answers, and gets or makes the base image
+#   scripts/docker.sh start    starts an engine if none answers, and gets or makes the base image
 #   scripts/docker.sh stop     ends the engine, if this script started it
 #   scripts/docker.sh base     prints the name of the base image
 #
-# An engine that runs already is used and left alone. The programs come from scripts/setup.sh test.
+# An engine that already runs is used and left alone. The programs come from scripts/setup.sh test.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
 base=debian:bookworm-slim
 suite=bookworm
-# What is ours beside the engine's own directories: the process to end, and what it says.
+# What we keep outside of the engine's own directories: the number of its process, and its log.
 state=/run/gatevisor-docker
 pid_file=$state/dockerd.pid
 log=$state/dockerd.log
@@ -19,14 +19,14 @@ seconds=90
 
 answers() { timeout 20 docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
 
-# Prints the process that we started, if it lives.
+# Prints the number of the engine that we started, if it lives.
 ours() {
     local pid
     [[ -f $pid_file ]] && pid=$(<"$pid_file") || return 1
     [[ -n $pid && $(cat -- "/proc/$pid/comm" 2>/dev/null) == dockerd ]] && printf '%s\n' "$pid"
 }
 
-# An engine limits its containers by cgroups. A machine without an init system may have none mounted.
+# An engine limits its containers by control groups. A machine without an init system may have none mounted.
 mount_cgroups() {
     [[ ! -e /sys/fs/cgroup/cgroup.controllers ]] || return 0
     local controller enabled
@@ -34,7 +34,7 @@ mount_cgroups() {
     while read -r controller _ _ enabled; do
         [[ $enabled == 1 ]] || continue
         mountpoint -q "/sys/fs/cgroup/$controller" && continue
-        # Several may be mounted as one already (cpu,cpuacct).
+        # Several controllers may already be mounted together (cpu,cpuacct).
         grep -qE "^cgroup .*[ ,]$controller[ ,]" /proc/mounts && continue
         mkdir -p "/sys/fs/cgroup/$controller"
         mount -t cgroup -o "$controller" cgroup "/sys/fs/cgroup/$controller" 2>/dev/null ||
@@ -55,13 +55,13 @@ start_engine() {
     if ! answers; then
         mount_cgroups
         say "starting a Docker engine (its log is $log)"
-        # One that was killed leaves its number, which is another process by now.
+        # An engine that was killed leaves its number, which may now belong to another process.
         ours >/dev/null || rm -f -- "$pid_file"
         : >"$log"
-        # Not our lock: it lives as long as whoever holds it.
+        # The engine must not inherit our lock, or it would hold the lock as long as it lives.
         setsid dockerd --pidfile "$pid_file" >>"$log" 2>&1 </dev/null 9>&- &
         local dockerd=$!
-        # It says so when it listens; where it ends instead, so does tail.
+        # The engine logs when it listens. If it ends instead, tail ends too.
         timeout "$seconds" grep -q -m 1 'API listen on' \
             < <(exec tail -n +1 -F --pid="$dockerd" -- "$log" 2>/dev/null 9>&-) ||
             die "the Docker engine does not come up, see $log" "$(tail -n 3 -- "$log")"
@@ -71,13 +71,13 @@ start_engine() {
     exec 9>&-
 }
 
-# The mirror that this machine's own packages come from; nothing where it is no Debian.
+# Prints the mirror that this machine's own packages come from, or nothing if this is no Debian.
 mirror() {
     # shellcheck disable=SC2016
     apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 2>/dev/null | sed -n 1p
 }
 
-# Makes the smallest Debian here. It is not the image of that name, and does all that we ask of it.
+# Makes the smallest Debian on this machine. It is not the official image of that name, but sufficient for us.
 bootstrap() {
     have debootstrap || die "$base can neither be pulled nor made: debootstrap is missing" \
         'run: scripts/setup.sh test'

@@ -3,12 +3,12 @@
 
     foreground.py COMMAND [ARGUMENT...]
 
-Why: Ctrl-C interrupts every process of the foreground group. Make is in it, waits for its child and then dies of the
-signal, so that `make up` would report 130 although the supervisor stopped everything in order and exited 0. With a group
-of its own the command alone gets the keys, and its exit code is the one that counts.
+Ctrl-C interrupts every process of the foreground group. Make is in that group, waits for its child and then dies of the
+signal. So `make up` would report 130 although the supervisor stopped everything in order and exited 0. With a group of
+its own, only the command receives the keys, and its exit code counts.
 
-Signals sent to this process by others (make forwards TERM to its child) go on to the command, and when the terminal goes
-away the command is told to stop. Without a terminal the command replaces this process.
+This process forwards signals that others send to it (make forwards TERM to its child). If the terminal goes away, it
+asks the command to stop. Without a terminal, the command replaces this process.
 """
 
 import os
@@ -25,8 +25,8 @@ def main() -> int:
     if not os.isatty(0) or os.tcgetpgrp(0) != os.getpgrp():
         os.execvp(command[0], command)
 
-    # What arrives here, and what the command gets. HUP is what a shell sends when its terminal closes; to the supervisor
-    # itself it would mean "scan again".
+    # The signal that arrives here, and the one that the command receives. A shell sends HUP when its terminal closes; to
+    # the supervisor, HUP would mean "scan again".
     forwarded = {
         signal.SIGTERM: signal.SIGTERM,
         signal.SIGINT: signal.SIGINT,
@@ -34,9 +34,9 @@ def main() -> int:
         signal.SIGHUP: signal.SIGTERM,
     }
     signal.pthread_sigmask(signal.SIG_BLOCK, forwarded)
-    # The one who hands the terminal over is in the background for a moment.
+    # The process that hands the terminal over is in the background for a moment.
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-    # Every signal, SIGCHLD too, makes this pipe readable, so that one poll waits for everything.
+    # Every signal, SIGCHLD included, makes this pipe readable, so one poll waits for everything.
     woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -44,7 +44,7 @@ def main() -> int:
     ours = os.getpgrp()
     child = os.fork()
     if child == 0:
-        # Both sides set the group, whoever is first.
+        # Parent and child both set the group, because either may be first.
         os.setpgid(0, 0)
         os.tcsetpgrp(0, os.getpid())
         signal.set_wakeup_fd(-1)
@@ -60,14 +60,14 @@ def main() -> int:
     try:
         os.setpgid(child, child)
     except OSError:
-        pass  # It has executed the command already, and thus set its group itself.
+        pass  # The child has already executed the command, and so has set its group itself.
     for number in forwarded:
         signal.signal(number, lambda number, _: os.kill(child, forwarded[number]))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, forwarded)
 
     events = select.poll()
     events.register(woken, select.POLLIN)
-    events.register(0, 0)  # nothing but its end
+    events.register(0, 0)  # only its end
     while True:
         ready = dict(events.poll())
         if woken in ready:
@@ -77,7 +77,7 @@ def main() -> int:
             os.kill(child, signal.SIGTERM)
         ended, status = os.waitpid(child, os.WUNTRACED | os.WNOHANG)
         if ended and os.WIFSTOPPED(status):
-            # Ctrl-Z: there is no job control between make and the command, so it goes on.
+            # Ctrl-Z: there is no job control between make and the command, so the command is continued.
             os.kill(child, signal.SIGCONT)
         elif ended:
             break

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
 # Makes a Python virtual environment with the real Hermes Agent in the cache, once, and prints its path.
 #
-# It is complete when its stamp says so, and only then: the stamp is written last. A second run at the same moment
-# waits for the first. (A virtual environment cannot be renamed: its scripts name it.)
+# The environment is complete only if its stamp says so, because the stamp is written last. A second run at the same
+# moment waits for the first. (A virtual environment cannot be renamed, because its scripts name it.)
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
 hermes='hermes-agent==0.19.0'
-# Its HTTP server, optional for Hermes and without which no gateway answers /health; 3.14.1 is what 0.19.0 was released with.
+# Hermes' HTTP server. It is optional for Hermes, but without it no gateway answers /health. 0.19.0 was released with 3.14.1.
 aiohttp='aiohttp~=3.14.1'
 
 venv=$cache/hermes-${hermes##*==}
 stamp=$venv/.complete
 contents="$hermes $aiohttp"
 
-# The interpreter is tried as well: it goes away when the system's Python is upgraded.
+# The interpreter is tried too, because it vanishes when the system's Python is upgraded.
 complete() { [[ -f $stamp && $(<"$stamp") == "$contents" ]] && "$venv/bin/python" -c '' 2>/dev/null; }
 
 if ! complete; then

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Builds the two images, and prints their names: the one with Hermes, then the minimal one.
+# Builds the two images, and prints their names: first the one with Hermes, then the minimal one.
 #
 #   scripts/image.sh           around target/gatevisor (scripts/build.sh)
 #   scripts/image.sh BINARY    around another static binary
 #
-# GATEVISOR_IMAGE names the first image (gatevisor:latest); the second has -minimal behind its tag. A second run with
-# another binary takes seconds. The engine and the base image come from scripts/docker.sh start.
+# GATEVISOR_IMAGE names the first image (default: gatevisor:latest). The tag of the second one has -minimal appended. A
+# second run with another binary takes seconds. `scripts/docker.sh start` provides the engine and the base image.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
@@ -19,7 +19,7 @@ trap 'rm -rf -- "$context"' EXIT
 chmod 755 "$context"
 umask 022
 
-# What both images have: the program and its names. Hard links would be one file; a layer is what they become anyway.
+# Lays out what both images have: the program and its names.
 lay_out() {
     mkdir -p "$1/usr/local/bin" "$1/usr/bin"
     cp -L -- "$binary" "$1/usr/local/bin/gatevisor"
@@ -46,7 +46,7 @@ cp -- image/Dockerfile image/install-hermes.py "$context/"
 mkdir "$context/certificates"
 certificates=${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}
 [[ ! -f $certificates ]] || cp -L -- "$certificates" "$context/certificates/ca.crt"
-# A layer is found again by content and mode; the day must not matter.
+# The engine finds a cached layer by content and mode, so modes must be the same on every machine.
 chmod -R go=u-w "$context/hermes/opt" "$context/hermes/etc"
 
 arguments=(--build-arg "BASE=$(scripts/docker.sh base)")
@@ -55,7 +55,7 @@ for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY \
     [[ -z ${!name:-} ]] || arguments+=(--build-arg "$name")
 done
 
-# The classic builder needs no plugin. It is in every engine, and newer clients say at each call that it will not be.
+# The classic builder is in every engine and needs no plugin. (Newer clients warn at each call that it will go away.)
 build() { # STAGE NAME
     say "building $2"
     local log=$context.log

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Runs the tests of the crates without I/O under Miri, which sees undefined behaviour, leaks and reads of what was never
-# written. Properties are tried on one case: Miri is a thousand times slower, and looks at how the code runs, not at what it says.
+# Runs the tests of the crates without I/O under Miri, which finds undefined behaviour, leaks and reads of memory that was
+# never written. Each property is tried on one case, because Miri is a thousand times slower, and judges how the code
+# runs, not what it computes.
 #
-#   scripts/miri.sh            installs nothing; ends with 3 if Miri is not here
-#   scripts/miri.sh install    gets it, where rustup can
+#   scripts/miri.sh            installs nothing; ends with 3 if Miri is not installed
+#   scripts/miri.sh install    installs Miri, if rustup can
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 

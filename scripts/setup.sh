@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Installs what is missing on this machine, and nothing else. Quick when nothing is.
+# Installs what is missing on this machine, and nothing else. Quick if nothing is missing.
 #
 #   scripts/setup.sh build    what `make build` needs: Rust, a linker, the static target
-#   scripts/setup.sh demo     what `make up` needs besides: Python
-#   scripts/setup.sh bench    what `make bench-logs` needs besides `build`: Python, s6, runit, daemontools
-#   scripts/setup.sh image    what `make image` needs besides `build`: a Docker engine
-#   scripts/setup.sh test     what `make test` needs besides: s6, execline, strace, cargo-nextest, cargo-deny, cargo-fuzz and C++
+#   scripts/setup.sh demo     what `make up` needs in addition: Python
+#   scripts/setup.sh bench    what `make bench-logs` needs in addition to `build`: Python, s6, runit, daemontools
+#   scripts/setup.sh image    what `make image` needs in addition to `build`: a Docker engine
+#   scripts/setup.sh test     what `make test` needs in addition: s6, execline, strace, cargo-nextest, cargo-deny, cargo-fuzz and C++
 #
-# Each step includes the ones above it, except that `test` needs nothing of `bench`. As root on Debian and Ubuntu the
-# packages are installed; otherwise the script says what to install and ends with 1. No question is ever asked.
+# Each step includes the ones above it, except that `test` needs nothing of `bench`. Run by root on Debian and Ubuntu, the
+# script installs the packages. Otherwise it says what to install and ends with 1. It never asks a question.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
@@ -24,7 +24,7 @@ want() {
 
 # --- checks -------------------------------------------------------------------------------------------------------
 
-# A linker and the C library's start files: even a pure Rust program is linked by cc.
+# Checks for a linker and the C library's start files, because cc links even a pure Rust program.
 links_programs() { have cc && printf 'int main(void){return 0;}' | cc -x c - -o /dev/null >/dev/null 2>&1; }
 
 check_linker() { links_programs || want 'a C compiler, which Rust links with (cc)' gcc libc6-dev; }
@@ -46,7 +46,7 @@ check_s6() {
         want "the reference implementation, which the tests compare with ($tool)" s6
         break
     done
-    # s6 only recommends it, and what is only recommended is not installed here.
+    # s6 only recommends this package, and this script does not install what is only recommended.
     have execlineb || want "the reference implementation's scripts, which the tests compare with (execlineb)" execline
 }
 
@@ -61,7 +61,7 @@ check_tools() {
     have git || want 'git' git
 }
 
-# Where an engine answers it may be on another machine, or have another name.
+# If an engine answers, it may be on another machine, or have another name.
 check_docker() {
     [[ ${GATEVISOR_SKIP_DOCKER:-} != 1 ]] || return 0
     if ! have docker || ! timeout 20 docker version >/dev/null 2>&1 </dev/null; then
@@ -69,11 +69,11 @@ check_docker() {
     elif (($(id -u) != 0)) || docker image inspect "$("$root/scripts/docker.sh" base)" >/dev/null 2>&1; then
         return 0
     fi
-    # The base image is made with it where none can be pulled.
+    # If the base image cannot be pulled, it is made with debootstrap.
     have debootstrap || want 'debootstrap, to make a base image with' debootstrap debian-archive-keyring
 }
 
-check_tracer() { have strace || want 'strace, by which a test counts what a start costs' strace; }
+check_tracer() { have strace || want 'strace, with which a test counts the system calls of a start' strace; }
 
 # libFuzzer is written in C++.
 check_fuzzer() { have c++ || want 'a C++ compiler, for the fuzzer (c++)' g++; }
@@ -117,7 +117,7 @@ add_target() {
         say "adding the Rust target $target"
         rustup target add "$target" </dev/null >&2 && return 0
     fi
-    say "warning: the Rust target $target is not here and cannot be added; building for the host with a static C library"
+    say "warning: the Rust target $target is not installed and cannot be added; building for the host with a static C library"
 }
 
 add_components() {
@@ -127,12 +127,12 @@ add_components() {
     rustup component add rustfmt clippy </dev/null >&2 || die 'rustup cannot add rustfmt and clippy, see above'
 }
 
-# Installs a cargo subcommand; failure is a warning, scripts/test.sh knows what to do without it.
+# Installs a cargo subcommand. A failure is a warning, because scripts/test.sh works without it.
 add_cargo_tool() {
     local tool=$1
     cargo "${tool#cargo-}" --version >/dev/null 2>&1 && return 0
     say "installing $tool (some minutes, once)"
-    # Outside the project, so that its .cargo/config.toml and a CARGO_TARGET_DIR of the caller do not matter.
+    # Run outside of the project, so that its .cargo/config.toml and the caller's CARGO_TARGET_DIR do not matter.
     (cd / && env -u CARGO_TARGET_DIR -u RUSTFLAGS cargo install --quiet --locked "$tool" </dev/null >&2) ||
         say "warning: $tool cannot be installed here, going on without it"
 }
@@ -161,7 +161,7 @@ if [[ $step == test ]]; then
 fi
 install_packages
 if [[ $step != build ]]; then
-    # A second look: the python3 that was just installed may be too old, and a newer one be there beside it.
+    # Check again: the python3 that was just installed may be too old, and a newer one may be available beside it.
     packages=() reasons=()
     check_python
     install_packages

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# What takes too long for every change: rare races again and again, on a machine that is kept busy. Not a part of `make test`.
+# Runs what takes too long for every change: rare races, again and again, on a busy machine. Not a part of `make test`.
 #
 #   scripts/soak.sh               all of it, some hours
 #   scripts/soak.sh PART …        only these: race, leaders, evidence, incidents, liveness, hostile
 #
-# RACES=500 KILLS=100 TRIES=1000 MINUTES=15 GATEWAYS=20 ROUNDS=5 are how much of each. What came of it is in
-# target/soak/TIME.log, a line for each part first and everything that was printed below.
+# RACES=500 KILLS=100 TRIES=1000 MINUTES=15 GATEWAYS=20 ROUNDS=5 set how much of each is done. The result is in
+# target/soak/TIME.log: first a line for each part, then everything that was printed.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
@@ -40,7 +40,7 @@ load() {
 }
 
 tests() {
-    # A part that fails is seen through to its end: how often it fails says more than that it does.
+    # A part that fails runs to its end, because it matters how often it fails.
     cargo nextest run --no-fail-fast "$@"
 }
 
@@ -58,7 +58,7 @@ failed=0
 for part in "${parts[@]}"; do
     say "=== $part"
     began=$SECONDS
-    # That part makes its own load, on the processors on which it looks.
+    # The part `liveness` makes its own load, on the processors that it measures.
     [[ $part == liveness ]] || load
     code=0
     {

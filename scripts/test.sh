@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that CI checks, in order, cheapest first; stops at the first step that fails.
+# Runs everything that CI checks, the cheapest steps first. Stops at the first step that fails.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
@@ -34,7 +34,7 @@ run() {
     "$@"
 }
 
-# --- what cargo-deny is asked -------------------------------------------------------------------------------------
+# --- what the steps do --------------------------------------------------------------------------------------------
 
 dependencies() {
     if ! cargo deny --version >/dev/null 2>&1; then
@@ -43,7 +43,7 @@ dependencies() {
         return 0
     fi
     cargo deny --log-level error --all-features check bans licenses sources
-    # The advisory database is fetched from the net. Where that is impossible the rest of the tests still says a lot.
+    # The advisory database is fetched from the net. If that is impossible, the other tests are still worth running.
     if timeout 180 cargo deny --log-level error fetch db; then
         cargo deny --log-level error check advisories
     else
@@ -72,7 +72,7 @@ fuzzing() {
     TIME=3 scripts/fuzz.sh
 }
 
-# The images that the container tests look at, and an engine that runs them.
+# Provides the images that the container tests need, and an engine that runs them.
 images() {
     if [[ ${GATEVISOR_SKIP_DOCKER:-} == 1 ]]; then
         warnings+=('NO CONTAINER WAS TESTED: GATEVISOR_SKIP_DOCKER=1')
@@ -103,7 +103,7 @@ run 'lints' cargo clippy --workspace --all-targets -- -D warnings
 run 'release build' scripts/build.sh
 run 'documents' scripts/check-docs.sh
 run 'Hermes' scripts/hermes-venv.sh
-# The tests take the real Hermes and the static binary from here.
+# The tests find the real Hermes and the static binary by these variables.
 HERMES_BIN=$(scripts/hermes-venv.sh)/bin/hermes
 GATEVISOR_BIN=$root/target/gatevisor
 export HERMES_BIN GATEVISOR_BIN

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Runs tests of what this machine's kernel may not offer in a virtual machine with Debian's own kernel: control groups of
-# version 2 with all controllers, Landlock, and a root with every capability.
+# Runs tests of kernel features that this machine may lack, in a virtual machine with Debian's own kernel: control groups
+# of version 2 with all controllers, Landlock, and a root with every capability.
 #
-#   scripts/vm.sh              the tests of control groups, of what processes are given at their start, and of confinement
+#   scripts/vm.sh              the tests of control groups, of the state of processes at their start, and of confinement
 #   scripts/vm.sh FILTER …     these tests of the suite `supervisor`, and no others
 #
-# As root on Debian or Ubuntu, with a Docker engine for the guest's files (scripts/docker.sh start). Takes some minutes, as
-# the processor is emulated; VM_ACCEL=kvm where that works. Not a part of `make test`.
+# Needs root on Debian or Ubuntu, and a Docker engine for the guest's files (scripts/docker.sh start). Takes some minutes,
+# because the processor is emulated; set VM_ACCEL=kvm if that works. Not a part of `make test`.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
@@ -24,7 +24,7 @@ work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
 guest=$work/guest
 
-# --- the kernel: only its file is taken, nothing is installed ---------------------------------------------------
+# --- the kernel: only its file is used, nothing is installed -----------------------------------------------------
 
 kernel=$cache/vm/vmlinuz
 if [[ ! -e $kernel ]]; then
@@ -38,7 +38,7 @@ if [[ ! -e $kernel ]]; then
     mv -- "$kernel.$$" "$kernel"
 fi
 
-# --- the guest: a bare Debian, and the tests where they were built ----------------------------------------------
+# --- the guest: a bare Debian, and the tests at the paths where they were built ----------------------------------
 
 say 'building the tests'
 mkdir "$guest"
@@ -76,9 +76,9 @@ mkdir -p /dev/shm /dev/pts
 for place in /dev/shm /tmp /run; do mount -t tmpfs tmpfs \$place; done
 mount -t devpts pts /dev/pts; mount -t cgroup2 groups /sys/fs/cgroup
 exec >/dev/ttyS0 2>&1 </dev/null
-# There is no ip(8): the flags UP, LOOPBACK and RUNNING by SIOCSIFFLAGS.
+# There is no ip(8), so SIOCSIFFLAGS sets the flags UP, LOOPBACK and RUNNING.
 perl -e 'use Socket; \$lo = pack("a16 s x22", "lo", 0x49); socket(S, AF_INET, SOCK_DGRAM, 0); ioctl(S, 0x8914, \$lo) or die "lo: \$!"'
-# The tests' own parent, as a login is.
+# The tests run in a session of their own, as after a login.
 code=0
 setsid --wait $supervisor --test-threads 2 ${filters[*]} || code=1
 ${confine:+setsid --wait $confine --test-threads 2 || code=1}
@@ -93,4 +93,4 @@ say 'starting the guest'
 timeout 900 qemu-system-x86_64 -accel "${VM_ACCEL:-tcg},thread=multi" -cpu max -m 3000 -smp 2 -nographic -no-reboot \
     -kernel "$kernel" -initrd "$work/initrd" -append 'console=ttyS0 quiet panic=-1' |
     sed -un 's/\r$//; /^running /,$p' | tee "$work/said"
-grep -qx 'the guest ends with 0' "$work/said" || die 'a test failed in the guest, or the guest did; see above'
+grep -qx 'the guest ends with 0' "$work/said" || die 'a test failed in the guest, or the guest itself failed; see above'
