@@ -3,13 +3,14 @@
 
     bench/container.py [--rounds R] [--image NAME] [--gateways N] [--json FILE]
 
-The same image with another entry point each time; whole processes, in milliseconds; medians of R interleaved rounds:
+The image is the same each time, the entry point is not. Figures are milliseconds of whole processes, and medians of R
+interleaved rounds:
   true      docker run --rm IMAGE true
   idle      docker stop of a container that does nothing
-  gateways  docker stop of a container with N running gateways, each of which ends by itself (ours alone)
+  gateways  docker stop of a container with N running gateways, each of which ends by itself (only ours)
 A container without an init has no handler for SIGTERM, so Docker waits its ten seconds and kills it.
 
-Machines differ and are noisy: compare within one run, never across. `make image` comes first.
+Machines differ and are noisy: compare figures within one run, never across runs. Run `make image` first.
 """
 
 import argparse
@@ -26,7 +27,7 @@ WAYS = {
     "gatevisor": [],
 }
 
-# Not `exec`ed without a word before: a container that is stopped while it boots says nothing about stopping.
+# The command announces itself, because a container that is stopped while it boots tells nothing about stopping.
 BOOTED = "echo booted; exec sleep infinity"
 
 

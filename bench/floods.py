@@ -3,15 +3,15 @@
 
     bench/floods.py [--samples N] [--same-user]
 
-A sample is the time from writing `u` into the control FIFO of a service that is down to its first instruction. Floods, each
-by one process as fast as it can:
-  none       nobody does anything
-  commands   `h` on one FIFO of the other user
-  restarts   `u` and `d` on it, with nine hundred listeners who read nothing
+A sample is the time from writing `u` into the control FIFO of a service that is down to the service's first instruction.
+One process makes each flood, as fast as it can:
+  none       no flood
+  commands   `h` into one FIFO of the other user
+  restarts   `u` and `d` into it, with nine hundred subscribers that read nothing
   slots      slots of the other user come and go, with a scan for each
-s6 has a process for each service, so the first two only take processor time from it. The difference to `none` is what counts.
-With --same-user the service that is measured belongs to the user who floods, as gateways of one agent do.
-Everything is on tmpfs. Must be root, as the other user is uid 12345.
+s6 has a process for each service, so `commands` and `restarts` only take processor time from it. What counts is the
+difference to `none`. With --same-user, the measured service belongs to the user who floods, as gateways of one agent do.
+Everything is on tmpfs. Must be run by root, because the other user is uid 12345.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def is_heard(slot):
 
 
 def flood(peer, kind, slot):
-    """Goes on until it is killed."""
+    """Floods until it is killed."""
     if os.geteuid() == 0 and peer.name == "gatevisor":
         os.setgid(OTHER)
         os.setuid(OTHER)
@@ -105,7 +105,7 @@ def measure(kind, samples, payload, same_user):
                 (slot / "down").touch()
             shutil.copy2(payload, calm / "run")
             peer.script(other / "run", "#!/bin/sh\nexec sleep 3600\n")
-            # As in a container: the scandir is the other user's, what directs the supervisor is root's.
+            # As in a container, the scandir is the other user's, and `.s6-svscan` is root's.
             svscan = peer.scandir / ".s6-svscan"
             svscan.mkdir()
             os.mkfifo(svscan / "control", 0o600)
@@ -145,7 +145,7 @@ def measure(kind, samples, payload, same_user):
                 if flooder:
                     os.kill(flooder, signal.SIGKILL)
                     os.waitpid(flooder, 0)
-                # How it ends is measured elsewhere.
+                # Another benchmark measures how it ends.
                 for pid in family(process.pid):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)

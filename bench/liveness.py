@@ -3,13 +3,16 @@
 
     bench/liveness.py [--program FILE] [--part NAME …] [--gateways N] [--minutes M] [--seconds S] [--processors P]
 
-  freeze   one gateway is stopped by a signal, another one blocks its own event loop: seconds until each is `unresponsive`, and until
-           another process of it works, with the settings that count where nobody sets any
-  cost     N idle gateways (100): processor time of the watcher, and how often the supervisor wakes up, followed and not followed
-  load     N gateways (20) that work as hard as they can on P processors (2) for M minutes (15): restarts, each of which is false
+  freeze   A signal stops one gateway, and another one blocks its own event loop. Seconds until each is `unresponsive`,
+           and until a new process of it works, with the default settings.
+  cost     N idle gateways (100): processor time of the watcher, and how often the supervisor wakes up, with and without
+           liveness.
+  load     N gateways (20) that work as hard as they can on P processors (2) for M minutes (15): the number of restarts,
+           each of which is false.
 
-The gateways are small programs with an event loop that rewrites a heartbeat and answers HTTP. Their records are read as any
-client reads them. Machines differ and are noisy: compare within one run, never across. `make build` comes first.
+The gateways are small programs with an event loop that rewrites a heartbeat and answers HTTP. The benchmark reads their
+records as any client does. Machines differ and are noisy: compare figures within one run, never across runs. Run
+`make build` first.
 """
 
 import argparse
@@ -106,7 +109,7 @@ def wake_ups(pid):
 
 
 class Bed:
-    """A home with gateways and a supervisor; nothing of it is left at the end."""
+    """A home with gateways and a supervisor. Nothing of it is left at the end."""
 
     def __init__(self, program, gateways, **environment):
         self.place = tempfile.TemporaryDirectory(prefix="gatevisor-bench-")

@@ -5,14 +5,14 @@
 
 The same writer (bench/writer.c) feeds each of them lines of 100 bytes through a pipe. All but cat stamp the lines and
 rotate at 1 MB, keeping 10 archives. Figures are medians of R rounds; CPU is what the logger used, not the writer:
-  bulk      as fast as the pipe takes them: MB a second, and CPU seconds for a gigabyte
-  paced     one line a millisecond: microseconds of CPU a line
-  services  many services that write 10 lines a second each: CPU milliseconds a second, and proportional set size
+  bulk      as fast as the pipe takes them: MB in a second, and CPU seconds for a gigabyte
+  paced     one line in each millisecond: microseconds of CPU for a line
+  services  many services that write 10 lines a second each: CPU milliseconds in a second, and proportional set size
 
 `gatevisor log` is our logger as a process of its own, as under s6-svscan; `gatevisor logd` is the daemon that
 `gatevisor supervise` starts for all services, with the supervisor's own CPU added to it.
 
-Machines differ and are noisy: compare within one run, never across. Everything is on tmpfs.
+Machines differ and are noisy: compare figures within one run, never across runs. Everything is on tmpfs.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def pause(seconds):
 
 
 def cpu_ns(pids):
-    """Returns the nanoseconds that processes ran, with all their threads: clock_getcpuclockid(3), which Python lacks."""
+    """Returns the nanoseconds that processes ran, with all their threads. (Python lacks clock_getcpuclockid(3).)"""
     return sum(time.clock_gettime_ns((~pid << 3) | 2) for pid in pids)
 
 
@@ -59,7 +59,7 @@ def last_bytes(file):
 
 
 class Bench:
-    """A place with FIFOs, writers and loggers; everything ends with it."""
+    """A directory with FIFOs, writers and loggers, all of which end with it."""
 
     def __init__(self, tools, lines, microseconds):
         self.directory = tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gvlogs")
@@ -96,18 +96,18 @@ class Bench:
         return process.pid
 
     def go(self):
-        """Lets the writers begin; returns when that was."""
-        # Left open, for writers that come late.
+        """Lets the writers begin, and returns the time of that."""
+        # Left open for writers that come late.
         self.gate = os.open(self.work / "go", os.O_WRONLY)
         return time.monotonic()
 
     def wait(self, current, seconds=120):
-        """Waits until the writer and the logger are done with all lines."""
+        """Waits until the writer and the logger have finished all lines."""
         end = time.monotonic() + seconds
         if not select.select([self.done], [], [], seconds)[0]:
             raise TimeoutError("the writer did not end")
         while time.monotonic() < end:
-            # Whoever rotates as soon as a file is full may have put the last line away.
+            # A logger that rotates as soon as a file is full may have the last line in an archive.
             archives = sorted(current.parent.glob("@*"))[-1:]
             if any(last_bytes(file) == b"END\n" for file in [current, *archives]):
                 return
@@ -116,13 +116,13 @@ class Bench:
 
 
 class Logger:
-    """Something that reads lines on its standard input."""
+    """A program that reads lines on its standard input."""
 
     def __init__(self, name, command):
         self.name, self.command = name, command
 
     def start(self, bench, services):
-        """Starts that many loggers, each with a writer; returns the processes to measure and the first log."""
+        """Starts `services` loggers, each with a writer. Returns the processes to measure and the first log."""
         pids = []
         for number in range(services):
             log = bench.work / f"log{number}"
@@ -225,7 +225,7 @@ def services(peer, options, tools):
         before, began = cpu_ns(pids), time.monotonic()
         pause(options.seconds)
         cpu_ms = (cpu_ns(pids) - before) / 1e6 / (time.monotonic() - began)
-        # The supervisor is measured for its CPU only: s6 has one as well.
+        # Only the supervisor's CPU is measured, not its memory: s6 has a supervisor as well.
         loggers = pids if not isinstance(peer, Daemon) else pids[1:]
         return {"many_cpu_ms_s": cpu_ms, "many_pss_kb": pss_kb(loggers)}
 

@@ -1,6 +1,6 @@
-/* What is supervised in the measurements, and the floor they are compared with.
+/* The program that the benchmarks supervise, and the plain fork+exec that they are compared with.
  *
- *   payload                    writes one byte into the FIFO named by the file /tmp/.gatevisor-bench, then waits for ever
+ *   payload                    writes one byte into the FIFO that the file /tmp/.gatevisor-bench names, then waits
  *   payload forkexec N FILE    forks and executes FILE N times as plainly as possible, then ends
  */
 #include <fcntl.h>

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Measures what it takes to publish a small file again and again, in microseconds: by `rename` over the one before, and by changing
-places with it and removing it, as the supervisor does.
+"""Measures how long it takes to publish a small file again and again, in microseconds: by `rename` over the old file, and
+by exchanging the two files and removing the old one, as the supervisor does.
 
     bench/publish.py [--times N] [DIRECTORY…]
 
-Directories on different file systems tell them apart; without any, /tmp and /dev/shm.
+Name directories on different file systems to compare these. The default is /tmp and /dev/shm.
 """
 
 import argparse
@@ -20,7 +20,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def exchange(one, other):
-    """Has two files change places."""
+    """Exchanges two files."""
     if LIBC.renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) != 0:
         raise OSError(ctypes.get_errno(), "renameat2")
 
@@ -35,7 +35,7 @@ def by_exchange(new, name):
 
 
 def measure(directory, put, times):
-    """Returns how long each of so many publications took, in microseconds."""
+    """Returns how long each publication took, in microseconds."""
     name, new = directory / "status", directory / "status.new"
     name.write_bytes(b"x" * 35)
     figures = []

@@ -3,15 +3,15 @@
 
     bench/supervision.py [--services N] [--rounds R] [--json FILE]
 
-What is measured, each as the median of R rounds:
+Each figure is the median of R rounds:
   start     from executing the supervisor to the last service's first instruction, every service with a rotated log
   memory    proportional set size of everything that supervises or logs: in all, and for each service beyond the first
-  crash     from SIGKILL of a healthy service to the first instruction of its successor
+  crash     from SIGKILL of a healthy service to the first instruction of its next process
   register  from publishing one more service directory to its first instruction, beside N others
-  idle      context switches of the supervisor in two seconds of nothing
-  stop      from SIGTERM until the supervisor and everything below it has gone; what has not after ten seconds is left behind
+  idle      context switches of the supervisor in two idle seconds
+  stop      from SIGTERM until the supervisor and everything below it has gone, for at most ten seconds
 
-Machines differ and are noisy: compare within one run, never across. Everything is on tmpfs.
+Machines differ and are noisy: compare figures within one run, never across runs. Everything is on tmpfs.
 """
 
 import argparse
@@ -32,7 +32,7 @@ PLACE = pathlib.Path("/tmp/.gatevisor-bench")
 OURS = ("gatevisor", "logd", "s6-svscan", "s6-supervise", "s6-log", "runsvdir", "runsv", "svlogd", "supervisord")
 
 
-# How long what was supervised may outlive its supervisor before it counts as left behind.
+# How long supervised processes may outlive their supervisor before they count as left behind.
 GONE_WITHIN_S = 10
 
 
@@ -254,7 +254,7 @@ def measure(kind, services, payload):
             everything = family(process.pid)
             began = time.monotonic()
             peer.stop(process)
-            # Some end after their supervisor, which leaves them no less ended.
+            # Some services end after their supervisor. That counts as ended too.
             left = everything
             while left and time.monotonic() - began < GONE_WITHIN_S:
                 left = [pid for pid, _, _ in processes() if pid in everything]
@@ -275,7 +275,7 @@ def measure(kind, services, payload):
 
 
 def sweep(payload):
-    """Ends payloads and loggers that a supervisor left behind: those that run a copy of our payload, or log for us."""
+    """Ends payloads and loggers that a supervisor left behind: processes that run a copy of our payload, or log for us."""
     for pid, _, comm in processes():
         try:
             text = pathlib.Path("/proc", str(pid), "cmdline").read_bytes() + os.readlink(f"/proc/{pid}/cwd").encode()
@@ -289,7 +289,7 @@ def sweep(payload):
 
 
 def floor(services, payload):
-    """Returns how long plain fork+exec of as many payloads takes."""
+    """Returns how long plain fork+exec of the same number of payloads takes."""
     with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gvbench") as directory:
         marks = Marks(pathlib.Path(directory))
         file = pathlib.Path(directory, "run")

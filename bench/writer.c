@@ -1,7 +1,7 @@
 /* A service that writes lines of 100 bytes, for bench/logs.py.
  *
  * BENCH_GO     a FIFO; writing begins when somebody opens it for writing
- * BENCH_LINES  how many lines; then "END", one byte into BENCH_DONE, and waiting for a signal; 0: without end
+ * BENCH_LINES  the number of lines; then it writes "END" and one byte into BENCH_DONE, and waits for a signal; 0: endless
  * BENCH_US     microseconds from one line to the next; 0: as fast as the pipe takes them
  */
 #define _GNU_SOURCE
