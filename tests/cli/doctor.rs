@@ -287,14 +287,14 @@ fn lines_that_cannot_be_kept_are_kept_again() {
     home.up_quietly();
     home.until("coder", Condition::Up);
     let log = home.slot("coder").path().join("log");
-    waiting::until(&log, "the note of the trouble", || log.join("trouble").exists().then_some(()));
+    waiting::until(&log, "the note of the error", || log.join("error").exists().then_some(()));
     let found = finding(&home, "log", Some("coder"));
     assert_eq!(found["severity"], "error", "{found}");
     fix(&home, &found);
     // The log daemon tries again with what comes, once a second at the most.
     waiting::polled("the end of the trouble", || {
         lines.write_all(b"another\n").unwrap();
-        (!log.join("trouble").exists()).then_some(())
+        (!log.join("error").exists()).then_some(())
     });
     home.until_logged("coder", "another");
     gone(&home, "log", Some("coder"));

@@ -524,8 +524,8 @@ fn not_logged() -> Home {
     home.want_running("coder");
     home.up_quietly();
     home.until_state("coder", "up");
-    let trouble = home.slot("coder").path().join("log/trouble");
-    waiting::polled("the note", || Path::new(&trouble).exists().then_some(()));
+    let log_error = home.slot("coder").path().join("log/error");
+    waiting::polled("the note", || Path::new(&log_error).exists().then_some(()));
     home
 }
 

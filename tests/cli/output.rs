@@ -45,7 +45,7 @@ fn evil() -> Home {
     fs::create_dir_all(slot.join("data")).unwrap();
     let reason = EVIL.replace(|c: char| c.is_control(), "");
     let log_error = LogError { since: Tai64n::from_unix(1_795_217_645, 5), reason };
-    fs::write(slot.join("log/trouble"), log_error.encode()).unwrap();
+    fs::write(slot.join("log/error"), log_error.encode()).unwrap();
     fs::write(slot.join("data/start-error"), EVIL).unwrap();
     fs::create_dir_all(home.scandir().join(EVIL.replace('\n', ""))).unwrap();
     let log = home.log_file("coder");

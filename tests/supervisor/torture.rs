@@ -189,8 +189,8 @@ fn no_line_is_lost_or_doubled_with_a_killed_daemon_and_a_full_disk_and_followers
             disk.fill();
         }
         if kill == KILLS / 2 {
-            let trouble = services[0].path("log/trouble");
-            waiting::polled("a note of the full disk", || trouble.exists().then_some(()));
+            let log_error = services[0].path("log/error");
+            waiting::polled("a note of the full disk", || log_error.exists().then_some(()));
             disk.empty();
         }
         held.kill();

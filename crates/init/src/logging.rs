@@ -15,6 +15,7 @@ use gatevisor_sys::spawn::{self, GivenBack, ProcessSpec, Starting};
 use gatevisor_sys::user::User;
 use gatevisor_sys::{Errno, memory, socket};
 use gatevisor_wire::Pid;
+use gatevisor_wire::log_protocol::{JOURNAL_FD, LogCommand, LogReply, REPLY_SIZE, SOCKET_FD, STAGE_FD};
 use gatevisor_wire::wait::WaitStatus;
 use rustix::event::epoll;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -26,14 +27,8 @@ use crate::shutdown::Stage;
 use crate::stderr_log::say;
 use crate::supervisor::{EventSource, Supervisor, Timer};
 
-/// The descriptors at which a log daemon finds its socket and its handover.
-const SOCKET_FD: i32 = 3;
-const STAGE_FD: i32 = 4;
-const JOURNAL_FD: i32 = 5;
-/// Bytes of an answer: its tag, and the number of a pipe.
-const ANSWER: usize = 5;
-/// Answers taken at once.
-const ANSWERS: usize = 64;
+/// Replies taken at once.
+const REPLIES: usize = 64;
 /// Times that a log daemon is started again while we are going down.
 const LAST_CHANCES: u32 = 3;
 
@@ -348,15 +343,17 @@ impl Supervisor {
         if let Some(daemon) = self.logging.daemon(number)
             && let Some(reply_pipe) = &daemon.reply_pipe
         {
-            let mut buffer = [0; ANSWER * ANSWERS];
+            let mut buffer = [0; REPLY_SIZE * REPLIES];
             match rustix::io::read(reply_pipe, &mut buffer) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Ok(count @ 1..) => {
-                    let (answers, _) = buffer.get(..count).unwrap_or_default().as_chunks::<ANSWER>();
-                    works = answers.iter().any(|[tag, ..]| *tag == b'W');
-                    released.extend(answers.iter().filter_map(|[tag, number @ ..]| {
-                        (*tag == b'R').then_some(u32::from_le_bytes(*number))
-                    }));
+                    let (replies, _) = buffer.get(..count).unwrap_or_default().as_chunks();
+                    for reply in replies.iter().filter_map(|bytes| LogReply::decode(*bytes)) {
+                        match reply {
+                            LogReply::Works => works = true,
+                            LogReply::Released { id } => released.push(id),
+                        }
+                    }
                 }
                 // It will not say anything any more.
                 Ok(0) | Err(_) => daemon.reply_pipe = None,
@@ -471,30 +468,29 @@ impl Supervisor {
     }
 }
 
-fn send(socket: &OwnedFd, order: &DaemonMessage, pipes: &HashMap<Rc<[u8]>, LogPipe>) -> Result<(), Errno> {
-    let mut message = Vec::with_capacity(272);
+fn send(socket: &OwnedFd, message: &DaemonMessage, pipes: &HashMap<Rc<[u8]>, LogPipe>) -> Result<(), Errno> {
     let mut fds: Vec<BorrowedFd<'_>> = Vec::new();
-    match order {
+    let command = match message {
         DaemonMessage::ReplyPipe(pipe) => {
-            message.push(b'V');
             fds.push(pipe.as_fd());
+            LogCommand::ReplyPipe
         }
-        DaemonMessage::Quit => message.push(b'Q'),
+        DaemonMessage::Quit => LogCommand::Quit,
         DaemonMessage::Take(name) => {
             // A pipe that was released in the meantime needs no word.
             let Some(pipe) = pipes.get(name) else { return Ok(()) };
-            message.push(if pipe.service_dir.is_some() { b'A' } else { b'U' });
-            message.extend_from_slice(&pipe.number.to_le_bytes());
-            message.extend_from_slice(name);
             fds.push(pipe.reader.as_fd());
             fds.extend(pipe.service_dir.as_ref().map(|dir| dir.as_fd()));
             fds.extend(pipe.stderr.as_ref().map(|pipe| pipe.reader.as_fd()));
+            match pipe.service_dir {
+                Some(_) => LogCommand::Log { id: pipe.number, name },
+                None => LogCommand::Show { id: pipe.number, name },
+            }
         }
         DaemonMessage::Release(name) => {
             let Some(pipe) = pipes.get(name) else { return Ok(()) };
-            message.push(b'R');
-            message.extend_from_slice(&pipe.number.to_le_bytes());
+            LogCommand::Release { id: pipe.number }
         }
-    }
-    socket::send_with_fds(socket, &message, &fds).map(|_| ())
+    };
+    socket::send_with_fds(socket, &command.encode(), &fds).map(|_| ())
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use rustix::io::Errno;
 
 use crate::compose::{Composed, Composer, DECIDED_BY};
-use crate::moment::ClockReading;
+use crate::moment::BatchTime;
 use crate::stage::StagedBytes;
 use crate::stamp::Stamp;
 
@@ -45,7 +45,7 @@ impl Batch {
     }
 
     /// Settles what the file will hold; nothing follows if this is the `last` of the stream.
-    pub fn compose(&mut self, composer: &mut Composer, last: bool, now: ClockReading, stamp: &Stamp) {
+    pub fn compose(&mut self, composer: &mut Composer, last: bool, now: BatchTime, stamp: &Stamp) {
         let input = self.input.get(..self.filled).unwrap_or_default();
         self.consumed = composer.compose(input, last, now, stamp, &mut self.composed);
     }

@@ -14,7 +14,7 @@ use gatevisor_slot::{Patterns, Rate};
 
 use crate::forward::{CONTINUED, CONTINUES};
 use crate::lines::{Stamping, split_line};
-use crate::moment::ClockReading;
+use crate::moment::BatchTime;
 use crate::stamp::Stamp;
 
 /// Bytes of a line by which it is decided whether to keep it; more of it follow the decision.
@@ -95,7 +95,7 @@ impl Composer {
         &mut self,
         input: &[u8],
         last: bool,
-        now: ClockReading,
+        now: BatchTime,
         stamp: &Stamp,
         out: &mut Composed,
     ) -> usize {
@@ -182,7 +182,7 @@ impl Selecting {
         &mut self,
         input: &[u8],
         last: bool,
-        now: ClockReading,
+        now: BatchTime,
         stamp: &Stamp,
         out: &mut Composed,
     ) -> usize {
@@ -248,7 +248,7 @@ impl Selecting {
         self.spec.whole_lines && self.fate != Fate::Dropped
     }
 
-    fn keeps(&mut self, head: &[u8], now: ClockReading) -> bool {
+    fn keeps(&mut self, head: &[u8], now: BatchTime) -> bool {
         if self.spec.patterns.as_ref().is_some_and(|patterns| !patterns.keeps(head)) {
             return false;
         }
@@ -295,11 +295,11 @@ mod tests {
     use gatevisor_slot::Timestamp;
     use proptest::prelude::*;
 
-    fn at(tick_ms: u64) -> ClockReading {
-        ClockReading { seconds: i64::try_from(tick_ms / 1000).unwrap(), nanos: 0, tick_ms }
+    fn at(tick_ms: u64) -> BatchTime {
+        BatchTime { seconds: i64::try_from(tick_ms / 1000).unwrap(), nanos: 0, tick_ms }
     }
 
-    fn stamp(now: ClockReading) -> Stamp {
+    fn stamp(now: BatchTime) -> Stamp {
         crate::stamp::Stamper::new().stamp(Timestamp::Tai64n, now.seconds, now.nanos)
     }
 

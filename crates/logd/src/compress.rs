@@ -85,7 +85,7 @@ impl SharedStatus {
         match result {
             Ok(()) => state.failing = false,
             Err(error) => {
-                // The same trouble is told once.
+                // the same error is told once.
                 if !state.failing {
                     state.complaint = Some(format!("{}; it stays as it is", chain(&error)));
                 }

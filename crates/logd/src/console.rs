@@ -21,10 +21,10 @@ use memchr::memchr_iter;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, write};
 
-use crate::forward::{Format, Why, size_bound};
+use crate::forward::{Format, GapReason, size_bound};
 use crate::journal::{EntryIndex, Tally};
 use crate::lines::{Showing, Shred};
-use crate::moment::ClockReading;
+use crate::moment::BatchTime;
 use crate::warnings::Warnings;
 
 /// Bytes that wait for standard output at the most, those in the thread's hands included.
@@ -129,7 +129,7 @@ impl Console {
         let lines = unshown.saturating_add(u64::from(begun));
         if shown.format.forward != Forward::Off && lines > 0 {
             self.with(|queue| {
-                shown.format.append_gap(lines, Why::Killed, ClockReading::now(), &mut queue.out);
+                shown.format.append_gap(lines, GapReason::Killed, BatchTime::now(), &mut queue.out);
                 queue.end_lines(shown.index, unshown);
             });
         }
@@ -158,9 +158,9 @@ impl Console {
     }
 
     /// Returns the moment at which lines are shown, where anybody is told.
-    fn moment(shown: &ShownStream) -> ClockReading {
+    fn moment(shown: &ShownStream) -> BatchTime {
         let json = shown.format.forward == Forward::Json;
-        if json { ClockReading::now() } else { ClockReading { seconds: 0, nanos: 0, tick_ms: 0 } }
+        if json { BatchTime::now() } else { BatchTime { seconds: 0, nanos: 0, tick_ms: 0 } }
     }
 
     fn with(&self, act: impl FnOnce(&mut LineQueue)) {
@@ -198,7 +198,7 @@ impl LineQueue {
         let at = self.out.len();
         match self.ends.last_mut() {
             Some(last) if last.at == at && last.index == index => {
-                last.lines = last.lines.saturating_add(lines)
+                last.lines = last.lines.saturating_add(lines);
             }
             _ => self.ends.push(StreamEnd { at, index, lines }),
         }
@@ -209,9 +209,9 @@ impl LineQueue {
         std::mem::swap(&mut self.out, out);
         std::mem::swap(&mut self.ends, ends);
         if !self.gaps.is_empty() {
-            let now = ClockReading::now();
+            let now = BatchTime::now();
             for Gap { format, lines, end } in self.gaps.drain(..) {
-                format.append_gap(lines, Why::Stalled, now, out);
+                format.append_gap(lines, GapReason::Stalled, now, out);
                 ends.extend(end.map(|end| StreamEnd { at: out.len(), ..end }));
             }
         }
@@ -257,12 +257,12 @@ impl ShownStream {
         self.format.forward != Forward::Off && self.showing.is_mid_line()
     }
 
-    fn feed(&mut self, bytes: &[u8], now: ClockReading, queue: &mut LineQueue) {
+    fn feed(&mut self, bytes: &[u8], now: BatchTime, queue: &mut LineQueue) {
         let mut putting = Putting { format: &self.format, now, gap: &mut self.gap, index: self.index, queue };
         self.showing.feed(bytes, &mut |piece| putting.put(piece));
     }
 
-    fn end(&mut self, now: ClockReading, queue: &mut LineQueue) {
+    fn end(&mut self, now: BatchTime, queue: &mut LineQueue) {
         let mut putting = Putting { format: &self.format, now, gap: &mut self.gap, index: self.index, queue };
         self.showing.finish(&mut |piece| putting.put(piece));
     }
@@ -271,7 +271,7 @@ impl ShownStream {
 /// The way of one stream's pieces into the queue.
 struct Putting<'a> {
     format: &'a Format,
-    now: ClockReading,
+    now: BatchTime,
     gap: &'a mut Option<(u64, usize)>,
     index: Option<EntryIndex>,
     queue: &'a mut LineQueue,

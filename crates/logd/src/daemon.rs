@@ -20,6 +20,7 @@ use gatevisor_sys::clock::monotonic_ms;
 use gatevisor_sys::signal::{SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTTOU, SignalFd};
 use gatevisor_sys::user;
 use gatevisor_term::stream;
+use gatevisor_wire::log_protocol::{JOURNAL_FD, LogCommand, LogReply, MAX_PACKET, SOCKET_FD, STAGE_FD};
 use gatevisor_wire::name::ServiceName;
 use rustix::event::epoll;
 use rustix::io::Errno;
@@ -28,7 +29,6 @@ use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use crate::console::Console;
 use crate::journal::{Journal, STREAMS};
 use crate::moment::until;
-use crate::protocol::{MAX_PACKET, Order, released};
 use crate::service::{LoggedService, ServicePipe};
 use crate::settings::{LogSettings, OutputOwner};
 use crate::stage::Intake;
@@ -45,18 +45,10 @@ const PACKETS: usize = 64;
 const EVENTS: usize = 64;
 /// Names the socket among the events; keys of pipes are 33 bits, so no pipe has it.
 const SOCKET: u64 = u64::MAX;
-/// Names the pipe for answers among the events.
+/// Names the pipe for replies among the events.
 const REPLY_PIPE: u64 = u64::MAX - 1;
-/// Tells the supervisor that the daemon works.
-const WORKS: [u8; 5] = [b'W', 0, 0, 0, 0];
 /// Exit code when the system refused something without which nothing can be done.
 const EXIT_SYSTEM: u8 = 111;
-/// The descriptor on which the supervisor passes the socket.
-pub const SOCKET_FD: i32 = 3;
-/// The descriptor on which the supervisor passes the file of memory for bytes that are not on file yet.
-pub const STAGE_FD: i32 = 4;
-/// The descriptor on which the supervisor passes the file of memory that says whose they are.
-pub const JOURNAL_FD: i32 = 5;
 
 /// The files of memory in which one daemon finds what another one has left.
 #[derive(Debug)]
@@ -263,7 +255,7 @@ fn read_on(
 
 struct EventLoop {
     socket: Option<OwnedFd>,
-    /// What answers are written into.
+    /// What replies are written into.
     reply_pipe: Option<OwnedFd>,
     epoll: OwnedFd,
     context: DaemonContext,
@@ -271,8 +263,8 @@ struct EventLoop {
     entries: BTreeMap<u32, Box<ServedService>>,
     /// Those for which a time counts: something is held back, or they are leaving.
     timed: BTreeSet<u32>,
-    answers: VecDeque<[u8; 5]>,
-    answers_blocked: bool,
+    replies: VecDeque<LogReply>,
+    replies_blocked: bool,
 }
 
 impl EventLoop {
@@ -288,8 +280,8 @@ impl EventLoop {
             output,
             entries: BTreeMap::new(),
             timed: BTreeSet::new(),
-            answers: VecDeque::new(),
-            answers_blocked: false,
+            replies: VecDeque::new(),
+            replies_blocked: false,
         })
     }
 
@@ -308,7 +300,7 @@ impl EventLoop {
                 if data == SOCKET {
                     self.handle_socket();
                 } else if data == REPLY_PIPE {
-                    self.send_answers();
+                    self.send_replies();
                 } else {
                     self.advance(id_of(data), Some(index_of(data)));
                 }
@@ -409,8 +401,8 @@ impl EventLoop {
         }
         self.timed.remove(&id);
         if answer {
-            self.answers.push_back(released(id));
-            self.send_answers();
+            self.replies.push_back(LogReply::Released { id });
+            self.send_replies();
         }
     }
 
@@ -431,7 +423,7 @@ impl EventLoop {
             let Some(socket) = &self.socket else { return };
             match gatevisor_sys::socket::recv_with_fds(socket, &mut packet, &mut fds) {
                 Ok(0) => return self.quit(),
-                Ok(n) => self.obey(packet.get(..n).unwrap_or_default(), fds),
+                Ok(n) => self.execute(packet.get(..n).unwrap_or_default(), fds),
                 Err(Errno::AGAIN) => return,
                 Err(Errno::INTR) => {}
                 Err(_) => return self.quit(),
@@ -439,13 +431,13 @@ impl EventLoop {
         }
     }
 
-    fn obey(&mut self, packet: &[u8], fds: Vec<OwnedFd>) {
-        match Order::parse(packet) {
-            Some(Order::Take { id, name }) => self.accept(id, name, fds, true),
-            Some(Order::Show { id, name }) => self.accept(id, name, fds, false),
-            Some(Order::Release { id }) => self.leave(id, true),
-            Some(Order::Quit) => self.quit(),
-            Some(Order::ReplyPipe) => self.answer_into(fds.into_iter().next()),
+    fn execute(&mut self, packet: &[u8], fds: Vec<OwnedFd>) {
+        match LogCommand::decode(packet) {
+            Some(LogCommand::Log { id, name }) => self.accept(id, name, fds, true),
+            Some(LogCommand::Show { id, name }) => self.accept(id, name, fds, false),
+            Some(LogCommand::Release { id }) => self.leave(id, true),
+            Some(LogCommand::Quit) => self.quit(),
+            Some(LogCommand::ReplyPipe) => self.reply_into(fds.into_iter().next()),
             None => {
                 let shown = packet.get(..16).unwrap_or(packet).escape_ascii();
                 self.context
@@ -455,11 +447,11 @@ impl EventLoop {
         }
     }
 
-    fn answer_into(&mut self, pipe: Option<OwnedFd>) {
-        self.answers_blocked = false;
+    fn reply_into(&mut self, pipe: Option<OwnedFd>) {
+        self.replies_blocked = false;
         self.reply_pipe = pipe.filter(|pipe| make_non_blocking(pipe).is_ok());
-        self.answers.push_front(WORKS);
-        self.send_answers();
+        self.replies.push_front(LogReply::Works);
+        self.send_replies();
     }
 
     fn accept(&mut self, id: u32, name: &[u8], fds: Vec<OwnedFd>, has_log: bool) {
@@ -508,8 +500,8 @@ impl EventLoop {
         let Some(entry) = self.entries.get_mut(&id) else {
             if answer {
                 // Whoever asks again, or asks for what never came, must not wait for ever.
-                self.answers.push_back(released(id));
-                self.send_answers();
+                self.replies.push_back(LogReply::Released { id });
+                self.send_replies();
             }
             return;
         };
@@ -526,30 +518,30 @@ impl EventLoop {
         if let Some(socket) = self.socket.take() {
             let _ = epoll::delete(&self.epoll, &socket);
         }
-        self.answers.clear();
+        self.replies.clear();
         let ids: Vec<u32> = self.entries.keys().copied().collect();
         for id in ids {
             self.leave(id, false);
         }
     }
 
-    fn send_answers(&mut self) {
+    fn send_replies(&mut self) {
         let Some(reply_pipe) = &self.reply_pipe else { return };
-        while let Some(answer) = self.answers.front() {
+        while let Some(reply) = self.replies.front() {
             // Few bytes are written whole or not at all.
-            match rustix::io::write(reply_pipe, answer) {
+            match rustix::io::write(reply_pipe, &reply.encode()) {
                 Ok(_) => {
-                    self.answers.pop_front();
+                    self.replies.pop_front();
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
                 // The end of the socket will be read.
-                Err(_) => self.answers.clear(),
+                Err(_) => self.replies.clear(),
             }
         }
-        let blocked = !self.answers.is_empty();
-        if blocked != self.answers_blocked {
-            self.answers_blocked = blocked;
+        let blocked = !self.replies.is_empty();
+        if blocked != self.replies_blocked {
+            self.replies_blocked = blocked;
             let _ = if blocked {
                 let data = epoll::EventData::new_u64(REPLY_PIPE);
                 epoll::add(&self.epoll, reply_pipe, data, epoll::EventFlags::OUT)

@@ -12,7 +12,7 @@ use gatevisor_slot::{Forward, Timestamp};
 use gatevisor_term::escape::{self, Tab};
 
 use crate::lines::Piece;
-use crate::moment::ClockReading;
+use crate::moment::BatchTime;
 use crate::stamp::Stamper;
 
 /// Ends a part of a line, of which more follows.
@@ -31,7 +31,7 @@ pub(crate) struct Format {
 
 /// Why lines are not shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Why {
+pub(crate) enum GapReason {
     /// Standard output did not take them.
     Stalled,
     /// Whoever had taken them is gone.
@@ -40,7 +40,7 @@ pub(crate) enum Why {
 
 impl Format {
     /// Appends a piece of a line, and the end of the line.
-    pub fn append(&self, piece: Piece<'_>, now: ClockReading, out: &mut Vec<u8>) {
+    pub fn append(&self, piece: Piece<'_>, now: BatchTime, out: &mut Vec<u8>) {
         if self.forward == Forward::Json {
             return self.append_json(piece, now, out);
         }
@@ -65,12 +65,12 @@ impl Format {
     }
 
     /// Appends the announcement that so many lines are not shown here.
-    pub fn append_gap(&self, lines: u64, why: Why, now: ClockReading, out: &mut Vec<u8>) {
+    pub fn append_gap(&self, lines: u64, why: GapReason, now: BatchTime, out: &mut Vec<u8>) {
         let s = if lines == 1 { "" } else { "s" };
         let (bound, reason) = match why {
-            Why::Stalled => ("", "output was stalled"),
+            GapReason::Stalled => ("", "output was stalled"),
             // What was written and not counted yet cannot be told from what was not written.
-            Why::Killed => ("up to ", "the log daemon was killed"),
+            GapReason::Killed => ("up to ", "the log daemon was killed"),
         };
         if self.forward == Forward::Json {
             self.begin_json("gatevisor", now, out);
@@ -83,7 +83,7 @@ impl Format {
         out.push(b'\n');
     }
 
-    fn append_json(&self, piece: Piece<'_>, now: ClockReading, out: &mut Vec<u8>) {
+    fn append_json(&self, piece: Piece<'_>, now: BatchTime, out: &mut Vec<u8>) {
         self.begin_json(if self.stderr { "stderr" } else { "stdout" }, now, out);
         let bytes = joined(piece);
         let text = String::from_utf8_lossy(&bytes);
@@ -103,7 +103,7 @@ impl Format {
     }
 
     /// Appends an object as far as the value of `text`.
-    fn begin_json(&self, stream: &str, now: ClockReading, out: &mut Vec<u8>) {
+    fn begin_json(&self, stream: &str, now: BatchTime, out: &mut Vec<u8>) {
         let stamp = Stamper::new().stamp(Timestamp::IsoUtc, now.seconds, now.nanos);
         out.extend_from_slice(b"{\"time\":\"");
         out.extend(stamp.as_bytes().trim_ascii_end().iter().map(|b| if *b == b' ' { b'T' } else { *b }));
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const NOW: ClockReading = ClockReading { seconds: 1_795_217_645, nanos: 123_456_789, tick_ms: 0 };
+    const NOW: BatchTime = BatchTime { seconds: 1_795_217_645, nanos: 123_456_789, tick_ms: 0 };
 
     fn format(forward: Forward, stderr: bool) -> Format {
         Format { label: "co\"der".into(), forward, stderr }
@@ -221,7 +221,7 @@ mod tests {
             format!("{start}\"stdout\",\"text\":\"ü\",\"continued\":true,\"continues\":true}}\n")
         );
         let mut gap = Vec::new();
-        json.append_gap(3, Why::Stalled, NOW, &mut gap);
+        json.append_gap(3, GapReason::Stalled, NOW, &mut gap);
         let rest = r#""gatevisor","text":"3 lines not shown: output was stalled","missing":3}"#;
         assert_eq!(String::from_utf8(gap).unwrap(), format!("{start}{rest}\n"));
     }

@@ -30,7 +30,7 @@ use gatevisor_sys::memory::Words;
 use rustix::io::Errno;
 
 use crate::logdir::FilePosition;
-use crate::moment::ClockReading;
+use crate::moment::BatchTime;
 use crate::skipped::Skipped;
 use crate::stage::StagedBytes;
 
@@ -75,7 +75,7 @@ pub(crate) struct JournalEntry {
     /// Its bytes in the stage. While they are being taken the end of the stage is their end.
     pub bytes: Range<u64>,
     /// The moment of the batch.
-    pub moment: ClockReading,
+    pub moment: BatchTime,
     /// The composer's state before the batch.
     pub state: [u64; 4],
     /// How much of what is composed is on file for certain.
@@ -154,7 +154,7 @@ impl JournalEntry {
                 _ => BatchPhase::Last,
             },
             bytes: start..end,
-            moment: ClockReading {
+            moment: BatchTime {
                 seconds: seconds.cast_signed(),
                 nanos: u32::try_from(flags >> 32).unwrap_or(0),
                 tick_ms,
@@ -374,7 +374,7 @@ impl Journal {
                         entry.bytes.end = self.stage.end().max(entry.bytes.start);
                         entry.phase =
                             if entry.bytes.is_empty() { BatchPhase::Idle } else { BatchPhase::Writing };
-                        entry.moment = ClockReading::now();
+                        entry.moment = BatchTime::now();
                         memory.put(index, &entry);
                     }
                     self.taken.insert(key, index);
@@ -558,7 +558,7 @@ mod tests {
         drop(journal);
         let entry = opened(&files).adopt(5).unwrap().entry;
         assert_eq!((entry.phase, entry.bytes), (BatchPhase::Writing, 9..14));
-        assert_ne!(entry.moment, ClockReading::default());
+        assert_ne!(entry.moment, BatchTime::default());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use rustix::event::Timespec;
 
 /// One reading of both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ClockReading {
+pub struct BatchTime {
     /// Seconds since 1970.
     pub seconds: i64,
     /// Nanoseconds within the second.
@@ -17,7 +17,7 @@ pub struct ClockReading {
     pub tick_ms: u64,
 }
 
-impl ClockReading {
+impl BatchTime {
     /// Reads the clocks.
     pub fn now() -> Self {
         let (seconds, nanos) = gatevisor_sys::clock::wall();

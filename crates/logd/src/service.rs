@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::compose::{Composer, Spec};
 use crate::console::ShownStream;
 use crate::journal::StreamRecord;
-use crate::moment::ClockReading;
+use crate::moment::BatchTime;
 use crate::settings::LogSettings;
 use crate::sink::WriteContext;
 use crate::stage::Intake;
@@ -106,7 +106,7 @@ impl LoggedService {
             stream.close(&mut self.output, daemon);
         }
         if let Some(sink) = self.output.sink.take() {
-            let now = ClockReading::now();
+            let now = BatchTime::now();
             let console = &daemon.console;
             let mut warn = |line: String| console.warn(&line);
             let stamp = daemon.stamper.stamp(self.output.timestamp, now.seconds, now.nanos);

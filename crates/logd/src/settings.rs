@@ -14,9 +14,9 @@ use gatevisor_wire::name::ServiceName;
 use rustix::io::Errno;
 
 use crate::compose::Spec;
+use crate::error_note;
 use crate::logdir::LogLimits;
-use crate::moment::ClockReading;
-use crate::notice;
+use crate::moment::BatchTime;
 use crate::sink::{LogLocation, Sink};
 use crate::words::chain;
 
@@ -106,8 +106,8 @@ impl LogSettings {
         let open = || gatevisor_sys::file::open_directory(directory?, c"log").ok();
         let log = open();
         if let Some(log) = &log {
-            // Of a daemon that is no more; if the trouble lasts, it is noted again.
-            notice::remove(log);
+            // Of a daemon that is no more; if the error lasts, it is noted again.
+            error_note::remove(log);
         }
         let found = match directory {
             Some(directory) => read(directory),
@@ -116,9 +116,9 @@ impl LogSettings {
         found.and_then(|file| Self::new(&file, &label_of(name), log, output)).unwrap_or_else(|error| {
             let label = label_of(name);
             if let Some(log) = open() {
-                notice::put(
+                error_note::write(
                     log,
-                    ClockReading::now().tai(),
+                    BatchTime::now().tai(),
                     format!("{}; lines are shown and not kept", chain(&error)),
                 );
             }

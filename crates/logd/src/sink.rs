@@ -3,7 +3,7 @@
 //! *Lives here:* opening the directory at the first byte, refusing what the disk refuses, when to try again, saying so
 //! once. *Does not live here:* the directory's format (`logdir`), and the bytes that wait (`stream`, in the stage).
 //!
-//! Two kinds of trouble are told apart. A **disk** that refuses may relent, so bytes wait, first in the stage, then in
+//! Two kinds of errors are told apart. A **disk** that refuses may relent, so bytes wait, first in the stage, then in
 //! the pipe, and then the service waits. A **directory** that cannot be had at all (locked by somebody else, not
 //! ours to write) may never be; a stream that is also shown goes on without its file, the lines are counted, and
 //! the file says how many are missing once it is ours. A stream that is not shown waits for it, because its lines
@@ -15,23 +15,23 @@ use std::sync::Arc;
 
 use gatevisor_wire::tai::Tai64n;
 
+use crate::error_note;
 use crate::journal::StreamRecord;
 use crate::logdir::{DirError, FilePosition, LogDir, LogLimits, ProgressObserver, Unwritten};
-use crate::moment::ClockReading;
-use crate::notice;
+use crate::moment::BatchTime;
 use crate::skipped::Skipped;
 use crate::stamp::Stamp;
 use crate::words::chain;
 
 /// Milliseconds between two attempts.
 const RETRY_MS: u64 = 1_000;
-/// Milliseconds during which the same trouble is not spoken of again.
+/// Milliseconds during which the same error is not spoken of again.
 const QUIET_MS: u64 = 60_000;
 
 /// Where a log directory is.
 #[derive(Debug)]
 pub(crate) struct LogLocation {
-    /// The `log` directory of the service: what a relative path is relative to, and where trouble is noted. Without
+    /// The `log` directory of the service: what a relative path is relative to, and where errors are noted. Without
     /// it, the working directory, and no note.
     pub base: Option<OwnedFd>,
     /// The directory.
@@ -39,7 +39,7 @@ pub(crate) struct LogLocation {
 }
 
 impl LogLocation {
-    fn open(&self, limits: LogLimits, now: ClockReading, ours: &[FilePosition]) -> Result<LogDir, DirError> {
+    fn open(&self, limits: LogLimits, now: BatchTime, ours: &[FilePosition]) -> Result<LogDir, DirError> {
         let base = self.base.as_ref().map_or(rustix::fs::CWD, AsFd::as_fd);
         LogDir::open_again(base, &self.path, limits, now.tai(), ours)
     }
@@ -47,7 +47,7 @@ impl LogLocation {
 
 /// What a sink needs of the moment in which it is used.
 pub(crate) struct WriteContext<'a> {
-    pub now: ClockReading,
+    pub now: BatchTime,
     /// What a line of the sink's own would begin with.
     pub stamp: &'a Stamp,
     /// Takes a warning, one line.
@@ -64,8 +64,9 @@ pub(crate) struct Sink {
     may_skip: bool,
     open: Option<LogDir>,
     retry_at_ms: u64,
-    trouble: Option<DirError>,
-    /// The trouble is one for which lines are left out.
+    /// What keeps lines from being written now.
+    error: Option<DirError>,
+    /// Because of this error lines are left out of the file rather than held.
     is_skipping: bool,
     /// What the notice in the service directory says, and since when.
     noted: Option<(DirError, Tai64n)>,
@@ -104,7 +105,7 @@ impl Sink {
             may_skip,
             open: None,
             retry_at_ms: 0,
-            trouble: None,
+            error: None,
             is_skipping: false,
             noted: None,
             spoken: None,
@@ -162,7 +163,7 @@ impl Sink {
         let mut lost = Skipped::default();
         lost.add(bytes.get(record.written()..).unwrap_or_default());
         lost.end();
-        let reason = self.trouble.map_or_else(|| "the disk refused them".to_owned(), |error| chain(&error));
+        let reason = self.error.map_or_else(|| "the disk refused them".to_owned(), |error| chain(&error));
         self.say(context, &format!("{} lost: {reason}", lines_are(lost.lines)));
     }
 
@@ -196,7 +197,7 @@ impl Sink {
                 Written::Done
             }
             Err(Unwritten { written, error }) => {
-                self.troubled(error, context);
+                self.failed(error, context);
                 if self.is_skipping {
                     let before = if written < note { record.entry.skipped.lines } else { 0 };
                     let mut skipped = Skipped { reason: Some(error.into()), ..Skipped::default() };
@@ -216,7 +217,7 @@ impl Sink {
         &mut self,
         bytes: &[u8],
         record: &mut StreamRecord,
-        now: ClockReading,
+        now: BatchTime,
     ) -> Result<(), Unwritten> {
         let so_far = StreamRecord::written;
         // A directory that was removed is made again, once; twice would be a fight with somebody.
@@ -254,7 +255,7 @@ impl Sink {
         Ok(())
     }
 
-    fn directory(&mut self, now: ClockReading) -> Result<&mut LogDir, DirError> {
+    fn directory(&mut self, now: BatchTime) -> Result<&mut LogDir, DirError> {
         match &mut self.open {
             Some(directory) => Ok(directory),
             closed => Ok(closed.insert(self.place.open(self.limits, now, &self.ours)?)),
@@ -262,7 +263,7 @@ impl Sink {
     }
 
     /// Once a second, notices that somebody removed the files, so that they are made again.
-    fn look_for_current(&mut self, now: ClockReading) {
+    fn look_for_current(&mut self, now: BatchTime) {
         if now.seconds != self.seen_at {
             self.seen_at = now.seconds;
             if self.open.as_ref().is_some_and(LogDir::is_gone) {
@@ -271,11 +272,11 @@ impl Sink {
         }
     }
 
-    fn troubled(&mut self, error: DirError, context: &mut WriteContext<'_>) {
+    fn failed(&mut self, error: DirError, context: &mut WriteContext<'_>) {
         self.retry_at_ms = context.now.tick_ms.saturating_add(RETRY_MS);
         let cannot_be_had = self.open.is_none() && !error.is_refusal_of_the_disk();
         self.is_skipping = self.may_skip && cannot_be_had;
-        self.trouble = Some(error);
+        self.error = Some(error);
         self.note(context.now);
         let quiet = |(spoken, at): (DirError, u64)| {
             spoken == error && context.now.tick_ms < at.saturating_add(QUIET_MS)
@@ -295,7 +296,7 @@ impl Sink {
 
     fn recovered(&mut self, context: &mut WriteContext<'_>) {
         self.is_skipping = false;
-        if self.trouble.take().is_some() {
+        if self.error.take().is_some() {
             self.say(context, "is written again");
             self.forget_note();
         }
@@ -305,18 +306,18 @@ impl Sink {
     }
 
     /// Makes the service directory say what is wrong.
-    fn note(&mut self, now: ClockReading) {
-        let (Some(error), Some(log)) = (self.trouble, &self.place.base) else { return };
+    fn note(&mut self, now: BatchTime) {
+        let (Some(error), Some(log)) = (self.error, &self.place.base) else { return };
         if self.noted.is_none_or(|(noted, _)| noted != error) {
             let since = self.noted.map_or_else(|| now.tai(), |(_, since)| since);
             self.noted = Some((error, since));
-            notice::put(log, since, format!("`{}`: {}", self.place.path.display(), chain(&error)));
+            error_note::write(log, since, format!("`{}`: {}", self.place.path.display(), chain(&error)));
         }
     }
 
     fn forget_note(&mut self) {
         if let (Some(_), Some(log)) = (self.noted.take(), &self.place.base) {
-            notice::remove(log);
+            error_note::remove(log);
         }
     }
 
@@ -367,7 +368,7 @@ mod tests {
             act: impl FnOnce(&mut Sink, &mut StreamRecord, &mut WriteContext<'_>) -> R,
         ) -> R {
             let seconds = i64::try_from(self.tick_ms / 1000).unwrap();
-            let now = ClockReading { seconds, nanos: 0, tick_ms: self.tick_ms };
+            let now = BatchTime { seconds, nanos: 0, tick_ms: self.tick_ms };
             let said = &mut self.said;
             let mut warn = |line| said.push(line);
             let mut context = WriteContext { now, stamp: &Stamp::EMPTY, warn: &mut warn };
@@ -398,7 +399,7 @@ mod tests {
 
         fn close(self) -> Vec<String> {
             let Self { sink, mut said, .. } = self;
-            let now = ClockReading { seconds: 9, nanos: 0, tick_ms: 9000 };
+            let now = BatchTime { seconds: 9, nanos: 0, tick_ms: 9000 };
             sink.close(&mut WriteContext { now, stamp: &Stamp::EMPTY, warn: &mut |line| said.push(line) });
             said
         }
@@ -434,7 +435,7 @@ mod tests {
         );
         bench.after(600);
         bench.write("four, of which only a part");
-        assert_eq!(bench.said.len(), 1, "the same trouble is told once");
+        assert_eq!(bench.said.len(), 1, "the same error is told once");
         let Bench { sink, .. } = other;
         drop(sink);
         bench.after(2000);
@@ -473,7 +474,7 @@ mod tests {
         bench.write(&line);
         let error = DirError::System { doing: "cannot write `current`", source: rustix::io::Errno::NOSPC };
         // The directory is there and cannot be written on: an open directory is never skipped.
-        bench.with(|sink, _, context| sink.troubled(error, context));
+        bench.with(|sink, _, context| sink.failed(error, context));
         assert!(!bench.sink.is_skipping);
         assert!(
             bench.said[0]
@@ -481,8 +482,8 @@ mod tests {
         );
         assert_eq!(bench.write(&line), Written::Done);
         assert!(bench.said[1].ends_with("is written again"));
-        // The same trouble within a minute is not spoken of again.
-        bench.with(|sink, _, context| sink.troubled(error, context));
+        // The same error within a minute is not spoken of again.
+        bench.with(|sink, _, context| sink.failed(error, context));
         assert_eq!(bench.said.len(), 2);
     }
 

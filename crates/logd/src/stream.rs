@@ -16,7 +16,7 @@ use crate::compose::Composer;
 use crate::console::{Console, ShownStream};
 use crate::journal::{BatchPhase, Journal, JournalEntry, StreamRecord};
 use crate::logdir::FilePosition;
-use crate::moment::ClockReading;
+use crate::moment::BatchTime;
 use crate::sink::{Sink, WriteContext, Written};
 use crate::stage::Intake;
 use crate::stamp::Stamper;
@@ -91,7 +91,7 @@ impl LogStream {
         self.shown.resume(self.record.index(), mid_line);
         daemon.console.announce_unshown(&self.shown, self.record.unshown(), mid_line);
         if self.record.entry.has_batch() {
-            self.go_on(ClockReading::now(), output, daemon);
+            self.go_on(BatchTime::now(), output, daemon);
         }
     }
 
@@ -169,7 +169,7 @@ impl LogStream {
         self.record.commit();
         let taken = journal.stage.take(&self.pipe, limit);
         let entry = &mut self.record.entry;
-        entry.moment = ClockReading::now();
+        entry.moment = BatchTime::now();
         entry.bytes.end = journal.stage.end();
         if !matches!(taken, Ok(Intake::Some(_))) {
             entry.phase = BatchPhase::Idle;
@@ -179,7 +179,7 @@ impl LogStream {
     }
 
     /// Composes, files and shows the bytes of the batch, or as much of it as is still to be done.
-    fn go_on(&mut self, now: ClockReading, output: &mut ServiceOutput, daemon: &mut DaemonContext) {
+    fn go_on(&mut self, now: BatchTime, output: &mut ServiceOutput, daemon: &mut DaemonContext) {
         let entry = &self.record.entry;
         let (moment, last) = (entry.moment, entry.phase == BatchPhase::Last);
         if let Err(errno) = daemon.batch.load(&daemon.journal.stage, entry.bytes.clone()) {
@@ -245,13 +245,13 @@ impl LogStream {
     pub fn retry(&mut self, output: &mut ServiceOutput, daemon: &mut DaemonContext) {
         self.retry_at_ms = None;
         if self.record.entry.has_batch() {
-            self.go_on(ClockReading::now(), output, daemon);
+            self.go_on(BatchTime::now(), output, daemon);
         }
     }
 
     /// Writes and shows what is left; what cannot be written now is lost, and said to be.
     pub fn close(&mut self, output: &mut ServiceOutput, daemon: &mut DaemonContext) {
-        let now = ClockReading::now();
+        let now = BatchTime::now();
         if self.record.entry.has_batch() {
             self.go_on(now, output, daemon);
         }

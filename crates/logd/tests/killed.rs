@@ -17,10 +17,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use common::{Lines, answer, lines_of, pipe, program, wait_readable};
-use gatevisor_logd::daemon::{JOURNAL_FD, SOCKET_FD, STAGE_FD};
 use gatevisor_sys::memory;
 use gatevisor_sys::socket::{send_with_fds, seqpacket_pair};
 use gatevisor_sys::spawn::{Environment, ProcessSpec, start};
+use gatevisor_wire::log_protocol::{JOURNAL_FD, SOCKET_FD, STAGE_FD};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use tempfile::TempDir;
 

@@ -55,7 +55,7 @@ impl Service {
     }
 
     fn note(&self) -> Option<LogError> {
-        LogError::decode(&fs::read(self.temp.path().join("gateway-coder/log/trouble")).ok()?)
+        LogError::decode(&fs::read(self.temp.path().join("gateway-coder/log/error")).ok()?)
     }
 
     fn write(&mut self, text: impl AsRef<[u8]>) {
@@ -267,7 +267,7 @@ fn a_directory_that_cannot_be_had_is_noted_for_the_status_while_it_lasts() {
         .unwrap();
     fs::create_dir_all(temp.path().join("gateway-coder/log")).unwrap();
     // Of a daemon that was killed.
-    fs::write(temp.path().join("gateway-coder/log/trouble"), "stale").unwrap();
+    fs::write(temp.path().join("gateway-coder/log/error"), "stale").unwrap();
     let mut service = Service::in_directory(temp, "");
     service.write("one\n");
     service.shown.expect("coder | one");
@@ -277,7 +277,7 @@ fn a_directory_that_cannot_be_had_is_noted_for_the_status_while_it_lasts() {
     drop(other);
     // Letting go tries again, whether or not a second has passed.
     service.release();
-    assert!(!service.temp.path().join("gateway-coder/log/trouble").exists());
+    assert!(!service.temp.path().join("gateway-coder/log/error").exists());
     let (_temp, _shown, warned) = service.end();
     assert!(warned[0].contains("it is locked by another writer"), "{warned:?}");
 }

@@ -10,17 +10,9 @@ use std::process::ExitCode;
 
 use rustix::io::Errno;
 
-use crate::confine::ErrorReporter;
+use crate::data_files::START_ERROR;
+use crate::error_reporter::ErrorReporter;
 use crate::os;
-
-/// Name below `data/` of the file that says why the last start failed before the command ran.
-pub const START_ERROR: &str = "start-error";
-/// Name in `data/` of the file that says why a service whose probe is asking is not ready.
-pub(crate) const NOT_READY: &str = "not-ready";
-/// Name in `data/` of the file that is locked until it is known whether the command was executed.
-pub const STARTED: &str = "started";
-/// Name in `data/` of the file that says how the service is followed in this life.
-pub const LIVE: &str = "live";
 
 /// Longest line that is left behind, in bytes.
 const MAX_LINE: usize = 500;
@@ -36,7 +28,7 @@ pub(crate) const EXIT_NOT_FOUND: u8 = 127;
 
 /// Why the command could not be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct StartFailure {
+pub(crate) struct FailedStart {
     /// What was being done, such as `changing directory`.
     pub stage: String,
     /// What went wrong, and what to do.
@@ -47,7 +39,7 @@ pub(crate) struct StartFailure {
     pub exit: u8,
 }
 
-impl StartFailure {
+impl FailedStart {
     /// Returns the failure of a system call upon `what`.
     pub fn system(stage: impl Into<String>, what: impl fmt::Display, errno: Errno) -> Self {
         Self {
@@ -69,6 +61,32 @@ impl StartFailure {
         Self { stage: stage.into(), message, errno: None, exit }
     }
 
+    /// Returns the failure to execute a program that was looked for in `path`; the text of it in `run` names `variable`.
+    pub fn not_executed(program: &str, variable: Option<&str>, path: &[u8], errno: Errno) -> Self {
+        let missing = errno == Errno::NOENT;
+        let hint = match errno {
+            Errno::NOENT if program.contains('/') => {
+                "; is the path right, and the interpreter in its first line there?".to_owned()
+            }
+            Errno::NOENT => format!("; it is in no directory of PATH={}", String::from_utf8_lossy(path)),
+            Errno::ACCESS => "; is it executable by this user?".to_owned(),
+            Errno::NOEXEC => "; does its first line begin with #!?".to_owned(),
+            _ => String::new(),
+        };
+        // Before a path that may be too long for what follows it.
+        let named = variable.filter(|_| missing).map_or_else(String::new, |variable| {
+            format!(
+                "; {variable} names another: set it where the supervisor is started, as with `gatevisor up`"
+            )
+        });
+        Self {
+            stage: "executing".to_owned(),
+            message: format!("`{program}`: {}{named}{hint}", os::words(errno)),
+            errno: Some(errno),
+            exit: if missing { EXIT_NOT_FOUND } else { EXIT_CANNOT_EXECUTE },
+        }
+    }
+
     /// Says the failure on standard error, leaves it in `data/` below `directory`, and returns the exit code.
     ///
     /// An error reporter, where there is one, can still write when this process cannot.
@@ -81,7 +99,7 @@ impl StartFailure {
         let line = self.to_string();
         os::say(&format!("gatevisor: {service}: {line}"));
         if let Some(error_reporter) = error_reporter {
-            error_reporter.tell(&format!("{line}\n"));
+            error_reporter.report(&format!("{line}\n"));
         } else if let Some(directory) = directory {
             // Best effort: a service directory that cannot be written still gets the line on standard error.
             let _ = os::replace_in_data(directory, START_ERROR, format!("{line}\n").as_bytes());
@@ -91,7 +109,7 @@ impl StartFailure {
 }
 
 /// One line: `<stage>: <message> (errno N)`, the last part only where the system gave a number.
-impl fmt::Display for StartFailure {
+impl fmt::Display for FailedStart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&one_line(&format!("{}: {}", self.stage, self.message)))?;
         match self.errno {
@@ -124,19 +142,19 @@ mod tests {
 
     #[test]
     fn a_failure_is_one_line_with_its_stage_and_errno() {
-        let failure = StartFailure::system("changing directory", "`/a\nb`", Errno::NOENT);
+        let failure = FailedStart::system("changing directory", "`/a\nb`", Errno::NOENT);
         assert_eq!(failure.to_string(), r"changing directory: `/a\nb`: No such file or directory (errno 2)");
     }
 
     #[test]
     fn a_failure_without_a_system_call_has_no_errno() {
-        let failure = StartFailure::plain("expanding command", &crate::ExpandError::Depth, EXIT_BAD_FILE);
+        let failure = FailedStart::plain("expanding command", &crate::ExpandError::Depth, EXIT_BAD_FILE);
         assert_eq!(failure.to_string(), "expanding command: variables are nested more than 16 deep");
     }
 
     #[test]
     fn a_failure_is_never_a_long_line() {
-        let failure = StartFailure::system("x", "y".repeat(9000), Errno::NOENT);
+        let failure = FailedStart::system("x", "y".repeat(9000), Errno::NOENT);
         let line = failure.to_string();
         assert!(line.len() < MAX_LINE + 40, "{}", line.len());
         assert!(line.ends_with("… (errno 2)"), "{line}");

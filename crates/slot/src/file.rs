@@ -4,18 +4,18 @@
 //! *Does not live here:* what `log/run` may say (`log`); expansion of `${VAR}`, which happens at every start and not
 //! when a file is read.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use gatevisor_wire::script::Flaw;
 use serde::{Deserialize, Serialize};
 
-use crate::confine::settings::{self, Landlock, LimitName, ResourceLimit};
+use crate::confine::settings::{Landlock, LimitName, MAX_ENTRIES, ResourceLimit, capability};
 use crate::live::Live;
 use crate::log::{LogFile, check_log};
+use crate::parse_error::{invalid, is_default};
 
-/// Largest `run` or `log/run` that is read, in bytes.
-pub const MAX_BYTES: usize = 64 << 10;
+pub use crate::parse_error::{MAX_BYTES, ParseError};
+
 /// Milliseconds between two readiness probes unless the file says otherwise.
 pub const DEFAULT_INTERVAL_MS: u64 = 250;
 /// Milliseconds after which readiness is given up unless the file says otherwise.
@@ -168,39 +168,6 @@ impl Ready {
     }
 }
 
-/// Why a `run` or `log/run` file cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ParseError {
-    /// It was written by an editor of another system, and the kernel takes it for something else.
-    #[error("{}; `{}` and its name fixes that", .0.words(), .0.fix())]
-    Flaw(Flaw),
-    /// It is larger than 64 KiB.
-    #[error("the file is larger than {MAX_BYTES} bytes")]
-    TooLarge,
-    /// It is not text.
-    #[error("the file is not UTF-8 from line {line} on")]
-    NotUtf8 {
-        /// Where the first bad byte is.
-        line: usize,
-    },
-    /// It is no TOML, or holds a key or a value that means nothing here.
-    #[error("line {line}: {message}")]
-    Syntax {
-        /// Where the trouble was noticed.
-        line: usize,
-        /// What the TOML reader said, on one line.
-        message: String,
-    },
-    /// A value is of the right type and still means nothing.
-    #[error("`{key}`: {reason}")]
-    Invalid {
-        /// The key.
-        key: String,
-        /// What is wrong, and what would be right.
-        reason: Cow<'static, str>,
-    },
-}
-
 /// Returns the settings in a `run` file, its `#!` line included.
 pub fn parse_service(bytes: &[u8]) -> Result<ServiceFile, ParseError> {
     let file: ServiceFile = parse(bytes)?;
@@ -233,12 +200,62 @@ pub(crate) fn check_service(file: &ServiceFile) -> Result<(), ParseError> {
             });
         }
     }
-    settings::check(file)?;
+    check_restrictions(file)?;
     if file.ready.as_ref().is_some_and(|ready| ready.interval_ms == 0) {
         return Err(invalid("ready.interval-ms", "must be at least 1"));
     }
     if let Some(live) = &file.live {
         live.check()?;
+    }
+    Ok(())
+}
+
+/// Checks the restrictions.
+fn check_restrictions(file: &ServiceFile) -> Result<(), ParseError> {
+    if file.oom_score_adj.is_some_and(|score| !(0..=1000).contains(&score)) {
+        return Err(invalid("oom-score-adj", "must be from 0 to 1000; it can be raised only"));
+    }
+    if file.oom_score_raise.is_some_and(|raise| !(1..=1000).contains(&raise)) {
+        return Err(invalid("oom-score-raise", "must be from 1 to 1000"));
+    }
+    if file.oom_score_raise.is_some() && file.oom_score_adj.is_some() {
+        return Err(invalid("oom-score-raise", "says the same as `oom-score-adj`; leave one of them out"));
+    }
+    if let Some(names) = &file.capabilities {
+        bounded("capabilities", names)?;
+        for name in names {
+            if capability(name).is_none() {
+                let reason = format!(
+                    "`{}` is no capability; write it as in \"NET_BIND_SERVICE\"",
+                    name.escape_debug()
+                );
+                return Err(invalid("capabilities", reason));
+            }
+        }
+    }
+    if let Some(patterns) = &file.environment_allow {
+        bounded("environment-allow", patterns)?;
+        for pattern in patterns {
+            let name = pattern.strip_suffix('*').unwrap_or(pattern);
+            if pattern.is_empty() || name.contains(['=', '\0', '*']) {
+                let reason = format!("`{}` is neither NAME nor PREFIX*", pattern.escape_debug());
+                return Err(invalid("environment-allow", reason));
+            }
+        }
+    }
+    if let Some(landlock) = &file.landlock {
+        bounded("landlock.write", &landlock.write)?;
+        let more = [("landlock.read", &landlock.read), ("landlock.execute", &landlock.execute)];
+        for (key, list) in more {
+            bounded(key, list.as_deref().unwrap_or_default())?;
+        }
+    }
+    Ok(())
+}
+
+fn bounded(key: &str, list: &[String]) -> Result<(), ParseError> {
+    if list.len() > MAX_ENTRIES {
+        return Err(invalid(key, format!("has {} entries; at most {MAX_ENTRIES} are allowed", list.len())));
     }
     Ok(())
 }
@@ -274,18 +291,10 @@ fn parse<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, ParseError> {
     })
 }
 
-pub(crate) fn invalid(key: &str, reason: impl Into<Cow<'static, str>>) -> ParseError {
-    ParseError::Invalid { key: key.to_owned(), reason: reason.into() }
-}
-
 fn parse_umask(text: &str) -> Option<u32> {
     let octal = !text.is_empty() && text.len() <= 4 && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
     let bits = if octal { u32::from_str_radix(text, 8).ok()? } else { return None };
     (bits <= 0o777).then_some(bits)
-}
-
-pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 // serde calls these by reference.

@@ -18,12 +18,11 @@ use gatevisor_wire::script::Flaw;
 use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
 
-use crate::confine::{self, Cannot, Confinement, ErrorReporter, Paths, allows};
+use crate::confine::{self, Cannot, Confinement, Paths, allows};
+use crate::data_files::{LIVE, NOT_READY, START_ERROR, STARTED};
+use crate::error_reporter::ErrorReporter;
 use crate::expand::{expand, is_truthy};
-use crate::failure::{
-    EXIT_BAD_FILE, EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_SYSTEM, LIVE, NOT_READY, START_ERROR, STARTED,
-    StartFailure,
-};
+use crate::failure::{EXIT_BAD_FILE, EXIT_SYSTEM, FailedStart};
 use crate::file::{MAX_BYTES, ParseError, Ready, ServiceFile, Stderr, parse_service};
 use crate::home_lock::Standing;
 use crate::identity::{RunAs, decide};
@@ -91,7 +90,7 @@ fn become_command(
     name: &str,
     directory: Option<&OwnedFd>,
     held: &mut KeptOpen,
-) -> StartFailure {
+) -> FailedStart {
     let launched = still_wanted(name)
         .and_then(|()| prepare(script))
         .and_then(|(file, start, confinement)| launch(&file, start, name, confinement, directory, held));
@@ -101,9 +100,9 @@ fn become_command(
     }
 }
 
-/// Returns an error where the supervisor that started this process is gone: its successor looks for what it left, and
-/// found nothing of a process that was only on its way here.
-fn still_wanted(name: &str) -> Result<(), StartFailure> {
+/// Returns an error where the supervisor that started this process is gone: the next supervisor has looked for what it
+/// left, and could not find a process that had not come this far.
+fn still_wanted(name: &str) -> Result<(), FailedStart> {
     let Some(value) = std::env::var_os(member::VARIABLE) else { return Ok(()) };
     let Some(member) = Member::parse(value.as_bytes()) else { return Ok(()) };
     // Started by hand, or by another supervisor, it may have inherited the variable of something else.
@@ -116,13 +115,13 @@ fn still_wanted(name: &str) -> Result<(), StartFailure> {
         Some(parent) if is_ours && parent != member.supervisor => {
             let message =
                 format!("the supervisor that started this, process {}, has gone", member.supervisor);
-            Err(StartFailure { stage: "starting".to_owned(), message, errno: None, exit: EXIT_SYSTEM })
+            Err(FailedStart { stage: "starting".to_owned(), message, errno: None, exit: EXIT_SYSTEM })
         }
         _ => Ok(()),
     }
 }
 
-fn prepare(script: &Path) -> Result<(ServiceFile, ServiceStart, Confinement), StartFailure> {
+fn prepare(script: &Path) -> Result<(ServiceFile, ServiceStart, Confinement), FailedStart> {
     let (file, owner) = read(script)?;
     let confinement = Confinement::begin(&file)?;
     set_user(&file, owner)?;
@@ -135,45 +134,45 @@ fn prepare(script: &Path) -> Result<(ServiceFile, ServiceStart, Confinement), St
 }
 
 /// Returns an error where another container runs the gateways of the home, or nobody can tell which one does.
-fn hold_home() -> Result<(), StartFailure> {
+fn hold_home() -> Result<(), FailedStart> {
     const STAGE: &str = "asking for the lock of the home";
     let scandir = gatevisor_sys::file::open_directory(CWD, "..")
-        .map_err(|errno| StartFailure::system(STAGE, "cannot open the scandir", errno))?;
+        .map_err(|errno| FailedStart::system(STAGE, "cannot open the scandir", errno))?;
     match Standing::of(&scandir) {
         standing if standing.allows() => Ok(()),
         standing => {
             let (stage, message) = (STAGE.to_owned(), standing.to_string());
-            Err(StartFailure { stage, message, errno: None, exit: EXIT_SYSTEM })
+            Err(FailedStart { stage, message, errno: None, exit: EXIT_SYSTEM })
         }
     }
 }
 
-fn read(script: &Path) -> Result<(ServiceFile, u32), StartFailure> {
+fn read(script: &Path) -> Result<(ServiceFile, u32), FailedStart> {
     let stage = || format!("reading {}", script.display());
     let read = os::read_file(script, u64::try_from(MAX_BYTES).unwrap_or(u64::MAX)).map_err(|error| {
         let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-        StartFailure::system(stage(), "cannot read the file", errno)
+        FailedStart::system(stage(), "cannot read the file", errno)
     })?;
     let file = parse_service(&read.bytes).map_err(|error| match error {
         ParseError::Flaw(flaw) => flawed(stage(), flaw, script),
-        other => StartFailure::plain(stage(), &other, EXIT_BAD_FILE),
+        other => FailedStart::plain(stage(), &other, EXIT_BAD_FILE),
     })?;
     Ok((file, read.owner))
 }
 
 /// Returns the failure of a file that an editor of another system spoiled, with the command that fixes it.
-fn flawed(stage: String, flaw: Flaw, script: &Path) -> StartFailure {
+fn flawed(stage: String, flaw: Flaw, script: &Path) -> FailedStart {
     let path = std::path::absolute(script).unwrap_or_else(|_| script.to_owned());
     let path: std::path::PathBuf = path.components().collect();
     let message =
         format!("{} in `{}`; fix that: {} {}", flaw.words(), path.display(), flaw.fix(), path.display());
-    StartFailure { stage, message, errno: None, exit: EXIT_BAD_FILE }
+    FailedStart { stage, message, errno: None, exit: EXIT_BAD_FILE }
 }
 
-fn set_user(file: &ServiceFile, owner: u32) -> Result<(), StartFailure> {
+fn set_user(file: &ServiceFile, owner: u32) -> Result<(), FailedStart> {
     const STAGE: &str = "setting user";
     let look = |name: &[u8]| {
-        os::lookup(name).map_err(|error: os::LookupError| StartFailure::plain(STAGE, &error, EXIT_SYSTEM))
+        os::lookup(name).map_err(|error: os::LookupError| FailedStart::plain(STAGE, &error, EXIT_SYSTEM))
     };
     let wanted = match &file.user {
         // Dotenv files belong to whoever we are about to become, so they do not count yet.
@@ -185,7 +184,7 @@ fn set_user(file: &ServiceFile, owner: u32) -> Result<(), StartFailure> {
     };
     let current = rustix::process::geteuid().as_raw();
     let decision = decide(current, owner, wanted.as_ref())
-        .map_err(|error| StartFailure::plain(STAGE, &error, EXIT_SYSTEM))?;
+        .map_err(|error| FailedStart::plain(STAGE, &error, EXIT_SYSTEM))?;
     let user = match (decision, wanted) {
         (RunAs::Keep, _) => return Ok(()),
         (RunAs::BecomeNamed, Some(user)) => user,
@@ -193,7 +192,7 @@ fn set_user(file: &ServiceFile, owner: u32) -> Result<(), StartFailure> {
     };
     os::assume(&user).map_err(|errno| {
         let name = String::from_utf8_lossy(&user.name).into_owned();
-        StartFailure::system(STAGE, format_args!("cannot become user `{name}`"), errno)
+        FailedStart::system(STAGE, format_args!("cannot become user `{name}`"), errno)
     })
 }
 
@@ -203,7 +202,7 @@ struct Lookups {
 }
 
 impl Lookups {
-    fn read(file: &ServiceFile) -> Result<Self, StartFailure> {
+    fn read(file: &ServiceFile) -> Result<Self, FailedStart> {
         let mut from_files = Vec::new();
         for template in &file.environment_files {
             let path = expanded("environment-files", template, &|name| std::env::var_os(name))?;
@@ -213,13 +212,13 @@ impl Lookups {
                     from_files.append(&mut dotenv::parse(&read.bytes));
                 }
                 Ok(_) => {
-                    return Err(StartFailure::system(stage(), "larger than 1 MiB", Errno::FBIG));
+                    return Err(FailedStart::system(stage(), "larger than 1 MiB", Errno::FBIG));
                 }
                 Err(error) => match Errno::from_io_error(&error) {
                     Some(Errno::NOENT) => {}
                     errno => {
                         let errno = errno.unwrap_or(Errno::IO);
-                        return Err(StartFailure::system(stage(), "cannot read the file", errno));
+                        return Err(FailedStart::system(stage(), "cannot read the file", errno));
                     }
                 },
             }
@@ -236,7 +235,7 @@ impl Lookups {
         self.in_files(name).or_else(|| std::env::var_os(name))
     }
 
-    fn start(&self, file: &ServiceFile) -> Result<ServiceStart, StartFailure> {
+    fn start(&self, file: &ServiceFile) -> Result<ServiceStart, FailedStart> {
         let lookup = |name: &str| self.get(name);
         let mut argv = Vec::with_capacity(file.command.len());
         for word in &file.command {
@@ -255,13 +254,13 @@ impl Lookups {
     }
 
     /// Returns how the service is followed in the life that begins.
-    fn live(&self, live: &Live) -> Result<Live, StartFailure> {
+    fn live(&self, live: &Live) -> Result<Live, FailedStart> {
         let lookup = |name: &str| self.get(name);
         let text = |key: &'static str, text: &str| {
             expanded(key, text, &lookup).map(|text| text.to_string_lossy().into_owned())
         };
         let mut live = live.with_texts(&text)?;
-        live.check_expanded().map_err(|(key, message)| StartFailure {
+        live.check_expanded().map_err(|(key, message)| FailedStart {
             stage: format!("expanding {key}"),
             message,
             errno: None,
@@ -278,8 +277,8 @@ impl Lookups {
         &self,
         file: &ServiceFile,
         told: &[(&str, OsString)],
-    ) -> Result<ProgramEnvironment, StartFailure> {
-        let withheld = |name: &[u8]| {
+    ) -> Result<ProgramEnvironment, FailedStart> {
+        let is_left_out = |name: &[u8]| {
             file.environment_allow
                 .as_ref()
                 .is_some_and(|allow| !allow.iter().any(|pattern| allows(pattern, name)))
@@ -287,7 +286,7 @@ impl Lookups {
         let replaced = |name: &[u8]| file.environment.keys().any(|key| key.as_bytes() == name);
         let inherited = environment::inherited(std::env::vars_os().collect());
         let mut variables = inherited.clone();
-        variables.retain(|(name, _)| !replaced(name.as_bytes()) && !withheld(name.as_bytes()));
+        variables.retain(|(name, _)| !replaced(name.as_bytes()) && !is_left_out(name.as_bytes()));
         for (key, template) in &file.environment {
             // Within its own entry a name means what was inherited, so that `PATH = "/x:${PATH}"` is safe.
             let lookup = |name: &str| {
@@ -302,11 +301,11 @@ impl Lookups {
             environment::set(&mut variables, name, value);
         }
         ProgramEnvironment::exactly(variables, GATEWAY_PATH)
-            .map_err(|errno| StartFailure::system("executing", "cannot make the environment", errno))
+            .map_err(|errno| FailedStart::system("executing", "cannot make the environment", errno))
     }
 
     /// Returns how the supervisor learns that the service is ready; `notifies` is whether it may say so by `sd_notify`.
-    fn readiness(&self, ready: Option<&Ready>, notifies: bool) -> Result<Readiness, StartFailure> {
+    fn readiness(&self, ready: Option<&Ready>, notifies: bool) -> Result<Readiness, FailedStart> {
         let Some(number) = readiness::notification_number() else { return Ok(Readiness::Unannounced) };
         if ready.is_none() && !notifies {
             return Ok(Readiness::Inherited);
@@ -323,7 +322,7 @@ impl Lookups {
         };
         let url = expanded("ready.http", &ready.http, &lookup)?;
         let target = http::parse_url(&url.to_string_lossy())
-            .map_err(|error| StartFailure::plain("expanding ready.http", &error, EXIT_SYSTEM))?;
+            .map_err(|error| FailedStart::plain("expanding ready.http", &error, EXIT_SYSTEM))?;
         let probe = ReadinessProbe { target, interval_ms: ready.interval_ms, timeout_ms: ready.timeout_ms };
         Ok(Readiness::Probed(probe, notify))
     }
@@ -349,7 +348,7 @@ fn launch(
     mut confinement: Confinement,
     service_directory: Option<&OwnedFd>,
     held: &mut KeptOpen,
-) -> Result<Infallible, StartFailure> {
+) -> Result<Infallible, FailedStart> {
     settle(file, start.directory.as_deref(), &mut confinement)?;
     let announcer = start.readiness.announcer();
     if let Some(directory) = service_directory {
@@ -359,7 +358,7 @@ fn launch(
     readiness::fork_helpers(start.readiness, start.receiver, name, service_directory)?;
     if let Some(directory) = service_directory {
         let hindered = start.landlock.is_some() || !file.limits.is_empty();
-        held.error_reporter = hindered.then(|| ErrorReporter::post(directory).ok()).flatten();
+        held.error_reporter = hindered.then(|| ErrorReporter::fork(directory).ok()).flatten();
         // After the others were forked, which would keep it open. Of a failure before this, and where there is no `data/`,
         // whoever waits learns by the death.
         held.started = os::mark_in_data(directory, STARTED, announcer).ok().flatten();
@@ -379,7 +378,7 @@ fn launch(
     let errno = os::exec_search(&start.argv, &start.environment);
     let program = start.argv.first().map(|word| String::from_utf8_lossy(word.as_bytes()).into_owned());
     let variable = file.command.first().and_then(|word| first_variable(word));
-    Err(not_executed(&program.unwrap_or_default(), variable, start.environment.path(), errno))
+    Err(FailedStart::not_executed(&program.unwrap_or_default(), variable, start.environment.path(), errno))
 }
 
 /// Tells whoever follows the service how, best effort: what was said at an earlier start bears another process number.
@@ -394,7 +393,7 @@ fn settle(
     file: &ServiceFile,
     directory: Option<&OsStr>,
     confinement: &mut Confinement,
-) -> Result<(), StartFailure> {
+) -> Result<(), FailedStart> {
     if let Some(bits) = file.umask_bits() {
         let _ = rustix::process::umask(Mode::from_raw_mode(bits));
     }
@@ -407,12 +406,12 @@ fn settle(
     }
     if let Some(path) = directory {
         rustix::process::chdir(path).map_err(|errno| {
-            StartFailure::system("changing directory", format_args!("`{}`", path.display()), errno)
+            FailedStart::system("changing directory", format_args!("`{}`", path.display()), errno)
         })?;
     }
     if file.stderr == Stderr::Log {
         os::join_stderr_to_stdout()
-            .map_err(|errno| StartFailure::system("executing", "cannot join stderr to stdout", errno))?;
+            .map_err(|errno| FailedStart::system("executing", "cannot join stderr to stdout", errno))?;
     }
     Ok(())
 }
@@ -423,40 +422,17 @@ fn first_variable(template: &str) -> Option<&str> {
     rest.split([':', '}']).next().filter(|name| !name.is_empty())
 }
 
-fn not_executed(program: &str, variable: Option<&str>, path: &[u8], errno: Errno) -> StartFailure {
-    let missing = errno == Errno::NOENT;
-    let hint = match errno {
-        Errno::NOENT if program.contains('/') => {
-            "; is the path right, and the interpreter in its first line there?".to_owned()
-        }
-        Errno::NOENT => format!("; it is in no directory of PATH={}", String::from_utf8_lossy(path)),
-        Errno::ACCESS => "; is it executable by this user?".to_owned(),
-        Errno::NOEXEC => "; does its first line begin with #!?".to_owned(),
-        _ => String::new(),
-    };
-    // Before a path that may be too long for what follows it.
-    let named = variable.filter(|_| missing).map_or_else(String::new, |variable| {
-        format!("; {variable} names another: set it where the supervisor is started, as with `gatevisor up`")
-    });
-    StartFailure {
-        stage: "executing".to_owned(),
-        message: format!("`{program}`: {}{named}{hint}", os::words(errno)),
-        errno: Some(errno),
-        exit: if missing { EXIT_NOT_FOUND } else { EXIT_CANNOT_EXECUTE },
-    }
-}
-
 fn expanded(
     what: &str,
     template: &str,
     lookup: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<OsString, StartFailure> {
+) -> Result<OsString, FailedStart> {
     expand(template, lookup)
-        .map_err(|error| StartFailure::plain(format!("expanding {what}"), &error, EXIT_SYSTEM))
+        .map_err(|error| FailedStart::plain(format!("expanding {what}"), &error, EXIT_SYSTEM))
 }
 
-fn c_string(what: &str, text: OsString) -> Result<CString, StartFailure> {
-    CString::new(text.into_vec()).map_err(|_| StartFailure {
+fn c_string(what: &str, text: OsString) -> Result<CString, FailedStart> {
+    CString::new(text.into_vec()).map_err(|_| FailedStart {
         stage: format!("expanding {what}"),
         message: "the text holds a NUL byte, which no program can be given".to_owned(),
         errno: None,

@@ -13,7 +13,9 @@
 
 mod answerer;
 pub mod confine;
+mod data_files;
 pub mod dotenv;
+mod error_reporter;
 pub mod expand;
 mod failure;
 pub mod file;
@@ -27,6 +29,7 @@ pub mod live;
 pub mod log;
 pub mod notify;
 mod os;
+mod parse_error;
 pub mod patterns;
 mod probe;
 mod readiness;
@@ -34,15 +37,16 @@ pub mod render;
 pub mod survivors;
 
 pub use confine::settings::{Landlock, LimitName, ResourceLimit};
+pub use data_files::START_ERROR;
 pub use expand::{ExpandError, expand};
-pub use failure::START_ERROR;
-pub use file::{ParseError, Ready, ServiceFile, Stderr, parse_log, parse_service};
+pub use file::{Ready, ServiceFile, Stderr, parse_log, parse_service};
 pub use finish::run_finish;
 pub use group::{end_group, run_in_group};
 pub use identity::{IdentityError, RunAs, decide as decide_identity};
 pub use interpreter::run_service;
 pub use log::{Compress, Forward, LogFile, Rate, Timestamp};
 pub use os::{ReadFile, read_file};
+pub use parse_error::ParseError;
 pub use patterns::{PatternError, Patterns};
 pub use render::{RenderError, render_finish, render_log, render_service};
 pub use survivors::run_end_survivors;

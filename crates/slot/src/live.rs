@@ -9,8 +9,8 @@
 use gatevisor_liveness::{LivePolicy, LiveSettings};
 use serde::{Deserialize, Serialize};
 
-use crate::file::{ParseError, invalid, is_default};
 use crate::http;
+use crate::parse_error::{ParseError, invalid, is_default};
 
 /// Milliseconds of age at which a heartbeat is too old, unless the file says otherwise.
 const MAX_AGE_MS: u64 = 45_000;

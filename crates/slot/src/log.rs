@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::file::{ParseError, invalid, is_default};
+use crate::parse_error::{ParseError, invalid, is_default};
 use crate::patterns::Patterns;
 
 /// Size in bytes at which a log file is rotated unless the file says otherwise.

@@ -35,7 +35,7 @@ pub(crate) struct ReadinessProbe {
 
 /// What became of something that was waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Waited {
+enum ProbeWait {
     /// It happened.
     Happened,
     /// Time ran out.
@@ -93,7 +93,7 @@ impl ReadinessProbe {
                 tell(self.given_up());
                 return false;
             }
-            if wait(service, None, next) != Waited::TimedOut {
+            if wait(service, None, next) != ProbeWait::TimedOut {
                 return false;
             }
         }
@@ -153,9 +153,9 @@ fn attempt(
     match connect(&socket, &address) {
         Ok(()) => {}
         Err(Errno::INPROGRESS) => match wait(service, Some((socket.as_fd(), PollFlags::OUT)), limit) {
-            Waited::Happened => sockopt::socket_error(&socket)??,
-            Waited::TimedOut => return Ok(Attempt::NotYet),
-            Waited::ServiceGone => return Ok(Attempt::ServiceGone),
+            ProbeWait::Happened => sockopt::socket_error(&socket)??,
+            ProbeWait::TimedOut => return Ok(Attempt::NotYet),
+            ProbeWait::ServiceGone => return Ok(Attempt::ServiceGone),
         },
         Err(errno) => return Err(errno),
     }
@@ -180,9 +180,9 @@ fn attempt(
             return Ok(counts.flatten().map_or(Attempt::NotYet, Attempt::Uncounted));
         }
         match wait(service, Some((socket.as_fd(), PollFlags::IN)), limit) {
-            Waited::Happened => {}
-            Waited::TimedOut => return Ok(Attempt::NotYet),
-            Waited::ServiceGone => return Ok(Attempt::ServiceGone),
+            ProbeWait::Happened => {}
+            ProbeWait::TimedOut => return Ok(Attempt::NotYet),
+            ProbeWait::ServiceGone => return Ok(Attempt::ServiceGone),
         }
         match read(&socket, answer.get_mut(filled..).unwrap_or_default()) {
             Ok(0) => return Ok(Attempt::NotYet),
@@ -197,7 +197,7 @@ fn attempt(
 fn hear_out(connection: &OwnedFd, service: BorrowedFd<'_>) {
     let limit = monotonic_ms().saturating_add(REST_MS);
     let (mut buffer, mut rest) = ([0; 4096], REST);
-    while rest > 0 && wait(service, Some((connection.as_fd(), PollFlags::IN)), limit) == Waited::Happened {
+    while rest > 0 && wait(service, Some((connection.as_fd(), PollFlags::IN)), limit) == ProbeWait::Happened {
         match read(connection, &mut buffer) {
             Ok(length) if length > 0 => rest = rest.saturating_sub(length),
             Err(Errno::AGAIN | Errno::INTR) => {}
@@ -207,7 +207,7 @@ fn hear_out(connection: &OwnedFd, service: BorrowedFd<'_>) {
 }
 
 /// Waits until `what` happens, `limit` (monotonic milliseconds) passes, or the service ends.
-fn wait(service: BorrowedFd<'_>, what: Option<(BorrowedFd<'_>, PollFlags)>, limit: u64) -> Waited {
+fn wait(service: BorrowedFd<'_>, what: Option<(BorrowedFd<'_>, PollFlags)>, limit: u64) -> ProbeWait {
     loop {
         let left = limit.saturating_sub(monotonic_ms());
         let timeout = Timespec {
@@ -219,11 +219,11 @@ fn wait(service: BorrowedFd<'_>, what: Option<(BorrowedFd<'_>, PollFlags)>, limi
         let result = poll(&mut fds, Some(&timeout));
         let [service_fd, what_fd] = &fds;
         match result {
-            Ok(0) => return Waited::TimedOut,
-            Ok(_) if !service_fd.revents().is_empty() => return Waited::ServiceGone,
-            Ok(_) if !what_fd.revents().is_empty() => return Waited::Happened,
+            Ok(0) => return ProbeWait::TimedOut,
+            Ok(_) if !service_fd.revents().is_empty() => return ProbeWait::ServiceGone,
+            Ok(_) if !what_fd.revents().is_empty() => return ProbeWait::Happened,
             Ok(_) | Err(Errno::INTR) => {}
-            Err(_) => return Waited::ServiceGone,
+            Err(_) => return ProbeWait::ServiceGone,
         }
     }
 }

@@ -9,7 +9,8 @@ use gatevisor_wire::started::Announcer;
 use rustix::fs::CWD;
 
 use crate::answerer::ServiceProcesses;
-use crate::failure::{NOT_READY, StartFailure, one_line};
+use crate::data_files::NOT_READY;
+use crate::failure::{FailedStart, one_line};
 use crate::notify::{Receiver, relay};
 use crate::os;
 use crate::probe::ReadinessProbe;
@@ -53,7 +54,7 @@ pub(crate) fn fork_helpers(
     receiver: Option<Receiver>,
     name: &str,
     directory: Option<&OwnedFd>,
-) -> Result<(), StartFailure> {
+) -> Result<(), FailedStart> {
     let (probed, relayed) = match readiness {
         Readiness::Probed(probe, notify) => (Some((probe, notify)), None),
         Readiness::Relayed(notify) => (None, Some(notify)),
@@ -74,9 +75,9 @@ fn fork_relay(
     receiver: &Receiver,
     ready: Option<OwnedFd>,
     directory: Option<&OwnedFd>,
-) -> Result<(), StartFailure> {
+) -> Result<(), FailedStart> {
     let failure =
-        |errno| StartFailure::system("executing", "cannot start what listens to its notifications", errno);
+        |errno| FailedStart::system("executing", "cannot start what listens to its notifications", errno);
     let alive = os::own_pidfd().map_err(failure)?;
     let (Some(leader), Some(directory)) = (os::own_pid(), directory) else { return Ok(()) };
     os::fork_detached(|| {
@@ -92,8 +93,8 @@ fn fork_prober(
     notify: &OwnedFd,
     mut service: ServiceProcesses,
     directory: Option<&OwnedFd>,
-) -> Result<(), StartFailure> {
-    let failure = |errno| StartFailure::system("executing", "cannot start the readiness probe", errno);
+) -> Result<(), FailedStart> {
+    let failure = |errno| FailedStart::system("executing", "cannot start the readiness probe", errno);
     let alive = os::own_pidfd().map_err(failure)?;
     let mut told = String::new();
     // Best effort: without a place for it, only the reason is missing.

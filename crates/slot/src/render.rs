@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::file::{ParseError, ServiceFile, check_service};
+use crate::file::{ServiceFile, check_service};
 use crate::log::{LogFile, check_log};
+use crate::parse_error::ParseError;
 
 /// Longest `#!` line in bytes; the kernel reads 255.
 ///

@@ -14,8 +14,6 @@ pub const DOWN: &str = "down";
 pub const LOG: &str = "log";
 /// Says, by being there, that the service's standard error is a stream of its own; ours alone.
 pub const LOG_STDERR: &str = "log/stderr";
-/// What is wrong with the keeping of the service's lines, while something is; ours alone.
-pub const LOG_ERROR: &str = "log/trouble";
 /// Number of the descriptor on which the service says that it is ready.
 pub const NOTIFICATION_FD: &str = "notification-fd";
 /// Milliseconds from wanting down to SIGKILL.

@@ -16,6 +16,7 @@ pub mod control;
 pub mod event;
 pub mod files;
 pub mod log_error;
+pub mod log_protocol;
 pub mod log_script;
 pub mod member;
 pub mod name;

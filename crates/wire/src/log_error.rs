@@ -1,4 +1,4 @@
-//! What a log daemon says while it cannot keep a service's lines: the file `log/trouble` of the service directory.
+//! What a log daemon says while it cannot keep a service's lines: the file `log/error` of the service directory.
 //!
 //! *Lives here:* the bytes of the file. *Does not live here:* reading and writing it.
 //!
@@ -6,6 +6,11 @@
 //! first line is the time when the error began, `@` and 24 hexadecimal digits; the second is the reason.
 
 use crate::tai::Tai64n;
+
+/// The file, in `log/` of a service directory.
+pub const FILE: &str = "error";
+/// What the file was called before. It counts where there is no [`FILE`].
+pub const OLD_FILE: &str = "trouble";
 
 /// Longest reason in bytes; a longer one is cut off.
 pub const MAX_REASON: usize = 300;

@@ -5,11 +5,8 @@ use std::fs;
 use std::ops::ControlFlow;
 
 use gatevisor_logd::lines::{Showing, Stamping};
+use gatevisor_wire::log_protocol::{LogCommand, LogReply, MAX_PACKET};
 use tempfile::TempDir;
-
-// It is private, and small: the packets are between two programs of ours.
-#[path = "../../../crates/logd/src/protocol.rs"]
-mod protocol;
 
 /// The chunks in which a stream arrives change nothing.
 pub fn log_stream(bytes: &[u8]) {
@@ -56,17 +53,16 @@ pub fn log_lines(bytes: &[u8]) {
     });
 }
 
+/// Packets and replies are said in the bytes in which they are read.
 pub fn log_packet(bytes: &[u8]) {
-    use protocol::Order;
-    let encoded = match Order::parse(bytes) {
-        None => return,
-        Some(Order::Take { id, name }) => [b"A", &id.to_le_bytes()[..], name].concat(),
-        Some(Order::Show { id, name }) => [b"U", &id.to_le_bytes()[..], name].concat(),
-        Some(Order::Release { id }) => protocol::released(id).to_vec(),
-        Some(Order::Quit) => b"Q".to_vec(),
-        Some(Order::ReplyPipe) => b"V".to_vec(),
-    };
-    assert_eq!(encoded, bytes);
-    let has_name = matches!(Order::parse(bytes), Some(Order::Take { .. } | Order::Show { .. }));
-    assert!(bytes.len() <= protocol::MAX_PACKET || has_name);
+    if let Some(command) = LogCommand::decode(bytes) {
+        assert_eq!(command.encode(), bytes);
+        let has_name = matches!(command, LogCommand::Log { .. } | LogCommand::Show { .. });
+        assert!(bytes.len() <= MAX_PACKET || has_name);
+    }
+    for reply in bytes.as_chunks().0 {
+        if let Some(known) = LogReply::decode(*reply) {
+            assert_eq!(known.encode(), *reply);
+        }
+    }
 }

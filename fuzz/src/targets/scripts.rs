@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use gatevisor_logd::ClockReading;
+use gatevisor_logd::BatchTime;
 use gatevisor_logd::compose::{Composed, Composer, DECIDED_BY, Spec};
 use gatevisor_logd::script::{Destination, ScriptError, Selection, parse};
 use gatevisor_logd::stamp::{Stamp, Stamper};
@@ -121,9 +121,9 @@ impl Run {
     }
 }
 
-fn at(tick_ms: u64) -> (ClockReading, Stamp) {
+fn at(tick_ms: u64) -> (BatchTime, Stamp) {
     let seconds = i64::try_from(tick_ms / 1000).unwrap();
-    (ClockReading { seconds, nanos: 0, tick_ms }, Stamper::new().stamp(Timestamp::Tai64n, seconds, 0))
+    (BatchTime { seconds, nanos: 0, tick_ms }, Stamper::new().stamp(Timestamp::Tai64n, seconds, 0))
 }
 
 /// The first byte says what is done with the lines, the second how many of the next are lengths of pieces.

@@ -29,7 +29,7 @@ pub const ALL: &[Attack] = &[
         "ln -s \"$V/readable\" log/lines/lock; ln -s \"$V/readable\" log/lines/state"
     ),
     led!("the-log-is-a-directory", "mkdir -p log/lines/current/x log/lines/lock/x"),
-    led!("log-trouble-is-a-link", "rmdir log/lines; echo > log/lines; ln -s \"$V/readable\" log/trouble"),
+    led!("log-error-is-a-link", "rmdir log/lines; echo > log/lines; ln -s \"$V/readable\" log/error"),
     led!("log-stderr-is-a-link", "ln -s \"$V/secret\" log/stderr"),
     led!(
         "a-log-pattern-that-takes-for-ever",

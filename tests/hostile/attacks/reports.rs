@@ -37,7 +37,7 @@ pub const ALL: &[Attack] = &[
         .then(REPORTS),
     attack("reports-of-profiles-whose-names-drive-a-terminal", profile!("cd profiles; py nasty names; cd ../logs/gateways; py nasty names; cd \"$S\"; py nasty names; rescan"))
         .then(REPORTS),
-    attack("reports-of-slots-whose-notes-drive-a-terminal", profile!("cd \"$S\"; for d in gateway-coder .gateway-x; do mkdir -p $d/data $d/log $d/cgroup; for x in log/trouble data/start-error data/restart-codes data/note data/fail-codes data/backoff-first timeout-kill \
+    attack("reports-of-slots-whose-notes-drive-a-terminal", profile!("cd \"$S\"; for d in gateway-coder .gateway-x; do mkdir -p $d/data $d/log $d/cgroup; for x in log/error data/start-error data/restart-codes data/note data/fail-codes data/backoff-first timeout-kill \
          notification-fd run log/run cgroup/pids; do rm -rf $d/$x; py nasty lines $d/$x || :; done; done; payload .gateway-x/run; mv .gateway-x gateway-x; rescan"))
         .then(REPORTS),
     attack("reports-of-processes-whose-names-drive-a-terminal", profile!("new; printf '#!/usr/bin/python3\\nimport os\\nos.execv(\"/usr/bin/sleep\", [\"\\x1b[2J\\ngatevisor: FORGED\", \"3600\"])\\n' > run; place; up"))

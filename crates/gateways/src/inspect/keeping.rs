@@ -3,16 +3,15 @@
 //!
 //! *Does not live here:* the bytes of the note (`gatevisor-wire`).
 
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use gatevisor_paths::by_path;
 use gatevisor_wire::files;
-use gatevisor_wire::log_error::{LogError, MAX_BYTES};
+use gatevisor_wire::log_error::{FILE, LogError, MAX_BYTES, OLD_FILE};
 use rustix::fs::{OFlags, fstat};
 
 const LOG: &str = files::LOG;
-const NOTE: &str = "trouble";
 /// Where the supervisor notes, in `.s6-svscan`, that the log daemon of a user cannot work.
 const LOGGING: &str = "logging";
 
@@ -23,7 +22,7 @@ pub(super) fn log_error(slot: &Path) -> Option<LogError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
     let directory = by_path::open(slot, flags).ok()?;
     let log = gatevisor_sys::file::open_directory(&directory, LOG).ok()?;
-    note(log, NOTE).or_else(|| {
+    note(&log, FILE).or_else(|| note(log, OLD_FILE)).or_else(|| {
         let owner = fstat(&directory).ok()?.st_uid.to_string();
         let scandir = by_path::open(slot.parent()?, flags).ok()?;
         let svscan = gatevisor_sys::file::open_directory(scandir, files::SVSCAN).ok()?;
@@ -32,7 +31,7 @@ pub(super) fn log_error(slot: &Path) -> Option<LogError> {
     })
 }
 
-fn note(directory: OwnedFd, name: &str) -> Option<LogError> {
+fn note(directory: impl AsFd, name: &str) -> Option<LogError> {
     // One more byte than a note may have, so that a longer file is told from it.
     let mut room = [0; MAX_BYTES + 1];
     let bytes = gatevisor_sys::file::read_small(directory, name, &mut room).ok()?;
@@ -58,7 +57,10 @@ mod tests {
         assert_eq!(log_error(&slot), None);
         fs::write(svscan.join(LOGGING).join(uid.to_string()), note("it cannot work").encode()).unwrap();
         assert_eq!(log_error(&slot), Some(note("it cannot work")));
-        fs::write(slot.join("log").join(NOTE), note("the disk is full").encode()).unwrap();
+        // A log daemon of an earlier version called its note otherwise.
+        fs::write(slot.join("log").join(OLD_FILE), note("it is locked").encode()).unwrap();
+        assert_eq!(log_error(&slot), Some(note("it is locked")));
+        fs::write(slot.join("log").join(FILE), note("the disk is full").encode()).unwrap();
         assert_eq!(log_error(&slot), Some(note("the disk is full")));
     }
 
@@ -70,14 +72,14 @@ mod tests {
         fs::create_dir_all(&log).unwrap();
         assert_eq!(log_error(&slot), None);
         let written = LogError { since: Tai64n::from_unix(5, 6), reason: "the disk is full".to_owned() };
-        fs::write(log.join(NOTE), written.encode()).unwrap();
+        fs::write(log.join(FILE), written.encode()).unwrap();
         assert_eq!(log_error(&slot), Some(written.clone()));
-        fs::write(log.join(NOTE), [written.encode(), vec![b'x'; MAX_BYTES]].concat()).unwrap();
+        fs::write(log.join(FILE), [written.encode(), vec![b'x'; MAX_BYTES]].concat()).unwrap();
         assert_eq!(log_error(&slot), None);
         // Neither the note nor its directory may be a link.
-        fs::rename(log.join(NOTE), temp.path().join(NOTE)).unwrap();
-        fs::write(temp.path().join(NOTE), written.encode()).unwrap();
-        symlink(temp.path().join(NOTE), log.join(NOTE)).unwrap();
+        fs::rename(log.join(FILE), temp.path().join(FILE)).unwrap();
+        fs::write(temp.path().join(FILE), written.encode()).unwrap();
+        symlink(temp.path().join(FILE), log.join(FILE)).unwrap();
         assert_eq!(log_error(&slot), None);
         fs::remove_dir_all(&log).unwrap();
         symlink(temp.path(), &log).unwrap();

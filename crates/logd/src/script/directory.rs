@@ -19,7 +19,7 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::parser::LogdirSpec;
 use super::processor;
-use crate::moment::ClockReading;
+use crate::moment::BatchTime;
 use crate::rotation::Archive;
 
 const OPEN_MODE: Mode = Mode::from_raw_mode(0o644);
@@ -380,7 +380,7 @@ fn put_away(directory: &OwnedFd, spec: &LogdirSpec, name: &str, safe: bool) -> R
         forget(directory, name)?;
     } else {
         let present = archives(directory)?;
-        let archive = Archive::next(ClockReading::now().tai(), &present, safe);
+        let archive = Archive::next(BatchTime::now().tai(), &present, safe);
         renameat(directory, name, directory, archive.name())?;
     }
     trim(directory, spec)

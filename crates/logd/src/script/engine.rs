@@ -20,7 +20,7 @@ use super::cutter::Cutter;
 use super::directory::{DirectoryError, ScriptDirectory, path_of};
 use super::parser::{Destination, Script};
 use super::selection::LineSelection;
-use crate::moment::{ClockReading, until};
+use crate::moment::{BatchTime, until};
 use crate::stamp::Stamper;
 use crate::words::{chain, say};
 
@@ -264,7 +264,7 @@ impl<'a> Work<'a> {
 
     /// Notes the moment that the next lines bear.
     fn stamp(&mut self) {
-        let now = ClockReading::now();
+        let now = BatchTime::now();
         for doing in self.doing.iter_mut().flatten() {
             doing.head.clear();
             for (wanted, format) in

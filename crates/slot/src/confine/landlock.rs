@@ -16,7 +16,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
 
 use super::{Cannot, Shortfall};
-use crate::failure::StartFailure;
+use crate::failure::FailedStart;
 
 /// The oldest version that can deny all that changes a file: before it (Linux 6.2), truncation was always allowed.
 const COMPLETE: ABI = ABI::V3;
@@ -35,7 +35,7 @@ pub(crate) struct Paths {
 pub(crate) fn prepare(
     paths: &Paths,
     shortfall: &mut Shortfall,
-) -> Result<Option<RulesetCreated>, StartFailure> {
+) -> Result<Option<RulesetCreated>, FailedStart> {
     let read: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
     let write = AccessFs::from_write(COMPLETE);
     let mut handled = write;

@@ -10,7 +10,6 @@
 //! last because it would bar whatever opens a file after it.
 
 mod capabilities;
-mod error_reporter;
 mod landlock;
 mod rlimits;
 pub mod settings;
@@ -22,11 +21,10 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use crate::failure::{EXIT_SYSTEM, StartFailure, one_line};
+use crate::failure::{EXIT_SYSTEM, FailedStart, one_line};
 use crate::file::ServiceFile;
 use crate::os;
 
-pub(crate) use error_reporter::ErrorReporter;
 pub(crate) use landlock::Paths;
 pub(crate) use settings::allows;
 
@@ -77,10 +75,10 @@ impl Shortfall {
     ///
     /// # Errors
     /// It is an error where the slot is strict.
-    pub(crate) fn take(&mut self, cannot: Result<(), Cannot>) -> Result<(), StartFailure> {
+    pub(crate) fn take(&mut self, cannot: Result<(), Cannot>) -> Result<(), FailedStart> {
         match cannot {
             Ok(()) => Ok(()),
-            Err(cannot) if self.strict => Err(StartFailure {
+            Err(cannot) if self.strict => Err(FailedStart {
                 stage: "confining".to_owned(),
                 message: cannot.message(),
                 errno: cannot.errno,
@@ -118,7 +116,7 @@ pub(crate) struct Confinement {
 
 impl Confinement {
     /// Does what has to be done with the authority that the change of user takes away.
-    pub(crate) fn begin(file: &ServiceFile) -> Result<Self, StartFailure> {
+    pub(crate) fn begin(file: &ServiceFile) -> Result<Self, FailedStart> {
         let mut shortfall = Shortfall::new(file.strict);
         if let Some(kept) = &file.capabilities {
             let no_gain = file.no_new_privileges || file.landlock.is_some();
@@ -137,7 +135,7 @@ impl Confinement {
         mut self,
         file: &ServiceFile,
         paths: Option<&Paths>,
-    ) -> Result<Option<String>, StartFailure> {
+    ) -> Result<Option<String>, FailedStart> {
         match (self.score.take(), file.oom_score_adj, file.oom_score_raise) {
             (Some(score), Some(wanted), _) => self.shortfall.take(raise_score(score, wanted))?,
             (Some(Ok(score)), None, Some(more)) => raise_score_by(&score, more),
@@ -196,8 +194,8 @@ fn raise_score_by(file: &OwnedFd, more: i32) {
 /// Texts of `[landlock]` with their variables expanded.
 pub(crate) fn expand_paths(
     file: &ServiceFile,
-    expand: &dyn Fn(&str, &str) -> Result<OsString, StartFailure>,
-) -> Result<Option<Paths>, StartFailure> {
+    expand: &dyn Fn(&str, &str) -> Result<OsString, FailedStart>,
+) -> Result<Option<Paths>, FailedStart> {
     let Some(landlock) = &file.landlock else { return Ok(None) };
     let list = |key: &str, texts: &[String]| {
         texts.iter().map(|text| expand(key, text)).collect::<Result<Vec<_>, _>>()

@@ -11,8 +11,6 @@ use rustix::thread::CapabilitySet;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::file::{ParseError, ServiceFile, invalid};
-
 /// Entries that one list of these settings may have.
 pub const MAX_ENTRIES: usize = 256;
 /// The word for a limit that is none.
@@ -229,56 +227,6 @@ pub(crate) fn allows(pattern: &str, name: &[u8]) -> bool {
         Some(prefix) => name.starts_with(prefix.as_bytes()),
         None => name == pattern.as_bytes(),
     }
-}
-
-/// Checks what no type can.
-pub(crate) fn check(file: &ServiceFile) -> Result<(), ParseError> {
-    if file.oom_score_adj.is_some_and(|score| !(0..=1000).contains(&score)) {
-        return Err(invalid("oom-score-adj", "must be from 0 to 1000; it can be raised only"));
-    }
-    if file.oom_score_raise.is_some_and(|raise| !(1..=1000).contains(&raise)) {
-        return Err(invalid("oom-score-raise", "must be from 1 to 1000"));
-    }
-    if file.oom_score_raise.is_some() && file.oom_score_adj.is_some() {
-        return Err(invalid("oom-score-raise", "says the same as `oom-score-adj`; leave one of them out"));
-    }
-    if let Some(names) = &file.capabilities {
-        bounded("capabilities", names)?;
-        for name in names {
-            if capability(name).is_none() {
-                let reason = format!(
-                    "`{}` is no capability; write it as in \"NET_BIND_SERVICE\"",
-                    name.escape_debug()
-                );
-                return Err(invalid("capabilities", reason));
-            }
-        }
-    }
-    if let Some(patterns) = &file.environment_allow {
-        bounded("environment-allow", patterns)?;
-        for pattern in patterns {
-            let name = pattern.strip_suffix('*').unwrap_or(pattern);
-            if pattern.is_empty() || name.contains(['=', '\0', '*']) {
-                let reason = format!("`{}` is neither NAME nor PREFIX*", pattern.escape_debug());
-                return Err(invalid("environment-allow", reason));
-            }
-        }
-    }
-    if let Some(landlock) = &file.landlock {
-        bounded("landlock.write", &landlock.write)?;
-        let more = [("landlock.read", &landlock.read), ("landlock.execute", &landlock.execute)];
-        for (key, list) in more {
-            bounded(key, list.as_deref().unwrap_or_default())?;
-        }
-    }
-    Ok(())
-}
-
-fn bounded(key: &str, list: &[String]) -> Result<(), ParseError> {
-    if list.len() > MAX_ENTRIES {
-        return Err(invalid(key, format!("has {} entries; at most {MAX_ENTRIES} are allowed", list.len())));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

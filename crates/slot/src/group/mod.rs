@@ -22,7 +22,8 @@ use rustix::fs::{AtFlags, CWD, statat};
 use rustix::io::Errno;
 
 use crate::confine::{Cannot, Shortfall};
-use crate::failure::{EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_SYSTEM, START_ERROR, StartFailure};
+use crate::data_files::START_ERROR;
+use crate::failure::{EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_SYSTEM, FailedStart};
 use crate::os;
 
 use hierarchies::OwnGroups;
@@ -177,15 +178,14 @@ pub fn run_in_group(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     failure.report(&service, os::here().ok(), None)
 }
 
-fn become_user(user: &OsStr) -> Result<(), StartFailure> {
+fn become_user(user: &OsStr) -> Result<(), FailedStart> {
     const STAGE: &str = "setting user";
     if user == "-" {
         return Ok(());
     }
-    let user =
-        os::lookup(user.as_bytes()).map_err(|error| StartFailure::plain(STAGE, &error, EXIT_SYSTEM))?;
+    let user = os::lookup(user.as_bytes()).map_err(|error| FailedStart::plain(STAGE, &error, EXIT_SYSTEM))?;
     os::assume(&user).map_err(|errno| {
-        StartFailure::system(
+        FailedStart::system(
             STAGE,
             format_args!("cannot become user `{}`", String::from_utf8_lossy(&user.name)),
             errno,
@@ -193,11 +193,11 @@ fn become_user(user: &OsStr) -> Result<(), StartFailure> {
     })
 }
 
-fn execute(program: &OsStr, argv: &[CString]) -> StartFailure {
+fn execute(program: &OsStr, argv: &[CString]) -> FailedStart {
     let path = CString::new(program.as_bytes()).unwrap_or_default();
     let errno = gatevisor_sys::process::exec(&path, argv, &os::environment_without(|_| false));
     let exit = if errno == Errno::NOENT { EXIT_NOT_FOUND } else { EXIT_CANNOT_EXECUTE };
-    let failure = StartFailure::system("executing", format_args!("`{}`", program.display()), errno);
+    let failure = FailedStart::system("executing", format_args!("`{}`", program.display()), errno);
     let mut head = [0; HEAD_BYTES];
     // A script may look right and be none to the kernel.
     let is_hidden = matches!(errno, Errno::NOENT | Errno::NOEXEC);
@@ -205,11 +205,11 @@ fn execute(program: &OsStr, argv: &[CString]) -> StartFailure {
     let hint = flaw.map_or_else(String::new, |flaw| {
         format!(": {}; fix that: {} {}", flaw.words(), flaw.fix(), program.display())
     });
-    StartFailure { exit, message: failure.message.clone() + &hint, ..failure }
+    FailedStart { exit, message: failure.message.clone() + &hint, ..failure }
 }
 
 /// Makes the group that `cgroup/` asks for and enters it.
-fn confine(name: &GroupName) -> Result<Shortfall, StartFailure> {
+fn confine(name: &GroupName) -> Result<Shortfall, FailedStart> {
     let (strict, bounds) = os::here()
         .and_then(|here| file::open_directory(here, files::CGROUP))
         .map(|limits| (statat(&limits, STRICT, AtFlags::SYMLINK_NOFOLLOW).is_ok(), read_bounds(limits)))

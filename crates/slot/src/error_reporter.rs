@@ -1,32 +1,33 @@
-//! Who writes down why the command could not be executed, when the process that tried may write nothing any more.
+//! A process that writes down why the command could not be executed, for an interpreter that may write nothing any more.
 //!
-//! *Lives here:* a process that outlives the attempt by nothing. *Does not live here:* the line itself.
+//! *Lives here:* that process and the socket to it. *Does not live here:* the line that it writes.
 //!
-//! Landlock or a limit may keep the interpreter from replacing `data/start-error`. So a process forked before them waits:
-//! exec closes its socket and it ends; a line that comes through it is written down, and then it ends.
+//! Landlock or a limit may keep the interpreter from replacing `data/start-error`. So the interpreter forks this process
+//! before it restricts itself. When the command is executed, the socket closes and the process ends; a line that
+//! comes through the socket is written down first.
 
 use std::os::fd::OwnedFd;
 
 use rustix::io::{Errno, read};
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
 
-use crate::failure::START_ERROR;
+use crate::data_files::START_ERROR;
 use crate::os;
 
-/// Bytes of a line that is written down, at the most.
+/// The longest line that is written down, in bytes.
 const LINE_BYTES: usize = 2048;
 
-/// The near end of the error reporter's socket.
+/// The interpreter's end of the socket to the error reporter.
 #[derive(Debug)]
 pub(crate) struct ErrorReporter(OwnedFd);
 
 impl ErrorReporter {
-    /// Forks the error reporter for the service directory.
-    pub(crate) fn post(directory: &OwnedFd) -> Result<Self, Errno> {
+    /// Forks the process that reports errors in the service directory.
+    pub(crate) fn fork(directory: &OwnedFd) -> Result<Self, Errno> {
         let (near, far) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         let mut near = Some(near);
         os::fork_detached(|| {
-            // In the error reporter alone: its own copy would keep the end from being one.
+            // The child must not hold the interpreter's end, or it would never see that end close.
             drop(near.take());
             os::let_go_of_stdio();
             let line = until_end(&far);
@@ -37,8 +38,8 @@ impl ErrorReporter {
         near.take().map(Self).ok_or(Errno::BADF)
     }
 
-    /// Has a line written down, and returns when that is over.
-    pub(crate) fn tell(self, line: &str) {
+    /// Has a line written down, and returns when that has happened.
+    pub(crate) fn report(self, line: &str) {
         let written = gatevisor_sys::file::write_all(&self.0, line.as_bytes());
         if written.and_then(|()| shutdown(&self.0, Shutdown::Write)).is_ok() {
             let _ = until_end(&self.0);
