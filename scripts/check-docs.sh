@@ -176,6 +176,7 @@ check_table() {
 [[ -n $(project_files | sed -n '/^Makefile$/p') ]] || wrong 'git cannot list the files of this project'
 check_crates
 check_arrows
+check_heads
 check_table
 check_hosts
 check_links

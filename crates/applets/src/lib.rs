@@ -6,6 +6,8 @@
 //! `s6-svscan` there is only the command line here, and the binary runs what it asks for; the script of `s6-log` is
 //! understood and run by `logd`.
 //!
+//! *May depend on it:* the binary alone.
+//!
 //! **Deliberately absent:** a command-line parser with opinions. Scripts call these tools with clustered option letters, and
 //! 3 a.m. is no time to learn that ours reads them otherwise.
 #![forbid(unsafe_code)]

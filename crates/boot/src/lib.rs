@@ -5,6 +5,8 @@
 //! *Does not live here:* the order of it all, and printing (the binary); the slots of the gateways (`gateways`);
 //! anything after the boot (`init`).
 //!
+//! *May depend on it:* the binary alone; what only a container needs is linked to nothing that a home needs.
+//!
 //! Everything that can be done as the agent's user is done as that user, in a process of its own: then a link that the
 //! agent made leads nowhere the agent could not go itself.
 #![forbid(unsafe_code)]

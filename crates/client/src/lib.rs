@@ -7,6 +7,8 @@
 //! (`gateways`), and any output. Everything here works on a genuine s6 tree as on ours, as whichever user the
 //! directory's modes allow.
 //!
+//! *May depend on it:* whatever talks to a scandir: `gateways`, `applets`, the binary. Never `init`.
+//!
 //! A client subscribes before it acts and waits for an event or a deadline. Nothing here sleeps or asks twice.
 //! The process must ignore SIGPIPE, as Rust programs do: a supervisor may go away between opening and writing.
 #![forbid(unsafe_code)]

@@ -2,6 +2,8 @@
 //!
 //! *Lives here:* finding out what we are called as, the command line, and printing.
 //! *Does not live here:* everything that is done; each verb is a call into a crate.
+//!
+//! *May depend on it:* nothing; it is the binary.
 #![forbid(unsafe_code)]
 
 mod applets;

@@ -5,6 +5,8 @@
 //!
 //! *Does not live here:* supervision (`gatevisor-init`, `gatevisor-core`), the s6 formats (`gatevisor-wire`), the files
 //! `run` and `log/run` (`gatevisor-slot`), output and the command line (`gatevisor`).
+//!
+//! *May depend on it:* `boot`, `doctor` and the binary. Never `init`.
 #![forbid(unsafe_code)]
 
 pub mod agent;

@@ -5,6 +5,8 @@
 //! *Does not live here:* decisions (core), system calls (sys), formats (wire), and anything richer than
 //! numbers in files: no TOML, no JSON, no socket for clients.
 //!
+//! *May depend on it:* the binary alone.
+//!
 //! **Deliberately absent:** threads, an async runtime, name services, waiting for a disk or a peer.
 #![forbid(unsafe_code)]
 

@@ -5,6 +5,8 @@
 //! *Does not live here:* clocks, files, sockets, processes. Time is an argument; what was found is an argument; what must
 //! happen is returned as a list of effects.
 //!
+//! *May depend on it:* `slot` and `gateways`, and the binary for printing. Never `init`.
+//!
 //! A false restart is worse than a late one. So whatever shows life counts, only what is known to have worked before can
 //! fail, and no time counts in which the watcher itself did not run.
 #![forbid(unsafe_code)]

@@ -7,6 +7,8 @@
 //! *Does not live here:* the pipes, which the supervisor makes and keeps so that neither side can break one by
 //! restarting; the format of `log/run` (`gatevisor-slot`).
 //!
+//! *May depend on it:* `applets`, for the language of s6-log, and the binary. Never `init`.
+//!
 //! Two rules order everything. The file comes first: what cannot be written waits in the pipe, and then the service
 //! waits. What is shown comes second: standard output may stall for ever without delaying a file or a service, and
 //! what is left out meanwhile is counted and announced in its place.

@@ -4,6 +4,8 @@
 //! crosses a mount or recurses; `tests/only_here.rs` lists who goes where a whole path leads all the same, and why.
 //! *Does not live here:* what is done with what was opened, and whose it should be.
 //!
+//! *May depend on it:* every crate that goes below what others own.
+//!
 //! Whoever owns a directory decides what is in it, at any time: links of either kind, mounts of its own name space behind
 //! `/proc/PID/root`, trees without a bottom. So there are four doors, and each holds what it found by a descriptor:
 //!

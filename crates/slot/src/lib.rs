@@ -7,6 +7,8 @@
 //! *Does not live here:* where slots are published and what a profile's command is (`gatevisor-gateways`), restart
 //! policy (`gatevisor-core`), what happens to a line once it is written (`gatevisor-logd`).
 //!
+//! *May depend on it:* `gateways`, which writes slots, `logd`, which reads `log/run`, `boot` and the binary. Never `init`.
+//!
 //! The kernel starts the interpreter with the service directory as working directory, once for every start of a
 //! service; so it reads one file, forks at most one prober, and is gone.
 #![forbid(unsafe_code)]

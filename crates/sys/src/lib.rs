@@ -6,6 +6,8 @@
 //! and what programs of root are told and look for.
 //! *Does not live here:* any decision about a service (see `gatevisor-core`), any format of the s6
 //! contract (see `gatevisor-wire`).
+//!
+//! *May depend on it:* every crate but `wire`, `core` and `liveness`, which do no I/O.
 #![deny(unsafe_code)]
 
 pub mod clock;

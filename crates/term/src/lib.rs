@@ -4,7 +4,7 @@
 //! terminal is never given ([`escape`]), and a terminal of its own for what runs as somebody else ([`relay`]).
 //! *Does not live here:* the text; colours and tables, which are the command line's.
 //!
-//! Every crate that says something to people may depend on this one; it depends on `sys` alone.
+//! *May depend on it:* every crate that says something to people; it depends on `sys` alone.
 #![forbid(unsafe_code)]
 
 pub mod escape;

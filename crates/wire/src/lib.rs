@@ -8,6 +8,8 @@
 //! *Does not live here:* any I/O, any clock, any decision. Nothing of ours is linked into this crate, and every
 //! decoder is total: whatever bytes it is given, it returns a value or an error, and never panics.
 //!
+//! *May depend on it:* every crate.
+//!
 //! Differences between versions of s6 are known in this crate only.
 #![forbid(unsafe_code)]
 
