@@ -68,6 +68,18 @@ $real"
     done < <(grep -oE 'crates/[a-z]+/(src|tests)[A-Za-z0-9_/.-]*' ARCHITECTURE.md | sed 's/[.]$//' | sort -u)
 }
 
+# The head of each crate says what lives there, what does not, and who may depend on it.
+check_heads() {
+    local head root_file words
+    for head in crates/*/src; do
+        root_file=$head/lib.rs
+        [[ -e $root_file ]] || root_file=$head/main.rs
+        for words in 'Lives here:' 'Does not live here:' 'May depend on it:'; do
+            grep -q "^//! \*$words\*" "$root_file" || wrong "$root_file does not say: *$words*"
+        done
+    done
+}
+
 # Checks that no document names a host of packages, because each machine configures its own.
 # (The patterns are written so that they do not match this file.)
 check_hosts() {

@@ -6,7 +6,7 @@
 //! *Does not live here:* clocks, files, processes. Time is an argument, facts from disk travel
 //! inside events, and what must happen is returned as a list of effects.
 //!
-//! *May depend on it:* `init`, and `gateways` for the numbers of the restart policy.
+//! *May depend on it:* `init`; `gateways` and the binary, for the numbers of the restart policy.
 #![forbid(unsafe_code)]
 
 pub mod effect;
