@@ -35,7 +35,7 @@ pub fn run(mut command: Command) -> (Ran, String) {
     (Ran { stdout, code: status.code() }, String::from_utf8_lossy(&stderr).into_owned())
 }
 
-/// Runs our tool, and returns what it printed and what it said.
+/// Runs our tool, and returns its output and its messages.
 pub fn ours(name: &str, arguments: &[impl AsRef<OsStr>]) -> (Ran, String) {
     let mut command = our_command(name);
     command.args(arguments);
@@ -60,7 +60,7 @@ pub fn words(options: &str, path: &Path) -> Vec<String> {
     options.split_whitespace().map(str::to_owned).chain([path]).collect()
 }
 
-/// Replaces each number of seconds.
+/// Replaces each number of seconds by a fixed text.
 pub fn without_ages(mut ran: Ran) -> Ran {
     let words: Vec<&str> = ran.stdout.split(' ').collect();
     let mut out = Vec::new();
@@ -72,10 +72,10 @@ pub fn without_ages(mut ran: Ran) -> Ran {
     ran
 }
 
-/// Does what [`agree`] does for a wait that may time out after a moment.
+/// As [`agree`], for a wait that may time out after a moment.
 ///
-/// s6's tool starts a helper first. If the processor is busy for that moment, it is the helper that it has waited for, and
-/// it ends with 111; then it is asked again.
+/// s6's tool starts a helper first. If the processor is busy for that moment, the tool has waited
+/// only for the helper, and ends with 111. Then it is asked again.
 pub fn agree_on_waiting(name: &str, arguments: &[String]) -> Ran {
     let asked = waiting::polled("s6's tool to have the processor in time", || {
         Some(theirs(name, arguments)).filter(|ran| ran.code != Some(111))
@@ -85,7 +85,7 @@ pub fn agree_on_waiting(name: &str, arguments: &[String]) -> Ran {
     asked
 }
 
-/// Checks that both tools print the same and end the same, but for ages.
+/// Checks that both tools print the same, except for ages, and end the same.
 pub fn agree(name: &str, arguments: &[String]) -> Ran {
     let theirs = without_ages(theirs(name, arguments));
     let (ours, said) = ours(name, arguments);
@@ -95,7 +95,8 @@ pub fn agree(name: &str, arguments: &[String]) -> Ran {
 
 /// A service directory whose supervisor is the test: it holds the control FIFO and the lock.
 ///
-/// s6 2.11 asks for the lock to know whether a service is supervised; newer versions, and ours, for the FIFO's reader.
+/// To know whether a service is supervised, s6 2.11 looks at the lock. Newer versions, and ours,
+/// look for a reader of the FIFO.
 pub struct Fake {
     pub dir: PathBuf,
     pub control: File,
@@ -131,7 +132,7 @@ impl Fake {
     }
 }
 
-/// A supervisor started by the test, whichever it is, on the scandir of a world.
+/// A supervisor, s6's or ours, that the test started on the scandir of a world.
 pub struct Supervisor(Child);
 
 impl Supervisor {
@@ -153,7 +154,7 @@ impl Supervisor {
         }
         let opened = waiting::watch(&control, WatchFlags::OPEN);
         let said = File::create(world.root().join("said")).unwrap();
-        // The scandir is always named: without a name, s6-svscan takes the directory it is in.
+        // Always name the scandir: without a name, s6-svscan takes the current directory.
         command.arg("--").arg(world.scandir()).current_dir(world.root());
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said).spawn().unwrap();
         let deadline = soon();

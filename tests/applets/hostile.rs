@@ -1,6 +1,7 @@
 //! The applets on service directories that hold what no supervisor wrote.
 //!
-//! Whatever is in place of a file, each tool ends by itself, says at most one line, and writes to nothing but a FIFO.
+//! Whatever is in place of a file, each tool ends by itself, prints at most one line of messages,
+//! and writes only to a FIFO.
 #![expect(clippy::match_same_arms, reason = "the tables are read tool by tool")]
 
 use std::fs;
@@ -14,7 +15,7 @@ use crate::both::{Fake, our_command};
 use crate::support::wrong::{EVERY, PRECIOUS, Wrong};
 use crate::support::{need_root, processes::Held, soon};
 
-/// Every tool that looks at a service directory, and how it is asked; none waits for ever.
+/// Every tool that looks at a service directory, with its options; each has a deadline.
 const ASKED: [(&str, &str); 14] = [
     ("s6-svok", ""),
     ("s6-svstat", ""),
@@ -32,7 +33,7 @@ const ASKED: [(&str, &str); 14] = [
     ("s6-svdt-clear", ""),
 ];
 
-/// A warning that is as right here as anywhere else.
+/// A warning that is correct for these services.
 const NO_READINESS: &str = "has no notification-fd";
 
 /// A service as a supervisor left it, held by the test as a supervisor holds it.
@@ -47,7 +48,7 @@ fn supervised() -> (TempDir, Fake) {
     (root, fake)
 }
 
-/// Runs a tool, which must end by itself as documented, and returns its exit code.
+/// Runs a tool, which must end by itself as documented. Returns its exit code.
 #[track_caller]
 fn ends(mut command: Command, name: &str, what: &str) -> i32 {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -73,7 +74,8 @@ fn ends(mut command: Command, name: &str, what: &str) -> i32 {
     code
 }
 
-/// Puts every wrong thing in place of `entry` and asks every tool; `expected` says what `asked` may answer.
+/// Puts every wrong thing in place of `entry` and runs every tool. `expected` gives the exit codes
+/// that are allowed for `asked`.
 fn check(entry: &str, expected: impl Fn(Wrong, &str) -> &'static [i32]) {
     for wrong in EVERY {
         let (_root, fake) = supervised();
@@ -99,7 +101,7 @@ fn a_status_that_is_none_is_an_error_line_of_every_tool_that_needs_one() {
         "s6-svok" | "s6-svdt" | "s6-svdt-clear" => &[0],
         "s6-svstat" if wrong.may_be_right() => &[0, 111],
         "s6-svstat" => &[111],
-        // Being sent is all of some; nobody answers here.
+        // Some commands succeed once they are sent. Nothing answers the others here.
         "s6-svc" => &[0, 99, 111],
         _ if wrong.may_be_right() => &[0, 99, 111],
         _ => &[111],
@@ -110,7 +112,7 @@ fn a_status_that_is_none_is_an_error_line_of_every_tool_that_needs_one() {
 fn a_death_tally_that_is_none_is_an_error_line_of_the_tool_that_reads_it() {
     check("supervise/death_tally", |wrong, name| match (name, wrong) {
         ("s6-svok" | "s6-svstat", _) => &[0],
-        // No deaths, or one or two of a time long ago.
+        // This is read as no deaths, or as one or two deaths long ago.
         ("s6-svdt", Wrong::Missing | Wrong::Empty | Wrong::DanglingLink) => &[0],
         ("s6-svdt", Wrong::Random(..)) => &[0, 111],
         ("s6-svdt", _) => &[111],
@@ -124,7 +126,7 @@ fn a_death_tally_that_is_none_is_an_error_line_of_the_tool_that_reads_it() {
 fn a_control_fifo_that_is_none_is_not_supervised_and_never_written_to() {
     check("supervise/control", |wrong, name| match (name, wrong) {
         ("s6-svdt" | "s6-svdt-clear", _) => &[0],
-        // Somebody reads it.
+        // The FIFO has a reader.
         ("s6-svok" | "s6-svstat", Wrong::HeldFifo) => &[0],
         (_, Wrong::HeldFifo) => &[0, 99],
         ("s6-svok", Wrong::Loop | Wrong::DanglingLink | Wrong::LinkToZeros) => &[1, 111],
@@ -160,7 +162,7 @@ fn a_supervise_directory_that_is_none_is_not_supervised() {
 #[test]
 fn what_may_not_be_looked_at_is_an_error_line() {
     need_root();
-    // Where the binary was built may be closed to that user, so it is opened by us.
+    // The directory of the binary may be closed to that user, so the test opens the binary.
     let words =
         "exec 9< \"$0\"; exec setpriv --reuid=12345 --regid=12345 --clear-groups /proc/self/fd/9 \"$@\"";
     for entry in ["supervise/status", "supervise/death_tally", "supervise/control", "event", "supervise"] {

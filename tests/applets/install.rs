@@ -1,4 +1,4 @@
-//! `gatevisor applets`, and being called by an applet's name.
+//! `gatevisor applets`, and calls under an applet's name.
 
 use std::fs;
 use std::path::Path;

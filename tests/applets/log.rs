@@ -1,4 +1,4 @@
-//! `s6-log`: the same cases for Debian's and for ours.
+//! `s6-log`: the same cases for Debian's program and for ours.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -23,7 +23,7 @@ enum Who {
 
 const BOTH: [Who; 2] = [Who::Theirs, Who::Ours];
 
-/// What is left of a run: output, talk, exit code, and every file with its mode.
+/// What a run leaves: output, messages, exit code, and every file with its mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Left {
     out: String,
@@ -53,7 +53,7 @@ fn finish(dir: &Path, child: Child) -> Left {
     }
 }
 
-/// Returns the files below a directory; archives are numbered, for their names are moments.
+/// Returns the files below a directory. Archives are numbered, because their names are times.
 fn files(dir: &Path) -> BTreeMap<String, (u32, String)> {
     let mut found = BTreeMap::new();
     let mut entries: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -70,7 +70,7 @@ fn files(dir: &Path) -> BTreeMap<String, (u32, String)> {
             name = format!("@{archives}{}", &name[25..]);
             archives += 1;
         }
-        // A logger that is at work renames files while they are looked at.
+        // A logger that works may rename files meanwhile.
         let (Ok(about), Ok(text)) = (path.metadata(), fs::read(&path)) else { continue };
         let mode = about.permissions().mode() & 0o7777;
         found.insert(name, (mode, String::from_utf8_lossy(&text).into_owned()));
@@ -81,13 +81,13 @@ fn files(dir: &Path) -> BTreeMap<String, (u32, String)> {
 fn ran_in(who: Who, dir: &Path, script: &[&str], input: &[u8]) -> Left {
     let mut child = command(who, dir, script).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    // One that refuses its script reads nothing.
+    // A logger that refuses its script reads nothing.
     let _ = stdin.write_all(input);
     drop(stdin);
     finish(dir, child)
 }
 
-/// Checks that both leave the same, stamps aside, and returns it.
+/// Checks that both leave the same, except for stamps, and returns it.
 fn agree(script: &[&str], input: &[u8]) -> Left {
     let [theirs, ours] = BOTH.map(|who| {
         let dir = tempdir().unwrap();
@@ -242,7 +242,7 @@ fn lines_are_cut_at_the_limit() {
     }
 }
 
-/// Kept on purpose: s6-log 2.11 takes a NUL byte for the end of a line.
+/// A difference on purpose: s6-log 2.11 takes a NUL byte for the end of a line.
 #[test]
 fn a_nul_is_a_byte_as_any_other() {
     for (script, out) in [("-- -cd 1", "\0\n"), ("-- - +b.c 1", "ab\0cd\n"), ("./d 1", "ab\0cd\n\0\n")] {
@@ -251,7 +251,7 @@ fn a_nul_is_a_byte_as_any_other() {
     }
 }
 
-/// Kept on purpose: s6-log drops it.
+/// A difference on purpose: s6-log drops such a line.
 #[test]
 fn a_line_without_a_newline_is_no_loss() {
     let dir = tempdir().unwrap();
@@ -272,7 +272,7 @@ impl Logger {
         Self { dir, child }
     }
 
-    /// Writes and waits until `current` ends with that.
+    /// Writes a text and waits until `current` ends with it.
     fn pass(&mut self, text: &str) {
         self.write(text);
         let dir = self.dir.path().join("d");
@@ -302,7 +302,7 @@ impl Logger {
         waiting::until(&self.dir.path().join("d"), "an archive", || (self.archives() == count).then_some(()));
     }
 
-    /// Waits for its end, its input still open.
+    /// Waits for its end while its input is still open.
     fn ended(mut self) -> (TempDir, Left) {
         let input = self.child.stdin.take();
         let left = finish(self.dir.path(), self.child);
@@ -354,7 +354,7 @@ fn sigterm_and_sighup_end_it_after_the_line_that_has_begun() {
             assert_eq!((left.code, current), (Some(0), &(0o744, "one\ntwo ends\n".into())), "{who:?}");
         }
     }
-    // Kept on purpose: s6-log 2.11 waits for the newline for ever.
+    // A difference on purpose: s6-log 2.11 waits for the newline without a limit.
     let mut logger = Logger::start(Who::Ours, &["./d"]);
     logger.pass("one\ntwo");
     logger.signal(Signal::TERM);
@@ -406,7 +406,7 @@ fn files_are_rotated_at_the_same_line() {
     for script in ["s4096 l100 ./d", "s4096 n2 ./d", "s4096 l2048 S5000 n50 ./d"] {
         let [theirs, ours] = BOTH.map(|who| {
             let mut logger = Logger::start(who, &words(script));
-            // One at a time: s6-log rotates after a whole buffer.
+            // Lines are written one at a time, because s6-log rotates after a whole buffer.
             for line in &lines {
                 logger.write(line);
                 let dir = logger.dir.path().join("d");
@@ -420,7 +420,7 @@ fn files_are_rotated_at_the_same_line() {
     }
 }
 
-/// Returns what was written last: `current`, or the newest archive while that is empty.
+/// Returns what was written last: `current`, or the newest archive while `current` is empty.
 fn newest(dir: &Path) -> String {
     let found = files(dir);
     let current = found.get("current").map(|(_, text)| text.clone()).unwrap_or_default();
@@ -433,7 +433,7 @@ fn newest(dir: &Path) -> String {
 #[test]
 fn a_processor_makes_the_archive_and_keeps_a_state() {
     for who in BOTH {
-        // s6-log 2.11 closes descriptor 5 where the new state happens to have that number already.
+        // s6-log 2.11 closes descriptor 5 if the new state happens to have that number already.
         let state = if who == Who::Ours { "; cat <&4; echo new >&5" } else { "" };
         let command = format!("cat; echo shell{state}");
         for processor in [format!("?{command}"), format!("!/bin/sh -c \"{command}\"")] {
@@ -576,14 +576,14 @@ fn directives() -> impl Strategy<Value = Vec<String>> {
 }
 
 proptest! {
-    // Two processes each.
+    // Each case takes two processes.
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn random_scripts_leave_the_same(
         script in directives(),
         lines in proptest::collection::vec("[abc]{0,5}", 0..12),
     ) {
-        // One directory twice is two writers in one process, and then their order is nobody's promise.
+        // The same directory twice means two writers in one process, whose order is not defined.
         prop_assume!(["./d", "./e"].iter().all(|dir| script.iter().filter(|word| word == dir).count() <= 1));
         let script: Vec<&str> = ["--"].into_iter().chain(script.iter().map(String::as_str)).collect();
         let input = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect::<String>();

@@ -1,4 +1,5 @@
-//! What the manager of today's images asks of s6's tools in the life of a slot, in its order, of ours on our supervisor.
+//! The calls of s6's tools that the manager of today's images makes in the life of a slot, in its
+//! order. Here our tools run on our supervisor.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +9,7 @@ use rustix::fs::inotify::WatchFlags;
 use crate::both::{Ran, our_command, run};
 use crate::support::{World, waiting};
 
-/// Runs a tool from anywhere, with something in its environment that is no service's business.
+/// Runs a tool from any directory, with a variable in its environment that no service may get.
 fn asked(name: &str, options: &str, dir: &Path) -> Ran {
     let mut command = our_command(name);
     command.args(options.split_whitespace()).arg(dir).current_dir("/").env("CALLERS", "secret");
@@ -21,12 +22,13 @@ fn done(name: &str, options: &str, dir: &Path) {
     assert_eq!(ran, Ran { stdout: String::new(), code: Some(0) }, "{name} {options}");
 }
 
-/// Returns what svstat tells, which must begin with this word.
+/// Returns what svstat prints, which must begin with this word.
 #[track_caller]
 fn told(word: &str, slot: &Path) -> String {
     let ran = asked("s6-svstat", "", slot);
     assert!(ran.code == Some(0) && ran.stdout.starts_with(word), "{ran:?}");
-    // The manager takes these three characters anywhere for a service that runs.
+    // If the output has these three characters anywhere, the manager believes that the service
+    // runs.
     assert_eq!(ran.stdout.contains("up "), word == "up", "{ran:?}");
     ran.stdout
 }
@@ -42,7 +44,8 @@ fn a_slot_is_registered_started_restarted_stopped_and_unregistered_and_its_name_
     let world = World::started();
     let mut neighbour = world.service("neighbour").stays().place();
     neighbour.hear("su");
-    // The supervisor and the neighbour. In the middle of an exec a process has no environment, which it is known by here.
+    // The supervisor and the neighbour. (In the middle of an exec, a process has no environment, by
+    // which the test finds it.)
     let alone = 2;
     waiting::polled("the neighbour", || (world.processes().len() == alone).then_some(()));
     let slot = world.scandir().join("gateway-coder");
@@ -73,7 +76,8 @@ fn a_slot_is_registered_started_restarted_stopped_and_unregistered_and_its_name_
         done("s6-svwait", "-D -t 10000", &slot);
         let before = told("down", &slot);
         assert!(before.starts_with("down (signal SIGTERM) "), "{before}");
-        // With its directory still there nothing changes, and nothing is written that would disturb its removal.
+        // While the directory exists, nothing changes, and nothing is written that would disturb
+        // its removal.
         let writes = WatchFlags::CREATE | WatchFlags::MODIFY | WatchFlags::MOVED_TO | WatchFlags::DELETE;
         let watches =
             ["", "supervise", "log", "log/supervise"].map(|at| waiting::watch(&slot.join(at), writes));

@@ -12,14 +12,14 @@ use tempfile::tempdir_in;
 use crate::support::service::Service;
 use crate::support::{World, need_root, processes, waiting};
 
-/// As every system has it.
+/// A user that every system has.
 const USER: &str = "nobody";
 const UID: u32 = 65_534;
 
-/// The word that the supervisor's environment needs for the applets: where that of the container is.
+/// The variable that the applets need: where the container's environment is.
 const PRELUDE: &str = "export GATEVISOR_CONTENV_DIR=\"$GATEVISOR_TEST_WORLD/environment\"";
 
-/// Becomes the logger as another user, and clears what an earlier one has left.
+/// Becomes the logger as another user, and removes what an earlier logger left.
 const SHELL: &str = "#!COMMAND/with-contenv sh
 : \"${HERMES_HOME:=/opt/data}\"
 dir=\"$HERMES_HOME/logs/gateways/coder\"
@@ -39,8 +39,8 @@ COMMAND/with-contenv s6-setuidgid nobody s6-log 1 n10 s1000000 T HOME/logs/gatew
 ";
 
 fn install(program: &Path, command: &Path) {
-    // Where the binary was built may be closed to that user. Copied by a process of its own, for a file that we hold
-    // open for writing could not be executed.
+    // The directory of the binary may be closed to that user. A separate process copies the binary,
+    // because a file that this process holds open for writing could not be executed.
     let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_gatevisor")).arg(program).status().unwrap();
     assert!(copied.success());
     let installed = Command::new(program).args(["applets", "install"]).arg(command).output().unwrap();
@@ -57,7 +57,7 @@ fn world(programs: &Path) -> World {
     fs::create_dir(&environment).unwrap();
     let path = format!("{}:/usr/bin:/bin", command.display());
     let (root, data) = (world.root().display().to_string(), home.display().to_string());
-    // The first is how what is left of a world is found.
+    // By the first variable, the test finds the processes of a world.
     for (name, value) in [("GATEVISOR_TEST_WORLD", root), ("PATH", path), ("HERMES_HOME", data)] {
         fs::write(environment.join(name), format!("{value}\n")).unwrap();
     }
@@ -72,7 +72,7 @@ fn until_holds(current: &Path, words: &str) -> String {
 
 fn check(script: &str) {
     need_root();
-    // Root looks for programs only where nobody else may write.
+    // Root looks for programs only in directories where nobody else may write.
     let programs = tempdir_in("/var").unwrap();
     let mut world = world(programs.path());
     let command = programs.path().join("command").display().to_string();
@@ -101,7 +101,7 @@ fn check(script: &str) {
     let (stamp, line) = text.split_once("  ").unwrap();
     assert_eq!((line, stamp.len()), ("hello\n", "2026-01-01 00:00:00.000000000".len()), "{text}");
     world.until_said("hello\n");
-    // It is a process of its own, of that user, and the log daemon has nothing of it.
+    // The logger is a process of its own, of that user, and not part of the log daemon.
     let pid = service.logger().pid();
     let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap();
     let dir = home.join("logs/gateways/coder").display().to_string();

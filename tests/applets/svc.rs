@@ -1,4 +1,4 @@
-//! `s6-svc`: every letter arrives, and when it returns the request is recorded.
+//! `s6-svc`: every command byte arrives, and the request is recorded when the tool returns.
 //!
 //! **Source:** B.5-2.
 
@@ -28,7 +28,8 @@ fn status(want_up: bool) -> Vec<u8> {
     status.encode().to_vec()
 }
 
-/// Runs our s6-svc against a test that records the request, and returns the bytes that arrived and the exit code.
+/// Runs our s6-svc while the test records the request. Returns the bytes that arrived and the exit
+/// code.
 fn sent(fake: &Fake, options: &str, want_up: bool) -> (String, i32) {
     let mut child = our_command("s6-svc").args(words(options, &fake.dir)).spawn().unwrap();
     let received = fake.received();
@@ -77,7 +78,7 @@ fn wrong_command_lines_are_refused_as_s6_refuses_them() {
     assert_eq!(agree("s6-svc", &["-u".into(), String::new()]).code, Some(100));
     assert_eq!(our_code("s6-svc", &words("-s FOO", &fake.dir)), 100);
     assert_eq!(our_code("s6-svc", &words("-s CHLD", &fake.dir)), 100);
-    // No command at all asks only whether somebody listens; what follows the directory is ignored.
+    // Without a command, the tool only checks for a reader. It ignores what follows the directory.
     assert_eq!(agree("s6-svc", &words("", &fake.dir)).code, Some(0));
     assert_eq!(agree("s6-svc", &words("--", &fake.dir)).code, Some(0));
     let mut extra = words("-h", &fake.dir);
@@ -91,7 +92,7 @@ fn nobody_to_tell_is_told_apart_from_nothing_there() {
     let root = tempdir().unwrap();
     let dir = root.path().join("web");
     fs::create_dir(&dir).unwrap();
-    // s6 2.11 says 100; since 2.14, and ours, 102.
+    // s6 2.11 exits with 100; s6 since 2.14, and ours, with 102.
     for options in ["-u", "-wu -u", "-wd -T 1000 -d", ""] {
         assert_eq!(our_code("s6-svc", &words(options, &dir)), 102, "{options}");
     }
@@ -107,7 +108,8 @@ fn nobody_to_tell_is_told_apart_from_nothing_there() {
     assert_eq!(fs::read(dir.join("supervise/control")).unwrap(), b"");
 }
 
-/// Sends every request in every lasting state, and looks as soon as each is acknowledged.
+/// Sends every request in every lasting state, and checks the status as soon as each is
+/// acknowledged.
 fn every_request_shows_at_once(world: &World, start: impl FnOnce(&World) -> Supervisor) {
     let mut service =
         world.service("web").run("trap '' TERM; echo >&3; read line < go").file("notification-fd", "3\n");
@@ -190,9 +192,9 @@ fn waits(world: &World, start: impl FnOnce(&World) -> Supervisor) {
         assert_eq!((ran.code, said.as_str()), (Some(0), ""), "{options}");
         service.hear(letters);
     }
-    // What never comes is waited for as long as was said, by both.
+    // Both wait for the given time for an event that never comes.
     assert_eq!(agree_on_waiting("s6-svc", &words("-wu -T 100 -d", service.dir.path())).code, Some(99));
-    // Readiness that a service never tells is not waited for.
+    // The tool does not wait for readiness that a service never reports.
     let (ran, said) = ours("s6-svc", &words("-wU -T 20000 -u", mute.dir.path()));
     assert_eq!(ran.code, Some(0));
     assert!(said.starts_with("s6-svc: warning: ") && said.contains("notification-fd"), "{said}");

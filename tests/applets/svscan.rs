@@ -15,14 +15,14 @@ fn it_says_when_it_is_ready_and_ends_as_told() {
     let world = World::new();
     let mut service = world.service("web").stays().place();
     let (mut reader, writer) = std::io::pipe().unwrap();
-    // A shell gives the pipe a number, as whoever boots a container does.
+    // A shell gives the pipe its number, as the boot of a container does.
     let mut command = std::process::Command::new("/bin/sh");
     command.args(["-c", "exec \"$0\" s6 s6-svscan -d4 -c 500 -t 0 -- \"$1\" 4>&1 >/dev/null"]);
     command.arg(env!("CARGO_BIN_EXE_gatevisor")).arg(world.scandir());
     let mut child = command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::null()).spawn().unwrap();
     drop(command);
     let mut said = Vec::new();
-    // End of file as well: the descriptor is neither kept nor handed on to services.
+    // The end of file shows that the descriptor is neither kept nor handed on to services.
     reader.read_to_end(&mut said).unwrap();
     assert_eq!(said, b"\n");
     service.hear("su");
@@ -36,7 +36,7 @@ fn it_says_when_it_is_ready_and_ends_as_told() {
 #[test]
 fn wrong_command_lines_and_scandirs_are_refused() {
     let root = tempdir().unwrap();
-    // Never without a directory: that would be the one we are in.
+    // Always with a directory, because the default is the current one.
     for (options, code) in [("-z", 100), ("-d 2", 100), ("-c x", 100), ("-d 77", 100)] {
         assert_eq!(our_code("s6-svscan", &words(options, root.path())), code, "{options}");
     }

@@ -1,4 +1,4 @@
-//! `s6-svscanctl`: every letter arrives, and a rescan is over when it returns.
+//! `s6-svscanctl`: every command byte arrives, and a rescan is over when the tool returns.
 //!
 //! **Source:** B.5-1.
 
@@ -57,7 +57,7 @@ fn a_rescan_that_leaves_a_slot_alone_is_a_failure_that_names_it() {
     let (ran, said) = ours("s6-svscanctl", &words("-a", &fake.dir));
     assert_eq!(ran.code, Some(111), "{said}");
     assert!(said.contains("/web`") && !said.contains("hidden") && !said.contains("a-file"), "{said}");
-    // What brings everything down waits for nothing.
+    // A command that brings everything down returns at once.
     assert_eq!(our_code("s6-svscanctl", &words("-at", &fake.dir)), 0);
 }
 
@@ -70,7 +70,7 @@ fn slot(scandir: &Path, name: &str) -> ServiceDir {
     ServiceDir::new(scandir.join(name))
 }
 
-/// Registers slots one by one and in a heap; each must be supervised when the rescan returns.
+/// Registers slots one by one and all together. Each must be supervised when the rescan returns.
 fn supervised_on_return(world: &World, start: impl FnOnce(&World) -> Supervisor) {
     let _supervisor = start(world);
     let scandir = world.scandir();
@@ -86,7 +86,8 @@ fn supervised_on_return(world: &World, start: impl FnOnce(&World) -> Supervisor)
             assert_eq!(our_code("s6-svc", &words("-d", dir.path())), 0);
         }
     }
-    // With nothing new it returns at once, and a slot that is there and requested down is left as it is.
+    // If nothing is new, the tool returns at once. A slot that exists and shall be down is left
+    // unchanged.
     assert_eq!(our_code("s6-svscanctl", &words("-an", &scandir)), 0);
 }
 
@@ -107,7 +108,7 @@ fn a_skeleton_that_was_made_beforehand_is_waited_for_too() {
     let mut service = world.service("web").stays().down().prepare(|dir| {
         fs::create_dir(dir.join("supervise")).unwrap();
         drop(crate::support::waiting::fifo(&dir.join(files::CONTROL)));
-        // An old status, which says nothing of a supervisor.
+        // An old status, which does not tell whether there is a supervisor.
         fs::write(dir.join(files::STATUS), [0; 35]).unwrap();
     });
     service = service.file("data/x", "");
@@ -128,7 +129,7 @@ fn a_slot_that_is_refused_is_warned_of_and_keeps_nobody_waiting() {
     let path = open.path().display();
     let warning =
         format!("s6-svscanctl: warning: `{path}` is not supervised: others than its owner may write");
-    // The second time it is no news to the supervisor, but it is to us.
+    // The second time, the refusal is not new for the supervisor, but it is new for the tool.
     for _ in 0..2 {
         let (ran, said) = ours("s6-svscanctl", &words("-a", &scandir));
         assert_eq!(ran.code, Some(0), "{said}");
@@ -136,7 +137,8 @@ fn a_slot_that_is_refused_is_warned_of_and_keeps_nobody_waiting() {
         assert!(web.supervised().unwrap());
         assert!(!open.supervised().unwrap());
     }
-    // What is fixed is waited for, though its refusal is still published when we begin.
+    // The tool waits for a slot that was fixed, although its refusal is still published at the
+    // beginning.
     fs::set_permissions(open.path(), fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(ours("s6-svscanctl", &words("-a", &scandir)).1, "");
     assert!(open.supervised().unwrap());

@@ -69,7 +69,7 @@ fn every_mixture_of_flags_and_ends_is_told_as_s6_tells_it() {
                 fake.publish(&status.encode());
                 agree("s6-svstat", &words(&format!("-o {FIELDS}"), &fake.dir));
                 if status.never_started() {
-                    // Newer versions say so, and s6 2.11 cannot.
+                    // Newer versions report this; s6 2.11 cannot.
                     let (ran, _) = ours("s6-svstat", &words("", &fake.dir));
                     assert_eq!((ran.stdout.as_str(), ran.code), ("down (not started yet) \n", Some(0)));
                 } else {
@@ -117,10 +117,11 @@ fn what_is_not_supervised_has_no_state_to_tell() {
     let (ran, said) = ours("s6-svstat", &words("", &never));
     assert_eq!(ran.stdout, "");
     assert!(said.starts_with("s6-svstat: fatal: ") && said.contains("not running"), "{said}");
-    // s6 2.11 says 1 of a directory that is not there; newer versions, and ours, tell the difference.
+    // s6 2.11 exits with 1 for a missing directory; newer versions, and ours, tell it from a
+    // service that is not supervised.
     assert_eq!(our_code("s6-svstat", &words("", &root.path().join("none"))), 111);
     assert_eq!(agree("s6-svok", &words("", &root.path().join("none"))).code, Some(1));
-    // A supervisor that has gone leaves its files.
+    // A supervisor that has ended leaves its files.
     let fake = Fake::service(root.path().join("web"));
     fake.publish(&fs::read(golden().join("up.status")).unwrap());
     assert_eq!(agree("s6-svok", &words("", &fake.dir)).code, Some(0));
@@ -164,7 +165,7 @@ fn deaths_are_listed_as_s6_lists_them() {
     assert_eq!(agree("s6-svdt", &words("", &root.path().join("none"))).code, Some(111));
 }
 
-/// Takes a service through its states under a supervisor, and compares in each.
+/// Takes a service through its states under a supervisor, and compares the tools in each.
 fn agree_through_a_life(world: &World, supervisor: impl FnOnce(&World) -> Supervisor, begins_paused: bool) {
     let mut service = world
         .service("web")

@@ -18,7 +18,8 @@ fn line(options: &str, dirs: &[&Service]) -> Vec<String> {
     options.split_whitespace().map(str::to_owned).chain(dirs).collect()
 }
 
-/// Starts a waiter and returns when it listens to the service, which nobody else does.
+/// Starts a waiting tool, and returns when it has subscribed to the service, which has no other
+/// subscriber.
 fn listening(mut command: Command, service: &Service) -> Child {
     let event = service.path("event");
     let watch = waiting::watch(&event, WatchFlags::MOVED_TO);
@@ -70,7 +71,7 @@ fn compare(world: &World, start: impl FnOnce(&World) -> Supervisor) {
         assert_eq!(child.wait().unwrap().code(), Some(0), "{condition}");
         up.hear(letters);
     }
-    // The end of the supervisor ends a wait that it alone could have ended well.
+    // If the supervisor ends, a wait ends that only the supervisor could have fulfilled.
     let mut command = our_command("s6-svwait");
     command.args(line("-u -t 20000", &[&down]));
     let mut child = listening(command, &down);

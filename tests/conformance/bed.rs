@@ -1,4 +1,5 @@
-//! A pairing of a supervisor and tools, a scandir under it, and words for what a status file says.
+//! A pairing of a supervisor and tools, a scandir under it, and a text for what a status file
+//! holds.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,7 +16,8 @@ use crate::support::processes::Held;
 use crate::support::service::Service;
 use crate::support::{World, soon, waiting};
 
-/// Where a run leaves one line a case: `scripts/conformance.sh` makes its table of them.
+/// The file in which a run writes one line for each case. `scripts/conformance.sh` makes its table
+/// of them.
 const RECORD: &str = "GATEVISOR_CONFORMANCE_RECORD";
 
 /// Who made a program.
@@ -25,14 +27,14 @@ pub enum Maker {
     Ours,
 }
 
-/// A supervisor and the tools that speak to it.
+/// A supervisor and the tools that talk to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pairing {
     pub supervisor: Maker,
     pub tools: Maker,
 }
 
-/// In which pairings a case says nothing.
+/// The pairings for which a case does not apply.
 #[derive(Debug, Clone, Copy)]
 #[expect(non_camel_case_types, reason = "the name tables read like sentences")]
 pub enum Skipped {
@@ -60,7 +62,7 @@ fn record(pairing: Pairing, case: &str, what: &str) {
     file.write_all(line.as_bytes()).unwrap();
 }
 
-/// Runs one case on one pairing, unless its name table says why not.
+/// Runs one case on one pairing, unless the table of names gives a reason to skip it.
 pub fn run(pairing: Pairing, module: &str, name: &str, skips: &[(Skipped, &str)], case: fn(Pairing)) {
     let chapter = module.rsplit("::").next().unwrap_or(module);
     let case_name = format!("{chapter}: {}", name.replace('_', " "));
@@ -185,7 +187,7 @@ impl Ran {
 }
 
 impl Bed {
-    /// Asks for the end by a signal and returns the exit code.
+    /// Asks for the end with a signal, and returns the exit code.
     pub fn stop(&mut self) -> Option<i32> {
         self.signal(Signal::TERM);
         self.ended()
@@ -197,7 +199,8 @@ impl Bed {
         self.world.ended().code()
     }
 
-    /// Waits for the end of s6-svscan and kills what it leaves: it does not care for orphans, and we do.
+    /// Waits for the end of s6-svscan and kills what it leaves, because s6-svscan does not end
+    /// orphans and ours does.
     fn end_what_s6_leaves(&self) {
         if self.pairing.supervisor == Maker::Ours || !self.is_running() {
             return;
@@ -210,7 +213,7 @@ impl Bed {
         }
     }
 
-    /// Returns the command of a tool with its options, which are blank-separated.
+    /// Returns the command of a tool with its options, which spaces separate.
     pub fn command_of(&self, name: &str, options: &str) -> Command {
         let mut command = match self.pairing.tools {
             Maker::S6 => Command::new(name),
@@ -248,7 +251,7 @@ impl Bed {
         without_numbers(&self.tool("s6-svstat", options, service.dir.path()).ok())
     }
 
-    /// Sends a command that has the status written anew, and returns what it says then.
+    /// Sends a command after which the status is written anew, and returns the new status.
     #[track_caller]
     pub fn svc_and_see(&self, service: &Service, options: &str) -> String {
         let watch = waiting::watch(&service.path("supervise"), WatchFlags::MOVED_TO);
@@ -263,7 +266,7 @@ impl Bed {
     }
 }
 
-/// Returns words for every bit of the status file but its stamps and the number of the process.
+/// Returns a text for everything in the status file except its stamps and the process number.
 pub fn state(service: &Service) -> String {
     words(&fs::read(service.path("supervise/status")).unwrap())
 }
@@ -294,7 +297,7 @@ fn words(bytes: &[u8]) -> String {
 /// Waits until the status says this.
 #[track_caller]
 pub fn until_state(service: &Service, wanted: &str) {
-    // It is replaced whole, so it is there at any time.
+    // The file is replaced as a whole, so it exists at any time.
     if state(service) == wanted {
         return;
     }
@@ -314,7 +317,7 @@ pub fn until_state(service: &Service, wanted: &str) {
     }
 }
 
-/// Replaces every number by `N`, for pids and ages are of no interest.
+/// Replaces every number by `N`, because process numbers and ages do not matter.
 pub fn without_numbers(line: &str) -> String {
     let mut out = String::new();
     for c in line.chars() {

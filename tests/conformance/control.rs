@@ -7,7 +7,7 @@ use crate::support::waiting;
 use rustix::process::Signal;
 use std::time::Duration;
 
-/// Notes each signal that reaches it in the file `heard`, and says so once it listens.
+/// Writes each signal that reaches it into the file `heard`, and says when it is ready for signals.
 const NOTES_SIGNALS: &str = "
 for s in HUP INT QUIT ABRT USR1 USR2 ALRM TERM CONT WINCH; do trap \"echo $s >> heard\" $s; done
 sleep 3600 &
@@ -21,7 +21,7 @@ fn listening(bed: &Bed, name: &str) -> Service {
     service
 }
 
-/// Waits for the state of a process, which the kernel tells nobody but its parent.
+/// Waits for the state of a process, which the kernel reports only to its parent.
 fn until_process(pid: i32, wanted: &str) {
     waiting::polled(&format!("state {wanted} of {pid}"), || {
         stat(pid).filter(|stat| wanted.contains(stat.state))
@@ -97,7 +97,7 @@ cases! {
     fn d_sends_the_down_signal_and_then_cont_and_the_service_stays_down(pairing) {
         let bed = pairing.started();
         let mut service = listening(&bed, "web");
-        // A stopped process gets the two in this order only if TERM was sent first.
+        // A stopped process receives the two signals in this order only if TERM was sent first.
         bed.svc_and_see(&service, "-p");
         bed.svc(&service, "-d");
         let mut heard = service.until_lines("heard", 2);

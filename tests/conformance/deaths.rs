@@ -7,7 +7,7 @@ use crate::bed::{Bed, cases, state, until_state};
 use crate::support::processes::stat;
 use crate::support::service::Service;
 
-/// A finish script that tells how it was called.
+/// A finish script that records its arguments.
 const TELLS: &str = "echo \"$1 $2 $3\" >> told; echo \"$4\" >> group";
 
 fn telling(bed: &Bed, name: &str, run: &str) -> Service {
@@ -188,7 +188,8 @@ cases! {
         assert_eq!(state(&service), "down after 1, ready");
         assert_eq!(bed.svc_and_see(&service, "-d"), "down after 1, ready");
         assert_eq!(service.unheard(), "");
-        // Not by a tool: ours waits for the request to be shown, and here the failure may take it back before.
+        // The test writes the byte itself: our tool waits until the status shows the request, and
+        // here the failure may undo it before that.
         service.send("u");
         service.hear("udOD");
     }

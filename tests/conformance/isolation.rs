@@ -1,4 +1,4 @@
-//! Isolation of services: the lock that bars a second instance, and a PID namespace of its own.
+//! Isolation of services: the lock that prevents a second instance, and a PID namespace of its own.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::support::service::Service;
 
 /// The file that is locked.
 const LOCK: &str = "supervise/service-lock";
-/// What both supervisors say of a start that has to wait.
+/// What both supervisors print about a start that has to wait.
 const WAITS: &str = "another instance of the service is already running";
 
 /// Places a service whose lock this process holds until the file is dropped.
@@ -32,7 +32,7 @@ cases! {
     fn lock_fd_is_a_descriptor_that_the_service_holds(pairing) {
         let bed = pairing.started();
         let run = "readlink /proc/$$/fd/7 > told; exec sleep 3600";
-        // 2.11.3.2 does not make the file itself.
+        // s6 2.11.3.2 does not make the file itself.
         let mut service = bed.service("web").run(run).file("lock-fd", "7\n").file(LOCK, "").place();
         service.hear("su");
         assert!(service.until_lines("told", 1)[0].ends_with(LOCK));
@@ -55,7 +55,7 @@ cases! {
 
     fn services_that_wait_for_their_lock_hold_up_no_other(pairing) {
         let bed = pairing.started();
-        // More than we start at a time.
+        // More than our supervisor starts at a time.
         let mut waiting: Vec<_> = (0..40).map(|n| barred(&bed, &format!("barred{n}"), "exec sleep 3600")).collect();
         for (service, _) in &mut waiting {
             service.hear("s");
@@ -156,13 +156,13 @@ cases! {
     #[skip(with_s6_as_supervisor, "s6 2.11 does not know flag-newpidns: it came later")]
     fn flag_newpidns_makes_a_service_the_first_of_a_pid_namespace(pairing) {
         let bed = pairing.started();
-        // The first process of a namespace is spared signals that it does not catch.
+        // The first process of a namespace does not receive signals that it does not catch.
         let run = "trap 'exit 3' TERM; echo $$ > told; while :; do read word < gate; done";
         let mut service = bed.service("web").run(run).gate("gate").file("flag-newpidns", "").place();
         service.hear("s");
         let made = Command::new("unshare").args(["--pid", "--fork", "true"]).output().unwrap();
         if !made.status.success() {
-            // Without the right to make one it is not started outside of one.
+            // Without the right to make a namespace, the service is not started at all.
             bed.until_said("making a PID namespace for ./run");
             assert_eq!((state(&service).as_str(), service.unheard().as_str()), ("down, wanted, ready", ""));
             return;

@@ -1,4 +1,4 @@
-//! One supervisor a scandir and a service; what exists already is left as it is.
+//! At most one supervisor for each scandir and each service. What already exists is left unchanged.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -80,7 +80,8 @@ cases! {
         bed.until_said("supervise/control");
         assert_eq!(fs::read(service.path("supervise/control")).unwrap(), b"precious");
         assert_eq!(service.unheard(), "");
-        // s6-svscan tries again every second, and for an instant each try holds the lock that s6-svok looks at.
+        // s6-svscan tries again every second, and each try holds the lock that s6-svok looks at for
+        // an instant.
         waiting::polled("the word that nothing is supervised", || {
             (bed.tool("s6-svok", "", service.dir.path()).code != Some(0)).then_some(())
         });

@@ -5,7 +5,7 @@ use std::fs;
 use crate::bed::{Bed, cases, state};
 use crate::support::service::Service;
 
-/// A service that says what it is told to through `go`, and a logger that keeps it in `log/kept`.
+/// A service that prints what it receives through `go`, and a logger that keeps it in `log/kept`.
 fn logged(bed: &Bed) -> Service {
     let mut service = bed
         .service("web")

@@ -3,7 +3,7 @@
 use crate::bed::{Bed, cases, state};
 use crate::support::service::Service;
 
-/// Does each line that comes through `go`, as the shell would.
+/// Executes each line that comes through `go`, as the shell would.
 const OBEYS: &str = "while read line < go; do eval \"$line\"; echo >> done; done";
 
 fn obedient(bed: &Bed, notification_fd: &str) -> Service {
@@ -101,7 +101,7 @@ cases! {
         for _ in 0..20 {
             bed.svc(&service, "-o");
             service.hear("u");
-            // Whether the line or the death is seen first is not promised by s6, but each is seen.
+            // s6 does not promise which it sees first, the line or the death, but it sees both.
             let next = service.next();
             service.hear(if next == 'U' { "dD" } else { "D" });
             assert_eq!(state(&service), "down, ready");

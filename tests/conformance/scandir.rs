@@ -1,4 +1,4 @@
-//! What is in a scandir, what comes and what goes.
+//! Entries of a scandir: those that are there, those that come and those that go.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

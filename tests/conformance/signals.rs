@@ -25,7 +25,8 @@ fn until_told(bed: &Bed, lines: usize) -> Vec<String> {
     })
 }
 
-/// Starts it, and returns when signals do no harm any more: s6-svscan opens its FIFO before it is ready for them.
+/// Starts the supervisor, and returns when it is ready for signals. (s6-svscan opens its FIFO
+/// before that.)
 fn ready_for_signals(pairing: Pairing) -> Bed {
     let bed = pairing.started();
     bed.service("first").stays().place().hear("su");
@@ -185,7 +186,8 @@ cases! {
         let pid = bed.pid();
         bed.svscanctl("-t");
         service.hear("dDx");
-        // Told before it ends, so the exit code is no news; but it is finish's.
+        // The scripts record their calls before the end, so the exit code that counts is that of
+        // `finish`.
         let lines = until_told(&bed, 2);
         assert_eq!(lines, [".s6-svscan/finish 0 ".to_owned(), format!("{pid} {}", bed.scandir().display())]);
         assert_eq!(bed.ended(), Some(42));

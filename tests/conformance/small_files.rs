@@ -45,7 +45,7 @@ cases! {
             until_state(&service, "up");
             services.push(service);
         }
-        // One that is killed after 100 ms shows that there was time enough.
+        // Another service that is killed after 100 ms shows that there was enough time.
         let mut other = stubborn(&bed, "other", Some("100\n"));
         bed.svc(&other, "-d");
         other.hear("dD");

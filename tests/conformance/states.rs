@@ -1,4 +1,5 @@
-//! Each control byte in each state: what is heard, and what the status says when nothing more happens.
+//! Each control byte in each state: which events follow, and what the status says when nothing more
+//! happens.
 
 use rustix::process::Signal;
 
@@ -6,10 +7,10 @@ use crate::bed::{Bed, cases, state, until_state};
 use crate::support::processes::{self, Held};
 use crate::support::service::Service;
 
-/// The bytes that stand for signals and are nothing where there is no process.
+/// The bytes that stand for signals, and have no effect without a process.
 const SIGNALS: &str = "-abqhkti12pcyr";
 
-/// A command, the letters that follow, and the state in the end.
+/// A command, the events that follow, and the state in the end.
 type Row = (&'static str, &'static str, &'static str);
 
 /// Sends each command to a service of its own in the same state, and returns them all.
@@ -72,7 +73,7 @@ fn finishing(bed: &Bed, name: &str) -> Service {
     service
 }
 
-/// Lets its finish script end, and every later one.
+/// Lets its finish script end, and every later finish script.
 fn release(bed: &Bed, service: &mut Service) {
     bed.svc(service, "-d");
     service.pass("end", "0");
@@ -80,7 +81,7 @@ fn release(bed: &Bed, service: &mut Service) {
     std::fs::remove_file(service.path("end")).unwrap();
 }
 
-/// Its `run` cannot be executed, so that it rests for ten seconds.
+/// Its `run` cannot be executed, so it waits for ten seconds.
 fn resting(bed: &Bed, name: &str) -> Service {
     let mut service = bed.service(name).file("run", "#!/bin/sh\nexec sleep 3600\n").place();
     service.hear("s");
@@ -190,7 +191,7 @@ cases! {
             ("-dx", "Dx", "down after 3, ready"),
         ].into_iter().enumerate() {
             let mut service = finishing(&bed, &format!("web{n}"));
-            // What is supervised anew says something else.
+            // A service that is supervised anew would have another status.
             let _ = std::fs::write(service.path("down"), "");
             bed.svc_and_see(&service, command);
             if command.contains('x') {
@@ -221,7 +222,7 @@ cases! {
             ("end", "d", "D", "down after 3, ready"),
             ("go", "o", "dD", "down after 3, ready"),
             ("go", "O", "dD", "down after 3, ready"),
-            // It is not sent to what is dead, and had it been it would be no other death.
+            // The signal is not sent to a dead process, and would not cause another death.
             ("go", "dk", "dD", "down after 3, ready"),
         ].into_iter().enumerate() {
             let mut service = gated(&bed, &format!("web{n}"));
@@ -234,7 +235,8 @@ cases! {
             let dying = Held::of(service.pid()).unwrap();
             let other = up(&bed, &format!("other{n}"));
             let other_dying = Held::of(other.pid()).unwrap();
-            // All of it is there when the supervisor looks, and the other's death is what it sees first.
+            // Everything has happened before the supervisor looks, and it sees the other service's
+            // death first.
             bed.signal(Signal::STOP);
             other.send("O");
             processes::signal(other.pid(), Signal::KILL);
@@ -276,7 +278,8 @@ cases! {
     fn commands_to_a_service_that_rests_after_its_death(pairing) {
         let bed = pairing.started();
         for command in ["-d", "-O"] {
-            // Where the machine is so slow that the second is over, it is up again and another one has to do.
+            // If the machine is so slow that the second is over, the service is up again, and
+            // another one is tried.
             let rested = (0..5).any(|n| {
                 let mut service = up(&bed, &format!("web{command}{n}"));
                 bed.svc(&service, "-k");

@@ -18,7 +18,7 @@ fn ready_on_request(bed: &Bed) -> Service {
     service
 }
 
-/// Makes a service ready and waits for the letters that follow a command with these options.
+/// Makes a service ready, and waits for the events that follow a command with these options.
 fn waits_for(bed: &Bed, service: &mut Service, options: &str, letters: &str) {
     bed.tool("s6-svc", &format!("-T 20000 {options}"), service.dir.path()).ok();
     service.hear(letters);
@@ -51,7 +51,7 @@ cases! {
         let bed = pairing.started();
         let mut service = bed.service("web").stays().down().place();
         service.hear("s");
-        // s6 2.11 has no words for it.
+        // s6 2.11 does not print this.
         assert_eq!(bed.svstat(&service, ""), "down (exitcode N) N seconds, ready N seconds");
     }
 
@@ -197,7 +197,7 @@ cases! {
         for (service, options) in [(&up, "-u"), (&up, "-U"), (&down, "-d"), (&down, "-D")] {
             bed.tool("s6-svwait", &format!("{options} -t 20000"), service.dir.path()).ok();
         }
-        // Long enough for them to have begun to wait; all at the same time.
+        // The timeout is long enough for all tools to have begun to wait at the same time.
         let wait = |service: &Service, options: &str| {
             bed.command_of("s6-svwait", &format!("{options} -t 2000")).arg(service.dir.path()).spawn().unwrap()
         };
@@ -217,7 +217,8 @@ cases! {
         assert!(any.unwrap().success());
         let event = two.path("event");
         let mut all = bed.command_of("s6-svwait", "-a -u -t 20000").args([one.dir.path(), two.dir.path()]).spawn().unwrap();
-        // Told once it listens: its FIFO is the second one beside ours.
+        // The command is sent once the tool has subscribed: its FIFO is the second one, beside the
+        // test's.
         waiting::until(&event, "a second listener", || (std::fs::read_dir(&event).unwrap().count() >= 2).then_some(()));
         bed.svc(&two, "-u");
         assert!(all.wait().unwrap().success());

@@ -6,7 +6,7 @@ use crate::support::processes::{self, Held, stat};
 use crate::support::service::Service;
 use crate::support::{World, waiting};
 
-/// Notes each signal that reaches it in the file `heard`, and says so once it listens.
+/// Writes each signal that reaches it into the file `heard`, and says when it is ready for signals.
 ///
 /// It survives TERM, so a test that leaves one takes it down with `dk`: after a `k` alone the next process may be
 /// there before the supervisor is told to stop.
@@ -23,7 +23,7 @@ fn listening(world: &World, name: &str) -> Service {
     service
 }
 
-/// Waits for the state of a process, which the kernel tells nobody but its parent.
+/// Waits for the state of a process, which the kernel reports only to its parent.
 fn until_state(pid: i32, wanted: &str) {
     waiting::polled(&format!("state {wanted} of {pid}"), || {
         stat(pid).filter(|stat| wanted.contains(stat.state))

@@ -262,7 +262,7 @@ fn a_link_of_root_or_of_the_targets_owner_is_followed() {
 
 /// A world whose supervisor is an ordinary user.
 fn ordinary() -> World {
-    // Where the binary was built may be closed to that user, so it is opened by us.
+    // The directory of the binary may be closed to that user, so the test opens the binary.
     let world = World::new().prelude(
         "exec 9< \"$0\"; exec setpriv --reuid=12345 --regid=12345 --clear-groups /proc/self/fd/9 \"$@\"",
     );

@@ -1,4 +1,5 @@
-//! What black-box tests of the command line share: a home of their own, and `gatevisor` run on it.
+//! What black-box tests of the command line share: a home for each test, and `gatevisor` commands
+//! on it.
 //!
 //! *Lives here:* [`Home`], one tempdir with one home and at most one supervisor; everything in it is gone when it is
 //! dropped. *Does not live here:* any expectation about what a command answers.
@@ -33,9 +34,10 @@ const MARK: &str = "GATEVISOR_TEST_HOME";
 /// What `up` prints last of all.
 const GREETED: &str = "Here: Ctrl-C";
 
-/// A port of the loopback that nobody else gets while this lives.
+/// A port of the loopback interface that no other process gets while this value lives.
 ///
-/// It is bound and not listened to, so a server that lets addresses be reused, as all of ours do, can take it.
+/// The port is bound without listening, so a server that allows the reuse of addresses, as all of
+/// ours do, can take it.
 pub struct Port {
     pub number: u16,
     _held: OwnedFd,
@@ -60,7 +62,7 @@ impl Port {
         Some(answer)
     }
 
-    /// Returns whether the service on it says that it is well.
+    /// Returns whether the service on this port reports that it is well.
     pub fn healthy(&self) -> bool {
         self.get("/health").is_some_and(|answer| answer.split(' ').nth(1) == Some("200"))
     }
@@ -89,7 +91,7 @@ impl Home {
         home
     }
 
-    /// As `new`, but the home does not exist.
+    /// As `new`, but the home does not exist yet.
     pub fn missing() -> Self {
         let mut home = Self::with_definition(None);
         home.agent = Some(repository().join("examples/http-agent.toml"));
@@ -113,7 +115,7 @@ impl Home {
 
     /// As `new`, with an agent whose gateways run this shell script: `$1` is the profile, `$2` its home.
     ///
-    /// It says nothing about being ready.
+    /// The gateways never report readiness.
     pub fn with_script(body: &str, changes: &[(&str, &str)]) -> Self {
         let python = |who: &str| {
             format!(
@@ -148,7 +150,7 @@ impl Home {
         Self { root, path, agent, marker: "agent.conf", variables: Vec::new(), program, up: None }
     }
 
-    /// Has the commands that follow told no definition of an agent, or another one.
+    /// Gives the commands that follow another agent definition, or none.
     pub fn tell_agent(&mut self, agent: Option<PathBuf>) {
         self.agent = agent;
     }
@@ -158,12 +160,12 @@ impl Home {
         self.variables.push((name.into(), value.into()));
     }
 
-    /// Takes another program than the one that was built with the tests.
+    /// Uses another program than the one that was built with the tests.
     pub fn use_program(&mut self, program: PathBuf) {
         self.program = program;
     }
 
-    /// Has the home somewhere else, empty.
+    /// Moves the home to another, empty place.
     pub fn move_to(&mut self, path: PathBuf) {
         fs::create_dir(&path).unwrap();
         self.path = path;
@@ -173,7 +175,7 @@ impl Home {
         &self.path
     }
 
-    /// Returns the file with the agent's definition, where it is not the built-in one.
+    /// Returns the file with the agent definition, if it is not the built-in one.
     pub fn agent(&self) -> Option<&Path> {
         self.agent.as_deref()
     }
@@ -222,7 +224,7 @@ impl Home {
         for name in ["HERMES_HOME", "HTTP_AGENT_HOME", "NO_COLOR", "S6_PROFILE_GATEWAY_SCANDIR"] {
             command.env_remove(name);
         }
-        // The system's interpreter, without a version manager's scripts in front of it.
+        // The system's Python comes first, not the scripts of a version manager.
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut first = OsString::from("/usr/bin:/bin:");
         first.push(path);
@@ -250,7 +252,8 @@ impl Home {
         self.spawn(self.command(arguments))
     }
 
-    /// Starts a command that may outlive the supervisor: it is not among the processes of this home.
+    /// Starts a command that may outlive the supervisor, so it is not counted among the processes
+    /// of this home.
     pub fn start_apart<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Running {
         let mut command = self.command(arguments);
         command.env_remove(MARK);
@@ -317,14 +320,15 @@ impl Home {
         fs::write(dir.join("gateway_state.json"), state).unwrap();
     }
 
-    /// Asks that a gateway runs, before there is a supervisor.
+    /// Sets the desired state of a gateway to running, before there is a supervisor.
     #[track_caller]
     pub fn want_running(&self, name: &str) {
         let ran = self.run(["gateway", "start", name]);
         assert_eq!(ran.code, Some(102), "{ran:?}");
     }
 
-    /// Starts the supervisor and returns when the greeting is over: everything wanted is ready then.
+    /// Starts the supervisor and returns when its startup progress is over. Then every gateway that
+    /// shall run is ready.
     pub fn up(&mut self) -> String {
         self.up_with(["up"]);
         self.running().until_says(GREETED)
@@ -334,14 +338,15 @@ impl Home {
     pub fn up_quietly(&mut self) {
         self.up_with(["up", "--quiet"]);
         let scandir = ScanDir::new(self.scandir());
-        // Its own directory appears in the scandir, and in that its FIFO, and then it opens that.
+        // The supervisor makes its directory in the scandir, then its FIFO in that, and then opens
+        // the FIFO.
         waiting::polled("the supervisor", || scandir.running().unwrap().then_some(()));
     }
 
-    /// Ends the process that gives new profiles a slot, where a test gives them one itself, or none.
+    /// Ends the watcher of profiles, for tests that make slots themselves, or want none.
     pub fn end_the_watcher(&self) {
         for pid in processes::children(self.running().pid()) {
-            // It was forked from `gatevisor up` before that became the supervisor.
+            // `gatevisor up` forked it before it became the supervisor.
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             if line.split(|byte| *byte == 0).any(|word| word == b"up")
                 && let Some(watcher) = Held::of(pid)
@@ -366,7 +371,7 @@ impl Home {
         self.up.as_ref().expect("the supervisor was started")
     }
 
-    /// Presses Ctrl-C and returns how the supervisor ended; nothing may be left of it.
+    /// Presses Ctrl-C, and returns how the supervisor ended. Nothing of it may be left.
     #[track_caller]
     pub fn down(&mut self) -> Ran {
         self.running().signal(Signal::INT);
@@ -381,7 +386,7 @@ impl Home {
         ran
     }
 
-    /// Kills the supervisor alone, without a chance to do anything, as no operator should.
+    /// Kills only the supervisor, by SIGKILL.
     pub fn kill_supervisor(&mut self) {
         let running = self.up.take().expect("the supervisor was started");
         let held = Held::of(running.pid()).expect("it is our child");
@@ -417,7 +422,7 @@ impl Home {
         self.processes().into_iter().map(processes::describe).collect()
     }
 
-    /// Has the supervisor look at the scandir, as whoever puts something there by hand must.
+    /// Asks the supervisor to scan, as is necessary after a change of the scandir by hand.
     pub fn rescan(&self) {
         ScanDir::new(self.scandir()).send(&[ScanCommand::Rescan]).unwrap();
     }
@@ -432,7 +437,7 @@ impl Home {
         assert_eq!(waited.unwrap(), Waited::Reached, "{profile} is not supervised");
     }
 
-    /// Waits until a gateway is so.
+    /// Waits until a gateway has this state.
     #[track_caller]
     pub fn until(&self, profile: &str, condition: Condition) {
         self.until_supervised(profile);
@@ -440,7 +445,7 @@ impl Home {
         assert_eq!(waited, Waited::Reached, "{profile} is not {condition}: {}", self.report(profile));
     }
 
-    /// Returns what `status --json` says of a profile.
+    /// Returns what `status --json` prints for a profile.
     #[track_caller]
     pub fn report(&self, profile: &str) -> Value {
         let out = self.run(["--json", "status", profile]).ok();
@@ -448,15 +453,16 @@ impl Home {
         serde_json::from_str(&out).expect("it is JSON")
     }
 
-    /// Waits until `status --json` is as requested, looking again when the supervisor or the interpreter writes anything about it.
+    /// Waits until `status --json` satisfies the condition. Looks again whenever the supervisor or
+    /// the interpreter writes something about the gateway.
     #[track_caller]
     pub fn until_report(&self, profile: &str, what: &str, expected: impl Fn(&Value) -> bool) -> Value {
         self.until_supervised(profile);
-        // Whoever looks opens and closes the control FIFO; only what the supervisor does counts.
+        // A look opens and closes the control FIFO. Only changes by the supervisor count.
         let supervise = self.slot(profile).path().join("supervise");
         let watch =
             waiting::watch(&supervise, WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE);
-        // That a command is executed is seen where its interpreter was.
+        // The interpreter's record shows that the command was executed.
         let data = self.slot(profile).path().join("data");
         let _ = rustix::fs::inotify::add_watch(&watch, &data, WatchFlags::CLOSE_WRITE);
         let deadline = soon();
@@ -522,7 +528,7 @@ fn list(directory: &Path, found: &mut BTreeSet<PathBuf>) {
     }
 }
 
-/// Waits until something appears in or goes from a directory that satisfies.
+/// Waits until an entry appears in a directory, or goes, so that the condition holds.
 pub fn until_entries(
     directory: &Path,
     what: &str,
@@ -535,7 +541,7 @@ pub fn until_entries(
     })
 }
 
-/// Waits until a file is as requested, wherever on its way it appears.
+/// Waits until a file satisfies the condition, even if directories above it do not exist yet.
 #[track_caller]
 pub fn until_file(path: &Path, what: &str, expected: impl Fn(&str) -> bool) -> String {
     let parent = path.parent().unwrap();

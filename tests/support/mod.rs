@@ -3,7 +3,8 @@
 //! *Lives here:* [`World`], one tempdir with one scandir and at most one supervisor; everything in it is gone when it
 //! is dropped. *Does not live here:* any expectation about what a supervisor does.
 //!
-//! Nothing here sleeps: every wait is for an event, with [`PATIENCE`] as the bound that says "never".
+//! Nothing here sleeps. Every wait is for an event, and after [`PATIENCE`] the event counts as
+//! missing.
 #![allow(dead_code, reason = "each suite uses its own part of this")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a panic in a test says what is wrong")]
 
@@ -32,21 +33,21 @@ use tempfile::TempDir;
 use processes::Held;
 use service::Builder;
 
-/// As late as any event may come. Only a failing test waits that long.
+/// The deadline of every event. Only a failing test waits that long.
 pub const PATIENCE: Duration = Duration::from_millis(PATIENCE_MS);
 const PATIENCE_MS: u64 = 20_000;
 
 /// The variable that marks every process below a supervisor of ours.
 const MARK: &str = "GATEVISOR_TEST_WORLD";
 
-/// The bound in milliseconds that this process has now.
+/// The deadline in milliseconds that holds in this process now.
 static PATIENCE_NOW_MS: AtomicU64 = AtomicU64::new(PATIENCE_MS);
 
 pub fn soon() -> Instant {
     Instant::now() + Duration::from_millis(PATIENCE_NOW_MS.load(Ordering::Relaxed))
 }
 
-/// Changes the bound of every wait in this process, while it looks for what is left of a failure.
+/// Changes the deadline of every wait in this process.
 pub fn be_patient(patience: Duration) {
     PATIENCE_NOW_MS.store(u64::try_from(patience.as_millis()).unwrap(), Ordering::Relaxed);
 }
@@ -56,13 +57,13 @@ pub fn script(path: &Path, body: &str) {
     executable(path, &format!("#!/bin/sh\n{body}\n"));
 }
 
-/// Held alone while a process is forked, and shared while a program is written.
+/// Held exclusively while a process is forked, and shared while a program is written.
 ///
-/// A process that is forked meanwhile would hold the program open for writing until it has become its own, and
-/// nothing that is open for writing can be executed.
+/// A process that is forked meanwhile would hold the new program open for writing until its own
+/// exec, and a program that is open for writing cannot be executed.
 static FORKING: RwLock<()> = RwLock::new(());
 
-/// Starts a process. Tests that write programs start every process so.
+/// Starts a process. Tests that write programs must start every process with this function.
 pub fn spawn(command: &mut Command) -> io::Result<Child> {
     let _alone = FORKING.write().unwrap_or_else(PoisonError::into_inner);
     command.spawn()
@@ -73,7 +74,8 @@ pub fn output(command: &mut Command) -> io::Result<Output> {
     spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))?.wait_with_output()
 }
 
-/// Makes a file that can be executed. It appears complete: a running supervisor never finds half of it.
+/// Makes a file that can be executed. It appears complete, so a running supervisor never finds half
+/// of it.
 pub fn executable(path: &Path, content: &str) {
     let _shared = FORKING.read().unwrap_or_else(PoisonError::into_inner);
     let unfinished = path.with_extension("unfinished");
@@ -82,9 +84,11 @@ pub fn executable(path: &Path, content: &str) {
     fs::rename(&unfinished, path).unwrap();
 }
 
-/// Returns where worlds are made: in memory where programs may run from there, as a scandir is in a container.
+/// Returns the directory in which worlds are made. It is in memory if programs may run there, as
+/// the scandir of a container is.
 ///
-/// The disk would do, but some need milliseconds for each file that replaces another. `TMPDIR` says otherwise.
+/// A disk works too, but some disks need milliseconds for each file that replaces another. `TMPDIR`
+/// overrides this.
 pub fn home_of_worlds() -> PathBuf {
     let memory = Path::new("/dev/shm");
     let usable = statvfs(memory).is_ok_and(|fs| !fs.f_flag.contains(StatVfsMountFlags::NOEXEC))
@@ -96,7 +100,7 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Ends a test that cannot say anything unless it is root.
+/// Ends a test that needs root.
 pub fn need_root() {
     assert!(is_root(), "this test gives files to other users: run it as root, as CI does");
 }
@@ -104,7 +108,7 @@ pub fn need_root() {
 /// A tempdir with a scandir and its supervisor.
 pub struct World {
     root: TempDir,
-    /// The supervisor, and the words before its options.
+    /// The supervisor's program, and the words before its options.
     program: Vec<OsString>,
     options: Vec<OsString>,
     /// Shell words that run before the supervisor replaces the shell.
@@ -115,7 +119,8 @@ pub struct World {
 impl World {
     /// Returns a world with an empty scandir whose supervisor is not started yet.
     ///
-    /// The grace is longer than our patience, so a shutdown that needs it fails the test.
+    /// The grace is longer than the tests' deadline, so a shutdown that needs the grace fails the
+    /// test.
     pub fn new() -> Self {
         Self::with(&["--grace-ms", "60000"])
     }
@@ -123,7 +128,7 @@ impl World {
     /// As `new`, with other options of the supervisor.
     pub fn with(options: &[&str]) -> Self {
         let root = TempDir::new_in(home_of_worlds()).unwrap();
-        // Other users' services live here too.
+        // Services of other users are in this directory too.
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(root.path().join("scan")).unwrap();
         fs::create_dir(root.path().join("scan/.s6-svscan")).unwrap();
@@ -132,7 +137,7 @@ impl World {
         Self { root, program, options, prelude: "", supervisor: None }
     }
 
-    /// Takes another supervisor, which is given the scandir as its last argument.
+    /// Uses another supervisor, whose last argument is the scandir.
     pub fn supervised_by(mut self, program: &[&str]) -> Self {
         self.program = program.iter().map(OsString::from).collect();
         self
@@ -151,7 +156,7 @@ impl World {
         world
     }
 
-    /// Has a shell run `words` before it becomes the supervisor.
+    /// Lets a shell run `words` before it becomes the supervisor.
     pub fn prelude(mut self, words: &'static str) -> Self {
         self.prelude = words;
         self
@@ -194,7 +199,7 @@ impl World {
         let opened = waiting::watch(&control, inotify::WatchFlags::OPEN);
         let said = fs::OpenOptions::new().create(true).append(true).open(self.stderr_path()).unwrap();
         let mut command = self.command();
-        // A pipe, so that a service that inherits it would show.
+        // Standard input is a pipe, so that the test would notice a service that inherits it.
         command.stdin(Stdio::piped()).stdout(said.try_clone().unwrap()).stderr(said);
         self.supervisor = Some(spawn(&mut command).expect("the shell starts"));
         let scandir = ScanDir::new(self.scandir());
@@ -218,7 +223,7 @@ impl World {
             .unwrap_or_default()
     }
 
-    /// Waits until the supervisor has said something.
+    /// Waits until the supervisor's output has these words.
     pub fn until_said(&self, words: &str) -> String {
         self.until_said_times(words, 1)
     }
@@ -249,7 +254,7 @@ impl World {
         self.supervisor.is_some()
     }
 
-    /// Asks for the end, and returns how it ended once it has.
+    /// Asks the supervisor to end, and returns how it ended.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         self.ended()
@@ -266,7 +271,7 @@ impl World {
         status
     }
 
-    /// Kills the supervisor without a chance to do anything, as no operator should.
+    /// Kills the supervisor by SIGKILL.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
         self.supervisor.take().expect("the supervisor was started").wait().unwrap();

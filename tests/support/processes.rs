@@ -15,22 +15,22 @@ pub fn process_id(pid: i32) -> Pid {
     Pid::from_raw(pid).expect("a process id is not 0")
 }
 
-/// Sends a signal to a process that is there.
+/// Sends a signal to a process that exists.
 pub fn signal(pid: i32, signal: Signal) {
     kill_process(process_id(pid), signal).unwrap_or_else(|errno| panic!("no signal to {pid}: {errno}"));
 }
 
-/// A process that is watched for its end; another one with its number is never taken for it.
+/// A process whose end is watched. Another process with its number is never taken for it.
 #[derive(Debug)]
 pub struct Held(OwnedFd);
 
 impl Held {
-    /// Returns the process, or `None` if there is none with this number (any more).
+    /// Returns the process, or `None` if no process has this number (any more).
     pub fn of(pid: i32) -> Option<Self> {
         pidfd_open(process_id(pid), PidfdFlags::empty()).ok().map(Self)
     }
 
-    /// Waits until it has ended; returns false when the deadline passed.
+    /// Waits until it has ended. Returns false if the deadline passes first.
     pub fn gone_by(&self, deadline: Instant) -> bool {
         waiting::readable(&self.0, deadline)
     }
@@ -63,7 +63,7 @@ pub struct Stat {
 
 pub fn stat(pid: i32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command may hold anything; what follows its last parenthesis is plain.
+    // The command may hold any character. After its last parenthesis, the fields are plain.
     let (_, rest) = text.rsplit_once(") ")?;
     let mut words = rest.split(' ');
     let state = words.next()?.chars().next()?;
@@ -94,7 +94,7 @@ pub fn marked(name: &str, value: &Path) -> Vec<i32> {
     all().into_iter().filter(|&pid| pid != us && is_marked(pid)).collect()
 }
 
-/// Returns words for a process, for a message.
+/// Returns a description of a process, for a message.
 pub fn describe(pid: i32) -> String {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let line = String::from_utf8_lossy(&line).replace('\0', " ");

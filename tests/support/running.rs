@@ -26,7 +26,8 @@ impl Ran {
         self.out
     }
 
-    /// Returns what it said if it ended with this code and said it in one line, without any output.
+    /// Returns its message, if it ended with this code, printed one line of messages, and no
+    /// output.
     #[track_caller]
     pub fn refused(self, code: i32) -> String {
         assert_eq!((self.code, &*self.out), (Some(code), ""), "another end was expected: {self:?}");
@@ -56,13 +57,13 @@ impl Running {
         text(&self.err)
     }
 
-    /// Waits until its output is as requested.
+    /// Waits until its output satisfies the condition.
     #[track_caller]
     pub fn until_out<T>(&self, what: &str, mut expected: impl FnMut(&str) -> Option<T>) -> T {
         waiting::until(&self.out, what, || expected(&self.out()))
     }
 
-    /// Waits until what it says contains these words.
+    /// Waits until its messages contain these words.
     #[track_caller]
     pub fn until_warns(&self, words: &str) -> String {
         waiting::until(&self.err, words, || Some(self.err()).filter(|err| err.contains(words)))
@@ -102,7 +103,7 @@ impl Drop for Running {
     }
 }
 
-/// Returns what a file holds, and nothing where there is none.
+/// Returns the content of a file, or an empty text if there is no file.
 pub fn text(path: &Path) -> String {
     String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
 }

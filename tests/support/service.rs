@@ -1,4 +1,4 @@
-//! Services: making one, placing it in the scandir, telling it, hearing from it.
+//! Services: making one, placing it in the scandir, sending commands, receiving events.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -17,10 +17,10 @@ use rustix::fs::inotify::WatchFlags;
 
 use super::{World, executable, script, soon, waiting};
 
-/// What a service runs that only has to be there.
+/// The command of a service that only has to run.
 pub const STAY: &str = "exec sleep 3600";
 
-/// A service directory in the making, under a dotted name.
+/// A service directory that is being made, under a name with a leading dot.
 pub struct Builder<'a> {
     world: &'a World,
     name: OsString,
@@ -57,7 +57,7 @@ impl<'a> Builder<'a> {
         self
     }
 
-    /// Gives it a `run` that only has to be there.
+    /// Gives it a `run` that does nothing.
     pub fn stays(self) -> Self {
         self.run(STAY)
     }
@@ -90,7 +90,8 @@ impl<'a> Builder<'a> {
         self
     }
 
-    /// Gives it a FIFO, held open, on which a script waits (`read line < go`) until the test lets it `pass`.
+    /// Gives it a FIFO that the test holds open. A script waits on it (`read line < go`) until the
+    /// test calls `pass`.
     pub fn gate(mut self, entry: &'static str) -> Self {
         let fifo = waiting::fifo(&self.path(entry));
         fs::set_permissions(self.path(entry), fs::Permissions::from_mode(0o666)).unwrap();
@@ -120,19 +121,21 @@ impl<'a> Builder<'a> {
         self
     }
 
-    /// Puts it into the scandir, whole, and asks a running supervisor to look.
+    /// Puts it into the scandir, complete, and asks a running supervisor to scan.
     ///
-    /// The listeners are there before any supervisor knows of it, so every letter is heard.
+    /// The subscribers are there before any supervisor knows the service, so the test receives
+    /// every event.
     pub fn place(self) -> Service {
         self.place_after(|_| ())
     }
 
-    /// Puts it into the scandir without its `event`, so that the supervisor makes one and nobody hears it.
+    /// Puts it into the scandir without its `event`, so the supervisor makes one, and it has no
+    /// subscriber.
     pub fn place_unheard(self) -> Service {
         self.place_after(|dir| fs::remove_dir_all(dir.join(files::EVENT)).unwrap())
     }
 
-    /// As `place`, with a last change to the directory when it has its owner and its listeners.
+    /// As `place`, with a last change to the directory after it has its owner and its subscribers.
     pub fn place_after(self, change: impl FnOnce(&Path)) -> Service {
         if let Some(uid) = self.owner {
             give(&self.path, uid);
@@ -173,25 +176,26 @@ pub fn give(path: &Path, uid: u32) {
     }
 }
 
-/// Places a service that nothing happens to, beside those that things are done to; it is up.
+/// Places a service that a test leaves alone, beside the services that it works on. The service is
+/// up.
 pub fn neighbour(world: &World) -> Service {
     let mut service = world.service("neighbour").stays().place();
     service.hear("su");
     service
 }
 
-/// Checks that its supervisor still obeys, and starts it again.
+/// Checks that its supervisor still obeys commands, and starts it again.
 pub fn still_served(service: &mut Service) {
     service.send("k");
     service.hear("dDu");
 }
 
-/// A service in a scandir, and its listener.
+/// A service in a scandir, and its subscriber.
 pub struct Service {
     name: OsString,
     pub dir: ServiceDir,
     listener: Listener,
-    /// Everything heard so far, for messages.
+    /// All events received so far, for messages.
     heard: String,
     said: PathBuf,
     gates: HashMap<&'static str, File>,
@@ -219,7 +223,7 @@ impl Service {
         self.logger.as_mut().expect("it was made with a logger")
     }
 
-    /// Returns all there is to know about it, for a message.
+    /// Returns everything that is known about it, for a message.
     pub fn excuse(&self) -> String {
         let said = fs::read(&self.said).unwrap_or_default();
         format!(
@@ -232,7 +236,7 @@ impl Service {
         )
     }
 
-    /// Waits for the next letter.
+    /// Waits for the next event.
     pub fn next(&mut self) -> char {
         match self.listener.next(Some(soon())).expect("the listener can be read") {
             Some(letter) => {
@@ -244,7 +248,7 @@ impl Service {
         }
     }
 
-    /// Waits for exactly these letters.
+    /// Waits for exactly these events.
     pub fn hear(&mut self, letters: &str) {
         let mut got = String::new();
         for expected in letters.chars() {
@@ -254,12 +258,12 @@ impl Service {
         }
     }
 
-    /// Waits for this letter, whatever comes before it.
+    /// Waits for this event, whatever comes before it.
     pub fn hear_until(&mut self, last: char) {
         while self.next() != last {}
     }
 
-    /// Returns the letters that have arrived and were not heard yet.
+    /// Returns the events that have arrived since the last wait.
     pub fn unheard(&mut self) -> String {
         let mut letters = String::new();
         while let Some(letter) = self.listener.try_next().expect("the listener can be read") {
@@ -284,7 +288,7 @@ impl Service {
             .write_all(bytes.as_bytes())
     }
 
-    /// Sends bytes and waits until the status has been written anew on account of them.
+    /// Sends bytes, and waits until the status has been written anew because of them.
     ///
     /// Only for commands that change or confirm the status, while nothing else happens to the service.
     pub fn send_and_see(&self, bytes: &str) -> Status {
@@ -314,22 +318,22 @@ impl Service {
         self.status().pid.unwrap_or_else(|| panic!("no process; {}", self.excuse())).get()
     }
 
-    /// Returns what the policy file says; what its absence says if it is absent.
+    /// Returns what the policy file says, or what its absence means.
     pub fn policy(&self) -> PublishedPolicy {
         self.dir.policy().unwrap_or_default()
     }
 
-    /// Waits until the policy file is as requested.
+    /// Waits until the policy file satisfies the condition.
     pub fn until_policy(&self, what: &str, expected: impl Fn(&PublishedPolicy) -> bool) -> PublishedPolicy {
         waiting::until(&self.path(files::SUPERVISE), what, || self.dir.policy().filter(&expected))
     }
 
-    /// Waits until the status file is as requested.
+    /// Waits until the status file satisfies the condition.
     pub fn until_status(&self, what: &str, expected: impl Fn(&Status) -> bool) -> Status {
         waiting::until(&self.path(files::SUPERVISE), what, || self.dir.status().ok().filter(&expected))
     }
 
-    /// Waits until a file that the service writes is as requested, and returns its text.
+    /// Waits until a file that the service writes satisfies the condition, and returns its text.
     pub fn until_file(&self, entry: &str, what: &str, expected: impl Fn(&str) -> bool) -> String {
         let path = self.path(entry);
         waiting::until(path.parent().unwrap(), what, || {
@@ -338,7 +342,8 @@ impl Service {
         })
     }
 
-    /// Waits until a file that the service writes has so many whole lines, and returns them.
+    /// Waits until a file that the service writes has this number of complete lines, and returns
+    /// them.
     pub fn until_lines(&self, entry: &str, count: usize) -> Vec<String> {
         let enough = |text: &str| text.bytes().filter(|&byte| byte == b'\n').count() >= count;
         self.until_file(entry, "enough lines", enough).lines().map(str::to_owned).collect()
@@ -355,7 +360,7 @@ impl Service {
         fs::write(self.path(files::DATA).join(entry), format!("{number}\n")).unwrap();
     }
 
-    /// Moves it out of the scandir's sight.
+    /// Renames it to a name that the supervisor ignores.
     pub fn hide(&self) -> PathBuf {
         static HIDDEN: AtomicU32 = AtomicU32::new(0);
         let number = HIDDEN.fetch_add(1, Ordering::Relaxed);

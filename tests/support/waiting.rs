@@ -12,9 +12,10 @@ use rustix::io::Errno;
 
 use super::{PATIENCE, soon};
 
-/// Returns a descriptor that can be read when something of `what` happens to `path`.
+/// Returns a descriptor that becomes readable when an event of `what` happens to `path`.
 pub fn watch(path: &Path, what: WatchFlags) -> OwnedFd {
-    // A user has 128 of these by default, and many tests run at one time. Nothing tells when one is free again.
+    // A user has 128 inotify instances by default, and many tests run at one time. No event tells
+    // when one is free again.
     let watch = polled("a free inotify instance", || {
         match inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC) {
             Ok(watch) => Some(watch),
@@ -27,7 +28,7 @@ pub fn watch(path: &Path, what: WatchFlags) -> OwnedFd {
     watch
 }
 
-/// Takes in every event there is and returns the names that they are about.
+/// Reads all pending events, and returns the names that they are about.
 pub fn drain(watch: &OwnedFd) -> Vec<String> {
     let mut space = [MaybeUninit::uninit(); 4096];
     let mut reader = Reader::new(watch, &mut space);
@@ -38,12 +39,12 @@ pub fn drain(watch: &OwnedFd) -> Vec<String> {
     names
 }
 
-/// Waits until the descriptor can be read, or hangs up; returns false when the deadline passed.
+/// Waits until the descriptor can be read, or hangs up. Returns false if the deadline passes first.
 pub fn readable(fd: impl AsFd, deadline: Instant) -> bool {
     polled_for(fd, PollFlags::IN, deadline)
 }
 
-/// Waits until the descriptor can be written to; returns false when the deadline passed.
+/// Waits until the descriptor can be written to. Returns false if the deadline passes first.
 pub fn writable(fd: impl AsFd, deadline: Instant) -> bool {
     polled_for(fd, PollFlags::OUT, deadline)
 }
@@ -60,7 +61,8 @@ fn polled_for(fd: impl AsFd, what: PollFlags, deadline: Instant) -> bool {
     }
 }
 
-/// Waits until `look` finds something, looking again whenever an entry of `watched` (or the file itself) changes.
+/// Waits until `look` finds something. It looks again whenever an entry of `watched` (or the file
+/// itself) changes.
 pub fn until<T>(watched: &Path, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let events = WatchFlags::CREATE
         | WatchFlags::MODIFY
@@ -83,9 +85,9 @@ pub fn until<T>(watched: &Path, what: &str, mut look: impl FnMut() -> Option<T>)
     }
 }
 
-/// Waits for what no event announces, such as the state of somebody else's process.
+/// Waits for something that no event announces, such as the state of a process that is no child.
 ///
-/// It looks again a hundred times a second; use it where nothing can be waited for.
+/// It looks a hundred times a second. Use it only where there is no event.
 pub fn polled<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = soon();
     let soon_again = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
@@ -98,7 +100,7 @@ pub fn polled<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Makes a FIFO and returns its ends in one descriptor, which never blocks.
+/// Makes a FIFO and returns both ends in one descriptor, which never blocks.
 pub fn fifo(path: &Path) -> File {
     stale_fifo(path);
     open_fifo(path)
@@ -110,7 +112,7 @@ pub fn stale_fifo(path: &Path) {
     mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o666), 0).unwrap();
 }
 
-/// Returns both ends of a FIFO that is there in one descriptor, which never blocks.
+/// Returns both ends of an existing FIFO in one descriptor, which never blocks.
 pub fn open_fifo(path: &Path) -> File {
     use rustix::fs::{Mode, OFlags, open};
     open(path, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).unwrap().into()

@@ -1,6 +1,7 @@
 //! What may be found where a supervisor's file, FIFO or directory should be.
 //!
-//! *Lives here:* the list of such things and the making of each. *Does not live here:* what is expected of who meets one.
+//! *Lives here:* the list of such things and the making of each. *Does not live here:* how a
+//! program should react to one.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,7 +12,7 @@ use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
 use super::{need_root, waiting};
 
-/// What is in the wrong files that may not be written to.
+/// The content of the wrong files, which nothing may change.
 pub const PRECIOUS: &str = "precious";
 
 /// Something that is not what it should be.
@@ -19,18 +20,18 @@ pub const PRECIOUS: &str = "precious";
 pub enum Wrong {
     Missing,
     Empty,
-    /// The first bytes of what was there, or of zeros.
+    /// The first bytes of the old content, or of zeros.
     Truncated(usize),
-    /// So many random bytes, of this seed.
+    /// This number of random bytes, from this seed.
     Random(u64, usize),
-    /// A file that says something else.
+    /// A file with other content.
     File,
     Directory,
-    /// A directory that cannot be replaced, for it has something in it.
+    /// A directory that cannot be replaced, because it is not empty.
     FullDirectory,
     /// A FIFO that nobody holds.
     Fifo,
-    /// A FIFO that somebody holds and never writes to nor reads.
+    /// A FIFO that a process holds without reading or writing.
     HeldFifo,
     Socket,
     /// A character device by its numbers.
@@ -70,12 +71,13 @@ pub const EVERY: [Wrong; 24] = [
 ];
 
 impl Wrong {
-    /// Returns whether it has only bytes that may be right by chance.
+    /// Returns whether its bytes may be right by chance.
     pub const fn may_be_right(self) -> bool {
         matches!(self, Self::Random(..))
     }
 
-    /// Puts it where something else is; returns what must be held as long as it shall be there.
+    /// Puts it in the place of something else. Returns a value that must be held as long as it
+    /// shall be there.
     pub fn replace(self, path: &Path) -> Option<Box<dyn Send>> {
         let before = remove(path);
         match self {

@@ -1,7 +1,8 @@
-//! Many lives at a time; what is done with one that failed.
+//! Many lives at a time, and what is done with a life that failed.
 //!
-//! *Lives here:* trying many at once, and the files in `lives/` that keep what is left of one that failed, each named after
-//! what it shows. *Does not live here:* a single life, and what is left out of one (`shrink`).
+//! *Lives here:* trying many at once, and the files in `lives/`, each of which keeps a shrunk life
+//! that failed and is named after what it shows. *Does not live here:* a single life, and how a
+//! life is shrunk (`shrink`).
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,19 +15,20 @@ use super::model::{ALL, FINISHES};
 use super::shrink::{self, Sequence};
 use crate::support;
 
-/// Lives at one time: most of each is s6's second of rest.
+/// The number of lives at one time. Most of each life is s6's pause of one second.
 const AT_A_TIME: usize = 64;
-/// How long a failing sequence is tried with fewer steps.
+/// How long a failing sequence is shrunk.
 const SHRINKING: Duration = Duration::from_secs(40);
-/// How long a shrunk sequence is waited for. A failure fails by waiting for what never comes, so this is what each costs;
-/// what is left in the end must fail with all our patience.
+/// The deadline of waits in a sequence that is being shrunk. A failing sequence waits for an event
+/// that never comes, so each failure costs this time. The final sequence must fail with the usual
+/// deadline.
 const IMPATIENCE: Duration = Duration::from_secs(3);
 
 fn directory() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/conformance/differential/lives"))
 }
 
-/// Returns the sequences that once went differently. In a file `#` begins a comment.
+/// Returns the sequences that once differed. In a file, `#` begins a comment.
 pub fn all() -> Vec<Sequence> {
     let files = fs::read_dir(directory()).expect("there is a directory of lives");
     let sequence = |path: PathBuf| -> Sequence {
@@ -48,14 +50,14 @@ pub fn all() -> Vec<Sequence> {
 fn keep(sequence: &[String], why: &str) -> PathBuf {
     let name = format!("found-{}", sequence.join("-"));
     let path = directory().join(name);
-    // An assertion has its two sides on the next two lines.
+    // An assertion prints its two sides on the next two lines.
     let comment: Vec<String> = why.lines().take(3).map(|line| format!("# {line}\n")).collect();
-    // CI may have given us a source tree that is not ours; what was found is in the message as well.
+    // In CI, the source tree may belong to another user. The message has the sequence as well.
     let _ = fs::write(&path, format!("{}{}\n", comment.concat(), sequence.join(" ")));
     path
 }
 
-/// Returns the words of a panic.
+/// Returns the message of a panic.
 fn words_of(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|&words| words.to_owned())).unwrap_or_default()
@@ -66,7 +68,7 @@ fn failure(both: &Both, sequence: &[String]) -> Option<String> {
     catch_unwind(AssertUnwindSafe(|| live(both, sequence))).err().map(|panic| words_of(&*panic))
 }
 
-/// Returns the first of these that fails; all are tried at the same time.
+/// Returns the first of these that fails. All are tried at the same time.
 fn first_failing(both: &Both, candidates: Vec<Sequence>) -> Option<Sequence> {
     std::thread::scope(|scope| {
         let tried: Vec<_> = candidates
@@ -77,7 +79,8 @@ fn first_failing(both: &Both, candidates: Vec<Sequence>) -> Option<Sequence> {
     })
 }
 
-/// Leaves steps out as long as the sequence still fails and there is time, and returns it with what it showed.
+/// Leaves out steps as long as the sequence still fails and there is time. Returns the sequence and
+/// its failure.
 fn shrunk(whole: Sequence, why: String) -> (Sequence, String) {
     let both = Both::started();
     let until = Instant::now() + SHRINKING;
@@ -92,7 +95,7 @@ fn shrunk(whole: Sequence, why: String) -> (Sequence, String) {
     }
 }
 
-/// Gives all sequences to both supervisors, many at a time, and returns the first that failed.
+/// Runs all sequences on both supervisors, many at a time. Returns the first that failed.
 fn run(sequences: Vec<Sequence>) -> Option<(Sequence, String)> {
     let both = Both::started();
     let left = Mutex::new(sequences);
@@ -116,7 +119,8 @@ fn run(sequences: Vec<Sequence>) -> Option<(Sequence, String)> {
     failed
 }
 
-/// Gives all sequences to both supervisors; one that fails is shrunk, kept, and what this panics with.
+/// Runs all sequences on both supervisors. If one fails, it is shrunk and kept, and this function
+/// panics with it.
 #[expect(clippy::print_stdout, reason = "what is shown of a test that failed")]
 pub fn check(sequences: Vec<Sequence>) {
     if let Some((sequence, why)) = run(sequences) {

@@ -1,7 +1,7 @@
 //! One sequence of steps, lived under both supervisors.
 //!
-//! *Lives here:* how a step is performed, and what is compared. *Does not live here:* what must follow a step (see
-//! [`super::model`]) and where sequences come from.
+//! *Lives here:* how a step is performed, and what is compared. *Does not live here:* what must
+//! follow a step ([`super::model`]), and where sequences come from.
 
 use std::fs;
 use std::panic::resume_unwind;
@@ -24,7 +24,7 @@ impl Both {
         Self([Maker::S6, Maker::Ours].map(|supervisor| Pairing { supervisor, tools: Maker::S6 }.started()))
     }
 
-    /// Ends everything without a check: after a failure nothing is in a state to be ended well.
+    /// Ends everything without checks, because an orderly end cannot be expected after a failure.
     pub fn abandon(self) {
         for bed in self.0 {
             for held in bed.processes().into_iter().filter_map(Held::of) {
@@ -78,7 +78,7 @@ fn perform(bed: &Bed, service: &mut Service, step: &str, letters: &str, model: &
             let name = if model.down_signal == 10 { "USR1\n" } else { "TERM\n" };
             fs::write(service.path("down-signal"), name).unwrap();
         }
-        // The status is written anew for each request, also for one that changes nothing.
+        // The status is written anew for each request, even for one that changes nothing.
         "u" | "d" | "o" | "O" | "U" | "D" | "Q" => {
             service.send_and_see(step);
         }
@@ -89,12 +89,12 @@ fn perform(bed: &Bed, service: &mut Service, step: &str, letters: &str, model: &
     }
     until_state(service, &model.state());
     if model.ran > 0 {
-        // A process that is killed before it has told that it runs would leave a line out.
+        // A process that is killed before it has recorded its start would leave out a line.
         service.until_lines("ran", model.ran);
     }
 }
 
-/// What is left to see of a service when it rests.
+/// What a service leaves that can be compared when nothing more happens.
 #[derive(Debug, PartialEq, Eq)]
 struct Remains {
     unheard: String,
@@ -113,7 +113,7 @@ fn remains(service: &mut Service) -> Remains {
     }
 }
 
-/// Ends a service whatever it does, and removes its directory.
+/// Ends a service, whatever it does, and removes its directory.
 fn remove(bed: &Bed, service: &mut Service) {
     let end = service.path("end");
     let hidden = service.hide();
@@ -124,13 +124,13 @@ fn remove(bed: &Bed, service: &mut Service) {
     fs::remove_dir_all(hidden).unwrap();
 }
 
-/// Gives a sequence to one supervisor; panics where it differs from the model.
+/// Runs a sequence on one supervisor. Panics if it differs from the model.
 fn live_on(bed: &Bed, name: &str, sequence: &[String]) -> (Service, Remains) {
     let (finish, steps) = sequence.split_first().expect("a sequence names its finish script");
     let mut service = place(bed, name, finish);
     let mut model = Model::new(finish);
     for step in steps {
-        // In a shrunk sequence a step may have lost its sense.
+        // In a shrunk sequence, a step may make no sense any more.
         let Some(letters) = model.step(step) else { continue };
         perform(bed, &mut service, step, &letters, &model);
     }
@@ -138,7 +138,8 @@ fn live_on(bed: &Bed, name: &str, sequence: &[String]) -> (Service, Remains) {
     (service, remains)
 }
 
-/// Gives a sequence to both at the same time; panics where they differ from the model or from each other.
+/// Runs a sequence on both at the same time. Panics if they differ from the model or from each
+/// other.
 pub fn live(both: &Both, sequence: &[String]) {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let name = format!("life{}", NUMBER.fetch_add(1, Ordering::Relaxed));

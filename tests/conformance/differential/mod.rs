@@ -1,10 +1,11 @@
-//! Random lives: the same sequence of steps on s6 and on us must look the same.
+//! Random lives: the same sequence of steps must look the same on s6 and on us.
 //!
-//! A small model of s6-supervise chooses steps that make sense and says which letters and which status follow. Both
-//! supervisors must do as it says, so they do the same; what ran, the tally and the `down` file are compared at the
-//! end. A step waits for its letters and its status, never for time. `make differential N=…` gives any number.
+//! A small model of s6-supervise chooses steps that make sense, and says which events and which
+//! status follow. Both supervisors must match the model, and so each other. At the end, what ran,
+//! the tally and the `down` file are compared. A step waits for its events and its status, never
+//! for time. `make differential N=…` runs any number of lives.
 //!
-//! A sequence that fails is shrunk, and the rest becomes a file in `lives/`, which is tried first from then on.
+//! A sequence that fails is shrunk and becomes a file in `lives/`. From then on, it is tried first.
 
 mod kept;
 mod life;
@@ -15,7 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use model::{ALL, FINISHES, Model};
 
-/// How many sequences each of the tests below has where nothing else is said.
+/// The default number of sequences of each test below.
 const SEQUENCES: u32 = 250;
 /// Steps of a sequence.
 const STEPS: usize = 14;
@@ -41,7 +42,8 @@ fn random_sequence(seed: u64) -> Vec<String> {
     let mut sequence = vec![finish.to_owned()];
     let mut model = Model::new(finish);
     while sequence.len() <= STEPS {
-        // Half of all lives begin as most do; the request to be up is as frequent as all deaths together.
+        // Half of all lives begin in the usual way. The request to be up is as frequent as all
+        // deaths together.
         let step = if dice.below(3) == 0 { "u" } else { ALL[dice.below(ALL.len())] };
         if model.step(step).is_some() {
             sequence.push(step.to_owned());
@@ -55,7 +57,7 @@ fn number(variable: &str) -> Option<u64> {
     Some(value.parse().unwrap_or_else(|_| panic!("{variable} is a number, not `{value}`")))
 }
 
-/// Lives so many sequences; the same seed gives the same ones.
+/// Runs this number of sequences. The same seed gives the same sequences.
 #[expect(clippy::print_stdout, reason = "what is shown of a test that failed")]
 fn check(seed: u64, count: u64) {
     println!("{count} sequences; again: make differential N={count} SEED={seed}");
@@ -71,7 +73,7 @@ macro_rules! fixed_seeds {
     )+ };
 }
 
-// Several tests, so that none needs much of the time that a test has.
+// Several tests, so that none needs much of a test's time limit.
 fixed_seeds! {
     random_lives_of_seed_1_look_the_same_on_s6_and_on_us 1
     random_lives_of_seed_2_look_the_same_on_s6_and_on_us 2
@@ -83,7 +85,7 @@ fixed_seeds! {
     random_lives_of_seed_8_look_the_same_on_s6_and_on_us 8
 }
 
-/// Other ones every day, or as many as `make differential` asks for.
+/// Runs other sequences every day, or as many as `make differential` asks for.
 #[test]
 fn random_lives_of_this_day_look_the_same_on_s6_and_on_us() {
     let count = number("GATEVISOR_DIFFERENTIAL_SEQUENCES").unwrap_or_else(|| SEQUENCES.into());

@@ -1,4 +1,5 @@
-//! A small model of s6-supervise 2.11: which steps make sense now, and which letters and which status follow.
+//! A small model of s6-supervise 2.11: which steps make sense now, and which events and which
+//! status follow.
 //!
 //! *Lives here:* the steps and what they lead to. *Does not live here:* how a step is performed.
 
@@ -39,7 +40,7 @@ pub const ALL: [&str; 31] = [
     "down-signal",
 ];
 
-/// What a service has for a finish script: none, one that tells its arguments, one that waits besides.
+/// The finish script of a service: none, one that records its arguments, or one that also waits.
 pub const FINISHES: [&str; 3] = ["plain", "told", "gated"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +50,7 @@ enum Phase {
     Finishing,
 }
 
-/// What s6-supervise 2.11 does, as far as it can be seen.
+/// The visible behaviour of s6-supervise 2.11.
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of s6's own, and all mixtures occur")]
 #[derive(Debug)]
 pub struct Model<'a> {
@@ -61,7 +62,7 @@ pub struct Model<'a> {
     ready: bool,
     down_file: bool,
     pub down_signal: u8,
-    /// How the last life ended, as the status says it.
+    /// How the last process ended, as the status says it.
     after: String,
     /// Lines in the file `ran`.
     pub ran: usize,
@@ -159,7 +160,7 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// Returns the letters that follow a step, or `None` where it makes no sense now.
+    /// Returns the events that follow a step, or `None` if the step makes no sense now.
     pub fn step(&mut self, step: &str) -> Option<String> {
         let up = self.phase == Phase::Up;
         let awake = up && !self.paused;

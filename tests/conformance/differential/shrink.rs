@@ -1,4 +1,4 @@
-//! Leaving out of a failing sequence whatever it also fails without.
+//! Leaves out of a failing sequence everything that the failure does not need.
 //!
 //! *Lives here:* which shorter and simpler sequences are tried, and in which order. *Does not live here:* trying one.
 
@@ -9,7 +9,8 @@ use super::model::FINISHES;
 /// A finish script and steps.
 pub type Sequence = Vec<String>;
 
-/// Returns the least sequence that was found to fail in time; the given one if nothing can be left out.
+/// Returns the shortest sequence that was found to fail in the given time, or the given one if
+/// nothing can be left out.
 ///
 /// `first_failing` tries candidates and returns the first of them that fails.
 pub fn shrunk(
@@ -19,7 +20,7 @@ pub fn shrunk(
 ) -> Sequence {
     let mut least = whole;
     loop {
-        // Half of the steps first, and single ones in the end.
+        // First half of the steps, in the end single steps.
         let mut size = least.len() / 2;
         while size > 0 && Instant::now() < until {
             let without = |at: usize| {
@@ -35,7 +36,7 @@ pub fn shrunk(
                 None => size /= 2,
             }
         }
-        // With a simpler finish script more steps may have lost their sense.
+        // With a simpler finish script, more steps may make no sense any more.
         let simpler = FINISHES.iter().take_while(|&&finish| finish != least[0]);
         let with = |finish: &&str| {
             let mut other = vec![(*finish).to_owned()];
@@ -58,7 +59,7 @@ mod tests {
         words.split(' ').map(str::to_owned).collect()
     }
 
-    /// Shrinks a sequence of which `fails` tells whether it still fails.
+    /// Shrinks a sequence. `fails` tells whether a sequence still fails.
     fn check(whole: &str, fails: impl Fn(&Sequence) -> bool, least: &str) {
         let first_failing = |candidates: Vec<Sequence>| candidates.into_iter().find(&fails);
         assert_eq!(shrunk(sequence(whole), soon(), first_failing), sequence(least));
