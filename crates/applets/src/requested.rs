@@ -4,18 +4,16 @@
 
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use gatevisor_client::engine::{self, Interests, Waiting, Woken};
 use gatevisor_client::{SendError, ServiceDir};
 use gatevisor_paths::by_path;
 use gatevisor_wire::{control::Control, files};
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 use rustix::io::Errno;
-
-use crate::listen::remaining;
 
 /// The status file within `supervise/`.
 const STATUS: &CStr = c"status";
@@ -26,13 +24,13 @@ const PUBLISHED_WITHIN: Duration = Duration::from_secs(1);
 
 /// A request that was sent.
 #[derive(Debug)]
-pub(crate) struct Request {
+pub(crate) struct SentRequest {
     want_up: Option<bool>,
     /// What says that the status was replaced since.
     inotify: Option<OwnedFd>,
 }
 
-impl Request {
+impl SentRequest {
     /// Sends the commands, of which the last request counts.
     pub(crate) fn send(dir: &ServiceDir, commands: &[Control]) -> Result<Self, SendError> {
         let want_up = commands.iter().rev().find_map(|command| wanted_up(*command));
@@ -54,7 +52,10 @@ impl Request {
     /// watched, or nothing is requested, being sent is enough. False says that `deadline` passed.
     pub(crate) fn shown(&self, dir: &ServiceDir, deadline: Option<Instant>) -> bool {
         match (self.want_up, &self.inotify) {
-            (Some(want_up), Some(inotify)) => shown(dir, want_up, inotify, deadline),
+            (Some(want_up), Some(inotify)) => {
+                let unshown = Unshown { dir, want_up, inotify, published_by: None };
+                engine::wait_one(unshown, deadline).unwrap_or(true)
+            }
             _ => true,
         }
     }
@@ -87,29 +88,49 @@ fn watch(dir: &ServiceDir) -> Option<OwnedFd> {
     Some(inotify)
 }
 
-fn shown(dir: &ServiceDir, want_up: bool, inotify: &OwnedFd, deadline: Option<Instant>) -> bool {
-    let mut replaced = false;
-    let mut published_by = None;
-    loop {
-        if std::mem::take(&mut replaced) && dir.status().map_or(true, |status| status.want_up == want_up) {
-            return true;
+/// A request that is waited for until the status shows it.
+struct Unshown<'a> {
+    dir: &'a ServiceDir,
+    want_up: bool,
+    inotify: &'a OwnedFd,
+    /// When a supervisor that has read the request must have published it.
+    published_by: Option<Instant>,
+}
+
+impl Waiting for Unshown<'_> {
+    /// Whether the request is shown, or was overtaken.
+    type End = bool;
+
+    fn interests<'a>(&'a self, interests: &mut Interests<'a>) {
+        interests.readable(self.inotify.as_fd());
+    }
+
+    fn step(&mut self, woken: Woken) -> Option<bool> {
+        if woken.readable {
+            let is_shown = || self.dir.status().map_or(true, |status| status.want_up == self.want_up);
+            match change(self.inotify) {
+                SuperviseChange::Gone => return Some(true),
+                SuperviseChange::Replaced if is_shown() => return Some(true),
+                SuperviseChange::Replaced | SuperviseChange::Other => {}
+            }
         }
-        if published_by.is_none() && is_read(dir) {
-            published_by = Instant::now().checked_add(PUBLISHED_WITHIN);
+        if self.published_by.is_none() && is_read(self.dir) {
+            self.published_by = Instant::now().checked_add(PUBLISHED_WITHIN);
         }
-        let until = [published_by, deadline].into_iter().flatten().min();
-        match poll(&mut [PollFd::new(inotify, PollFlags::IN)], remaining(until).as_ref()) {
-            // It was read, and the status says something else: overtaken, or passed over by a supervisor that is
-            // ending.
-            Ok(0) => return published_by.is_some(),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(_) => return true,
-        }
-        match news(inotify) {
-            SuperviseChange::Gone => return true,
-            SuperviseChange::Replaced => replaced = true,
-            SuperviseChange::Other => {}
-        }
+        // It was read, and the status says something else: overtaken, or passed over by a supervisor that is ending.
+        self.published_by.is_some_and(|by| by <= Instant::now()).then_some(true)
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.published_by
+    }
+
+    fn late(&mut self) -> bool {
+        self.published_by.is_some()
+    }
+
+    fn broken(&mut self, _: Errno) -> bool {
+        true
     }
 }
 
@@ -123,18 +144,18 @@ enum SuperviseChange {
     Other,
 }
 
-fn news(inotify: &OwnedFd) -> SuperviseChange {
+fn change(inotify: &OwnedFd) -> SuperviseChange {
     let mut buffer = [MaybeUninit::uninit(); ROOM];
     let mut reader = Reader::new(inotify, &mut buffer);
-    let mut news = SuperviseChange::Other;
+    let mut change = SuperviseChange::Other;
     loop {
         match reader.next() {
             Ok(event) if event.events().contains(inotify::ReadFlags::IGNORED) => {
                 return SuperviseChange::Gone;
             }
-            Ok(event) if is_replacement(&event) => news = SuperviseChange::Replaced,
+            Ok(event) if is_replacement(&event) => change = SuperviseChange::Replaced,
             Ok(_) | Err(Errno::INTR) => {}
-            Err(_) => return news,
+            Err(_) => return change,
         }
     }
 }

@@ -4,14 +4,14 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
-use gatevisor_client::{SendError, ServiceDir};
+use gatevisor_client::{Condition, Quantifier, SendError, ServiceDir};
 use gatevisor_wire::control::{Control, ControlSignal};
 use gatevisor_wire::signal;
 
 use crate::arguments::{Arguments, number};
 use crate::fatal::{NOT_SUPERVISED, SYSTEM, TIMED_OUT, USAGE as USAGE_CODE, warn};
-use crate::listen::{self, Goal, Waiter};
-use crate::requested::Request;
+use crate::goal::{self, WaitGoal};
+use crate::requested::SentRequest;
 use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str = "s6-svc [ -wu | -wU | -wd | -wD | -wr | -wR ] [ -T timeout ] \
@@ -36,7 +36,7 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
         match (option, value) {
             (b's', Some(name)) => commands.push(by_signal(name)?),
             (b'T', value) => timeout_ms = number(*value)?,
-            (_, Some(what)) => goal = Some(Goal::named(what).ok_or(Fatal::Usage)?),
+            (_, Some(what)) => goal = Some(WaitGoal::named(what).ok_or(Fatal::Usage)?),
             (option, None) => commands.extend(Control::from_byte(*option)),
         }
     }
@@ -51,13 +51,14 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
         return Err(Fatal::new(USAGE_CODE, "invalid service path"));
     }
     let dir = ServiceDir::new(path);
-    let deadline = listen::deadline(timeout_ms);
+    let deadline = goal::deadline(timeout_ms);
     match goal {
         None => send(&dir, &commands),
         Some(goal) => {
             let goal = possible(&dir, goal);
             if commands.is_empty() {
-                listen::until(&[dir], goal, false, deadline)
+                let dirs = [dir];
+                goal::wait(&dirs, &mut goal::subscribe(&dirs)?, goal, Quantifier::All, deadline)
             } else {
                 act(&dir, &commands, goal, deadline)
             }
@@ -79,8 +80,8 @@ fn by_signal(name: &OsStr) -> Result<Control, Fatal> {
 }
 
 /// Leaves readiness out where the service never says that it is ready, and warns.
-fn possible(dir: &ServiceDir, goal: Goal) -> Goal {
-    if !goal.up || !goal.ready || dir.has_readiness() {
+fn possible(dir: &ServiceDir, goal: WaitGoal) -> WaitGoal {
+    if goal.cond != Condition::Ready || dir.has_readiness() {
         return goal;
     }
     let message = format!(
@@ -88,13 +89,13 @@ fn possible(dir: &ServiceDir, goal: Goal) -> Goal {
         dir.path().display()
     );
     warn(NAME, &message);
-    Goal { ready: false, ..goal }
+    goal.without_readiness()
 }
 
 /// Sends the commands and returns when a request among them is recorded, so that whoever looks next sees it.
 fn send(dir: &ServiceDir, commands: &[Control]) -> Outcome {
     let within = Instant::now().checked_add(RECORDED_WITHIN);
-    if Request::send(dir, commands).map_err(|error| not_sent(&error))?.shown(dir, within) {
+    if SentRequest::send(dir, commands).map_err(|error| not_sent(&error))?.shown(dir, within) {
         return Ok(0);
     }
     let message = format!(
@@ -114,16 +115,24 @@ fn not_sent(error: &SendError) -> Fatal {
 }
 
 /// Sends the commands and waits for what is to come of them.
-fn act(dir: &ServiceDir, commands: &[Control], goal: Goal, deadline: Option<Instant>) -> Outcome {
-    let mut waiter = Waiter::subscribe(dir)?;
-    let request = Request::send(dir, commands).map_err(|error| not_sent(&error))?;
-    waiter.reach(goal, deadline)?;
+fn act(dir: &ServiceDir, commands: &[Control], goal: WaitGoal, deadline: Option<Instant>) -> Outcome {
+    let dirs = std::slice::from_ref(dir);
+    let mut waiters = goal::subscribe(dirs)?;
+    // What failed before the commands is not what comes of them.
+    for waiter in &mut waiters {
+        waiter.forget_failure();
+    }
+    let request = SentRequest::send(dir, commands).map_err(|error| not_sent(&error))?;
+    goal::wait(dirs, &mut waiters, goal, Quantifier::All, deadline)?;
     // It may have been so before anybody read the commands. What comes of the request is then not in doubt, but
-    // whoever looks next shall see it.
+    // the next look at the service shall see it.
     let recorded_by = [deadline, Instant::now().checked_add(RECORDED_WITHIN)].into_iter().flatten().min();
     request.shown(dir, recorded_by);
-    if request.is_down() && !goal.up {
-        waiter.settle(goal, deadline)?;
+    if request.is_down() && !goal.cond.wants_up() {
+        for waiter in &mut waiters {
+            waiter.look_if_wanted_down();
+        }
+        goal::wait(dirs, &mut waiters, goal, Quantifier::All, deadline)?;
     }
     Ok(0)
 }

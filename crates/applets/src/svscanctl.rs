@@ -3,12 +3,11 @@
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
-use gatevisor_client::{RefusalWatch, ScanDir, ScanSendError, ServiceDir};
+use gatevisor_client::{RefusalWatch, ScanDir, ScanSendError, ServiceDir, wait_supervised};
 use gatevisor_wire::scan::ScanCommand;
 
 use crate::arguments::Arguments;
 use crate::fatal::{SYSTEM, USAGE as USAGE_CODE, warn};
-use crate::supervised;
 use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str = "s6-svscanctl [ -zabhitqnN ] svscandir";
@@ -36,7 +35,7 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     let services = if rescans(&commands) { services(&scandir) } else { Ok(Vec::new()) };
     let refusals = RefusalWatch::listen(&scandir).ok();
     scandir.send(&commands).map_err(|error| not_sent(&error))?;
-    let left = supervised::wait(&scandir, services?, refusals.as_ref(), deadline)
+    let left = wait_supervised(&scandir, services?, refusals.as_ref(), deadline)
         .map_err(|errno| Fatal::new(SYSTEM, format!("cannot wait for the rescan: {errno}")))?;
     for (dir, reason) in &left.refused {
         // The rescan that was asked for is done, so this is no failure, as it is none with s6-svscan.

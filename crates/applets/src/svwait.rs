@@ -2,10 +2,10 @@
 
 use std::ffi::OsString;
 
-use gatevisor_client::ServiceDir;
+use gatevisor_client::{Quantifier, ServiceDir, room_for};
 
 use crate::arguments::{Arguments, number};
-use crate::listen::{self, Goal};
+use crate::goal::{self, WaitGoal};
 use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str =
@@ -16,18 +16,20 @@ pub(crate) const USAGE: &str =
 /// **Source:** <https://skarnet.org/software/s6/s6-svwait.html>
 pub(crate) fn run(words: &[OsString]) -> Outcome {
     let arguments = Arguments::parse(words, b"UudDrRao", b"t")?;
-    let mut goal = Goal { up: true, ready: false, again: false };
-    let mut any = false;
+    let mut goal = WaitGoal::UP;
+    let mut quantifier = Quantifier::All;
     let mut timeout_ms = 0;
     for (option, value) in &arguments.options {
         match option {
-            b'a' => any = false,
-            b'o' => any = true,
+            b'a' => quantifier = Quantifier::All,
+            b'o' => quantifier = Quantifier::Any,
             b't' => timeout_ms = number(*value)?,
-            option => goal = Goal::of(*option).ok_or(Fatal::Usage)?,
+            option => goal = WaitGoal::of(*option).ok_or(Fatal::Usage)?,
         }
     }
     arguments.first()?;
     let dirs: Vec<ServiceDir> = arguments.operands.iter().map(ServiceDir::new).collect();
-    listen::until(&dirs, goal, any, listen::deadline(timeout_ms))
+    let _limit = room_for(dirs.len());
+    let deadline = goal::deadline(timeout_ms);
+    goal::wait(&dirs, &mut goal::subscribe(&dirs)?, goal, quantifier, deadline)
 }

@@ -15,7 +15,9 @@
 
 mod asked;
 
+mod descriptors;
 mod dir;
+pub mod engine;
 mod exec_watch;
 mod listener;
 pub mod look;
@@ -26,8 +28,10 @@ mod scandir;
 mod status_changes;
 pub mod status_view;
 mod supervisor_watch;
+mod unsupervised;
 mod waiting;
 
+pub use descriptors::{RaisedLimit, room_for};
 pub use dir::{SendError, ServiceDir, StatusError};
 pub use exec_watch::{ExecProgress, ExecWatch};
 pub use listener::Listener;
@@ -35,4 +39,7 @@ pub use open::HeldDir;
 pub use refusal_watch::RefusalWatch;
 pub use scandir::{OURS, ScanDir, ScanSendError};
 pub use supervisor_watch::SupervisorWatch;
-pub use waiting::{Condition, WaitError, Waited, Waiter, act, act_all, restart, restart_all, wait, wait_all};
+pub use unsupervised::{Unsupervised, wait_supervised};
+pub use waiting::{
+    Condition, Quantifier, WaitError, Waited, WaitedTogether, Waiter, act, act_all, wait, wait_together,
+};

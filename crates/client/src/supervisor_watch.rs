@@ -5,14 +5,14 @@
 //! **Source:** pipe(7): writing to a pipe that nobody reads is an error, and poll(2) tells so; inotify(7).
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use gatevisor_paths::by_path;
 use gatevisor_wire::files;
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
-use crate::{ServiceDir, open};
+use crate::{ServiceDir, engine::Interests, open};
 
 /// Bytes of events that are read at once.
 const EVENTS_ROOM: usize = 1024;
@@ -31,9 +31,14 @@ impl SupervisorWatch {
         Self { control: dir.control().ok().flatten(), published: published(dir) }
     }
 
-    /// Returns what is polled: the first for errors alone, the others for input.
-    pub fn fds(&self) -> (Option<BorrowedFd<'_>>, Option<BorrowedFd<'_>>) {
-        (self.control.as_ref().map(AsFd::as_fd), self.published.as_ref().map(AsFd::as_fd))
+    /// Adds what tells that something was published, and that the supervisor has gone.
+    pub fn interests<'a>(&'a self, interests: &mut Interests<'a>) {
+        if let Some(control) = &self.control {
+            interests.closed(control.as_fd());
+        }
+        if let Some(published) = &self.published {
+            interests.readable(published.as_fd());
+        }
     }
 
     /// Returns whether the supervisor that was there at the beginning has gone.

@@ -1,14 +1,16 @@
 //! *Lives here:* waiting until a service, or each of many, is as requested: by events, with the status as the start.
 //!
-//! *Does not live here:* the state machine of one waiter (`waiting::entry`) and the one poll for all (`waiting::run`).
+//! *Does not live here:* what is known of one service (`waiting::tracked`), several services at one moment
+//! (`waiting::together`), and the one poll for all (`engine`).
 
-mod entry;
-mod run;
+mod together;
+mod tracked;
 
-use crate::{SendError, ServiceDir, StatusError, status_changes::StatusChanges};
-use entry::{Entry, Goal};
-use gatevisor_wire::{control::Control, event::ServiceEvent, status::Status};
+use crate::{SendError, ServiceDir, StatusError, descriptors, engine, status_changes::StatusChanges};
+use gatevisor_wire::{control::Control, status::Status};
 use std::{fmt, io, path::PathBuf, time::Instant};
+pub use together::{Quantifier, WaitedTogether, wait_together};
+use tracked::{Goal, Known, Tracked, TrackedGoal};
 
 /// What is waited for.
 ///
@@ -32,22 +34,16 @@ impl Condition {
     pub const ALL: [Self; 4] = [Self::Up, Self::Ready, Self::Down, Self::Finished];
 
     /// Returns whether the service is so, going by its status.
-    pub const fn holds(self, status: &Status) -> bool {
-        match self {
-            Self::Up => status.is_up(),
-            Self::Ready => status.is_up() && status.ready,
-            Self::Down => !status.is_up(),
-            Self::Finished => status.pid.is_none(),
-        }
+    pub fn holds(self, status: &Status) -> bool {
+        self.is_met(Known::by_status(status))
     }
 
-    /// Returns whether an event says that the service has become so.
-    pub const fn met_by(self, event: ServiceEvent) -> bool {
+    const fn is_met(self, known: Known) -> bool {
         match self {
-            Self::Up => matches!(event, ServiceEvent::Up | ServiceEvent::Ready),
-            Self::Ready => matches!(event, ServiceEvent::Ready),
-            Self::Down => matches!(event, ServiceEvent::Died | ServiceEvent::Finished),
-            Self::Finished => matches!(event, ServiceEvent::Finished),
+            Self::Up => known.up,
+            Self::Ready => known.up && known.ready,
+            Self::Down => !known.up,
+            Self::Finished => !known.up && known.ready,
         }
     }
 
@@ -153,19 +149,6 @@ pub fn wait(dir: &ServiceDir, cond: Condition, deadline: Option<Instant>) -> Res
     Waiter::subscribe(dir)?.reach(cond, deadline)
 }
 
-/// Waits for each of many services as `wait` does, with one poll for all, and returns the outcomes in the same order.
-///
-/// `on_progress` is called with the index and the outcome of each service that could be waited for, as soon as it is
-/// known. Three descriptors are needed for each service; the soft limit is raised meanwhile where it is too low.
-pub fn wait_all(
-    dirs: &[ServiceDir],
-    cond: Condition,
-    deadline: Option<Instant>,
-    on_progress: &mut dyn FnMut(usize, Waited),
-) -> Vec<Result<Waited, WaitError>> {
-    all(dirs, &[], &|_| Goal::Reach(cond), deadline, on_progress)
-}
-
 /// Sends commands, and waits until the service is as requested on account of them.
 ///
 /// The listener is there before the commands are sent, so nothing is missed. After `d` or `D`, the service counts as
@@ -182,9 +165,11 @@ pub fn act(
     outcome
 }
 
-/// Does for each of many services what `act` does, with one poll for all; see `wait_all`.
+/// Does for each of many services what `act` does, with one poll for all, and returns the outcomes in the same order.
 ///
-/// All listeners are there before the first command is sent.
+/// All listeners are there before the first command is sent. `on_progress` is called with the index and the outcome of
+/// each service that could be waited for, as soon as it is known. Three descriptors are needed for each service; the
+/// soft limit is raised meanwhile where it is too low.
 pub fn act_all(
     dirs: &[ServiceDir],
     commands: &[Control],
@@ -192,38 +177,22 @@ pub fn act_all(
     deadline: Option<Instant>,
     on_progress: &mut dyn FnMut(usize, Waited),
 ) -> Vec<Result<Waited, WaitError>> {
-    collect(dirs.len(), on_progress, |done| act_on(dirs, commands, cond, deadline, done))
-}
-
-/// Sends commands that make an up service die, and waits until it has died and is as requested again (`-wr`, `-wR`).
-///
-/// `cond` is `Up` or `Ready`. Of a service that is down nothing is received, so look first.
-pub fn restart(
-    dir: &ServiceDir,
-    commands: &[Control],
-    cond: Condition,
-    deadline: Option<Instant>,
-) -> Result<Waited, WaitError> {
-    let mut waiter = Waiter::subscribe(dir)?;
-    dir.send(commands)?;
-    waiter.run(Goal::Again(cond), deadline)
-}
-
-/// Does for each of many services what `restart` does, with one poll for all; see `wait_all`.
-pub fn restart_all(
-    dirs: &[ServiceDir],
-    commands: &[Control],
-    cond: Condition,
-    deadline: Option<Instant>,
-    on_progress: &mut dyn FnMut(usize, Waited),
-) -> Vec<Result<Waited, WaitError>> {
-    all(dirs, commands, &|_| Goal::Again(cond), deadline, on_progress)
+    let mut outcomes: Vec<Outcome> = dirs.iter().map(|_| Ok(Waited::TimedOut)).collect();
+    act_on(dirs, commands, cond, deadline, &mut |index, outcome| {
+        if let Ok(waited) = outcome {
+            on_progress(index, waited);
+        }
+        if let Some(known) = outcomes.get_mut(index) {
+            *known = outcome;
+        }
+    });
+    outcomes
 }
 
 /// Listens to one service from the moment it is made, so that the caller can act and then wait.
 #[derive(Debug)]
 pub struct Waiter {
-    entry: Entry,
+    tracked: Tracked,
 }
 
 impl Waiter {
@@ -232,29 +201,48 @@ impl Waiter {
     /// The directory may be renamed afterwards; events still arrive. What is read from files is then read at the
     /// path given here, so `moved` says where the directory is now.
     pub fn subscribe(dir: &ServiceDir) -> Result<Self, WaitError> {
-        let mut entry = Entry::subscribe(dir);
-        match entry.failure.take() {
+        let mut tracked = Tracked::subscribe(dir);
+        match tracked.take_failure() {
             Some(error) => Err(error),
-            None => Ok(Self { entry }),
+            None => Ok(Self { tracked }),
+        }
+    }
+
+    /// Subscribes to the events of a service that must be supervised, and whose status must be readable.
+    ///
+    /// `None` says that no supervisor holds it.
+    pub fn subscribe_supervised(dir: &ServiceDir) -> Result<Option<Self>, WaitError> {
+        let mut waiter = Self::subscribe(dir)?;
+        if !waiter.tracked.is_supervised()? {
+            return Ok(None);
+        }
+        match waiter.tracked.take_unreadable() {
+            Some(error) => Err(error.into()),
+            None => Ok(Some(waiter)),
         }
     }
 
     /// Notes that the directory was renamed.
     pub fn moved(&mut self, dir: &ServiceDir) {
-        self.entry.dir = dir.clone();
+        self.tracked.dir = dir.clone();
     }
 
-    /// Waits until the service is as requested, by its status now or by an event.
-    pub fn reach(&mut self, cond: Condition, deadline: Option<Instant>) -> Result<Waited, WaitError> {
-        self.run(Goal::Reach(cond), deadline)
+    /// Does not take a failure for final that is older than the commands that were sent.
+    pub fn forget_failure(&mut self) {
+        self.tracked.forget_failure();
     }
 
-    /// Waits until an event says that the service has become so, whatever its status is now.
+    /// Goes by the status again if that says that the service is wanted down: a restart that was due may have come
+    /// before the request.
+    pub fn look_if_wanted_down(&mut self) {
+        self.tracked.look_if_wanted_down();
+    }
+
+    /// Waits until the service is as requested, by its status when this was made or by any event since.
     ///
-    /// The event that says so is taken, those after it are kept for the next call: after `t`, `receive(Down)` and then
-    /// `receive(Up)` wait for the restart.
-    pub fn receive(&mut self, cond: Condition, deadline: Option<Instant>) -> Result<Waited, WaitError> {
-        self.run(Goal::Hear(cond), deadline)
+    /// The event that decides is taken; those after it are kept for the next call.
+    pub fn reach(&mut self, cond: Condition, deadline: Option<Instant>) -> Result<Waited, WaitError> {
+        self.run(Goal::Become(cond), deadline)
     }
 
     /// Waits until a supervisor holds the service and has published its status.
@@ -268,10 +256,8 @@ impl Waiter {
     }
 
     fn run(&mut self, goal: Goal, deadline: Option<Instant>) -> Outcome {
-        let mut outcome = Ok(Waited::TimedOut);
-        let one = std::slice::from_mut(&mut self.entry);
-        run::until(one, &|_| goal, None, deadline, &mut |_, result| outcome = result);
-        outcome
+        let one = TrackedGoal { tracked: &mut self.tracked, goal };
+        engine::wait_one(one, deadline).unwrap_or(Ok(Waited::TimedOut))
     }
 }
 
@@ -291,22 +277,16 @@ fn act_on(
     };
     let goal = |index| match &changes {
         Some(changes) if changes.watches(index) => Goal::Settle(cond),
-        _ => Goal::Obey(cond),
+        _ => Goal::Become(cond),
     };
-    let _limit = run::room_for(dirs.len());
-    let mut entries = entries(dirs, commands);
-    run::until(&mut entries, &goal, changes.as_ref(), deadline, done);
-}
-
-/// Subscribes to all services, and only then sends the commands, if any, to each.
-fn entries(dirs: &[ServiceDir], commands: &[Control]) -> Vec<Entry> {
-    let mut entries: Vec<Entry> = dirs.iter().map(Entry::subscribe).collect();
-    if !commands.is_empty() {
-        for entry in &mut entries {
-            entry.send(commands);
-        }
+    let _limit = descriptors::room_for(dirs.len());
+    let mut all: Vec<Tracked> = dirs.iter().map(Tracked::subscribe).collect();
+    for tracked in &mut all {
+        tracked.send(commands);
     }
-    entries
+    let goals = all.iter_mut().enumerate().map(|(index, tracked)| TrackedGoal { tracked, goal: goal(index) });
+    let mut goals: Vec<TrackedGoal<'_>> = goals.collect();
+    engine::wait_each_with(&mut goals, changes.as_ref(), deadline, done);
 }
 
 /// Returns whether the last request among the commands is to be down.
@@ -322,40 +302,9 @@ fn wants_down(commands: &[Control]) -> bool {
         .unwrap_or(false)
 }
 
-fn all(
-    dirs: &[ServiceDir],
-    commands: &[Control],
-    goal: &dyn Fn(usize) -> Goal,
-    deadline: Option<Instant>,
-    on_progress: &mut dyn FnMut(usize, Waited),
-) -> Vec<Outcome> {
-    collect(dirs.len(), on_progress, |done| {
-        let _limit = run::room_for(dirs.len());
-        run::until(&mut entries(dirs, commands), goal, None, deadline, done);
-    })
-}
-
-/// Returns the outcomes by index, each told to `on_progress` as it comes.
-fn collect(
-    count: usize,
-    on_progress: &mut dyn FnMut(usize, Waited),
-    work: impl FnOnce(&mut dyn FnMut(usize, Outcome)),
-) -> Vec<Outcome> {
-    let mut outcomes: Vec<Outcome> = (0..count).map(|_| Ok(Waited::TimedOut)).collect();
-    work(&mut |index, outcome| {
-        if let Ok(waited) = outcome {
-            on_progress(index, waited);
-        }
-        if let Some(slot) = outcomes.get_mut(index) {
-            *slot = outcome;
-        }
-    });
-    outcomes
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Condition, wants_down};
+    use super::{Condition, Known, wants_down};
     use gatevisor_wire::{
         Pid, control::Control, event::ServiceEvent, status::Status, tai::Tai64n, wait::WaitStatus,
     };
@@ -380,12 +329,13 @@ mod tests {
             (ServiceEvent::Finished, status(0, false, true), [false, false, true, true]),
         ] {
             assert_eq!(Condition::ALL.map(|cond| cond.holds(&status)), expected, "{event:?}");
-            assert_eq!(Condition::ALL.map(|cond| cond.met_by(event)), expected, "{event:?}");
+            let known = Known::after(event).unwrap();
+            assert_eq!(Condition::ALL.map(|cond| cond.is_met(known)), expected, "{event:?}");
         }
         for event in
             [ServiceEvent::SupervisionStarted, ServiceEvent::SupervisionEnded, ServiceEvent::PermanentFailure]
         {
-            assert!(!Condition::ALL.iter().any(|cond| cond.met_by(event)));
+            assert!(Known::after(event).is_none());
         }
     }
 

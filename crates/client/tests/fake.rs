@@ -5,10 +5,10 @@ mod common;
 
 use common::{DOWN, Fake, listeners, notify, service, soon, up};
 use gatevisor_client::{
-    Condition, Listener, ScanDir, ScanSendError, SendError, ServiceDir, StatusError, WaitError, Waited,
-    Waiter, act, restart,
+    Condition, Listener, Quantifier, ScanDir, ScanSendError, SendError, ServiceDir, StatusError, WaitError,
+    Waited, WaitedTogether, Waiter, act,
     status_view::{StateName, observe},
-    wait,
+    wait, wait_together,
 };
 use gatevisor_wire::{
     control::{Control, ControlSignal},
@@ -178,21 +178,38 @@ fn letters_after_the_one_that_decides_are_kept() {
     let (_parent, fake) = fake(&up());
     let mut waiter = Waiter::subscribe(&fake.dir).unwrap();
     fake.tell(&[ServiceEvent::Died, ServiceEvent::Finished, ServiceEvent::Up]);
-    assert_eq!(waiter.receive(Condition::Down, soon()).unwrap(), Waited::Reached);
-    assert_eq!(waiter.receive(Condition::Up, soon()).unwrap(), Waited::Reached);
-    assert_eq!(waiter.receive(Condition::Up, Some(Instant::now())).unwrap(), Waited::TimedOut);
+    assert_eq!(waiter.reach(Condition::Down, soon()).unwrap(), Waited::Reached);
+    assert_eq!(waiter.reach(Condition::Up, soon()).unwrap(), Waited::Reached);
+    assert_eq!(waiter.reach(Condition::Ready, Some(Instant::now())).unwrap(), Waited::TimedOut);
 }
 
 #[test]
-fn a_restart_that_ends_in_failure_is_a_failure() {
-    let (_parent, fake) = fake(&up());
-    let terminate = [Control::Signal(ControlSignal::Terminate)];
-    thread::scope(|scope| {
-        let waiting = scope.spawn(|| restart(&fake.dir, &terminate, Condition::Up, soon()));
-        assert_eq!(fake.commands(), b"t");
-        fake.tell(&[ServiceEvent::Died, ServiceEvent::PermanentFailure, ServiceEvent::Finished]);
-        assert_eq!(waiting.join().unwrap().unwrap(), Waited::Failed);
-    });
+fn several_services_are_waited_for_at_one_moment_or_until_any_is_so() {
+    let (_first_parent, first) = fake(&up());
+    let (_second_parent, second) = fake(&DOWN);
+    let subscribe = || [&first, &second].map(|fake| Waiter::subscribe(&fake.dir).unwrap());
+    let at_once = || Some(Instant::now());
+
+    let any = wait_together(&mut subscribe(), Condition::Up, Quantifier::Any, at_once()).unwrap();
+    assert_eq!(any, WaitedTogether::Settled(Vec::new()));
+    let mut both = subscribe();
+    // Each has been up, but never both at one moment.
+    first.tell(&[ServiceEvent::Died, ServiceEvent::Finished]);
+    second.tell(&[ServiceEvent::Up]);
+    let all = wait_together(&mut both, Condition::Up, Quantifier::All, at_once()).unwrap();
+    assert_eq!(all, WaitedTogether::TimedOut);
+    first.tell(&[ServiceEvent::Up]);
+    let all = wait_together(&mut both, Condition::Up, Quantifier::All, soon()).unwrap();
+    assert_eq!(all, WaitedTogether::Settled(Vec::new()));
+    second.tell(&[ServiceEvent::Died, ServiceEvent::PermanentFailure, ServiceEvent::Finished]);
+    let all = wait_together(&mut both, Condition::Ready, Quantifier::Any, soon()).unwrap();
+    assert_eq!(all, WaitedTogether::Settled(vec![1]));
+    second.tell(&[ServiceEvent::SupervisionEnded]);
+    let all = wait_together(&mut both, Condition::Down, Quantifier::All, at_once()).unwrap();
+    assert_eq!(all, WaitedTogether::TimedOut);
+    first.tell(&[ServiceEvent::SupervisionEnded]);
+    let all = wait_together(&mut both, Condition::Down, Quantifier::All, soon()).unwrap();
+    assert_eq!(all, WaitedTogether::SupervisorGone(0));
 }
 
 #[test]
@@ -227,7 +244,7 @@ fn the_end_of_supervision_leaves_a_service_down_or_not() {
     fake.tell(&[ServiceEvent::SupervisionEnded]);
     assert_eq!(waiter.reach(Condition::Finished, soon()).unwrap(), Waited::Reached);
     fake.tell(&[ServiceEvent::SupervisionEnded]);
-    assert_eq!(waiter.reach(Condition::Up, soon()).unwrap(), Waited::SupervisorGone);
+    assert_eq!(waiter.reach(Condition::Ready, soon()).unwrap(), Waited::SupervisorGone);
 }
 
 #[test]

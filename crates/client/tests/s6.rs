@@ -3,14 +3,15 @@
 
 mod common;
 
-use common::{Scan, Supervised, end, script, soon, until};
+use common::{Scan, Supervised, end, script, soon, until, until_event};
 use gatevisor_client::{
-    Condition, ScanDir, SendError, ServiceDir, Waited, Waiter, act, act_all, restart, restart_all,
+    Condition, Listener, ScanDir, SendError, ServiceDir, Waited, Waiter, act, act_all,
     status_view::{StateName, observe},
-    wait, wait_all,
+    wait,
 };
 use gatevisor_wire::{
     control::{Control, ControlSignal},
+    event::ServiceEvent,
     files,
     name::ServiceName,
     scan::ScanCommand,
@@ -22,7 +23,6 @@ const FOREVER: &str = "exec tail -f /dev/null";
 /// Says that it is ready once it has taken its first breath.
 const READY: &str = "echo >&3\nexec tail -f /dev/null 3>&-";
 const KILL: Control = Control::Signal(ControlSignal::Kill);
-const TERM: Control = Control::Signal(ControlSignal::Terminate);
 
 fn nothing(_: &Path) {}
 
@@ -82,9 +82,9 @@ fn every_death_is_in_the_tally() {
     let dir = s6.add("service", "exit 3", down);
     assert_eq!(dir.deaths(), []);
     for _ in 0..2 {
-        let mut waiter = Waiter::subscribe(&dir).unwrap();
+        let mut listener = Listener::subscribe(&dir).unwrap();
         dir.send(&[Control::Once]).unwrap();
-        assert_eq!(waiter.receive(Condition::Finished, soon()).unwrap(), Waited::Reached);
+        until_event(&mut listener, ServiceEvent::Finished);
     }
     let deaths = dir.deaths();
     assert_eq!(deaths.len(), 2);
@@ -117,19 +117,6 @@ fn readiness_is_waited_for() {
 }
 
 #[test]
-fn a_restart_is_a_death_and_a_new_process() {
-    let s6 = Scan::start();
-    let dir = s6.add("service", READY, readiness);
-    assert_eq!(wait(&dir, Condition::Ready, soon()).unwrap(), Waited::Reached);
-    let before = dir.status().unwrap().pid;
-
-    assert_eq!(restart(&dir, &[TERM], Condition::Ready, soon()).unwrap(), Waited::Reached);
-    let status = dir.status().unwrap();
-    assert!(status.is_up() && status.ready);
-    assert_ne!(status.pid, before);
-}
-
-#[test]
 fn a_permanent_failure_ends_waiting_for_readiness() {
     let s6 = Scan::start();
     let dir = s6.add("service", "exit 1", |dir| {
@@ -145,8 +132,8 @@ fn a_permanent_failure_ends_waiting_for_readiness() {
 fn a_service_that_dies_again_and_again_is_down_only_once_it_is_wanted_down() {
     let s6 = Scan::start();
     let dir = s6.add("service", "exit 1", nothing);
-    let mut waiter = Waiter::subscribe(&dir).unwrap();
-    assert_eq!(waiter.receive(Condition::Finished, soon()).unwrap(), Waited::Reached);
+    let mut listener = Listener::subscribe(&dir).unwrap();
+    until_event(&mut listener, ServiceEvent::Finished);
     // Between two deaths s6 waits a second, and no event answers the command.
     assert_eq!(act(&dir, &[Control::Down], Condition::Finished, soon()).unwrap(), Waited::Reached);
     let status = dir.status().unwrap();
@@ -171,9 +158,9 @@ fn what_a_service_is_doing_has_a_name() {
             down(dir);
             fs::create_dir(dir.join("data")).unwrap();
         });
-    let mut waiter = Waiter::subscribe(&broken).unwrap();
+    let mut listener = Listener::subscribe(&broken).unwrap();
     broken.send(&[Control::Once]).unwrap();
-    assert_eq!(waiter.receive(Condition::Finished, soon()).unwrap(), Waited::Reached);
+    until_event(&mut listener, ServiceEvent::Finished);
     let seen = observe(&broken);
     assert_eq!(seen.start_error.as_deref(), Some("executing: no such file (errno 2)"));
     // Wanted down, so it is not going to be tried again.
@@ -194,15 +181,15 @@ fn what_a_service_is_doing_has_a_name() {
         fs::write(dir.join(files::TIMEOUT_FINISH), "9000\n").unwrap();
         down(dir);
     });
-    let mut waiter = Waiter::subscribe(&finishing).unwrap();
+    let mut listener = Listener::subscribe(&finishing).unwrap();
     finishing.send(&[Control::Once]).unwrap();
-    assert_eq!(waiter.receive(Condition::Down, soon()).unwrap(), Waited::Reached);
+    until_event(&mut listener, ServiceEvent::Died);
     let seen = observe(&finishing);
     assert_eq!(seen.state, StateName::Finishing);
     let script = seen.status.unwrap().pid.unwrap();
     rustix::process::kill_process(rustix::process::Pid::from_raw(script.get()).unwrap(), Signal::KILL)
         .unwrap();
-    assert_eq!(waiter.receive(Condition::Finished, soon()).unwrap(), Waited::Reached);
+    until_event(&mut listener, ServiceEvent::Finished);
 }
 
 #[test]
@@ -224,7 +211,7 @@ fn a_supervisor_that_is_told_to_exit_lets_go() {
     assert_eq!(wait(&s6.dir, Condition::Up, soon()).unwrap(), Waited::Reached);
     let mut waiter = Waiter::subscribe(&s6.dir).unwrap();
     s6.dir.send(&[Control::Down, Control::Exit]).unwrap();
-    assert_eq!(waiter.receive(Condition::Finished, soon()).unwrap(), Waited::Reached);
+    assert_eq!(waiter.reach(Condition::Finished, soon()).unwrap(), Waited::Reached);
     assert_eq!(waiter.released(soon()).unwrap(), Waited::Reached);
     assert!(!s6.dir.supervised().unwrap());
 }
@@ -281,13 +268,6 @@ fn many_services_are_told_and_waited_for_at_once() {
     assert_eq!(told, (0..20).map(|index| (index, Waited::Reached)).collect::<Vec<_>>());
 
     dirs.truncate(20);
-    let pids: Vec<_> = dirs.iter().map(|dir| dir.status().unwrap().pid).collect();
-    let outcomes = restart_all(&dirs, &[TERM], Condition::Up, soon(), &mut |_, _| ());
-    assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(Waited::Reached))), "{outcomes:?}");
-    assert!(dirs.iter().zip(pids).all(|(dir, pid)| dir.status().unwrap().pid != pid));
-
     let outcomes = act_all(&dirs, &[Control::Down], Condition::Finished, soon(), &mut |_, _| ());
-    assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(Waited::Reached))), "{outcomes:?}");
-    let outcomes = wait_all(&dirs, Condition::Down, soon(), &mut |_, _| ());
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(Waited::Reached))), "{outcomes:?}");
 }

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use gatevisor_client::engine::Interests;
 use gatevisor_client::status_view::START_FAILED;
 use gatevisor_client::{ExecProgress, ExecWatch, Listener, ScanDir, ServiceDir};
 use gatevisor_gateways::live;
@@ -18,10 +19,14 @@ use gatevisor_paths::by_path;
 use gatevisor_wire::event::ServiceEvent;
 use gatevisor_wire::name::ServiceName;
 use gatevisor_wire::status::Status;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{fstat, inotify};
 
 use crate::exit::{CommandError, Exit};
+
+/// Whose the descriptors are that are polled: the scandir's, or a service's.
+const SCANDIR: usize = 0;
+const SERVICES: usize = 1;
+const OWNERS: usize = 2;
 
 /// What happened to a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,11 +53,12 @@ struct SubscribedService {
 }
 
 impl SubscribedService {
-    /// Returns what is polled.
-    fn fds(&self) -> impl Iterator<Item = PollFd<'_>> {
-        let exec = self.exec.as_ref().map(ExecWatch::as_fd);
-        let fds = std::iter::once(self.listener.as_fd()).chain(exec);
-        fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+    /// Adds what it is woken by.
+    fn interests<'a>(&'a self, interests: &mut Interests<'a>) {
+        interests.readable(self.listener.as_fd());
+        if let Some(exec) = &self.exec {
+            interests.readable(exec.as_fd());
+        }
     }
 
     /// Returns what has happened, in order.
@@ -140,17 +146,18 @@ impl EventSubscriber {
         timeout: Option<Duration>,
         mut on_event: impl FnMut(&ServiceName, Happened) -> Result<(), CommandError>,
     ) -> Result<(), CommandError> {
-        let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(&self.watch, PollFlags::IN)];
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut interests = Interests::default();
+        interests.of(SCANDIR).readable(self.watch.as_fd());
+        interests.of(SERVICES);
         let services = self.listeners.values().chain(self.leaving.iter().map(|(_, service)| service));
-        fds.extend(services.flat_map(SubscribedService::fds));
-        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => {
-                return Err(CommandError::new(Exit::System, format!("cannot wait for events: {errno}")));
-            }
+        for service in services {
+            service.interests(&mut interests);
         }
-        let changed = fds.first().is_some_and(|fd| !fd.revents().is_empty());
+        let woken = interests
+            .poll(OWNERS, until)
+            .map_err(|errno| CommandError::new(Exit::System, format!("cannot wait for events: {errno}")))?;
+        let changed = woken.get(SCANDIR).is_some_and(|scandir| scandir.readable);
         let leaving = self.leaving.iter_mut().map(|(name, service)| (&*name, service));
         for (name, service) in self.listeners.iter_mut().chain(leaving) {
             for happened in service.take() {

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a panic in a test says what is wrong")]
 
-use gatevisor_client::{ServiceDir, Waited, Waiter};
+use gatevisor_client::{Listener, ServiceDir, Waited, Waiter};
 use gatevisor_wire::{
     Pid,
     control::{Control, ControlSignal},
@@ -162,6 +162,11 @@ impl Drop for Supervised {
         let _ = self.dir.send(&[Control::Down, Control::Signal(ControlSignal::Kill)]);
         end(&mut self.child, Signal::TERM);
     }
+}
+
+/// Waits for one event, whatever comes before it.
+pub fn until_event(listener: &mut Listener, expected: ServiceEvent) {
+    while listener.next(soon()).unwrap().expect("an event in time") != expected {}
 }
 
 /// Waits until the status of a real service is as requested, for states that no event announces.

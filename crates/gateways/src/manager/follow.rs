@@ -11,10 +11,10 @@ mod follower;
 use std::io;
 use std::time::{Duration, Instant};
 
+use gatevisor_client::engine::{self, Interests, Waiting, Woken};
 use gatevisor_client::status_view::StateName;
 use gatevisor_wire::Pid;
 use gatevisor_wire::wait::WaitStatus;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 pub(super) use follower::Follower;
@@ -77,51 +77,37 @@ pub(super) fn follow_all(
     deadline: Option<Instant>,
     done: &mut dyn FnMut(usize, io::Result<FollowEnd>),
 ) {
-    let mut waiting: Vec<(usize, &mut Follower)> = followers.iter_mut().enumerate().collect();
-    loop {
-        waiting.retain_mut(|(index, follower)| match follower.step(aim) {
-            Ok(None) => true,
-            Ok(Some(end)) => {
-                done(*index, Ok(end));
-                false
-            }
-            Err(error) => {
-                done(*index, Err(error));
-                false
-            }
-        });
-        let now = Instant::now();
-        if deadline.is_some_and(|deadline| deadline <= now) {
-            for (index, follower) in waiting {
-                done(index, Ok(follower.late(aim)));
-            }
-            return;
-        }
-        if waiting.is_empty() {
-            return;
-        }
-        let until = waiting.iter().filter_map(|(_, follower)| follower.due()).chain(deadline).min();
-        if let Err(error) = until_something(&waiting, until.map(|until| until.saturating_duration_since(now)))
-        {
-            let kind = error.kind();
-            for (index, _) in waiting {
-                done(index, Err(kind.into()));
-            }
-            return;
-        }
-    }
+    let followed = followers.iter_mut().map(|follower| AimedFollower { follower, aim });
+    engine::wait_each(&mut followed.collect::<Vec<_>>(), deadline, done);
 }
 
-fn until_something(waiting: &[(usize, &mut Follower)], left: Option<Duration>) -> io::Result<()> {
-    let mut fds = Vec::new();
-    for (_, follower) in waiting {
-        fds.extend(follower.fds().into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
-        fds.extend(follower.ends().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::empty())));
+/// A gateway, and what it is followed to.
+struct AimedFollower<'a> {
+    follower: &'a mut Follower,
+    aim: Aim,
+}
+
+impl Waiting for AimedFollower<'_> {
+    type End = io::Result<FollowEnd>;
+
+    fn interests<'a>(&'a self, interests: &mut Interests<'a>) {
+        self.follower.interests(interests);
     }
-    let left = left.and_then(|left| Timespec::try_from(left).ok());
-    match poll(&mut fds, left.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(errno) => Err(errno.into()),
+
+    fn step(&mut self, woken: Woken) -> Option<Self::End> {
+        self.follower.step(self.aim, woken).transpose()
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.follower.due()
+    }
+
+    fn late(&mut self) -> Self::End {
+        Ok(self.follower.late(self.aim))
+    }
+
+    fn broken(&mut self, errno: Errno) -> Self::End {
+        Err(errno.into())
     }
 }
 

@@ -3,9 +3,10 @@
 //! *Does not live here:* waiting for them (`follow`).
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime};
 
+use gatevisor_client::engine::{Interests, Woken};
 use gatevisor_client::status_view::{self, START_FAILED, StateName};
 use gatevisor_client::{
     ExecProgress, ExecWatch, Listener, RefusalWatch, ScanDir, ServiceDir, SupervisorWatch,
@@ -108,18 +109,18 @@ impl Follower {
         before.is_some() && self.dir.status().is_ok_and(|now| pid(&now) == before)
     }
 
-    /// Returns what is polled.
-    pub(super) fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        let mut fds = vec![self.listener.as_fd()];
-        fds.extend(self.scan.as_ref().map(|scan| scan.refusals.as_fd()));
-        fds.extend(self.exec.as_ref().map(ExecWatch::as_fd));
-        fds.extend(self.supervisor.as_ref().and_then(|supervisor| supervisor.fds().1));
-        fds
-    }
-
-    /// Returns what is polled for errors alone.
-    pub(super) fn ends(&self) -> Option<BorrowedFd<'_>> {
-        self.supervisor.as_ref().and_then(|supervisor| supervisor.fds().0)
+    /// Adds what it is woken by.
+    pub(super) fn interests<'a>(&'a self, interests: &mut Interests<'a>) {
+        interests.readable(self.listener.as_fd());
+        if let Some(scan) = &self.scan {
+            interests.readable(scan.refusals.as_fd());
+        }
+        if let Some(exec) = &self.exec {
+            interests.readable(exec.as_fd());
+        }
+        if let Some(supervisor) = &self.supervisor {
+            supervisor.interests(interests);
+        }
     }
 
     /// Returns when it is worth a look although nothing was heard.
@@ -128,14 +129,14 @@ impl Follower {
     }
 
     /// Takes in what has happened, and returns the end if this is one.
-    pub(super) fn step(&mut self, aim: Aim) -> io::Result<Option<FollowEnd>> {
+    pub(super) fn step(&mut self, aim: Aim, woken: Woken) -> io::Result<Option<FollowEnd>> {
         if let Some(exec) = &self.exec {
             exec.drain();
         }
         if let Some(supervisor) = &self.supervisor {
             supervisor.drain();
             // One that was killed sends no letter.
-            if supervisor.is_gone() {
+            if (woken.first || woken.closed) && supervisor.is_gone() {
                 return Ok(Some(FollowEnd::Gone));
             }
         }

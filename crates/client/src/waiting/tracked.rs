@@ -1,0 +1,363 @@
+//! *Lives here:* one service that is waited for: what its status and its events say of it, whether a supervisor holds it, and
+//! what all of that means for the goal.
+//!
+//! *Does not live here:* waiting for several at once (`engine`), and what is asked of several together (`together`).
+
+use super::{Condition, Outcome, WaitError, Waited};
+use crate::engine::{Interests, Waiting, Woken};
+use crate::{Listener, ServiceDir, StatusError, open};
+use gatevisor_wire::{control::Control, event::ServiceEvent, policy::RestartPhase, status::Status};
+use rustix::io::Errno;
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
+
+/// What ends the wait for one service.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Goal {
+    /// It was so by its status when it was subscribed to, or by any event since.
+    Become(Condition),
+    /// It is so by its status, which must also say that it is wanted down. Events and changes say when to look.
+    Settle(Condition),
+    /// A supervisor holds it.
+    Supervised,
+    /// No supervisor holds it.
+    Released,
+}
+
+/// Whether somebody reads the control FIFO.
+///
+/// While it is held open for writing, poll reports an error on it as soon as the last reader has gone, even one that
+/// was killed and could send no event.
+#[derive(Debug)]
+enum ControlReader {
+    Present(OwnedFd),
+    Absent,
+    /// The FIFO may not be opened; there are only events to go by.
+    Unknown,
+}
+
+/// What is known of a service by its status and the events since.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known {
+    pub(super) up: bool,
+    /// Up and ready, or down and finished.
+    pub(super) ready: bool,
+}
+
+impl Known {
+    pub(super) const fn by_status(status: &Status) -> Self {
+        let up = status.is_up();
+        Self { up, ready: if up { status.ready } else { status.pid.is_none() } }
+    }
+
+    /// Returns what is known after an event, or nothing where it says neither up nor down.
+    pub(super) const fn after(event: ServiceEvent) -> Option<Self> {
+        let (up, ready) = match event {
+            ServiceEvent::Up => (true, false),
+            ServiceEvent::Ready => (true, true),
+            ServiceEvent::Died => (false, false),
+            ServiceEvent::Finished => (false, true),
+            ServiceEvent::SupervisionStarted
+            | ServiceEvent::SupervisionEnded
+            | ServiceEvent::PermanentFailure => return None,
+        };
+        Some(Self { up, ready })
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Tracked {
+    pub(super) dir: ServiceDir,
+    /// Why this service cannot be waited for.
+    failure: Option<WaitError>,
+    /// Why its status is not known, which matters for some goals only.
+    unreadable: Option<StatusError>,
+    /// `None` where there is no event fifodir: no supervisor has ever held the service.
+    listener: Option<Listener>,
+    control: ControlReader,
+    /// Nothing where the status does not say it and no event came yet.
+    known: Option<Known>,
+    /// It was given up for good.
+    has_failed: bool,
+    /// The supervisor has said that it goes, or has gone.
+    pub(super) is_abandoned: bool,
+}
+
+impl Tracked {
+    pub(super) fn subscribe(dir: &ServiceDir) -> Self {
+        let (listener, failure) = match Listener::subscribe(dir) {
+            Ok(listener) => (Some(listener), None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let missing = (!dir.is_there()).then(|| WaitError::Missing { dir: dir.path().into() });
+                (None, missing)
+            }
+            Err(source) => (None, Some(WaitError::Subscribe { dir: dir.event_path(), source })),
+        };
+        // Held from now on, so that it is the same supervisor's even if the directory is renamed.
+        let control = find_reader(dir).unwrap_or(ControlReader::Unknown);
+        let mut tracked = Self {
+            dir: dir.clone(),
+            failure,
+            unreadable: None,
+            listener,
+            control,
+            known: None,
+            has_failed: false,
+            is_abandoned: false,
+        };
+        match dir.status() {
+            Ok(status) => {
+                tracked.known = Some(Known::by_status(&status));
+                tracked.has_failed = status.pid.is_none() && !status.want_up && has_given_up(dir);
+            }
+            Err(error) => tracked.unreadable = Some(error),
+        }
+        tracked
+    }
+
+    /// Takes the reason for which the service cannot be waited for.
+    pub(super) fn take_failure(&mut self) -> Option<WaitError> {
+        self.failure.take()
+    }
+
+    /// Takes the reason for which its status is not known.
+    pub(super) fn take_unreadable(&mut self) -> Option<StatusError> {
+        self.unreadable.take()
+    }
+
+    pub(super) fn send(&mut self, commands: &[Control]) {
+        if self.failure.is_none() {
+            self.failure = self.dir.send(commands).err().map(WaitError::from);
+        }
+        self.forget_failure();
+    }
+
+    /// Does not take a failure for final that was there before commands were sent.
+    pub(super) fn forget_failure(&mut self) {
+        self.has_failed = false;
+    }
+
+    /// Goes by the status again if that says that the service is wanted down.
+    pub(super) fn look_if_wanted_down(&mut self) {
+        if let Ok(status) = self.dir.status()
+            && !status.want_up
+        {
+            self.known = Some(Known::by_status(&status));
+        }
+    }
+
+    /// Returns whether a supervisor held the service when it was subscribed to, as far as that can be told.
+    ///
+    /// # Errors
+    /// It cannot be told, or what has the name of the control FIFO is none.
+    pub(super) fn is_supervised(&self) -> Result<bool, WaitError> {
+        Ok(self.listener.is_some() && !matches!(find_reader(&self.dir)?, ControlReader::Absent))
+    }
+
+    /// Takes the next event that has arrived.
+    pub(super) fn next_event(&mut self) -> Result<Option<ServiceEvent>, WaitError> {
+        let event = self.listener.as_mut().map_or(Ok(None), Listener::try_next);
+        let event = event.map_err(|source| WaitError::Listen { dir: self.dir.event_path(), source })?;
+        self.known = event.and_then(Known::after).or(self.known);
+        match event {
+            Some(ServiceEvent::Up) => self.has_failed = false,
+            Some(ServiceEvent::PermanentFailure) => self.has_failed = true,
+            Some(ServiceEvent::SupervisionEnded) => self.is_abandoned = true,
+            Some(ServiceEvent::SupervisionStarted) => self.is_abandoned = false,
+            _ => {}
+        }
+        Ok(event)
+    }
+
+    /// Returns how the wait for a condition ends, by what is known now.
+    pub(super) fn settled(&self, cond: Condition) -> Option<Waited> {
+        if self.known.is_some_and(|known| cond.is_met(known)) {
+            return Some(Waited::Reached);
+        }
+        (self.has_failed && cond.wants_up()).then_some(Waited::Failed)
+    }
+
+    /// Notes that poll has reported the end of the control FIFO's readers, if it is this one's.
+    pub(super) fn note_closed(&mut self) {
+        if let ControlReader::Present(control) = &self.control {
+            self.is_abandoned |= !open::is_read(control);
+        }
+    }
+
+    /// Adds what events arrive on, and the control FIFO where it matters that its reader goes.
+    pub(super) fn interests<'a>(&'a self, watches_reader: bool, interests: &mut Interests<'a>) {
+        if let Some(listener) = &self.listener {
+            interests.readable(listener.as_fd());
+        }
+        if let (true, ControlReader::Present(control)) = (watches_reader, &self.control) {
+            interests.closed(control.as_fd());
+        }
+    }
+
+    /// Looks at everything once, after the listener is there.
+    fn begin(&mut self, goal: Goal) -> Result<Option<Waited>, WaitError> {
+        if let Some(error) = self.failure.take() {
+            return Err(error);
+        }
+        if !matches!(&self.control, ControlReader::Present(fd) if open::is_read(fd)) {
+            self.control = find_reader(&self.dir)?;
+        }
+        if matches!(self.control, ControlReader::Absent) {
+            match goal {
+                Goal::Released => return Ok(Some(Waited::Reached)),
+                Goal::Supervised => {}
+                // A status that nobody keeps up to date says nothing.
+                Goal::Become(_) | Goal::Settle(_) => return Ok(Some(Waited::SupervisorGone)),
+            }
+        }
+        if self.listener.is_none() && !matches!(goal, Goal::Released) {
+            let source = Errno::NOENT.into();
+            return Err(WaitError::Subscribe { dir: self.dir.event_path(), source });
+        }
+        match goal {
+            Goal::Become(cond) => {
+                let unreadable = self.unreadable.take().and_then(|error| telling(error).err());
+                unreadable.map_or_else(|| Ok(self.settled(cond)), |error| Err(error.into()))
+            }
+            Goal::Settle(_) | Goal::Supervised => self.look(goal),
+            Goal::Released => Ok(None),
+        }
+    }
+
+    /// Takes the events that have arrived, up to the one that decides.
+    fn take_events(&mut self, goal: Goal) -> Result<Option<Waited>, WaitError> {
+        let mut any = false;
+        while let Some(event) = self.next_event()? {
+            if let Some(waited) = self.decided_by(event, goal)? {
+                return Ok(Some(waited));
+            }
+            any = true;
+        }
+        // These goals are reached by what the status says; events only say when to look.
+        if any && matches!(goal, Goal::Settle(_) | Goal::Supervised) { self.look(goal) } else { Ok(None) }
+    }
+
+    fn decided_by(&self, event: ServiceEvent, goal: Goal) -> Result<Option<Waited>, WaitError> {
+        let has_ended = event == ServiceEvent::SupervisionEnded;
+        match goal {
+            Goal::Become(cond) => match self.settled(cond) {
+                None if has_ended => self.left(goal).map(Some),
+                settled => Ok(settled),
+            },
+            Goal::Settle(_) if has_ended => self.left(goal).map(Some),
+            Goal::Supervised if event == ServiceEvent::SupervisionStarted => Ok(Some(Waited::Reached)),
+            // The open FIFO knows better than the event, which comes a little before the end.
+            Goal::Released if has_ended && !matches!(self.control, ControlReader::Present(_)) => {
+                Ok(Some(Waited::Reached))
+            }
+            Goal::Settle(_) | Goal::Supervised | Goal::Released => Ok(None),
+        }
+    }
+
+    /// Returns the outcome now that nobody reads the control FIFO any more.
+    fn gone(&mut self, goal: Goal) -> Result<Waited, WaitError> {
+        self.control = ControlReader::Absent;
+        if matches!(goal, Goal::Released) {
+            return Ok(Waited::Reached);
+        }
+        // The last events come before the end.
+        match self.take_events(goal)? {
+            Some(waited) => Ok(waited),
+            None => self.left(goal),
+        }
+    }
+
+    /// Returns the outcome when the supervisor leaves: the service is down if its status says so.
+    fn left(&self, goal: Goal) -> Result<Waited, WaitError> {
+        let (Goal::Become(cond) | Goal::Settle(cond)) = goal else { return Ok(Waited::SupervisorGone) };
+        let is_down = !cond.wants_up() && self.status()?.is_some_and(|status| cond.holds(&status));
+        Ok(if is_down { Waited::Reached } else { Waited::SupervisorGone })
+    }
+
+    /// Looks whether the goal is reached by what the status says now.
+    fn look(&self, goal: Goal) -> Result<Option<Waited>, WaitError> {
+        let is_absent = matches!(self.control, ControlReader::Absent);
+        let is_so = self.status()?.is_some_and(|status| match goal {
+            Goal::Settle(cond) => cond.holds(&status) && !status.want_up,
+            Goal::Supervised => !is_absent,
+            Goal::Become(_) | Goal::Released => false,
+        });
+        Ok(is_so.then_some(Waited::Reached))
+    }
+
+    /// Returns the status, or nothing where it is not there yet or may not be read: then events tell.
+    fn status(&self) -> Result<Option<Status>, WaitError> {
+        match self.dir.status() {
+            Ok(status) => Ok(Some(status)),
+            Err(error) => Ok(telling(error).map(|()| None)?),
+        }
+    }
+}
+
+/// Returns an error unless events tell in its place: the supervisor has only just begun, or the status may not be read.
+fn telling(error: StatusError) -> Result<(), StatusError> {
+    match error {
+        StatusError::NeverSupervised { .. } | StatusError::Missing { .. } => Ok(()),
+        StatusError::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        error => Err(error),
+    }
+}
+
+fn find_reader(dir: &ServiceDir) -> Result<ControlReader, WaitError> {
+    match dir.control() {
+        Ok(Some(fd)) => Ok(ControlReader::Present(fd)),
+        Ok(None) => Ok(ControlReader::Absent),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(ControlReader::Unknown),
+        // With no descriptor left for it, waiting by events alone is better than not waiting.
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::MFILE) => Ok(ControlReader::Unknown),
+        Err(source) => Err(WaitError::Control { fifo: dir.control_path(), source }),
+    }
+}
+
+/// Returns whether the policy says that the service was given up for good.
+fn has_given_up(dir: &ServiceDir) -> bool {
+    dir.policy().is_some_and(|policy| matches!(policy.phase, RestartPhase::Failed | RestartPhase::Refused))
+}
+
+/// One service and what is waited for.
+#[derive(Debug)]
+pub(super) struct TrackedGoal<'a> {
+    pub(super) tracked: &'a mut Tracked,
+    pub(super) goal: Goal,
+}
+
+impl TrackedGoal<'_> {
+    fn decide(&mut self, woken: Woken) -> Result<Option<Waited>, WaitError> {
+        let (tracked, goal) = (&mut *self.tracked, self.goal);
+        let mut waited = if woken.first { tracked.begin(goal)? } else { None };
+        if waited.is_none() && (woken.first || woken.readable) {
+            waited = tracked.take_events(goal)?;
+        }
+        if waited.is_none() && woken.changed {
+            waited = tracked.look(goal)?;
+        }
+        if waited.is_none() && woken.closed { tracked.gone(goal).map(Some) } else { Ok(waited) }
+    }
+}
+
+impl Waiting for TrackedGoal<'_> {
+    type End = Outcome;
+
+    fn interests<'a>(&'a self, interests: &mut Interests<'a>) {
+        self.tracked.interests(!matches!(self.goal, Goal::Supervised), interests);
+    }
+
+    fn step(&mut self, woken: Woken) -> Option<Outcome> {
+        self.decide(woken).transpose()
+    }
+
+    fn late(&mut self) -> Outcome {
+        Ok(Waited::TimedOut)
+    }
+
+    fn broken(&mut self, errno: Errno) -> Outcome {
+        Err(WaitError::Poll { source: errno.into() })
+    }
+}
