@@ -1,13 +1,13 @@
 //! `gatevisor doctor`: what is wrong, why, and the command that fixes it.
 //!
 //! *Lives here:* becoming the one whose home it is, and printing. *Does not live here:* the checks
-//! (`gatevisor_gateways::doctor`).
+//! (`gatevisor_doctor`).
 
 use std::ffi::OsString;
 use std::path::Path;
 
 use anstyle::AnsiColor;
-use gatevisor_gateways::doctor::{
+use gatevisor_doctor::{
     Caller, Check, Diagnosis, DoctorSettings, Finding, SeenSupervisor, Severity, diagnose, owner_of,
 };
 use gatevisor_sys::user;

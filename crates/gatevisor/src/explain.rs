@@ -1,12 +1,12 @@
 //! `gatevisor explain`: why a gateway is as it is, on one page.
 //!
 //! *Lives here:* the page, and what was probably meant by a name that is none. *Does not live here:* the causes
-//! (`gatevisor_gateways::explain`).
+//! (`gatevisor_doctor::explain`).
 
 use std::ffi::OsStr;
 
 use anstyle::AnsiColor;
-use gatevisor_gateways::explain::{CauseKind, Explanation, explain};
+use gatevisor_doctor::explain::{CauseKind, Explanation, explain};
 use gatevisor_gateways::inspect::{InspectError, ServiceState};
 use gatevisor_gateways::profile::{self, ProfileName};
 

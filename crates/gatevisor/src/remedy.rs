@@ -1,7 +1,7 @@
 //! `gatevisor as-owner` and `gatevisor give-back`: what `doctor` proposes to root, done so that nobody can lead root astray.
 //!
 //! *Lives here:* becoming the owner and executing a program; giving away what is below a home.
-//! *Does not live here:* what is proposed (`gatevisor_gateways::doctor`), and the walk (`gatevisor_boot::repair`).
+//! *Does not live here:* what is proposed (`gatevisor_doctor`), and the walk (`gatevisor_boot::repair`).
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -90,6 +90,34 @@ pub fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     Ok(by_path::open(path, OFlags::RDONLY | OFlags::DIRECTORY)?)
 }
 
+/// Returns a new file without a name in a directory; where the file system knows no such files, one whose name is
+/// removed at once.
+pub fn nameless_file(directory: &Path) -> io::Result<OwnedFd> {
+    let directory = open_directory(directory)?;
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let mode = Mode::RUSR | Mode::WUSR;
+    match openat(&directory, ".", flags | OFlags::TMPFILE, mode) {
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {}
+        other => return Ok(other?),
+    }
+    // If this process is killed before it removes the name, later commands know the file for a leftover.
+    let name = format!("{GONE_PREFIX}{}", random_suffix());
+    let file = openat(&directory, &*name, flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW, mode)?;
+    unlinkat(&directory, &*name, AtFlags::empty())?;
+    Ok(file)
+}
+
+/// Opens the file of a lock; `None` where there is no regular file.
+pub fn open_lock(path: &Path) -> Option<OwnedFd> {
+    let file = by_path::open(path, OFlags::RDONLY | OFlags::NOFOLLOW).ok()?;
+    FileType::from_raw_mode(fstat(&file).ok()?.st_mode).is_file().then_some(file)
+}
+
+/// Returns whether another process holds the lock of a file, as flock(2) knows it. A free lock is let go at once.
+pub fn is_locked(file: &OwnedFd) -> bool {
+    flock(file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+}
+
 /// Returns the directory that a file of a service directory is in, and its name there: one of its own, or one below it.
 pub fn place<'a>(directory: BorrowedFd<'_>, path: &'a str) -> Result<(OwnedFd, &'a str), Errno> {
     let (folder, name) = path.split_once('/').unwrap_or((".", path));

@@ -11,9 +11,7 @@
 
 pub mod agent;
 pub mod desired;
-pub mod doctor;
 pub mod exit;
-pub mod explain;
 mod files;
 pub mod incidents;
 pub mod inspect;
@@ -29,6 +27,6 @@ pub mod tree;
 pub mod watch;
 
 pub use agent::AgentDefinition;
-pub use files::ReadFileError;
+pub use files::{ReadFileError, is_locked, nameless_file, open_lock, read_bounded};
 pub use manager::{ScandirManager, ServiceManager};
 pub use profile::{Home, ProfileName};

@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use gatevisor_paths::by_path;
+use gatevisor_sys::proc::Process;
 use gatevisor_wire::Pid;
 use jiff::Timestamp;
 use rustix::fs::{AtFlags, Mode, unlinkat};
@@ -17,16 +18,10 @@ use serde_json::{Map, Value};
 use crate::agent::PlannedStop;
 use crate::files::{open_directory, random_suffix, read_bounded};
 
-/// Bytes of `/proc/<pid>/stat` at the most.
-const STAT_BYTES: usize = 4096;
 /// Bytes of a marker at the most.
 const MARKER_BYTES: usize = 64 << 10;
 /// What a marker of ours says of who wrote it.
 const OURS: &str = "gatevisor";
-/// Place of the start time among the fields behind the program's name.
-///
-/// **Source:** proc(5): field 22 of all, of which two come first.
-const START_TIME: usize = 19;
 
 /// Writes the marker into a gateway's own home: this process is stopped on purpose, now.
 ///
@@ -95,17 +90,7 @@ pub fn clear(home: &Path, planned: &PlannedStop) {
 
 /// Returns when a process started, in clock ticks since the machine's boot; with the pid it names a process for good.
 pub fn start_time(pid: Pid) -> Option<u64> {
-    let stat = read_bounded(Path::new(&format!("/proc/{pid}/stat")), STAT_BYTES).ok()??;
-    fields_of_stat(&stat)?.nth(START_TIME)?.parse().ok()
-}
-
-/// Returns the fields of a `/proc/<pid>/stat` from the third one on, the state.
-///
-/// The program's name before them may hold placeholders and parentheses.
-pub(crate) fn fields_of_stat(stat: &[u8]) -> Option<impl Iterator<Item = &str>> {
-    let end = stat.iter().rposition(|b| *b == b')')?;
-    let rest = str::from_utf8(stat.get(end..)?).ok()?;
-    Some(rest.strip_prefix(')')?.split_ascii_whitespace())
+    Process::of(pid.get()).map(|process| process.began)
 }
 
 #[cfg(test)]
@@ -115,16 +100,6 @@ mod tests {
 
     fn me() -> Pid {
         Pid::new(i32::try_from(std::process::id()).unwrap()).unwrap()
-    }
-
-    #[test]
-    fn the_start_time_is_found_behind_any_program_name() {
-        let stat = b"7 (a) b (c)) S 1 7 7 0 -1 4194560 1 0 0 0 1 2 0 0 20 0 1 0 12345 99 8 0\n";
-        let mut fields = fields_of_stat(stat).unwrap();
-        assert_eq!(fields.next(), Some("S"));
-        assert_eq!(fields_of_stat(stat).unwrap().nth(START_TIME), Some("12345"));
-        assert!(start_time(me()).is_some());
-        assert!(fields_of_stat(b"garbage").is_none());
     }
 
     #[test]

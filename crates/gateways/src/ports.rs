@@ -58,10 +58,7 @@ pub fn held(manager: &ScandirManager, name: &ProfileName) -> Option<HeldPort> {
 }
 
 /// Returns the port that a definition gives a gateway with these variables, if it has one.
-pub(crate) fn of_definition(
-    definition: &PortDefinition,
-    lookup: &dyn Fn(&str) -> Option<OsString>,
-) -> Option<u16> {
+pub fn of_definition(definition: &PortDefinition, lookup: &dyn Fn(&str) -> Option<OsString>) -> Option<u16> {
     let says_yes = |name: &String| {
         lookup(name).is_some_and(|value| {
             let word = value.to_string_lossy().trim().to_ascii_lowercase();
@@ -78,13 +75,13 @@ pub(crate) fn of_definition(
 }
 
 /// Returns the files of variables that a profile's gateway is started with.
-pub(crate) fn environment_files(manager: &ScandirManager, name: &ProfileName) -> Vec<PathBuf> {
+pub fn environment_files(manager: &ScandirManager, name: &ProfileName) -> Vec<PathBuf> {
     let templates = manager.agent().gateway.environment_files.iter();
     templates.filter_map(|template| expanded(manager, name, template)).map(PathBuf::from).collect()
 }
 
 /// Returns a text of the agent definition with everything filled in, as far as that is known before a start.
-pub(crate) fn expanded(manager: &ScandirManager, name: &ProfileName, template: &str) -> Option<OsString> {
+pub fn expanded(manager: &ScandirManager, name: &ProfileName, template: &str) -> Option<OsString> {
     let filled = fill(template, &Placeholders::new(name, &manager.agent().home_variable())).ok()?;
     let variable = manager.agent().home_variable();
     let home = manager.home().root();

@@ -27,7 +27,8 @@ const ALLOWED: [(&str, &str, &str); 6] = [
 ];
 
 /// The programs that root runs where others own what is there.
-const LED_BY_PATHS: [&str; 7] = ["applets", "boot", "client", "gateways", "gatevisor", "init", "logd"];
+const LED_BY_PATHS: [&str; 8] =
+    ["applets", "boot", "client", "doctor", "gateways", "gatevisor", "init", "logd"];
 
 /// What goes where a whole path leads: by links and mounts of whoever owns a directory on the way. `by_path` goes there, too.
 const BY_PATH: [&str; 31] = [
@@ -76,16 +77,19 @@ const LED_ALL_THE_SAME: [(&str, &str); 25] = [
     ("boot/src/hooks.rs", "the image's hooks, in a directory that is judged by a descriptor first"),
     ("boot/src/presence.rs", "a directory of root's in /run, which nobody else may write to"),
     ("boot/src/seed.rs", "what the image has, of which a copy is made"),
-    ("boot/src/places/mod.rs", "the place of an unprivileged user, and markers of root's in /run and /"),
+    (
+        "boot/src/runtime_directories/mod.rs",
+        "the place of an unprivileged user, and markers of root's in /run and /",
+    ),
     ("gatevisor/src/context.rs", "a link of root's in /run, and the definition that an operator names"),
     ("gatevisor/src/init.rs", "done as the agent, or files of /etc, named by a constant"),
     ("gatevisor/src/planned_stop.rs", "what the kernel tells of a process"),
     ("gatevisor/src/reconcile.rs", "done as the user who decides what is in the home"),
     ("gatevisor/src/up.rs", "done as the user who decides what is in the home"),
     ("gateways/src/agent/remember.rs", "a definition that an operator names, or noted as this user"),
-    ("gateways/src/doctor/gather/held.rs", "what the kernel tells of a process"),
-    ("gateways/src/doctor/gather/memory.rs", "what the kernel tells of a control group"),
-    ("gateways/src/doctor/gather/mod.rs", "this program, and marks of the image's in /"),
+    ("doctor/src/gather/held.rs", "what the kernel tells of a process"),
+    ("doctor/src/gather/memory.rs", "what the kernel tells of a control group"),
+    ("doctor/src/gather/mod.rs", "this program, and marks of the image's in /"),
     ("gateways/src/incidents/processes.rs", "what the kernel tells of a process"),
     ("gateways/src/reconcile/boot_log.rs", "done as the user who decides what is in the home"),
     ("init/src/limits.rs", "what the kernel tells of this process"),
@@ -96,7 +100,10 @@ const LED_ALL_THE_SAME: [(&str, &str); 25] = [
         "logd/src/script/directory.rs",
         "a directory that is named on the command line of s6-log, as s6 defines it",
     ),
-    ("logd/src/script/outlet.rs", "a file that is named on the command line of s6-log, as s6 defines it"),
+    (
+        "logd/src/script/action_output.rs",
+        "a file that is named on the command line of s6-log, as s6 defines it",
+    ),
 ];
 
 #[test]

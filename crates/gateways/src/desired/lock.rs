@@ -1,66 +1,91 @@
-//! *Lives here:* the lock beside a state file, which our own writers take in turn.
+//! *Lives here:* the lock beside a state file, which our own writers take one after the other.
 //!
 //! *Does not live here:* what is written under it.
 //!
 //! **Source:** flock(2).
 
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, flock, futimens, openat,
-    statat,
+    AtFlags, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, flock, fstat, futimens,
+    openat, statat,
 };
 use rustix::io::Errno;
 
-use super::write::RecordError;
+use crate::files::{is_locked, open_lock};
 
 /// How long one other writer may hold the lock.
-pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
-/// How many times this is waited for while other writers come and go: a minute.
-const LOCK_TURNS: u32 = 12;
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// How many times the timeout is waited for while other writers take and release the lock: for a minute.
+const TIMEOUTS: u32 = 12;
 
 /// Returns the name of the lock beside a state file.
-pub(crate) fn lock_name(file: &Path) -> String {
+fn lock_name(file: &Path) -> String {
     format!(".{}.lock", file.file_name().unwrap_or_default().to_string_lossy())
 }
 
-/// Takes the lock beside the file, waiting for its turn but not for ever; not at all unless it `may_wait`.
-pub(super) fn lock(parent: BorrowedFd<'_>, path: &Path, may_wait: bool) -> Result<OwnedFd, RecordError> {
-    let failed = |source: io::Error| RecordError::Write { path: path.to_owned(), source };
-    let write = |errno: Errno| failed(errno.into());
+/// Takes the lock beside the file at `path`.
+///
+/// Returns `None` where one other writer holds the lock for too long, or holds it at all unless this `may_wait`.
+pub(super) fn lock(parent: BorrowedFd<'_>, path: &Path, may_wait: bool) -> io::Result<Option<OwnedFd>> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = openat(parent, lock_name(path), flags, Mode::RUSR | Mode::WUSR).map_err(write)?;
+    let file = openat(parent, lock_name(path), flags, Mode::RUSR | Mode::WUSR)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => return Ok(taken(file)),
+        Ok(()) => return Ok(Some(taken(file))),
         Err(Errno::WOULDBLOCK) if may_wait => {}
-        Err(Errno::WOULDBLOCK) => return Err(RecordError::Locked { path: path.to_owned() }),
-        Err(errno) => return Err(write(errno)),
+        Err(Errno::WOULDBLOCK) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
     }
     let taken_at =
         || statat(parent, lock_name(path), AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| changed(&stat));
     let mut last = taken_at();
-    let locked = wait_apart(file, FlockOperation::LockExclusive, taken).map_err(failed)?;
-    for _ in 0..LOCK_TURNS {
-        if let Ok(result) = locked.recv_timeout(LOCK_TIMEOUT) {
-            return result.map_err(write);
+    let locked = wait_apart(file, FlockOperation::LockExclusive, taken)?;
+    for _ in 0..TIMEOUTS {
+        if let Ok(result) = locked.recv_timeout(TIMEOUT) {
+            return Ok(Some(result?));
         }
-        // Many writers on a slow disk are no writer that hangs.
+        // Many writers on a slow disk are not one writer that hangs.
         let now = taken_at();
         if std::mem::replace(&mut last, now) == now {
             break;
         }
     }
-    Err(RecordError::Locked { path: path.to_owned() })
+    Ok(None)
 }
 
-/// Waits for a lock and tells what `then` makes of it.
+/// Returns those locks of state files that one writer holds for as long as our own commands would wait for it.
 ///
-/// The kernel knows no deadline for this lock, so the wait gets a thread of its own, left behind if it is in vain.
-pub(crate) fn wait_apart<T: Send + 'static>(
+/// Looking disturbs nobody: the locks are waited for together, and shared, so nobody who waits behind us is held up.
+pub fn stuck_locks<T>(state_files: impl IntoIterator<Item = (T, PathBuf)>) -> Vec<(T, PathBuf)> {
+    let mut waited_for = Vec::new();
+    for (whose, state_file) in state_files {
+        let path = state_file.with_file_name(lock_name(&state_file));
+        let Some(file) = open_lock(&path).filter(is_locked) else { continue };
+        let Ok(stat) = fstat(&file) else { continue };
+        if let Ok(free) = wait_apart(file, FlockOperation::LockShared, drop) {
+            waited_for.push((whose, path, changed(&stat), free));
+        }
+    }
+    let now = Instant::now();
+    let deadline = now.checked_add(TIMEOUT).unwrap_or(now);
+    let stuck = waited_for.into_iter().filter_map(|(whose, path, taken, free)| {
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let is_free = free.recv_timeout(left).is_ok();
+        let now = open_lock(&path).and_then(|file| fstat(file).ok());
+        let is_same = now.is_some_and(|stat| changed(&stat) == taken);
+        (!is_free && is_same).then_some((whose, path))
+    });
+    stuck.collect()
+}
+
+/// Waits for a lock in a thread of its own and sends what `then` makes of it.
+///
+/// The kernel knows no deadline for this lock, so a thread that waits in vain is left behind.
+fn wait_apart<T: Send + 'static>(
     file: OwnedFd,
     how: FlockOperation,
     then: fn(OwnedFd) -> T,
@@ -78,15 +103,15 @@ pub(crate) fn wait_apart<T: Send + 'static>(
     Ok(receiver)
 }
 
-/// Tells those who wait that the lock has another holder now.
+/// Shows those who wait that the lock has a new holder.
 fn taken(lock: OwnedFd) -> OwnedFd {
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-    // Somebody else's lock that we may not touch: they give up a little early.
+    // The file may be another user's, whose times we may not set: then those who wait give up a little early.
     let _ = futimens(&lock, &Timestamps { last_access: now, last_modification: now });
     lock
 }
 
 /// Returns when a lock was taken last.
-pub(crate) fn changed(lock: &Stat) -> (i64, u64) {
+fn changed(lock: &Stat) -> (i64, u64) {
     (lock.st_mtime, lock.st_mtime_nsec)
 }

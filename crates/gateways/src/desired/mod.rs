@@ -16,7 +16,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use lock::{LOCK_TIMEOUT, changed, lock_name, wait_apart};
+pub use lock::stuck_locks;
 pub use read::{Prior, ReadStateError, Recorded, read};
 pub use write::{RecordError, Recording, migrate, overwritten, record, record_at_once, record_for_another};
 

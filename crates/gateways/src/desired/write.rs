@@ -126,7 +126,7 @@ pub fn migrate(
 ) -> Result<bool, RecordError> {
     let path = directory.join(name);
     let parent = open_home(directory)?;
-    let _lock = lock(parent.as_fd(), &path, true)?;
+    let _lock = locked(parent.as_fd(), &path, true)?;
     if statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
         return Ok(false);
     }
@@ -159,7 +159,7 @@ fn update(
 ) -> Result<Recording, RecordError> {
     let path = directory.join(name);
     let parent = open_home(directory)?;
-    let _lock = lock(parent.as_fd(), &path, may_wait)?;
+    let _lock = locked(parent.as_fd(), &path, may_wait)?;
     let (mut object, invalid) = match read_object(&path) {
         Ok(object) => (object.unwrap_or_default(), None),
         Err(error) if error.is_content() => (Map::new(), Some(error)),
@@ -199,6 +199,14 @@ fn put(object: &mut Map<String, Value>, desired_state: &DesiredState) {
 /// Returns a time in RFC 3339, UTC, to the millisecond.
 fn stamp(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
+fn locked(parent: BorrowedFd<'_>, path: &Path, may_wait: bool) -> Result<OwnedFd, RecordError> {
+    match lock(parent, path, may_wait) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(RecordError::Locked { path: path.to_owned() }),
+        Err(source) => Err(RecordError::Write { path: path.to_owned(), source }),
+    }
 }
 
 fn open_home(directory: &Path) -> Result<OwnedFd, RecordError> {

@@ -92,7 +92,7 @@ fn stamp(death: &Death) -> String {
 }
 
 /// Returns a time as RFC 3339 in UTC.
-pub(crate) fn moment(at: Tai64n) -> String {
+pub fn moment(at: Tai64n) -> String {
     let at = Timestamp::from_millisecond(at.to_unix_ms()).unwrap_or(Timestamp::UNIX_EPOCH);
     at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }

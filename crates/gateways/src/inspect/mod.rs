@@ -25,8 +25,7 @@ use crate::profile::{self, ProfileName};
 use crate::slots;
 use crate::tree::{self, Leader, Usage};
 
-pub(crate) use deaths::moment;
-pub use deaths::{DeathReport, deaths, meaning};
+pub use deaths::{DeathReport, deaths, meaning, moment};
 pub use report::{ServiceReport, ServiceState};
 pub use served::by as served_by;
 
@@ -99,7 +98,7 @@ pub fn inspect(manager: &ScandirManager, name: &ProfileName) -> Result<ServiceRe
 }
 
 /// Returns the reports of services that were observed, in their order.
-pub(crate) fn reports(manager: &ScandirManager, all: &[Observed]) -> Vec<ServiceReport> {
+pub fn reports(manager: &ScandirManager, all: &[Observed]) -> Vec<ServiceReport> {
     let (usage, now, supervisor) = (usage_of(manager, all), now(), manager.supervisor_program());
     let standing = manager.standing();
     let one =

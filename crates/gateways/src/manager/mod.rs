@@ -28,7 +28,7 @@ pub use errors::{
 };
 pub use look::LookError;
 pub use scandir::ScandirManager;
-pub(crate) use scandir::look_at;
+pub use scandir::look_at;
 
 /// How long a command waits for a supervisor that has nothing to do but answer.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

@@ -181,7 +181,7 @@ pub(super) fn after(timeout: Duration) -> Instant {
 }
 
 /// Returns what can be seen of one service directory, without what its supervisor says of a refusal.
-pub(crate) fn look_at(dir: &Path, service: String, profile: Option<ProfileName>) -> Observed {
+pub fn look_at(dir: &Path, service: String, profile: Option<ProfileName>) -> Observed {
     observed(&ServiceDir::new(dir), service, profile, || None)
 }
 

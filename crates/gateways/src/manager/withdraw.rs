@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use gatevisor_client::{ServiceDir, Waited, Waiter};
 use gatevisor_paths::by_path;
+use gatevisor_sys::proc::Process;
 use gatevisor_wire::control::{Control, ControlSignal};
 use gatevisor_wire::files;
 use gatevisor_wire::scan::ScanCommand;
@@ -20,12 +21,9 @@ use rustix::io::Errno;
 
 use super::errors::UnregisterError;
 use super::{Done, GRACE, ScandirManager, Unregistered};
-use crate::files::{open_directory, read_bounded, remove_tree, retire};
+use crate::files::{open_directory, remove_tree, retire};
 use crate::marker;
 use crate::profile::ProfileName;
-
-/// Place of the session among the fields behind the program's name in `/proc/<pid>/stat`.
-const SESSION: usize = 3;
 
 /// Takes a slot away that was published and that no supervisor took, and leaves nothing behind.
 pub(super) fn undo(manager: &ScandirManager, name: &ProfileName) {
@@ -138,8 +136,6 @@ impl Withdrawn {
     /// only a supervised one leads a session of its own number.
     fn orphan(&self) -> bool {
         let Some(pid) = self.dir.status().ok().and_then(|status| status.pid) else { return false };
-        let stat = read_bounded(Path::new(&format!("/proc/{pid}/stat")), 4096).ok().flatten();
-        let session = stat.as_deref().and_then(marker::fields_of_stat).and_then(|mut f| f.nth(SESSION));
-        session.and_then(|session| session.parse().ok()) == Some(pid.get())
+        Process::of(pid.get()).is_some_and(|process| process.session == pid.get())
     }
 }

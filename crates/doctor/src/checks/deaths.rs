@@ -1,0 +1,155 @@
+//! *Lives here:* the check whether gateways and other services stay up.
+//!
+//! *Does not live here:* deciding what the matter is (`condition`).
+
+use super::slots::called;
+use crate::commands::quote;
+use crate::facts::{Facts, ServiceFact};
+use crate::finding::{Check, Finding, Severity};
+use crate::problem::{self, ServiceProblem};
+use gatevisor_gateways::live::LiveState;
+
+pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
+    if !facts.supervision.is_supervised() {
+        return;
+    }
+    for service in &facts.services {
+        found.extend(state(facts, service));
+    }
+}
+
+fn state(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
+    let name = called(service);
+    let reason = service.report.reason.clone().unwrap_or_else(|| "nobody says why".to_owned());
+    let (severity, what, why, fix) = match problem::of(facts, service)? {
+        ServiceProblem::PortTaken => return Some(taken(service, &name)),
+        ServiceProblem::NotReady => {
+            (Severity::Warning, format!("{name} is not ready"), reason, look(facts, service))
+        }
+        ServiceProblem::Failed => (
+            Severity::Error,
+            format!("{name} failed for good, and is not started again"),
+            format!("{reason}; fix that first{}", log_hint(facts, service)),
+            start(facts, service),
+        ),
+        ServiceProblem::CannotStart => (
+            Severity::Error,
+            format!("{name} cannot be started"),
+            format!("{reason}; fix that first"),
+            start(facts, service),
+        ),
+        ServiceProblem::KeepsDying(times) => (
+            Severity::Error,
+            format!("{name} keeps dying: {times} times in a row"),
+            format!("{}; it is started again with growing pauses", last(service, &reason)),
+            look(facts, service),
+        ),
+        ServiceProblem::HasDied => (
+            Severity::Warning,
+            format!("{name} has died and is started again shortly"),
+            last(service, &reason),
+            look(facts, service),
+        ),
+        ServiceProblem::Paused => (
+            Severity::Warning,
+            format!("{name} is paused"),
+            "somebody sent it SIGSTOP through its supervisor".to_owned(),
+            tool(facts, service, "-c"),
+        ),
+        ServiceProblem::NotLive => not_live(facts, service)?,
+        ServiceProblem::Missed => (
+            Severity::Warning,
+            format!("{name} is down although it is desired running"),
+            "its supervisor was told otherwise, by another program or with s6-svc".to_owned(),
+            start(facts, service),
+        ),
+    };
+    let mut finding = Finding::new(Check::Crash, severity, &what, &why).at(&service.path).fix(fix);
+    finding.profile.clone_from(&service.observed.profile);
+    Some(finding)
+}
+
+/// Returns what to do about a gateway whose port somebody else has: to start it again would help nothing.
+fn taken(service: &ServiceFact, name: &str) -> Finding {
+    let held = service.report.port_held.as_deref().unwrap_or("its port is held by another process");
+    let what = format!("{name} cannot work: {held}");
+    let why =
+        "end that process if it should not run, or give one of the two another port, then start the gateway";
+    let fix = match service.report.port_holder {
+        Some(pid) => format!("ps -o pid,ppid,user,lstart,args -p {pid}"),
+        None => "ss -ltnp".to_owned(),
+    };
+    let finding = Finding::new(Check::Crash, Severity::Error, &what, why).at(&service.path).fix(fix);
+    match &service.observed.profile {
+        Some(profile) => finding.of(profile),
+        None => finding,
+    }
+}
+
+/// What follows when a gateway does not respond, as its policy says.
+const ENDED: &str = "it is ended and started again, unless the reason says otherwise";
+const LEFT: &str = "nobody ends it, because its definition says `warn`";
+
+/// Returns what is wrong with one that runs, and of which it is not known that it works.
+fn not_live(facts: &Facts, service: &ServiceFact) -> Option<(Severity, String, String, String)> {
+    let live = service.report.live.as_ref()?;
+    let (name, why) = (called(service), live.reason.clone().unwrap_or_else(|| "nobody says why".to_owned()));
+    Some(match live.state {
+        LiveState::Unknown => (
+            Severity::Warning,
+            format!("{name} runs, and nobody knows whether it works"),
+            why,
+            look(facts, service),
+        ),
+        LiveState::Said(_) => (
+            Severity::Error,
+            format!("{name} runs, and does not respond"),
+            format!("{why}; {}", if live.policy == "restart" { ENDED } else { LEFT }),
+            restart(facts, service),
+        ),
+    })
+}
+
+/// Returns how it died last.
+fn last(service: &ServiceFact, reason: &str) -> String {
+    match service.report.deaths.first() {
+        Some(death) => match &death.meaning {
+            Some(meaning) => format!("the last time {}: {meaning}", death.how("with ", "by ")),
+            None => format!("the last time {}", death.how("with ", "by ")),
+        },
+        None => reason.to_owned(),
+    }
+}
+
+fn start(facts: &Facts, service: &ServiceFact) -> String {
+    match &service.observed.profile {
+        Some(name) => facts.caller.about(&["gateway", "start"], name),
+        None => tool(facts, service, "-u"),
+    }
+}
+
+fn restart(facts: &Facts, service: &ServiceFact) -> String {
+    match &service.observed.profile {
+        Some(name) => facts.caller.about(&["gateway", "restart"], name),
+        None => tool(facts, service, "-r"),
+    }
+}
+
+/// Returns what shows why it died, which is the only thing that leads on.
+fn look(facts: &Facts, service: &ServiceFact) -> String {
+    match &service.observed.profile {
+        Some(name) => facts.caller.about(&["logs", "-n", "50"], name),
+        None => format!("{} s6 s6-svdt {}", facts.caller.program(), quote(&service.path)),
+    }
+}
+
+fn log_hint(facts: &Facts, service: &ServiceFact) -> String {
+    let name = service.observed.profile.as_ref();
+    name.map_or_else(String::new, |name| {
+        format!(" (`{}` shows its last words)", facts.caller.about(&["logs"], name))
+    })
+}
+
+fn tool(facts: &Facts, service: &ServiceFact, option: &str) -> String {
+    format!("{} s6 s6-svc {option} {}", facts.caller.program(), quote(&service.path))
+}

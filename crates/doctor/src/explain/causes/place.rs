@@ -1,0 +1,125 @@
+//! *Lives here:* causes outside of the gateway: who may look, who runs it, whether its service directory is held, and what
+//! is wrong beside it.
+//!
+//! *Does not live here:* what the gateway did itself (`process`, `ends`).
+
+use gatevisor_client::status_view::StateName;
+use gatevisor_slot::home_lock::Standing;
+
+use super::Cause;
+use crate::explain::kind::CauseKind;
+use crate::explain::subject::Subject;
+use crate::facts::Presence;
+use crate::finding::shown;
+
+pub(super) fn permission(subject: &Subject) -> Vec<Cause> {
+    let unseen = match (&subject.facts.supervision.presence, subject.service()) {
+        (Presence::Unknown(why), _) => why.clone(),
+        (_, Some(service)) if service.observed.state == StateName::Unknown => {
+            service.observed.problem.clone().unwrap_or_else(|| "its service directory is closed".to_owned())
+        }
+        _ => return Vec::new(),
+    };
+    let what = format!("uid {} may not look, so nobody can tell here", subject.facts.uid);
+    vec![Cause::new(CauseKind::NotAllowedToLook, what, unseen)]
+}
+
+pub(super) fn elsewhere(subject: &Subject) -> Vec<Cause> {
+    let supervision = &subject.facts.supervision;
+    let is_held = supervision.standing.allows();
+    if matches!(supervision.standing, Standing::NeverHeld { .. }) || (is_held && supervision.elsewhere) {
+        let what = "another container runs the gateways of this home; this one waits for its lock";
+        return vec![Cause::new(CauseKind::RunsElsewhere, what, supervision.standing.to_string())];
+    }
+    if !is_held {
+        let what = "this container has lost the lock of the home, so it may start no gateway";
+        return vec![Cause::new(CauseKind::LockLost, what, supervision.standing.to_string())];
+    }
+    if supervision.without_gateways {
+        let what = "this container runs no gateways";
+        let evidence = "its command is another long-lived program of the agent";
+        return vec![Cause::new(CauseKind::NoGatewaysHere, what, evidence)];
+    }
+    Vec::new()
+}
+
+pub(super) fn served(subject: &Subject) -> Vec<Cause> {
+    let Some(server) = subject.served_by.as_ref().filter(|_| !subject.is_up()) else { return Vec::new() };
+    let what = format!("the gateway of {server} serves it, so it has none of its own");
+    let evidence =
+        format!("the state file of {server} lists it among those that it serves, and names its process");
+    vec![Cause::new(CauseKind::ServedByAnother, what, evidence)]
+}
+
+pub(super) fn orphans(subject: &Subject) -> Vec<Cause> {
+    if subject.facts.supervision.is_supervised() || subject.orphans.is_empty() {
+        return Vec::new();
+    }
+    let named = subject.orphans.iter().map(|(pid, words)| format!("process {pid} ({words})"));
+    let what = "it runs, and its supervisor has gone: nobody starts it again or keeps what it writes";
+    vec![Cause::new(CauseKind::Orphan, what, named.collect::<Vec<_>>().join(", "))]
+}
+
+pub(super) fn profile(subject: &Subject) -> Vec<Cause> {
+    let Some(service) = subject.service().filter(|_| subject.has_lost_its_profile()) else {
+        return Vec::new();
+    };
+    let what = "its profile was removed or renamed by another program, and its service directory is left";
+    let evidence = format!("there is no profile {}, and there is `{}`", subject.name, shown(&service.path));
+    vec![Cause::new(CauseKind::ProfileGone, what, evidence)]
+}
+
+pub(super) fn supervisor(subject: &Subject) -> Vec<Cause> {
+    let supervision = &subject.facts.supervision;
+    let scandir = shown(&supervision.scandir);
+    let evidence = match &supervision.presence {
+        Presence::NoScandir => format!("there is no scandir `{scandir}`"),
+        Presence::Unsupervised => format!("nobody holds the lock of the scandir `{scandir}`"),
+        Presence::Supervised | Presence::Unknown(_) => return Vec::new(),
+    };
+    vec![Cause::new(CauseKind::NoSupervisor, "no supervisor runs, so nobody starts it", evidence)]
+}
+
+pub(super) fn slot(subject: &Subject) -> Vec<Cause> {
+    if !subject.facts.supervision.is_supervised() || subject.facts.supervision.elsewhere {
+        return Vec::new();
+    }
+    let scandir = shown(&subject.facts.supervision.scandir);
+    let Some(service) = subject.service() else {
+        let what = "it has no service directory, so its supervisor knows nothing of it";
+        let evidence = format!("there is no `{}` in `{scandir}`", subject.name.service_entry());
+        return vec![Cause::new(CauseKind::NotRegistered, what, evidence)];
+    };
+    if service.observed.state != StateName::NotSupervised {
+        return Vec::new();
+    }
+    if let Some(reason) = &service.refusal {
+        return vec![Cause::new(CauseKind::Refused, "its supervisor refuses its service directory", reason)];
+    }
+    let evidence = format!("`{}` is there, and nobody asked for a scan", shown(&service.path));
+    vec![Cause::new(CauseKind::NotTaken, "its supervisor has not taken its service directory", evidence)]
+}
+
+pub(super) fn disk(subject: &Subject) -> Vec<Cause> {
+    let full = |disk: &&crate::facts::Disk| disk.has_no_room();
+    let Some(disk) = subject.facts.disks.iter().find(full) else { return Vec::new() };
+    let evidence = format!("{} kB and {} inodes are left", disk.bytes_left / 1024, disk.files_left);
+    vec![Cause::new(CauseKind::DiskFull, format!("the disk of `{}` is full", shown(&disk.path)), evidence)]
+}
+
+/// Returns what is wrong beside it: it may run all the same.
+pub(super) fn beside(subject: &Subject) -> Vec<Cause> {
+    let Some(report) = subject.report() else { return Vec::new() };
+    let mut causes = Vec::new();
+    if let Some(problem) = &report.log_problem {
+        let since = report.log_problem_since.as_deref().unwrap_or("an unknown time");
+        let what = format!("what it writes is not kept since {since}");
+        causes.push(Cause::new(CauseKind::NotLogged, what, problem));
+    }
+    if report.older_than_definition {
+        let what = "its service directory is older than the agent definition, or was edited";
+        let evidence = "the directory is not what the definition makes of it now, and the directory counts";
+        causes.push(Cause::new(CauseKind::OlderThanDefinition, what, evidence));
+    }
+    causes
+}

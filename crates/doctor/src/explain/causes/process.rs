@@ -1,0 +1,120 @@
+//! *Lives here:* causes in the process that is there now, and in what its supervisor waits for.
+//!
+//! *Does not live here:* how earlier ones ended (`ends`).
+
+use gatevisor_client::status_view::StateName;
+use gatevisor_wire::policy::RestartPhase;
+
+use super::Cause;
+use crate::explain::kind::CauseKind;
+use crate::explain::subject::Subject;
+use crate::problem::{self, ServiceProblem};
+use gatevisor_gateways::inspect::ServiceReport;
+use gatevisor_gateways::live::LiveState;
+
+/// The kernel's letters for a process that a signal has stopped, and for one that a debugger holds.
+///
+/// **Source:** proc(5), `/proc/pid/stat`, field 3.
+const STOPPED: char = 'T';
+const TRACED: char = 't';
+
+pub(super) fn of(subject: &Subject) -> Vec<Cause> {
+    let Some(report) = subject.report() else { return Vec::new() };
+    let cause = match subject.state() {
+        Some(StateName::Paused) => {
+            let what = "it is paused: somebody had its supervisor send it SIGSTOP";
+            Cause::new(CauseKind::Paused, what, "its status says so")
+        }
+        Some(StateName::Up | StateName::Ready | StateName::Starting | StateName::Stopping) => {
+            return running(subject, report);
+        }
+        Some(StateName::Finishing) => {
+            let what = format!("its finish script has been running for {} s", report.updownfor);
+            let evidence = format!("process {}; the next start comes after it", pid(report));
+            Cause::new(CauseKind::FinishRuns, what, evidence)
+        }
+        Some(StateName::Waiting { reason }) => {
+            let what = "what an earlier life of it has left running is being ended first";
+            Cause::new(CauseKind::EndingLeftovers, what, reason.clone().unwrap_or_default())
+        }
+        _ => return Vec::new(),
+    };
+    vec![cause]
+}
+
+fn running(subject: &Subject, report: &ServiceReport) -> Vec<Cause> {
+    let evidence = |state: &str| format!("the kernel says of process {} that it is {state}", pid(report));
+    let held = match subject.process {
+        Some(STOPPED) => {
+            let what = "it is frozen: its process is stopped by a signal that its supervisor did not send";
+            Some(Cause::new(CauseKind::Frozen, what, evidence("stopped")))
+        }
+        Some(TRACED) => {
+            let what = "it is frozen: a debugger holds its process";
+            Some(Cause::new(CauseKind::Traced, what, evidence("traced")))
+        }
+        _ => None,
+    };
+    let phase = match subject.state() {
+        Some(StateName::Stopping) => {
+            let what = "it was told to stop, and has not ended yet";
+            Some(Cause::new(CauseKind::Stopping, what, format!("process {} is still there", pid(report))))
+        }
+        // One that dies again and again is being started most of the time.
+        Some(StateName::Starting) if !keeps_dying(subject) => Some(starting(subject, report)),
+        _ => unresponsive(report),
+    };
+    held.into_iter().chain(phase).collect()
+}
+
+/// Returns that the watcher of gateways says that it does not respond.
+fn unresponsive(report: &ServiceReport) -> Option<Cause> {
+    let live = report.live.as_ref().filter(|live| live.state != LiveState::Unknown && live.is_bad())?;
+    let what = "it is up and does not work: nothing has shown that it lives for a while";
+    let reason = live.reason.clone().unwrap_or_else(|| "its watcher says so".to_owned());
+    let since = live.since.as_deref().unwrap_or("an unknown time");
+    Some(Cause::new(CauseKind::Unresponsive, what, format!("{reason}; since {since}")))
+}
+
+fn keeps_dying(subject: &Subject) -> bool {
+    let condition = subject.service().and_then(|service| problem::of(&subject.facts, service));
+    matches!(condition, Some(ServiceProblem::KeepsDying(_)))
+}
+
+fn starting(subject: &Subject, report: &ServiceReport) -> Cause {
+    let executed = subject.service().is_some_and(|service| service.observed.executed);
+    let told = subject.service().and_then(|service| service.observed.not_ready.clone());
+    let evidence = if let Some(why) = told.filter(|_| executed) {
+        why
+    } else if executed {
+        format!(
+            "process {} is there for {} s, and nothing has said that it is ready",
+            pid(report),
+            report.updownfor
+        )
+    } else {
+        format!("process {} has not executed the command yet", pid(report))
+    };
+    Cause::new(CauseKind::NotReadyYet, "it has been started, and is not ready yet", evidence)
+}
+
+/// Returns what its supervisor waits for before the next start.
+pub(super) fn waits(subject: &Subject) -> Vec<Cause> {
+    let Some(service) = subject.service().filter(|service| !service.report.up) else { return Vec::new() };
+    let Some(left_ms) = service.report.next_start_in_ms else { return Vec::new() };
+    let policy = service.observed.policy.as_ref();
+    if policy
+        .is_none_or(|policy| !matches!(policy.phase, RestartPhase::Backoff | RestartPhase::FailedToStart))
+    {
+        return Vec::new();
+    }
+    let times = policy.map_or(0, |policy| policy.failures);
+    let what = format!("its supervisor starts it again in {} s", left_ms.div_ceil(1000));
+    let times = if times == 1 { "once".to_owned() } else { format!("{times} times in a row") };
+    let evidence = format!("it failed {times}, and each pause is longer than the one before");
+    vec![Cause::new(CauseKind::BackOff, what, evidence)]
+}
+
+fn pid(report: &ServiceReport) -> String {
+    report.pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string())
+}

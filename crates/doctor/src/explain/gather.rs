@@ -1,0 +1,136 @@
+//! *Lives here:* finding out what an explanation goes by, beyond what `doctor` finds out.
+//!
+//! *Does not live here:* what follows from it.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use gatevisor_paths::by_path;
+use gatevisor_slot::survivors::members::Rule;
+use gatevisor_slot::survivors::process as survivors;
+use gatevisor_sys::file::lasting_identity;
+use gatevisor_wire::member::Member;
+use gatevisor_wire::status::Status;
+
+use super::Lines;
+use super::subject::{EndedByWatcher, Subject};
+use crate::facts::ServiceFact;
+use crate::gather::{DoctorSettings, gather as gather_facts};
+use gatevisor_gateways::desired;
+use gatevisor_gateways::incidents::{self, Incident};
+use gatevisor_gateways::inspect::{InspectError, served_by};
+use gatevisor_gateways::manager::{ScandirManager, ServiceManager};
+use gatevisor_gateways::profile::{self, ProfileName};
+use gatevisor_gateways::read_bounded;
+
+/// Bytes of the boot log at the most: it is set aside when it is longer than a quarter of this.
+const BOOT_LOG_BYTES: usize = 1 << 20;
+/// How the boot log writes a time.
+const BOOT_LOG_TIME: &str = "%Y-%m-%dT%H:%M:%S%z";
+/// The note in a service directory about what the watcher of gateways ended last, and bytes of it at the most.
+const ENDED_BY_WATCHER: &str = "data/live-restart";
+const NOTE_BYTES: usize = 8 << 10;
+/// Incidents that are told at the most.
+const INCIDENTS: usize = 3;
+/// Bytes of `/proc/<pid>/stat` at the most.
+const STAT_BYTES: usize = 4096;
+
+pub(super) fn gather(
+    settings: &DoctorSettings<'_>,
+    name: &ProfileName,
+    lines: Lines<'_>,
+) -> Result<Subject, InspectError> {
+    let manager = settings.manager;
+    if manager.observe(name)?.is_none() {
+        profile::show(manager.home(), manager.agent(), name)?;
+    }
+    let facts = gather_facts(settings);
+    let file = &manager.agent().gateway.state_file;
+    let recorded = desired::read(&manager.home().profile_dir(name), file);
+    let mut subject = Subject {
+        recorded: recorded.map(Option::unwrap_or_default).map_err(|error| error.reason(file)),
+        served_by: served_by(manager, name),
+        ended_by_watcher: ended_by_watcher(manager.slot(name).path()),
+        incidents: incidents(manager, name),
+        reconciled: reconciled(manager, name),
+        name: name.clone(),
+        facts,
+        process: None,
+        orphans: Vec::new(),
+        printed: Vec::new(),
+    };
+    subject.process = subject.report().and_then(|report| kernel_state(report.pid?));
+    if !subject.facts.supervision.is_supervised() {
+        subject.orphans = orphans(manager, name);
+    }
+    subject.printed = subject.service().map(|service| last_words(service, lines)).unwrap_or_default();
+    Ok(subject)
+}
+
+/// Returns what the process that ended last printed at its end.
+///
+/// A log daemon stamps lines when it reads them, which may be after the death, and a supervisor knows of a start a little
+/// later than it was. So what was stamped between the death before and the next start belongs to that life.
+fn last_words(service: &ServiceFact, lines: Lines<'_>) -> Vec<String> {
+    let mut deaths = service.observed.deaths.iter().rev().map(|death| moment(death.at.to_unix_ms()));
+    if deaths.next().is_none() {
+        return Vec::new();
+    }
+    let started = service.observed.status.filter(Status::is_up);
+    let until = started.and_then(|status| moment(status.changed.to_unix_ms()));
+    lines(deaths.next().flatten(), until)
+}
+
+fn moment(unix_ms: i64) -> Option<SystemTime> {
+    jiff::Timestamp::from_millisecond(unix_ms).ok().map(SystemTime::from)
+}
+
+/// Returns why the watcher of gateways ended a process of a service last, where it says so.
+fn ended_by_watcher(service: &Path) -> Option<EndedByWatcher> {
+    let bytes = read_bounded(&service.join(ENDED_BY_WATCHER), NOTE_BYTES).ok()??;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// Returns the newest incidents of a gateway.
+fn incidents(manager: &ScandirManager, name: &ProfileName) -> Vec<Incident> {
+    let logs = incidents::logs_of(manager.home(), name);
+    let all = incidents::list(&logs).unwrap_or_default().into_iter();
+    all.filter(|incident| incident.name == name.as_str()).take(INCIDENTS).collect()
+}
+
+/// Returns the kernel's letter for the state of a process.
+fn kernel_state(pid: i32) -> Option<char> {
+    let stat = read_bounded(Path::new(&format!("/proc/{pid}/stat")), STAT_BYTES).ok()??;
+    // The state follows the program's name, which may hold parentheses itself.
+    let end = stat.iter().rposition(|&byte| byte == b')')?;
+    stat.get(end.checked_add(2)?).map(|&byte| char::from(byte))
+}
+
+/// Returns the processes of a gateway that run although nobody supervises it, as far as they may be looked at.
+fn orphans(manager: &ScandirManager, name: &ProfileName) -> Vec<(i32, String)> {
+    let identity = by_path::directory(manager.scandir()).and_then(|it| lasting_identity(it, ""));
+    let Ok(scandir) = identity else {
+        return Vec::new();
+    };
+    let entry = name.service_entry();
+    let service = Member { scandir: scandir.as_bytes(), supervisor: 0, name: entry.as_bytes() };
+    let all = survivors::all(&service, None).unwrap_or_default();
+    let members = Rule::default().members(&all);
+    members.into_iter().map(|process| (process.pid, process.words())).collect()
+}
+
+/// Returns what the last reconciliation that is logged did with a gateway, and when.
+fn reconciled(manager: &ScandirManager, name: &ProfileName) -> Option<(String, String)> {
+    let path = manager.home().root().join(&manager.agent().gateway.boot_log);
+    let bytes = read_bounded(&path, BOOT_LOG_BYTES).ok()??;
+    let text = String::from_utf8_lossy(&bytes);
+    let line = text.lines().rev().find(|line| is_about(line, name))?;
+    let (at, action) = line.split_once(' ')?;
+    let at = jiff::fmt::strtime::parse(BOOT_LOG_TIME, at).ok()?.to_timestamp().ok()?;
+    Some((at.to_string(), action.to_owned()))
+}
+
+fn is_about(line: &str, name: &ProfileName) -> bool {
+    let word = line.split_ascii_whitespace().nth(1).and_then(|word| word.strip_prefix("profile="));
+    word == Some(name.as_str())
+}

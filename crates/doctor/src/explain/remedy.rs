@@ -1,0 +1,98 @@
+//! *Lives here:* the one or two commands that lead on from a cause. None of them ends what is not known to be this gateway's.
+//!
+//! *Does not live here:* what fixes other findings (`crate::doctor`).
+
+use super::causes::Cause;
+use super::kind::CauseKind;
+use super::subject::Subject;
+use crate::commands::quote;
+use crate::{Check, Finding};
+
+/// Commands at the most: a page is not a manual.
+const MOST: usize = 2;
+
+/// Returns what to do, in this order.
+pub(super) fn commands(subject: &Subject, causes: &[Cause], findings: &[Finding]) -> Vec<String> {
+    let mut commands: Vec<String> = Vec::new();
+    for cause in causes {
+        for command in of(subject, cause.cause, findings) {
+            if commands.len() < MOST && !commands.contains(&command) {
+                commands.push(command);
+            }
+        }
+    }
+    commands
+}
+
+fn of(subject: &Subject, kind: CauseKind, findings: &[Finding]) -> Vec<String> {
+    let caller = &subject.facts.caller;
+    let about = |verbs: &[&str]| caller.about(verbs, &subject.name);
+    // What fixes a finding is said in one place.
+    let fix = |check: Check| {
+        findings.iter().filter(|found| found.check == check).filter_map(|found| found.fix.clone()).collect()
+    };
+    let tool = |option: &str| {
+        let path = subject.service().map(|service| quote(&service.path)).unwrap_or_default();
+        format!("{} s6 s6-svc {option} {path}", caller.program())
+    };
+    match kind {
+        CauseKind::Well
+        | CauseKind::NotAllowedToLook
+        | CauseKind::RunsElsewhere
+        | CauseKind::NoGatewaysHere
+        | CauseKind::BackOff
+        | CauseKind::EndingLeftovers
+        | CauseKind::Commanded
+        | CauseKind::Stopping
+        | CauseKind::FinishRuns => Vec::new(),
+        CauseKind::ServedByAnother => {
+            let server = subject.served_by.as_ref();
+            server.map(|server| caller.about(&["gateway", "status"], server)).into_iter().collect()
+        }
+        CauseKind::Orphan | CauseKind::NoSupervisor => vec![caller.command(["up"])],
+        CauseKind::StoppedOnPurpose
+        | CauseKind::StoppedByAnother
+        | CauseKind::NeverAsked
+        | CauseKind::DownFile
+        | CauseKind::ToldDown => {
+            vec![about(&["gateway", "start"])]
+        }
+        CauseKind::LockLost => fix(Check::Supervisor),
+        CauseKind::DesiredUnreadable => fix(Check::DesiredState),
+        CauseKind::RunsThoughStopped => vec![about(&["gateway", "start"]), about(&["gateway", "stop"])],
+        CauseKind::NotRegistered if subject.is_wanted() => vec![about(&["gateway", "start"])],
+        CauseKind::NotRegistered => vec![about(&["gateway", "register"])],
+        CauseKind::ProfileGone | CauseKind::Refused | CauseKind::NotTaken => fix(Check::Slot),
+        CauseKind::Paused => fix(Check::Crash),
+        CauseKind::PortTaken if subject.report().is_some_and(|report| report.port_held.is_some()) => {
+            fix(Check::Crash)
+        }
+        // Its supervisor knows which process is meant, whatever number it has by then.
+        CauseKind::Frozen => vec![tool("-c"), about(&["gateway", "restart"])],
+        CauseKind::Unresponsive => vec![about(&["incidents", "--collect"]), about(&["gateway", "restart"])],
+        CauseKind::EndedAsUnresponsive => vec![about(&["incidents"])],
+        CauseKind::Traced | CauseKind::NotReadyYet => vec![about(&["logs", "-n", "50"])],
+        CauseKind::DiskFull => fix(Check::Disk),
+        CauseKind::NotLogged => fix(Check::Log),
+        CauseKind::OlderThanDefinition => {
+            vec![caller.command(["reload", "--restart", subject.name.as_str()])]
+        }
+        CauseKind::Killed | CauseKind::OutOfMemory if subject.is_up() => vec![about(&["logs", "-n", "50"])],
+        CauseKind::Killed
+        | CauseKind::OutOfMemory
+        | CauseKind::Crashed
+        | CauseKind::PortTaken
+        | CauseKind::KeyRefused
+        | CauseKind::FailedForGood
+        | CauseKind::KeepsDying
+        | CauseKind::EndedAtOnce
+        | CauseKind::Died => {
+            vec![about(&["logs", "-n", "50"]), about(&["gateway", "start"])]
+        }
+        CauseKind::CommandMissing
+        | CauseKind::PermissionDenied
+        | CauseKind::WindowsText
+        | CauseKind::EnvironmentBad
+        | CauseKind::CannotStart => vec![about(&["gateway", "start"])],
+    }
+}

@@ -1,0 +1,364 @@
+//! *Lives here:* everything that the checks judge, as values.
+//!
+//! *Does not live here:* gathering the facts (`gather`); judging them (`checks`).
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+use gatevisor_gateways::agent::DoctorDefinition;
+use gatevisor_gateways::inspect::ServiceReport;
+use gatevisor_gateways::manager::Observed;
+use gatevisor_gateways::profile::ProfileName;
+use gatevisor_slot::home_lock::Standing;
+use gatevisor_wire::tai::Tai64n;
+
+use crate::commands::Caller;
+
+/// A file system counts as nearly full when less than one part in so many is left, and that is also little in itself.
+pub const DISK_PART: u64 = 20;
+/// With fewer bytes than this, nothing can be written.
+pub const NO_BYTES: u64 = 1 << 20;
+/// With fewer inodes than this, no file can be made.
+pub const NO_FILES: u64 = 16;
+
+/// The facts about a home and its scandir.
+#[derive(Debug)]
+pub struct Facts {
+    /// How the operator calls this program.
+    pub caller: Caller,
+    /// What two gateways of the agent cannot share.
+    pub definition: DoctorDefinition,
+    /// When the facts were gathered.
+    pub now: Tai64n,
+    /// After so many seconds of life, a gateway's failures are forgotten.
+    pub stable_s: u64,
+    /// Whether the operator is root, whom a proposed command could lead anywhere.
+    pub operator_is_root: bool,
+    /// The user with whose rights the facts were gathered.
+    pub uid: u32,
+    /// Who supervises the scandir.
+    pub supervision: Supervision,
+    /// The home itself.
+    pub home: HomeFact,
+    /// Profiles that have, or should have, a gateway.
+    pub profiles: Vec<ProfileFact>,
+    /// Directories that would be profiles if they had other names, each with what is wrong with its name.
+    pub misnamed: Vec<(String, String)>,
+    /// The services of the scandir.
+    pub services: Vec<ServiceFact>,
+    /// Directories that could not be listed, each with the reason.
+    pub unread: Vec<(PathBuf, String)>,
+    /// Files and directories of the home, each with its owner.
+    pub entries: Vec<OwnedEntry>,
+    /// The file systems that hold the home and the scandir.
+    pub disks: Vec<Disk>,
+    /// Locks that are held.
+    pub locks: Vec<HeldLock>,
+    /// Files that name a process.
+    pub pid_files: Vec<PidFile>,
+}
+
+impl Facts {
+    /// Returns whether the operator may be told to end a process: it is the home's user's, and neither the supervisor nor
+    /// process 1, whatever a file says.
+    pub fn may_be_ended(&self, pid: i32, uid: Option<u32>) -> bool {
+        pid > 1 && Some(pid) != self.supervision.pid && uid == Some(self.home.owner.0)
+    }
+
+    /// Returns whether the facts were gathered with the rights of a user who is neither root nor the home's owner.
+    pub fn is_strange(&self) -> bool {
+        self.uid != self.home.owner.0 && self.uid != 0
+    }
+
+    /// Returns the service of a profile's gateway, if it has one.
+    pub fn slot(&self, name: &ProfileName) -> Option<&ServiceFact> {
+        self.services.iter().find(|service| service.observed.profile.as_ref() == Some(name))
+    }
+
+    /// Returns whether a profile's gateway runs, or should run.
+    pub fn is_wanted(&self, profile: &ProfileFact) -> bool {
+        profile.should_run() || self.slot(&profile.name).is_some_and(|slot| slot.report.up)
+    }
+}
+
+/// Whether a supervisor runs on the scandir.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presence {
+    /// A supervisor runs on it.
+    Supervised,
+    /// The scandir exists, and no supervisor runs on it.
+    Unsupervised,
+    /// The scandir does not exist.
+    NoScandir,
+    /// This process may not look, for this reason.
+    Unknown(String),
+}
+
+/// Whom the kernel may kill when the memory of a container is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Victims {
+    /// The gateways before the supervisor, or nobody, because there is no limit.
+    Gateways,
+    /// The supervisor as soon as a gateway.
+    Anybody,
+}
+
+/// Who supervises the scandir, and in what kind of container.
+#[derive(Debug)]
+pub struct Supervision {
+    /// The scandir.
+    pub scandir: PathBuf,
+    /// Whether a supervisor runs on it.
+    pub presence: Presence,
+    /// The supervisor's name, where it can be told.
+    pub program: Option<String>,
+    /// The supervisor's process, where it can be told.
+    pub pid: Option<i32>,
+    /// Whether the scandir is the one that a container's boot makes.
+    pub is_container: bool,
+    /// The file that shows that this is a container of an image like ours, if there is one.
+    pub marker: Option<&'static str>,
+    /// The name of process 1.
+    pub first: Option<String>,
+    /// Whether the container's command is one that runs without gateways.
+    pub without_gateways: bool,
+    /// Whether another container runs the gateways of this home.
+    pub elsewhere: bool,
+    /// Whether this container holds the lock of the home.
+    pub standing: Standing,
+    /// The service that keeps that lock or waits for it, where there is one.
+    pub keeper: Option<PathBuf>,
+    /// Whom the kernel may kill when the container's memory is used up.
+    pub victims: Victims,
+}
+
+impl Supervision {
+    /// Returns whether a supervisor runs on the scandir.
+    pub fn is_supervised(&self) -> bool {
+        self.presence == Presence::Supervised
+    }
+
+    /// Returns whether the supervisor is ours.
+    pub fn is_ours(&self) -> bool {
+        self.program.as_deref() == Some(gatevisor_client::OURS)
+    }
+}
+
+/// The home itself.
+#[derive(Debug)]
+pub struct HomeFact {
+    /// The root of the home.
+    pub path: PathBuf,
+    /// Whether it can be written to.
+    pub state: HomeState,
+    /// The user and the group to whom everything in it should belong.
+    pub owner: (u32, u32),
+}
+
+/// Whether the home can be written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HomeState {
+    /// It does not exist.
+    Missing,
+    /// Something else has its name.
+    NotADirectory,
+    /// It cannot be written to, for this reason.
+    Unwritable(Refused),
+    /// It can be written to.
+    Writable,
+}
+
+/// Why a directory could not be written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The reason, as the kernel says it.
+    pub why: String,
+    /// Whether its whole file system is read-only.
+    pub is_read_only: bool,
+}
+
+/// A profile that has, or should have, a gateway.
+#[derive(Debug)]
+pub struct ProfileFact {
+    /// The profile.
+    pub name: ProfileName,
+    /// The profile's home.
+    pub home: PathBuf,
+    /// The desired state, or what is wrong with the state file.
+    pub desired_state: Result<Option<String>, String>,
+    /// The file that holds the desired state.
+    pub state_file: PathBuf,
+    /// Why the profile's home cannot be written to, where that is so.
+    pub refused: Option<Refused>,
+    /// The files of secrets that exist.
+    pub environment: Vec<EnvironmentFile>,
+    /// The file of secrets that counts most, whether it exists or not.
+    pub environment_path: Option<PathBuf>,
+    /// The directory that keeps the gateway's log, where it is known.
+    pub log: Option<LogDirectory>,
+}
+
+impl ProfileFact {
+    /// Returns whether the desired state is `running`.
+    pub fn should_run(&self) -> bool {
+        matches!(&self.desired_state, Ok(Some(word)) if word == "running")
+    }
+}
+
+/// A file of secrets.
+#[derive(Debug)]
+pub struct EnvironmentFile {
+    /// The file.
+    pub path: PathBuf,
+    /// Its permissions.
+    pub mode: u32,
+    /// Whether every directory on the way lets everybody through.
+    pub is_reachable: bool,
+    /// Why it cannot be read, and whether something other than a file has its name.
+    pub problem: Option<(String, bool)>,
+    /// Whether it begins with a byte-order mark, which no editor shows.
+    pub has_mark: bool,
+    /// Its variables in the order of the file.
+    pub values: Vec<(String, Secret)>,
+}
+
+/// A secret value: it can be compared, and is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub OsString);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// The directory that keeps a gateway's log.
+#[derive(Debug)]
+pub struct LogDirectory {
+    /// The directory.
+    pub path: PathBuf,
+    /// Whether its owner has every permission; `None` where it does not exist.
+    pub is_open: Option<bool>,
+    /// Whether it is a directory.
+    pub is_directory: bool,
+}
+
+/// A service of the scandir.
+#[derive(Debug)]
+pub struct ServiceFact {
+    /// Its service directory.
+    pub path: PathBuf,
+    /// What can be seen of it.
+    pub observed: Observed,
+    /// Its report, as `status` shows it.
+    pub report: ServiceReport,
+    /// Why the supervisor refuses it, where the supervisor says so.
+    pub refusal: Option<String>,
+}
+
+/// A file or directory of the home, and its owner.
+#[derive(Debug)]
+pub struct OwnedEntry {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The profile that it belongs to, if it belongs to one.
+    pub profile: Option<ProfileName>,
+    /// Its user and its group.
+    pub owner: (u32, u32),
+    /// Whether it is a directory.
+    pub is_directory: bool,
+    /// Whether gateways can do everything with it through one of their groups, whoever owns it.
+    pub is_shared: bool,
+}
+
+/// A file system.
+#[derive(Debug)]
+pub struct Disk {
+    /// A directory of ours that is on it.
+    pub path: PathBuf,
+    /// All its bytes.
+    pub bytes: u64,
+    /// The bytes that are left to users.
+    pub bytes_left: u64,
+    /// All its inodes; 0 where the file system has no such limit.
+    pub files: u64,
+    /// The inodes that are left to users.
+    pub files_left: u64,
+    /// Whether not even a page could be written.
+    pub is_full: bool,
+}
+
+impl Disk {
+    /// Returns whether nothing can be done with what is left.
+    pub fn has_no_room(&self) -> bool {
+        let is_none = |all: u64, left: u64, none: u64| left <= all / DISK_PART && left < none;
+        let no_files = self.files > 0 && is_none(self.files, self.files_left, NO_FILES);
+        self.is_full || no_files || is_none(self.bytes, self.bytes_left, NO_BYTES)
+    }
+}
+
+/// A lock that a process holds.
+#[derive(Debug)]
+pub struct HeldLock {
+    /// The file that is locked.
+    pub path: PathBuf,
+    /// The profile whose lock it is, if it is one's.
+    pub profile: Option<ProfileName>,
+    /// What the lock protects.
+    pub kind: LockKind,
+    /// The process that holds it, where it can be seen from here.
+    pub holder: Option<Holder>,
+}
+
+/// What a lock protects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockKind {
+    /// Writing a state file; the lock has been held for longer than our commands hold it.
+    DesiredState,
+    /// Writing a log directory.
+    Log,
+    /// Running the gateways of the home.
+    Home,
+}
+
+/// A process that holds a lock.
+#[derive(Debug)]
+pub struct Holder {
+    /// The process.
+    pub pid: i32,
+    /// What the kernel calls it.
+    pub name: String,
+    /// Its user, where it can be told.
+    pub uid: Option<u32>,
+    /// Whether it is a program that writes logs.
+    pub is_logger: bool,
+}
+
+/// A file that names a process.
+#[derive(Debug)]
+pub struct PidFile {
+    /// The file.
+    pub path: PathBuf,
+    /// The profile whose home it is in.
+    pub profile: ProfileName,
+    /// The number in it.
+    pub pid: i32,
+    /// The process with that number, if there is one.
+    pub found: Option<NamedProcess>,
+}
+
+/// The process that a file names.
+#[derive(Debug)]
+pub struct NamedProcess {
+    /// What the kernel calls it.
+    pub name: String,
+    /// Its user, where it can be told.
+    pub uid: Option<u32>,
+    /// Whether the file says when the process began, which tells it from a later one with the same number.
+    pub is_dated: bool,
+    /// Whether it is the process that wrote the file: it began when the file says, or before the file was written.
+    pub is_the_same: bool,
+    /// The leader of its session.
+    pub session: Option<i32>,
+}

@@ -1,0 +1,196 @@
+//! *Lives here:* what a check can find: what is wrong, why, and the command that fixes it.
+//!
+//! *Does not live here:* the checks; colours.
+
+use std::path::Path;
+
+use gatevisor_term::escape;
+use serde::Serialize;
+
+use gatevisor_gateways::profile::ProfileName;
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Something that is asked for does not work, or will not.
+    Error,
+    /// It works, but not as it should, or not for long.
+    Warning,
+    /// Worth knowing.
+    Note,
+}
+
+impl Severity {
+    /// Returns the word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Note => "note",
+        }
+    }
+}
+
+/// The check that found something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Check {
+    /// Is there a supervisor, and which?
+    Supervisor,
+    /// Can the home and the profiles be written to?
+    Home,
+    /// Does everything belong to the one whose home it is?
+    Owner,
+    /// Are secrets secret, and can their files be read?
+    Secret,
+    /// Do state files say what is desired?
+    DesiredState,
+    /// Has each profile a slot that is supervised, and each slot a profile?
+    Slot,
+    /// Are lines kept?
+    Log,
+    /// Does each gateway have its ports for itself?
+    Port,
+    /// Does each gateway have its tokens for itself?
+    Token,
+    /// Do gateways stay up?
+    Crash,
+    /// Is there room?
+    Disk,
+    /// Does anything hold what others wait for?
+    HeldLock,
+    /// Do files that name a process name the right one?
+    PidFile,
+}
+
+impl Check {
+    /// Every check.
+    pub const ALL: [Self; 13] = [
+        Self::Supervisor,
+        Self::Home,
+        Self::Owner,
+        Self::Secret,
+        Self::DesiredState,
+        Self::Slot,
+        Self::Log,
+        Self::Port,
+        Self::Token,
+        Self::Crash,
+        Self::Disk,
+        Self::HeldLock,
+        Self::PidFile,
+    ];
+
+    /// Returns the word for it, as in JSON.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Supervisor => "supervisor",
+            Self::Home => "home",
+            Self::Owner => "owner",
+            Self::Secret => "secret",
+            Self::DesiredState => "desired-state",
+            Self::Slot => "slot",
+            Self::Log => "log",
+            Self::Port => "port",
+            Self::Token => "token",
+            Self::Crash => "crash",
+            Self::Disk => "disk",
+            Self::HeldLock => "lock",
+            Self::PidFile => "pid-file",
+        }
+    }
+}
+
+/// Something that is not as it should be.
+///
+/// No text of it holds a control character, whatever the names and reasons hold that it is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What found it.
+    pub check: Check,
+    /// How bad it is.
+    pub severity: Severity,
+    /// The profile that it is about, if it is about one.
+    pub profile: Option<ProfileName>,
+    /// The file or directory that it is about, if it is about one.
+    pub path: Option<String>,
+    /// What is wrong.
+    pub what: String,
+    /// Why, or what comes of it.
+    pub why: String,
+    /// The command that fixes it, for a POSIX shell, where there is one.
+    pub fix: Option<String>,
+    /// What the gateway that it is about printed last.
+    pub printed: Vec<String>,
+}
+
+impl Finding {
+    /// Returns a finding about nothing in particular and without a remedy.
+    pub(crate) fn new(check: Check, severity: Severity, what: &str, why: &str) -> Self {
+        let (what, why) = (plain(what), plain(why));
+        Self { check, severity, profile: None, path: None, what, why, fix: None, printed: Vec::new() }
+    }
+
+    /// Says which profile it is about.
+    #[must_use]
+    pub(crate) fn of(mut self, profile: &ProfileName) -> Self {
+        self.profile = Some(profile.clone());
+        self
+    }
+
+    /// Says which file it is about.
+    #[must_use]
+    pub(crate) fn at(mut self, path: &Path) -> Self {
+        self.path = Some(shown(path));
+        self
+    }
+
+    /// Says what fixes it.
+    #[must_use]
+    pub(crate) fn fix(mut self, command: impl Into<Option<String>>) -> Self {
+        self.fix = command.into();
+        self
+    }
+}
+
+/// Returns a path for people, on one line.
+pub(crate) fn shown(path: &Path) -> String {
+    plain(&path.to_string_lossy())
+}
+
+/// Returns a text with every character visible that a terminal would obey, or that changes the order of others.
+pub(crate) fn plain(text: &str) -> String {
+    escape::line(text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_words_are_those_of_json() {
+        let page = include_str!("../../../docs/doctor.md");
+        for check in Check::ALL {
+            assert_eq!(serde_json::to_value(check).unwrap(), check.word());
+            let row = format!("`{}`", check.word());
+            assert!(page.lines().any(|line| line.starts_with('|') && line.contains(&row)), "docs: no {row}");
+        }
+        for severity in [Severity::Error, Severity::Warning, Severity::Note] {
+            assert_eq!(serde_json::to_value(severity).unwrap(), severity.word());
+        }
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_shown_instead() {
+        assert_eq!(plain("a\u{1b}[31m\nb\u{202e}c ü"), "a\\u{1b}[31m\\nb\\u{202e}c ü");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_moves_the_cursor(text in any::<String>()) {
+            prop_assert!(!plain(&text).contains(char::is_control));
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! *Lives here:* finding out what the checks go by, as the user whose home it is.
+//!
+//! *Does not live here:* what follows from it.
+//!
+//! Whatever stands in the place of a file, nothing here waits for it, reads all of something giant, or follows where a
+//! profile's owner leads but with that owner's rights.
+
+mod held;
+mod memory;
+mod places;
+pub(crate) mod process;
+mod profiles;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use gatevisor_client::ScanDir;
+use gatevisor_core::restart::RestartPolicy;
+use gatevisor_paths::by_path;
+use gatevisor_slot::home_lock::Standing;
+use gatevisor_wire::tai::Tai64n;
+
+use crate::commands::Caller;
+use crate::facts::{Facts, HomeFact, HomeState, Presence, ServiceFact, Supervision};
+use gatevisor_gateways::inspect;
+use gatevisor_gateways::manager::{ScandirManager, look_at};
+use gatevisor_gateways::profile::ProfileName;
+use gatevisor_gateways::reconcile::{ContainerRole, role};
+
+/// The entry point of a container's image, if that is us.
+const ENTRY_POINT: &str = "/init";
+/// What says that this is a container, whoever made it.
+const MARKERS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
+
+/// What to look at, and how.
+#[derive(Debug)]
+pub struct DoctorSettings<'a> {
+    /// The manager of the home.
+    pub manager: &'a ScandirManager,
+    /// How to call our own commands on it.
+    pub caller: Caller,
+    /// Whether whoever called is root.
+    pub operator_is_root: bool,
+    /// Whether the scandir is the one that the boot of a container makes.
+    pub is_container: bool,
+    /// The services of a container of which one keeps the lock of the home, or waits for it.
+    pub keepers: [&'a str; 2],
+    /// What was seen of the supervisor.
+    pub seen: SeenSupervisor,
+}
+
+/// What is seen of the supervisor of a scandir.
+///
+/// It is taken before root becomes the home's owner, who may not look into a scandir that is root's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenSupervisor {
+    presence: Presence,
+    program: Option<String>,
+    pid: Option<i32>,
+}
+
+impl SeenSupervisor {
+    /// Looks at the supervisor of a scandir.
+    pub fn of(scandir: &Path) -> Self {
+        let scan = ScanDir::new(scandir);
+        let presence = match (scan.running(), by_path::look(scandir)) {
+            (Ok(true), _) => Presence::Supervised,
+            (Ok(false) | Err(_), Err(error)) if is_missing(&error) => Presence::NoScandir,
+            (Ok(false), _) => Presence::Unsupervised,
+            (Err(error), _) => Presence::Unknown(error.to_string()),
+        };
+        let is_supervised = presence == Presence::Supervised;
+        let program = scan.program().filter(|_| is_supervised);
+        let pid = scan.holder().filter(|_| is_supervised).map(gatevisor_wire::Pid::get);
+        Self { presence, program, pid }
+    }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Returns whose everything in a home should be, user and group: its owner's, or in a container the owner's of the
+/// scandir, which the boot gave to the agent's user. `None` where there is no home.
+pub fn owner_of(manager: &ScandirManager, is_container: bool) -> Option<(u32, u32)> {
+    let of = |path: &Path| by_path::look(path).ok().map(|found| (found.uid, found.gid));
+    // Where the first process is not root's, everything runs as its user, and the image's own directories may be root's.
+    let everybody = is_container.then(|| of(Path::new("/proc/1"))).flatten().filter(|(uid, _)| *uid != 0);
+    let scandir = || is_container.then(|| of(manager.scandir())).flatten();
+    everybody.or_else(scandir).or_else(|| of(manager.home().root()))
+}
+
+/// Returns the groups of the user that gateways run as. Ours we know from the kernel: an orchestrator adds some that no file
+/// lists.
+fn groups_of((uid, gid): (u32, u32)) -> Vec<u32> {
+    if rustix::process::geteuid().as_raw() == uid {
+        let groups = rustix::process::getgroups().unwrap_or_default();
+        return groups
+            .into_iter()
+            .chain([rustix::process::getegid()])
+            .map(rustix::process::Gid::as_raw)
+            .collect();
+    }
+    gatevisor_sys::user::lookup_uid(uid).map_or_else(|_| vec![gid], |user| user.groups)
+}
+
+pub(crate) fn gather(settings: &DoctorSettings<'_>) -> Facts {
+    let manager = settings.manager;
+    let mut unread = Vec::new();
+    let owner = owner_of(manager, settings.is_container)
+        .unwrap_or_else(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()));
+    let home = home(manager, owner);
+    let services = services(manager, &mut unread);
+    let (profiles, misnamed) = match home.state {
+        HomeState::Missing | HomeState::NotADirectory => Default::default(),
+        HomeState::Unwritable(_) | HomeState::Writable => profiles::gather(manager, &mut unread),
+    };
+    let supervision = supervision(settings, &services);
+    let entries = places::entries(manager, &profiles, &groups_of(owner));
+    let locks = held::locks(manager, &profiles);
+    let pid_files = held::pid_files(manager, &profiles);
+    let disks = places::disks(manager, settings.is_container);
+    Facts {
+        caller: settings.caller.clone(),
+        definition: manager.agent().doctor.clone(),
+        now: Tai64n::now_from(SystemTime::now()),
+        stable_s: stable_ms(manager) / 1000,
+        operator_is_root: settings.operator_is_root,
+        uid: rustix::process::geteuid().as_raw(),
+        supervision,
+        home,
+        profiles,
+        misnamed,
+        services,
+        unread,
+        entries,
+        disks,
+        locks,
+        pid_files,
+    }
+}
+
+/// Returns the milliseconds of life after which a gateway's failures are forgotten.
+fn stable_ms(manager: &ScandirManager) -> u64 {
+    let own = manager.agent().gateway.restart.stable_after_ms;
+    own.map_or_else(|| RestartPolicy::default().stable_after_ms, u64::from)
+}
+
+fn home(manager: &ScandirManager, owner: (u32, u32)) -> HomeFact {
+    let path = manager.home().root().to_owned();
+    let state = match by_path::look(&path) {
+        Ok(found) if found.is_directory() => {
+            places::refused(&path).map_or(HomeState::Writable, HomeState::Unwritable)
+        }
+        Ok(_) => HomeState::NotADirectory,
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => HomeState::NotADirectory,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => HomeState::Missing,
+        Err(error) => HomeState::Unwritable(places::why(&error)),
+    };
+    HomeFact { path, state, owner }
+}
+
+/// Returns what can be seen of every service of the scandir.
+fn services(manager: &ScandirManager, unread: &mut Vec<(PathBuf, String)>) -> Vec<ServiceFact> {
+    let scan = ScanDir::new(manager.scandir());
+    let services = match scan.services() {
+        Ok(services) => services,
+        Err(error) if is_missing(&error) => return Vec::new(),
+        Err(error) => {
+            unread.push((manager.scandir().to_owned(), error.to_string()));
+            return Vec::new();
+        }
+    };
+    let (observed, places): (Vec<_>, Vec<_>) = services
+        .into_iter()
+        .map(|(name, path)| {
+            let profile = ProfileName::of_service(name.as_bytes());
+            let refusal = scan.refusal(&name);
+            (look_at(&path, name.to_string(), profile), (path, refusal))
+        })
+        .unzip();
+    let reports = inspect::reports(manager, &observed);
+    let all = observed.into_iter().zip(reports).zip(places);
+    all.map(|((observed, report), (path, refusal))| ServiceFact { path, observed, report, refusal }).collect()
+}
+
+fn supervision(settings: &DoctorSettings<'_>, services: &[ServiceFact]) -> Supervision {
+    let SeenSupervisor { presence, program, pid } = settings.seen.clone();
+    let standing = settings.manager.standing();
+    let command = if settings.is_container { process::words(1) } else { Vec::new() };
+    Supervision {
+        scandir: settings.manager.scandir().to_owned(),
+        presence,
+        program,
+        pid,
+        is_container: settings.is_container,
+        marker: marker(),
+        first: process::name(1),
+        without_gateways: role(settings.manager.agent(), &command) == ContainerRole::NoGateways,
+        elsewhere: matches!(standing, Standing::NeverHeld { .. } | Standing::Replaced { .. }),
+        standing,
+        keeper: services
+            .iter()
+            .find(|service| settings.keepers.contains(&&*service.observed.service))
+            .map(|service| service.path.clone()),
+        victims: memory::victims(pid.filter(|_| settings.is_container), services),
+    }
+}
+
+/// Returns what says that this is a container, if its image has this program for an entry point.
+fn marker() -> Option<&'static str> {
+    let own = fs::canonicalize(gatevisor_sys::process::own_program().ok()?).ok()?;
+    let is_ours = fs::canonicalize(ENTRY_POINT).is_ok_and(|entry_point| entry_point == own);
+    MARKERS.into_iter().find(|marker| is_ours && Path::new(marker).exists())
+}

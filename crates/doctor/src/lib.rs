@@ -1,0 +1,70 @@
+//! What is wrong with a home and its scandir, and why one gateway is as it is.
+//!
+//! *Lives here:* `doctor` and `explain`: finding out the facts (`gather`), judging them (`checks`, `problem`), and the
+//! commands that fix what was found (`commands`). `explain` is built on the same facts and judgements.
+//!
+//! *Does not live here:* printing (`gatevisor`); what profiles, services and managers are (`gatevisor-gateways`).
+//!
+//! *May depend on it:* the binary alone.
+//!
+//! First all facts are gathered. Gathering waits for nobody for long and leaves nothing behind. Then each check is a
+//! function of the facts, in a file of its own.
+#![forbid(unsafe_code)]
+
+mod checks;
+mod commands;
+pub mod explain;
+pub mod facts;
+mod finding;
+mod gather;
+mod problem;
+
+use facts::{Facts, Presence};
+
+pub use checks::examine;
+pub use commands::Caller;
+pub use finding::{Check, Finding, Severity};
+pub use gather::{DoctorSettings, SeenSupervisor, owner_of};
+
+/// What was found, and what was examined for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// What is wrong, the worst first.
+    pub findings: Vec<Finding>,
+    /// A sentence for people that lists what was examined.
+    pub looked_at: String,
+}
+
+impl Diagnosis {
+    /// Returns how many findings have this severity.
+    pub fn count(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|finding| finding.severity == severity).count()
+    }
+}
+
+/// Gathers the facts and returns what is wrong.
+pub fn diagnose(settings: &DoctorSettings<'_>) -> Diagnosis {
+    let facts = gather::gather(settings);
+    Diagnosis { findings: examine(&facts), looked_at: looked_at(&facts) }
+}
+
+fn looked_at(facts: &Facts) -> String {
+    let supervision = &facts.supervision;
+    let supervisor = match (&supervision.presence, &supervision.program, supervision.pid) {
+        (Presence::Supervised, Some(program), Some(pid)) => {
+            format!("the supervisor ({program}, process {pid})")
+        }
+        (Presence::Supervised, Some(program), None) => format!("the supervisor ({program})"),
+        _ => "the supervisor".to_owned(),
+    };
+    let counted = |count: usize, thing: &str| match count {
+        1 => format!("1 {thing}"),
+        many => format!("{many} {thing}s"),
+    };
+    finding::plain(&format!(
+        "{supervisor}, the home `{}`, {}, {}, owners, secrets, desired states, ports, tokens, logs, deaths, disks and locks",
+        facts.home.path.display(),
+        counted(facts.profiles.len(), "profile"),
+        counted(facts.services.len(), "slot"),
+    ))
+}

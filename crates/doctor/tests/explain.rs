@@ -1,0 +1,297 @@
+//! Explanations by tables: a gateway that is well, one thing wrong with it, and the causes that are named, first to last.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod common;
+
+use gatevisor_client::status_view::StateName;
+use gatevisor_slot::home_lock::Standing;
+use gatevisor_wire::policy::{PublishedPolicy, RestartPhase};
+use gatevisor_wire::tally::Death;
+use gatevisor_wire::wait::WaitStatus;
+use insta::assert_snapshot;
+
+use common::{disk, moment, service, well};
+use gatevisor_doctor::explain::subject::{EndedByWatcher, Subject};
+use gatevisor_doctor::explain::{Explanation, of};
+use gatevisor_doctor::facts::Presence;
+use gatevisor_gateways::desired::{Prior, Provenance, Recorded};
+use gatevisor_gateways::manager::Observed;
+
+fn desired(word: &str) -> Recorded {
+    let by = Provenance { uid: 7, user: "ann".to_owned(), command: "gateway start".to_owned(), pid: 9 };
+    Recorded {
+        desired_by: Some(by),
+        desired_reason: Some("because".to_owned()),
+        desired_at: Some("2026-11-18T11:00:00.000Z".to_owned()),
+        desired_state: Some(word.to_owned()),
+        prior: Prior::State(word.to_owned()),
+        ..Recorded::default()
+    }
+}
+
+fn subject() -> Subject {
+    Subject {
+        name: "coder".parse().unwrap(),
+        facts: well(),
+        recorded: Ok(desired("running")),
+        process: Some('S'),
+        orphans: Vec::new(),
+        served_by: None,
+        ended_by_watcher: None,
+        incidents: Vec::new(),
+        reconciled: None,
+        printed: Vec::new(),
+    }
+}
+
+fn explained(wrong: impl FnOnce(&mut Subject)) -> Explanation {
+    let mut subject = subject();
+    wrong(&mut subject);
+    of(&subject)
+}
+
+/// Returns the words of the causes.
+fn causes(wrong: impl FnOnce(&mut Subject)) -> String {
+    let explanation = explained(wrong);
+    explanation.causes.iter().map(|cause| cause.cause.word()).collect::<Vec<_>>().join(", ")
+}
+
+/// Puts the gateway into this state.
+fn seen(subject: &mut Subject, state: StateName, change: impl FnOnce(&mut Observed)) {
+    subject.facts.services = vec![service("gateway-coder", state, change)];
+}
+
+fn death(seconds_ago: i64, how: WaitStatus) -> Death {
+    Death::new(moment(seconds_ago), how)
+}
+
+fn killed(signal: u8) -> WaitStatus {
+    WaitStatus::killed(signal).unwrap()
+}
+
+/// A gateway that died like this and is started again later.
+fn backing_off(how: WaitStatus, reason: Option<&str>) -> impl FnOnce(&mut Subject) {
+    let reason = reason.map(str::to_owned);
+    move |subject| {
+        let policy = PublishedPolicy {
+            phase: RestartPhase::Backoff,
+            failures: 1,
+            ran_ms: Some(5000),
+            until: Some(moment(-10)),
+            reason,
+            ..PublishedPolicy::default()
+        };
+        seen(subject, StateName::BackingOff { until_unix_ms: Some(moment(-10).to_unix_ms()) }, |observed| {
+            observed.policy = Some(policy);
+            observed.deaths = vec![death(2, how)];
+            if let Some(status) = &mut observed.status {
+                status.want_up = true;
+                status.last = how;
+            }
+        });
+    }
+}
+
+#[test]
+fn a_gateway_that_is_as_it_should_be_is_well() {
+    let explanation = explained(|_| {});
+    assert_eq!(causes(|_| {}), "well");
+    assert_eq!((explanation.commands, explanation.findings), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn what_stands_before_a_gateway_explains_more_than_what_it_did() {
+    assert_eq!(causes(|s| s.facts.supervision.elsewhere = true), "runs-elsewhere");
+    let replaced = Standing::Replaced { file: "/h/.gatevisor.lock".into() };
+    assert_eq!(causes(|s| s.facts.supervision.standing = replaced), "lock-lost");
+    let never = Standing::NeverHeld { file: "/h/.gatevisor.lock".into() };
+    assert_eq!(causes(|s| s.facts.supervision.standing = never), "runs-elsewhere");
+    assert_eq!(causes(|s| s.facts.supervision.without_gateways = true), "no-gateways-here");
+    let absent = |s: &mut Subject| {
+        s.facts.supervision.presence = Presence::Unsupervised;
+        seen(s, StateName::NotSupervised, |_| {});
+    };
+    assert_eq!(causes(absent), "no-supervisor");
+    let orphan = |s: &mut Subject| {
+        absent(s);
+        s.orphans = vec![(70, "agent".to_owned())];
+    };
+    assert_eq!(causes(orphan), "orphan, no-supervisor");
+    let served = |s: &mut Subject| {
+        backing_off(WaitStatus::exited(78), None)(s);
+        s.served_by = Some("default".parse().unwrap());
+    };
+    assert!(causes(served).starts_with("served-by-another, "), "{}", causes(served));
+    let vanished = |s: &mut Subject| s.facts.profiles.clear();
+    assert_eq!(causes(vanished), "profile-gone");
+    let closed = |s: &mut Subject| s.facts.supervision.presence = Presence::Unknown("no".to_owned());
+    assert!(causes(closed).starts_with("not-allowed-to-look"), "{}", causes(closed));
+}
+
+#[test]
+fn a_gateway_that_is_down_on_purpose_is_not_explained_by_its_last_death() {
+    let down = |recorded: Recorded| {
+        move |s: &mut Subject| {
+            seen(s, StateName::Down, |observed| observed.deaths = vec![death(9, killed(15))]);
+            s.recorded = Ok(recorded);
+        }
+    };
+    assert_eq!(causes(down(desired("stopped"))), "stopped-on-purpose");
+    let nobody = Recorded { desired_by: None, ..desired("stopped") };
+    assert_eq!(causes(down(nobody)), "stopped-by-another-program");
+    assert_eq!(causes(down(Recorded::default())), "never-asked-for");
+    // What a gateway wrote of itself is nobody's desire.
+    let own = Recorded { desired_state: None, desired_by: None, ..desired("startup_failed") };
+    assert_eq!(causes(down(own)), "never-asked-for");
+    assert_eq!(causes(|s| s.recorded = Ok(desired("stopped"))), "runs-though-stopped");
+    assert_eq!(causes(|s| s.recorded = Err("state.json is not JSON".to_owned())), "desired-state-unreadable");
+}
+
+#[test]
+fn the_kernels_kill_for_memory_is_told_from_anybody_elses() {
+    let memory = "out of memory: the kernel killed it";
+    assert_eq!(causes(backing_off(killed(9), Some(memory))), "out-of-memory, back-off");
+    assert_eq!(causes(backing_off(killed(9), None)), "killed, back-off");
+    assert_eq!(causes(backing_off(killed(11), None)), "crashed, back-off");
+    // A reason that is not of a kill explains no other signal.
+    assert_eq!(causes(backing_off(killed(15), Some(memory))), "killed, back-off");
+}
+
+#[test]
+fn whether_a_kill_was_asked_for_is_said_only_where_it_is_known() {
+    let up = |restarts, commanded| {
+        move |s: &mut Subject| {
+            let policy = PublishedPolicy { restarts, commanded, ..PublishedPolicy::default() };
+            seen(s, StateName::Up, |observed| {
+                observed.policy = Some(policy);
+                observed.deaths = vec![death(200, killed(9))];
+            });
+        }
+    };
+    let first = |restarts, commanded| explained(up(restarts, commanded)).causes[0].clone();
+    assert!(first(1, 0).what.contains("its supervisor did not send it"), "{:?}", first(1, 0));
+    assert_eq!(first(0, 1).cause.word(), "commanded");
+    assert!(first(1, 1).what.contains("it is not recorded whether"), "{:?}", first(1, 1));
+    // What was long ago explains nothing of what works.
+    let long_ago = |s: &mut Subject| {
+        up(1, 0)(s);
+        s.facts.services[0].observed.deaths = vec![death(7200, killed(9))];
+    };
+    assert_eq!(causes(long_ago), "well");
+}
+
+#[test]
+fn what_it_printed_last_goes_before_its_exit_code() {
+    let printed = |line: &str| {
+        let line = line.to_owned();
+        move |s: &mut Subject| {
+            backing_off(WaitStatus::exited(1), None)(s);
+            s.printed = vec!["starting".to_owned(), line, "Traceback".to_owned()];
+        }
+    };
+    for (line, expected) in [
+        ("OSError: [Errno 98] Address already in use", "port-taken, died, back-off"),
+        ("Error: listen EADDRINUSE: address already in use :::8642", "port-taken, died, back-off"),
+        ("telegram.error.InvalidToken: 401 Unauthorized", "key-refused, died, back-off"),
+        ("write: No space left on device", "disk-full, died, back-off"),
+        ("profile coder does not get a gateway of its own", "served-by-another, died, back-off"),
+        ("all is fine", "died, back-off"),
+    ] {
+        assert_eq!(causes(printed(line)), expected, "{line}");
+    }
+    let held = explained(|s| {
+        printed("Address already in use")(s);
+        s.facts.services[0].report.port_held = Some("port 8642 is held by process 9 (nginx)".to_owned());
+    });
+    assert_eq!(held.causes[0].what, "port 8642 is held by process 9 (nginx)");
+}
+
+#[test]
+fn a_process_that_is_there_and_does_not_run_is_frozen() {
+    assert_eq!(causes(|s| s.process = Some('T')), "frozen");
+    assert_eq!(causes(|s| s.process = Some('t')), "traced");
+    // Of one that its supervisor has paused, that is the cause.
+    let paused = |s: &mut Subject| {
+        seen(s, StateName::Paused, |_| {});
+        s.process = Some('T');
+    };
+    assert!(causes(paused).starts_with("paused"), "{}", causes(paused));
+}
+
+#[test]
+fn what_the_watcher_of_gateways_ended_is_told_from_other_kills_by_when_it_said_so() {
+    let ended = |seconds_ago: i64| {
+        move |s: &mut Subject| {
+            backing_off(killed(9), None)(s);
+            let at = jiff::Timestamp::from_millisecond(moment(seconds_ago).to_unix_ms()).unwrap();
+            s.ended_by_watcher = Some(EndedByWatcher {
+                at: at.to_string(),
+                reason: "heartbeat 93 s old (3 misses)".to_owned(),
+                incident: Some("/h/logs/incidents/1".to_owned()),
+            });
+        }
+    };
+    // It died two seconds ago.
+    assert_eq!(causes(ended(12)), "ended-as-unresponsive, back-off");
+    assert_eq!(causes(ended(1000)), "killed, back-off");
+    assert_eq!(causes(ended(1)), "killed, back-off");
+    let events = explained(ended(12)).events;
+    assert!(events.iter().any(|event| event.what.contains("heartbeat 93 s old")), "{events:?}");
+}
+
+#[test]
+fn a_full_disk_goes_before_a_death_and_not_before_what_is_desired() {
+    let full = |s: &mut Subject| s.facts.disks = vec![disk(1000, 0)];
+    assert_eq!(causes(full), "disk-full");
+    let dying = |s: &mut Subject| {
+        backing_off(WaitStatus::exited(1), None)(s);
+        full(s);
+    };
+    assert_eq!(causes(dying), "disk-full, died, back-off");
+    let stopped = |s: &mut Subject| {
+        seen(s, StateName::Down, |_| {});
+        s.recorded = Ok(desired("stopped"));
+        full(s);
+    };
+    assert_eq!(causes(stopped), "stopped-on-purpose, disk-full");
+}
+
+#[test]
+fn the_page_of_a_gateway_that_failed_for_good_says_why_since_when_and_what_to_do() {
+    let explanation = explained(|s| {
+        seen(s, StateName::Failed { reason: None }, |observed| {
+            observed.deaths = vec![death(60, WaitStatus::exited(1)), death(50, WaitStatus::exited(78))];
+            if let Some(status) = &mut observed.status {
+                status.last = WaitStatus::exited(78);
+            }
+        });
+        s.reconciled = Some(("2026-11-18T10:00:00Z".to_owned(), "profile=coder action=started".to_owned()));
+    });
+    let causes = explanation
+        .causes
+        .iter()
+        .map(|cause| format!("{}: {} | {}", cause.cause.word(), cause.what, cause.evidence));
+    let events = explanation.events.iter().map(|event| format!("{} {}", event.at, event.what));
+    let lines: Vec<String> = causes.chain(events).chain(explanation.commands.clone()).collect();
+    assert_snapshot!(lines.join("\n"), @"
+    failed-for-good: it failed for good, and is not started again | exit 78: will not be retried
+    2026-11-18T11:05:50.000Z it ended with exit 78: will not be retried
+    2026-11-18T11:05:40.000Z it ended with exit 1
+    2026-11-18T11:00:00.000Z running was desired, said by ann (uid 7) with `gateway start`: because
+    2026-11-18T10:00:00.000Z `up` or a boot found it and did this: profile=coder action=started
+    gatevisor logs -n 50 coder
+    gatevisor gateway start coder
+    ");
+}
+
+#[test]
+fn no_text_of_an_explanation_commands_a_terminal() {
+    let explanation = explained(|s| {
+        backing_off(WaitStatus::exited(127), None)(s);
+        s.facts.services[0].observed.start_error = Some("executing: `\u{1b}[31m`".to_owned());
+    });
+    let texts = explanation.causes.iter().flat_map(|cause| [&cause.what, &cause.evidence]);
+    assert!(texts.into_iter().all(|text| !text.contains('\u{1b}')), "{:?}", explanation.causes);
+}
