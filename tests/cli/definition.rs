@@ -1,4 +1,4 @@
-//! Which agent definition counts: a home remembers it, and an edited one takes effect when that is asked for.
+//! Which agent definition counts: a home remembers it, and an edited one takes effect on request.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,11 +8,12 @@ use serde_json::Value;
 
 use crate::home::{Home, until_file};
 
-/// The note of a home about its definition.
+/// The file in which a home remembers its definition.
 const NOTE: &str = ".gatevisor-agent";
 const KEY: &str = "environment = { HTTP_AGENT_SUPERVISED = \"1\" }";
 
-/// Returns a home whose supervisor was told the definition, and whose other commands are not.
+/// Returns a home whose supervisor was given the definition, and whose other commands are not given
+/// it.
 fn up() -> Home {
     let mut home = Home::with_script("echo \"colour ${COLOUR:-none}\"; exec sleep 1000", &[]);
     home.profile("coder");
@@ -44,7 +45,7 @@ fn a_home_remembers_the_definition_that_it_was_brought_up_with() {
 #[test]
 fn hints_name_the_definition_where_the_home_cannot_remember_it() {
     let mut home = Home::with_script("exec sleep 1000", &[]);
-    // Whatever has that name already is not removed.
+    // An existing entry of that name is not removed.
     fs::create_dir(home.path().join(NOTE)).unwrap();
     let greeting = home.up();
     assert!(
@@ -73,7 +74,7 @@ fn another_definition_than_the_remembered_one_is_said() {
     let ran = home.says("reload");
     assert!(ran.err.contains("from now on it is `") && ran.err.contains("/other.toml`"), "{ran:?}");
     assert_eq!(home.says("status").err, "");
-    // It is the one that counts now, and when it has gone that is said.
+    // This definition counts now, and a message says when its file has gone.
     home.tell_agent(None);
     fs::remove_file(&other).unwrap();
     let said = home.says("status").refused(100);

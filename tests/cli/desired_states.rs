@@ -1,4 +1,4 @@
-//! Desired states: durable, with their provenance, and never made by going down.
+//! Desired states: they are durable, record who set them, and are never set by a shutdown.
 
 use std::fs;
 
@@ -58,7 +58,8 @@ fn what_another_program_desires_is_said_to_be_another_programs() {
     home.profile("coder");
     home.up();
     home.run(["gateway", "start", "coder", "--reason", "deploy 12"]).ok();
-    // As the agent's own command does it: its supervisor's tool, then the state file, unknown keys kept.
+    // This is what the agent's own command does: it calls the supervisor's tool, and then writes
+    // the state file, keeping unknown keys.
     home.run(["s6", "s6-svc", "-wD", "-d", home.slot("coder").path().to_str().unwrap()]).ok();
     let mut state = home.state("coder");
     state["desired_state"] = "stopped".into();
@@ -156,7 +157,7 @@ fn twenty_writers_at_once_leave_one_whole_desired_state_of_theirs() {
                 home.start(["gateway", verb(number), "coder", "--reason", &format!("{round}.{number}")])
             })
             .collect();
-        // Readers at the same time find a whole file, each time.
+        // Readers always find a complete file meanwhile.
         let mut seen = 0;
         while seen < 20 {
             assert_eq!(home.state("coder")["mine"], serde_json::json!([1, 2, 3]));
@@ -194,7 +195,8 @@ fn a_desired_state_is_recorded_before_its_effect_begins() {
 
 #[test]
 fn a_stop_by_the_agents_own_command_is_honoured_and_said_to_be_another_programs() {
-    // As the agent does it: it takes the announcement away and ends by itself, and writes its own state at the end.
+    // This is what the agent does: it removes the announcement, ends by itself, and writes its own
+    // state at the end.
     let script = r#"
         end() {
             rm -f "$2/planned.json"
@@ -223,7 +225,7 @@ fn a_stop_by_the_agents_own_command_is_honoured_and_said_to_be_another_programs(
         fs::write(place.join("planned.new"), text).unwrap();
         fs::rename(place.join("planned.new"), place.join("planned.json")).unwrap();
     };
-    // What is said of a process that is not the gateway is none of its business.
+    // An announcement for a process that is not the gateway has no effect on the gateway.
     announce("writer", home.running().pid());
     announce("coder", coder);
     crate::support::processes::signal(coder, Signal::TERM);
@@ -238,12 +240,12 @@ fn a_stop_by_the_agents_own_command_is_honoured_and_said_to_be_another_programs(
     assert!(details.contains("desired  stopped, set by another program at 2"), "{details}");
     assert!(!details.contains("deploy 12"), "{details}");
     assert_eq!(home.pid("writer"), writer);
-    // It stays so over the next start of the supervisor.
+    // It stays stopped after the next start of the supervisor.
     home.down();
     home.up();
     assert_eq!(home.report("coder")["state"], "down");
     assert_eq!(home.report("writer")["state"], "up");
-    // And our own stop is our own.
+    // A stop by our own command is recorded as ours.
     home.says("gateway stop writer").ok();
     assert_eq!(home.report("writer")["desired_by"]["command"], "gateway stop");
     home.down();

@@ -1,8 +1,9 @@
-//! A disk of our own, as small as we like, that can be filled and made read-only.
+//! A small disk for one test, which can be filled and made read-only.
 //!
-//! It is a tmpfs in a mount namespace of its own, so nothing of it shows anywhere else. Everybody who uses it is in that
-//! namespace, the test as well, because nothing of ours is led through the links of `/proc`. Root makes the namespace
-//! as it is, and anybody else as the root of a user namespace.
+//! The disk is a tmpfs in a mount namespace of its own, so it is invisible elsewhere. All processes
+//! that use it, including the test, are in that namespace, because our programs do not follow links
+//! of `/proc`. Root makes only the mount namespace. Other users also make a user namespace, in
+//! which they are root.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -11,10 +12,11 @@ use std::process::{Command, Output, Stdio};
 
 use crate::home::Home;
 
-/// Set in a test that has mounts of its own.
+/// This variable is set in a test that has mounts of its own.
 const APART: &str = "GATEVISOR_TEST_APART";
 
-/// Runs this test once more with mounts of its own, and returns whether it was run so; in that run itself it was not.
+/// Runs this test a second time, with mounts of its own, and returns whether it did. In that second
+/// run, it returns false.
 pub fn was_run_apart() -> bool {
     if std::env::var_os(APART).is_some() {
         return false;
@@ -48,7 +50,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Mounts a disk of this size, as mount(8) takes it, in a test that was run apart.
+    /// Mounts a disk of this size (as mount(8) takes it), in the second run of a test.
     pub fn mounted(home: &Home, size: &str) -> Self {
         assert!(std::env::var_os(APART).is_some(), "it would show everywhere");
         let mount = home.beside("disk");
@@ -78,7 +80,7 @@ impl Disk {
         assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "{error}");
     }
 
-    /// Makes room again.
+    /// Frees space again.
     pub fn relieve(&self) {
         fs::remove_file(self.path().join("ballast")).unwrap();
     }
@@ -86,7 +88,8 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // What still runs on it keeps it; the tempdir below it can be removed.
+        // Processes that still use the disk keep it, but the temporary directory below it can be
+        // removed.
         let _ = Command::new("umount").arg("-l").arg(&self.mount).status();
     }
 }

@@ -1,5 +1,5 @@
-//! `gatevisor doctor`: each thing that can be wrong is made wrong for real, found, fixed with the very command that was
-//! printed, and is gone then.
+//! `gatevisor doctor`: each test breaks something for real, lets doctor find it, runs exactly the
+//! printed command, and checks that the finding is gone.
 
 use std::fs;
 use std::io::Write;
@@ -17,20 +17,21 @@ use crate::support::{PATIENCE, executable, is_root, need_root, waiting};
 
 const NOBODY: u32 = 65_534;
 
-/// A gateway that does what a file beside its script says, so that it can be fixed.
+/// A gateway that obeys a file in its home, so that a test can fix it.
 const OBEDIENT: &str = "echo \"begins\"\ntest -e \"$2/code\" && exit $(cat \"$2/code\")\nexec sleep 1000";
 
-/// Short pauses, so that several deaths are soon.
+/// Short pauses, so that several deaths come soon.
 const EAGER: (&str, &str) = (
     "[gateway.exit-meanings]",
     "[gateway.restart]\nbackoff-first-ms = 20\nstable-after-ms = 3000\n\n[gateway.exit-meanings]",
 );
 
-/// Pauses so long that there is one attempt, and the state stays as it is.
+/// Pauses so long that there is only one attempt, and the state stays the same.
 const PATIENT: (&str, &str) =
     (EAGER.0, "[gateway.restart]\nbackoff-first-ms = 60000\n\n[gateway.exit-meanings]");
 
-/// Returns what doctor finds, but for the machine's own disk, which no test can answer for.
+/// Returns what doctor finds, except findings about the machine's own disk, which a test does not
+/// control.
 #[track_caller]
 pub fn findings(home: &Home) -> Vec<Value> {
     let ran = home.says("doctor --json");
@@ -46,7 +47,8 @@ pub fn matching(findings: &[Value], check: &str, profile: Option<&str>) -> Optio
     findings.iter().find(is_it).cloned()
 }
 
-/// Returns the one finding of this check about this profile, and checks that people are told the same.
+/// Returns the one finding of this check about this profile, and checks that the output for people
+/// says the same.
 #[track_caller]
 pub fn finding(home: &Home, check: &str, profile: Option<&str>) -> Value {
     let all = findings(home);
@@ -66,7 +68,8 @@ pub fn gone(home: &Home, check: &str, profile: Option<&str>) {
     assert_eq!(matching(&all, check, profile), None, "{all:#?}");
 }
 
-/// Returns a shell that runs the printed command with what commands of this home have in their environment.
+/// Returns a shell that runs the printed command in the environment that commands of this home
+/// have.
 pub fn shell(home: &Home, before: &str, finding: &Value) -> Command {
     let fix = finding["fix"].as_str().unwrap_or_else(|| panic!("it has no remedy: {finding}"));
     let like = home.command(["doctor"]);
@@ -83,7 +86,7 @@ pub fn fix(home: &Home, finding: &Value) {
     assert_eq!(ran.code, Some(0), "{finding}: {ran:?}");
 }
 
-/// Runs the printed command, after which doctor does not find it any more.
+/// Runs the printed command, after which doctor must not find the problem any more.
 #[track_caller]
 pub fn fixes(home: &Home, check: &str, profile: Option<&str>, severity: &str) -> Value {
     let found = finding(home, check, profile);
@@ -156,7 +159,7 @@ fn a_home_that_nobody_supervises_is_supervised_again() {
         (&found["severity"], &found["path"]),
         (&"error".into(), &home.scandir().to_str().unwrap().into())
     );
-    // It supervises in the foreground, so this does not end.
+    // The command supervises in the foreground, so it does not end.
     home.adopt(home.spawn(shell(&home, "exec ", &found)));
     home.until("coder", Condition::Up);
     gone(&home, "supervisor", None);
@@ -183,7 +186,7 @@ fn a_home_that_its_owner_cannot_write_to_is_opened() {
     let home = Home::new();
     home.profile("coder");
     if is_root() {
-        // As root doctor becomes the owner, who is not above permissions.
+        // Run by root, doctor becomes the owner, for whom permissions hold.
         chmod(home.beside(""), 0o755);
         give(home.path(), NOBODY);
     }
@@ -291,7 +294,7 @@ fn lines_that_cannot_be_kept_are_kept_again() {
     let found = finding(&home, "log", Some("coder"));
     assert_eq!(found["severity"], "error", "{found}");
     fix(&home, &found);
-    // The log daemon tries again with what comes, once a second at the most.
+    // The log daemon tries again when lines come, at most once a second.
     waiting::polled("the end of the trouble", || {
         lines.write_all(b"another\n").unwrap();
         (!log.join("error").exists()).then_some(())
@@ -313,7 +316,7 @@ fn two_that_share_a_port_are_parted_and_the_port_is_not_shown() {
         assert!(!home.says(line).out.contains(&format!("={number}")), "{}", home.says(line).out);
     }
     fixes(&home, "port", Some("writer"), "warning");
-    // A profile that says nothing listens where the agent does by itself.
+    // A profile without a setting listens on the agent's default port.
     home.plant("third");
     home.plant("fourth");
     gone(&home, "port", Some("coder"));
@@ -349,7 +352,7 @@ fn two_that_share_a_token_are_parted_and_nothing_of_it_is_shown() {
         assert_eq!(ran.code, Some(1), "{ran:?}");
         let said = ran.out.clone() + &ran.err;
         assert!(said.contains("profiles coder and writer have the same BOT_TOKEN"), "{said}");
-        // Nor any part of it, nor how long it is.
+        // Neither a part of the secret nor its length is shown.
         for part in SECRET.split([':', '-', '_']) {
             assert!(!said.contains(part), "{said}");
         }
@@ -390,13 +393,13 @@ fn a_crash_loop_is_found_with_how_it_ends_each_time() {
     fs::write(&code, "3").unwrap();
     home.up_quietly();
     home.until_report("coder", "several deaths", |report| report["deaths"].as_array().unwrap().len() >= 5);
-    // Meanwhile it goes on dying, so no two looks see the same.
+    // Meanwhile the gateway keeps dying, so two looks see different states.
     let all = findings(&home);
     let found = matching(&all, "crash", Some("coder")).unwrap_or_else(|| panic!("{all:#?}"));
     assert_eq!(found["severity"], "error");
     assert!(text(&found, "what").contains("keeps dying"), "{found}");
     assert!(text(&found, "why").starts_with("the last time with exit 3"), "{found}");
-    // Only its log leads on, and then the cause must be fixed.
+    // Only its log helps, and then the cause must be fixed.
     fix(&home, &found);
     fs::remove_file(&code).unwrap();
     home.says("gateway start coder").ok();
@@ -448,7 +451,7 @@ fn a_state_file_that_says_nothing_is_begun_afresh() {
     fs::write(home.state_file("coder"), "[1, 2").unwrap();
     let found = finding(&home, "desired-state", Some("coder"));
     assert!(text(&found, "why").starts_with("gateway_state.json is not JSON"), "{found}");
-    // It is recorded, and that nobody supervises is another finding.
+    // The desired state is recorded. That there is no supervisor is another finding.
     assert_eq!(home.spawn(shell(&home, "", &found)).ended(PATIENCE).code, Some(102));
     gone(&home, "desired-state", Some("coder"));
     assert_eq!(
@@ -476,7 +479,7 @@ fn a_full_disk_is_found_until_there_is_room() {
     let found = full(&home).expect("it is full");
     assert!(text(&found, "what").ends_with("is full"), "{found}");
     assert_eq!(home.says("doctor").code, Some(1));
-    // What takes the room is shown; to decide what may go is not ours.
+    // The command shows what takes the space. The operator decides what to remove.
     let shown = home.spawn(shell(&home, "", &found)).ended(PATIENCE);
     assert!(shown.code == Some(0) && shown.out.contains("/home"), "{shown:?}");
     disk.relieve();
@@ -519,7 +522,7 @@ fn whatever_stands_in_the_place_of_a_file_it_ends_and_the_terminal_is_safe() {
             assert!(matching(&all, check, Some(name)).is_some(), "{check} of {name}: {all:#?}");
         }
     }
-    // The remedies are quoted, and hit what they name.
+    // The commands are quoted, and change exactly what they name.
     let found =
         all.iter().find(|found| found["path"].as_str().is_some_and(|path| path.contains("evil"))).unwrap();
     assert!(is_safe(text(found, "fix")) && is_safe(text(found, "path")), "{found}");
@@ -580,7 +583,7 @@ fn what_file_systems_and_file_servers_put_beside_profiles_is_nobodys_business() 
     for name in FOREIGN {
         let path = home.path().join("profiles").join(name);
         fs::create_dir(&path).unwrap();
-        // Whatever is in it: it cannot be a profile.
+        // Whatever the directory holds, it cannot be a profile.
         fs::write(path.join("agent.conf"), "").unwrap();
         chmod(&path, 0o700);
     }

@@ -1,4 +1,5 @@
-//! `gatevisor doctor` about processes that should not be there: they hold a lock, or a file names the wrong one.
+//! `gatevisor doctor` and processes that should not exist: they hold a lock, or a file names the
+//! wrong process.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -22,7 +23,7 @@ impl Holder {
         Self(child)
     }
 
-    /// Waits for its end, which somebody else brought about.
+    /// Waits for its end, which another process caused.
     #[track_caller]
     fn until_killed(&mut self) {
         use std::os::unix::process::ExitStatusExt;
@@ -79,7 +80,7 @@ fn a_file_that_names_a_process_that_is_gone_or_another_is_removed() {
     let home = sleeping();
     let file = home.profile_dir("coder").join("gateway.pid");
     let default = home.path().join("gateway.pid");
-    // The slot of the root profile is down, so nothing is about to write it.
+    // The slot of the root profile is down, so no process writes that file.
     let mut ended = Command::new("true").spawn().unwrap();
     ended.wait().unwrap();
     fs::write(&default, ended.id().to_string()).unwrap();

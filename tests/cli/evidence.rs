@@ -1,5 +1,5 @@
-//! What is said of a gateway is what there is evidence of: it is up when its command was executed, ready when it
-//! answered, started when it stayed.
+//! Reports about a gateway are backed by evidence: it is up when its command was executed, ready
+//! when it answered, and started when it stayed up.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ use crate::home::Home;
 use crate::support::running::Ran;
 use crate::support::{PATIENCE, processes};
 
-/// Attempts follow each other as fast as they can.
+/// Attempts follow each other as fast as possible.
 const EAGER: (&str, &str) = (
     "[gateway.exit-meanings]",
     "[gateway.restart]\nbackoff-first-ms = 1\nbackoff-max-ms = 1\n\n[gateway.exit-meanings]",
@@ -24,12 +24,12 @@ const PATIENT: (&str, &str) =
 const READY: &str =
     "ready = { http = \"http://127.0.0.1:${PORT:-8700}/health\", interval-ms = 50, timeout-ms = 20000 }\n";
 
-/// How many times each question is asked; `make soak` asks 1,000 times, with the processors kept busy.
+/// The number of tries. `make soak` makes 1,000 tries while the processors are busy.
 fn tries() -> usize {
     std::env::var("GATEVISOR_TRIES").ok().and_then(|tries| tries.parse().ok()).unwrap_or(12)
 }
 
-/// Keeps the processors busy meanwhile, where many tries are made.
+/// Keeps the processors busy during `work`, if there are many tries.
 fn under_load<T>(tries: usize, work: impl FnOnce() -> T) -> T {
     let over = AtomicBool::new(tries < 100);
     thread::scope(|scope| {
@@ -73,7 +73,7 @@ fn a_command_that_was_never_executed_is_never_up_and_never_ready() {
                 for question in ["wait --up", "wait --ready", "gateway start", "gateway restart --ready"] {
                     let ran = home.says(&format!("{question} coder --timeout 10"));
                     assert_eq!(ran.code, Some(1), "try {n}, probe {probe}: {question}: {ran:?}");
-                    // The next attempt takes the text of this one away.
+                    // The next attempt removes the text of this one.
                     let says_why = ["`/nonexistent`", "exit 127: the command does not exist"];
                     assert!(says_why.iter().any(|why| ran.err.contains(why)), "try {n}: {question}: {ran:?}");
                 }
@@ -146,7 +146,7 @@ fn a_gateway_that_ends_within_the_start_window_is_a_failed_start_with_its_last_l
     assert!(created.err.contains("it printed: the key is missing\n"), "{created:?}");
     let details = home.says("gateway status coder").ok();
     assert!(details.contains("\nprinted  the key is missing\n"), "{details}");
-    // Whoever only registers hears that the command was executed.
+    // `register --start` reports that the command was executed.
     home.run(["profile", "create", "late"]).ok();
     home.says("gateway unregister late").ok();
     let registered = home.says("gateway register late --start").ok();
@@ -155,7 +155,7 @@ fn a_gateway_that_ends_within_the_start_window_is_a_failed_start_with_its_last_l
 
 #[test]
 fn a_gateway_that_ends_after_the_start_window_was_started() {
-    // It ends when it is told, which is after the window.
+    // The gateway ends when the test tells it to, after the window.
     let script = "until test -e \"$2/end\"; do sleep 0.05; done; exit 3";
     let mut home =
         Home::with_script(script, &[PATIENT, ("stop-timeout-ms", "start-window-ms = 200\nstop-timeout-ms")]);
@@ -163,11 +163,11 @@ fn a_gateway_that_ends_after_the_start_window_was_started() {
     home.up();
     home.says("gateway start coder").ok();
     fs::write(home.profile_dir("coder").join("end"), "").unwrap();
-    // The first death after health is answered at once, and then it is within its window.
+    // After the first death, the gateway is started again at once, and is then within its window.
     let report =
         home.until_report("coder", "a pause", |report| report["next_start_in_ms"].as_u64().is_some());
     assert_eq!(report["state"], "failed-to-start", "{report}");
-    // A window of nothing asks for no more than that the command is executed.
+    // With a window of 0, a start has succeeded when the command is executed.
     let said = home.says("gateway start coder --window 0").ok();
     assert!(said.starts_with("coder: up"), "{said}");
 }
@@ -207,7 +207,7 @@ fn only_deaths_that_nobody_asked_for_are_restarts() {
     assert!(details.contains("\nrestarts 1, and 2 that somebody asked for\n"), "{details}");
 }
 
-/// Returns what this program says to a user who may look at nothing of a home.
+/// Returns what this program prints for a user who may look at nothing in a home.
 fn as_a_stranger(home: &Home, line: &str) -> Ran {
     let mut command = home.command(line.split_whitespace());
     command.uid(23_456).gid(23_456);
@@ -226,7 +226,8 @@ fn whoever_may_not_look_hears_that_it_cannot_be_told_and_not_that_nothing_is_the
     let open = |path: &std::path::Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     };
-    // What is on the way may be passed, so that it is the home itself that is closed, or only what is in it.
+    // The directories above the home are open, so only the home itself, or what is in it, is
+    // closed.
     open(&home.beside(""), 0o755);
     for (mode, what) in [(0o700, "the home"), (0o755, "the scandir and the profiles")] {
         open(home.path(), mode);

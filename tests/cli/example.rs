@@ -1,4 +1,4 @@
-//! The example of `examples/`: its program and its definition say the same.
+//! The example of `examples/`: its program and its definition agree.
 
 use std::fs;
 use std::net::TcpListener;
@@ -19,7 +19,7 @@ fn the_example_listens_where_its_probe_asks_and_doctor_looks_if_no_port_is_set()
     for place in [format!("${{PORT:-{port}}}/health"), format!("variable = \"PORT\", default = {port} }}")] {
         assert!(definition.contains(&place), "the definition has no `{place}`");
     }
-    // The program's own word for it, from a port that nobody can have.
+    // The program prints its default port when it cannot get it.
     let home = tempfile::tempdir().unwrap();
     let run = |settings: &str| {
         fs::write(home.path().join(".env"), settings).unwrap();

@@ -1,6 +1,6 @@
-//! `gatevisor explain`: what is wrong is made to be so, one thing a home, and the first cause names it.
+//! `gatevisor explain`: each test breaks one thing in a home, and the first cause names it.
 //!
-//! Each row of the table is a test: its name, what it does to a home, and the cause that comes first.
+//! Each row of the table is a test: its name, what it does to a home, and the first cause.
 #![expect(clippy::indexing_slicing, reason = "a panic in a test says what is wrong")]
 
 use std::fs;
@@ -19,13 +19,13 @@ use crate::terminal::{terminal, until_seen};
 
 const SLEEPER: &str = "exec sleep 1000";
 const MEANINGS: &str = "[gateway.exit-meanings]";
-/// Attempts follow each other at once.
+/// Attempts follow each other without a pause.
 const EAGER: (&str, &str) =
     (MEANINGS, "[gateway.restart]\nbackoff-first-ms = 1\nbackoff-max-ms = 500\n\n[gateway.exit-meanings]");
 /// The second attempt is the last one for a minute.
 const PATIENT: (&str, &str) =
     (MEANINGS, "[gateway.restart]\nbackoff-first-ms = 60000\n\n[gateway.exit-meanings]");
-/// Whoever has executed its command has started.
+/// A gateway has started when its command was executed.
 const NO_WINDOW: (&str, &str) = ("stop-timeout-ms", "start-window-ms = 0\nstop-timeout-ms");
 const READY: (&str, &str) = (
     "stop-timeout-ms",
@@ -113,13 +113,14 @@ fn assert_first(home: &Home, cause: &str, words: &str) {
     let text = format!("{}; {}", first["what"].as_str().unwrap(), first["evidence"].as_str().unwrap());
     assert_eq!(first["cause"], cause, "{said:#}");
     assert!(text.contains(words), "no `{words}` in: {text}");
-    // The page says the same, in its first line and with its word.
+    // The page for people has the same cause, in its first line and with its word.
     let page = home.says("explain coder").ok();
     assert!(page.contains(&format!("({cause})")), "{page}");
     assert!(page.starts_with("coder: "), "{page}");
 }
 
-/// Returns a home whose gateway is desired running, with the supervisor up and the gateway in this state.
+/// Returns a home whose gateway has the desired state running and is in this state, with the
+/// supervisor up.
 fn wanted(mut home: Home, state: &str) -> Home {
     home.profile("coder");
     home.want_running("coder");
@@ -135,7 +136,7 @@ fn until_resting(home: &Home) {
     });
 }
 
-/// Returns a home whose gateway's command is this word.
+/// Returns a home whose gateway has this command.
 fn with_command(command: &str) -> Home {
     let script = |who: &str| format!("[\"/bin/sh\", \"${{AGENT_SCRIPT}}\", \"{who}\", \"{{profile-home}}\"]");
     let word = format!("[\"{command}\"]");
@@ -198,7 +199,7 @@ fn ends(script: &str, last_words: &str) -> Home {
     home
 }
 
-/// Waits for the lines of both attempts: the first death is answered at once.
+/// Waits for the lines of both attempts, because the first death is answered at once.
 fn until_logged_twice(home: &Home, words: &str) {
     crate::home::until_file(&home.log_file("coder"), words, |text| text.matches(words).count() >= 2);
 }
@@ -229,7 +230,8 @@ impl Drop for Group {
     }
 }
 
-/// Has the kernel kill a gateway for want of memory, in a control group of its own; none where no such group can be made.
+/// Makes the kernel kill a gateway because memory ran out, in a control group of its own. Returns
+/// none if no such group can be made.
 #[expect(clippy::print_stderr, reason = "it is said that this was not tried")]
 fn out_of_memory() -> Option<Home> {
     let path = PathBuf::from(format!("/sys/fs/cgroup/memory/gatevisor-test-{}", std::process::id()));
@@ -272,7 +274,7 @@ fn svc(home: &Home, option: &str) {
     assert!(status.success(), "s6-svc {option}");
 }
 
-/// Has the supervisor told by hand.
+/// Sends the supervisor a command by hand.
 fn told(script: &str, option: &str, state: &str) -> Home {
     let home = wanted(Home::with_script(script, &[]), "up");
     svc(&home, option);
@@ -367,7 +369,7 @@ fn crash_loop() -> Option<Home> {
     home.until_report("coder", "many deaths", |report| {
         report["deaths"].as_array().is_some_and(|deaths| deaths.len() > 3)
     });
-    // What is seen of it changes all the time; in most moments it is this.
+    // The observed state changes all the time, but most of the time it is this one.
     waiting::polled("the cause", || {
         let first = &explained(&home)["causes"][0];
         (first["cause"] == "keeps-dying" && first["evidence"].as_str()?.contains("with exit 3")).then_some(())
@@ -381,7 +383,7 @@ fn fails(code: u8) -> Home {
 }
 
 fn waits() -> Home {
-    // It ends when it is told, so that the second death is the one that is waited after.
+    // The gateway ends when the test tells it to, so that the pause comes after the second death.
     let script = "until test -e \"$2/end\"; do sleep 0.05; done; exit 4";
     let home = wanted(Home::with_script(script, &[PATIENT, NO_WINDOW]), "up");
     fs::write(home.profile_dir("coder").join("end"), "").unwrap();
@@ -393,7 +395,7 @@ fn waits() -> Home {
     home
 }
 
-/// Says, as the boot of a container does, which lock it holds.
+/// Records which lock it holds, as the boot of a container does.
 fn holding(held: &str) -> Home {
     let home = wanted(Home::with_script(SLEEPER, &[]), "up");
     fs::write(home.path().join(".gatevisor.lock"), "").unwrap();
@@ -425,7 +427,7 @@ fn no_supervisor() -> Home {
     home
 }
 
-/// Returns a home with a supervisor, and a profile that nobody gives a service directory.
+/// Returns a home with a supervisor, and a profile without a service directory.
 fn unregistered() -> Home {
     let mut home = Home::with_script(SLEEPER, &[]);
     home.up_quietly();
@@ -576,9 +578,10 @@ fn what_happened_is_told_the_newest_first_and_what_to_do_harms_nothing() {
     assert!(!commands.iter().any(|command| command.as_str().unwrap().contains("kill ")), "{said:#}");
 }
 
-/// Returns the lines of a page, sorted, without what differs from one run to the next: times, numbers, and who ran it.
+/// Returns the lines of a page, sorted, without what differs between runs: times, numbers, and who
+/// ran it.
 ///
-/// A boot is recorded to the second, so what else happened in that second stands before or after it.
+/// A boot is recorded to the second, so other events of that second may stand before or after it.
 fn plain(page: &str) -> Vec<String> {
     let plain_line = |line: &str| {
         let mut line = line.to_owned();
@@ -597,7 +600,7 @@ fn plain(page: &str) -> Vec<String> {
     lines
 }
 
-/// Asserts that the document shows the page as it is.
+/// Asserts that the document shows exactly this page.
 #[track_caller]
 fn assert_documented(home: &Home, name: &str) {
     let document = include_str!("../../docs/explain.md");
@@ -628,7 +631,7 @@ fn a_start_that_fails_points_to_the_explanation_where_a_person_reads_it() {
     let seen = until_seen(&terminal, "`gatevisor explain coder` says what led there");
     assert_eq!(child.wait().unwrap().code(), Some(1), "{seen}");
     drop(side);
-    // A program that reads it has no use for it.
+    // The hint is useless for a program that reads the output.
     let said = home.says("gateway start coder").refused(1);
     assert!(!said.contains("gatevisor explain"), "{said}");
     let found = home.says("doctor").out;

@@ -1,4 +1,5 @@
-//! Commands that cannot be executed: named with stage and errno, tried again, fixed by mending the file.
+//! Commands that cannot be executed: they are reported with stage and errno, tried again, and work
+//! once the file is corrected.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,13 +10,13 @@ use serde_json::Value;
 use crate::home::Home;
 use crate::support::{executable, waiting};
 
-/// Short pauses, so that an attempt to come is soon.
+/// Short pauses, so that the next attempt comes soon.
 const EAGER: (&str, &str) = (
     "[gateway.exit-meanings]",
     "[gateway.restart]\nbackoff-first-ms = 50\nbackoff-max-ms = 100\n\n[gateway.exit-meanings]",
 );
 
-/// Pauses so long that there is one attempt.
+/// Pauses so long that there is only one attempt.
 const PATIENT: (&str, &str) =
     (EAGER.0, "[gateway.restart]\nbackoff-first-ms = 60000\n\n[gateway.exit-meanings]");
 
@@ -106,7 +107,8 @@ fn a_failed_start_is_tried_again_with_pauses_and_fixed_by_mending_the_file() {
     assert!(later["deaths"].as_array().unwrap().len() >= 3, "{later}");
 
     executable(&agent, "#!/bin/sh\nexec sleep 1000\n");
-    // While our interpreter looks for the command it counts as up; the command is what was fixed.
+    // While the interpreter looks for the command, the service counts as up. The test waits for the
+    // fixed command.
     waiting::polled("the fixed command", || {
         let pid = home.slot("coder").status().ok()?.pid?;
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
@@ -128,7 +130,7 @@ fn the_time_to_the_next_attempt_is_shown() {
     assert_eq!(report["up"], false);
     let table = home.says("status").ok();
     assert!(table.contains("failed to start, again in "), "{table}");
-    // Whoever does not want to wait starts it.
+    // A start by hand does not wait for the pause.
     let ran = home.says("gateway start coder --ready");
     assert_eq!(ran.code, Some(1), "{ran:?}");
 }
@@ -170,7 +172,7 @@ fn a_probe_whose_address_cannot_be_meant_is_named() {
 
 #[test]
 fn a_restriction_that_cannot_be_had_is_strictly_a_reason_not_to_start_that_status_shows() {
-    // More than any kernel allows anybody.
+    // More than any kernel allows.
     let confine = "[gateway.confine]\nstrict = true\nlimits = { nofile = \"64:4000000000\" }\n\n[gateway.exit-meanings]";
     let rest = "[gateway.confine]\nlimits = { nofile = \"64:4000000000\" }\n\n[gateway.exit-meanings]";
     let mut home = Home::with_agent(&[(PATIENT.0, PATIENT.1), (PATIENT.0, confine)]);

@@ -1,12 +1,12 @@
-//! Faults that people found by using it, and the tests that show that each is gone.
+//! Faults that people found in use, and the tests that show that each is gone.
 //!
-//! A letter says of which kind a fault was: A what was said and not so, B two instances or none that moves, C wrong advice and
-//! wrong refusals, D what an operator reads and types.
+//! The letter of a fault tells its kind: A, a false report; B, two instances, or one that hangs; C,
+//! wrong advice or a wrong refusal; D, what an operator reads and types.
 
 use std::fs;
 use std::path::Path;
 
-/// Each fault, in a few words, and the tests, `suite::module::name` each.
+/// Each fault in a few words, and its tests as `suite::module::name`.
 const FAULTS: &[(&str, &str, &[&str])] = &[
     (
         "A1",

@@ -1,4 +1,4 @@
-//! A full disk: nothing is acknowledged that is not on it, and nothing on it is torn.
+//! A full disk: nothing is acknowledged that is not on the disk, and no file is half written.
 
 use std::fs;
 
@@ -23,7 +23,7 @@ fn a_desired_state_that_does_not_fit_on_the_disk_is_not_acknowledged_and_the_old
     let desired_state = fs::read(home.state_file("coder")).unwrap();
     disk.fill();
     let mut before = home.listing();
-    // An empty file that each writer of a desired state locks, and that stays.
+    // Each writer of a desired state locks this empty file, and leaves it there.
     before.insert(home.profile_dir("writer").join(".gateway_state.json.lock"));
 
     let lines = [
@@ -46,7 +46,7 @@ fn a_desired_state_that_does_not_fit_on_the_disk_is_not_acknowledged_and_the_old
     assert_eq!(home.pid("coder"), pid, "what was not acknowledged was done");
     assert_eq!(home.report("writer")["state"], "down");
 
-    // Who wants it stopped gets it stopped, and learns that this does not last.
+    // The stop happens, and a message says that it is not recorded.
     let said = home.redact(&home.says("gateway stop coder").refused(111));
     assert_snapshot!(said, @"gatevisor: error: the gateway of `coder` is stopped, but its desired state cannot be kept, so it comes back with the next start of its supervisor; fix what follows and stop it again: cannot record the desired state in `HOME/profiles/coder/gateway_state.json`; it is as it was: No space left on device (os error 28)");
     assert_eq!(home.report("coder")["state"], "down");
@@ -71,7 +71,7 @@ fn a_supervisor_on_a_full_disk_restarts_its_gateways_and_stops_in_order() {
     home.want_running("coder");
     home.up();
     let pid = home.pid("coder");
-    // The log has a block on the disk that the next line fits in: that line is not held back.
+    // The next line fits into a block that the log already has, so that line is not held back.
     home.until_logged("coder", "begins");
     disk.fill();
     crate::support::processes::signal(pid, rustix::process::Signal::KILL);
@@ -100,7 +100,7 @@ fn who_holds_the_lock_of_the_state_file_or_makes_the_profile_read_only_keeps_nob
         .unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let stop = home.start(["gateway", "stop", "coder"]);
-    // It is down although the lock is held, and the command goes on to wait for that.
+    // The gateway is down although the lock is held. The command still waits for the lock.
     home.until_state("coder", "down");
     let said = home.redact(&stop.ended(crate::support::PATIENCE).refused(99));
     assert_snapshot!(said, @"gatevisor: error: the gateway of `coder` is stopped, but its desired state cannot be kept, so it comes back with the next start of its supervisor; fix what follows and stop it again: another command has been writing `HOME/profiles/coder/gateway_state.json` for 5 s; try again");
@@ -109,7 +109,7 @@ fn who_holds_the_lock_of_the_state_file_or_makes_the_profile_read_only_keeps_nob
     home.says("gateway stop coder").ok();
     assert_eq!(home.state("coder")["desired_state"], "stopped");
 
-    // A directory in the place of the lock does what a read-only file system does, for root as well.
+    // A directory in the place of the lock has the effect of a read-only file system, for root too.
     let lock = home.profile_dir("writer").join(".gateway_state.json.lock");
     fs::remove_file(&lock).unwrap();
     fs::create_dir(&lock).unwrap();

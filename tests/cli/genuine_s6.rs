@@ -16,7 +16,7 @@ use crate::support::{PATIENCE, executable, is_root, need_root, processes, soon, 
 /// The user of that name, as every system has it.
 const NOBODY: u32 = 65_534;
 
-/// Writes what it is told to, through a FIFO in the profile's home.
+/// Writes what it receives through a FIFO in the profile's home.
 const PARROT: &str = "echo \"begins\"\nexec cat 0<>\"$2/lines\"";
 
 /// Returns a home whose scandir s6-svscan supervises, with a gateway that is up.
@@ -46,7 +46,7 @@ fn under_s6() -> (Home, fs::File) {
 fn our_supervisor_is_known_by_its_lock_under_the_name_of_s6s_and_to_strangers() {
     let mut home = Home::with_script("exec sleep 1000", &[]);
     home.profile("coder");
-    // As the boot of a container prepares it: everybody may look.
+    // The boot of a container prepares it like this: everybody may look.
     fs::create_dir_all(home.scandir().join(".s6-svscan")).unwrap();
     let named = home.beside("s6-svscan");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_gatevisor"), &named).unwrap();
@@ -71,7 +71,8 @@ fn our_supervisor_is_known_by_its_lock_under_the_name_of_s6s_and_to_strangers() 
         assert_eq!(is_said, name == "s6-svscan");
         if is_root() && name == "gatevisor" {
             let ran = as_nobody(&home, &["status", "coder"]);
-            // It runs, and that it is ours goes without saying. How the gateway is may not be looked at.
+            // Our supervisor runs, which is not mentioned. The user may not look at the state of
+            // the gateway.
             assert_eq!(ran.code, Some(111), "{ran:?}");
             assert!(ran.err.contains("may not be looked at") && !ran.err.contains("supervis"), "{ran:?}");
         }
@@ -81,7 +82,7 @@ fn our_supervisor_is_known_by_its_lock_under_the_name_of_s6s_and_to_strangers() 
     }
 }
 
-/// Runs a command as a user who owns nothing of the home and may look at what everybody may.
+/// Runs a command as a user who owns nothing in the home, and sees only what everybody may see.
 fn as_nobody(home: &Home, words: &[&str]) -> Ran {
     for path in [home.beside(""), home.path().to_owned(), home.path().join("run"), home.profile_dir("coder")]
     {
@@ -111,7 +112,7 @@ fn status_wait_and_logs_work_and_status_says_who_supervises() {
     assert!(ran.out.contains("coder") && ran.code == Some(0), "{ran:?}");
     let details = home.says("gateway status coder").ok();
     assert!(details.contains("gateway-coder, under s6-svscan\n"), "{details}");
-    // Our own logger, as a process of its own under s6-supervise.
+    // Our own logger runs as a process of its own, under s6-supervise.
     write(&lines, "one\n");
     home.until_logged("coder", "one\n");
     let following = home.start(["logs", "-f", "coder"]);
@@ -130,7 +131,7 @@ fn status_wait_and_logs_work_and_status_says_who_supervises() {
 #[test]
 fn a_directory_that_s6_log_writes_is_printed_and_followed() {
     let (home, lines) = under_s6();
-    // Upstream's way: a script that becomes s6-log, at the place where upstream has the logs.
+    // Upstream's logger: a script that becomes s6-log, with upstream's log directory.
     let slot = home.slot("coder").path().to_owned();
     let directory = home.log_file("coder").parent().unwrap().to_owned();
     home.until_logged("coder", "begins\n");
@@ -151,7 +152,7 @@ fn a_directory_that_s6_log_writes_is_printed_and_followed() {
         out.lines().filter_map(|line| line.split_once("line ")?.1.split(' ').next()?.parse().ok()).collect();
     assert_eq!(numbers, (0..count).collect::<Vec<_>>());
     let archives = fs::read_dir(&directory).unwrap().flatten();
-    // How many depends on how much s6-log reads at a time.
+    // The number depends on how much s6-log reads at a time.
     assert!(archives.filter(|entry| entry.file_name().to_string_lossy().starts_with('@')).count() > 1);
     let all = home.says("logs coder -n all --grep ^line").ok();
     assert_eq!(all.lines().count(), count);
@@ -159,14 +160,14 @@ fn a_directory_that_s6_log_writes_is_printed_and_followed() {
     following.ended(PATIENCE);
 }
 
-/// Runs a line where no program of s6, nor any other, can be found.
+/// Runs a line with a `PATH` in which no program can be found.
 fn without_s6(home: &Home, line: &str) -> Ran {
     let mut command = home.command(line.split(' '));
     command.env("PATH", "/nonexistent");
     home.spawn(command).ended(PATIENCE + PATIENCE)
 }
 
-/// Returns the words of each process of a home.
+/// Returns the command line of each process of a home.
 fn processes_of(home: &Home) -> String {
     home.processes().into_iter().map(processes::describe).collect::<Vec<_>>().join("\n")
 }
@@ -253,7 +254,7 @@ fn a_slot_that_root_runs_drops_to_the_user_it_names() {
         let ids = processes::status_line(gateway, key);
         assert!(ids.split(' ').all(|one| one == id), "{key}: {ids}");
     }
-    // Its supervisor is root's, and the desired state is obeyed as ever.
+    // The supervisor is root's, and obeys the desired state as usual.
     assert_eq!(home.report("coder")["supervisor"], "s6-svscan");
     home.says("gateway stop coder").ok();
 }

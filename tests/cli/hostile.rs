@@ -1,7 +1,7 @@
 //! The command line on slots that hold what no supervisor wrote.
 //!
-//! Whatever is in place of a file, each command ends by itself with a documented code, says what is wrong in one line, and
-//! tells of the other gateways what is so.
+//! Whatever is in place of a file, each command ends by itself with a documented code, says in one
+//! line what is wrong, and reports the other gateways correctly.
 
 use std::fs;
 
@@ -25,7 +25,7 @@ fn two() -> Home {
     home
 }
 
-/// Runs a line on the damaged slot; the code must be one that is documented, and the talk short.
+/// Runs a line on the damaged slot. The exit code must be documented, and the messages short.
 fn asked(home: &Home, line: &str, wrong: Wrong, entry: &str) -> Ran {
     let ran = home.says(line);
     let what = format!("`{line}` with {wrong:?} as {entry}: {ran:?}");
@@ -37,7 +37,7 @@ fn asked(home: &Home, line: &str, wrong: Wrong, entry: &str) -> Ran {
     ran
 }
 
-/// Damages one entry of a slot in every way, and asks everything that only looks.
+/// Damages one entry of a slot in every way, and runs every command that only reads.
 fn check(entry: &str) {
     let home = two();
     let slot = home.slot("coder").path().to_owned();
@@ -53,7 +53,7 @@ fn check(entry: &str) {
         ] {
             asked(&home, line, wrong, entry);
         }
-        // The one that is well is told of as ever.
+        // The undamaged gateway is reported as usual.
         let ran = asked(&home, "status --json", wrong, entry);
         let mut reports = ran.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         let is = |report: &Value, key: &str, value: &str| report.get(key).is_some_and(|found| found == value);
@@ -68,7 +68,7 @@ fn check(entry: &str) {
         drop(held);
         fs::rename(&aside, &file).unwrap();
     }
-    // Mended, it is commanded as ever.
+    // Once it is corrected, commands work as usual.
     let before = home.pid("coder");
     home.says("gateway restart coder").ok();
     assert_ne!(home.pid("coder"), before);
@@ -102,7 +102,7 @@ fn check_commands(entry: &str) {
     for wrong in EVERY {
         fs::rename(&file, &aside).unwrap();
         let held = wrong.replace(&file);
-        // What seems not to be supervised yet is waited for, for ten seconds.
+        // Commands wait for ten seconds for a slot that seems not to be supervised yet.
         let seems_new = matches!(wrong, Wrong::Missing | Wrong::Fifo | Wrong::Socket);
         let commands = if seems_new { &["stop"][..] } else { &["stop", "start", "restart"] };
         for command in commands {
@@ -114,7 +114,7 @@ fn check_commands(entry: &str) {
             }
         }
         home.until_state("writer", "up");
-        // The supervisor may have put its own status there meanwhile.
+        // The supervisor may have written its own status meanwhile.
         remove(&file);
         drop(held);
         fs::rename(&aside, &file).unwrap();

@@ -76,8 +76,9 @@ fn s6_svc_and_s6_svwait_work_on_our_slots() {
     assert_eq!(home.report("coder")["state"], "down");
     s6("s6-svc", &["-wu", "-u"], &home, "coder");
     let old = home.pid("coder");
-    // Not `-wr`: s6-svlisten1 of 2.11 forgets what it reads together with the `d`, and waits for ever where the restart
-    // is at once and it is slow. s6-supervise itself is always a second later.
+    // Not `-wr`: s6-svlisten1 of 2.11 forgets what it reads together with the `d`. If the restart
+    // is immediate and the tool slow, it waits without end. Under s6-supervise, the restart always
+    // comes a second later.
     s6("s6-svc", &["-r"], &home, "coder");
     home.until_report("coder", "another process", |report| report["up"] == true && report["pid"] != old);
     s6("s6-svwait", &["-u", "-t", "20000"], &home, "coder");
@@ -117,7 +118,7 @@ fn unregister_returns_when_slot_and_process_are_gone_and_the_name_is_free_at_onc
     assert_eq!(home.state("coder")["desired_state"], "running", "the desired state stays");
     assert!(home.profile_dir("coder").exists());
     let entries = fs::read_dir(home.scandir()).unwrap().flatten().map(|entry| entry.file_name());
-    // The watcher of gateways may have made its directory before it was ended.
+    // The watcher of gateways may have made its directory before its end.
     let entries: Vec<_> = entries.filter(|name| name != ".live").collect();
     assert_eq!(entries.len(), 2, "the default slot and the supervisor's own: {entries:?}");
 }
@@ -249,7 +250,7 @@ fn all_goes_on_when_one_fails_and_its_exit_code_is_the_first_failures() {
     );
     home.until_state("bad", "failed");
 
-    // Without its marker it is no profile, and keeps its slot.
+    // Without its marker, the directory is no profile, but it keeps its slot.
     let marker = home.profile_dir("bad").join(home.marker());
     fs::rename(&marker, home.beside("elsewhere")).unwrap();
     let ran = home.says("gateway restart --all");
@@ -282,7 +283,7 @@ fn all_start_together_and_stop_together() {
 fn a_short_patience_ends_with_99_and_leaves_the_desired_state() {
     let home = up_with(DEAF, &[("stop-timeout-ms = 5000", "stop-timeout-ms = 20000")], &["coder"]);
     home.until_logged("coder", "deaf\n");
-    // Nobody waits for the supervisor to read the command, either.
+    // The command does not wait until the supervisor has read it, either.
     let said = home.says("gateway stop coder --timeout 0").refused(99).replace("it is up", "it is stopping");
     assert_snapshot!(said, @"gatevisor: error: gave up waiting for the stop of `coder` after 0 s; it is stopping, and the supervisor goes on trying");
     assert_eq!(home.state("coder")["desired_state"], "stopped");

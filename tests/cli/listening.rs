@@ -23,7 +23,7 @@ fn sleeping(names: &[&str]) -> Home {
     home
 }
 
-/// Waits until something listens to a gateway besides us.
+/// Waits until a gateway has a subscriber besides the test's own.
 fn until_heard(home: &Home, profile: &str) {
     let events = home.slot(profile).event_path();
     waiting::until(&events, "a listener", || {
@@ -82,7 +82,7 @@ fn a_watched_table_that_is_longer_than_the_screen_shows_its_head_and_says_how_ma
     let (first, _) = seen.split_once("\x1b[H").unwrap();
     let rows: Vec<&str> = first.lines().collect();
     assert!(rows[0].contains("PROFILE") && rows[1].contains("default") && rows[2].contains("p00"), "{first}");
-    // A header, six of 21, and this.
+    // A header, six of 21 rows, and the line with the number of the others.
     assert_eq!(rows.len(), 8, "{first}");
     assert!(rows[7].starts_with("… and 15 more; `gatevisor status` shows all"), "{first}");
 }
@@ -107,7 +107,7 @@ fn events_name_each_death_and_each_start() {
     let writer = home.start(["events", "writer"]);
     until_heard(&home, "writer");
     until_heard(&home, "coder");
-    // Both have to listen: a stop and a start of writer shows in each.
+    // Both commands must have subscribed: a stop and a start of writer appear in each.
     waiting::polled("both listen", || {
         let names = std::fs::read_dir(home.slot("writer").event_path()).unwrap().flatten();
         (names.filter(|name| name.file_name().to_string_lossy().starts_with("ftrig1")).count() == 2)

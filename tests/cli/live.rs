@@ -1,7 +1,8 @@
-//! Whether gateways work: what the watcher says of them, and what it does about one that does not.
+//! Whether gateways work: what the watcher reports about them, and what it does about one that does
+//! not.
 //!
-//! A gateway here is a shell that rewrites its heartbeat all the time. On a busy machine it may fall silent by itself, so nothing
-//! is expected of a moment: only what becomes of it in the end.
+//! A gateway here is a shell that rewrites its heartbeat all the time. On a busy machine it may
+//! fall silent by itself. So the tests check no state at one moment, only the final one.
 
 use std::fs;
 use std::time::Duration;
@@ -13,18 +14,19 @@ use serde_json::Value;
 use crate::home::Home;
 use crate::support::{be_patient, processes, waiting};
 
-/// Beats ten times a second, and is replaced by a process that does not, where there is a file `silent`.
+/// Writes a heartbeat ten times a second. If there is a file `silent`, a process without heartbeat
+/// replaces it.
 const BEATS: &str = "while :; do echo \"$$ $(date +%s%N)\" >\"$2/beat.new\" && mv \"$2/beat.new\" \"$2/beat\"; \
                      if [ -e \"$2/silent\" ]; then rm \"$2/silent\"; exec sleep 1000; fi; sleep 0.1; done";
 
-/// Returns a home whose profile coder is wanted, with the supervisor up and a policy.
+/// Returns a home whose profile coder shall run, with the supervisor up and a policy.
 fn wanted(policy: &str) -> Home {
     let live = format!(
         "[gateway.live]\npolicy = \"{policy}\"\ninterval-ms = 300\nmisses = 3\ngrace-ms = 500\n\
          evidence = [\"echo\", \"the agent says so\"]\n\
          heartbeat = {{ file = \"{{profile-home}}/beat\", max-age-ms = 3000 }}\n\n[gateway.exit-meanings]"
     );
-    // Evidence takes a while on a busy machine, and so does a start.
+    // On a busy machine, collecting evidence takes a while, and so does a start.
     be_patient(Duration::from_mins(1));
     let mut home = Home::with_script(BEATS, &[("[gateway.exit-meanings]", &live)]);
     home.profile("coder");
@@ -39,7 +41,7 @@ fn live_state(report: &Value) -> Option<&str> {
     report.get("live")?.get("state")?.as_str()
 }
 
-/// Waits for a report that shows this of coder.
+/// Waits for a report about coder that satisfies the condition.
 fn until(home: &Home, what: &str, expected: impl Fn(&Value) -> bool) -> Value {
     waiting::polled(what, || Some(home.report("coder")).filter(|report| expected(report)))
 }
@@ -126,7 +128,7 @@ fn to_wait_for_what_nothing_tells_is_an_error() {
     assert_eq!(home.report("coder")["live"], Value::Null);
 }
 
-/// Says by itself that it works, to the socket that it is told, until there is a file `silent`.
+/// Reports to the given socket that it works, until there is a file `silent`.
 const NOTIFIES: &str = "exec python3 -u -c 'import os, pathlib, socket, sys, time
 assert os.environ[\"WATCHDOG_USEC\"] == \"600000\"
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -1,4 +1,4 @@
-//! Slots whose `log/run` is a script of s6-log that the log daemon does the work of.
+//! Slots whose `log/run` is a script of s6-log which the log daemon executes itself.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use gatevisor_client::ServiceDir;
 use crate::home::Home;
 use crate::support::{executable, waiting};
 
-/// Returns a home that is supervised, with a gateway that is down; started, it says hello.
+/// Returns a supervised home with a gateway that is down, and that prints hello when it is started.
 fn silent() -> Home {
     let mut home = Home::with_script("echo \"hello from $1\"; exec sleep 1000", &[]);
     home.up_quietly();
@@ -55,7 +55,7 @@ fn logs_are_found_where_a_script_of_s6_log_keeps_them() {
             "t" => assert!(text.starts_with("@4000"), "{text}"),
             _ => assert!(text.starts_with("20") && text.ends_with("  hello from coder\n"), "{text}"),
         }
-        // It costs no process.
+        // The logger costs no process.
         assert!(!home.slot("coder").path().join("log/supervise").exists(), "the log daemon has it");
         let shown = home.says("logs coder").ok();
         assert!(shown.ends_with("hello from coder\n"), "{shown}");

@@ -1,4 +1,5 @@
-//! Logs: what a gateway wrote is in its file, on the supervisor's output, and in `gatevisor logs`.
+//! Logs: the output of a gateway is in its file, in the supervisor's output, and in
+//! `gatevisor logs`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use crate::support::{PATIENCE, waiting};
 /// Writes each line that it reads from the FIFO `lines` in the profile's home.
 const PARROT: &str = "echo \"begins\"\nexec cat 0<>\"$2/lines\"";
 
-/// A gateway that writes what it is told to.
+/// A gateway that writes the lines that the test sends.
 struct Parrot {
     lines: fs::File,
 }
@@ -194,14 +195,14 @@ fn following_goes_on_across_a_rotation_and_loses_nothing() {
     home.until_logged("coder", "begins\n");
     let following = home.start(["logs", "-f", "-n", "0", "coder"]);
     let padding = "x".repeat(180);
-    // The reader says nothing before the first line, so lines are written until one arrives.
+    // The reader prints nothing before the first line, so the test writes lines until one arrives.
     let mut first = 0;
     waiting::polled("the first followed line", || {
         coder.write(&format!("{first:06} {padding}\n"));
         first += 1;
         (!following.out().is_empty()).then_some(())
     });
-    // About 1.2 MB: `current` is put aside at 1 MB.
+    // About 1.2 MB, because `current` is rotated at 1 MB.
     let total = first + 6000;
     for number in first..total {
         coder.write(&format!("{number:06} {padding}\n"));
@@ -220,7 +221,7 @@ fn following_goes_on_across_a_rotation_and_loses_nothing() {
     let archive: Vec<&String> = files.iter().filter(|name| name.starts_with('@')).collect();
     assert!(archive.len() == 1 && archive[0].len() == 27 && &archive[0][25..] == ".s", "{files:?}");
     assert!(fs::metadata(directory.join(archive[0])).unwrap().len() <= 1_000_000);
-    // The past is whole as well: what was put aside comes first.
+    // The older lines are complete too, and the archive comes first.
     let all = home.says("logs -n all coder").ok();
     assert_eq!(bare(&all).len(), total + 1);
 }

@@ -1,4 +1,4 @@
-//! Which lines `gatevisor logs` prints: by time, by text, of whom; no supervisor is involved.
+//! Which lines `gatevisor logs` prints: by time, by text, by profile. There is no supervisor.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -23,7 +23,7 @@ fn log(home: &Home, profile: &str, file: &str, text: &str) -> PathBuf {
 /// A log in two files with stamps of both kinds, lines without any, and one from standard error.
 fn written(home: &Home) {
     home.plant("coder");
-    // 2026-11-20 10:00:30 UTC, as the moment that it was put away.
+    // 2026-11-20 10:00:30 UTC, the time of the rotation.
     let archive = "@400000006b001a6300000000.s";
     log(
         home,
@@ -100,7 +100,7 @@ fn lines_are_chosen_by_time_and_text() {
 fn a_time_without_a_zone_is_in_the_zone_of_whoever_asks() {
     let mut home = Home::new();
     written(&home);
-    // Five hours and a half ahead, without a database of zones.
+    // Five and a half hours ahead of UTC, without a database of zones.
     home.set("TZ", "IST-5:30");
     assert_eq!(texts(&home.says("logs coder --since 2026-11-20T15:31:30").ok()), ["last"]);
     assert_eq!(texts(&home.says("logs coder --since 2026-11-20T10:01:30Z").ok()), ["last"]);
@@ -187,8 +187,8 @@ fn whoever_follows_fifty_gateways_runs_only_when_one_of_them_writes() {
         )
     };
     waiting::polled("the follower asleep", || processes::stat(pid).filter(|stat| stat.state == 'S'));
-    // That nobody wakes it cannot be seen by an event: these pauses are the measurement itself, the first one for a
-    // follower that slept on its way to rest.
+    // No event tells that a process does not wake up, so these pauses are the measurement. The
+    // first one is for a follower that has not come to rest yet.
     let pause = Timespec { tv_sec: 1, tv_nsec: 0 };
     let _ = poll(&mut [], Some(&pause));
     let before = switches();
@@ -208,7 +208,7 @@ fn nothing_is_read_of_a_large_log_but_its_end() {
     let home = Home::new();
     home.plant("coder");
     let path = log(&home, "coder", "current", "");
-    // A hole of a terabyte: reading it all would take most of an hour.
+    // A hole of a terabyte: reading all of it would take most of an hour.
     let file = fs::File::options().append(true).open(path).unwrap();
     file.set_len(1 << 40).unwrap();
     (&file).write_all(b"\n2026-11-20 10:00:00.000000000  one\n2026-11-20 10:00:01.000000000  two\n").unwrap();
@@ -226,7 +226,7 @@ fn a_stamp_that_was_printed_finds_its_lines_again_whatever_the_zone() {
     let stamp = printed.lines().last().unwrap().split("  ").next().unwrap();
     assert_eq!(stamp, "2026-11-20 10:02:00.000000000Z");
     assert_eq!(texts(&home.run(["logs", "coder", "--since", stamp]).ok()), ["last"]);
-    // So does one that was copied from the file, which has no zone.
+    // A stamp that was copied from the file, without a zone, works too.
     let in_file = stamp.trim_end_matches('Z');
     assert_eq!(texts(&home.run(["logs", "coder", "--since", in_file]).ok()), ["last"]);
 }

@@ -1,4 +1,4 @@
-//! What `gatevisor logs` looks like on a terminal.
+//! How `gatevisor logs` looks on a terminal.
 
 use std::fs;
 use std::process::Stdio;
@@ -6,7 +6,7 @@ use std::process::Stdio;
 use crate::home::Home;
 use crate::terminal::{terminal, until_seen};
 
-/// Runs a command whose output is a terminal, and returns what that shows.
+/// Runs a command whose output is a terminal, and returns what the terminal shows.
 fn on_a_terminal(home: &Home, arguments: &[&str], last: &str) -> String {
     let (terminal, side) = terminal();
     let mut command = home.command(arguments);

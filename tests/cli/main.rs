@@ -1,6 +1,7 @@
 //! The command line as a black box: the real binary, each test with a home of its own.
 //!
-//! Each module is a chapter. Every test ends with nothing left: no process, and no file that nobody asked for.
+//! Each module is a chapter. Every test checks at its end that nothing is left: no process, and no
+//! unexpected file.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a panic in a test says what is wrong")]
 
 #[path = "../support/home.rs"]

@@ -1,4 +1,5 @@
-//! Names of profiles: what is refused, with which words, and the longest one that is not.
+//! Names of profiles: which names are refused, with which message, and the longest name that is
+//! accepted.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -10,7 +11,7 @@ use crate::home::Home;
 /// Bytes of the longest name.
 const LONGEST: usize = 243;
 
-/// Returns what `profile create` said to a name.
+/// Returns the message of `profile create` about a name.
 #[track_caller]
 fn refused(name: &[u8]) -> String {
     let home = Home::new();
@@ -21,7 +22,7 @@ fn refused(name: &[u8]) -> String {
     said
 }
 
-/// Tries a name with each command that takes one; all must say the same.
+/// Tries a name with each command that takes one. All must print the same message.
 #[track_caller]
 fn refused_by_all(name: &[u8]) {
     let home = Home::new();

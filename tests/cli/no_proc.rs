@@ -1,4 +1,5 @@
-//! A machine without a `/proc`, such as the inside of a bare chroot: all that needs none works.
+//! A machine without `/proc`, such as the inside of a bare chroot: everything works that does not
+//! need it.
 
 use std::process::{Command, Stdio};
 

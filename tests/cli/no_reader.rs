@@ -1,4 +1,4 @@
-//! Commands whose output nobody reads, or who have none: what they do is done all the same.
+//! Commands whose output nobody reads, or that have no output: they do their work all the same.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -70,7 +70,7 @@ fn a_command_for_several_does_all_of_it_and_answers_truly_although_nobody_reads_
     for name in ["coder", "writer", "default"] {
         assert!(home.slot(name).path().exists(), "{name} has no slot");
     }
-    // A failure is one although what was printed before it was not read.
+    // A failure gives its exit code even if nobody reads the output before it.
     let ran = with_no_reader(&home, "gateway stop ghost");
     assert_eq!(ran.code, Some(1), "{ran:?}");
 }

@@ -1,4 +1,4 @@
-//! What gateways say of themselves by `sd_notify`, as a real program of Python's library says it.
+//! What gateways report by `sd_notify`, sent by a real program in Python.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::home::Home;
 use crate::support::{be_patient, waiting};
 
-/// Says what stands in the file `say` each time that there is one, to the socket that it is told.
+/// Whenever there is a file `say`, sends its content to the given socket.
 const SPEAKER: &str = "exec python3 -u -c 'import os, pathlib, socket, sys, time
 home = pathlib.Path(sys.argv[1])
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -23,20 +23,20 @@ while True:
 
 const LIVE: &str = "[gateway.live]\nnotify = true\ninterval-ms = 300\nmisses = 3\n\n[gateway.exit-meanings]";
 
-/// Returns a home whose gateway coder says what it is told to.
+/// Returns a home whose gateway coder sends the messages that the test chooses.
 fn speaking() -> Home {
     be_patient(std::time::Duration::from_mins(1));
     let mut home = Home::with_script(SPEAKER, &[("[gateway.exit-meanings]", LIVE)]);
     home.profile("coder");
     home.want_running("coder");
-    // A supervisor of ours may have been asked to say how it is; its gateways were not.
+    // The supervisor may have a `NOTIFY_SOCKET` of its own, which its gateways must not inherit.
     home.set("NOTIFY_SOCKET", home.beside("nobody"));
     home.up_quietly();
     home.until_supervised("coder");
     home
 }
 
-/// Has the gateway send this.
+/// Makes the gateway send this.
 fn say(home: &Home, words: &str) {
     let profile = home.profile_dir("coder");
     fs::write(profile.join("say.new"), words).unwrap();
@@ -59,7 +59,7 @@ fn a_gateway_is_ready_when_it_says_so_and_what_it_does_is_shown_in_its_own_words
     assert_eq!((&report["state"], &report["ready"]), (&"ready".into(), &true.into()), "{report}");
     let details = home.says("gateway status coder").ok();
     assert!(details.contains("it says: 3 chats"), "{details}");
-    // A start returns when the new process has said so too.
+    // A restart returns when the new process has reported readiness too.
     let restarting = home.start(["gateway", "restart", "coder", "--timeout", "60"]);
     let pid = report["pid"].clone();
     until(&home, "another process", |report| {
@@ -74,7 +74,7 @@ fn a_gateway_that_asks_for_time_is_not_expected_to_say_more_before_that() {
     let home = speaking();
     say(&home, "READY=1\nEXTEND_TIMEOUT_USEC=3600000000");
     until(&home, "that it works", |report| report["live"]["state"] == "live");
-    // A shorter word does not take it back, and what it says of itself is all that there is.
+    // A shorter message does not take it back, and only what the gateway reports counts.
     say(&home, "WATCHDOG=1");
     let looks = home.scandir().join(".live/.watcher");
     let beat = || fs::read_to_string(&looks).unwrap();

@@ -1,5 +1,5 @@
-//! One of each gateway, whatever happens to its supervisor; and nothing of a supervisor that was killed but what it
-//! supervised.
+//! At most one instance of each gateway, whatever happens to its supervisor; and a killed
+//! supervisor leaves nothing except what it supervised.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::home::Home;
 use crate::support::processes::{self, Held};
 
-/// Holds a lock for its life; a second one beside it is noted in `twice`.
+/// Holds a lock as long as it lives. A second instance beside it is recorded in `twice`.
 const ALONE: &str =
     "exec 9>>\"$2/alone\"\nflock -n 9 || { echo $$ >>\"$2/twice\"; exit 1; }\necho begins\nexec sleep 3600";
 
@@ -43,7 +43,7 @@ fn up_after_a_killed_up_ends_what_that_left_and_runs_one_of_each_gateway() {
     assert!(orphans.iter().all(Held::is_gone));
     for name in names {
         assert_eq!(home.report(name)["state"], "up");
-        // It is one of the watched, not the orphan, and its lines are kept.
+        // This is a supervised process, not the orphan, and its lines are kept.
         home.until_logged(name, "begins");
     }
     assert_one_of_each(&home, &names);
@@ -59,7 +59,7 @@ fn a_gateway_that_was_stopped_while_nobody_supervised_it_is_ended_by_the_next_up
     home.up();
     let orphan = Held::of(home.pid("coder")).unwrap();
     home.kill_supervisor();
-    // The desired state is kept, and that nobody is there to carry it out is said.
+    // The desired state is recorded, and a message says that no supervisor runs.
     assert_eq!(home.says("gateway stop coder").code, Some(102));
     home.up();
     assert!(orphan.gone_by(crate::support::soon()));
@@ -79,7 +79,7 @@ fn whenever_a_supervisor_is_killed_there_is_never_more_than_one_of_a_gateway() {
     let mut chance = 0x9e37_79b9_7f4a_7c15_u64;
     for _ in 0..TIMES {
         home.up_with(["up", "--quiet"]);
-        // Some moment between its first instruction and a while after everything is up.
+        // A random moment between its first instruction and a while after everything is up.
         chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let moment = Instant::now() + Duration::from_millis((chance >> 33) % 400);
         assert!(!Held::of(home.running().pid()).unwrap().gone_by(moment), "{}", home.running().err());
@@ -105,7 +105,7 @@ fn a_gateway_whose_profile_vanished_while_nobody_supervised_it_is_ended_by_the_n
     home.up();
     let pid = home.pid("coder");
     let orphan = Held::of(pid).unwrap();
-    // The watcher of profiles would take the slot away, if it were still there.
+    // The watcher of profiles would remove the slot if it still ran.
     home.end_the_watcher();
     home.kill_supervisor();
     std::fs::rename(home.profile_dir("coder"), home.beside("gone")).unwrap();
@@ -156,7 +156,7 @@ fn a_restart_whose_interpreter_has_been_moved_away_fails_at_once_and_says_why() 
     home.up();
     std::fs::rename(&program, home.beside("moved")).unwrap();
     home.use_program(home.beside("moved"));
-    // Within the patience of a test, and so not when its own is over.
+    // The command ends within a test's deadline, and so before its own timeout.
     let said = home.says("gateway restart coder --timeout 6000").refused(1);
     assert!(said.contains("failed to start: executing ./run: No such file or directory"), "{said}");
     home.down();
@@ -173,7 +173,7 @@ fn who_waits_for_a_gateway_whose_supervisor_is_killed_hears_so_at_once() {
     home.until("coder", gatevisor_client::Condition::Up);
     let waiting = ["gateway start coder --ready --timeout 6000", "wait --ready coder"];
     let waiting = waiting.map(|line| (line, home.start_apart(line.split(' '))));
-    // Each has subscribed when it waits.
+    // Each command has subscribed when it waits.
     let event = home.slot("coder").event_path();
     crate::support::waiting::polled("two who wait", || {
         let listeners = std::fs::read_dir(&event).unwrap().flatten();

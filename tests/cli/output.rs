@@ -1,5 +1,5 @@
-//! What reaches the operator's terminal: whatever agents write into files and names, none of it commands a terminal,
-//! and none of it hides.
+//! What reaches the operator's terminal: nothing that agents write into files and names controls a
+//! terminal or hides in it.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 
 use crate::home::{Home, Ran};
 
-/// Everything that a terminal or a reader could be misled with, in one text that JSON and file names can hold.
+/// Everything that could mislead a terminal or a reader, in one text that JSON and file names can
+/// hold.
 const EVIL: &str = "\u{1b}]52;c;cm0=\u{7}\u{1b}[2J\u{9b}31m\u{85}\r\ngatevisor: forged\u{7f}\u{8}\
     \u{202e}\u{2066}\u{61c}\u{200b}\u{200d}\u{feff}\u{ad}\u{115f}\u{1160}\u{3164}\u{ffa0}\u{2028}\u{2029}\u{e0041}\u{fe00}";
 
-/// Returns whether a character has no place in what people read, tabs and line ends excepted.
+/// Returns whether a character must not be shown to people. Tabs and line ends may.
 fn is_harmful(c: char) -> bool {
     let is_seen = !EVIL.contains(c) || c.is_ascii_graphic() || c == ' ';
     !is_seen && c != '\n' || (c.is_control() && !matches!(c, '\n' | '\t'))
@@ -30,7 +31,7 @@ fn is_safe(what: &str, ran: &Ran) {
     }
 }
 
-/// Returns a home in which everything that an agent may write is evil.
+/// Returns a home in which every text that an agent may write is the evil one.
 fn evil() -> Home {
     let home = Home::with_script("exec sleep 1000", &[]);
     let state = json!({
@@ -54,7 +55,7 @@ fn evil() -> Home {
     home
 }
 
-/// Returns what a line of a log can hold of it.
+/// Returns the part of it that a line of a log can hold.
 fn evil_line() -> String {
     EVIL.replace('\n', "")
 }
@@ -137,14 +138,14 @@ fn arguments_are_repeated_to_whoever_gave_them_without_their_commands() {
 #[test]
 fn a_pipe_gets_what_a_terminal_gets_unless_the_bytes_are_asked_for() {
     let home = evil();
-    // `docker exec` without `-t`, and ssh, give a pipe with a terminal behind it.
+    // With `docker exec` without `-t`, and with ssh, there is a terminal behind the pipe.
     let shown = home.says("logs coder").ok();
     assert!(shown.contains("line \\u{1b}]52;c;cm0=\\u{7}\\u{1b}[2J"), "{shown:?}");
     let raw = home.says("logs --raw coder").ok();
     assert!(raw.contains(&evil_line()), "{raw:?}");
 }
 
-/// Files that may name the streams, or write to them unescaped: each says why beside it.
+/// Files that may name the streams, or write to them unescaped, each with the reason.
 const EXCEPTIONS: [&str; 10] = [
     "crates/gatevisor/src/logs/mod.rs",
     "crates/gatevisor/src/out/mod.rs",
@@ -172,7 +173,7 @@ fn nothing_is_written_to_people_but_through_the_printer() {
         .collect();
     found.sort();
     assert_eq!(found, EXCEPTIONS, "clippy.toml says what to use instead");
-    // Lines of a log, as they are, are asked for in one place.
+    // Only one place asks for unescaped lines of a log.
     let raw = sources(&root.join("crates/gatevisor"));
     let raw: Vec<&PathBuf> =
         raw.iter().filter(|path| fs::read_to_string(path).unwrap().contains("page.raw(")).collect();
@@ -186,7 +187,7 @@ fn names_a_stream(line: &str) -> bool {
     names.iter().chain(&descriptors).chain(&macros).any(|name| line.contains(name))
 }
 
-/// Returns every source file below a directory, tests excepted.
+/// Returns every source file below a directory, except tests.
 fn sources(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! Ports that somebody else has, and profiles that another gateway serves: said as what they are.
+//! Ports that another process has, and profiles that another gateway serves, are reported as such.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -8,7 +8,7 @@ use crate::support::waiting;
 
 const READY: &str =
     "ready = { http = \"http://127.0.0.1:${PORT:-8700}/health\", interval-ms = 50, timeout-ms = 600000 }\n";
-/// One attempt and no more, so that what is said of it stays so.
+/// Only one attempt, so that the report about it stays the same.
 const PATIENT: (&str, &str) =
     ("[gateway.exit-meanings]", "[gateway.restart]\nbackoff-first-ms = 600000\n\n[gateway.exit-meanings]");
 
@@ -40,7 +40,7 @@ impl Drop for ByHand {
     }
 }
 
-/// Returns what a start says that failed, with the last lines of the gateway.
+/// Returns the messages of a failed start, with the last lines of the gateway.
 #[track_caller]
 fn failed(home: &Home, line: &str) -> String {
     let ran = home.says(line);
@@ -83,7 +83,7 @@ fn a_gateway_whose_port_is_taken_is_told_with_the_holder_and_so_is_the_advice() 
         said.contains("failed to start: it ended") && said.contains(&format!("{held}; exit 1")),
         "{said}"
     );
-    // The first death is answered at once, so there may be another.
+    // The first death is answered at once, so there may be a second one.
     let report =
         home.until_report("coder", "a pause", |report| report["next_start_in_ms"].as_u64().is_some());
     assert_eq!((&report["port_held"], &report["port_holder"]), (&held.clone().into(), &older.0.id().into()));
@@ -95,7 +95,8 @@ fn a_gateway_whose_port_is_taken_is_told_with_the_holder_and_so_is_the_advice() 
     let found = found.lines().find(|line| line.contains(&held)).unwrap_or_else(|| panic!("{found}"));
     assert!(found.contains(&format!("ps -o pid,ppid,user,lstart,args -p {}", older.0.id())), "{found}");
     assert!(!found.contains("gateway start coder"), "{found}");
-    // With its port free it can be started, and nothing of this is said any more.
+    // When its port is free, the gateway can be started, and the report does not mention the port
+    // any more.
     drop(older);
     home.says("gateway start coder --ready").ok();
     assert_eq!(home.report("coder")["port_held"], serde_json::Value::Null);
@@ -137,7 +138,7 @@ fn a_profile_that_another_gateway_serves_is_said_to_be_served_and_not_to_be_down
     assert!(table.contains("served by default"), "{table}");
     let found = home.says("doctor").out;
     assert!(!found.contains("coder failed"), "{found}");
-    // Whom it does not name it does not serve, and when it is gone it serves nobody.
+    // It serves only the profiles that it names, and none after its end.
     assert_eq!(home.report("writer")["state"], "down");
     home.says("gateway stop default").ok();
     assert_eq!(home.report("coder")["state"], "failed");

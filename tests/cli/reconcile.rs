@@ -10,7 +10,7 @@ use insta::assert_snapshot;
 use crate::home::Home;
 use crate::support::waiting;
 
-/// Reconciles for show and for good, which must say the same, and returns what was said.
+/// Reconciles with and without `--dry-run`, which must print the same, and returns that.
 #[track_caller]
 fn reconciled(home: &Home) -> String {
     let before = snapshot(home.path());
@@ -23,7 +23,7 @@ fn reconciled(home: &Home) -> String {
     home.redact(&done)
 }
 
-/// Returns every path below a directory, with what is there.
+/// Returns every path below a directory, with its content.
 fn snapshot(top: &Path) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     let mut open = vec![top.to_owned()];
@@ -50,7 +50,7 @@ fn snapshot(top: &Path) -> BTreeMap<String, String> {
 fn slots(home: &Home) -> Vec<String> {
     let entries = fs::read_dir(home.scandir()).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    // Where a supervisor will have its lock.
+    // The directory in which a supervisor will have its lock.
     names.retain(|name| name != ".s6-svscan");
     names.sort();
     names

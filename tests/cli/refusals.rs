@@ -1,4 +1,5 @@
-//! Requests that do not fit the facts: one line says what, why and what to do, and nothing is left behind.
+//! Requests that cannot be fulfilled: one line says what, why and what to do, and nothing is left
+//! behind.
 
 use std::fs;
 
@@ -8,7 +9,7 @@ use crate::disk::{Disk, was_run_apart};
 use crate::home::{Home, Ran};
 use crate::support::PATIENCE;
 
-/// Runs the lines, each of which must be refused with this code and leave nothing, and returns what they said.
+/// Runs the lines. Each must be refused with this code and leave nothing. Returns their messages.
 #[track_caller]
 fn refused(home: &Home, code: i32, lines: &[&str]) -> String {
     let before = home.listing();
@@ -86,7 +87,7 @@ fn without_a_supervisor_every_command_that_needs_one_exits_102() {
     wait --up coder: gatevisor: error: no supervisor is running on `HOME/run/service`; `gatevisor up` starts one
     events: gatevisor: error: no supervisor is running on `HOME/run/service`; `gatevisor up` starts one
     ");
-    // These record the desired state all the same, which is what they are for.
+    // These commands record the desired state all the same, as they should.
     let desired_states = ["gateway start coder", "gateway restart coder", "gateway stop coder"];
     let said = desired_states.map(|line| format!("{line}: {}", home.redact(&home.says(line).refused(102))));
     assert_snapshot!(said.join("\n"), @"
@@ -134,7 +135,7 @@ fn of_twenty_processes_that_register_one_slot_at_once_one_wins_and_nineteen_say_
         let pid = home.report(&name)["pid"].as_i64();
         assert_eq!(pid.is_some(), round % 2 == 0, "the winner's gateway is as it asked");
     }
-    // The watcher of gateways may have made its directory before it was ended.
+    // The watcher of gateways may have made its directory before its end.
     let left: Vec<_> = dotted(&home).into_iter().filter(|name| name != ".live").collect();
     assert_eq!(left, [".s6-svscan"], "a loser left its slot behind");
 }
@@ -192,7 +193,7 @@ fn a_home_that_is_named_and_does_not_exist_is_refused_by_every_command_and_not_m
              `gatevisor --home HOME up --create`";
         assert!(line.ends_with(why), "{line}");
     }
-    // So is one that the agent's variable names.
+    // A home that the agent's variable names is refused too.
     home.set("HTTP_AGENT_HOME", home.path().to_owned());
     let agent = home.agent().unwrap().to_owned();
     let by_variable = |line: &str| {

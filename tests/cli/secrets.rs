@@ -1,4 +1,5 @@
-//! What is secret stays with whom it was given to: no command line, no log, no file and no message of ours has it.
+//! A secret stays where it was given: no command line, no log, no file and no message of ours has
+//! it.
 
 use std::fs;
 use std::path::Path;

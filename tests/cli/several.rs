@@ -1,4 +1,4 @@
-//! Commands for several gateways: which ones are meant, and what is said when somebody loses patience.
+//! Commands for several gateways: which gateways are meant, and what is printed after Ctrl-C.
 
 use rustix::process::Signal;
 

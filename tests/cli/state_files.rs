@@ -1,4 +1,5 @@
-//! State files that no agent ever writes: reported, survived, moved aside, never destroyed.
+//! State files that no agent would write: they are reported, survived, moved aside, and never
+//! destroyed.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -9,7 +10,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::home::Home;
 
-/// Something in the place of a state file.
+/// Something unusual in the place of a state file.
 struct Oddity {
     what: &'static str,
     make: fn(&Path),
@@ -99,7 +100,7 @@ fn whatever_a_state_file_is_a_desired_state_is_recorded_and_the_file_is_kept_asi
         let mut home = planted(oddity);
         home.up();
         let kind = fs::symlink_metadata(home.state_file("coder")).unwrap().file_type();
-        // To read a FIFO is to wait for a writer.
+        // Reading a FIFO would wait for a writer.
         let content = kind.is_file().then(|| fs::read(home.state_file("coder")).unwrap());
         let ran = home.says("gateway start coder");
         assert_eq!((ran.code, ran.err.matches('\n').count()), (Some(0), 1), "{ran:?}");

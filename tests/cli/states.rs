@@ -1,4 +1,4 @@
-//! Every state that `status` can name, each in a situation that makes it.
+//! Every state that `status` can show, each in a situation that causes it.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -9,14 +9,14 @@ use crate::support::{executable, processes};
 const SLEEPER: &str = "exec sleep 1000";
 const READY: &str =
     "ready = { http = \"http://127.0.0.1:${PORT:-8700}/health\", interval-ms = 50, timeout-ms = 20000 }\n";
-/// Wait as long as can be between two attempts.
+/// The longest possible wait between two attempts.
 const PATIENT: (&str, &str) =
     ("[gateway.exit-meanings]", "[gateway.restart]\nbackoff-first-ms = 60000\n\n[gateway.exit-meanings]");
 
-/// A start is one when the command is executed.
+/// A start has succeeded when the command is executed.
 const NO_WINDOW: (&str, &str) = ("stop-timeout-ms", "start-window-ms = 0\nstop-timeout-ms");
 
-/// Returns a home whose profile coder is wanted, with the supervisor up.
+/// Returns a home whose profile coder shall run, with the supervisor up.
 fn wanted(mut home: Home) -> Home {
     home.profile("coder");
     home.want_running("coder");
@@ -24,7 +24,7 @@ fn wanted(mut home: Home) -> Home {
     home
 }
 
-/// Returns the cell of the table that says the state of coder.
+/// Returns the table's cell with the state of coder.
 #[track_caller]
 fn shown(home: &Home) -> String {
     let table = home.says("status").ok();
@@ -69,7 +69,7 @@ fn starting_is_a_gateway_that_is_up_and_does_not_answer_yet() {
 #[test]
 fn backing_off_is_a_gateway_that_keeps_dying_and_shows_the_time_left() {
     let home = wanted(Home::with_script("exit 3", &[PATIENT, NO_WINDOW]));
-    // The first restart is at once, so the state shows for a moment without any time left.
+    // The first restart is immediate, so for a moment the state has no remaining time.
     let report = home.until_report("coder", "a pause", |report| {
         report["state"] == "backing-off"
             && report["next_start_in_ms"].as_u64().is_some_and(|left| left > 30_000)
@@ -229,7 +229,7 @@ fn a_slot_that_others_may_write_is_refused_with_the_reason() {
     assert_eq!(report["up"], false, "{report}");
     let problem = report["problem"].as_str().unwrap();
     assert!(problem.starts_with("others than its owner may write to it (mode 0777)"), "{problem}");
-    // A start says the same, and does not wait for what will not come.
+    // A start prints the same, and does not wait for something that will not come.
     home.profile("open");
     let said = home.says("gateway start open").refused(111);
     assert!(said.contains("refuses the slot of `open`: others than its owner may write"), "{said}");

@@ -1,4 +1,4 @@
-//! What `status` prints: the table, the objects, and no more than was asked for.
+//! What `status` prints: the table, the objects, and nothing that was not asked for.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -27,7 +27,7 @@ fn the_table_has_a_row_a_gateway_and_these_columns() {
     let pid = home.pid("coder").to_string();
     let table = home.says("status").ok();
     assert!(table.contains(&pid), "{table}");
-    // What differs from one run to the next has its place in the row, and nothing else.
+    // Only values that differ between runs are replaced, each in its column.
     let words: Vec<Vec<&str>> = table
         .lines()
         .map(|line| line.split("  ").filter(|w| !w.is_empty()).map(str::trim).collect())
@@ -72,7 +72,7 @@ fn exit_codes_of_the_past_are_explained() {
     let report = home.until_state("coder", "up");
     let report = if report["deaths"].as_array().unwrap().is_empty() {
         home.until_report("coder", "the restart", |report| {
-            // It was asked for, so it is no restart of the gateway's by itself.
+            // Somebody asked for this restart, so it does not count as one of the gateway's own.
             report["commanded_restarts"] == 1 && report["restarts"] == 0 && report["state"] == "up"
         })
     } else {
@@ -164,7 +164,7 @@ fn a_pipe_gets_no_escape_codes_and_a_terminal_does_unless_no_color_is_set() {
     assert!(plain.contains("coder") && !plain.contains('\x1b'), "{plain:?}");
 }
 
-/// Returns what `status` prints on a terminal that is so wide.
+/// Returns what `status` prints on a terminal of this width.
 fn on_terminal(home: &Home, columns: usize) -> String {
     let status = home.command(["status"]);
     let words = std::iter::once(status.get_program()).chain(status.get_args());

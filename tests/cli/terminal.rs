@@ -1,4 +1,4 @@
-//! A terminal of a test's own: what a command shows on it is read at its other end.
+//! A terminal for one test, which reads at the other end what a command shows.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -8,21 +8,23 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::support::{soon, waiting};
 
-/// Returns the end of a new terminal that shows what is written to it, and the end for the command.
+/// Returns both ends of a new terminal: the one that shows what is written, and the one for the
+/// command.
 ///
-/// Whoever keeps the second one keeps what was written there to be read, whether the command still runs or not.
+/// As long as the second end is kept, everything that was written can be read, even after the
+/// command's end.
 pub fn terminal() -> (File, File) {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&terminal).unwrap();
     unlockpt(&terminal).unwrap();
     let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
-    // It must not become the terminal of the test's own session.
+    // It must not become the terminal of the test's session.
     let no_session = i32::try_from(rustix::fs::OFlags::NOCTTY.bits()).unwrap();
     let side = fs::OpenOptions::new().read(true).write(true).custom_flags(no_session).open(&name).unwrap();
     (File::from(terminal), side)
 }
 
-/// Returns what a terminal shows, once these words are part of it.
+/// Returns what a terminal shows, as soon as it shows these words.
 #[track_caller]
 pub fn until_seen(mut terminal: &File, words: &str) -> String {
     let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);

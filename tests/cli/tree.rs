@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::home::Home;
 use crate::support::processes::{self, Held};
 
-/// A gateway with a child, and with one that has gone to the background: another session, and no parent of its own.
+/// A gateway with a child, and with a process in the background: in another session, and orphaned.
 const FAMILY: &str = "sleep 3601 &\n(setsid sh -c 'echo $$ >\"$0/away\"; exec sleep 3602' \"$2\" &)\n\
      while ! test -s \"$2/away\"; do sleep 0.01; done\necho begins\nexec sleep 3600";
 
@@ -17,7 +17,7 @@ fn family() -> (Home, Held) {
     home.until_logged("coder", "begins");
     let away = std::fs::read_to_string(home.profile_dir("coder").join("away")).unwrap();
     let away = away.trim().parse().unwrap();
-    // It is called so when it has executed it.
+    // The process has this name once it has executed the program.
     crate::support::waiting::polled("the sleeper in the background", || {
         processes::describe(away).contains("3602").then_some(())
     });

@@ -1,4 +1,4 @@
-//! `gatevisor up`: the greeting, the one and only, and the end.
+//! `gatevisor up`: the startup progress, at most one instance, and the end.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -58,7 +58,7 @@ fn of_ten_that_come_up_at_once_one_supervises_and_the_others_leave_it_alone() {
         let scandir = gatevisor_client::ScanDir::new(home.scandir());
         waiting::polled("a supervisor", || scandir.running().unwrap().then_some(()));
         home.until_state("coder", "up");
-        // All but one end by themselves.
+        // All but one of them end by themselves.
         let winner = waiting::polled("nine ends", || {
             let alive: Vec<usize> =
                 (0..10).filter(|&one| Held::of(all[one].pid()).is_some_and(|held| !held.is_gone())).collect();

@@ -1,4 +1,4 @@
-//! Help, completions, and command lines that mean nothing.
+//! Help, completions, and invalid command lines.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -141,7 +141,7 @@ fn completions_are_scripts_of_their_shells() {
         for verb in ["unregister", "completions", "reconcile"] {
             assert!(script.contains(verb), "no `{verb}` for {shell}");
         }
-        // Where the shell itself is not installed, there is nobody to ask.
+        // If the shell is not installed, its completions cannot be checked.
         let option = if shell == "fish" { "--no-execute" } else { "-n" };
         if !["bash", "zsh", "fish"].contains(&shell) {
             continue;

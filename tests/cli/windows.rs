@@ -1,4 +1,5 @@
-//! Files that were edited on Windows: what is wrong is said, visibly, with a command that fixes it.
+//! Files that were edited on Windows: a message shows what is wrong, with visible characters and a
+//! command that fixes it.
 
 use std::fs;
 use std::path::Path;

@@ -1,10 +1,10 @@
-//! What root executes, reads and joins in a container whose agent left things where root looks.
+//! What root executes, reads and joins in a container whose agent has left things where root looks.
 
 use std::os::unix::fs::PermissionsExt;
 
 use crate::engine::{Container, HERMES, ROOT, Start, container, docker, skipped};
 
-/// As earlier images set it, and as many a `docker run` still does.
+/// The `PATH` that earlier images set, and that many a `docker run` still sets.
 const EARLIER_PATH: &str = "/opt/hermes/bin:/opt/hermes/.venv/bin:/opt/data/.local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Programs that root calls by name, each of which says who ran it.
@@ -19,10 +19,10 @@ const FORGE: &str = "mkdir -p ~/.local/bin ~/.local/lib/python3.11/site-packages
 /// What root's own services and hooks do.
 const WORK: &str = "id -u; ls / >/dev/null; mkdir -p /tmp/made; sleep 0; python3 -c 1; bash -c true";
 
-/// A command that the agent's own programs are not in the way of.
+/// A command that the agent's own programs cannot replace.
 const COMMAND: [&str; 3] = ["/bin/sh", "-c", "echo 'the command runs'; exec /bin/sleep infinity"];
 
-/// Runs a script with nothing of what the container's operator set.
+/// Runs a script without the variables that the container's operator set.
 fn plainly(container: &Container, user: &str, script: &str) -> String {
     let plain = [
         "/usr/bin/env",
@@ -55,7 +55,7 @@ fn with_home(start: Start) -> Container {
     container
 }
 
-/// Has root make services of its own, and waits until they have done their work.
+/// Makes root make services of its own, and waits until they have done their work.
 fn roots_services(container: &Container) {
     let done = "/bin/echo done >> /tmp/done; exec /bin/sleep infinity";
     let make = format!(
@@ -83,7 +83,7 @@ fn nothing_that_the_agent_leaves_where_programs_are_looked_for_runs_as_root() {
     for start in [container(), careless] {
         let container = with_home(start);
         roots_services(&container);
-        // Of what the operator set before, the engine tells these programs all.
+        // The engine gives these programs everything that the operator set before.
         for words in [
             &["/usr/local/bin/gatevisor", "status"][..],
             &["/usr/local/bin/gatevisor", "doctor"],
@@ -104,7 +104,7 @@ fn nothing_that_the_agent_leaves_where_programs_are_looked_for_runs_as_root() {
     }
 }
 
-/// What `docker exec` looks for in the container, it looks for in the image's `PATH`.
+/// `docker exec` searches the image's `PATH` for the program.
 #[test]
 fn what_the_docs_tell_root_to_call_is_not_what_the_agent_left_there() {
     if skipped() {
@@ -187,7 +187,7 @@ fn a_hook_that_the_agent_may_have_written_is_not_run() {
         let words = format!("the hook `/etc/cont-init.d/{hook}` is not run as root: {why}");
         assert!(said.contains(&words), "{words}: {said}");
     }
-    // One that an operator mounts belongs to some user of another machine.
+    // A hook that an operator mounts may belong to a user of another machine.
     let dir = tempfile::tempdir().unwrap();
     let hook = dir.path().join("hook");
     std::fs::write(&hook, "#!/bin/sh\necho ran mounted\n").unwrap();

@@ -1,4 +1,5 @@
-//! The container's own command: what is run, with what, and how its end becomes the container's.
+//! The container's own command: what is run, with what, and how its end becomes the container's
+//! end.
 
 use crate::engine::{container, image, skipped};
 
@@ -23,7 +24,7 @@ fn words_that_name_no_program_are_words_for_hermes() {
         let answer = container().run(words);
         assert!(answer.ok().contains("Hermes Agent v0.19.0"), "{answer:#?}");
     }
-    // A program of this name is on PATH as well; the word is the agent's.
+    // There is a program of this name on `PATH` too, but the word is for the agent.
     let shadow = "printf '#!/bin/sh\\necho shadowed\\n' > $1; chmod +x $1; exec $0 mcp --help";
     let volume = "/opt/data/.local/bin";
     let script = format!(
@@ -66,7 +67,7 @@ fn on_a_terminal_the_command_has_the_terminal() {
     if skipped() {
         return;
     }
-    // The engine's client tells the size of its terminal only when the container runs.
+    // The engine's client sends the size of its terminal only once the container runs.
     let script = "exec 3</dev/tty && echo has-a-tty; for n in {1..200}; do read -rt 0.1 <> <(:); [ \"$(stty size)\" = '40 132' ] && break; done; read -p 'name? ' name; tput cols; stty size; echo \"hello $name\"; exit 7";
     let (code, seen) = container().run_on_a_terminal(&["bash", "-c", script], &[("name?", b"coder\n")]);
     assert_eq!(code, 7, "{seen}");
@@ -80,7 +81,7 @@ fn on_a_terminal_control_c_interrupts_the_command_and_job_control_works() {
     if skipped() {
         return;
     }
-    // What is typed is shown as well, so it is written otherwise than what it prints.
+    // The terminal also shows what is typed, so the typed text differs from the printed text.
     let talk: &[(&str, &[u8])] = &[
         ("begin> ", b"sh -c 'echo in fr\"\"ont; exec sleep 60'\n"),
         ("in front", b"\x03"),
@@ -112,7 +113,7 @@ fn orphans_are_reaped() {
     }
     let container = container().started();
     container.sh("for i in 1 2 3 4 5 6 7 8; do (sh -c 'exit 0' & sh -c 'exit 0' &) ; done");
-    // PID 1 has work for each of them; a second question comes behind it.
+    // PID 1 works on each request, and a second request comes after it.
     let end = container
         .sh("timeout 20 bash -c 'while ps axo stat= | grep -q ^Z; do read -rt 0.1 <> <(:); done'; echo $?");
     assert_eq!(end, "0", "{}", container.sh("ps axf"));

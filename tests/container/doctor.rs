@@ -1,8 +1,9 @@
-//! `gatevisor doctor` in a container: what is well, what is not, and that the printed command fixes it.
+//! `gatevisor doctor` in a container: what is right, what is wrong, and that the printed command
+//! fixes it.
 
 use crate::engine::{Container, HERMES, ROOT, container, skipped};
 
-/// Returns what doctor says to this user, and how it ends.
+/// Returns what doctor prints for this user, and how it ends.
 fn doctor(container: &Container, user: &str) -> (i32, String) {
     let answer = container.exec_as(user, &["gatevisor", "doctor"]);
     assert_eq!(answer.err, "", "{answer:#?}");
@@ -26,7 +27,7 @@ fn a_new_container_is_well_for_root_and_for_the_agent_root() {
     container.hermes("profile create coder").ok();
     for user in [HERMES, ROOT] {
         let (code, said) = doctor(&container, user);
-        // How full the machine's own disk is, no test can answer for.
+        // A test does not control how full the machine's own disk is.
         assert_eq!(code, 0, "{said}");
         assert!(
             !said.contains("error: ") && said.contains("the supervisor (gatevisor, process 1)"),
@@ -42,7 +43,7 @@ fn a_new_container_is_well_for_root_and_for_the_agent_root() {
     );
 }
 
-/// As a pod has it: no root, and a volume of root's that the orchestrator gave to a group.
+/// As in a pod: no root, and a volume of root that the orchestrator gave to a group.
 #[test]
 fn a_volume_that_is_shared_through_a_group_is_well() {
     if skipped() {
@@ -71,7 +72,7 @@ fn what_root_broke_is_found_and_fixed_by_the_printed_commands_root() {
     let container = container().started();
     container.hermes("profile create coder").ok();
     container.hermes("profile create writer").ok();
-    // Nobody gives the new profile a slot.
+    // Nothing makes a slot for the new profile.
     container.root_sh(
         "/command/s6-svc -wD -d /run/service/profile-watcher; \
          cd /opt/data/profiles; for p in coder writer; do echo TELEGRAM_BOT_TOKEN=1234:qqzzxxww >> $p/.env; done; \

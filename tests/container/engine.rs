@@ -1,9 +1,11 @@
 //! What the container tests share: containers of their own, and ways to ask and to wait.
 //!
-//! *Lives here:* [`Container`], gone with its volumes when it is dropped; every call of `docker`, each with a bound.
-//! *Does not live here:* any expectation about what a container does.
+//! *Lives here:* [`Container`], which is removed with its volumes when it is dropped, and every
+//! call of `docker`, each with a time limit. *Does not live here:* any expectation about what a
+//! container does.
 //!
-//! Nothing here sleeps: what a container says is followed as it comes, and files by their changes.
+//! Nothing here sleeps: the output of a container is followed as it comes, and files are followed
+//! by their changes.
 #![expect(clippy::print_stderr, reason = "what a container said is gone when somebody looks at the failure")]
 
 use std::ffi::OsStr;
@@ -16,11 +18,11 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::support::{self, soon, waiting};
 
-/// As many seconds as any one call of `docker` may take; then it is ended, with this code.
+/// The time limit in seconds of each call of `docker`, after which the call is ended.
 const BOUND_S: &str = "90";
 const BOUND_REACHED: i32 = 124;
 
-/// What the command of a test's container says when the boot is over.
+/// What the command of a test's container prints when the boot is over.
 const BOOTED: &str = "the command runs";
 
 /// Returns the name of the image with Hermes.
@@ -33,7 +35,7 @@ pub fn minimal_image() -> String {
     image() + "-minimal"
 }
 
-/// Returns whether there shall be no container tests on this machine, and says so.
+/// Returns whether container tests are to be skipped on this machine, and prints that.
 pub fn skipped() -> bool {
     let skip = std::env::var_os("GATEVISOR_SKIP_DOCKER").is_some_and(|value| value == "1");
     if skip {
@@ -42,7 +44,7 @@ pub fn skipped() -> bool {
     skip
 }
 
-/// What a command said, and how it ended.
+/// What a command printed, and how it ended.
 #[derive(Debug)]
 pub struct Answer {
     pub code: i32,
@@ -51,13 +53,13 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Returns standard output without the last line end, of a command that must have succeeded.
+    /// Returns standard output without the last line end. The command must have succeeded.
     pub fn ok(&self) -> &str {
         assert_eq!(self.code, 0, "{self:#?}");
         self.out.trim_end_matches('\n')
     }
 
-    /// Returns both outputs of a command that must have ended with `code`.
+    /// Returns both outputs. The command must have ended with `code`.
     pub fn fails(&self, code: i32) -> String {
         assert_eq!(self.code, code, "{self:#?}");
         format!("{}{}", self.out, self.err)
@@ -127,7 +129,7 @@ impl Start {
         self
     }
 
-    /// Takes another image.
+    /// Uses another image.
     pub fn of(mut self, image: &str) -> Self {
         image.clone_into(&mut self.image);
         self
@@ -156,7 +158,7 @@ impl Start {
 
     /// As `run`, with a terminal; returns the exit code and what the terminal showed.
     ///
-    /// Of each pair of `talk` in turn, the second is typed when the first shows.
+    /// For each pair of `talk` in turn, the second text is typed when the first one appears.
     pub fn run_on_a_terminal(mut self, command: &[&str], talk: &[(&str, &[u8])]) -> (i32, String) {
         self.command = command.iter().map(|&word| word.into()).collect();
         let gone = Container { name: unique() };
@@ -171,7 +173,8 @@ impl Start {
             let flags = i32::try_from(rustix::fs::OFlags::NOCTTY.bits()).unwrap();
             File::options().read(true).write(true).custom_flags(flags).open(&name).unwrap()
         };
-        // `timeout` puts what it runs into the background otherwise, where it may not read a terminal.
+        // Otherwise `timeout` would put the command into the background, where it may not read a
+        // terminal.
         let mut client = Command::new("docker");
         client.args(self.words(&["run", "--rm", "-it"], &gone.name));
         client.stdin(side.try_clone().unwrap()).stdout(side.try_clone().unwrap()).stderr(side);
@@ -183,7 +186,7 @@ impl Start {
         let deadline = soon() + std::time::Duration::from_secs(40);
         loop {
             assert!(waiting::readable(&terminal, deadline), "{}", String::from_utf8_lossy(&seen));
-            // Nobody has the other side any more: EIO.
+            // EIO means that no process has the other side any more.
             let Ok(length) = terminal.read(&mut buffer) else { break };
             seen.extend(buffer.iter().take(length));
             while let Some((_, answer)) = next.filter(|(prompt, _)| shows(&seen, prompt)) {
@@ -194,7 +197,8 @@ impl Start {
         (child.wait().unwrap().code().unwrap(), String::from_utf8_lossy(&seen).into_owned())
     }
 
-    /// Starts it with a command that waits, and returns when that runs: the boot is over then.
+    /// Starts it with a command that waits, and returns when that command runs, which is after the
+    /// boot.
     pub fn started(self) -> Container {
         let say = format!("echo '{BOOTED}'; exec sleep infinity");
         let container = self.started_as(&["sh", "-c", &say]);
@@ -216,7 +220,7 @@ pub struct Container {
     name: String,
 }
 
-/// Who does something in a container: the name that `docker exec --user` takes.
+/// The agent's user, as `docker exec --user` takes it.
 pub const HERMES: &str = "10000:10000";
 pub const ROOT: &str = "0:0";
 
@@ -254,7 +258,8 @@ impl Container {
         self.exec(&all)
     }
 
-    /// Follows what the container says, from its beginning, until a line contains `text`; returns that line.
+    /// Follows the container's output from its beginning until a line contains `text`. Returns that
+    /// line.
     pub fn says(&self, text: &str) -> String {
         let mut client = bounded(["logs", "--follow", &self.name]);
         let (reader, writer) = std::io::pipe().unwrap();
@@ -283,7 +288,7 @@ impl Container {
         assert_eq!(answer.code, 0, "{path} does not say {text:?}; the container said: {}", self.said());
     }
 
-    /// Returns everything that it said on both outputs.
+    /// Returns everything that it printed on both outputs.
     pub fn said(&self) -> String {
         let answer = docker(["logs", &self.name]);
         answer.out + &answer.err
@@ -311,7 +316,7 @@ impl Container {
         assert!(before > 0, "only a container of `started` can be restarted");
         docker(["stop", &self.name]).ok();
         docker(["start", &self.name]).ok();
-        // What it says is followed from its beginning, so the old words come again.
+        // The output is followed from its beginning, so the old lines come again.
         let started = docker(["inspect", "--format", "{{.State.StartedAt}}", &self.name]).ok().to_owned();
         self.says_since(&started, BOOTED);
     }
@@ -325,14 +330,14 @@ impl Container {
         assert!(output.status.success(), "it does not say {text:?} again; it said: {}", self.said());
     }
 
-    /// Waits until a service is up, down and finished, or what else `how` asks of `s6-svwait`.
+    /// Waits until a service has the state that `how` asks of `s6-svwait`.
     pub fn waits(&self, how: &str, service: &str) {
         let service = format!("/run/service/{service}");
         let answer = self.exec(&["/command/s6-svwait", how, "-t", "45000", &service]);
         assert_eq!(answer.code, 0, "{service} {how}: {answer:?}; the container said: {}", self.said());
     }
 
-    /// Returns what `s6-svstat` says about a service.
+    /// Returns what `s6-svstat` prints about a service.
     pub fn state(&self, service: &str) -> String {
         self.exec(&["/command/s6-svstat", &format!("/run/service/{service}")]).ok().into()
     }

@@ -1,4 +1,4 @@
-//! What the container's environment is to its command, its services and `with-contenv`.
+//! The container's environment, as its command, its services and `with-contenv` see it.
 
 use crate::engine::{ROOT, container, skipped};
 
@@ -131,7 +131,7 @@ fn the_agent_is_in_the_groups_of_the_docker_socket_and_of_graphics_devices_root(
     let _socket = std::os::unix::net::UnixListener::bind(path("docker.sock")).unwrap();
     std::os::unix::fs::chown(path("docker.sock"), Some(0), Some(4711)).unwrap();
     for (name, gid) in [("card0", 44), ("renderD128", 4712), ("renderD129", 0)] {
-        // The null device: what matters is whose it is.
+        // A null device, because only the owner of the device matters.
         let (mode, device) = (rustix::fs::Mode::from_raw_mode(0o660), rustix::fs::makedev(1, 3));
         rustix::fs::mknodat(rustix::fs::CWD, path(name), rustix::fs::FileType::CharacterDevice, mode, device)
             .unwrap();
@@ -156,7 +156,7 @@ fn the_agent_is_in_the_groups_of_the_docker_socket_and_of_graphics_devices_root(
     assert_eq!(numbers(first), [44, 4711, 4712, 10000], "{lines}");
     assert_eq!(numbers(rest.lines().next().unwrap()), [44, 4711, 4712, 10000], "{lines}");
     assert_eq!(rest.lines().nth(1), Some("hostdocker"), "{lines}");
-    // Twice is once.
+    // A second boot changes nothing.
     container.restart();
     assert_eq!(container.root_sh(groups), lines);
 }
@@ -205,7 +205,7 @@ fn user_and_group_take_the_numbers_that_they_are_told_as_root() {
     let asked = container.exec_as(ROOT, &["hermes", "--version"]);
     asked.ok();
     container.exec_as("1234:100", &["touch", "/opt/data/mine"]).ok();
-    // Twice is once.
+    // A second boot changes nothing.
     container.root_sh("cp /etc/passwd /tmp/before");
     container.restart();
     container.root_sh("cmp /etc/passwd /tmp/before");

@@ -1,19 +1,20 @@
-//! The unmodified command of Hermes 0.19.0, and what it leaves behind.
+//! The unmodified command of Hermes 0.19.0 and its effects.
 
 use crate::engine::{Container, ROOT, container, skipped};
 
-/// Hermes throttles itself after five starts; a test's gateways have more.
+/// Hermes slows itself down after five starts, and the gateways of a test have more.
 pub const CALM: (&str, &str) = ("HERMES_GATEWAY_MAX_STARTS", "1000");
 
-/// What a gateway says that knows that it is stopped on purpose. Its state file may say otherwise: the command line, which
-/// records its desired state there at the same moment, may put back what the gateway has just replaced (L-19).
+/// What a gateway logs that knows that it is stopped on purpose. Its state file may say otherwise:
+/// the command line writes the desired state into that file at the same moment, and may overwrite
+/// what the gateway has just written (L-19).
 const PLANNED: &str = "as a planned gateway stop";
 
 fn home(profile: &str) -> String {
     if profile == "default" { "/opt/data".into() } else { format!("/opt/data/profiles/{profile}") }
 }
 
-/// Starts a gateway as the command does, and waits until it handles signals.
+/// Starts a gateway as Hermes' command does, and waits until it handles signals.
 pub fn start(container: &Container, profile: &str) {
     let log = home(profile) + "/logs/gateway.log";
     let runs = container
@@ -48,7 +49,7 @@ fn a_profile_s_life_from_create_to_delete() {
         return;
     }
     let container = container().env(CALM.0, CALM.1).started();
-    // The slot shall be the one that Hermes writes, however slow it is.
+    // The slot must be the one that Hermes writes, however slow Hermes is.
     container.exec(&["/command/s6-svc", "-wD", "-d", "/run/service/profile-watcher"]).ok();
     let made = container.hermes("profile create coder");
     made.ok();
@@ -71,7 +72,7 @@ fn a_profile_s_life_from_create_to_delete() {
 
     container.hermes("-p coder gateway stop").ok();
     container.waits("-D", "gateway-coder");
-    // Stopped on purpose, and known to be.
+    // The gateway knows that it is stopped on purpose.
     assert!(
         container.state("gateway-coder").starts_with("down (exitcode 0)"),
         "{}",
@@ -108,7 +109,7 @@ fn all_forms_reach_every_gateway() {
     assert!(stopped.ok().contains("Stopped 2 profile gateway(s) under s6"), "{stopped:#?}");
     for profile in ["one", "default"] {
         container.waits("-D", &format!("gateway-{profile}"));
-        // Each was told in its own home that this is on purpose.
+        // Each gateway found in its own home that the stop is on purpose.
         container.file_says(&(home(profile) + "/logs/gateway.log"), PLANNED);
     }
 }
@@ -185,7 +186,7 @@ fn gateway_run_as_the_command_starts_the_supervised_one_and_stays() {
     assert!(container.state("gateway-default").starts_with("up (pid "));
     let gateways = container.sh("pgrep -fc '[h]ermes gateway run --replace'");
     assert_eq!(gateways, "1", "{}", container.sh("ps axf"));
-    // Hermes' own search for gateways finds that one and none of ours.
+    // Hermes' own search for gateways finds that gateway and none of our processes.
     let found = container.exec(&[
         "/opt/hermes/.venv/bin/python",
         "-c",
@@ -212,7 +213,8 @@ fn stop_of_all_tells_all_gateways_before_it_waits_for_any() {
         return;
     }
     let container = container().started();
-    // Each ends when all have been told, and says so; one that is told alone gives up, later than the command does on it.
+    // Each gateway ends when all have received the signal, and says so. A gateway that is the only
+    // one to receive it gives up, later than the command gives up waiting.
     let gateway = "#!/usr/bin/python3
 import glob, os, signal, sys, threading
 told = threading.Event()
@@ -262,7 +264,7 @@ fn start_of_all_leaves_every_gateway_running() {
     container.hermes("profile create one").ok();
     start(&container, "one");
     start(&container, "default");
-    // Hermes kills all gateways for this, and starts none (L-11). Being supervised they are there again.
+    // Hermes kills all gateways for this, and starts none (L-11). The supervisor starts them again.
     let answer = container.hermes("gateway start --all");
     assert!(answer.ok().contains("Docker container"), "{answer:#?}");
     running(&container, "one", 2);

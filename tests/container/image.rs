@@ -1,4 +1,4 @@
-//! What is in the images, before anything of ours runs.
+//! The content of the images, before any of our programs runs.
 
 use crate::engine::{container, docker, image, minimal_image, skipped};
 

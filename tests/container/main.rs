@@ -1,7 +1,9 @@
-//! The container images on a real Docker engine: how they start, what the unmodified `hermes` finds in them, how they end.
+//! The container images on a real Docker engine: how they start, what the unmodified `hermes` finds
+//! in them, and how they end.
 //!
-//! Each module is a chapter. Every test has containers of its own and acts in them as uid 10000, unless its name says root.
-//! `scripts/docker.sh start` and `make image` come first; `GATEVISOR_SKIP_DOCKER=1` skips everything, and says so.
+//! Each module is a chapter. Every test has containers of its own and acts in them as uid 10000,
+//! unless its name says root. Run `scripts/docker.sh start` and `make image` first.
+//! `GATEVISOR_SKIP_DOCKER=1` skips everything, and says so.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a panic in a test says what is wrong")]
 
 #[path = "../support/mod.rs"]

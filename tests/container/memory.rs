@@ -1,8 +1,9 @@
-//! A container whose memory is limited: what the kernel kills for want of it is said to have ended so.
+//! A container whose memory is limited: gateways that the kernel kills because memory ran out are
+//! reported so.
 
 use crate::engine::{Container, container, skipped};
 
-/// Makes a slot of a gateway that is down, and that does this when it is asked to.
+/// Makes a slot of a gateway that is down, and that does this when it is started.
 fn make(container: &Container, does: &str) {
     container.sh(&format!(
         "mkdir -p /opt/data/profiles/hungry /run/service/.hungry && cd /run/service/.hungry && touch down && \
@@ -41,7 +42,7 @@ fn a_gateway_that_the_kernel_kills_for_want_of_memory_is_said_to_be_out_of_memor
     assert!(said.contains("out of memory: the kernel killed it") && said.contains("SIGKILL"), "{said}");
     let everything = container.exec(&["gatevisor", "status", "--json"]).out;
     assert!(everything.contains("out of memory: the kernel killed it"), "{everything}");
-    // Somebody's kill is nothing but that, although the kernel has killed one before.
+    // A kill by hand is reported as such, although the kernel has killed a gateway before.
     container.sh("printf '#!/bin/sh\\nexec sleep 1000\\n' > /run/service/gateway-hungry/run");
     svc(&container, &["-wu", "-o"]);
     let pid = container.pid("gateway-hungry");

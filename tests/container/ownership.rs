@@ -1,4 +1,4 @@
-//! Whose the files of the home are after a boot, and what the first boot puts there.
+//! Who owns the files of the home after a boot, and what the first boot makes there.
 
 use crate::engine::{ROOT, container, skipped};
 
@@ -48,7 +48,7 @@ fn a_large_tree_is_repaired_with_a_word_now_and_then_and_only_where_it_is_wrong_
         return;
     }
     let container = container().started();
-    // Hermes has the first half, and root the second.
+    // The first half belongs to Hermes, the second half to root.
     let script = "import os
 os.makedirs('/opt/data/profiles/big'); os.chdir('/opt/data/profiles/big')
 open('/srv/outside', 'w').close()
@@ -69,7 +69,7 @@ for d in range(20):
         said.contains("owners: looked at 10000 entries") && said.contains("looked at 20000 entries"),
         "{said}"
     );
-    // Half of the files, twenty directories and the one that they are in.
+    // Half of the files, twenty directories, and the directory that holds them.
     assert!(said.contains("gave 10021 of "), "{said}");
     container.restart();
     assert_eq!(container.said().matches("init: gave ").count(), said.matches("init: gave ").count());

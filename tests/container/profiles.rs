@@ -1,6 +1,8 @@
-//! Profiles that come and go without a word to the supervisor: renamed, imported, cloned, copied, restored, removed.
+//! Profiles that come and go without a command to the supervisor: renamed, imported, cloned,
+//! copied, restored, removed.
 //!
-//! New ones get a slot that is down, vanished ones lose theirs, and nothing is asked for twice.
+//! New profiles get a slot that is down, vanished profiles lose theirs, and no request is made
+//! twice.
 
 use crate::engine::{Container, container, docker, skipped, unique};
 use crate::hermes::{CALM, start};
@@ -38,7 +40,7 @@ fn a_renamed_profile_takes_its_desired_state_along_and_waits_to_be_started() {
     container.sh("! test -e /opt/data/profiles/old && ! pgrep -f '[h]ermes -p old'");
     is_down(&container, "new");
     assert_eq!(desired_state(&container, "new"), "running");
-    // The next command finds it, however soon that is.
+    // The next command finds the slot, however soon it comes.
     container.sh("hermes profile rename new newer && hermes -p newer gateway start");
     container.waits("-u", "gateway-newer");
     container.restart();
@@ -71,7 +73,7 @@ fn what_is_copied_cloned_and_removed_by_hand_is_noticed() {
         return;
     }
     let container = container().env(CALM.0, CALM.1).started();
-    // The marker is the last file of the one and the first of the other.
+    // The marker is the last file of one copy and the first file of the other.
     container
         .sh("cd /opt/data/profiles && mkdir late && echo x > late/config.yaml && echo soul > late/SOUL.md");
     container.says("profile late is new");
@@ -83,7 +85,8 @@ fn what_is_copied_cloned_and_removed_by_hand_is_noticed() {
     assert!(!format!("{}{}", cloned.out, cloned.err).contains("Could not register"), "{cloned:#?}");
     cloned.ok();
     is_down(&container, "clone");
-    // An editor that replaces the marker is nothing to notice, and what was taken away on purpose is not put back.
+    // An editor that replaces the marker changes nothing, and a slot that was removed on purpose is
+    // not made again.
     container.sh(
         "cd /opt/data/profiles && echo other > late/.new && mv late/.new late/SOUL.md && rm copied/SOUL.md",
     );
@@ -124,7 +127,7 @@ fn more_changes_than_the_kernel_remembers_are_found_all_the_same() {
     }
     let container = container().started();
     container.hermes("profile create before").ok();
-    // While it is stopped, its queue overflows.
+    // While the watcher is stopped, its queue overflows.
     container.exec(&["/command/s6-svc", "-p", &format!("/run/service/{WATCHER}")]).ok();
     let script = "import os
 os.chdir('/opt/data/profiles')
@@ -154,7 +157,8 @@ fn an_idle_watcher_is_not_woken_by_gateways_and_is_as_unprivileged_as_they_are()
     container.sh("echo > /opt/data/profiles/later/SOUL.md");
     container.says("profile later is new");
     let pid = container.pid(WATCHER);
-    // It listens in the directory of the profiles, and to the lock of the home. It sleeps without a time.
+    // The watcher watches the directory of profiles and the lock of the home. It sleeps without a
+    // timeout.
     let script = format!(
         "cat /proc/{pid}/fdinfo/* | grep -c ^inotify; stat -c %u /proc/{pid}; grep CapEff /proc/{pid}/status | tr -d '\\t'"
     );
@@ -203,7 +207,8 @@ fn of_two_containers_one_volume_the_one_that_runs_the_gateways_watches() {
     no_slot(&second, "new");
     second.sh("! test -e /run/service/profile-watcher && test -e /run/service/takeover");
     assert_eq!(first.stop(), 0, "{}", first.said());
-    // The second one finds out what it missed, starts what is desired, and watches from then on.
+    // The second container finds what it missed, starts the gateways that shall run, and watches
+    // from then on.
     second.says("profile new is new");
     second.says("profile old is gone");
     second.waits("-u", "gateway-new");

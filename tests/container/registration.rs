@@ -79,7 +79,7 @@ fn a_directory_that_vanishes_takes_its_processes_with_it_and_its_name_is_free() 
     let second = container.sh(make);
     assert_ne!(first, second);
     container.sh(&format!("! kill -0 {first}"));
-    // One logger, however it is made.
+    // There is one logger, however it is made.
     let loggers = container.sh("pgrep -fc '[s]6-log.*/opt/data/x' || true");
     assert!(["0", "1"].contains(&loggers.as_str()), "{}", container.sh("ps axf"));
 }

@@ -1,4 +1,4 @@
-//! The static services, and what the container's role has to do with the gateways.
+//! The static services, and how the container's role affects the gateways.
 
 use crate::engine::{container, skipped};
 
@@ -9,7 +9,8 @@ fn the_dashboard_is_up_where_it_is_asked_for_and_comes_back() {
     }
     let container = container().env("HERMES_DASHBOARD", "1").env("HERMES_DASHBOARD_PORT", "9555").started();
     container.waits("-u", "dashboard");
-    // It says so itself, on the container's own output, with nothing but its name before it.
+    // The dashboard reports this itself on the container's output, with only its name before the
+    // line.
     let said = container.says("HERMES_DASHBOARD_READY");
     assert_eq!(said.trim_start_matches("dashboard | "), "HERMES_DASHBOARD_READY port=9555");
     let answers = "exec 3<>/dev/tcp/127.0.0.1/9555; printf 'GET / HTTP/1.1\\r\\nHost: 127.0.0.1:9555\\r\\nConnection: close\\r\\n\\r\\n' >&3; head -n1 <&3";
@@ -34,7 +35,8 @@ fn the_command_starts_when_every_slot_answers() {
     let make = "cd /opt/data/profiles; for i in $(seq 30); do mkdir p$i; touch p$i/SOUL.md; done; echo made";
     assert_eq!(with().run(&["sh", "-c", make]).last_line(), "made");
     let ask = "n=0; for s in /run/service/*; do /command/s6-svok $s && n=$((n+1)); done; echo $n of $(ls /run/service | wc -l)";
-    // The default profile's, thirty others, main-hermes, the dashboard and the watcher.
+    // The slots are: the default profile's, thirty others, main-hermes, the dashboard and the
+    // watcher.
     assert_eq!(with().run(&["sh", "-c", ask]).last_line(), "34 of 34");
     crate::engine::docker(["volume", "rm", "--force", &volume]).ok();
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use crate::engine::{Container, HERMES, Start, container, docker, minimal, skipped, unique};
 
-/// Asks in one go whether the supervisor works, and who the command is.
+/// Checks at once whether the supervisor works, and as whom the command runs.
 const LOOK: &str = "/command/s6-svstat /run/service/main-hermes >/dev/null && echo supervised; id -u; touch $HERMES_HOME/x && echo writable";
 
 fn works(start: Start, uid: &str) {
@@ -53,7 +53,7 @@ fn any_user_with_a_writable_home_works() {
     works(container().with(home), "4242");
 }
 
-/// Python that the agent may have changed, as it is the agent's who runs it.
+/// The agent may have changed this Python, which only the agent runs.
 #[test]
 fn a_step_of_the_agent_s_that_does_not_end_holds_up_the_boot_for_as_long_as_it_may_take() {
     if skipped() {
@@ -174,7 +174,7 @@ fn a_session_as_root_becomes_the_agent_unless_it_is_told_not_to_root() {
     let container = container().started();
     container.root_sh("hermes profile create shim");
     assert_eq!(container.sh("find /opt/data ! -user hermes"), "");
-    // What the shim becomes says who it is.
+    // The program that the shim becomes prints its user.
     let who = "printf '#!/bin/sh\\nid -u\\necho $HOME\\n' > /tmp/real; chmod 755 /tmp/real; cp /tmp/real /opt/hermes/.venv/bin/hermes";
     container.root_sh(who);
     assert_eq!(container.root_sh("HOME=/root hermes"), "10000\n/opt/data");
@@ -264,7 +264,7 @@ fn a_container_whose_lock_of_the_home_was_replaced_stops_its_gateways_and_takes_
     let volume = unique();
     let start = || container().with(&format!("--volume {volume}:/opt/data"));
     let first = started_with_a_gateway(start());
-    // As if nobody had been awake in the first one.
+    // As if no process of the first container had run.
     first
         .sh("/command/s6-svc -wD -d /run/service/profile-watcher && cd /opt/data && mv .gatevisor.lock away");
     let second = start().started();
@@ -274,7 +274,7 @@ fn a_container_whose_lock_of_the_home_was_replaced_stops_its_gateways_and_takes_
     first.waits("-D", "gateway-coder");
     let doctor = first.exec(&["gatevisor", "doctor"]);
     assert!(doctor.out.contains("note: the gateways of this home run in another container"), "{doctor:#?}");
-    // And the file comes back.
+    // Then the file is moved back.
     second.sh("cd /opt/data && mv away .gatevisor.lock");
     second.says("which another container has locked: the gateways run there");
     second.waits("-D", "gateway-coder");

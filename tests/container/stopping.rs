@@ -1,8 +1,9 @@
-//! How a container ends: what is told first, what is kept, and that nothing waits for a clock.
+//! How a container ends: what receives the signal first, what is recorded, and that nothing waits
+//! for time to pass.
 
 use crate::engine::{Container, container, docker, skipped};
 
-/// A service of the agent's that says when it is up and what ends it, and takes its time over it.
+/// A service of the agent that prints when it is up and what ends it, and ends slowly.
 fn service(container: &Container, name: &str, body: &str) {
     let script = format!(
         "cd /run/service && mkdir .{name} && printf '%s\\n' '#!/bin/sh' \"$1\" > .{name}/run && chmod 755 .{name}/run && \
@@ -28,7 +29,7 @@ fn gateways_are_told_before_the_command_and_each_once() {
     if skipped() {
         return;
     }
-    // What they write into one file is in the order in which they were told.
+    // They write into one file, in the order in which they received the signal.
     let command = "trap 'echo command >> /opt/data/told; exit 12' TERM; echo ready to be told; while :; do sleep infinity & wait; done";
     let container = container().started_as(&["bash", "-c", command]);
     container.says("ready to be told");
@@ -84,6 +85,6 @@ fn the_grace_bounds_a_service_that_will_not_end() {
     let container = container().env("GATEVISOR_GRACE", "1").started();
     service(&container, "stubborn", "trap '' TERM; echo deaf >&2; while :; do sleep 1; done");
     container.says("deaf");
-    // Docker itself would kill everything after ten seconds, with 137.
+    // Docker itself would kill everything after ten seconds, with exit code 137.
     assert_eq!(container.stop(), 0, "{}", container.said());
 }

@@ -47,7 +47,7 @@ impl Shell {
         rustix::process::kill_process(client, rustix::process::Signal::WINCH).unwrap();
     }
 
-    /// Waits until the terminal shows a text; returns what it showed before.
+    /// Waits until the terminal shows a text. Returns what it showed before.
     #[track_caller]
     fn sees(&mut self, text: &str) -> String {
         let deadline = soon();
@@ -64,7 +64,7 @@ impl Shell {
         }
     }
 
-    /// Runs a line; returns what the terminal showed until it was over, and the exit code.
+    /// Runs a line. Returns what the terminal showed until the end, and the exit code.
     #[track_caller]
     fn runs(&mut self, line: &str) -> (String, String) {
         self.types(&format!("{line}; e=$?; d=do; echo ${{d}}ne=$e=\n"));
@@ -97,7 +97,7 @@ fn roots_session_keeps_its_terminal_from_what_it_runs_as_the_agent() {
         shell.runs(&format!("{ENTER} bash -c 'id -u; tty; ls -l /proc/self/fd; exit 7' 5</dev/tty"));
     assert!(code == "7" && theirs.contains("10000") && theirs.contains("/dev/pts/"), "{theirs}");
     assert!(!theirs.contains(&format!("{ours}\r")), "{theirs}");
-    // Hermes itself, through the shim, with the exit codes that it has.
+    // Hermes itself, through the shim, with its own exit codes.
     let (version, code) = shell.runs("hermes --version");
     assert!(version.contains("Hermes Agent") && code == "0", "{version}");
     assert_ne!(shell.runs("hermes no-such-command-at-all").1, "0");
@@ -106,7 +106,7 @@ fn roots_session_keeps_its_terminal_from_what_it_runs_as_the_agent() {
     assert!(piped.contains("PIPED"), "{piped}");
     assert_eq!(shell.runs(&format!("{ENTER} sh -c 'kill -KILL $$'")).1, "137");
     assert_eq!(shell.runs(&format!("{ENTER} /no/such/program")).1, "127");
-    // Nothing of a relay is left when it is over.
+    // Nothing of the relay is left at the end.
     let (left, _) = shell.runs(
         "grep -s 'State:.Z' /proc/[0-9]*/status; grep -sal 'main-wrapper.sh.bash' /proc/[0-9]*/cmdline",
     );

@@ -1,4 +1,5 @@
-//! What root does to the trees of an agent, and what the agent leaves there: each in a fresh container.
+//! What root does to an agent's trees, and what the agent leaves there. Each test has a new
+//! container.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
@@ -35,7 +36,7 @@ fn mounted(what: &Path, on: &str) -> String {
     format!("--volume {}:{on}", what.display())
 }
 
-/// Makes directories in each other without a bottom that a path could name.
+/// Makes nested directories, so deep that no path can name the innermost one.
 const DEEP: &str = "import os
 os.chdir('/run/service')
 for _ in range(600):
@@ -99,7 +100,8 @@ fn what_an_agent_left_in_its_scandir_is_out_of_the_way_at_once_and_gone_soon() {
     container.restart();
     container.waits("-u", "main-hermes");
     assert_eq!(container.sh("ls /run/service | grep -c '^f' || :"), "0");
-    // Whoever removes it ends when it is gone; it is a copy of the boot, and still called so.
+    // The process that removes it ends when it is gone. It is a fork of the boot, and still has its
+    // name.
     let gone =
         "for pid in $(pgrep -f '^/init'); do timeout 60 tail --pid=$pid -f /dev/null; done; ls -A /run";
     let left = container.sh(gone);
@@ -116,7 +118,8 @@ fn another_volume_below_the_home_keeps_its_owners_and_is_named() {
     lchown(other.path(), Some(0), Some(0)).unwrap();
     let mounts = mounted(home.path(), "/opt/data") + " " + &mounted(other.path(), "/opt/data/mnt");
     let container = container().with(&mounts).started();
-    // The agent moves the way to the mount to where a boot gives everything away.
+    // The agent moves the mount point into a directory in which a boot gives everything to the
+    // agent.
     container.sh("cd /opt/data; mkdir -p profiles/p; ls mnt");
     drop(container);
     fs::create_dir_all(home.path().join("profiles/p/mnt")).unwrap();
@@ -198,7 +201,7 @@ fn what_root_does_in_a_home_behind_root_s_own_link_is_done_as_the_agent() {
     container.sh("cd /opt/data; rm profiles; mv aside profiles");
     container.exec_as(ROOT, &["gatevisor", "--home", "/srv/short", "profile", "create", "good"]).ok();
     assert_eq!(container.sh("stat -c %U /opt/data/profiles/good"), "hermes");
-    // A home of root's in which an agent put a link where the profiles are.
+    // A home of root in which an agent has put a link in the place of the profiles.
     container.root_sh(
         "mkdir -p /srv/home; ln -s /srv/roots /srv/home/profiles; chown -h 10000:10000 /srv/home/profiles",
     );

@@ -1,8 +1,8 @@
-//! The whole way with the real Hermes from PyPI: what the README promises, with the program that it is promised for.
+//! The promises of the README, tested with the real Hermes from PyPI.
 //!
-//! The Hermes is `HERMES_BIN`, else the one that `scripts/hermes-venv.sh` makes and keeps; the binary is
-//! `GATEVISOR_BIN`, else the one built with the tests. Each profile is started five times at the most: from the sixth
-//! start within two minutes Hermes waits by itself.
+//! Hermes is `HERMES_BIN`, or else the one that `scripts/hermes-venv.sh` makes and keeps. The
+//! binary is `GATEVISOR_BIN`, or else the one built with the tests. Each profile is started at most
+//! five times, because from the sixth start within two minutes on, Hermes waits by itself.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic in a test says what is wrong")]
 
 #[path = "../support/home.rs"]
@@ -23,9 +23,9 @@ use home::{Home, Port, Ran, until_file};
 use support::processes::{self, Held};
 use support::waiting;
 
-/// The product's promise: so soon after a kill the gateway answers again.
+/// The promised time from a kill until the gateway answers again.
 const BACK_WITHIN: Duration = Duration::from_secs(15);
-/// As long as a start of Hermes may take on a busy machine.
+/// The time that a start of Hermes may take on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 fn hermes() -> PathBuf {
@@ -41,7 +41,7 @@ fn hermes() -> PathBuf {
 fn with_hermes() -> Home {
     let mut home = Home::built_in();
     home.set("HERMES_BIN", hermes());
-    // It would ask the net for a helper program; nothing here needs it.
+    // Otherwise Hermes would download a helper program, which nothing here needs.
     home.set("TIRITH_ENABLED", "false");
     if let Some(program) = std::env::var_os("GATEVISOR_BIN").filter(|program| !program.is_empty()) {
         home.use_program(program.into());
@@ -79,7 +79,8 @@ fn patient(home: &Home, line: &str) -> Ran {
     home.start(line.split(' ')).ended(PATIENCE + PATIENCE)
 }
 
-/// Ends the supervisor with Ctrl-C. Hermes leaves a short diagnosis of its own behind, which may take a moment.
+/// Ends the supervisor with Ctrl-C. Hermes leaves a short diagnosis process behind, which may take
+/// a moment.
 #[track_caller]
 fn stopped(home: &mut Home) {
     let ran = home.down();
@@ -145,7 +146,7 @@ fn doctor_finds_nothing_wrong_and_asks_for_what_hermes_has() {
     patient(&home, "gateway start coder --ready --timeout 60").ok();
     let out = home.says("doctor --json").ok();
     let found: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    // How full the machine's own disk is, no test can answer for.
+    // A test does not control how full the machine's own disk is.
     assert!(found.iter().all(|finding| finding["check"] == "disk"), "{out}");
     patient(&home, "gateway stop coder").ok();
     stopped(&mut home);
@@ -169,11 +170,11 @@ fn doctor_finds_nothing_wrong_and_asks_for_what_hermes_has() {
     }
 }
 
-/// Starts the supervisor, and returns what it printed once everything wanted is ready.
+/// Starts the supervisor, and returns what it printed once all gateways that shall run are ready.
 #[track_caller]
 fn up(home: &mut Home) -> String {
     home.up_with(["up"]);
-    // As long as Hermes takes, in pieces of what the suites wait for.
+    // Waits as long as Hermes takes, in portions of the suites' deadline.
     waiting::polled("the reconciliation", || home.running().out().contains("reconcile:").then_some(()));
     for profile in ["coder", "writer"] {
         if home.state_file(profile).exists() && home.state(profile)["desired_state"] == "running" {
@@ -191,7 +192,8 @@ fn real_hermes_knows_that_a_stop_is_meant() {
     let coder = profile(&home, "coder");
     patient(&home, "gateway start coder --ready --timeout 60").ok();
     assert!(coder.healthy());
-    // Its handlers are complete a moment after its first answer; it says so in its own state.
+    // Its signal handlers are complete a moment after its first answer, which its state file then
+    // shows.
     until_file(&home.state_file("coder"), "gateway_state running", |text| {
         serde_json::from_str::<Value>(text).is_ok_and(|state| state["gateway_state"] == "running")
     });
@@ -256,7 +258,7 @@ fn real_hermes_greets_in_its_log_and_two_do_not_disturb_each_other() {
                 .then_some(())
         });
     }
-    // One dies, and the other one does not notice.
+    // One gateway dies, and the other one is not affected.
     let (coder, writer) = (home.pid("coder"), home.pid("writer"));
     processes::signal(coder, Signal::KILL);
     assert!(ports[1].healthy());
@@ -315,8 +317,9 @@ fn real_hermes_that_was_stopped_by_its_own_command_stays_stopped_and_that_is_sai
     stopped(&mut home);
 }
 
-/// Has the gateway whose number is in the file `hold` of its home hold Python's interpreter lock for good, as a plugin or a
-/// debugger may: nothing of it runs any more, and it hears no signal.
+/// Makes the gateway whose number is in the file `hold` of its home keep Python's interpreter lock
+/// for good, as a plugin or a debugger may. Then nothing of it runs any more, and it handles no
+/// signal.
 const HOLDER: &str = "import ctypes, os, pathlib, threading, time
 def hold(file):
     while not (file.exists() and file.read_text().strip() == str(os.getpid())):
@@ -328,7 +331,7 @@ if 'HERMES_S6_SUPERVISED_CHILD' in os.environ:
     threading.Thread(target=hold, args=(file,), daemon=True).start()
 ";
 
-/// Waits for what takes as long as the usual settings of `live` say.
+/// Waits for something that takes as long as the usual settings of `live` allow.
 fn in_the_end<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_mins(4);
     loop {
