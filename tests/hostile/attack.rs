@@ -1,33 +1,39 @@
-//! One attack: what is prepared, what the attacker does, what the supervisor's user does meanwhile.
+//! One attack: what is prepared, what the attacker does, and what the supervisor's user does
+//! meanwhile.
 
-/// An attack, in the words of a shell. `bed.rs` lists the variables and functions that the words may use.
+/// An attack, as scripts of a shell. `bed.rs` lists the variables and functions that the scripts
+/// may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Attack {
-    /// Its stable name, by which docs/attacks.md knows it.
+    /// Its stable name, which docs/attacks.md lists.
     pub name: &'static str,
-    /// What root puts there first that the attacker could not: what a kernel with fewer protections lets him make.
+    /// What root prepares because the attacker cannot: things that a kernel with fewer protections
+    /// would let the attacker make.
     pub planted: &'static str,
-    /// What the attacker does. It must succeed; what comes of it is for the checks to say.
+    /// What the attacker does. It must succeed; the checks judge the effect.
     pub does: &'static str,
-    /// What the supervisor's user does then, or meanwhile. It must succeed.
+    /// What the supervisor's user does afterwards, or meanwhile. It must succeed.
     pub then: &'static str,
-    /// What root finds true at the very end. It must succeed; empty where the usual checks say everything.
+    /// What root checks at the very end. It must succeed. It is empty if the usual checks are
+    /// enough.
     pub holds: &'static str,
-    /// Words of bash that run before a cell's root directory changes, as an operator's options of `docker run`.
+    /// A script of bash that runs before a cell's root directory changes, in the place of an
+    /// operator's options of `docker run`.
     pub mounts: &'static str,
-    /// What the attacker does during the next boot, from another container that has the volume: its place is `H` there.
+    /// What the attacker does during the next boot, from another container that has the volume,
+    /// which is `H` there.
     pub meanwhile: &'static str,
-    /// Variables of a cell, `NAME=value` with blanks between.
+    /// Variables of a cell, as `NAME=value`, separated by spaces.
     pub variables: &'static str,
     /// The attacker goes on while the supervisor's user acts.
     pub is_race: bool,
-    /// Only where the attacker's slots are served: the supervisor is root.
+    /// Only for beds whose supervisor is root, and so serves the attacker's slots.
     pub needs_root: bool,
-    /// Only in a container.
+    /// Only for beds that are containers.
     pub needs_container: bool,
 }
 
-/// Returns an attack of this name that consists of these words of the attacker.
+/// Returns an attack of this name that consists of this script of the attacker.
 pub const fn attack(name: &'static str, does: &'static str) -> Attack {
     Attack {
         name,
@@ -56,14 +62,14 @@ impl Attack {
         self
     }
 
-    /// What the supervisor's user does during the attack, which is told to stop afterwards.
+    /// What the supervisor's user does during the attack, which is stopped afterwards.
     pub const fn while_root(mut self, words: &'static str) -> Self {
         self.then = words;
         self.is_race = true;
         self
     }
 
-    /// What root finds true at the very end.
+    /// What root checks at the very end.
     pub const fn holds(mut self, words: &'static str) -> Self {
         self.holds = words;
         self
@@ -81,7 +87,7 @@ impl Attack {
         self
     }
 
-    /// What the environment of the cell of this attack says.
+    /// Variables in the environment of this attack's cell.
     pub const fn with(mut self, variables: &'static str) -> Self {
         self.variables = variables;
         self

@@ -1,9 +1,10 @@
-//! Where attacks happen: a supervisor, the attacker's scandir, two bystanders, and files that only the supervisor's user may touch.
+//! The beds in which attacks happen: a supervisor, the attacker's scandir, two bystanders, and
+//! files that only the supervisor's user may touch.
 //!
-//! *Lives here:* the beds, and carrying an attack out in one. *Does not live here:* the attacks, and what must hold after them
-//! (`check.py`).
+//! *Lives here:* the beds, and carrying out an attack in one. *Does not live here:* the attacks,
+//! and what must hold after them (`check.py`).
 //!
-//! Words of attacks find in their environment:
+//! Scripts of attacks have these variables:
 //!
 //! | name | what |
 //! |---|---|
@@ -37,7 +38,7 @@ const OTHER: u32 = 10_001;
 const SUPERVISOR: u32 = 10_002;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_gatevisor");
-/// The programs of attacks and checks, which lie in one directory of each bed.
+/// The programs of attacks and checks, which are in one directory of each bed.
 const PROGRAMS: &[(&str, &str)] = &[
     ("attacker.py", include_str!("attacker.py")),
     ("furniture.py", include_str!("furniture.py")),
@@ -45,10 +46,10 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("check.py", include_str!("check.py")),
 ];
 
-/// Seconds that the words of one attack may take.
+/// The time limit in seconds of one script of an attack.
 const BOUND_S: &str = "100";
 
-/// What all words begin with.
+/// The beginning of all scripts.
 const PRELUDE: &str = r#"
 set -eu
 umask 022
@@ -81,7 +82,7 @@ rescan() { printf a > "$S/.s6-svscan/control"; }
 planted() { mkdir -p "$S/.$N/$1"; chown -R "$ATTACKER:$ATTACKER" "$S/.$N"; cd "$S/.$N"; }
 "#;
 
-/// Who does something.
+/// Who runs a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Who {
     Root,
@@ -99,11 +100,11 @@ enum Place {
 pub struct Bed {
     place: Place,
     authority: u32,
-    /// Who does what is done after an attack.
+    /// Who acts after an attack.
     operator: Who,
-    /// Whose words are spoken here.
+    /// The image whose paths the scripts use.
     layout: Layout,
-    /// Exports of the variables above that are the same for all attacks.
+    /// Exports of those variables above that are the same for all attacks.
     variables: String,
 }
 
@@ -126,7 +127,7 @@ pub fn local_user() -> Bed {
     local_in(world, SUPERVISOR).prepared_with("prepare")
 }
 
-/// Returns a genuine s6-svscan that is root, to compare with.
+/// Returns a genuine s6-svscan that is root, for comparison.
 pub fn genuine_s6() -> Bed {
     local_in(World::with(&[]).supervised_by(&["s6-svscan"]), 0).prepared_with("victims")
 }
@@ -140,7 +141,7 @@ fn local_in(mut world: World, authority: u32) -> Bed {
         fs::create_dir(path).unwrap();
         chown(path, Some(ATTACKER), Some(ATTACKER)).unwrap();
     }
-    // As in a container: the scandir is the agent's, what directs the supervisor is its user's.
+    // As in a container, the scandir is the agent's, and `.s6-svscan` is the supervisor's user's.
     let svscan = scandir.join(".s6-svscan");
     let control = svscan.join("control");
     mknodat(CWD, &control, FileType::Fifo, Mode::from_raw_mode(0o620), 0).unwrap();
@@ -153,7 +154,7 @@ fn local_in(mut world: World, authority: u32) -> Bed {
     }
     let state = root.join("state");
     fs::create_dir(&state).unwrap();
-    // Programs that run as the supervisor's user note it here.
+    // Programs that run as the supervisor's user record that here.
     chown(&state, Some(authority), Some(authority)).unwrap();
     world.start();
     let variables = variables(&[
@@ -167,7 +168,7 @@ fn local_in(mut world: World, authority: u32) -> Bed {
         ("G", PROGRAM),
         ("P", &world.pid().to_string()),
         ("GATEVISOR_TEST_WORLD", &root.to_string_lossy()),
-        // Not a version manager's scripts.
+        // The system's directories come first, not the scripts of a version manager.
         ("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"),
     ]);
     Bed { place: Place::Local(world), authority, operator: Who::Authority, layout: Layout::Hermes, variables }
@@ -175,14 +176,15 @@ fn local_in(mut world: World, authority: u32) -> Bed {
 
 /// Returns PID 1 of a container that was started with these options.
 pub fn container(options: &str) -> Bed {
-    // Signals that the supervisor has no script for go on to the command, whose end would be the container's.
+    // The supervisor forwards signals without a script to the command, whose end would end the
+    // container.
     let command = "trap '' HUP USR1 USR2 WINCH ALRM; echo 'the command runs'; exec sleep infinity";
     let container = engine::container().with(options).started_as(&["/bin/sh", "-c", command]);
     container.says("the command runs");
     of_a_container(Place::Container(container), Layout::Hermes)
 }
 
-/// Returns PID 1 of a fresh container without an engine.
+/// Returns PID 1 of a new container without an engine.
 pub fn cell(start: cell::Start) -> Result<Bed, String> {
     let layout = start.layout;
     Cell::started(start).map(|cell| of_a_container(Place::Cell(RwLock::new(cell)), layout))
@@ -234,13 +236,13 @@ impl Bed {
         self
     }
 
-    /// Has root do what the supervisor's user would do after an attack.
+    /// Lets root do what the supervisor's user would do after an attack.
     pub const fn operated_by_root(mut self) -> Self {
         self.operator = Who::Root;
         self
     }
 
-    /// Carries out all attacks that are possible here, and fails with a list of what fell.
+    /// Carries out all attacks that are possible here, and fails with a list of what they broke.
     pub fn suffers(&self, attacks: &[Attack]) {
         let mut fallen = Vec::new();
         for attack in attacks.iter().filter(|attack| self.allows(attack)) {
@@ -261,7 +263,7 @@ impl Bed {
         assert!(fallen.is_empty(), "{}\nthe supervisor said: {}", fallen.join("\n"), self.said());
     }
 
-    /// Carries out one attack and returns what fell.
+    /// Carries out one attack and returns what it broke.
     fn falls_to(&self, attack: &Attack) -> Vec<String> {
         let mut fallen = Vec::new();
         if let Err(said) = self.carry_out(attack) {
@@ -273,7 +275,7 @@ impl Bed {
         fallen
     }
 
-    /// Has the attacker do something, and waits until a test of root's says that it succeeded.
+    /// Lets the attacker do something, and waits until a check of root shows that it succeeded.
     pub fn loses(&self, does: &str, proof: &str) {
         let lost = self
             .run(Who::Attacker, "slot", does)
@@ -281,7 +283,7 @@ impl Bed {
         assert_eq!(lost, Ok(()), "it held; the supervisor said: {}", self.said());
     }
 
-    /// Carries out one attack, stops and starts the container, and returns what does not hold across that.
+    /// Carries out one attack, stops and starts the container, and returns which checks fail then.
     pub fn falls_at_the_next_boot(&self, attack: &Attack) -> Vec<String> {
         let mut fallen = Vec::new();
         if let Err(said) = self.carry_out(attack) {
@@ -304,7 +306,8 @@ impl Bed {
         fallen
     }
 
-    /// Starts the container again, while the attacker goes on from another one that has the volume.
+    /// Starts the container again, while the attacker goes on in another container that has the
+    /// volume.
     fn restart_during(&self, words: &str) -> Result<(), String> {
         let Place::Cell(cell) = &self.place else { return self.restart() };
         if words.is_empty() {
@@ -329,7 +332,8 @@ impl Bed {
         })
     }
 
-    /// Returns a line of the container's output that drives a terminal, or that only the supervisor may say.
+    /// Returns a line of the container's output that controls a terminal, or that only the
+    /// supervisor may print.
     fn forgeries(&self) -> Option<String> {
         let said = match &self.place {
             Place::Local(world) => world.said(),
@@ -389,7 +393,7 @@ impl Bed {
         })
     }
 
-    /// Runs words of an attack; what they said is the error where they fail.
+    /// Runs a script of an attack. If it fails, its output is the error.
     fn run(&self, who: Who, name: &str, words: &str) -> Result<(), String> {
         if words.is_empty() {
             return Ok(());

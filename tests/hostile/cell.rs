@@ -1,10 +1,12 @@
-//! Containers without an engine, of which each attack on a boot has a fresh one.
+//! Containers without an engine. Each attack on a boot has a new one.
 //!
-//! *Lives here:* [`Cell`], a root directory of its own with PID 1 of the image's entry point in it (`cell.sh`); stopping and
-//! starting it again; running words in it. *Does not live here:* any expectation about it.
+//! *Lives here:* [`Cell`], a root directory of its own in which the image's entry point is PID 1
+//! (`cell.sh`); stopping it and starting it again; running scripts in it. *Does not live here:* any
+//! expectation about it.
 //!
-//! A real engine's container takes a second, and this one a tenth. It has Docker's capabilities and an overlay of two layers, and
-//! like a container whose engine allows user namespaces it has no filter of system calls. `restart.rs` has the same attacks on the engine.
+//! A container of a real engine takes a second to start, and this one a tenth. It has Docker's
+//! capabilities and an overlay of two layers. Like a container whose engine allows user namespaces,
+//! it has no filter of system calls. `restart.rs` runs the same attacks on the engine.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -23,27 +25,28 @@ use crate::support::processes::{Held, process_id};
 use crate::support::{self, soon, waiting};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/hostile/cell.sh");
-/// What the command says when the boot is over.
+/// What the command prints when the boot is over.
 pub const BOOTED: &str = "the command runs";
-/// Where the images' health checks are.
+/// The file with the images' health checks.
 const DOCKERFILE: &str = include_str!("../../image/Dockerfile");
 
-/// Returns the program that is tried.
+/// Returns the program that is attacked.
 fn program() -> PathBuf {
     std::env::var_os("GATEVISOR_BIN").map_or_else(|| env!("CARGO_BIN_EXE_gatevisor").into(), PathBuf::from)
 }
 
-/// Returns the words by which the engine judges the health of the image with Hermes.
+/// Returns the command with which the engine checks the health of the image with Hermes.
 pub fn health() -> String {
     let line = DOCKERFILE.lines().rfind(|line| line.starts_with("HEALTHCHECK")).expect("there is one");
     let (_, words) = line.split_once("CMD").expect("it is a command");
     words.replace(['[', ']', ',', '"'], " ").trim().to_owned()
 }
 
-/// The layer of an image, gone with the last that needs it.
+/// The layer of an image, which is removed with its last user.
 pub type Image = Arc<TempDir>;
 
-/// Returns the layer of an image, which all cells of this process have in common as long as anybody holds it.
+/// Returns the layer of an image. All cells of this process share it as long as one of them holds
+/// it.
 pub fn image(layout: Layout) -> Image {
     static HERMES: Mutex<Weak<TempDir>> = Mutex::new(Weak::new());
     static MINIMAL: Mutex<Weak<TempDir>> = Mutex::new(Weak::new());
@@ -71,11 +74,11 @@ pub fn image(layout: Layout) -> Image {
 pub struct Start {
     /// The image.
     pub layout: Layout,
-    /// `NAME=value`, which replace those of the image.
+    /// Variables `NAME=value`, which replace those of the image.
     pub variables: Vec<String>,
-    /// Words of bash that run before the root directory changes; see `cell.sh`.
+    /// A script of bash that runs before the root directory changes; see `cell.sh`.
     pub mounts: String,
-    /// Words that the cell is started with instead of `unshare`: something that traces it.
+    /// The command that starts the cell instead of `unshare`, such as a tracer.
     pub under: Vec<String>,
 }
 
@@ -89,16 +92,16 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Makes a fresh one, and returns when its command runs.
+    /// Makes a new one, and returns when its command runs.
     ///
     /// # Errors
-    /// What it said, where it does not boot.
+    /// Its output, if it does not boot.
     pub fn started(start: Start) -> Result<Self, String> {
         let directory = TempDir::new_in(support::home_of_worlds()).unwrap();
         for name in ["upper", "work", "root", "volume", "others/home", "others/scandir"] {
             fs::create_dir_all(directory.path().join(name)).unwrap();
         }
-        // The attacker works in the volume from outside, too.
+        // The attacker also works in the volume from outside.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         chown(directory.path().join("volume"), Some(10_000), Some(10_000)).unwrap();
         let mut variables = start.layout.variables();
@@ -114,17 +117,18 @@ impl Cell {
         self.directory.path()
     }
 
-    /// Boots it, and returns when its command runs; the error is what it said.
+    /// Boots it, and returns when its command runs. The error is its output.
     pub fn boot(&mut self) -> Result<(), String> {
         let said = fs::File::options().create(true).append(true).open(self.path("said")).unwrap();
-        // It ends with us, however we end.
+        // The cell ends with this process, however that ends.
         let words = ["setpriv", "--pdeathsig", "KILL"].into_iter();
         let words: Vec<&str> =
             words.chain(self.start.under.iter().map(String::as_str)).chain([SCRIPT]).collect();
         let (first, rest) = words.split_first().unwrap();
         let mut command = Command::new(first);
         command.args(rest).arg("boot").arg(self.image.path().join("image")).arg(self.directory());
-        // Signals that the supervisor has no script for go on to the command, whose end would be the container's.
+        // The supervisor forwards signals without a script to the command, whose end would end the
+        // container.
         let run = format!("trap '' HUP USR1 USR2 WINCH ALRM; echo '{BOOTED}'; exec /usr/bin/sleep infinity");
         command.args(["/bin/sh", "-c", &run]).stdin(Stdio::null());
         command.stdout(said.try_clone().unwrap()).stderr(said).process_group(0);
@@ -151,19 +155,19 @@ impl Cell {
         self.directory().join(name)
     }
 
-    /// Returns everything that it said.
+    /// Returns everything that it printed.
     pub fn said(&self) -> String {
         fs::read(self.path("said"))
             .map(|said| String::from_utf8_lossy(&said).into_owned())
             .unwrap_or_default()
     }
 
-    /// Returns the first process, as this machine numbers it.
+    /// Returns the number of its first process on this machine.
     pub fn pid(&self) -> i32 {
         fs::read_to_string(self.path("pid")).unwrap().trim().parse().unwrap()
     }
 
-    /// Asks for the end, and returns how it ended; the error says that it does not.
+    /// Asks for the end, and returns how it ended. The error says that it does not end.
     pub fn stop(&mut self) -> Result<ExitStatus, String> {
         let _ = kill_process(process_id(self.pid()), Signal::TERM);
         let mut child = self.first.take().expect("it was started");
@@ -176,7 +180,7 @@ impl Cell {
         if in_time { Ok(status) } else { Err(format!("it does not obey TERM; it said: {}", self.said())) }
     }
 
-    /// Returns what is executed to run these words in it, as `docker exec --user` would.
+    /// Returns the command that runs this script in it, as `docker exec --user` would.
     pub fn command(&self, user: u32, words: &[&str]) -> Command {
         let capabilities = fs::read_to_string(self.path("capabilities")).unwrap();
         let mut command = Command::new("nsenter");
@@ -196,7 +200,7 @@ impl Cell {
         command
     }
 
-    /// Runs words in it; returns the exit code and what they said.
+    /// Runs a script in it. Returns the exit code and the output.
     pub fn exec_as(&self, user: u32, words: &[&str]) -> (i32, String) {
         let output = support::output(&mut self.command(user, words)).expect("`nsenter` is installed");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

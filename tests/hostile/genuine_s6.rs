@@ -1,7 +1,8 @@
-//! The same attacks on s6 itself, with the owners that the images on s6-overlay have: a supervisor that is root, slots that the
-//! agent may write.
+//! The same attacks on s6 itself, with the owners of images on s6-overlay: the supervisor is root,
+//! and the agent may write to the slots.
 //!
-//! It is no fault of s6, which never promised to serve users who do not trust each other; it is what this design is for.
+//! This is no fault of s6, which never promised to serve users who do not trust each other. It is
+//! the reason for our design.
 
 use crate::bed;
 

@@ -1,24 +1,25 @@
-//! The two images, as far as cells and attacks tell them apart.
+//! The differences between the two images, for cells and attacks.
 //!
-//! *Lives here:* where the home is, the environment, and the words of attacks for the minimal image. *Does not live here:* what is
-//! in an image (`cell.sh`).
+//! *Lives here:* where the home is, the environment, and how scripts of attacks are adapted to the
+//! minimal image. *Does not live here:* what is in an image (`cell.sh`).
 
 use crate::attack::Attack;
 
-/// Where the image's `PATH` is, which is the cells' too.
+/// The file with the image's `PATH`, which cells have too.
 const DOCKERFILE: &str = include_str!("../../image/Dockerfile");
 
-/// Which image a cell is of.
+/// The image of a cell.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Layout {
     #[default]
     Hermes,
-    /// An agent file and a home at `/data`: no Hermes, no hooks, no shims, and nobody but root and the agent in its accounts.
+    /// An agent file and a home at `/data`. There are no Hermes, no hooks, no shims, and no
+    /// accounts except root's and the agent's.
     Minimal,
 }
 
 impl Layout {
-    /// Returns what `cell.sh` calls it.
+    /// Returns its name in `cell.sh`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Hermes => "hermes",
@@ -46,20 +47,20 @@ impl Layout {
             }
             Self::Minimal => {
                 let line = paths.next().expect("the image has a PATH");
-                // The programs of the attacker's, which the image does not have.
+                // The attacker's programs, which the image does not have.
                 line.replace("/command", "/command:/usr/bin:/bin").split(' ').map(str::to_owned).collect()
             }
         }
     }
 
-    /// Returns whether there is what an attack aims at: the minimal image's agent has no service of its own, and no files of which
-    /// `doctor` could say that they lie.
+    /// Returns whether the target of an attack exists. The minimal image's agent has no service of
+    /// its own, and no files that `doctor` could find to be wrong.
     pub fn has(self, attack: &Attack) -> bool {
         let is_of_hermes = attack.does.contains("$S/main-hermes") || attack.name.contains("doctor");
         self == Self::Hermes || !is_of_hermes
     }
 
-    /// Returns words of an attack, which are written for Hermes, as they are here.
+    /// Returns a script of an attack, which is written for Hermes, adapted to this image.
     pub fn spoken(self, words: &str) -> String {
         match self {
             Self::Hermes => words.to_owned(),

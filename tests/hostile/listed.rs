@@ -1,4 +1,4 @@
-//! docs/attacks.md names exactly the attacks that there are.
+//! docs/attacks.md names exactly the attacks that exist.
 
 use std::collections::BTreeSet;
 

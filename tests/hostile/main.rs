@@ -1,8 +1,10 @@
-//! What an agent that has turned on its supervisor may try: attacks by an unprivileged user, and what must hold after each.
+//! What an agent may try that attacks its supervisor: attacks by an unprivileged user, and what
+//! must hold after each.
 //!
-//! An attack is written once, as a row of a table in `attacks`, and carried out in every bed: against a supervisor that is root,
-//! one that is another ordinary user, and PID 1 of a real container. `check.py` says after every one whether anything fell.
-//! docs/attacks.md lists them by these names.
+//! An attack is written once, as a row of a table in `attacks`. It is carried out in every bed:
+//! against a supervisor that is root, one that is another ordinary user, and PID 1 of a real
+//! container. After each attack, `check.py` checks whether anything broke. docs/attacks.md lists
+//! the attacks by their names.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a panic in a test says what is wrong")]
 
 #[path = "../support/mod.rs"]
@@ -40,7 +42,7 @@ macro_rules! groups {
                 }
             })*
         }
-        /// All groups, for the list.
+        /// All groups, for the comparison with the document.
         pub const GROUPS: &[&[attack::Attack]] = &[
             $(attacks::$group::ALL,)*
             attacks::homes::ALL,
@@ -62,7 +64,7 @@ macro_rules! groups {
 
 groups!(control, events, logs, names, places, processes, races, run_file, small_files, supervise, verbs);
 
-/// The supervisor is one user's `gatevisor up`, the home another's, and root calls the verbs.
+/// One user runs `gatevisor up`, another user has the home, and root runs the commands.
 #[test]
 fn against_root_beside_another_user_verbs() {
     bed::local_user().operated_by_root().suffers(attacks::verbs::ALL);

@@ -1,7 +1,8 @@
-//! The same attacks with the kernel's protections of links, FIFOs and files in sticky directories off, and on.
+//! The same attacks with the kernel's protections of links, FIFOs and files in sticky directories
+//! off and on.
 //!
-//! They are the machine's, for everybody. So these tests run alone (`.config/nextest.toml`), and what was set before is set
-//! again however a test ends: by a process that waits for our end.
+//! These settings hold for the whole machine. So these tests run alone (`.config/nextest.toml`). A
+//! process that waits for the end of this one restores the settings, however a test ends.
 #![expect(clippy::print_stderr, reason = "what was not tested must be seen")]
 
 use std::fs;
@@ -14,14 +15,14 @@ use crate::{attacks, restart, support};
 const SWITCHES: [&str; 4] =
     ["protected_symlinks", "protected_hardlinks", "protected_fifos", "protected_regular"];
 
-/// What sets everything back when its input ends.
+/// The process that restores everything when its input ends.
 struct Protections {
     guard: Child,
     until: Option<ChildStdin>,
 }
 
 impl Protections {
-    /// Sets all of them; `None`, which is said, where this machine does not let us.
+    /// Sets all of them. Returns `None`, with a message, if this machine does not allow it.
     fn all(value: &str) -> Option<Self> {
         support::need_root();
         let path = |name: &str| format!("/proc/sys/fs/{name}");
@@ -55,7 +56,8 @@ impl Drop for Protections {
 
 fn all_hold_with(value: &str) {
     if let Some(_protections) = Protections::all(value) {
-        // Each attack has a cell of its own, so two groups at a time do not meet; these tests have the processors alone.
+        // Each attack has a cell of its own, so two groups can run at a time. No other test uses
+        // the processors meanwhile.
         let halves = [[restart::ALL, attacks::trees::ALL], [attacks::homes::ALL, attacks::clients::ALL]];
         std::thread::scope(|scope| {
             for half in halves {

@@ -1,7 +1,8 @@
-//! What an agent leaves behind for the next boot of its container, which root does.
+//! What an agent leaves for the next boot of its container, which runs as root.
 //!
-//! The container is stopped and started again after the attacker's part, so there are no bystanders: what must hold is that
-//! nothing of root's changed, that no code of the attacker's ran as root, and that the container supervises again.
+//! The container is stopped and started again after the attacker's part, so there are no
+//! bystanders. Afterwards, nothing of root may have changed, no code of the attacker may have run
+//! as root, and the container must supervise again.
 #![expect(clippy::print_stderr, reason = "how long each took, and which of them never ended")]
 
 use crate::attack::{Attack, attack};
@@ -12,7 +13,8 @@ use crate::engine;
 use crate::layout::Layout;
 
 pub const ALL: &[Attack] = &[
-    // Some storage drivers let the owner of a directory in /run rename it, and others do not; root does it for him.
+    // Some storage drivers let the owner of a directory in /run rename it, and others do not. So
+    // root renames it for the attacker.
     attack("boot-the-scandir-is-a-link", "true")
         .planted("rm -rf /run/service; ln -s \"$V/directory\" /run/service; chown -h 10000:10000 /run/service")
         .in_a_container(),
@@ -53,10 +55,11 @@ pub const ALL: &[Attack] = &[
     .in_a_container(),
 ];
 
-/// A volume of somebody else, below the home.
+/// A volume of another user, below the home.
 const VOLUMES: &str = "--volume /opt/data/mounted";
 
-/// Carries out attacks, each in a fresh container of the engine, as far as they need nothing that the engine does not give.
+/// Carries out attacks, each in a new container of the engine, except attacks that need what the
+/// engine does not offer.
 fn on_the_engine(attacks: &[Attack]) {
     if engine::skipped() {
         return;
@@ -70,7 +73,7 @@ fn on_the_engine(attacks: &[Attack]) {
     });
 }
 
-/// As above, each in a fresh cell.
+/// As above, each in a new cell.
 pub fn in_cells(attacks: &[Attack]) {
     in_cells_of(Layout::Hermes, attacks);
 }
@@ -88,7 +91,8 @@ fn in_cells_of(layout: Layout, attacks: &[Attack]) {
     });
 }
 
-/// Carries out each attack in a bed of its own, or those alone whose names hold what `GATEVISOR_ATTACK` says.
+/// Carries out each attack in a bed of its own, or only those whose names contain the value of
+/// `GATEVISOR_ATTACK`.
 fn suffered<'a>(attacks: impl Iterator<Item = &'a Attack>, bed: impl Fn(&Attack) -> Result<Bed, String>) {
     let only = std::env::var("GATEVISOR_ATTACK").unwrap_or_default();
     let mut fallen = Vec::new();
@@ -114,7 +118,7 @@ fn against_a_boot_that_root_does() {
     on_the_engine(ALL);
 }
 
-/// Makes a test of each group of attacks that have a fresh cell each.
+/// Makes a test of each group whose attacks have a new cell each.
 macro_rules! in_cells {
     ($($group:ident),* $(,)?) => {
         mod in_a_cell {

@@ -1,8 +1,8 @@
-//! Every file-system call of root's, over a whole life of a container whose home and scandir belong to a hostile agent: none
-//! can be led astray by what is below them.
+//! Every file-system call of root in a whole life of a container whose home and scandir belong to a
+//! hostile agent. Nothing in these directories can lead a call astray.
 //!
-//! *Lives here:* the life, and the short list of calls that are right though their form does not show it.
-//! *Does not live here:* what a call must look like (`sandwich.py`).
+//! *Lives here:* the life, and the short list of calls that are right although their form does not
+//! show it. *Does not live here:* what a call must look like (`sandwich.py`).
 
 use std::path::Path;
 use std::process::Command;
@@ -12,9 +12,10 @@ use crate::cell::{self, Cell};
 use crate::support;
 
 const JUDGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/hostile/sandwich.py");
-/// What is owned by others than root.
+/// The directories that root does not own.
 const OWNED: [&str; 2] = ["/opt/data", "/run/service"];
-/// What is written down. The filter in the kernel lets everything else pass at its own speed.
+/// The tracer and the calls that it records. A filter in the kernel lets all other calls pass at
+/// full speed.
 const TRACER: [&str; 9] = [
     "strace",
     "-f",
@@ -27,7 +28,8 @@ const TRACER: [&str; 9] = [
     "trace=%file,%process,%creds,fchdir,chdir,inotify_add_watch,openat2",
 ];
 
-/// Calls that are right, each with the reason: what a line of the judge holds, and why nobody can lead it astray.
+/// Calls that are right, each as a part of the judge's line, with the reason why nobody can lead it
+/// astray.
 const RIGHT: &[(&str, &str)] = &[];
 
 /// What the agent makes of its home and scandir while the container runs.
@@ -51,11 +53,11 @@ mkdir -p profiles/a profiles/b/c/d cron/jobs; ln -s /etc profiles/link; ln -s /e
 echo '{"pid": 1}' > gateway.pid; echo '{"gateway_state": "running"}' > profiles/a/gateway_state.json; : > profiles/a/SOUL.md
 "#;
 
-/// What root leaves there.
+/// What root leaves in the home.
 const ROOTS: &str = "mkdir -p /opt/data/profiles/b/roots /opt/data/cron/roots; : > /opt/data/profiles/b/roots/file; : > /opt/data/state.db; \
                      ln -s /opt/data /srv/by-link; mkdir -p /srv/home; ln -s /run/service/all /run/service/by-root; printf h > /run/service/.s6-svscan/control";
 
-/// What root does from outside, a line each. How it ends does not matter.
+/// What root does from outside, one line each. The exit codes do not matter.
 const CLIENTS: &[&str] = &[
     "gatevisor status",
     "gatevisor --json status",
@@ -104,10 +106,10 @@ fn without_openat2_no_path_of_root_leads_where_an_agent_says() {
     life(&["-e", "inject=openat2:error=ENOSYS"]);
 }
 
-/// Traces a life, with more options of the tracer, and fails with a line for each call that is wrong.
+/// Traces a life, with further options of the tracer, and fails with a line for each wrong call.
 fn life(more: &[&str]) {
     support::need_root();
-    // Each call of a traced process stops it, and a busy machine has others to go on with first.
+    // Each call stops the traced process, and on a busy machine other processes run first.
     support::be_patient(Duration::from_secs(200));
     let directory = tempfile::tempdir().unwrap();
     let trace = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
@@ -149,7 +151,7 @@ fn judge(directory: &Path) {
     }
     wrong.sort();
     wrong.dedup();
-    // A tracer that saw nothing would find nothing wrong.
+    // If the tracer saw nothing, it would find nothing wrong.
     assert!(judged > 300, "only {judged} paths of root's were seen");
     assert!(wrong.is_empty(), "{} calls of root's can be led astray:\n{}", wrong.len(), wrong.join("\n"));
 }

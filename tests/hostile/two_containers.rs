@@ -1,26 +1,27 @@
-//! Two containers that have one volume, whose agent tries to have its gateways run in both.
+//! Two containers on one volume, whose agent tries to run its gateways in both.
 //!
-//! What is promised is about starts and about ends: no gateway starts in a container that does not hold the lock of the home,
-//! whoever asks for it, and whoever hears that the lock was lost ends those that run. Until then they run in both.
+//! The promise is about starts and ends. No gateway starts in a container that does not hold the
+//! lock of the home, whoever asks for the start. The keeper of the lock, when it learns that the
+//! lock was lost, ends the running gateways. Until then they run in both.
 
 use crate::bed::ATTACKER;
 use crate::cell::{self, Cell};
 use crate::layout::Layout;
 use crate::support::waiting;
 
-/// What the agent's profile needs to have a gateway that is to run.
+/// Makes the agent's profile, whose gateway shall run.
 const PROFILE: &str = "cd /opt/data; mkdir -p profiles/coder; echo > profiles/coder/SOUL.md; echo '{\"gateway_state\": \"running\"}' > profiles/coder/gateway_state.json";
-/// Says the numbers of the gateways of the profile that run here.
+/// Prints the process numbers of the profile's gateways that run here.
 const GATEWAYS: &str = "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline | grep -q '^sleep infinity' && tr '\\0' '\\n' < $p/environ | grep -q \
                         HERMES_S6_SUPERVISED_CHILD && echo ${p#/proc/}; done 2>/dev/null; true";
-/// Says the numbers of the services that keep the lock here.
+/// Prints the process numbers of the services that keep the lock here.
 const KEEPERS: &str = "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline | grep -Eq 'gatevisor (profile-watcher|takeover)' && echo ${p#/proc/}; done 2>/dev/null; true";
-/// Freezes those, and returns when each of their threads stands still.
+/// Freezes these services, and returns when each of their threads has stopped.
 const FREEZE: &str = "for p in KEEPERS; do kill -STOP $p; until ! grep -L 'State:.T' /proc/$p/task/*/status | grep -q .; do :; done; done";
-/// What a refused start says of itself.
+/// What a refused start reports.
 const REFUSED: &str = "asking for the lock of the home";
 
-/// Runs words as the agent, and returns what they said.
+/// Runs a script as the agent, and returns its output.
 fn agent(cell: &Cell, words: &str) -> String {
     let (code, said) = said(cell, words);
     assert_eq!(code, 0, "{words}: {said}");
@@ -35,7 +36,7 @@ fn runs(cell: &Cell) -> bool {
     !agent(cell, GATEWAYS).is_empty()
 }
 
-/// Returns whether a container says that it holds the lock of the home.
+/// Returns whether a container reports that it holds the lock of the home.
 fn holds(cell: &Cell) -> bool {
     !agent(cell, "gatevisor status 2>&1").contains(".gatevisor.lock")
 }
@@ -48,7 +49,8 @@ struct Pair {
 }
 
 impl Pair {
-    /// Starts a container that runs the gateway, then has `between` done in it, then starts another one.
+    /// Starts a container that runs the gateway, runs `between` in it, and then starts another
+    /// container.
     fn started(between: impl FnOnce(&Cell)) -> Self {
         let image = cell::image(Layout::Hermes);
         let mut first = Cell::started(cell::Start::default()).unwrap();
@@ -64,7 +66,8 @@ impl Pair {
         Self { first, second, _image: image }
     }
 
-    /// Waits until the one that holds the lock runs the gateway and the other does not; returns that one, then the other.
+    /// Waits until the container that holds the lock runs the gateway and the other does not.
+    /// Returns that container, then the other.
     fn told_apart(&self) -> (&Cell, &Cell) {
         let works = |cell| holds(cell) && runs(cell);
         let waits = |cell| !holds(cell) && !runs(cell);
@@ -75,7 +78,7 @@ impl Pair {
     }
 }
 
-/// Asks in every way for a start that must not be, and returns when it was refused.
+/// Asks in every way for a start that must not happen, and returns when it was refused.
 fn refuses_a_start(cell: &Cell) {
     for verb in ["start", "restart --no-wait"] {
         let (code, told) = said(cell, &format!("gatevisor gateway {verb} coder"));
@@ -87,7 +90,7 @@ fn refuses_a_start(cell: &Cell) {
     assert!(!runs(cell), "{}", cell.said());
 }
 
-/// Waits until the interpreter of `run` has refused what these words ask for.
+/// Waits until the interpreter of `run` has refused the start that this script asks for.
 fn is_refused_by_its_interpreter(cell: &Cell, words: &str) {
     waiting::polled("a start to be refused", || {
         agent(cell, words);
@@ -129,7 +132,7 @@ fn a_lock_that_is_replaced_ends_the_gateways_of_one_container() {
 
 #[test]
 fn a_lock_that_is_a_directory_runs_no_gateway_twice() {
-    // Its keeper makes the file again, maybe before there is a directory.
+    // The keeper makes the file again, perhaps before the directory is there.
     one_of_two_runs_gateways(
         "cd /opt/data; n=0; until mv .gatevisor.lock was-lock$n && mkdir .gatevisor.lock; do n=$((n + 1)); done; mkdir .gatevisor.lock/x || :",
     );
@@ -165,7 +168,8 @@ fn a_claim_that_nobody_keeps_locked_starts_no_gateway() {
     refuses_a_start(there);
 }
 
-/// Has the first container lose its lock while what keeps it is as `words` leave it; `KEEPERS` in them are its numbers.
+/// Makes the first container lose its lock after the script `words` has acted on its keepers.
+/// `KEEPERS` in the script stands for their process numbers.
 fn lost_unnoticed(words: &str) -> Pair {
     let pair = Pair::started(|first| {
         let keepers = waiting::polled("what keeps the lock", || {

@@ -1,4 +1,4 @@
-//! How long a service that keeps dying has to wait, and how it can be seen.
+//! How long a service that keeps dying has to wait, and where this is published.
 
 use gatevisor_wire::policy::{PublishedPolicy, RestartPhase};
 use gatevisor_wire::status::Status;
@@ -9,7 +9,8 @@ use crate::support::service::Service;
 /// Longer than any test runs.
 const LONG_MS: u32 = 1_000_000;
 
-/// Dies at once, as often as `times` says, and then again with a cap on the delay that lets it be seen.
+/// Dies at once, `times` times, and then again with a maximum delay that is long enough to be
+/// observed.
 fn dies(times: u32) -> String {
     format!("echo >> lives; [ $(wc -l < lives) -lt {times} ] || echo {LONG_MS} > data/backoff-max; exit 1")
 }
@@ -129,7 +130,7 @@ fn a_run_as_long_as_the_slot_calls_stable_forgets_earlier_failures() {
     service.hear("su");
     service.pass("go", "1");
     service.hear("dDu");
-    // Any run is long enough for this.
+    // Any run is longer than this.
     service.set("stable-after", 0);
     service.pass("go", "1");
     service.hear("dDu");
@@ -158,7 +159,7 @@ fn asking_for_it_starts_a_waiting_service_at_once_and_forgets_its_failures() {
     let world = World::started();
     let mut service = in_back_off(&world);
     service.send("u");
-    // Again the first failure is free, and the second has to wait.
+    // Again the first failure causes no wait, and the second one does.
     service.hear("udDudD");
     assert_eq!((service.policy().phase, service.policy().failures), (RestartPhase::Backoff, 2));
 }
@@ -202,7 +203,7 @@ fn a_death_that_was_asked_for_is_no_failure_and_the_next_one_is() {
         service.hear("dDu");
         assert_eq!(service.policy().failures, 0, "{command}");
     }
-    // Nobody asked for these.
+    // Nobody asked for these deaths.
     service.pass("go", "1");
     service.hear("dDu");
     service.pass("go", "1");

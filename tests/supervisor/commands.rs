@@ -8,8 +8,8 @@ use crate::support::{World, waiting};
 
 /// Writes each signal that reaches it into the file `heard`, and says when it is ready for signals.
 ///
-/// It survives TERM, so a test that leaves one takes it down with `dk`: after a `k` alone the next process may be
-/// there before the supervisor is told to stop.
+/// It survives TERM, so a test that leaves such a service must end it with `dk`. After a `k` alone,
+/// the next process may be there before the supervisor is told to stop.
 const NOTES_SIGNALS: &str = "
 for s in HUP INT QUIT ABRT USR1 USR2 ALRM TERM CONT WINCH; do trap \"echo $s >> heard\" $s; done
 sleep 3600 &
@@ -107,7 +107,7 @@ fn down_brings_a_service_down_and_leaves_it_down_and_up_starts_it_again() {
     service.hear("dD");
     let status = service.status();
     assert!(!status.want_up && status.pid.is_none() && status.last.signal() == Some(15), "{status:?}");
-    // Nothing happens to it, but the request is confirmed.
+    // Nothing happens to the service, but the request is confirmed.
     service.send_and_see("d");
     assert_eq!(service.unheard(), "");
     service.send("u");
@@ -149,7 +149,8 @@ fn up_and_down_in_one_write_leaves_it_down() {
     let mut service = world.service("web").stays().down().place();
     service.hear("s");
     for _ in 0..20 {
-        // The third byte ends supervision of what is down, so its letters tell that nothing came before.
+        // The third byte ends the supervision of a service that is down, so its events show that
+        // nothing happened before.
         service.send("udx");
         service.hear("xs");
     }
@@ -166,11 +167,11 @@ fn a_service_whose_down_comes_while_it_is_being_started_goes_down() {
         .place();
     service.hear("s");
     for _ in 0..60 {
-        // Two writes, so that the supervisor may have forked in between.
+        // There are two writes, so the supervisor may have forked in between.
         service.send("u");
         service.send("d");
         service.until_status("down", |status| status.pid.is_none() && !status.want_up);
-        // Whatever was on its way has died too: the next one is a new life.
+        // A process that was being started has died too, so the next one is new.
         service.send("o");
         service.hear_until('u');
         service.send("d");
@@ -189,7 +190,7 @@ fn a_service_with_a_down_file_waits_until_it_is_wanted() {
     assert!(!status.want_up && status.never_started(), "{status:?}");
     service.send("u");
     service.hear("u");
-    // The request of the moment does not touch what is normal.
+    // The present request does not change the normal state.
     assert!(!service.dir.normally_up());
 }
 
@@ -204,7 +205,7 @@ fn capital_u_d_and_q_keep_the_down_file_in_step_with_the_request() {
     service.send("D");
     service.hear("dD");
     assert!(!service.dir.normally_up());
-    // Again: the file is there already.
+    // Once more, when the file already exists.
     service.send_and_see("D");
     assert!(!service.dir.normally_up());
     service.send("U");
@@ -275,7 +276,7 @@ fn bytes_without_a_meaning_are_ignored() {
     service.hear("su");
     let pid = service.pid();
     service.send("\0\n zZ%~g");
-    // What comes after them is obeyed.
+    // The commands after them are obeyed.
     assert!(service.send_and_see("\u{7f}p").paused);
     service.send_and_see("c");
     assert_eq!((service.pid(), service.unheard().as_str()), (pid, ""));
@@ -316,7 +317,7 @@ fn x_lets_a_service_that_is_up_run_to_its_end_and_then_begins_anew() {
     service.hear("su");
     let pid = service.pid();
     service.send("x");
-    // Supervised as before until it dies.
+    // The service is supervised as before until it dies.
     let status = service.send_and_see("c");
     assert!(status.is_up() && status.pid.is_some_and(|now| now.get() == pid), "{status:?}");
     processes::signal(pid, Signal::TERM);
@@ -341,7 +342,7 @@ fn a_thousand_commands_in_one_write_are_all_obeyed_in_order() {
     let world = World::started();
     let mut service = world.service("web").stays().place();
     service.hear("su");
-    // An odd number of changes of mind, ending with the request to be down.
+    // Many contradicting requests, of which the last one is to be down.
     let bytes = "Oc".repeat(500) + "d";
     service.send(&bytes);
     service.hear("dD");

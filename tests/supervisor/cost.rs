@@ -1,4 +1,5 @@
-//! What a start costs: counted in system calls of the supervisor, as far as they do not depend on how busy the machine is.
+//! The cost of a start: the supervisor's system calls, without those whose number depends on how
+//! busy the machine is.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -10,13 +11,15 @@ use rustix::process::Signal;
 
 use crate::support::{self, World, processes, waiting};
 
-/// System calls of the supervisor for a service with a log of the daemon's, from the look at its name to the last letter.
+/// The most system calls of the supervisor for a service whose log the daemon writes, from the look
+/// at its name to the last event.
 ///
-/// Whoever needs more has a reason, and changes the number; docs/benchmarks.md tells what a start takes.
+/// A change that needs more must have a reason, and change this number. docs/benchmarks.md cites
+/// it.
 const CALLS_A_START: usize = 75;
 
-/// Calls that are not counted: how often it waits, finds nothing yet, is told to come back later or needs memory depends on
-/// who runs when.
+/// Calls that are not counted. How often the supervisor waits, finds nothing yet, must try again or
+/// needs memory depends on the kernel's scheduling.
 const UNCOUNTED: [&str; 10] =
     ["epoll_wait", "epoll_pwait", "epoll_ctl", "poll", "read", "sendmsg", "recvmsg", "mmap", "munmap", "brk"];
 
@@ -28,7 +31,7 @@ struct Tracer {
 }
 
 impl Tracer {
-    /// Returns a tracer that traces already; `None` where none may.
+    /// Returns a tracer that already traces, or `None` if tracing is not allowed.
     fn of(world: &World, name: &str) -> Option<Self> {
         let calls = world.root().join(name);
         let mut command = Command::new("strace");
@@ -46,10 +49,10 @@ impl Tracer {
         None
     }
 
-    /// Lets go of the process and returns how many calls it has made that count.
+    /// Detaches from the process, and returns the number of its counted calls.
     fn count(mut self) -> usize {
         processes::signal(i32::try_from(self.strace.id()).unwrap(), Signal::TERM);
-        // To the end, so that it never finds the pipe full.
+        // The output is read to its end, so that the tracer never finds the pipe full.
         std::io::copy(&mut self.said, &mut std::io::sink()).unwrap();
         self.strace.wait().unwrap();
         let calls = fs::read_to_string(&self.calls).unwrap();
@@ -60,7 +63,7 @@ impl Tracer {
     }
 }
 
-/// Adds as many services as these at once and returns when all are up.
+/// Adds services with these names at once, and returns when all are up.
 fn add(world: &World, names: &[String]) {
     for name in names {
         let log = world.root().join(format!("logs-{name}"));
@@ -69,7 +72,7 @@ fn add(world: &World, names: &[String]) {
             env!("CARGO_BIN_EXE_gatevisor"),
             log.display()
         );
-        // Under a name that is nobody's yet.
+        // The service is made under a name that the supervisor ignores.
         world
             .service(format!(".{name}"))
             .stays()
@@ -96,7 +99,7 @@ fn a_start_takes_no_more_system_calls_than_it_must() {
     let names = |first: usize, count: usize| -> Vec<String> {
         (first..first + count).map(|n| format!("s{n}")).collect()
     };
-    // The log daemon is there afterwards, and what is taken from the kernel once.
+    // The first services start the log daemon, and cause calls that happen only once.
     add(&world, &names(0, 10));
     let mut counted = Vec::new();
     for (file, first, count) in [("few", 10, 10), ("many", 20, 30)] {
@@ -109,6 +112,6 @@ fn a_start_takes_no_more_system_calls_than_it_must() {
     }
     let calls = (counted[1] - counted[0]) / 20;
     println!("{calls} system calls a start");
-    // A supervisor that was not seen at work would seem to cost nothing.
+    // If the tracer saw nothing, a start would seem to cost nothing.
     assert!((20..=CALLS_A_START).contains(&calls), "{calls} system calls a start: {counted:?}");
 }

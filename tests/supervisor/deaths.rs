@@ -1,4 +1,4 @@
-//! What happens when a service ends: the letters, the finish script, the next process.
+//! What happens when a service ends: the events, the finish script, the next process.
 
 use std::io::{Read, Write};
 
@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use crate::support::processes::{self, Held};
 use crate::support::{World, waiting};
 
-/// Runs until the test lets it end, with the code that the test chose.
+/// Runs until the test lets it end, with the exit code that the test chooses.
 const UNTIL_TOLD: &str = "read code < go; exit $code";
 
 #[test]
@@ -43,7 +43,8 @@ fn a_service_that_ends_by_itself_is_running_again_as_well() {
     assert_eq!(service.status().last, WaitStatus::exited(0));
 }
 
-/// A listener's FIFO with room for one byte: one write of two letters does not fit, and is dropped whole.
+/// A subscriber's FIFO with room for one byte. A write of two events does not fit, and is dropped
+/// as a whole.
 fn almost_full(event: &std::path::Path) -> (std::fs::File, usize) {
     let mut fifo = waiting::fifo(&event.join("ftrig1:@400000000000002500000001:onebyt"));
     let size = fcntl_setpipe_size(&fifo, 4096).unwrap();
@@ -62,7 +63,7 @@ fn without_a_finish_script_the_two_letters_of_a_death_come_in_one_write() {
     let world = World::started();
     let mut service = world.service("web").stays().place();
     service.hear("su");
-    // Not wanted again, so that nothing is written after the death.
+    // The service shall not run again, so that nothing is written after the death.
     service.send_and_see("O");
     let fifo = almost_full(&service.path("event"));
     service.send("k");
@@ -145,7 +146,7 @@ fn a_finish_script_that_exits_125_makes_the_failure_permanent() {
     let (status, policy) = (service.status(), service.policy());
     assert!(!status.want_up && status.pid.is_none(), "{status:?}");
     assert_eq!((policy.phase, policy.reason.as_deref()), (RestartPhase::Failed, Some("finish exited 125")));
-    // Somebody asks: it is started, and the reason is forgotten.
+    // After a request, the service is started, and the reason is forgotten.
     service.send("u");
     service.hear("u");
     assert_eq!((service.policy().phase, service.policy().reason), (RestartPhase::Running, None));
@@ -164,7 +165,7 @@ fn a_finish_script_that_takes_too_long_is_killed() {
     service.hear("su");
     service.send("k");
     service.hear("dDu");
-    // It had begun: the time was not so short that it never ran.
+    // The script had begun, so the limit was not too short for it to run at all.
     service.until_lines("pid", 1);
 }
 
@@ -215,7 +216,7 @@ fn commands_while_the_finish_script_runs_are_requests_for_after_it() {
     service.hear("d");
     assert!(!service.send_and_see("d").want_up);
     assert!(service.send_and_see("u").want_up);
-    // The script is no service: no signal reaches it.
+    // The script is no service, so no signal reaches it.
     service.send("ktiqab12hp");
     assert!(!service.send_and_see("d").want_up);
     service.pass("go", "go");
@@ -271,7 +272,7 @@ fn a_service_that_asks_for_nothing_but_restarts_is_slowed_down() {
     let world = World::started();
     let mut service = world.service("web").run("exit 75").place();
     service.hear("sudDudDudDudDudDudD");
-    // The sixth quick request has to wait, and the next start comes after the time that was published.
+    // The sixth quick request has to wait, and the next start comes after the published time.
     let policy = service.until_policy("a wait of a requested restart", |policy| policy.until.is_some());
     let until = policy.until.unwrap();
     service.hear("u");

@@ -1,4 +1,5 @@
-//! Services whose `run` cannot be executed: what is said about them, and that they can be fixed.
+//! Services whose `run` cannot be executed: what is reported about them, and that they can be
+//! fixed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -20,7 +21,7 @@ fn failed(service: &mut Service) -> PublishedPolicy {
     service.until_policy("a failed start", |policy| policy.phase == RestartPhase::FailedToStart)
 }
 
-/// Checks how it failed, that it waits, and that it runs when it is fixed and asked for.
+/// Checks how it failed, that it waits, and that it runs once it is fixed and requested.
 fn check(world: &World, mut service: Service, errno: i32) {
     let policy = failed(&mut service);
     let reason = policy.reason.clone().unwrap();
@@ -151,7 +152,7 @@ fn a_failed_start_is_told_from_a_death_whatever_number_the_readiness_descriptor_
     let world = World::started();
     let mut service = patient(world.service("web").executable("run", "#!/nonexistent/interpreter\n"));
     let mut until = failed(&mut service).until;
-    // One of them is the number of the descriptor on which the supervisor hears of the failure.
+    // One of these numbers is the descriptor on which the supervisor receives the failure.
     for fd in 3..60 {
         fs::write(service.path("notification-fd"), format!("{fd}\n")).unwrap();
         service.send("u");

@@ -1,6 +1,8 @@
-//! More of everything than anybody needs: who makes it is refused or waits, and everybody else is served as ever.
+//! Too much of everything: the user who makes it is refused or waits, and all others are served as
+//! usual.
 //!
-//! Nothing is timed here: what a turn does for each user is counted in `gatevisor_core::fair`.
+//! Nothing is timed here. The tests of `gatevisor_core::fair` count what a loop iteration does for
+//! each user.
 
 use std::fs;
 use std::io::Write;
@@ -21,7 +23,7 @@ use crate::support::{World, need_root, output, processes, waiting};
 /// A user that no system has.
 const OWNER: u32 = 23_460;
 
-/// Makes a slot of the owner that is down, as cheaply as can be.
+/// Makes a slot of the owner that is down, with as few files as possible.
 fn small_slot(scandir: &Path, name: &str) {
     let hidden = scandir.join(format!(".{name}"));
     fs::create_dir(&hidden).unwrap();
@@ -65,7 +67,7 @@ fn a_user_has_as_many_services_as_allowed_and_others_have_theirs() {
     still_served(&mut neighbour);
     let mut late = world.service("late").stays().place();
     late.hear("su");
-    // Where one goes, another one finds its place.
+    // When one goes, another one is accepted.
     let gone = names.iter().find(|name| is_supervised(&world, name)).unwrap();
     fs::rename(world.scandir().join(gone), world.scandir().join(".gone")).unwrap();
     waiting::polled("another one in its place", || (count() == 20).then_some(()));
@@ -113,7 +115,7 @@ fn twenty_thousand_slots_of_one_user_leave_the_others_untouched() {
     assert!(said < 1200, "{said} lines");
     let refused = fs::read_dir(world.scandir().join(".s6-svscan/refused")).unwrap().count();
     assert!(refused <= 1024, "{refused}");
-    // All of them go again, and nothing is left of them.
+    // All of them are removed, and nothing is left of them.
     for n in 0..20_000 {
         let name = world.scandir().join(format!("a{n}"));
         fs::rename(&name, world.scandir().join(format!(".a{n}"))).unwrap();
@@ -144,7 +146,7 @@ fn commands_to_two_hundred_services_of_one_user_without_end_keep_no_other_servic
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                // A FIFO that is full is one that is not read as fast as it is written to.
+                // A full FIFO shows that it is not read as fast as it is written to.
                 for fifo in &mut fifos {
                     let _ = fifo.write(&[b'd'; 4096]);
                 }
@@ -159,7 +161,7 @@ fn commands_to_two_hundred_services_of_one_user_without_end_keep_no_other_servic
         }
         stop.store(true, Ordering::Relaxed);
     });
-    // What is left in them is not obeyed by anybody.
+    // The commands that are left in them must not be obeyed.
     for service in &flooded {
         service.hide();
     }
@@ -168,7 +170,7 @@ fn commands_to_two_hundred_services_of_one_user_without_end_keep_no_other_servic
     }
 }
 
-/// Commands that have nothing to do, so that only taking them costs anything.
+/// Commands without effect, so that only reading them costs something.
 #[test]
 fn a_flood_of_commands_is_taken_at_a_pace_and_the_supervisor_sleeps_meanwhile() {
     const FLOOD: usize = 32_768;
@@ -184,7 +186,8 @@ fn a_flood_of_commands_is_taken_at_a_pace_and_the_supervisor_sleeps_meanwhile() 
     assert_eq!((&fifo).write(&vec![b'h'; FLOOD]).unwrap(), FLOOD);
     waiting::polled("the flood to be over", || (ioctl_fionread(&fifo).unwrap() == 0).then_some(()));
     let slept = sleeps() - before;
-    // 256 are taken in a period. Whoever is kept from the processor for a period does not sleep besides.
+    // 256 commands are read in a period. If the supervisor does not get the processor for a period,
+    // it need not sleep as well.
     assert!(slept >= FLOOD / 256 / 8, "it slept {slept} times");
 }
 
@@ -222,7 +225,7 @@ fn a_thousand_listeners_are_told_and_more_than_that_are_a_matter_for_the_log() {
     let listen = |n: usize| waiting::fifo(&event.join(format!("ftrig1:@40000000000000250000{n}:living")));
     let mut listeners: Vec<fs::File> = (1000..1900).map(listen).collect();
     service.send("k");
-    // In the order in which they were said, whenever each is told.
+    // The events come in their order, whenever each is sent.
     service.hear("dDu");
     for listener in &mut listeners {
         let mut heard = Vec::new();
@@ -282,12 +285,12 @@ fn names_of_every_kind_are_shown_without_what_commands_a_terminal() {
     for name in names {
         let path = world.scandir().join(OsStr::from_bytes(name));
         fs::create_dir(&path).unwrap();
-        // What is no name is refused for that; the others for this.
+        // Invalid names are refused for being invalid, and the others for this file.
         fs::write(path.join("supervise"), "").unwrap();
     }
     world.rescan();
     let refused = world.scandir().join(".s6-svscan/refused");
-    // The directory may not be there yet, and one that is being written has a dot.
+    // The directory may not be there yet, and a file that is being written has a leading dot.
     let is_whole = |entry: &std::io::Result<fs::DirEntry>| {
         entry.as_ref().is_ok_and(|entry| !entry.file_name().as_bytes().starts_with(b"."))
     };
@@ -304,7 +307,7 @@ fn names_of_every_kind_are_shown_without_what_commands_a_terminal() {
 #[test]
 fn a_process_that_cannot_be_made_now_is_made_when_it_can_be() {
     need_root();
-    // Root has no limit of processes.
+    // For root, there is no limit on processes.
     let mut world = World::new().prelude(
         "exec 9< \"$0\"; exec setpriv --reuid=23461 --regid=23461 --clear-groups /proc/self/fd/9 \"$@\"",
     );

@@ -1,6 +1,7 @@
 //! Control groups: what a service as a whole may use.
 //!
-//! Where this machine's groups cannot be written, each test holds that this is said, and that a strict service is refused.
+//! If this machine's control groups cannot be written, each test checks that a message says so, and
+//! that a strict service is refused.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -18,10 +19,10 @@ use crate::support::{World, need_root, output};
 /// A user that no system has.
 const OWNER: u32 = 12_345;
 
-/// Says that it runs, and as whom.
+/// Records that it runs, and as whom.
 const SAY: &str = "id -u > who";
 
-/// Returns a service of [`OWNER`]'s that asks for a group with these bounds.
+/// Returns a service of [`OWNER`] that asks for a group with these bounds.
 fn bounded<'a>(world: &'a World, body: &str, bounds: &[(&str, &str)]) -> Builder<'a> {
     let mut builder = world.service("web").run(&format!("{SAY}; {body}")).owned_by(OWNER);
     for (name, content) in bounds {
@@ -39,7 +40,7 @@ fn groups_of(pid: i32) -> Vec<String> {
         .collect()
 }
 
-/// Returns where the group of a process is that bounds what `controller` counts.
+/// Returns the directory of the group of a process that bounds what `controller` counts.
 fn place_of(pid: i32, controller: &str) -> Option<PathBuf> {
     let groups = groups_of(pid);
     let line =
@@ -59,7 +60,8 @@ fn place_of(pid: i32, controller: &str) -> Option<PathBuf> {
     }
 }
 
-/// Starts it and returns where its group is; `None`, with a warning in the log, where there can be none.
+/// Starts it, and returns the directory of its group, or `None`, with a warning in the log, if
+/// there can be no group.
 fn started(world: &World, service: &mut Service, controller: &str) -> Option<PathBuf> {
     service.hear("su");
     assert_eq!(service.until_lines("who", 1), [OWNER.to_string()]);
@@ -76,7 +78,8 @@ fn a_fork_bomb_ends_at_the_bound_of_its_own_service() {
     let world = World::started();
     let mut neighbour = world.service("neighbour").stays().place();
     neighbour.hear("su");
-    // A shell ends where it cannot fork, so the service itself forks once, before there are many.
+    // A shell ends if it cannot fork, so the service itself forks only once, before there are many
+    // processes.
     let bomb = format!("bomb() {{ bomb | bomb & }}; (bomb) 2>/dev/null & {STAY}");
     let mut service = bounded(&world, "read line < go; exec ./bomb", &[("pids", "20\n")])
         .executable("bomb", &format!("#!/bin/sh\n{bomb}\n"))
@@ -93,7 +96,7 @@ fn a_fork_bomb_ends_at_the_bound_of_its_own_service() {
     assert!(current <= 20, "{current}");
     neighbour.send("k");
     neighbour.hear("dDu");
-    // It ends with its service: what forks without end is gone with the group.
+    // The fork bomb ends with its service, because the group is killed.
     service.hide();
     world.rescan();
     service.hear("dDx");
@@ -117,7 +120,7 @@ fn bounds_are_those_of_the_group_and_the_command_is_the_owners() {
     assert_eq!(value("memory", ["memory.limit_in_bytes", "memory.max"]), "67108864");
     let cpu = value("cpu", ["cpu.cfs_quota_us", "cpu.max"]);
     assert!(["50000", "50000 100000"].contains(&cpu.as_str()), "{cpu}");
-    // A restart finds the group again; a bound that changed counts from then on.
+    // A restart uses the same group, and a changed bound counts from then on.
     let before = place_of(service.pid(), "pids").unwrap();
     fs::write(service.path("cgroup/pids"), "34\n").unwrap();
     service.send("k");
@@ -143,7 +146,7 @@ fn what_a_service_leaves_in_its_group_ends_with_its_slot() {
     held.until_gone("what was left in the group");
     polled("the end of the group", || (!group.exists()).then_some(()));
 
-    // And all of them with the supervisor.
+    // All groups go with the supervisor.
     let mut second = bounded(&world, STAY, &[("pids", "10")]).place();
     let group = started(&world, &mut second, "pids").unwrap();
     assert!(world.stop().success());

@@ -1,4 +1,4 @@
-//! Service directories that are up to no good: whatever they hold, the supervisor lives and others are served.
+//! Hostile service directories: whatever they hold, the supervisor lives and others are served.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -11,7 +11,7 @@ use crate::support::processes::Held;
 use crate::support::service::{Service, neighbour, still_served};
 use crate::support::{World, waiting};
 
-/// The same ones every time.
+/// The same bytes every time.
 fn random_bytes() -> impl Iterator<Item = u8> {
     let mut state: u64 = 0x5eed_0006;
     std::iter::from_fn(move || {
@@ -40,7 +40,7 @@ fn a_megabyte_of_random_commands_hurts_neither_the_supervisor_nor_other_services
         match fifo.write(&bytes[..bytes.len().min(20_000)]) {
             Ok(count) => drop(bytes.drain(..count)),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                // While the flood is on, others are heard.
+                // During the flood, commands of others are obeyed.
                 still_served(&mut neighbour);
                 let mut fds = [rustix::event::PollFd::new(&fifo, rustix::event::PollFlags::OUT)];
                 let patience = rustix::event::Timespec { tv_sec: 20, tv_nsec: 0 };
@@ -54,7 +54,7 @@ fn a_megabyte_of_random_commands_hurts_neither_the_supervisor_nor_other_services
         }
     }
     drop(fifo);
-    // The last word counts, also for who was paused by the flood.
+    // The last command counts, also for a service that the flood paused.
     service.send("dcC");
     service.until_status("down", |status| !status.want_up && status.pid.is_none());
     let _ = service.unheard();
@@ -71,7 +71,7 @@ fn a_flood_of_x_hurts_nobody() {
     let mut service = world.service("victim").stays().place();
     service.hear("su");
     for _ in 0..100 {
-        // Between two supervisions nobody may be reading.
+        // Between two supervisions, the FIFO may have no reader.
         let _ = service.try_send("xkux");
     }
     still_served(&mut neighbour);
@@ -86,7 +86,7 @@ fn what_was_told_to_a_supervision_that_has_ended_is_not_obeyed_by_the_next() {
     let world = World::started();
     let mut service = world.service("web").stays().down().place();
     service.hear("s");
-    // Whoever holds the FIFO keeps what is in it.
+    // As long as a process holds the FIFO, its content stays.
     let mut control = waiting::open_fifo(&service.dir.control_path());
     let mut bytes = b"x".to_vec();
     bytes.resize(5000, b'?');
@@ -105,7 +105,7 @@ fn a_flood_of_rescans_hurts_nobody() {
     let control = world.scandir().join(".s6-svscan/control");
     let mut fifo = fs::OpenOptions::new().write(true).custom_flags(nonblock).open(control).unwrap();
     for _ in 0..200 {
-        // Everything but the letters that end it.
+        // Everything except the commands that end the supervisor.
         let _ = fifo.write(b"ahnNzahnNz\0\xff?");
     }
     still_served(&mut neighbour);
@@ -127,7 +127,7 @@ fn a_control_fifo_that_was_deleted_or_replaced_costs_only_that_service() {
             "link" => symlink("/etc/passwd", &control).unwrap(),
             _ => {}
         }
-        // It is supervised as before.
+        // The service is supervised as before.
         crate::support::processes::signal(service.pid(), rustix::process::Signal::KILL);
         service.hear("dDu");
         still_served(&mut neighbour);
@@ -373,7 +373,7 @@ fn a_megabyte_of_random_commands_for_the_scandir_hurts_nobody_until_one_ends_it(
     let mut control = waiting::open_fifo(&world.scandir().join(".s6-svscan/control"));
     let ends = |byte: &u8| b"biqt".contains(byte);
     let bytes: Vec<u8> = random_bytes().filter(|byte| !ends(byte)).take(1_000_000).collect();
-    // Up to 4096 bytes go in whole or not at all.
+    // Up to 4096 bytes are written as a whole or not at all.
     let mut flood = |chunk: &[u8]| {
         while control.write(chunk).is_err() {
             assert!(waiting::writable(&control, crate::support::soon()), "the flood is not taken in");
@@ -386,7 +386,7 @@ fn a_megabyte_of_random_commands_for_the_scandir_hurts_nobody_until_one_ends_it(
         }
     }
     still_served(&mut neighbour);
-    // With those that end it, it ends as it should.
+    // With the commands that end it, it ends as it should.
     let bytes: Vec<u8> = random_bytes().filter(|byte| *byte != b'b').take(4095).chain(*b"t").collect();
     flood(&bytes);
     neighbour.hear_until('x');

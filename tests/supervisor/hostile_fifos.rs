@@ -45,11 +45,11 @@ fn a_control_fifo_that_was_replaced_costs_that_service_its_commands_until_it_is_
         if wrong == Wrong::File {
             assert_eq!(fs::read_to_string(&control).unwrap(), PRECIOUS);
         }
-        // It is supervised as before.
+        // The service is supervised as before.
         processes::signal(service.pid(), Signal::KILL);
         service.hear("dDu");
         still_served(&mut neighbour);
-        // Whoever takes it out of the scandir and back, fixed, has it again.
+        // A service that is moved out of the scandir, fixed and moved back is supervised again.
         let hidden = service.hide();
         service.hear("dDx");
         drop(held);
@@ -77,7 +77,7 @@ fn a_slot_with_something_else_for_a_control_fifo_is_refused_until_it_is_fixed() 
             .stays()
             .prepare(|dir| {
                 fs::create_dir(dir.join("supervise")).unwrap();
-                // What a socket's listener held is of no matter here.
+                // The value that holds a socket is not needed here.
                 drop(wrong.replace(&dir.join("supervise/control")));
             })
             .place();
@@ -137,7 +137,7 @@ fn a_scandir_without_its_control_fifo_serves_on_and_obeys_signals() {
             assert_eq!(fs::read_to_string(scandir.control_path()).unwrap(), PRECIOUS);
         }
         still_served(&mut neighbour);
-        // What it is told by a signal needs no FIFO.
+        // A request by a signal needs no FIFO.
         let hidden = neighbour.hide();
         neighbour.hear("dDx");
         fs::rename(hidden, neighbour.dir.path()).unwrap();
@@ -173,7 +173,7 @@ fn a_scandir_with_something_else_for_a_control_fifo_is_refused_and_nothing_in_it
             assert_eq!(fs::read_to_string(scandir.control_path()).unwrap(), PRECIOUS);
         }
         drop(held);
-        // Mended, it is supervised.
+        // Once corrected, it is supervised.
         remove(&scandir.control_path());
         world.start();
         assert!(ServiceDir::new(service.dir.path()).path().is_dir());

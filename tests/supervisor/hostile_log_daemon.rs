@@ -1,4 +1,5 @@
-//! The log daemon of an owner is a process of the owner's. What the owner makes of it is no trouble to anybody else.
+//! The log daemon of an owner is a process of the owner. Whatever the owner does with it, no other
+//! user is affected.
 
 use std::fs;
 
@@ -9,7 +10,7 @@ use crate::support::service::{Service, neighbour, still_served};
 /// A user that no system has.
 const OWNER: u32 = 23_456;
 
-/// Finds the owner's log daemon, and takes descriptors from it.
+/// Finds the owner's log daemon, and takes its descriptors.
 const PRELUDE: &str = r#"#!/usr/bin/env python3
 import ctypes, os, signal, socket, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -40,7 +41,8 @@ def taken(number):
 daemon = next(int(pid) for pid in os.listdir("/proc") if pid.isdigit() and is_own_daemon(pid))
 "#;
 
-/// Places a service of the owner's that the log daemon writes for, with a `run` that waits for its daemon.
+/// Places a service of the owner whose log the daemon writes, with a `run` that waits for its
+/// daemon.
 fn attacker(world: &World, program: &str) -> Service {
     let log = format!("#!{} log\ndirectory = \"lines\"\n", env!("CARGO_BIN_EXE_gatevisor"));
     let mut service = world
@@ -59,7 +61,8 @@ fn nobody_takes_a_descriptor_from_a_log_daemon_or_opens_what_it_has() {
     need_root();
     let world = World::started();
     let mut neighbour = neighbour(&world);
-    // Whoever closes the last descriptor of a socket with lines that nobody reads waits as long as its maker likes.
+    // Closing the last descriptor of a socket that holds unread lines takes as long as the socket's
+    // maker likes.
     let program = r#"
 number = taken(3)
 if isinstance(number, int):
@@ -129,7 +132,7 @@ fn lines_of_another_users_slot_say_whose_they_are_whatever_it_asks_for() {
         assert!(said.contains(&format!("{label} | \\u{{1b}}]0;owned\\u{{7}}\n")), "{said}");
         assert!(said.contains(&format!("{label} | \\u{{202e}}turned\n")), "{said}");
     }
-    // Its own user shows what it likes on its own output.
+    // The supervisor's own user may print anything on its own output.
     world.until_said("\nover\n");
     let said = world.said();
     assert_eq!(said.matches("\ngatevisor: forged\n").count(), 1, "{said}");

@@ -1,11 +1,12 @@
-//! What services print that nobody logs, where the supervisor was told to label it: no line can be taken for one of its own.
+//! The output of services without a log, under a supervisor that labels it: no line looks like one
+//! of the supervisor's own.
 
 use crate::support::{World, need_root};
 
 /// A user that no system has; root may print as it likes.
 const OWNER: u32 = 23_456;
 
-/// Prints a line that looks like one of the supervisor's, on both outputs.
+/// Prints, on both outputs, a line that looks like one of the supervisor's.
 const FORGES: &str = r"printf 'gatevisor: FORGED %s\033[2J\n' $0; printf 'gatevisor: FORGED too\n' >&2";
 
 fn world() -> World {
@@ -15,7 +16,7 @@ fn world() -> World {
     world
 }
 
-/// Checks that every line with the word bears the label.
+/// Checks that every line with this word has the label.
 fn are_labelled(said: &str, label: &str, at_least: usize) {
     let lines: Vec<&str> = said.lines().filter(|line| line.contains("FORGED")).collect();
     assert!(lines.len() >= at_least, "{said}");
@@ -53,10 +54,12 @@ fn what_a_logger_prints_and_what_a_service_prints_beside_its_log_bear_its_name()
     service.hear("su");
     service.logger().hear("su");
     assert_eq!(service.logger().until_lines("lines", 1).len(), 1, "what is logged is what it was");
-    // One is the service's, which could be ended before it prints its second line, and one its logger's.
+    // One line is the service's, which could be ended before it prints its second line. The other
+    // one is its logger's.
     world.until_said_times("FORGED too", 2);
     assert_eq!(world.stop().code(), Some(0));
-    // On standard error of the service, and on both outputs of its logger, at its end as well.
+    // The lines come on standard error of the service, and on both outputs of its logger, also at
+    // its end.
     are_labelled(&world.said(), "web", 5);
     service.hear("dDx");
     service.logger().hear("dDx");

@@ -1,5 +1,5 @@
-//! What an owner leaves behind so that the end never comes: each of it is a process of the owner's that the supervisor would
-//! wait for.
+//! What an owner can leave behind to delay the end without limit: processes of the owner that the
+//! supervisor would wait for.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ use crate::support::{World, need_root};
 /// A user that no system has.
 const OWNER: u32 = 23_456;
 
-/// What the programs below have in common: becoming a process that has left its service, and what the kernel calls it.
+/// The common part of the programs below: leaving the service, and setting the process name.
 const PRELUDE: &str = r#"#!/usr/bin/env python3
 import ctypes, os, signal, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
@@ -46,7 +46,7 @@ def leave():
 
 "#;
 
-/// Returns a world of little grace in which root's service runs.
+/// Returns a world with a short grace, in which a service of root runs.
 fn world() -> World {
     need_root();
     let mut world = World::with(&["--grace-ms", "500"]);
@@ -54,7 +54,8 @@ fn world() -> World {
     world
 }
 
-/// Places a service of the owner's whose `run` is this program, and returns it when it has noted the file.
+/// Places a service of the owner whose `run` is this program, and returns it when it has made the
+/// file.
 fn attacker(world: &World, program: &str, noted: &str) -> Service {
     let run = format!("{PRELUDE}{program}");
     let mut service = world.service("attacker").executable("run", &run).owned_by(OWNER).place();
@@ -102,7 +103,7 @@ fn a_log_daemon_that_its_owner_stops_holds_nobody_up() {
 fn a_service_that_an_escaped_process_traces_ends_when_the_grace_is_over() {
     let mut world = world();
     let mut neighbour = neighbour(&world);
-    // What is traced is not there to be waited for until whoever traces it has let go.
+    // A traced process cannot be waited for until its tracer has detached.
     let program = r#"
 service = os.getpid()
 libc.prctl(0x59616D61, -1, 0, 0, 0)
@@ -120,7 +121,8 @@ leave()
     neighbour.hear("dDx");
 }
 
-/// Checks that what a service leaves behind, which notes this when it is there, ends with the supervisor.
+/// Checks that what a service leaves behind ends with the supervisor. The program makes a file when
+/// it is there.
 fn ends_with_the_supervisor(program: &str, told_by: &str) {
     let mut world = world();
     let service = attacker(&world, program, told_by);
@@ -158,7 +160,7 @@ leave()
 #[test]
 fn those_who_put_another_in_the_place_of_each_who_dies_are_ended() {
     let mut world = world();
-    // A child's death is its parent's signal to make another, and a parent's death the child's.
+    // When a child dies, its parent makes another one. When the parent dies, the child does.
     let program = r#"
 if escape():
     for _ in range(3):

@@ -1,7 +1,8 @@
-//! An owner who has the scandir and everything in it reaches for what is root's, through links of either kind and through
-//! directories that were given another name.
+//! An owner of the scandir and everything in it tries to reach root's files, through links of
+//! either kind and through renamed directories.
 //!
-//! Names for files of others can be made here because the tests are root; a user can where `fs.protected_hardlinks` is 0.
+//! The tests run as root, so they can make hard links to files of others. Other users can if
+//! `fs.protected_hardlinks` is 0.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -18,7 +19,7 @@ use crate::support::{World, need_root, output, script, waiting};
 /// A user that no system has.
 const OWNER: u32 = 23_456;
 
-/// Returns a world whose scandir belongs to the owner; what directs the supervisor in it is root's.
+/// Returns a world whose scandir belongs to the owner, and whose `.s6-svscan` belongs to root.
 fn world() -> World {
     need_root();
     let mut world = World::new();
@@ -35,7 +36,7 @@ fn secret(world: &World, content: &[u8]) -> PathBuf {
     path
 }
 
-/// A service directory of root's that nobody asked to have supervised.
+/// A service directory of root that shall not be supervised.
 fn of_root(world: &World) -> PathBuf {
     let path = world.root().join("roots");
     fs::create_dir(&path).unwrap();
@@ -149,7 +150,7 @@ fn what_an_owner_keeps_swapping_for_links_to_roots_files_leaves_those_as_they_we
         symlink(&precious, &aside).unwrap();
         lchown(&aside, Some(OWNER), Some(OWNER)).unwrap();
         for n in 0..400 {
-            // Some of what is sent finds nobody.
+            // Some commands find no reader.
             let _ = service.try_send("kDUrx");
             if n % 20 == 0 {
                 renameat_with(CWD, &there, CWD, &aside, RenameFlags::EXCHANGE).unwrap();
@@ -173,7 +174,7 @@ fn letters_do_not_reach_a_fifo_that_has_another_name() {
     let world = world();
     let mut service = world.service("victim").stays().owned_by(OWNER).place();
     service.hear("su");
-    // From this one somebody takes commands, and some letters are commands.
+    // A process reads commands from this FIFO, and some events are commands.
     let fifo = world.root().join("fifo");
     let mut commands = waiting::fifo(&fifo);
     fs::hard_link(&fifo, service.path("event/ftrig1:@400000000000002500000001:linked")).unwrap();
@@ -209,7 +210,7 @@ fn what_a_second_name_of_roots_file_holds_does_not_come_out_in_a_file_of_the_slo
     let world = world();
     let mut service = world.service("victim").stays().owned_by(OWNER).place();
     service.hear("su");
-    // Two deaths, as far as bytes go.
+    // These bytes could be read as two deaths.
     let file = secret(&world, b"@\0secret\0\0\0\0\x01\0@\0secret\0\0\0\0\x01\0");
     let opened = waiting::watch(&file, WatchFlags::ACCESS | WatchFlags::MODIFY);
     for entry in
@@ -364,7 +365,7 @@ fn a_slot_that_its_owner_broke_holds_up_nobody_who_has_the_scandir_looked_at() {
     broken.hear("su");
     fs::rename(broken.path("supervise"), broken.path("taken-away")).unwrap();
     symlink("nowhere", broken.path("supervise")).unwrap();
-    // One that is there beforehand, as whoever makes one has it looked at.
+    // A directory that exists before the attack.
     let fresh = world.scandir().join("fresh");
     fs::create_dir(&fresh).unwrap();
     script(&fresh.join("run"), STAY);

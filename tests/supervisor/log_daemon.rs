@@ -1,4 +1,4 @@
-//! A log daemon under conditions in which it can hardly work, or not at all: no service stands still for it.
+//! A log daemon that can hardly work, or not at all: no service stands still because of that.
 
 use std::fs;
 
@@ -7,8 +7,8 @@ use gatevisor_wire::log_error::LogError;
 use crate::support::World;
 use crate::support::service::Service;
 
-/// Refuses calls of the kernel's to itself, and becomes a program: `memfd` those for files of memory, `threads` those for
-/// threads, without which a log daemon does not begin.
+/// Denies system calls to itself, and then becomes a program. `memfd` denies those for files in
+/// memory, `threads` those for threads, without which a log daemon cannot begin.
 const REFUSES: &str = r#"
 import ctypes, os, platform, struct, sys
 arm = platform.machine() == "aarch64"
@@ -36,7 +36,7 @@ fn world_that_refuses(what: &str) -> World {
     world
 }
 
-/// Places a service that writes so many lines of some thirty bytes, and then a file.
+/// Places a service that writes this number of lines of some thirty bytes, and then makes a file.
 fn writer(world: &World, lines: u32) -> Service {
     let log = format!("#!{} log\ndirectory = \"lines\"\nkeep = 1000\n", env!("CARGO_BIN_EXE_gatevisor"));
     let run = format!("seq -f 'a line of thirty bytes, %06g' {lines}; : > written; exec sleep 3600");
@@ -62,7 +62,8 @@ fn until_all_is_kept(service: &Service, lines: u32) {
 
 #[test]
 fn a_limit_of_the_size_of_files_keeps_no_line_from_its_log() {
-    // In blocks of 512 or of 1024 bytes: less than is written, and far less than a journal has otherwise.
+    // The unit is 512 or 1024 bytes. This is less than what is written, and much less than the
+    // usual size of a journal.
     let mut world = World::new().prelude("ulimit -f 60");
     world.start();
     let mut service = writer(&world, 20_000);
@@ -94,7 +95,8 @@ fn where_no_log_daemon_can_work_it_is_said_and_no_service_stands_still() {
     let note = fs::read(world.scandir().join(format!(".s6-svscan/logging/{uid}"))).unwrap();
     let reason = LogError::decode(&note).unwrap().reason;
     assert!(reason.contains("cannot work: it ended"), "{reason}");
-    // Nor does the end wait for what nobody can do; the grace would be longer than our patience.
+    // The end does not wait for work that nobody can do. The grace is longer than the tests'
+    // deadline.
     assert_eq!(world.stop().code(), Some(0));
     service.hear("dDx");
     let said = world.said();

@@ -1,4 +1,4 @@
-//! The pipe between a service and its logger, which outlives both.
+//! The pipe between a service and its logger outlives both.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,10 +9,11 @@ use crate::support::service::Service;
 /// Writes each line before it reads the next one, so it never holds more than one.
 const LINE_BY_LINE: &str = "while IFS= read -r line; do echo \"$line\" >> lines; done; echo end >> lines";
 
-/// Writes the lines `PID 1`, `PID 2`, … and notes each one that it has written in `written`.
+/// Writes the lines `PID 1`, `PID 2`, …, and records in `written` each one that it has written.
 const COUNTS: &str = "n=0; while :; do n=$((n + 1)); echo \"$$ $n\"; echo \"$$ $n\" > written; done";
 
-/// Returns the numbers of each life, in the order of the file, and checks that no life's lines are mixed up.
+/// Returns the numbers of each process, in the order of the file, and checks that lines of
+/// different processes are not mixed.
 fn lives(text: &str) -> Vec<(String, Vec<u64>)> {
     let mut lives: Vec<(String, Vec<u64>)> = Vec::new();
     for line in text.lines().filter(|line| *line != "end") {
@@ -33,7 +34,7 @@ fn is_gapless((_, numbers): &(String, Vec<u64>)) -> bool {
     (1..).zip(numbers).all(|(expected, &number)| expected == number)
 }
 
-/// Waits until the present life of the service has written so many lines.
+/// Waits until the present process of the service has written this number of lines.
 fn until_it_counts(service: &Service, at_least: u64) {
     let life = service.pid().to_string();
     service.until_file("written", "a few more lines", |text| {
@@ -78,7 +79,8 @@ fn no_line_is_lost_or_doubled_however_often_the_service_is_killed() {
     }
     service.send("d");
     service.hear("dD");
-    // What it has written is in the pipe at least, and the logger ends only when it has read all of that.
+    // What the service has written is at least in the pipe, and the logger ends only when it has
+    // read all of that.
     let written = fs::read_to_string(service.path("written")).unwrap();
     let mut world = world;
     assert!(world.stop().success());
@@ -112,7 +114,8 @@ fn a_killed_logger_costs_at_most_the_line_in_its_hands_and_the_service_does_not_
     let mut world = world;
     assert!(world.stop().success());
     let text = fs::read_to_string(service.path("log/lines")).unwrap();
-    // A line in the hands of a logger that is killed is lost, or its head is: then the tail comes as a line.
+    // A killed logger loses the line that it was working on, or the beginning of that line. Then
+    // the rest comes as a line.
     let life = format!("{pid} ");
     let numbers: Vec<u64> = text.lines().filter_map(|line| line.strip_prefix(&life)?.parse().ok()).collect();
     let last = *numbers.last().unwrap();

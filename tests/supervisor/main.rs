@@ -1,6 +1,8 @@
-//! The supervisor as a black box: the real binary on a scandir of its own, watched through what it promises.
+//! The supervisor as a black box: the real binary on a scandir of its own, observed through its
+//! public interface.
 //!
-//! Each module is a chapter. Every test ends with the supervisor told to stop, which must succeed and leave no process.
+//! Each module is a chapter. At the end of every test, the supervisor is told to stop, which must
+//! succeed and leave no process.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! Many services, many cycles, and nothing to do.
+//! Many services, many cycles, and an idle supervisor.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -57,7 +57,8 @@ fn two_hundred_services_killed_at_once_are_all_up_again() {
     assert_eq!(children, running, "no zombie, and nothing runs twice");
 }
 
-/// Waits until the supervisor has no more descriptors than it had: what it is still doing, it opens and closes.
+/// Waits until the supervisor has no more descriptors than before. Work that is still going on
+/// opens and closes some.
 fn no_more_descriptors(world: &World, before: &[String]) {
     waiting::polled(&format!("no more descriptors than {before:#?}"), || {
         (processes::descriptors(world.pid()).len() <= before.len()).then_some(())
@@ -164,7 +165,7 @@ fn with_too_few_descriptors_for_all_services_it_serves_as_many_as_it_can() {
         .collect();
     world.start();
     world.until_said("is not supervised");
-    // Whoever is served is served well.
+    // Every service that is supervised works.
     let mut served: Vec<&mut Service> = Vec::new();
     for service in &mut services {
         if service.dir.supervised().unwrap() {
@@ -175,7 +176,8 @@ fn with_too_few_descriptors_for_all_services_it_serves_as_many_as_it_can() {
         }
     }
     assert!((5..60).contains(&served.len()), "{}", served.len());
-    // Where some go, others find their place. How many exactly depends on what was open when each was looked at.
+    // When some go, others are accepted. The exact number depends on what was open when each was
+    // looked at.
     let before = served.len();
     let places: Vec<_> = served.iter().map(|service| service.hide()).collect();
     for service in served {
@@ -211,7 +213,7 @@ fn a_supervisor_with_nothing_to_do_does_nothing() {
     }
     world.scan_command(ScanCommand::Reap);
     services[1].send_and_see("c");
-    // It has done what it was asked for when it sleeps.
+    // When the supervisor sleeps, it has finished its work.
     let pid = world.pid();
     waiting::polled("the supervisor asleep", || processes::stat(pid).filter(|stat| stat.state == 'S'));
     let switches = |pid| {
@@ -220,8 +222,8 @@ fn a_supervisor_with_nothing_to_do_does_nothing() {
             processes::status_line(pid, "nonvoluntary_ctxt_switches"),
         )
     };
-    // A process that waits for nothing but events cannot be seen to do so by an event: this one pause is the
-    // measurement itself. Twice, for it may have slept on its way to rest the first time.
+    // No event tells that a process only waits for events, so this pause is the measurement. It is
+    // made twice, because the process may not have come to rest at the first time.
     let pause = Timespec { tv_sec: 1, tv_nsec: 0 };
     let _ = poll(&mut [], Some(&pause));
     let before = switches(pid);

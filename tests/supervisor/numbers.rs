@@ -131,7 +131,7 @@ fn small_files_that_are_no_files_count_as_missing() {
         builder = builder.prepare(|dir| fs::create_dir(dir.join(name)).unwrap());
     }
     let mut service = builder
-        // Nobody ever writes to it: who waited for that would wait for ever.
+        // Nothing ever writes to this FIFO, so reading it would block without end.
         .gate("timeout-finish")
         .finish("exit 0")
         .prepare(|dir| std::os::unix::fs::symlink("/etc/passwd", dir.join("reload-signal")).unwrap())
@@ -162,7 +162,7 @@ fn more_exit_codes_than_a_slot_may_name_are_ignored_whole() {
             .file("data/fail-codes", codes)
             .place();
         service.hear("su");
-        // The first of them, and what is left of one that is cut off.
+        // The first code, and the beginning of a code that was cut off.
         service.pass("go", "101");
         service.hear("dDu");
         service.pass("go", "1");
@@ -198,7 +198,7 @@ fn exit_codes_of_the_slot_replace_the_usual_ones() {
             assert_eq!(service.policy().failures, 0, "{code}");
         }
     }
-    // The usual ones are failures like any other now.
+    // The default codes are ordinary failures now.
     for (code, failures) in [("78", 1), ("75", 2)] {
         service.pass("go", code);
         service.hear("dDu");

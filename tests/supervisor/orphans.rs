@@ -1,4 +1,5 @@
-//! A supervisor that was killed leaves its services; the next one ends them first, and starts none beside them.
+//! A supervisor that was killed leaves its services running. The next one ends them first, and
+//! starts none beside them.
 
 use std::fs;
 use std::process::Command;
@@ -12,7 +13,7 @@ use crate::support::{World, output, soon, waiting};
 /// Holds a lock for its life; a second one beside it is noted in `twice`.
 const ALONE: &str = "exec 9>>alone\nflock -n 9 || { echo $$ >>twice; exit 1; }\nexec sleep 3600";
 
-/// Ends when it is told to and may; what it has started is in its way to be found.
+/// Ends when it is told to and a file allows it. What it has started could hide it.
 const TAKES_TIME: &str =
     "trap 'read word <go; exit 0' TERM\nsleep 3600 &\necho begun >begun\nwhile :; do wait; done";
 
@@ -101,7 +102,7 @@ fn a_process_that_has_the_number_of_an_orphan_and_is_none_is_left_alone() {
     let orphan = Held::of(service.pid()).unwrap();
     world.kill();
     orphan.kill();
-    // A process of another service has the number now.
+    // Now a process of another service has the number.
     let other = World::started();
     let mut innocent = other.service("web").stays().place();
     innocent.hear("su");
@@ -179,7 +180,7 @@ fn a_service_on_its_way_whose_supervisor_was_killed_gives_up_before_its_program(
     let environment = fs::read(format!("/proc/{}/environ", service.pid())).unwrap();
     let environment = String::from_utf8(environment).unwrap();
     let mark = environment.split('\0').find_map(|one| one.strip_prefix("GATEVISOR_SERVICE=")).unwrap();
-    // Nobody's child: as a process is whose supervisor was killed.
+    // The process has no parent that waits for it, like a process whose supervisor was killed.
     let mut late = Command::new("./run");
     late.arg("web").current_dir(service.dir.path()).env("GATEVISOR_SERVICE", mark);
     let ended = output(&mut late).unwrap();
@@ -188,7 +189,7 @@ fn a_service_on_its_way_whose_supervisor_was_killed_gives_up_before_its_program(
     let why = format!("the supervisor that started this, process {}, has gone", world.pid());
     assert!(said.contains(&why), "{said}");
     assert_eq!(service.until_lines("ran", 1), ["ran"]);
-    // By hand, outside of all that, it runs.
+    // Started by hand, without a supervisor, it runs.
     let mut by_hand = Command::new("timeout");
     by_hand.args(["0.1", "./run", "web"]).current_dir(service.dir.path()).env_remove("GATEVISOR_SERVICE");
     output(&mut by_hand).unwrap();

@@ -1,4 +1,5 @@
-//! Ownership is authority: whose directory it is decides who its programs run as and who may command it.
+//! Ownership is authority: the owner of a directory is the user whom its programs run as, and who
+//! may command it.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
@@ -165,7 +166,7 @@ fn a_run_of_a_third_user_is_not_executed_and_the_reason_is_on_file() {
         let reason = policy.reason.unwrap();
         assert!(reason.contains("./run") && reason.contains("54321"), "{reason}");
         assert!(!service.path("executed").exists());
-        // Mended, it runs.
+        // Once corrected, it runs.
         lchown(service.path("run"), Some(owner), Some(owner)).unwrap();
         service.send("u");
         service.hear("u");
@@ -314,7 +315,7 @@ fn an_owner_who_keeps_changing_its_slot_while_it_is_taken_gains_nothing() {
     let precious = world.root().join("precious");
     fs::create_dir(&precious).unwrap();
     mode(&precious, 0o700);
-    // A program of the owner that replaces what the supervisor makes, as fast as it can.
+    // A program of the owner that replaces what the supervisor makes, as fast as possible.
     script(
         &world.root().join("attack"),
         &format!(

@@ -1,4 +1,4 @@
-//! Services that say themselves when they are ready.
+//! Services that report their readiness themselves.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::support::{World, processes, waiting};
 #[test]
 fn a_service_is_ready_when_it_writes_a_newline_to_its_descriptor_whatever_number_that_has() {
     let world = World::started();
-    // This shell takes numbers of more than one digit.
+    // bash accepts descriptor numbers of more than one digit.
     let run = "#!/bin/bash\nread fd < notification-fd\nread line < go\necho ready >&$fd\nexec sleep 3600\n";
     let mut service =
         world.service("web").executable("run", run).file("notification-fd", "3\n").gate("go").place();
@@ -75,7 +75,7 @@ fn a_service_that_closes_its_descriptor_without_a_word_is_never_ready_and_costs_
     service.hear("su");
     service.until_file("closed", "the end of the descriptor", |_| true);
     assert!(!service.send_and_see("c").ready);
-    // The pipe is gone from the supervisor as well: it does not look at it again and again.
+    // The supervisor has closed the pipe too, and does not look at it again and again.
     other.send_and_see("c");
     waiting::polled("the pipe to be closed", || (pipes() == before).then_some(()));
 }
@@ -84,7 +84,7 @@ fn a_service_that_closes_its_descriptor_without_a_word_is_never_ready_and_costs_
 fn a_service_without_a_number_is_not_heard() {
     let world = World::started();
     let mut service = world.service("web").run(&format!("echo ready >&3\n{STAY}")).place();
-    // Its shell complains that there is no such descriptor, and it runs on.
+    // The shell complains that there is no such descriptor, and goes on.
     service.hear("su");
     assert!(!service.send_and_see("c").ready);
     assert_eq!(service.unheard(), "");
@@ -124,7 +124,7 @@ fn a_service_that_is_ready_and_dies_at_once_is_heard_in_order() {
     service.send("d");
 }
 
-/// Waits until a process is dead; its parent has not heard of it yet.
+/// Waits until a process is dead, although its parent has not reaped it yet.
 fn until_dead(pid: i32) {
     waiting::polled("its death", || processes::stat(pid).filter(|stat| stat.state == 'Z'));
 }
@@ -143,7 +143,7 @@ fn readiness_is_heard_before_the_death_however_late_the_supervisor_hears_of_both
     service.hear("su");
     let (pid, other_pid) = (service.pid(), other.pid());
     world.signal(Signal::STOP);
-    // A death comes first, so that the supervisor begins with the dead when it goes on.
+    // A death comes first, so that the supervisor begins with reaping when it goes on.
     processes::signal(other_pid, Signal::KILL);
     until_dead(other_pid);
     service.pass("go", "go");
@@ -173,7 +173,7 @@ fn what_a_service_writes_after_it_is_ready_hurts_nobody() {
         .file("notification-fd", "3\n")
         .place();
     service.hear("suU");
-    // Its pipe is closed at our end: the writer is told so by a signal and ends.
+    // The supervisor closes its end of the pipe, so the writer receives a signal and ends.
     service.until_lines("yes", 1);
     assert!(service.send_and_see("c").ready);
     assert_eq!(service.unheard(), "");

@@ -25,7 +25,7 @@ fn svstat(service: &Service) -> String {
     succeeds("s6-svstat", &[], service).trim_end().to_owned()
 }
 
-/// Replaces every number by `N`, for ages are of no interest here.
+/// Replaces every number by `N`, because ages do not matter here.
 fn without_numbers(line: &str) -> String {
     let mut out = String::new();
     for part in line.split_inclusive(|c: char| !c.is_ascii_digit()) {
@@ -55,7 +55,7 @@ fn s6_svstat_understands_what_our_supervisor_writes() {
     let line = svstat(&service);
     assert!(line.starts_with(&format!("up (pid {pid}")), "{line}");
     assert_eq!(without_numbers(&line), "up (pid N) N seconds");
-    // The age is right, so the time's offset is the one that s6 was built with.
+    // The age is right, so our time has the offset with which s6 was built.
     let age = succeeds("s6-svstat", &["-t"], &service);
     assert!(age.trim().parse::<u64>().unwrap() < 3600, "{age}");
     service.pass("go", "go");
@@ -160,8 +160,9 @@ fn s6_svc_waits_for_up_ready_down_and_finished() {
 #[test]
 fn s6_svc_waits_for_a_restart() {
     let world = World::started();
-    // s6 starts nothing within a second of its end, and its tool counts on that: what it reads together with the
-    // end it forgets. So the pause here is one that the policy makes, or the service's own before it is ready.
+    // s6 starts nothing within a second of an end, and its tool relies on that: it forgets events
+    // that it reads together with the end. So the policy makes a pause here, or the service itself
+    // makes one before it is ready.
     let mut service = world
         .service("web")
         .run("[ ! -e slow ] || { rm slow; sleep 3; }; echo >&3; exec sleep 3600")
@@ -172,7 +173,7 @@ fn s6_svc_waits_for_a_restart() {
     service.hear("suU");
     processes::signal(service.pid(), Signal::KILL);
     service.hear("dDuU");
-    // A signal that does not ask for the end: a failure, the second one.
+    // This signal does not count as a request to end, so the death is a failure, the second one.
     succeeds("s6-svc", &["-wr", "-T", "20000", "-h"], &service);
     service.hear("dDuU");
     fs::write(service.path("slow"), "").unwrap();
@@ -192,10 +193,10 @@ fn s6_svwait_waits_for_several_services() {
         command.args([how, "-u", "-t", "20000"]).args([one.dir.path(), two.dir.path()]);
         command
     };
-    // Any of them: the first is up already.
+    // With "any of them", the first service is already up.
     let any = output(&mut svwait("-o")).unwrap();
     assert!(any.status.success(), "{any:?}");
-    // All of them: whether it listens before or after the command, it is told.
+    // With "all of them", the tool learns of it, whether it subscribes before or after the command.
     let mut all = spawn(&mut svwait("-a")).unwrap();
     two.send("u");
     assert!(all.wait().unwrap().success());
@@ -208,7 +209,7 @@ fn s6_svwait_learns_that_a_failure_is_permanent() {
     let mut service = world.service("web").run("exit 78").down().place();
     service.hear("s");
     let output = tool("s6-svc", &["-wu", "-T", "20000", "-u"], service.dir.path());
-    // It may have been up for an instant before it failed; it is never a timeout.
+    // The service may have been up for an instant before it failed, but it is never a timeout.
     assert!(matches!(output.status.code(), Some(0 | 1)), "{output:?}");
     service.hear("udOD");
 }

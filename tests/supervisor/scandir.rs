@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use crate::support::service::Service;
 use crate::support::{World, output, spawn, waiting};
 
-/// A way to ask the supervisor for something.
+/// A way to send a request to the supervisor.
 type Ask = fn(&World);
 
 #[test]
@@ -35,7 +35,7 @@ fn a_service_that_came_without_a_word_is_found_by_the_next_rescan_whichever_way_
         ("a-again", |world| world.scan_command(ScanCommand::Rescan)),
     ];
     for (name, ask) in asks {
-        // Placed under a name that is skipped, then renamed without telling anybody.
+        // The service is placed under a name that is skipped, and then renamed without a request.
         let mut service = world.service(format!(".{name}")).stays().place();
         fs::rename(service.dir.path(), world.scandir().join(name)).unwrap();
         ask(&world);
@@ -73,7 +73,7 @@ fn a_slot_may_be_a_symbolic_link() {
         fs::read_to_string(elsewhere.join("at")).ok().filter(|text| text.ends_with('\n'))
     });
     assert_eq!(at.trim_end(), fs::canonicalize(&elsewhere).unwrap().to_str().unwrap());
-    // Without the link it is let go, and its directory is left as it is.
+    // Without the link, the supervisor lets go of the service and leaves its directory unchanged.
     fs::remove_file(world.scandir().join("linked")).unwrap();
     service.hear("dDx");
     assert!(elsewhere.join("run").exists());
@@ -149,7 +149,7 @@ fn a_directory_that_is_there_under_two_names_is_supervised_once() {
     let said = world.until_said("two is not supervised");
     assert!(said.contains("directory of `one`"), "{said}");
     world.signal(Signal::HUP);
-    // When the first name goes, the second one's turn has come.
+    // When the first name goes, the second one is supervised.
     fs::remove_file(world.scandir().join("one")).unwrap();
     service.hear("dDxsu");
     lives("one\ntwo\n");
@@ -191,7 +191,8 @@ fn names_of_251_bytes_work_and_longer_ones_are_skipped_with_a_warning() {
     let mut world = World::new();
     let longest = "n".repeat(251);
     let mut service = world.service(&longest).stays().log("echo \"$1\" > name; exec cat").place();
-    // Its dotted name in the making would be too long for some file systems, so it is made under a shorter one.
+    // The name with a leading dot would be too long for some file systems, so the service is made
+    // under a shorter name.
     let too_long = "m".repeat(252);
     let mut refused = world.service(".refused").stays().place();
     fs::rename(refused.dir.path(), world.scandir().join(&too_long)).unwrap();
@@ -220,7 +221,7 @@ fn a_name_that_is_no_text_is_a_name_all_the_same() {
     fs::remove_file(service.path("run")).unwrap();
     service.send("k");
     service.hear("dD");
-    // What the supervisor says of it stays on one line and does not change a terminal's colour.
+    // The supervisor's message about it stays on one line and does not change a terminal's colour.
     let said = world.until_said("cannot start");
     assert!(!said.contains('\u{1b}'), "{said:?}");
     assert!(said.lines().all(|line| line.starts_with("gatevisor: ")), "{said:?}");
@@ -279,7 +280,7 @@ fn a_service_of_another_supervisor_is_not_taken_from_it() {
     let world = World::started();
     let mut service = world.service("web").stays().place();
     service.hear("su");
-    // A second scandir that links to the first one's service.
+    // A second scandir has a link to a service of the first one.
     let mut second = World::new();
     symlink(service.dir.path(), second.scandir().join("web")).unwrap();
     second.start();
@@ -295,7 +296,7 @@ fn a_scandir_that_is_missing_is_made() {
     let mut world = World::new();
     let scandir = world.scandir();
     fs::remove_dir_all(&scandir).unwrap();
-    // Not through `start`, which makes the control FIFO beforehand.
+    // The test does not use `start`, which makes the control FIFO beforehand.
     let made = waiting::watch(world.root(), rustix::fs::inotify::WatchFlags::CREATE);
     let mut child = spawn(world.command().stdin(Stdio::null()).stderr(Stdio::null())).unwrap();
     assert!(waiting::readable(&made, crate::support::soon()));
@@ -330,14 +331,14 @@ fn a_supervisor_that_was_killed_leaves_a_tree_that_the_next_one_can_take() {
     service.logger().hear("su");
     world.kill();
     assert!(!service.dir.supervised().unwrap());
-    // Nobody supervises what it left; an operator would end it.
+    // No supervisor ends what it left; an operator would.
     for pid in world.processes() {
         if let Some(held) = crate::support::processes::Held::of(pid) {
             held.kill();
         }
     }
     world.start();
-    // It looks first whether anything is left.
+    // The supervisor first checks whether anything is left.
     service.hear("sDu");
     service.logger().hear("sDu");
     assert!(service.status().is_up());

@@ -1,4 +1,4 @@
-//! The end of the supervisor: in order, within the grace, and with nothing left behind.
+//! The end of the supervisor: in order, within the grace, and without leftovers.
 
 use std::fs;
 use std::os::unix::fs::chown;
@@ -14,10 +14,10 @@ use crate::support::{World, need_root, waiting};
 /// A user that no system has.
 const OWNER: u32 = 23_456;
 
-/// A way to ask for the end.
+/// A way to ask the supervisor to end.
 type Ask = fn(&World);
 
-/// Ignores the signals that ask, and says so.
+/// Ignores the signals that ask for the end, and records that it runs.
 const STUBBORN: &str = "trap '' TERM HUP INT; : > stubborn; sleep 3600 & while :; do wait; done";
 
 fn stubborn(world: &World, name: &str) -> Service {
@@ -103,13 +103,13 @@ fn a_stubborn_service_keeps_back_what_its_own_user_stops_later_and_nobody_elses(
     let supervisor = world.pid();
     let runs =
         |pid: i32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"sleep\x003600\0");
-    // Those of `later` and of the command.
+    // The processes of `later` and of the command.
     assert_eq!(children(supervisor).into_iter().filter(|&pid| runs(pid)).count(), 2);
     world.signal(Signal::TERM);
     assert_eq!(world.ended().code(), Some(0));
 }
 
-/// A session and a group whose leaders are in another namespace have the number 0.
+/// A session and a process group whose leaders are in another namespace have the number 0.
 #[test]
 fn a_supervisor_whose_session_is_led_from_outside_its_namespace_runs_the_command() {
     need_root();
@@ -159,7 +159,7 @@ fn finish_scripts_run_to_their_end() {
 #[test]
 fn services_go_down_at_the_same_time_not_one_after_the_other() {
     let mut world = World::started();
-    // Each waits for the other's signal to have come.
+    // Each service waits until the other has received the signal.
     let run = |other: &str| {
         format!(
             "trap ': > ../signalled-$1; read line < ../signalled-fifo-{other}; exit 0' TERM; : > ready; sleep 3600 & wait"
@@ -283,7 +283,7 @@ fn the_end_may_come_while_everything_is_being_started() {
         }
         assert_eq!(world.stop().code(), Some(0));
         for service in &services {
-            // None of them is left supervised, whether or not it ever was.
+            // None of them is still supervised, whether or not it ever was.
             assert!(!service.dir.supervised().unwrap());
         }
     }
@@ -305,7 +305,8 @@ fn nothing_is_adopted_any_more_when_the_end_has_begun() {
     quick.hear("dDx");
     let mut late = world.service("late").stays().place();
     world.signal(Signal::HUP);
-    // The supervisor still hears: the service is wanted down, and no request changes that.
+    // The supervisor still reads commands, but the service shall be down, and no request changes
+    // that.
     slow.send("u");
     slow.pass("go", "go");
     assert_eq!(world.ended().code(), Some(0));
@@ -314,7 +315,7 @@ fn nothing_is_adopted_any_more_when_the_end_has_begun() {
     assert!(!late.path("supervise").exists());
 }
 
-/// Leaves a grandchild behind that nobody waits for, in a session of its own, and notes its pid.
+/// Leaves an orphan behind in a session of its own, and records its process number.
 const DAEMONIZES: &str =
     "setsid sh -c 'sleep 3600 & echo $! > orphan.new; mv orphan.new orphan' & wait; exec sleep 3600";
 
@@ -333,7 +334,7 @@ fn orphans_come_to_the_supervisor_and_are_reaped_when_they_end() {
     });
     let held = Held::of(pid).unwrap();
     held.kill();
-    // Its end is noticed by the supervisor, which tells nobody.
+    // The supervisor reaps it without announcing that.
     waiting::polled("no zombie", || processes::stat(pid).is_none().then_some(()));
     assert_eq!(children(world.pid()), [service.pid()]);
     assert_eq!(service.unheard(), "");
@@ -371,7 +372,7 @@ fn an_orphan_that_holds_the_log_pipe_is_told_to_end_and_its_last_words_are_on_fi
     service.hear("su");
     service.logger().hear("su");
     let held = Held::of(orphan(&service)).unwrap();
-    // The grace is longer than our patience.
+    // The grace is longer than the tests' deadline.
     assert_eq!(world.stop().code(), Some(0));
     assert!(held.is_gone());
     service.hear("dDx");
@@ -381,7 +382,7 @@ fn an_orphan_that_holds_the_log_pipe_is_told_to_end_and_its_last_words_are_on_fi
 #[test]
 fn children_of_children_without_end_are_ended_too() {
     let mut world = World::started();
-    // Each generation leaves the next one behind when it is told to end.
+    // Each process leaves another one behind when it is told to end.
     let body = "sh -c 'trap \"(trap : TERM; sleep 3600 & echo > second; wait) & exit\" TERM; : > first; sleep 3600 & wait' & exec sleep 3600";
     let mut service = world.service("web").run(body).place();
     service.hear("su");

@@ -1,4 +1,4 @@
-//! What a service finds when it is started.
+//! The state in which a service is started.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use crate::support::service::{STAY, Service};
 use crate::support::{World, executable, is_root, processes, script, waiting};
 
-/// Lines that a `run` collects and puts into the file `out` at once.
+/// A `run` that collects these lines and writes them into the file `out` at once.
 fn telling(lines: &str) -> String {
     format!("{{ {lines}\n}} > out.new\nmv out.new out\nexec cat > /dev/null")
 }
@@ -78,7 +78,7 @@ fn run_starts_with_umask_022_whatever_the_supervisor_was_started_with() {
 fn run_starts_with_no_signal_blocked_or_ignored_whatever_the_supervisor_was_started_with() {
     let mut world =
         World::new().prelude("n=1; while [ $n -le 64 ]; do trap '' $n 2>/dev/null; n=$((n+1)); done");
-    // Not every shell leaves the mask alone that it was started with; this one does.
+    // Not every shell keeps the signal mask that it was started with, but bash does.
     let bash = |body: &str| format!("#!/bin/bash\n{body}\n");
     let mut service =
         world.service("web").executable("run", &bash("cat /proc/self/status > out; exec sleep 3600")).place();
@@ -102,12 +102,12 @@ fn finds_clean_signals(status: &str) {
     for mask in ["SigBlk", "SigIgn"] {
         let line = status.lines().find(|line| line.starts_with(mask)).unwrap();
         let mask = u64::from_str_radix(line.split_whitespace().last().unwrap(), 16).unwrap();
-        // A C library keeps some real-time signals for itself.
+        // A C library reserves some real-time signals.
         assert_eq!(mask & !0x3_8000_0000, 0, "{line} of {status}");
     }
 }
 
-/// Tells, in a file, how it was started.
+/// Records in a file how it was started.
 const TELLS: &str = "cp /proc/self/status told.new && mv told.new told";
 
 #[test]
@@ -155,7 +155,7 @@ fn limit(pid: i32, name: &str) -> String {
     line.split_whitespace().take(2).collect::<Vec<_>>().join(":")
 }
 
-/// Tells the limits of open files and of core files, and the adjustment for when memory is short.
+/// Prints the limits of open files and of core files, and the OOM score.
 const LIMITS: &str = "echo $(ulimit -S -n) $(ulimit -S -c) $(cat /proc/self/oom_score_adj)";
 
 #[test]
@@ -194,7 +194,7 @@ fn the_supervisor_has_limits_of_its_own_and_everything_it_starts_has_those_it_wa
     assert_eq!(limit(world.pid(), "Max open files"), format!("{files}:{files}"));
     assert!(limit(world.pid(), "Max core file size").starts_with("1:"));
     let score = |pid: i32| fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
-    // Whether it may be lower depends on a capability.
+    // It depends on a capability whether the score may be lowered.
     assert!(["-1000\n", "123\n"].contains(&score(world.pid()).as_str()), "{}", score(world.pid()));
     service.send("k");
     service.hear("dDu");
@@ -221,7 +221,8 @@ fn the_supervisor_has_limits_of_its_own_and_everything_it_starts_has_those_it_wa
 
 #[test]
 fn run_and_finish_have_no_descriptors_beyond_the_three_standard_ones() {
-    // The shell's own copies close when `ls` replaces it; 3 is the directory that `ls` reads.
+    // The shell's own descriptors close when `ls` replaces it. Descriptor 3 is the directory that
+    // `ls` reads.
     const LIST: &str = "exec ls /proc/self/fd > $0.fds";
     let mut world = World::new();
     let mut services: Vec<Service> = (0..12)
@@ -246,7 +247,7 @@ fn run_and_finish_have_no_descriptors_beyond_the_three_standard_ones() {
     for (n, service) in services.iter_mut().enumerate() {
         service.hear("sudDudD");
         let run = fs::read_to_string(service.path("run.fds")).unwrap();
-        // `ls` takes the lowest number that is free.
+        // `ls` takes the lowest free number.
         let expected = if n % 3 == 0 { "0 1 2 3" } else { "0 1 2 3 4" };
         assert_eq!(run.split_whitespace().collect::<Vec<_>>().join(" "), expected, "run of {n}");
         let finish = fs::read_to_string(service.path("finish.fds")).unwrap();

@@ -1,11 +1,11 @@
-//! Signals with a meaning, and what happens when nobody heeds them.
+//! Signals with a meaning, and what happens when a process ignores them.
 
 use std::fs;
 
 use crate::support::World;
 use crate::support::processes::Held;
 
-/// Ignores the signals that ask, and says so.
+/// Ignores the signals that ask for the end, and records that it runs.
 const STUBBORN: &str = "trap '' TERM HUP INT; : > stubborn; exec sleep 3600";
 
 #[test]
@@ -41,7 +41,7 @@ fn the_time_to_kill_is_read_when_the_service_is_told_to_go_down() {
     let mut service = world.service("web").run(STUBBORN).place();
     service.hear("su");
     service.until_file("stubborn", "the trap", |_| true);
-    // Nobody kills it: there is no time in the slot.
+    // It is not killed, because the slot sets no time for that.
     assert!(!service.send_and_see("d").want_up);
     assert!(service.status().is_up());
     fs::write(service.path("timeout-kill"), "100\n").unwrap();
@@ -62,7 +62,7 @@ fn a_service_wanted_up_again_meanwhile_is_still_killed_and_then_started() {
     service.send("k");
 }
 
-/// A service with a child in its group that ignores what asks.
+/// A service with a child in its group. Both ignore requests to end.
 const FAMILY: &str = "trap '' TERM HUP INT; sleep 3600 & echo $! > child; exec sleep 3600";
 
 #[test]

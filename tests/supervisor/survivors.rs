@@ -1,4 +1,5 @@
-//! What a service's process leaves behind when it dies is ended before the next start, where the slot says so.
+//! What a service's process leaves behind when it dies is ended before the next start, if the slot
+//! says so.
 
 use std::fs;
 
@@ -7,13 +8,13 @@ use rustix::process::Signal;
 use crate::support::World;
 use crate::support::processes::{self, Held};
 
-/// Starts five processes, two of them in sessions of their own, and notes their numbers.
+/// Starts five processes, two of them in sessions of their own, and records their numbers.
 const FIVE: &str = "for n in 1 2 3; do sleep 3600 & echo $! >>kids; done\n\
     for n in 1 2; do setsid sh -c 'echo $$ >>kids; exec sleep 3600' & done\n\
     while test $(grep -c . kids) -lt 5; do sleep 0.01; done\n\
     mv kids all\nexec sleep 3600";
 
-/// Returns the five processes of this life.
+/// Returns the five processes that the present process has started.
 fn five(service: &crate::support::service::Service) -> Vec<Held> {
     let lines = service.until_lines("all", 5);
     fs::remove_file(service.path("all")).unwrap();
@@ -71,7 +72,7 @@ fn a_survivor_that_ignores_the_signal_is_killed_after_two_seconds() {
 fn whoever_asked_for_the_restart_from_within_the_service_survives_it() {
     let world = World::started();
     let program = env!("CARGO_BIN_EXE_gatevisor");
-    // The service's own tool: a shell that runs s6-svc and goes on.
+    // A tool of the service itself: a shell that runs s6-svc and goes on.
     let asks = format!(
         "test -e again && exec sleep 3600\ntouch again\n\
          sh -c '{program} s6 s6-svc -wr -r . && echo done >>answered; exec sleep 3600' &\nexec sleep 3600"
@@ -79,7 +80,7 @@ fn whoever_asked_for_the_restart_from_within_the_service_survives_it() {
     let mut service = world.service("web").run(&asks).file("data/kill-survivors", "").place();
     service.hear("sudDu");
     assert_eq!(service.until_lines("answered", 1), ["done"]);
-    // It is exempt for that one time.
+    // The tool is spared only this time.
     service.send("d");
     service.hear("dD");
     let left: Vec<i32> = world.processes().into_iter().filter(|&pid| pid != world.pid()).collect();
@@ -99,7 +100,7 @@ fn what_clears_its_environment_and_goes_to_the_background_is_ended_with_its_cont
         .is_ok_and(|groups| groups.contains("/gatevisor-") && !groups.contains("/gatevisor-supervisor"));
     service.send("d");
     service.hear("dD");
-    // Where no group can be made, it is nobody's.
+    // If no group can be made, the process is not known to be the service's.
     assert_eq!(away.is_gone(), is_grouped);
     away.kill();
 }

@@ -1,4 +1,4 @@
-//! The log daemon under everything that may happen to it, all at once.
+//! The log daemon under everything that may happen to it at the same time.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,10 +15,10 @@ use crate::support::{World, need_root, waiting};
 
 const WRITERS: usize = 50;
 const KILLS: usize = 100;
-/// Those of the writers whose lines go to a small disk.
+/// The number of writers whose lines go to a small disk.
 const ON_THE_SMALL_DISK: usize = 5;
 
-/// Writes numbers until the gate opens, then how many it has written.
+/// Writes numbers until the gate opens, and then their count.
 const COUNTS: &str = "
 n=0
 while [ ! -e ../../stop ]; do
@@ -30,7 +30,7 @@ echo $n > total.new
 mv total.new total
 exec sleep 3600";
 
-/// A file system of a few megabytes, gone with the test.
+/// A file system of a few megabytes, which ends with the test.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -40,7 +40,7 @@ impl SmallDisk {
         Self(path)
     }
 
-    /// Takes all the room there is.
+    /// Fills all the free space.
     fn fill(&self) {
         let mut ballast = fs::File::create(self.0.join("ballast")).unwrap();
         let block = vec![0; 1 << 16];
@@ -58,7 +58,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Returns the process of the log daemon, if there is one that has become its program.
+/// Returns the process of the log daemon, if there is one that has executed its program.
 fn log_daemon(world: &World) -> Option<i32> {
     world.processes().into_iter().find(|pid| {
         let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -81,7 +81,8 @@ fn directory(path: &Path) -> Directory {
     Directory { label: String::new(), path: path.to_owned(), clock: Clock::Utc }
 }
 
-/// Follows a log from its first line to the end that its service announces; returns how many lines it had.
+/// Follows a log from its first line to the end that its service announces. Returns the number of
+/// lines.
 fn follow(path: PathBuf) -> JoinHandle<u64> {
     std::thread::spawn(move || {
         let options =
@@ -101,7 +102,7 @@ fn follow(path: PathBuf) -> JoinHandle<u64> {
     })
 }
 
-/// Returns how many lines a log directory has, each of which must be there once and in its place.
+/// Returns the number of lines in a log directory. Each must be there once and in its order.
 fn count(path: &Path) -> u64 {
     let options =
         ReadOptions { dirs: vec![directory(path)], pick: Pick::default(), lines: None, follow: false };
@@ -122,9 +123,11 @@ fn count(path: &Path) -> u64 {
     next
 }
 
-/// Checks what the supervisor's output showed: of each service in order, no line twice, and every gap announced.
+/// Checks the supervisor's output: the lines of each service are in order, none comes twice, and
+/// every gap is announced.
 fn check_shown(said: &str, totals: &BTreeMap<String, u64>) {
-    // What is due next of each service, and how many lines were announced to be missing before it.
+    // The next expected line of each service, and the number of lines that were announced to be
+    // missing before it.
     let mut shown: BTreeMap<&str, (u64, u64)> = totals.keys().map(|name| (name.as_str(), (0, 0))).collect();
     for line in said.lines() {
         if let Some((label, text)) = line.split_once(" | ")

@@ -1,4 +1,4 @@
-//! Slots that go away while they are supervised, and names that are used again.
+//! Slots that are removed while they are supervised, and names that are used again.
 //!
 //! **Source:** B.5-4, B.5-5.
 
@@ -32,10 +32,10 @@ fn a_service_whose_directory_is_renamed_away_is_brought_down_without_a_command()
     let hidden = service.hide();
     service.hear("dDx");
     assert!(held.is_gone());
-    // What it was last is on record where it went.
+    // Its last state is recorded in the moved directory.
     let moved = gatevisor_client::ServiceDir::new(hidden);
     assert_eq!(moved.status().unwrap().last.signal(), Some(15));
-    // The letter comes an instant before the supervisor lets go.
+    // The event comes an instant before the supervisor lets go.
     waiting::polled("the end of supervision", || (!moved.supervised().unwrap()).then_some(()));
 }
 
@@ -57,7 +57,7 @@ fn a_service_that_ignores_the_down_signal_is_killed_when_its_directory_is_gone()
     let mut service = world.service("web").run("trap '' TERM; : > stubborn; exec sleep 3600").place();
     service.hear("su");
     service.until_file("stubborn", "the trap", |_| true);
-    // There is no time to kill in it: the supervisor has one of its own for this.
+    // The slot sets no time after which it is killed, so the supervisor's own limit counts.
     service.hide();
     service.hear("dDx");
 }
@@ -168,7 +168,7 @@ fn a_logger_that_takes_its_time_keeps_the_name_too() {
     let mut old = world.service("web").stays().log("cat > /dev/null; read line < go").place();
     old.hear("su");
     old.logger().hear("su");
-    // Made where the logger stands.
+    // The FIFO is made in the logger's directory.
     let mut go = waiting::fifo(&old.path("log/go"));
     let hidden = old.hide();
     old.hear("dDx");
@@ -195,7 +195,7 @@ fn an_orphan_that_holds_the_log_pipe_does_not_keep_the_name_for_ever() {
     let orphan = Held::of(old.until_lines("orphan", 1)[0].parse().unwrap()).unwrap();
     old.hide();
     old.hear("dDx");
-    // It is given a while to read what comes, and is then told to go.
+    // The logger has a while to read what comes, and is then asked to end.
     old.logger().hear("dDx");
     up(&world);
     assert!(!orphan.is_gone());
@@ -223,7 +223,8 @@ fn a_name_can_be_given_up_and_taken_again_many_times() {
         assert_ne!(before, Some(pid));
         before = Some(pid);
         remove(&service.hide());
-        // No waiting in between: the next one of the name may come while the last one goes.
+        // There is no wait in between, so the next service of the name may come while the last one
+        // goes.
     }
 }
 
@@ -246,7 +247,7 @@ fn a_slot_that_is_renamed_is_a_new_service_under_its_new_name() {
     let mut service = up(&world);
     fs::rename(service.dir.path(), world.scandir().join("renamed")).unwrap();
     world.rescan();
-    // Its new name waits for its old one: a directory is supervised once at a time.
+    // The new name waits for the old one, because a directory is supervised only once at a time.
     service.hear("dDxsu");
     assert_eq!(service.unheard(), "");
 }
@@ -260,7 +261,8 @@ fn a_slot_renamed_away_and_back_is_supervised_again() {
         fs::rename(hidden, service.dir.path()).unwrap();
         world.rescan();
     }
-    // It may have been away too shortly to be missed, or be let go and taken again.
+    // The supervisor may not have noticed its absence, or may have let go of it and supervised it
+    // again.
     world.signal(Signal::HUP);
     let mut other = world.service("other").stays().place();
     other.hear("su");
@@ -300,7 +302,8 @@ fn a_slot_that_goes_in_the_midst_of_more_changes_than_the_kernel_counts_is_misse
     other.hear("su");
     let counted: usize =
         fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
-    // Nothing is taken in meanwhile, so the kernel loses count, and the loss is not among what it counted.
+    // The supervisor reads no events meanwhile, so the kernel's queue overflows, and the removal is
+    // not in the queue.
     world.signal(Signal::STOP);
     for n in 0..=counted / 2 {
         let file = world.scandir().join(format!("file{n}"));
@@ -333,7 +336,7 @@ fn a_slot_that_goes_while_it_is_being_started_is_gone() {
     let world = World::started();
     for n in 0..40 {
         let mut service = world.service(format!("s{n}")).run("trap '' TERM; exec sleep 3600").place();
-        // Not waited for: it may be nowhere, on its way or up.
+        // The test does not wait, so the service may be unknown, starting or up.
         let hidden = service.hide();
         world.rescan();
         let held = service.dir.status().ok().and_then(|status| Held::of(status.pid?.get()));
@@ -341,6 +344,6 @@ fn a_slot_that_goes_while_it_is_being_started_is_gone() {
         remove(&hidden);
         let _ = service.unheard();
     }
-    // Every one of them has ended when the world does, which checks that nothing is left.
+    // At its end, the world checks that nothing of them is left.
     up(&world);
 }

@@ -1,8 +1,8 @@
-//! What the tools that root uses on the scandir read, follow and make. Each has a fresh cell.
+//! What the tools that root uses on the scandir read, follow and make. Each attack has a new cell.
 
 use crate::attack::{Attack, attack};
 
-/// A home of root's, with a profile whose gateway is to run.
+/// A home of root, with a profile whose gateway shall run.
 macro_rules! home_of_root {
     ($words:literal) => {
         concat!(
@@ -41,7 +41,7 @@ pub const ALL: &[Attack] = &[
         .while_root("py until 20 sh -c 'test -L \"$D/l\" || test -L \"$D/event\"' || :; for n in 1 2 3 4 5 6 7 8 9 10; do s6 s6-svwait -t 100 -D \"$D\" || :; s6 s6-svc -wD -T 100 -r \"$D\" || :; done"),
     attack("files-that-root-s-tools-clear-are-links", "new; place; up; for x in down supervise/death_tally; do rm -rf \"$D/$x\" 2>/dev/null || :; ln -s \"$V/readable\" \"$D/$x\" 2>/dev/null || :; done")
         .then("for t in s6-svdt-clear s6-svdt s6-svstat s6-svok; do s6 $t \"$D\" >/dev/null 2>&1 || :; done; s6 s6-svc -O \"$D\" || :; s6 s6-svc -x \"$D\" || :"),
-    // Whose slots and whose health.
+    // Whose slots root makes, and whose health it checks.
     attack("root-registers-a-gateway-of-a-home-of-root", "true")
         .planted("mkdir -p /srv/home/profiles/coder; echo > /srv/home/profiles/coder/SOUL.md; echo '{\"gateway_state\": \"running\"}' > /srv/home/profiles/coder/gateway_state.json; python3 \"$CHECK\" again")
         .then("cd /; for v in 'gateway register coder' 'gateway start coder' 'profile create two --start'; do timeout 20 \"$G\" --home /srv/home --scandir \"$S\" $v >/dev/null 2>&1 || :; done; test -z \"$(find \"$S\" -maxdepth 1 -mindepth 1 -user 0 ! -name \

@@ -1,4 +1,4 @@
-//! Gateways that root cannot stop, logs without an end, and scores. Each has a fresh cell.
+//! Gateways that resist a stop, endless logs, and OOM scores. Each attack has a new cell.
 
 use crate::attack::{Attack, attack};
 
@@ -13,7 +13,7 @@ macro_rules! profile {
 }
 
 pub const ALL: &[Attack] = &[
-    // A volume that does not let root stop a gateway.
+    // Volumes that could prevent root from stopping a gateway.
     attack("a-gateway-whose-state-file-is-locked-is-stopped", profile!("echo 1 > profiles/coder/.env; \"$G\" gateway start coder; for f in .gateway_state.json.lock gateway_state.json gateway_state.json.lock .lock; do (py hold_lock profiles/coder/$f \"$T/held$f\" >/dev/null 2>&1 &); py until 10 test -e \
          \"$T/held$f\"; done"))
         .then("timeout 40 \"$G\" gateway stop coder || :; s6 s6-svwait -t 20000 -d \"$S/gateway-coder\""),

@@ -1,4 +1,4 @@
-//! What is in `event/`, where whoever wants to hear of a service leaves a FIFO.
+//! What is in `event/`, where each subscriber of a service has a FIFO.
 
 use crate::attack::{Attack, attack};
 

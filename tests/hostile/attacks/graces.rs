@@ -1,13 +1,15 @@
-//! The end of the container, and of services whose processes do not want to end. Each has a fresh cell.
+//! The end of the container, and of services whose processes resist their end. Each attack has a
+//! new cell.
 
 use crate::attack::{Attack, attack};
 
-/// A service of another user, which needs three seconds to end and then notes that it had them.
+/// A service of another user, which needs three seconds to end, and then records that it had them.
 const BYSTANDER: &str = "cd \"$S\"; mkdir -p /srv/slow; chown 10001 /srv/slow; mkdir .slow; printf '#!/bin/bash\ntrap \"sleep 3; echo clean > /srv/slow/end; exit 0\" TERM\nwhile :; do sleep 0.1; done\n' > .slow/run; chmod 755 .slow/run; chown -R 10001:10001 .slow; mv .slow slow; py taken \"$S/slow\"; \
                          s6 s6-svwait -t 20000 -u \"$S/slow\"";
 const HAD_ITS_TIME: &str = "grep -q clean /srv/slow/end";
 
-/// Six services `deaf-N` of the attacker's: the words make what is in one, and stand in it.
+/// Six services `deaf-N` of the attacker. The script runs in the directory of each, and makes its
+/// content.
 macro_rules! deaf {
     ($words:literal) => {
         concat!(
@@ -19,7 +21,7 @@ macro_rules! deaf {
 }
 
 pub const ALL: &[Attack] = &[
-    // What takes the time of others.
+    // Attacks that could use up the time of other users.
     attack("slots-that-ignore-term-and-a-bystander-that-needs-three-seconds", "for n in 1 2 3; do N=deaf-$n; D=\"$S/$N\"; mkdir \"$S/.$N\"; printf '#!/bin/bash\ntrap \"\" TERM INT HUP\nwhile :; do sleep 1; done\n' > \"$S/.$N/run\"; chmod 755 \"$S/.$N/run\"; mv \"$S/.$N\" \"$D\"; py taken \"$D\"; up; done; N=gateway-deaf; D=\"$S/$N\"; mkdir \"$S/.$N\"; cp \
          \"$S/deaf-1/run\" \"$S/.$N/run\"; mv \"$S/.$N\" \"$D\"; py taken \"$D\"; up")
         .with("GATEVISOR_GRACE=6")

@@ -1,8 +1,9 @@
-//! Homes that are reached through what the agent owns, and what it leaves where root looks. Each has a fresh container.
+//! Homes that are reached through directories of the agent, and what the agent leaves where root
+//! looks. Each attack has a new container.
 
 use crate::attack::{Attack, attack};
 
-/// Every verb of root's in a home, however it is named.
+/// Every command that root runs in a home, however the home is named.
 macro_rules! verbs_in {
     ($home:literal) => {
         concat!(

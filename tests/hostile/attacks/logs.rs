@@ -1,4 +1,4 @@
-//! What loggers are led to, and floods of lines.
+//! Where loggers are led, and floods of lines.
 
 use crate::attack::{Attack, attack};
 

@@ -1,4 +1,4 @@
-//! The attacks, by what they aim at. Each module is a group and shares one bed.
+//! The attacks, grouped by their target. The attacks of a module are one group, and share one bed.
 
 pub mod clients;
 pub mod control;

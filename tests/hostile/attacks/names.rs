@@ -1,4 +1,4 @@
-//! Slots whose names nobody would choose, and what is shown of them.
+//! Slots with hostile names, and what is shown of them.
 
 use crate::attack::{Attack, attack};
 

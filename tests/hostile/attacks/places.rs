@@ -1,4 +1,4 @@
-//! Directories that are links to somewhere else: the slot, what is in it, and what directs the supervisor.
+//! Directories that are links to other places: the slot, its subdirectories, and `.s6-svscan`.
 
 use crate::attack::{Attack, attack};
 

@@ -1,4 +1,4 @@
-//! What the processes of a slot do, and what its user does to others' processes.
+//! What the processes of a slot do, and what its user does to processes of others.
 
 use crate::attack::{Attack, attack};
 
@@ -34,7 +34,8 @@ pub const ALL: &[Attack] = &[
          \"$T/targets\"; }",
     ),
     attack(
-        // Read by the shell itself: one that starts a program blocks all signals meanwhile.
+        // The shell itself reads the file, because a shell that starts a program blocks all signals
+        // meanwhile.
         "the-state-at-start-is-looked-at",
         "new; printf '#!/bin/sh\\nwhile read -r line; do echo \"$line\"; done < /proc/$$/status > %s/status.new\\nmv %s/status.new %s/status\\nexec sleep 3600\\n' \"$T\" \"$T\" \"$T\" > run; place; up; test \
          \"$SERVED\" = no || { py until 20 test -s \"$T/status\"; for line in 'CapEff:\\s*0000000000000000' 'CapPrm:\\s*0000000000000000' 'SigBlk:\\s*0000000000000000' \

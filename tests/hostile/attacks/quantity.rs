@@ -1,4 +1,4 @@
-//! Very many of everything. These are slow, so they have a group of their own.
+//! Very large numbers of everything. These attacks are slow, so they have a group of their own.
 
 use crate::attack::{Attack, attack};
 

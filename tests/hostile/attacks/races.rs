@@ -1,8 +1,8 @@
-//! Names that change their meaning between a look and a use, exchanged in tight loops.
+//! Names that change their target between check and use, exchanged in tight loops.
 
 use crate::attack::{Attack, attack};
 
-/// What the supervisor is kept busy with meanwhile, by its own user: scans and signals.
+/// The scans and signals with which its own user keeps the supervisor busy meanwhile.
 macro_rules! busy {
     () => {
         "end=$((SECONDS + 2)); while test $SECONDS -lt $end; do printf h > \"$S/.s6-svscan/control\" || :; for n in 1 2 3 4 5 6 7 8; do kill -ALRM \"$P\"; done; done"

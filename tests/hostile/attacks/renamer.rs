@@ -1,4 +1,5 @@
-//! A racing renamer for thirty seconds: everything that can be a link is one half of the time, while commands are sent.
+//! A racing renamer for thirty seconds: everything that can be a link is a link half of the time,
+//! while commands are sent.
 
 use crate::attack::{Attack, attack};
 

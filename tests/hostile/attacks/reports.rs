@@ -1,4 +1,5 @@
-//! What reports of root and the output of the container show of what an agent wrote. Each has a fresh cell.
+//! What root's reports and the container's output show of texts that an agent wrote. Each attack
+//! has a new cell.
 
 use crate::attack::{Attack, attack};
 
@@ -12,12 +13,13 @@ macro_rules! profile {
     };
 }
 
-/// Every report of root's, on a terminal and into a pipe; none may hang or hold a character that is none of a text's.
+/// Every report that root runs, on a terminal and into a pipe. None may hang, or print a control
+/// character.
 const REPORTS: &str = "py shown 20 \"$G\" status -- 'gateway status' -- 'gateway status coder' -- 'profile list' -- 'profile show coder' -- logs -- 'logs coder' -- doctor -- 'reconcile --dry-run' -- \
                        's6 s6-svstat /run/service/gateway-coder' -- 's6 s6-svdt /run/service/gateway-coder'";
 
 pub const ALL: &[Attack] = &[
-    // What root is told to paste.
+    // Commands that root is told to paste.
     attack("root-pastes-what-doctor-proposes-and-links-are-in-the-way-by-then", profile!("mkdir -p profiles/writer; echo > profiles/writer/SOUL.md; for x in coder writer; do echo API_SERVER_ENABLED=true > profiles/$x/.env; echo TELEGRAM_BOT_TOKEN=same >> \
          profiles/$x/.env; chmod 666 profiles/$x/.env; echo '{\"pid\": 999999}' > profiles/$x/gateway.pid; done"))
         .then("\"$G\" --json doctor > /srv/found || :; test $(grep -c '\"fix\":\"' /srv/found) -ge 4; rm -rf \"$H/profiles/coder\" \"$H/profiles/writer\"; ln -s \"$V/directory\" \"$H/profiles/coder\"; ln -s \"$V/directory\" \"$H/profiles/writer\"; py until 1 false || :; \
@@ -27,7 +29,7 @@ pub const ALL: &[Attack] = &[
         .then("said=$(\"$G\" doctor 2>&1 || :); case $said in *'kill '*) echo \"$said\"; exit 9 ;; *gateway.pid*) ;; *) echo \"nothing is found: $said\"; exit 8 ;; esac"),
     attack("root-gives-back-what-a-link-leads-to", "ln -s \"$V/directory\" \"$H/a\"; mkdir -p \"$H/b\"; ln -s \"$V\" \"$H/b/c\"; ln \"$V/readable\" \"$H/b/d\" 2>/dev/null || :")
         .then("for x in a a/x b b/c b/c/secret ../../etc /etc ..; do \"$G\" give-back 10000:10000 \"$H/$x\" 2>/dev/null || :; done; not \"$G\" give-back 10000:10000 /etc/passwd 2>/dev/null"),
-    // What root reads.
+    // Reports that root reads.
     attack("reports-of-a-state-file-that-drives-a-terminal", profile!("py nasty state profiles/coder/gateway_state.json; cp profiles/coder/gateway_state.json ."))
         .then(REPORTS),
     attack("reports-of-lines-that-drive-a-terminal", profile!("py nasty lines logs/gateways/coder/current; py nasty lines logs/container-boot.log; py nasty lines logs/gateways/coder/@400000005f0000000000000a.s"))

@@ -1,4 +1,4 @@
-//! A container with few processes and little room, all of which the attacker takes.
+//! A container with few processes and little space, all of which the attacker takes.
 
 use crate::attack::{Attack, attack};
 

@@ -1,8 +1,9 @@
-//! Programs of the agent's in the way of root's searches, at the boot and beside it. Each has a fresh container.
+//! Programs of the agent where root looks for programs, during the boot and afterwards. Each attack
+//! has a new container.
 
 use crate::attack::{Attack, attack};
 
-/// Puts programs of these names into a directory, which say whom they run as and end at once.
+/// Puts programs of these names into a directory. They record as whom they run, and end at once.
 macro_rules! programs {
     ($directory:literal) => {
         concat!(
@@ -17,7 +18,7 @@ macro_rules! programs {
     };
 }
 
-/// What an operator does as root, in the words of the documents.
+/// What an operator does as root, with the commands of the documents.
 const OPERATOR: &str = "/usr/bin/env gatevisor status >/dev/null 2>&1 || :; /usr/bin/env ls / >/dev/null; /usr/bin/env id >/dev/null; /usr/bin/env hermes version >/dev/null 2>&1 || :; \
                         /bin/bash -lc 'ls / >/dev/null; gatevisor status >/dev/null 2>&1; id >/dev/null'; /bin/sh -lc 'ls /; id' >/dev/null; /bin/bash -ic 'ls /; id' >/dev/null 2>&1";
 

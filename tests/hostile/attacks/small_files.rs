@@ -1,4 +1,4 @@
-//! What is in place of the small files that say how a service is supervised.
+//! What is in place of the small files with the settings of a service.
 
 use crate::attack::{Attack, attack};
 

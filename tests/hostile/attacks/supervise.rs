@@ -1,6 +1,7 @@
 //! What is in place of `supervise/` and of the files that the supervisor keeps in it.
 //!
-//! A kernel with `fs.protected_hardlinks` lets nobody make hard links to others' files; root plants them here.
+//! A kernel with `fs.protected_hardlinks` lets no user make hard links to files of others, so root
+//! makes them here.
 
 use crate::attack::{Attack, attack};
 

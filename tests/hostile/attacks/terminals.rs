@@ -1,8 +1,8 @@
-//! What the agent does with the terminal of root, who calls it. Each has a fresh cell.
+//! What the agent does with the terminal of root, who runs it. Each attack has a new cell.
 
 use crate::attack::{Attack, attack};
 
-/// Puts the attacker's words in the place of the agent's own program, as a plugin of it would be.
+/// Puts the attacker's script in the place of the agent's own program, as a plugin could.
 macro_rules! agent_runs {
     ($words:literal) => {
         concat!(

@@ -1,4 +1,5 @@
-//! What root's walks at a boot may find: other volumes, depths, numbers. Each has a fresh container.
+//! What root's walks at a boot may find: other volumes, great depths, great numbers. Each attack
+//! has a new container.
 
 use crate::attack::{Attack, attack};
 

@@ -1,8 +1,9 @@
-//! What an operator, as the supervisor's user, does in the attacker's home with `gatevisor`, and how its outputs are shown.
+//! What an operator does with `gatevisor` in the attacker's home, as the supervisor's user, and how
+//! the output is shown.
 
 use crate::attack::{Attack, attack};
 
-/// Every verb, in a home that the attacker prepared. None may hang; whether they succeed is not asked.
+/// Every command, in a home that the attacker prepared. None may hang; they need not succeed.
 macro_rules! verbs {
     () => {
         "cd /; g() { said=$(timeout 30 \"$G\" --home \"$T/home\" --scandir \"$S\" \"$@\" 2>&1 </dev/null) || test $? -ne 124 || { echo \"it hangs: $*\"; exit 8; }; case $said in \
