@@ -76,12 +76,12 @@ fn what_root_broke_is_found_and_fixed_by_the_printed_commands_root() {
     container.root_sh(
         "/command/s6-svc -wD -d /run/service/profile-watcher; \
          cd /opt/data/profiles; for p in coder writer; do echo TELEGRAM_BOT_TOKEN=1234:qqzzxxww >> $p/.env; done; \
-         chmod 644 coder/.env; chown -R 0:0 writer; mkdir stray; echo > stray/SOUL.md; chown -R 10000:10000 stray",
+         chmod 644 coder/.env; chown -R 0:0 writer; mkdir unregistered; echo > unregistered/SOUL.md; chown -R 10000:10000 unregistered",
     );
     let broken = [
         ("is open to others", ROOT),
         ("`/opt/data/profiles/writer` belongs to uid 0", ROOT),
-        ("profile stray has no slot", HERMES),
+        ("profile unregistered has no slot", HERMES),
         ("have the same TELEGRAM_BOT_TOKEN", HERMES),
     ];
     for (words, user) in broken {

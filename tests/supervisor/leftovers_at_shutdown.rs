@@ -126,9 +126,9 @@ leave()
 fn ends_with_the_supervisor(program: &str, told_by: &str) {
     let mut world = world();
     let service = attacker(&world, program, told_by);
-    let stray = Held::of(noted(&service, told_by)).unwrap();
+    let leftover = Held::of(noted(&service, told_by)).unwrap();
     assert_eq!(world.stop().code(), Some(0));
-    assert!(stray.is_gone());
+    assert!(leftover.is_gone());
 }
 
 #[test]
