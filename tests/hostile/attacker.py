@@ -1,7 +1,7 @@
 """What an attacker does that a shell cannot: racing renames, floods, looking into other processes.
 
-Called as `attacker.py VERB …` by the attacks, as the user who attacks. A race ends when the file named by $STOP appears,
-or after the seconds it is given. Exit code 0: the attack was carried out; what came of it is for check.py to say.
+The attacks call `attacker.py VERB …` as the attacking user. A race ends when the file $STOP appears, or after the given
+seconds. Exit code 0 means that the attack was carried out; check.py judges its effect.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ STOP = os.environ.get("STOP", "/nonexistent")
 
 
 def rounds(seconds, per_look=200):
-    """Yields until it is time to stop; looks at the clock now and then only."""
+    """Yields until it is time to stop. Looks at the clock only now and then."""
     end = time.monotonic() + float(seconds)
     while True:
         for _ in range(per_look):
@@ -32,7 +32,7 @@ def rounds(seconds, per_look=200):
 
 
 def exchange(seconds, *pairs):
-    """Exchanges the names of each pair, as fast as it goes."""
+    """Exchanges the names of each pair, as fast as possible."""
     pairs = [name.encode() for name in pairs]
     pairs = list(zip(pairs[::2], pairs[1::2]))
     rename = LIBC.renameat2
@@ -46,7 +46,7 @@ def exchange(seconds, *pairs):
 
 
 def replace(seconds, directory, target, *names):
-    """Removes what the supervisor makes and puts links to `target` in its place, as fast as it goes."""
+    """Removes what the supervisor makes and puts links to `target` in its place, as fast as possible."""
     os.chdir(directory)
     for _ in rounds(seconds, 20):
         for name in names:
@@ -67,9 +67,9 @@ def replace(seconds, directory, target, *names):
 
 
 def steal(seconds, directory, decoy, *names):
-    """Takes away what the supervisor has just made in `directory` before it can open it, and puts `decoy` there.
+    """Moves away what the supervisor has just made in `directory` before it can open it, and puts `decoy` there.
 
-    What is caught belongs to the supervisor's user and is kept as `caught-N`.
+    The moved entries belong to the supervisor's user and are kept as `caught-N`.
     """
     os.chdir(directory)
     authority = int(os.environ["AUTHORITY"])
@@ -113,7 +113,7 @@ def write(fifo, seconds, what):
 
 
 def listeners(directory, count, kind):
-    """Fills an event directory: FIFOs that nobody reads, or that are held and full, or names with a strange end."""
+    """Fills an event directory: FIFOs without readers, FIFOs that are held and full, or names with an unusual end."""
     held = []
     for number in range(int(count)):
         name = os.path.join(directory, f"ftrig1:@4000000000000000{number:08x}:attack")
@@ -137,7 +137,7 @@ def hold():
 
 
 def hold_lock(path, proof):
-    """Holds the lock of a file, and says so by making another."""
+    """Holds the lock of a file, and makes another file to show that."""
     with open(path, "w") as file:
         fcntl.lockf(file, fcntl.LOCK_EX)
         open(proof, "w").close()
@@ -145,7 +145,7 @@ def hold_lock(path, proof):
 
 
 def slots(directory, count, start):
-    """Makes so many slots; `start` says whether they want to be up."""
+    """Makes this number of slots. `start` says whether they shall be up."""
     for number in range(int(count)):
         path = f"{directory}/.m{number}"
         os.mkdir(path)
@@ -158,7 +158,7 @@ def slots(directory, count, start):
 
 
 def churn(directory, seconds, count):
-    """Renames slots in and out of sight and asks for scans meanwhile."""
+    """Hides slots and shows them again by renaming, and asks for scans meanwhile."""
     control = f"{directory}/.s6-svscan/control"
     for number in range(int(count)):
         os.mkdir(f"{directory}/.c{number}")
@@ -197,9 +197,9 @@ def children(supervisor):
 
 
 def peek(supervisor, seconds, leak):
-    """Tries to get at the memory and descriptors of each child before it has become its program.
+    """Tries to read the memory and descriptors of each child before its exec.
 
-    Such a child still is the supervisor's own program. Getting in is a leak, and noted.
+    Such a child still runs the supervisor's program. A success is a leak, and is recorded.
     """
     supervisor = int(supervisor)
     for _ in rounds(seconds, 5):
@@ -207,7 +207,7 @@ def peek(supervisor, seconds, leak):
             try:
                 exe = os.readlink(f"/proc/{pid}/exe")
             except OSError:
-                # Who may not look at it may not get in either; try, all the same.
+                # The kernel refuses a look at it, so it should refuse access too. Try all the same.
                 exe = None
             got = []
             for what in ("mem", "environ", "auxv"):
@@ -228,7 +228,7 @@ def peek(supervisor, seconds, leak):
                 again = os.readlink(f"/proc/{pid}/exe")
             except OSError:
                 again = None
-            # What it was before and after is what it was meanwhile.
+            # It ran the same program before and after, so it ran that program meanwhile.
             if got and exe and exe == again and os.path.basename(exe) == "gatevisor":
                 with open(f"/proc/{pid}/cmdline", "rb") as file:
                     line = file.read()
@@ -254,7 +254,7 @@ def fill(directory, most):
 
 
 def bomb(seconds):
-    """Forks until it cannot, again and again; everything ends with the first of them."""
+    """Forks until it cannot, again and again. Everything ends with the first process."""
     LIBC.prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: nobody gets away
     end = time.monotonic() + float(seconds)
     ours = set()
@@ -276,7 +276,7 @@ def bomb(seconds):
 
 
 def is_heard(fifo):
-    """Returns whether somebody reads a FIFO, which is how a supervised service is told."""
+    """Returns whether a FIFO has a reader, which shows that a service is supervised."""
     try:
         os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
         return True
@@ -304,7 +304,7 @@ def taken(slot, patience="30"):
 
 
 def until(patience, *command):
-    """Repeats a command until it succeeds; one that cannot even be started has not."""
+    """Repeats a command until it succeeds. A command that cannot be started has not succeeded."""
     end = time.monotonic() + float(patience)
     while True:
         try:
@@ -318,7 +318,7 @@ def until(patience, *command):
 
 
 if __name__ == "__main__":
-    # What lies beside this file: what is left lying about, and what is done on terminals.
+    # The files beside this one have further verbs: what an attacker leaves for root, and what is done on terminals.
     import furniture
     import terminals
 

@@ -1,12 +1,12 @@
 #!/bin/bash
-# A container without an engine: a root directory of its own out of two layers, own mounts, processes, IPC and names, and the
-# capabilities that Docker gives. A fresh one takes some fifty milliseconds.
+# A container without an engine: a root directory of two layers, namespaces of its own for mounts, processes, IPC and
+# names, and the capabilities that Docker gives. A new one takes some fifty milliseconds.
 #
 #   cell.sh make IMAGE PROGRAM LAYOUT      lays out the layer of the image: hermes or minimal
-#   cell.sh boot IMAGE DIRECTORY WORD...   becomes a new first process: /init with these words; once more for a restart
+#   cell.sh boot IMAGE DIRECTORY WORD...   becomes a new first process: /init with these words; again for a restart
 #
-# In DIRECTORY: upper/ and work/ (what the container changed), volume/ (its home), others/ (volumes of others), variables (its
-# environment), mounts (words of bash that run before the root changes, which is $R), pid (the first process).
+# DIRECTORY has: upper/ and work/ (what the container changed), volume/ (its home), others/ (volumes of others), variables
+# (its environment), mounts (a script of bash that runs before the root changes to $R), pid (the first process).
 set -euo pipefail
 
 CAPABILITIES=-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+net_bind_service,+net_raw,+sys_chroot,+mknod,+audit_write,+setfcap
@@ -19,7 +19,7 @@ make() {
     for link in bin sbin lib lib64; do ln -s "usr/$link" "$image/$link"; done
     cp -L /etc/ld.so.cache "$image/etc/" 2>/dev/null || :
     cp -rL /etc/alternatives "$image/etc/" 2>/dev/null || :
-    # /usr is this machine's, and /usr/local the image's.
+    # /usr is this machine's, but /usr/local is the image's.
     mkdir -p "$image/local/bin"
     cp -- "$program" "$image/local/bin/gatevisor"
     ln -s usr/local/bin/gatevisor "$image/init"
@@ -29,7 +29,7 @@ make() {
     chown -R 0:0 "$image/etc"
 }
 
-# What the image with Hermes has besides.
+# Lays out what the image with Hermes has in addition.
 hermes() { # IMAGE SOURCES
     echo /opt/data >"$1.home"
     mkdir -p "$1"/{etc/cont-init.d,opt/data,opt/hermes/{bin,docker,.venv/bin}}
@@ -39,14 +39,14 @@ hermes() { # IMAGE SOURCES
     printf 'hermes:!::0:::::\n' >"$1/etc/shadow"
     ln -s /usr/local/bin/gatevisor "$1/opt/hermes/bin/hermes"
     ln -s /usr/local/bin/gatevisor "$1/opt/hermes/docker/main-wrapper.sh"
-    # What the image puts into the shells of people, as it is.
+    # The image's profile for login shells, unchanged.
     cp -a -- "$2/rootfs/." "$1/"
     chown -R 0:0 "$1/opt/hermes"
     printf '#!/bin/sh\n# What stands for the agent.\necho "hermes $* runs as $(id -u)"\ncase "$1" in\nsleep) exec sleep infinity ;;\n-p) shift 2 ;;\nesac\ncase "$1 $2" in\n"gateway run") exec sleep infinity ;;\nesac\n' >"$1/opt/hermes/.venv/bin/hermes"
     chmod 755 "$1/opt/hermes/.venv/bin/hermes"
 }
 
-# What the minimal image has: an agent file, two users, and nothing that could be a hook or a shim.
+# Lays out what the minimal image has: an agent file, two users, and nothing that could be a hook or a shim.
 minimal() { # IMAGE SOURCES
     echo /data >"$1.home"
     mkdir -p "$1/data" "$1/etc/gatevisor"
@@ -58,17 +58,17 @@ boot() {
     exec unshare --mount --pid --ipc --uts --fork --kill-child --propagation private "$0" first "$@"
 }
 
-# Mounts a directory where the container sees TARGET, wherever links lead in there, as an engine does.
+# Mounts a directory at the place that TARGET has in the container, following links in there, as an engine does.
 volume() { # SOURCE TARGET
     mount --bind "$1" "$R$(chroot "$R" /bin/sh -c 'mkdir -p "$1" 2>/dev/null; exec realpath "$1"' sh "$2")"
 }
 
-# In the new namespaces.
+# Runs in the new namespaces.
 first() {
     local image=$1 directory=$2 pid home
     R=$directory/root
     shift 2
-    # /proc is still this machine's.
+    # /proc is still that of this machine.
     read -r pid _ </proc/self/stat
     echo "$pid" >"$directory/pid"
     mount -t overlay -o "lowerdir=$image,upperdir=$directory/upper,workdir=$directory/work" cell "$R"
@@ -92,7 +92,7 @@ first() {
     volume "$directory/others/home" "$home/mounted"
     # shellcheck source=/dev/null
     . "$directory/mounts"
-    # Who enters it later has what it has.
+    # Processes that enter the container later get the same environment.
     echo "$CAPABILITIES" >"$directory/capabilities"
     mapfile -t variables <"$directory/variables"
     cd "$R"

@@ -1,13 +1,13 @@
 """What must hold after every attack, whatever it was.
 
-    check.py prepare   makes the files of the supervisor's user that attacks aim at, and the bystanders, and notes all of it
-    check.py victims   makes these files only
-    check.py after     compares, and takes away what the attack left in the scandir, so that the next one finds it as this one
-                       did; prints one line for each thing that fell, and ends with 1 if anything did
-    check.py again     notes the files anew: root has put something there since
+    check.py prepare   makes the files of the supervisor's user that attacks aim at, and the bystanders, and records them
+    check.py victims   makes only these files
+    check.py after     compares, and removes what the attack left in the scandir, so that the next attack finds it in the same
+                       state; prints one line for each failed check, and ends with 1 if there is one
+    check.py again     records the files anew, because root has added something since
     check.py restarted compares in a container that was stopped and started since
 
-Run by root, in the place where the supervisor runs. Where everything is, the environment says: see bed.rs.
+Root runs this where the supervisor runs. Variables say where everything is; see bed.rs.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ AUTHORITY = int(os.environ["AUTHORITY"])
 ATTACKER = int(os.environ["ATTACKER"])
 BYSTANDERS = {"bystander-other": int(os.environ["OTHER"]), "bystander-same": int(os.environ["SAME"])}
 PATIENCE_MS = "30000"
-# Beyond the victims' own tree: what no attack may change, and what none may make.
+# Files outside of the victims' own tree that no attack may change or make.
 SYSTEM = [
     "/etc/passwd", "/etc/passwd-", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/sudoers", "/etc/sudoers.d",
     "/etc/crontab", "/etc/cron.d", "/etc/ld.so.preload", "/etc/ld.so.conf", "/etc/profile", "/etc/profile.d", "/etc",
@@ -38,7 +38,7 @@ SYSTEM = [
 ]  # fmt: skip
 
 
-# Volumes of somebody else, which an operator mounted below the agent's home and inside the scandir, where the bed has them.
+# Volumes of another user, which an operator mounted below the agent's home and inside the scandir, in beds that have them.
 MOUNTED = [f"{os.environ['H']}/mounted", f"{SCANDIR}/.mounted"]
 
 # What the engine writes when it starts a container.
@@ -70,7 +70,7 @@ def manifest():
             if "refused" in directory:
                 continue
             paths[directory] = tree == VICTIMS
-            # The control FIFO and the lock are what they are for.
+            # The control FIFO and the lock may change.
             paths.update({os.path.join(directory, name): tree == VICTIMS for name in files})
     for tree in filter(os.path.isdir, MOUNTED):
         for directory, _, files in os.walk(tree):
@@ -97,7 +97,7 @@ class Fallen(Exception):
 
 
 def payload(path):
-    """A program that tells whom it runs as."""
+    """A program that records as whom it runs."""
     with open(path, "w") as file:
         file.write(
             f"#!/bin/sh\nid -u >> {SCRATCH}/ran 2>/dev/null\n"
@@ -134,7 +134,7 @@ def make_slot(name, user, body, logged):
 
 
 def tell_to_scan(letter):
-    """Asks for a scan; what the attacker's slots make of it is not waited for, as s6-svscanctl would."""
+    """Asks for a scan. Unlike s6-svscanctl, does not wait for the attacker's slots."""
     try:
         fd = os.open(f"{SCANDIR}/.s6-svscan/control", os.O_WRONLY | os.O_NONBLOCK)
         os.write(fd, letter)
@@ -168,7 +168,7 @@ def has_logged(name, pid):
 
 def victims():
     os.makedirs(f"{VICTIMS}/directory", 0o755)
-    # A home of an agent that is the supervisor's user.
+    # A home of an agent whose user is the supervisor's.
     os.makedirs(f"{VICTIMS}/home/profiles/coder", 0o755)
     os.makedirs(f"{VICTIMS}/home/logs/gateways/coder", 0o755)
     for name in ("SOUL.md", "gateway_state.json", ".env"):
@@ -180,7 +180,7 @@ def victims():
         with open(f"{VICTIMS}/{name}", "w") as file:
             file.write("precious\n")
         os.chmod(f"{VICTIMS}/{name}", mode)
-    # A service directory of the supervisor's user that nobody put into the scandir.
+    # A service directory of the supervisor's user that is not in the scandir.
     payload(f"{VICTIMS}/service/run")
     payload(f"{VICTIMS}/program")
     os.mkfifo(f"{VICTIMS}/fifo", 0o600)
@@ -193,9 +193,9 @@ def victims():
 
 
 def furnish(volume):
-    """Fills somebody else's volume with what root's walks would do harm to."""
+    """Fills another user's volume with files that root's walks could harm."""
     os.makedirs(f"{volume}/deep/er", exist_ok=True)
-    # Roots, somebody else's, and a program that only root may read.
+    # Files of root, files of another user, and a program that only root may read.
     for name, user in (("of-root", 0), ("of-other", BYSTANDERS["bystander-other"]), ("deep/er/of-root", 0)):
         with open(f"{volume}/{name}", "w") as file:
             file.write("precious\n")
@@ -214,7 +214,7 @@ def prepare():
     for name, pid in state["pids"].items():
         has_logged(name, pid)
     state["manifest"] = manifest()
-    # `gatevisor up` has a helper beside it.
+    # `gatevisor up` has a helper process.
     state["helpers"] = [list(key) for key in strangers()]
     save(state)
 
@@ -232,7 +232,7 @@ def save(state):
 
 
 def started(pid):
-    """Returns what tells a process from the next one with its number."""
+    """Returns what tells a process from a later one with its number."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             words = file.read().rsplit(") ", 1)[1].split()
@@ -242,7 +242,7 @@ def started(pid):
 
 
 def processes():
-    """Returns what is known of each process: parent, users, command line."""
+    """Returns the parent, users and command line of each process."""
     found = {}
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
@@ -262,7 +262,7 @@ def processes():
 
 
 def strangers():
-    """Returns the processes below the supervisor that have its user and are none of those that it must have."""
+    """Returns the processes below the supervisor that have its user without being one of its own helpers."""
     found = processes()
     known = {SUPERVISOR, *(pid_of(name) for name in BYSTANDERS)}
 
@@ -304,7 +304,7 @@ def after():
         if now:
             step(has_logged, name, now)
         state["pids"][name] = now
-    # It answers a scan.
+    # The supervisor answers a scan.
     step(make_slot, "probe", BYSTANDERS["bystander-other"], "#!/bin/sh\nexec sleep 3600\n", False)
     step(withdraw, "probe")
     fallen += differences(state["manifest"])
@@ -313,7 +313,7 @@ def after():
     seen = {key: facts for key, facts in strangers().items() if key not in helpers}
     end = time.monotonic() + 10
     while seen and time.monotonic() < end:
-        # A process on its way to its program has the supervisor's user for an instant.
+        # Before its exec, a process has the supervisor's user for an instant.
         time.sleep(0.02)
         seen = {key: seen[key] for key in seen.keys() & strangers().keys()}
     fallen += [f"a process of uid {AUTHORITY} that is not the supervisor's: {key} {facts}" for key, facts in seen.items()]
@@ -326,7 +326,7 @@ def after():
 
 
 def differences(before):
-    """Returns what differs from the manifest that was noted. What directs the supervisor is made anew by a boot."""
+    """Returns what differs from the recorded manifest. A boot makes `.s6-svscan` anew."""
     now = manifest()
     booted = sys.argv[1] == "restarted"
     return [
@@ -341,7 +341,7 @@ def is_made_anew(path):
 
 
 def proofs():
-    """Returns what programs of the attacker noted down that they must not have been able to."""
+    """Returns what programs of the attacker recorded that they must not have been able to do."""
     fallen = []
     if os.path.exists(f"{STATE}.pwned"):
         with open(f"{STATE}.pwned") as file:
@@ -367,7 +367,7 @@ def report(fallen):
 
 
 def restarted():
-    """The container was stopped and started: nothing of root's has changed, and it supervises as it did."""
+    """After the container was stopped and started, checks that nothing of root has changed, and that it supervises as before."""
     with open(STATE) as file:
         state = json.load(file)
     fallen = differences(state["manifest"])
@@ -416,7 +416,7 @@ def clean():
         to = os.path.join(root, b".gone-%d-%d" % (number, time.monotonic_ns()))
         os.rename(os.path.join(root, name), to)
         gone.append(to)
-    # A whole rescan: nothing of the attack is left in what it remembers.
+    # After a complete rescan, the supervisor remembers nothing of the attack.
     tell_to_scan(b"h")
 
     def held():

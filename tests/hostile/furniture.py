@@ -1,4 +1,4 @@
-"""What an attacker leaves lying about for root to find: trees, names, texts, file systems. Verbs of attacker.py."""
+"""What an attacker leaves for root to find: trees, names, texts, file systems. Verbs of attacker.py."""
 
 import ctypes
 import os
@@ -8,7 +8,7 @@ import time
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 STOP = os.environ.get("STOP", "/nonexistent")
-# What no terminal may see as it is: sequences, line ends, marks of direction, what is invisible.
+# What no terminal may receive unescaped: escape sequences, line ends, marks of direction, invisible characters.
 NASTY = "\x1b[2J\x1b]52;c;aGk=\x07\x9b31m\x08\x7f\u202e\u2066\u200b\u061c\u3164\u115f\U000e0041\rgatevisor: FORGED"
 
 
@@ -34,7 +34,7 @@ def many(directory, count):
 
 
 def deep(directory, count):
-    """Makes directories in each other, and at the bottom what a walk would like to find."""
+    """Makes nested directories, and in the innermost one what a walk could harm."""
     os.chdir(directory)
     for _ in range(int(count)):
         os.mkdir("d")
@@ -44,7 +44,7 @@ def deep(directory, count):
 
 
 def grow(seconds, directory):
-    """Adds to a directory faster than anybody walks it: new directories at its deepest, for as long as it may."""
+    """Adds directories to the innermost one faster than a walk proceeds, until the time is over."""
     for number, _ in enumerate(rounds(seconds, 50)):
         try:
             os.makedirs(f"{directory}/g{number % 300}/g{number}/g/g/g", exist_ok=True)
@@ -53,14 +53,14 @@ def grow(seconds, directory):
 
 
 def names():
-    """Makes entries whose names are hard to print, to compare and to quote."""
+    """Makes entries whose names are difficult to print, to compare and to quote."""
     for name in (b"\n", b"\x1b[2J", b"-rf", b"*", b" ", b"\xff\xfe", "\u202e\u2066".encode(), b"..." , b"a\tb", b"$(id)", b"`id`", b"'\""):
         os.mkdir(name)
         os.close(os.open(name + b"/" + name, os.O_CREAT | os.O_WRONLY))
 
 
 def sockets():
-    """Makes sockets, which can be opened by nobody."""
+    """Makes sockets, which nobody can open."""
     import socket as sockets_of
 
     for number in range(20):
@@ -68,16 +68,16 @@ def sockets():
 
 
 def socket(path):
-    """Makes a socket that stays when this process has gone."""
+    """Makes a socket that stays after the end of this process."""
     import socket as sockets_of
 
     sockets_of.socket(sockets_of.AF_UNIX).bind(path)
 
 
 def fuse(note):
-    """Mounts a file system that never answers, in a namespace of a process that stays; its number goes into `note`.
+    """Mounts a file system that never answers, in the namespace of a process that stays. Writes its number into `note`.
 
-    Others may not enter such a file system, but they may enter an overlay of it: that looks into it as its owner.
+    Others may not enter such a file system, but they may enter an overlay of it, which accesses it as its owner.
     """
     CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
     user, group = os.getuid(), os.getgid()
@@ -122,7 +122,7 @@ def fuse(note):
 
 
 def serve(fd):
-    """Answers what a mount asks of the root of a file system, and nothing that is asked of a name in it."""
+    """Answers requests of a mount about the root of the file system, and no request about a name in it."""
     import struct
 
     LOOKUP, GETATTR, STATFS, GETXATTR, INIT = 1, 3, 17, 22, 26
@@ -147,7 +147,7 @@ def serve(fd):
 
 
 def nasty(kind, path=None):
-    """Writes a text that drives a terminal into a file of some kind, or makes directories of such names."""
+    """Writes a text that controls a terminal into a file of some kind, or makes directories with such names."""
     import json
 
     if kind == "names":
@@ -159,7 +159,7 @@ def nasty(kind, path=None):
         return
     with open(path, "w") as file:
         if kind == "state":
-            # As escapes of JSON, so that it parses.
+            # The text is written as escapes of JSON, so that it can be parsed.
             keys = ("gateway_state", "reason", "desired_state", "pid", "error", "updated_at", "exit_reason", NASTY)
             json.dump({key: NASTY for key in keys}, file)
         elif kind == "env":
@@ -169,7 +169,7 @@ def nasty(kind, path=None):
 
 
 def pid_of(user):
-    """Prints a process of a user."""
+    """Prints the number of a process of a user."""
     for pid in filter(str.isdigit, os.listdir("/proc")):
         if os.stat(f"/proc/{pid}").st_uid == int(user):
             print(pid)
@@ -178,12 +178,12 @@ def pid_of(user):
 
 
 def opens(path):
-    """Succeeds where a file can be opened for reading, without waiting."""
+    """Succeeds if a file can be opened for reading without waiting."""
     os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
 
 
 def peek_named(name, seconds, leak):
-    """Tries to get into each process of one's own user that is this program: root's verbs, which have become the user."""
+    """Tries to trace each process of its own user that runs Gatevisor: root's commands, which have become this user."""
     PTRACE_SEIZE = 0x4206
     for _ in rounds(seconds, 1):
         for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -194,7 +194,7 @@ def peek_named(name, seconds, leak):
                     words = file.read().split(b"\0")
             except OSError:
                 continue
-            # The watcher of the profiles, the log daemon and the idle service are the agent's own.
+            # The watcher of profiles, the log daemon and the idle service are the agent's own.
             if os.path.basename(words[0]) != name.encode() or words[1:2] in ([b"logd"], [b"idle"], [b"profile-watcher"], [b"service"], [b"supervise"]):
                 continue
             got = LIBC.ptrace(PTRACE_SEIZE, int(pid), 0, 0) == 0
@@ -209,7 +209,7 @@ def peek_named(name, seconds, leak):
 
 
 def crowd(directory, count, target, length, letters="printable"):
-    """Fills a directory with links, whose names are of some length or of every one."""
+    """Fills a directory with links whose names have one length, or every length."""
     os.chdir(directory)
     letters = b"x" if letters == "printable" else b"\x1b\x01\x7f\xff"
     for number in range(int(count)):
@@ -219,7 +219,7 @@ def crowd(directory, count, target, length, letters="printable"):
 
 
 def chain(count, seconds):
-    """Becomes processes that each fork and end, deaf, in sessions of their own, for as long as they may."""
+    """Becomes a chain of processes that fork and end, ignore signals and have sessions of their own, until the time is over."""
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     end = time.monotonic() + float(seconds)
@@ -239,7 +239,7 @@ def chain(count, seconds):
 
 
 def no_zombies():
-    """Fails where the first process has left dead ones uncollected: nearly none, as others die all the while."""
+    """Fails if the first process has left zombies. A few are allowed, because processes die all the time."""
     dead = 0
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -252,7 +252,7 @@ def no_zombies():
 
 
 def reads_away(seconds, control):
-    """Tries to read requests from a FIFO that one may write to, by every door; what could be read goes into the proof."""
+    """Tries in every way to read requests from a FIFO that this user may only write to. Records what could be read as proof."""
     fd = os.open(control, os.O_WRONLY | os.O_NONBLOCK)
     _, write = os.pipe()
     PIDFD_GETFD, first = 438, os.pidfd_open(1)
@@ -264,9 +264,9 @@ def reads_away(seconds, control):
                 yield lambda door=door, flags=flags: os.read(os.open(door, flags | os.O_NONBLOCK), 100)
         yield lambda: os.read(fd, 100)
         yield lambda: os.splice(fd, write, 100)
-        # Duplicating what is in a pipe takes the right to read it.
+        # tee(2) of a pipe needs the right to read it.
         yield lambda: LIBC.tee(fd, write, 100, 2) > 0 or refuse()
-        # So does taking a descriptor of the first process's.
+        # So does taking a descriptor of the first process.
         for number in range(32):
             yield lambda number=number: LIBC.syscall(PIDFD_GETFD, first, number, 0) >= 0 or refuse()
 
@@ -286,11 +286,11 @@ def reads_away(seconds, control):
 
 
 def crowds_out(seconds, control):
-    """Makes a FIFO as small as it gets, and keeps it full."""
+    """Makes a FIFO as small as possible, and keeps it full."""
     import fcntl
 
     fd = os.open(control, os.O_WRONLY | os.O_NONBLOCK)
-    # Each letter a packet of its own, of which the smallest pipe holds one.
+    # Each byte is a packet of its own, of which the smallest pipe holds one.
     fcntl.fcntl(fd, fcntl.F_SETFL, os.O_WRONLY | os.O_NONBLOCK | os.O_DIRECT)
     fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, 4096)
     for _ in rounds(seconds, 100):

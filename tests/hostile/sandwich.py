@@ -1,12 +1,12 @@
-"""Every file-system call of root's in a trace: whether it can be led astray by whoever owns the home or the scandir.
+"""Judges every file-system call of root in a trace: whether the owner of the home or the scandir can lead it astray.
 
     sandwich.py TRACE OWNED...    prints a line for each call that can, and ends with 1 if there is one
 
-TRACE is what `strace -f -y --pidns-translation` wrote. OWNED are the directories in which others than root may write. Judged
-is what this program does with euid 0, from the moment at which it is executed; what others execute is not judged, but that root
-executes something from there is.
+TRACE is the output of `strace -f -y --pidns-translation`. OWNED are the directories in which users other than root may
+write. This script judges what Gatevisor does with euid 0, from its exec on. It does not judge other programs, but it does
+judge that root executes a program from an OWNED directory.
 
-A call is right where nobody who owns what is below an OWNED directory decides what it reaches:
+A call is right if no owner of something below an OWNED directory decides what the call reaches:
 
 - openat2 with RESOLVE_NO_SYMLINKS, RESOLVE_NO_MAGICLINKS and, unless it only reads, RESOLVE_NO_XDEV; or
 - one name below an opened directory, and the last link is not followed; or
@@ -18,7 +18,7 @@ import os
 import re
 import sys
 
-# What follows a link at the end of the path unless this flag says otherwise: the flags by which it does not.
+# Calls that follow a link at the end of the path, each with the flag that prevents it.
 FOLLOWS = {
     "openat": "O_NOFOLLOW",
     "open": "O_NOFOLLOW",
@@ -35,13 +35,13 @@ FOLLOWS = {
     "futimesat": None,
     "inotify_add_watch": "IN_DONT_FOLLOW",
 }
-# What never follows the last link, whatever its flags.
+# Calls that never follow the last link, whatever their flags.
 NEVER_FOLLOWS = {"unlinkat", "mkdirat", "mknodat", "renameat", "renameat2", "symlinkat", "readlinkat", "linkat"}
 # Calls whose path arguments begin with a descriptor.
 AT = FOLLOWS.keys() - {"open", "inotify_add_watch"} | NEVER_FOLLOWS | {"openat2"}
 MAKES = {"clone", "clone3", "fork", "vfork"}
 OPENS = {"open", "openat", "openat2"}
-# What has a string that is no path, or one that the kernel has written.
+# Calls with a string that is no path, or that the kernel has written.
 NO_PATH = {"prctl", "getcwd", "write"}
 
 STRINGS = re.compile(r'"((?:[^"\\]|\\.)*)"(\.\.\.)?')
@@ -53,7 +53,7 @@ TRANSLATED = re.compile(r"/\* (\d+) in strace's PID NS \*/")
 
 
 class Process:
-    """What is known of one: who it is, where, and whether it is this program."""
+    """What is known of a process: its user, its directory, and whether it runs Gatevisor."""
 
     def __init__(self, parent=None):
         self.euid = parent.euid if parent else 0
@@ -84,9 +84,9 @@ def calls(lines):
 
 
 def parents(found):
-    """Returns of each process who made it; of each that has its number after it, too.
+    """Returns the parents of each process number, in the order in which processes had that number.
 
-    A child is seen before the call that made it is over, so this is known beforehand.
+    A child appears in the trace before the call that made it has returned, so the parents are collected beforehand.
     """
     made = collections.defaultdict(collections.deque)
     for pid, name, _, result, rest in found:
@@ -97,7 +97,7 @@ def parents(found):
 
 
 def arguments(text):
-    """Splits arguments at the commas that are in no string, brace or bracket."""
+    """Splits arguments at commas outside of strings, braces and brackets."""
     found, depth, quoted, start, at = [], 0, False, 0, 0
     while at < len(text):
         letter = text[at]
@@ -125,7 +125,7 @@ class Judge:
         self.owned = owned
         self.program = program
         self.processes = {}
-        # Each offence, as it is shown, with how often it was seen and by whom.
+        # Each finding as it is shown, with how often it was seen, and by which processes.
         self.offences = collections.Counter()
         self.judged = 0
 
@@ -180,7 +180,7 @@ class Judge:
         if name in NO_PATH:
             return
         if name == "readlink":
-            # What follows is where it leads.
+            # The rest of the path is judged from where the link leads.
             words = words[:1]
         at = 0
         while at < len(words):
@@ -190,7 +190,7 @@ class Judge:
                 is_cwd = descriptor[1] == "AT_FDCWD"
                 base = process.cwd if is_cwd else descriptor[2] or "?"
                 path = STRINGS.match(words[at + 1])[1]
-                # What symlinkat makes has a target, which is only text.
+                # The target of symlinkat is only text.
                 self.judge(process, name, base, path, text, not is_cwd)
                 at += 2
                 continue
@@ -216,7 +216,7 @@ class Judge:
                 return self.offend(process, name, text, "writes across mounts")
             return self.waits(process, name, text)
         if path in ("", "."):
-            # Nothing is looked up: it is the descriptor, or the working directory, which is one.
+            # Nothing is looked up: the call uses the descriptor, or the working directory, which is like one.
             return
         if not below_descriptor:
             return self.offend(process, name, text, "by path")
@@ -238,7 +238,7 @@ class Judge:
             self.offend(process, name, text, "may wait in open")
 
     def offend(self, process, name, text, why):
-        # Numbers of descriptors and random names differ from run to run.
+        # Descriptor numbers and random names differ between runs.
         shown = re.sub(r"\b\d+<", "<", text)
         shown = re.sub(r"\.[0-9a-f]{9,}\b", ".#", shown)
         shown = re.sub(r"\{st_.*?\}|\{stx_.*\}", "{…}", shown)

@@ -1,4 +1,4 @@
-"""What is done on terminals: by root, who sits before one, and by what it calls. Verbs of attacker.py."""
+"""What happens on terminals: what root does on one, and what the programs do that root runs. Verbs of attacker.py."""
 
 import fcntl
 import os
@@ -13,12 +13,12 @@ import time
 import unicodedata
 
 TIOCSTI = 0x5412
-# Fillers that are letters to Unicode, and nothing to the eye.
+# Fillers, which are letters for Unicode but invisible.
 INVISIBLE = "\u3164\u115f\u1160\uffa0\u034f\u2800"
 
 
 def terminal(seconds, command, keys):
-    """Has a shell of root's on a terminal run a command, then types keys, then ends it; prints what it showed."""
+    """Lets a shell of root on a terminal run a command, types keys, and ends the shell. Prints what the terminal showed."""
     pid, master = pty.fork()
     if pid == 0:
         os.execvp("/bin/sh", ["sh", "-i"])
@@ -39,7 +39,7 @@ def terminal(seconds, command, keys):
     def typed(words):
         os.write(master, words.encode() + b"\n")
 
-    # Marks that are not on the line that is typed.
+    # Marks that do not occur in the typed line.
     typed("PS1= ; PS2= ; unset HISTFILE; echo be''gun")
     until(b"begun")
     typed(f"{command}; echo over''1")
@@ -48,10 +48,10 @@ def terminal(seconds, command, keys):
         typed(keys)
     typed("echo over''2")
     until(b"over2")
-    # What was put into the terminal's input is run now.
+    # Now the shell runs what was put into the terminal's input.
     typed("echo over''3; exit")
     until(b"over3")
-    # A shell with a job that is stopped stays.
+    # A shell with a stopped job does not end at once.
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     os.close(master)
@@ -75,7 +75,7 @@ def own_terminals():
 
 
 def types(proof):
-    """Types into whatever terminal it has."""
+    """Types into every terminal that it has."""
     for fd in own_terminals():
         try:
             put(fd, f"\n/usr/bin/touch {proof}\n")
@@ -84,7 +84,7 @@ def types(proof):
 
 
 def later():
-    """Goes on in a child that nobody waits for."""
+    """Goes on in a child, which becomes an orphan."""
     if os.fork():
         os._exit(0)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -106,7 +106,7 @@ def reads(notes):
     while time.monotonic() < end and terminals:
         for fd in terminals:
             try:
-                # Whoever ignores SIGTTOU may make itself the one that the terminal listens to.
+                # A process that ignores SIGTTOU may make itself the terminal's foreground process.
                 os.tcsetpgrp(fd, os.getpgrp())
             except OSError:
                 pass
@@ -122,7 +122,7 @@ def reads(notes):
 
 
 def opens_terminals(proof):
-    """Opens terminals by their names, by the parent's descriptors and by those of every process."""
+    """Opens terminals by their names, and by the descriptors of the parent and of every process."""
     later()
     for _ in range(10):
         paths = [f"/dev/pts/{name}" for name in os.listdir("/dev/pts")] + ["/dev/console", "/dev/tty", "/dev/tty0"]
@@ -138,13 +138,13 @@ def opens_terminals(proof):
 
 
 def inherits(leak):
-    """Notes each descriptor beyond the first three that leads to a file."""
+    """Records each descriptor beyond the first three that leads to a file."""
     for number in range(3, 64):
         try:
             where = os.readlink(f"/proc/self/fd/{number}")
         except OSError:
             continue
-        # What the listing itself opens, and this program's own text.
+        # Except the descriptor of the listing itself, and this program's own file.
         if where.startswith("/srv/bed/victims"):
             with open(leak, "a") as file:
                 file.write(f"{number} {where}\n")
@@ -162,7 +162,7 @@ def disorders():
 
 
 def stops():
-    """Stops itself and whoever waits for it, as far as it may, and ends a moment after somebody continues it."""
+    """Stops itself and its waiting parents, as far as it may, and ends a moment after it is continued."""
     if os.fork() == 0:
         parent = os.getppid()
         time.sleep(0.3)
@@ -176,7 +176,7 @@ def stops():
 
 
 def strange(text):
-    """Returns what a text holds that is none of a text's."""
+    """Returns the characters of a text that must not be shown to people."""
     found = set()
     for letter in text:
         category = unicodedata.category(letter)
@@ -188,7 +188,7 @@ def strange(text):
 
 
 def shown(seconds, program, *verbs):
-    """Runs reports of root's into a pipe and on a terminal, and fails where they hang or hold what a terminal obeys."""
+    """Runs reports of root into a pipe and on a terminal, and fails if they hang or print a control character."""
     wrong = []
     for verb in " ".join(verbs).split(" -- "):
         words = [program, *verb.split()]
