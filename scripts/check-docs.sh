@@ -91,14 +91,24 @@ check_hosts() {
 $hits"
 }
 
-# Checks that every relative link of a document leads to a file.
+# Prints the anchors of the headings of a document.
+anchors() {
+    sed -nE 's/^#+ +(.*)/\1/p' -- "$1" | tr '[:upper:]' '[:lower:]' | sed -E 's/[^[:alnum:] _-]//g; s/ /-/g'
+}
+
+# Checks that every relative link of a document leads to a file, and to a heading of it if the link names one.
 check_links() {
-    local document target
+    local document link target
     while read -r document; do
-        while read -r target; do
-            target=${target%%#*}
-            [[ -n $target && ! $target =~ ^[a-z]+: ]] || continue
-            [[ -e $(dirname -- "$document")/$target ]] || wrong "$document links to $target, which does not exist"
+        while read -r link; do
+            [[ ! $link =~ ^[a-z]+: ]] || continue
+            target=$(dirname -- "$document")/${link%%#*}
+            [[ $link != '#'* ]] || target=$document
+            if [[ ! -e $target ]]; then
+                wrong "$document links to $link, which does not exist"
+            elif [[ $link == *'#'* && $'\n'$(anchors "$target")$'\n' != *$'\n'"${link#*#}"$'\n'* ]]; then
+                wrong "$document links to $link, and that document has no such heading"
+            fi
         done < <(grep -oE '\]\([^) ]+\)' -- "$document" | sed -E 's/^\]\(|\)$//g')
     done < <(project_files | grep '[.]md$')
 }
