@@ -65,7 +65,11 @@ check_arrows() {
 $real"
     while read -r path; do
         [[ -e $path ]] || wrong "ARCHITECTURE.md names $path, which does not exist"
-    done < <(grep -oE 'crates/[a-z]+/(src|tests)[A-Za-z0-9_/.-]*' ARCHITECTURE.md | sed 's/[.]$//' | sort -u)
+    done < <(
+        # The drawings name files as `crates/NAME   FILE`.
+        grep -oE 'crates/[a-z]+/(src|tests)[A-Za-z0-9_/.-]*' ARCHITECTURE.md | sed 's/[.]$//' | sort -u
+        sed -nE 's,.*crates/([a-z]+) +([a-z0-9_/]+([.]rs|/)).*,crates/\1/src/\2,p' ARCHITECTURE.md | sort -u
+    )
 }
 
 # The head of each crate says what lives there, what does not, and who may depend on it.
