@@ -1,6 +1,8 @@
-//! Every fuzzing target on its seeds, and on what becomes of them when they are cut, doubled and bent a little.
+//! Every fuzzing target on its seeds, and on copies of them that are cut, doubled and changed a
+//! little.
 //!
-//! This runs with the ordinary tests, without a fuzzer. What a fuzzer finds becomes a seed named after what it shows.
+//! This runs with the ordinary tests, without a fuzzer. A finding of a fuzzer becomes a seed that
+//! is named after what it shows.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,11 +22,12 @@ use std::process::Command;
 
 use targets::{TARGETS, Target, named};
 
-/// Bent copies of each seed.
+/// The number of changed copies of each seed.
 const COPIES: usize = 300;
-/// The same where each makes a tree.
+/// The same for the target that makes a tree of each.
 const COPIES_OF_TREES: usize = 30;
-/// Tells a target, and the second self of a test, that the mount name space is this process' own.
+/// Tells a target, and the second run of a test, that this process has a mount name space of its
+/// own.
 const MAY_MOUNT: &str = "GATEVISOR_FUZZ_MAY_MOUNT";
 
 fn seeds() -> PathBuf {
@@ -86,8 +89,8 @@ fn root_is_led_by_no_tree_out_of_it_nor_across_its_mounts() {
     bend(target);
 }
 
-/// Runs the calling test once more in a mount name space of its own, and of a user name space where this is not root;
-/// returns whether this is there.
+/// Runs the calling test a second time in a mount name space of its own, and in a user name space
+/// if this is not root. Returns whether this is that second run.
 fn may_mount(test: &str) -> bool {
     if std::env::var_os(MAY_MOUNT).is_some() {
         return true;
@@ -112,7 +115,7 @@ fn may_mount(test: &str) -> bool {
     false
 }
 
-/// Tries a target on bent copies of its seeds.
+/// Tries a target on changed copies of its seeds.
 fn bend(target: Target) {
     let copies = if target.name == "paths" { COPIES_OF_TREES } else { COPIES };
     let mut state: u64 = 0x5eed;

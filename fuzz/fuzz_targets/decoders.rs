@@ -1,4 +1,4 @@
-//! One program for all targets, so that it is built once. `GATEVISOR_FUZZ_TARGET` names the target.
+//! One program for all targets, so it is built only once. `GATEVISOR_FUZZ_TARGET` names the target.
 #![no_main]
 
 use std::sync::OnceLock;

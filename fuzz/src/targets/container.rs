@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 const USER: &str = "hermes";
 
-/// Changing an account file changes what was asked for and no byte besides, and is done when it is done.
+/// A change of an account file changes exactly what was requested. A second change changes nothing.
 pub fn account_files(bytes: &[u8]) {
     let foreign = |text: &[u8]| -> Vec<Vec<u8>> {
         let lines = text.split_inclusive(|byte| *byte == b'\n');
@@ -30,7 +30,7 @@ pub fn account_files(bytes: &[u8]) {
         assert_eq!(with_group(&changed, USER, 100), None);
     }
     if let Some(changed) = with_member(bytes, USER, 998, "hostdocker") {
-        // A line that has the number and no list of members is left as it is.
+        // A line that has the number and no list of members is left unchanged.
         assert!(changed.len() > bytes.len());
         assert_eq!(with_member(&changed, USER, 998, "hostdocker"), None);
     }
@@ -40,7 +40,8 @@ thread_local! {
     static HOME: RefCell<Option<TempDir>> = const { RefCell::new(None) };
 }
 
-/// An environment is the same after its way through the files, but for what cannot be a file.
+/// An environment is the same after it was written to files and read back, except for variables
+/// that cannot be files.
 pub fn environment_dump(bytes: &[u8]) {
     let mut parts = bytes.split(|byte| *byte == 0);
     let mut variables: Vec<Variable> = Vec::new();

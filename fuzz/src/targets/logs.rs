@@ -1,4 +1,4 @@
-//! Logs: the stream on its way into a file, and the file on its way out.
+//! Logs: the stream that is written to a file, and the file that is read.
 
 use std::cell::RefCell;
 use std::fs;

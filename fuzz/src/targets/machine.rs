@@ -1,4 +1,4 @@
-//! Control streams, given to the pure machine of a service in a world that answers as a kernel would.
+//! Control streams for the pure machine of a service, in a model of a kernel.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,7 @@ fn at(ms: u64) -> Now {
     Now { tick: Tick(ms), wall: Tai64n::from_unix(seconds, 0) }
 }
 
-/// What lives, and what must never happen to it.
+/// The living processes, and what must never happen to them.
 struct World {
     machine: Machine,
     alive: HashSet<Pid>,
@@ -109,7 +109,8 @@ impl World {
         }
     }
 
-    /// A byte of the control FIFO is a command; one that is none makes something else happen, or time pass.
+    /// A byte of the control FIFO is a command. A byte that is no command causes another event, or
+    /// lets time pass.
     fn act(&mut self, byte: u8, luck: u8) {
         if let Some(control) = Control::from_byte(byte) {
             return self.step(ServiceInput::Control(control), luck);
@@ -162,7 +163,7 @@ pub fn service_control(bytes: &[u8]) {
         let (byte, luck) = (pair[0], pair.get(1).copied().unwrap_or(1));
         world.act(byte, luck);
     }
-    // Whatever happened, four deaths after the word it is over.
+    // Whatever happened before, it is over four deaths after this request.
     world.step(ServiceInput::Shutdown, 1);
     for _ in 0..4 {
         world.die(WaitStatus::exited(0), 1);
@@ -170,7 +171,7 @@ pub fn service_control(bytes: &[u8]) {
     assert!(world.ended, "a shutdown always ends");
 }
 
-/// A scandir of eight names: a byte is a command, or changes what is there.
+/// A scandir of eight names. A byte is a command, or changes an entry.
 pub fn scandir_changes(bytes: &[u8]) {
     let mut there = [None; 8];
     let mut supervised = [None; 8];
@@ -178,7 +179,7 @@ pub fn scandir_changes(bytes: &[u8]) {
         match ScanCommand::from_byte(byte) {
             Some(ScanCommand::Rescan | ScanCommand::Hangup) => {
                 for (supervised, there) in supervised.iter_mut().zip(&there) {
-                    // Replacing takes two looks: one that lets go, one that adopts.
+                    // A replacement takes two looks: the first lets go, and the second adopts.
                     for _ in 0..2 {
                         match compare(*supervised, *there) {
                             ScanChange::Nothing => assert_eq!(supervised, there),

@@ -9,7 +9,7 @@ mod scripts;
 mod slot;
 mod wire;
 
-/// A decoder, and what must hold for any bytes that it is given.
+/// A decoder, and what must hold for any bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
     /// Its name, and that of its directory below `seeds/`.

@@ -1,4 +1,4 @@
-//! Scripts of s6-log, and what the log daemon composes of a stream.
+//! Scripts of s6-log, and what the log daemon makes of a stream.
 
 use std::sync::OnceLock;
 
@@ -52,7 +52,7 @@ pub fn log_directives(bytes: &[u8]) {
     assert_eq!(script.has_extra, last.is_some_and(|word| matches!(word[0], b'f' | b'+' | b'-')));
 }
 
-/// The first line of a `log/run`: what the daemon takes over means the same to s6-log.
+/// The first line of a `log/run`: a line that the daemon executes itself means the same to s6-log.
 pub fn log_script(bytes: &[u8]) {
     let Some(script) = LogScript::from_file(bytes) else { return };
     let end = bytes.iter().position(|byte| *byte == b'\n').unwrap();
@@ -83,7 +83,7 @@ fn patterns() -> Patterns {
     PATTERNS.get_or_init(|| Patterns::new(&own(&["a", "^$"]), &own(&["ba"])).unwrap()).clone()
 }
 
-/// A stream on its way, and the daemon that composes it.
+/// A stream, and the daemon that composes its lines.
 struct Run {
     spec: Spec,
     composer: Composer,
@@ -104,7 +104,7 @@ impl Run {
         let (before, mut out) = (self.composer.state(), Composed::default());
         let n = self.composer.compose(&self.waiting, last, now, &stamp, &mut out);
         let consumed = &self.waiting[..n];
-        // Whoever takes over, before these bytes or after them, goes on as if nothing had happened.
+        // A restarted daemon, before these bytes or after them, goes on as if nothing had happened.
         let mut successor = Composer::new(self.spec.clone());
         successor.restore(before);
         let mut again = Composed::default();
@@ -126,9 +126,10 @@ fn at(tick_ms: u64) -> (BatchTime, Stamp) {
     (BatchTime { seconds, nanos: 0, tick_ms }, Stamper::new().stamp(Timestamp::Tai64n, seconds, 0))
 }
 
-/// The first byte says what is done with the lines, the second how many of the next are lengths of pieces.
+/// The first byte chooses what is done with the lines. The second says how many of the next bytes
+/// are lengths of pieces.
 ///
-/// Wherever the stream is cut, and a successor takes over with the state, the same bytes come out.
+/// Wherever the stream is cut, and a restarted daemon takes over the state, the output is the same.
 pub fn log_composer(bytes: &[u8]) {
     let [how, count, rest @ ..] = bytes else { return };
     let (lengths, mut stream) = rest.split_at(usize::from(count % 32).min(rest.len()));
@@ -152,7 +153,7 @@ pub fn log_composer(bytes: &[u8]) {
     run.feed(stream, 5000, false);
     run.feed(b"", 5000, true);
     assert_eq!((&run.written, &run.shown), (&whole.written, &whole.shown));
-    // Time decides how many lines a rate lets through, and nothing else.
+    // Time only decides how many lines a rate lets through.
     late.feed(stream, tick, true);
     if spec.rate.is_none() {
         assert_eq!(late.shown, whole.shown);

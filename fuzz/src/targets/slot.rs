@@ -1,4 +1,4 @@
-//! What a slot is made of: what is read can be written, and reads the same again.
+//! The parts of a slot: what was read can be written, and then reads the same.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;

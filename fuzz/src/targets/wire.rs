@@ -1,4 +1,4 @@
-//! The s6 format: what is decoded is encoded to the same.
+//! The s6 format: what was decoded is encoded to the same bytes.
 
 use gatevisor_wire::control::Control;
 use gatevisor_wire::event::{self, ServiceEvent};

@@ -1,7 +1,7 @@
 //! Where a path should lead by the rules.
 //!
-//! *Lives here:* the rules once more, in the plainest words, by whole paths that nobody changes meanwhile.
-//! *Does not live here:* anything of the resolver's: this is what it is compared with.
+//! *Lives here:* the rules a second time, in their simplest form, with whole paths that nobody
+//! changes meanwhile. *Does not live here:* anything of the resolver, which is compared with this.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -30,7 +30,8 @@ struct Way {
     passed: Vec<PathBuf>,
 }
 
-/// Returns the path without links of what a path below a directory leads to; nothing where it may not be opened.
+/// Returns the target of a path below a directory, as a path without links, or nothing if it may
+/// not be opened.
 pub fn leads(rules: Rules, base: &Path, path: &Path, flags: OFlags) -> Option<PathBuf> {
     let is_whole = base == Path::new("/");
     let leads_out = |part: Component<'_>| matches!(part, Component::ParentDir | Component::RootDir);
@@ -45,7 +46,7 @@ pub fn leads(rules: Rules, base: &Path, path: &Path, flags: OFlags) -> Option<Pa
     (is_owners && is_kind).then_some(end)
 }
 
-/// Returns the directories, without links in their paths, that the way from `/` leads through.
+/// Returns the directories on the way from `/`, with paths without links.
 pub fn passed(rules: Rules, path: &Path) -> Vec<PathBuf> {
     let mut way = Way::new(rules, Path::new("/"));
     way.go(path, OFlags::RDONLY);

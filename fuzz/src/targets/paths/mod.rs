@@ -1,11 +1,11 @@
 //! Any tree that an agent can make, and what root does in it: every way of the crate `paths`.
 //!
-//! *Lives here:* the bytes as orders, and what must hold after each. *Does not live here:* the tree (`tree`), and where a
-//! path should lead by the rules (`expected`).
+//! *Lives here:* the meaning of bytes as orders, and what must hold after each. *Does not live
+//! here:* the tree (`tree`), and where a path should lead by the rules (`expected`).
 //!
-//! The first bytes choose the walk at the end; each order after them is one byte and what it takes. Mounts are made only
-//! where `GATEVISOR_FUZZ_MAY_MOUNT` says that the mount name space is this process' own. Without it, and for who is not
-//! root, the orders that cannot be carried out are left out.
+//! The first bytes choose the walk at the end. Each order after them is one byte and its arguments.
+//! Mounts are made only if `GATEVISOR_FUZZ_MAY_MOUNT` says that this process has a mount name space
+//! of its own. Orders that cannot be carried out, without it or without being root, are left out.
 
 mod expected;
 mod tree;
@@ -24,14 +24,14 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use expected::{Rules, leads};
 use tree::{AGENT, Tree, is_root, may_give};
 
-/// Orders of one input.
+/// The most orders of one input.
 const MOST_ORDERS: usize = 64;
-/// Orders that look for something.
+/// The most orders that look for something.
 const MOST_TRIES: usize = 8;
-/// Components of a path that is tried.
+/// The most components of a path that is tried.
 const MOST_COMPONENTS: u8 = 6;
 
-/// The input, as far as it has not been read.
+/// The rest of the input.
 struct Bytes<'b>(&'b [u8]);
 
 impl Bytes<'_> {
@@ -47,7 +47,7 @@ impl Bytes<'_> {
     }
 }
 
-/// Makes the tree that the bytes tell of, goes along paths in it, and walks it.
+/// Makes the tree that the bytes describe, opens paths in it, and walks it.
 pub fn paths(bytes: &[u8]) {
     let mut bytes = Bytes(bytes);
     let (walk, turn) = (bytes.byte(), bytes.byte());
@@ -107,7 +107,7 @@ fn resolves(tree: &Tree, bytes: &mut Bytes<'_>) {
     let [quick, slow] = [resolver, resolver.by_steps()].map(|resolver| {
         let opened = resolver.open(&base, &path, flags);
         opened.map(|fd| look(fd).expect("what is open can be looked at")).map_err(|error| {
-            // Where nothing is, nobody looks for the component.
+            // If nothing is there, the component does not matter.
             let at = if error.is_missing() { path.clone() } else { error.path };
             (at, error.reason)
         })
@@ -124,7 +124,7 @@ fn numbers(path: &Path) -> (u64, u64) {
     (seen.dev(), seen.ino())
 }
 
-/// Makes a file where a path leads: in the tree, on its mount, or nowhere.
+/// Makes a file at the target of a path: in the tree, on its mount, or nowhere.
 fn makes(tree: &Tree, bytes: &mut Bytes<'_>) {
     let by_steps = bytes.byte() & 1 == 1;
     let path = path(bytes);
@@ -149,7 +149,8 @@ fn makes(tree: &Tree, bytes: &mut Bytes<'_>) {
     }
 }
 
-/// Finds a home at a path through the tree, and makes what is missing where nobody else decides where.
+/// Finds a home at a path through the tree, and makes missing directories if nobody else decides
+/// where they are.
 fn finds_home(tree: &Tree, bytes: &mut Bytes<'_>) {
     let wants_made = bytes.byte() & 1 == 1;
     let path = tree.top().join(path(bytes));
@@ -183,8 +184,8 @@ fn finds_home(tree: &Tree, bytes: &mut Bytes<'_>) {
     }
 }
 
-/// Returns whether what is missing on the way would be made in the tree or beside it: links of root's, and `..`, lead root to
-/// `/` as well, where this target must leave nothing.
+/// Returns whether missing directories on the way would be made in the tree or beside it. Links of
+/// root, and `..`, may also lead root to `/`, where this target must leave nothing.
 fn stays(tree: &Tree, rules: Rules, path: &Path) -> bool {
     let above = tree.root().components().count().saturating_sub(1);
     let is_below = path.starts_with(tree.top());
@@ -204,7 +205,7 @@ fn walks(tree: &Tree, choice: u8, turn: u8) {
         if is_hostile && calls.get().is_multiple_of(u64::from(turn) + 1) {
             swap(tree, calls.get());
         }
-        // More than this no tree needs: a walk that does not end.
+        // No tree needs more than this, so the walk does not end.
         assert!(calls.get() < most * 100 + 5000, "a walk of {most} entries takes too many steps");
         true
     };
@@ -253,7 +254,7 @@ fn removes(tree: &Tree, walker: &mut Walker<'_>, choice: u8, is_hostile: bool) {
     if is_hostile {
         return;
     }
-    // The kernel says so where a mount is left in it.
+    // The kernel refuses it if a mount is left in the tree.
     let report = removed.expect("root, and the owner, can remove a tree");
     told(tree, &report);
     assert_eq!(report.problems, Vec::new());
@@ -261,7 +262,7 @@ fn removes(tree: &Tree, walker: &mut Walker<'_>, choice: u8, is_hostile: bool) {
     assert_eq!(left == 0, tree.mounts().is_empty(), "{left} entries are left");
 }
 
-/// Every mount of the tree's own is told of, and nothing else.
+/// Checks that the report names every mount of the tree, and nothing else.
 fn told(tree: &Tree, report: &WalkReport) {
     assert_eq!(report.mounts.len(), tree.mounts().len(), "{report:?}");
     assert!(!report.is_stopped);

@@ -1,6 +1,7 @@
-//! The tree that the bytes tell of, and the sentinel beside it.
+//! The tree that the bytes describe, and the sentinel beside it.
 //!
-//! *Lives here:* making it, telling what is in it, taking its mounts away. *Does not live here:* what is tried in it.
+//! *Lives here:* making the tree, describing its content, removing its mounts. *Does not live
+//! here:* what is tried in it.
 #![expect(clippy::print_stderr, reason = "a target says what it cannot show")]
 
 use std::fs;
@@ -14,18 +15,19 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 use tempfile::TempDir;
 
 pub const AGENT: u32 = 12_345;
-/// Says that the mount name space is this process' own.
+/// Tells that this process has a mount name space of its own.
 const MAY_MOUNT: &str = "GATEVISOR_FUZZ_MAY_MOUNT";
-/// Mounts cost more than all the rest.
+/// The most mounts, because mounts cost more than everything else.
 const MOST_MOUNTS: usize = 2;
-/// Directories made at once, further than a walk holds descriptors.
+/// The most directories made at once: deeper than a walk holds descriptors.
 const MOST_DEPTH: u8 = 90;
 
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Returns whether files may be given to a user; root of a user name space that has no other cannot.
+/// Returns whether files may be given to a user. Root of a user name space without other users
+/// cannot.
 pub fn may_give() -> bool {
     static MAY: OnceLock<bool> = OnceLock::new();
     *MAY.get_or_init(|| {
@@ -38,7 +40,7 @@ pub fn may_give() -> bool {
     })
 }
 
-/// Returns whether something may be mounted; tells once where it may not.
+/// Returns whether something may be mounted. Prints a message once if not.
 fn may_mount() -> bool {
     static MAY: OnceLock<bool> = OnceLock::new();
     *MAY.get_or_init(|| {
@@ -50,7 +52,7 @@ fn may_mount() -> bool {
     })
 }
 
-/// What is told of an entry, so that a change shows.
+/// The description of an entry, in which a change is visible.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Found {
     pub path: PathBuf,
@@ -64,7 +66,7 @@ pub struct Tree {
     root: PathBuf,
     here: PathBuf,
     last: PathBuf,
-    /// Everything mounted, in order; and which of them are on the tree's own mount.
+    /// All mounts in order, and which of them are on the tree's own mount.
     mounted: Vec<PathBuf>,
     own_mounts: Vec<PathBuf>,
     /// Removed last.
@@ -112,14 +114,14 @@ impl Tree {
         &self.own_mounts
     }
 
-    /// Changes the tree; what is there already, or may not be made, is left out.
+    /// Changes the tree. Leaves out what already exists, or may not be made.
     pub fn obey(&mut self, order: u8, mut next: impl FnMut() -> u8) {
         let byte = next();
         let path = self.here.join(format!("n{}", byte % 12));
         let is_made = match order {
             0 | 1 => self.enters(&path),
             2 => return self.goes_up(),
-            // What is there already may be a link, or a FIFO, which would be waited for.
+            // An existing entry may be a link, or a FIFO that would block.
             3 => fs::File::create_new(&path).map(drop),
             4 => symlink(self.target(next()), &path),
             5 => fs::hard_link(self.other_name(byte), &path),
@@ -145,7 +147,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Returns whether the outside is mounted there.
+    /// Returns whether `outside` is mounted there.
     fn is_outside(&self, path: &Path) -> bool {
         let there = fs::metadata(path).map(|seen| (seen.dev(), seen.ino())).ok();
         there == fs::metadata(self.outside()).map(|seen| (seen.dev(), seen.ino())).ok()
@@ -174,12 +176,12 @@ impl Tree {
         }
     }
 
-    /// Returns what gets a further name: a file outside, or what was made last.
+    /// Returns the file that gets a further name: one outside, or the last one that was made.
     fn other_name(&self, byte: u8) -> PathBuf {
         if byte & 16 == 16 { self.last.clone() } else { self.outside().join("n0") }
     }
 
-    /// Makes a link to a link to a link, in the end to something.
+    /// Makes a chain of links with a target at its end.
     fn links(&self, path: &Path, many: u8, end: u8) -> std::io::Result<()> {
         let mut target = self.target(end);
         for number in 0..many {
@@ -190,11 +192,11 @@ impl Tree {
         symlink(target, path)
     }
 
-    /// Gives what was made last, or the directory, to somebody.
+    /// Gives the last entry that was made, or the directory, to another user.
     fn gives(&self, byte: u8) {
         let uid = [0, AGENT, AGENT, 54_321][usize::from(byte % 4)];
         let path = if byte & 16 == 16 { &self.here } else { &self.last };
-        // Where the sentinel has this name too, it is not the agent's to give.
+        // If the sentinel has this file too, the agent may not give it away.
         let is_alone = fs::symlink_metadata(path).is_ok_and(|seen| seen.is_dir() || seen.nlink() == 1);
         if may_give() && is_alone && *path != self.top() {
             let _ = lchown(path, Some(uid), Some(uid));
@@ -230,7 +232,7 @@ impl Tree {
         }
     }
 
-    /// Tells of everything that no walk may touch: what is outside, and what is on other mounts.
+    /// Describes everything that no walk may touch: what is outside, and what is on other mounts.
     pub fn elsewhere(&self) -> Vec<Found> {
         let mut found = Vec::new();
         tell(&self.outside(), &mut found);
@@ -241,24 +243,24 @@ impl Tree {
         found
     }
 
-    /// Tells of everything there is.
+    /// Describes everything.
     pub fn whole(&self) -> Vec<Found> {
         let mut found = Vec::new();
         tell(&self.root, &mut found);
         found
     }
 
-    /// Counts the entries of the tree on its own mount, and all that there are.
+    /// Counts the entries of the tree on its own mount, and all entries.
     pub fn counted(&self) -> (u64, u64) {
         let mut found = Vec::new();
         tell(&self.top(), &mut found);
         let is_own = |found: &&Found| !self.own_mounts.iter().any(|mount| found.path.starts_with(mount));
-        // The top is no entry.
+        // The top directory is no entry.
         let own = found.iter().filter(is_own).count().saturating_sub(1);
         (u64::try_from(own).unwrap_or(u64::MAX), u64::try_from(found.len()).unwrap_or(u64::MAX))
     }
 
-    /// Returns whether somebody else decides what is in a directory of this one.
+    /// Returns whether another user decides what is in this directory.
     pub fn is_theirs(&self, path: &Path) -> bool {
         let is_ours =
             |seen: &fs::Metadata| seen.uid() == 0 && (seen.mode() & 0o022 == 0 || seen.mode() & 0o1000 != 0);
@@ -271,7 +273,7 @@ fn mount_of(path: &Path) -> Option<u64> {
     look(opened.ok()?).ok()?.mount
 }
 
-/// Makes directories in directories.
+/// Makes nested directories.
 fn chain(path: &Path, depth: u8) -> std::io::Result<()> {
     fs::create_dir(path)?;
     let mut path = path.to_owned();
