@@ -150,6 +150,17 @@ check_tests() {
     done < <(project_files | grep '[.]md$')
 }
 
+# Checks that docs/attacks.md lists no attack twice, as a merge may do, and that SECURITY.md names only attacks of the list.
+# (That the list is complete, a test checks.)
+check_attacks() {
+    local listed name
+    listed=$(sed -nE 's/^\| `([a-z0-9-]+)` \|.*/\1/p' docs/attacks.md | sort)
+    while read -r name; do wrong "docs/attacks.md lists $name twice"; done < <(uniq -d <<<"$listed")
+    while read -r name; do
+        wrong "SECURITY.md names the attack $name, which docs/attacks.md does not list"
+    done < <(grep -oE '`([a-z0-9]+-){3,}[a-z0-9]+`' SECURITY.md | tr -d '`' | sort -u | comm -23 - <(uniq <<<"$listed"))
+}
+
 # Checks that docs/behaviour.md explains every behaviour that is cited by letters and a number, and that nothing cites a
 # document outside of this repository.
 check_codes() {
@@ -207,6 +218,7 @@ check_table
 check_hosts
 check_links
 check_tests
+check_attacks
 check_exit_codes
 check_help
 check_codes
