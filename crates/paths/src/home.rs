@@ -13,20 +13,18 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, fchmod, mkdirat, openat};
+use rustix::fs::{Mode, OFlags, fchmod, mkdirat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use crate::look::{FileInfo, look, pinned};
+use crate::look::{FileInfo, look};
 use crate::resolve::{Guide, Links, Mounts, RefusalReason, ResolveError, Resolver, Steps};
+use crate::trusted::{is_trusted, root_of_a_process};
 
 /// Permissions to write of anybody but the owner; an access list shows in those of the group.
 const OTHERS_WRITE: u32 = 0o022;
-/// Whom files belong to whose owners this user name space does not know.
-const OVERFLOW: u32 = 65_534;
 /// Entries may be renamed and removed by their owners only.
 const STICKY: u32 = 0o1000;
 
@@ -251,47 +249,6 @@ fn judged(path: &Path, seen: &FileInfo) -> Option<Untrusted> {
         return None;
     };
     Some(Untrusted { path: path.to_owned(), uid: seen.uid, why, is_sticky: seen.mode & STICKY != 0 })
-}
-
-/// Returns the root directory of a process of ours or of root's, where a path begins with it, and the rest of the path.
-///
-/// It is the one link of `/proc` that an operator names on purpose: the way into a container from outside.
-pub fn root_of_a_process(path: &Path) -> Option<(OwnedFd, &Path)> {
-    let mut parts = path.components();
-    let begin = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
-    let [Component::RootDir, Component::Normal(proc), Component::Normal(pid), Component::Normal(root)] =
-        begin
-    else {
-        return None;
-    };
-    let is_number = pid.as_bytes().iter().all(u8::is_ascii_digit);
-    if proc != "proc" || root != "root" || !is_number {
-        return None;
-    }
-    let link = Path::new("/proc").join(pid).join(root);
-    let is_trusted = look(pinned(CWD, &link).ok()?).is_ok_and(|seen| is_trusted(seen.uid));
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = is_trusted.then(|| openat(CWD, &link, flags, Mode::empty()))?;
-    Some((opened.ok()?, parts.as_path()))
-}
-
-/// Root, and whoever we are: who is that could do whatever we do.
-fn is_trusted(uid: u32) -> bool {
-    uid == 0 || uid == geteuid().as_raw() || is_root_outside(uid)
-}
-
-/// Returns whether this is how the machine's root appears in a user name space that does not know it.
-///
-/// **Source:** `user_namespaces(7)`, "Unmapped user and group IDs".
-fn is_root_outside(uid: u32) -> bool {
-    let covers = |line: &str| {
-        let mut numbers = line.split_ascii_whitespace().filter_map(|word| word.parse::<u64>().ok());
-        let (first, _, count) = (numbers.next()?, numbers.next()?, numbers.next()?);
-        Some((first..first.saturating_add(count)).contains(&u64::from(uid)))
-    };
-    uid == OVERFLOW
-        && std::fs::read_to_string("/proc/self/uid_map")
-            .is_ok_and(|map| !map.lines().any(|line| covers(line).unwrap_or(true)))
 }
 
 /// What is learnt on the way, and what is made.

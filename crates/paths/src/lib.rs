@@ -27,6 +27,7 @@ pub mod by_path;
 pub mod home;
 pub mod look;
 pub mod resolve;
+mod trusted;
 pub mod walk;
 
 pub use gatevisor_sys::Errno;

@@ -25,7 +25,7 @@ use gatevisor_wire::tai::Tai64n;
 use crate::commands::Caller;
 use crate::facts::{Facts, HomeFact, HomeState, Presence, ServiceFact, Supervision};
 use gatevisor_gateways::inspect;
-use gatevisor_gateways::manager::{ScandirManager, look_at};
+use gatevisor_gateways::manager::{ScandirManager, observe_directory};
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_gateways::reconcile::{ContainerRole, role};
 
@@ -178,7 +178,7 @@ fn services(manager: &ScandirManager, unread: &mut Vec<(PathBuf, String)>) -> Ve
         .map(|(name, path)| {
             let profile = ProfileName::of_service(name.as_bytes());
             let refusal = scan.refusal(&name);
-            (look_at(&path, name.to_string(), profile), (path, refusal))
+            (observe_directory(&path, name.to_string(), profile), (path, refusal))
         })
         .unzip();
     let reports = inspect::reports(manager, &observed);

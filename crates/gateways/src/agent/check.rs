@@ -1,33 +1,15 @@
 //! *Lives here:* the rules that the values of an agent definition keep.
 //!
-//! *Does not live here:* reading it.
-
-use std::path::{Component, Path};
+//! *Does not live here:* reading the definition; rules that several parts of it share (`fault`).
 
 use gatevisor_slot::live::Live;
 
+use super::fault::{Fault, below, fault, file_name, variable};
 use super::{AgentDefinition, Placeholders, SeedFile, fill};
 use crate::profile::ProfileName;
 
 /// Milliseconds that any timeout may have: a day.
 const MAX_TIMEOUT_MS: u64 = 86_400_000;
-/// Bytes of a file name, so that temporary names beside it fit as well.
-const MAX_FILE_NAME: usize = 200;
-
-/// A value of a definition that makes no sense.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{why}")]
-pub struct Fault {
-    /// Which one, as its path in the file.
-    pub field: &'static str,
-    /// What is wrong with it, and what would be right.
-    pub why: String,
-}
-
-pub(super) fn fault<T>(field: &'static str, why: impl Into<String>) -> Result<T, Fault> {
-    Err(Fault { field, why: why.into() })
-}
-
 /// Returns the first value that makes no sense.
 pub(super) fn check(agent: &AgentDefinition) -> Result<(), Fault> {
     let name_ok = agent.name.starts_with(|c: char| c.is_ascii_lowercase())
@@ -153,32 +135,9 @@ fn templates(agent: &AgentDefinition) -> Result<(), Fault> {
     super::confine::check(&gateway.confine, &filled)
 }
 
-pub(super) fn variable(field: &'static str, name: &str) -> Result<(), Fault> {
-    let ok = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    if ok { Ok(()) } else { fault(field, format!("`{name}` is not the name of an environment variable")) }
-}
-
 fn timeout(field: &'static str, ms: u64) -> Result<(), Fault> {
     match ms {
         1..=MAX_TIMEOUT_MS => Ok(()),
         _ => fault(field, format!("{ms} ms is not between 1 and {MAX_TIMEOUT_MS}")),
-    }
-}
-
-pub(super) fn file_name(field: &'static str, name: &str) -> Result<(), Fault> {
-    let mut parts = Path::new(name).components();
-    match (parts.next(), parts.next()) {
-        (Some(Component::Normal(only)), None) if only == name && name.len() <= MAX_FILE_NAME => Ok(()),
-        _ => fault(field, format!("`{name}` is not a plain file name of at most {MAX_FILE_NAME} bytes")),
-    }
-}
-
-pub(super) fn below(field: &'static str, path: &str) -> Result<(), Fault> {
-    let plain = |part| matches!(part, Component::Normal(_));
-    if !path.is_empty() && Path::new(path).components().all(plain) {
-        Ok(())
-    } else {
-        fault(field, format!("`{path}` is not a path below the home without `..`"))
     }
 }

@@ -8,7 +8,7 @@ use gatevisor_slot::group::Bound;
 use gatevisor_slot::{Landlock, LimitName, ResourceLimit, ServiceFile};
 use serde::Deserialize;
 
-use super::check::{Fault, fault};
+use super::fault::{Fault, fault};
 
 /// What is added to a gateway's score unless the definition says otherwise: a fifth of the memory that there is.
 const OOM_SCORE_RAISE: i32 = 200;

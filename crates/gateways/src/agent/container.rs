@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::SeedFile;
-use super::check::{Fault, below, fault, variable};
+use super::fault::{Fault, below, fault, variable};
 use crate::profile::SERVICE_PREFIX;
 
 /// What an agent is in a container. Paths are below the home unless they are absolute.
@@ -85,7 +85,7 @@ pub struct Seed {
 pub struct Stale {
     /// Its path.
     pub path: String,
-    /// What it must hold, placeholders around it aside.
+    /// What it must hold, leading and trailing whitespace aside.
     pub content: String,
 }
 

@@ -1,10 +1,10 @@
 //! *Lives here:* what `gatevisor doctor` has to know of an agent: what two of its gateways cannot share.
 //!
-//! *Does not live here:* the checks (see [`crate::doctor`]).
+//! *Does not live here:* the checks (`gatevisor-doctor`).
 
 use serde::Deserialize;
 
-use super::check::{Fault, fault, file_name, variable};
+use super::fault::{Fault, fault, file_name, variable};
 
 /// What two gateways of an agent cannot share, and where they say who they are.
 ///

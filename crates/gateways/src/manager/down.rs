@@ -9,7 +9,7 @@ use gatevisor_client::{Condition, SendError, ServiceDir, WaitError, Waited, act_
 use gatevisor_wire::control::Control;
 
 use super::errors::{ControlError, GatewayVerb};
-use super::scandir::after;
+use super::follow::after;
 use super::{Done, GatewayRequest, ScandirManager, StopOutcome, WaitFor};
 use crate::desired::{Desired, DesiredState};
 use crate::marker;

@@ -111,6 +111,12 @@ impl Waiting for AimedFollower<'_> {
     }
 }
 
+/// Returns the moment after which a timeout is over.
+pub(super) fn after(timeout: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(timeout).unwrap_or(now)
+}
+
 impl Follower {
     /// Follows this gateway alone.
     pub(super) fn follow(&mut self, aim: Aim, deadline: Option<Instant>) -> io::Result<FollowEnd> {

@@ -7,6 +7,7 @@ mod down;
 mod errors;
 mod follow;
 mod look;
+mod observe;
 mod scandir;
 mod up;
 mod withdraw;
@@ -27,8 +28,8 @@ pub use errors::{
     ControlError, GatewayVerb, GatewayWaitError, ListServicesError, RegisterError, UnregisterError,
 };
 pub use look::LookError;
+pub use observe::observe_directory;
 pub use scandir::ScandirManager;
-pub use scandir::look_at;
 
 /// How long a command waits for a supervisor that has nothing to do but answer.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

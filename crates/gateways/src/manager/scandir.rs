@@ -1,38 +1,33 @@
 //! *Lives here:* the manager of gateways that are slots of a scandir of this machine.
 //!
-//! *Does not live here:* its single deeds (see `desired`, `up`, `down` and `withdraw`); supervising slots.
+//! *Does not live here:* the single steps (`desired`, `up`, `down` and `withdraw`); supervising slots.
 //!
-//! A desired state is recorded first, then the supervisor is told, then the answer is waited for. Whoever is told many does
-//! the first two for all before waiting for any, so that all of them stop or start together.
+//! The manager records the desired state first, then tells the supervisor, then waits for the answer. For many gateways
+//! it does the first two for all before it waits for any, so that all of them stop or start together.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gatevisor_client::status_view::StateName;
-use gatevisor_client::{ExecProgress, ScanDir, ServiceDir, Waited, look, status_view};
+use gatevisor_client::{ScanDir, ServiceDir, Waited, look};
 use gatevisor_paths::by_path;
 use gatevisor_slot::home_lock::Standing;
 use gatevisor_wire::name::ServiceName;
-use rustix::fs::OFlags;
 
 use super::errors::{
     ControlError, GatewayVerb, GatewayWaitError, ListServicesError, RegisterError, UnregisterError,
 };
-use super::follow::{Aim, FollowEnd, Follower};
-use super::up::restarted;
+use super::follow::{Aim, FollowEnd, Follower, after};
+use super::observe::observed;
+use super::up::Was;
 use super::{
     Done, GRACE, GatewayRequest, LookError, Observed, Registered, RestartOutcome, ServiceManager,
     StartOutcome, StopOutcome, Unregistered, WaitOutcome, WaitUntil, withdraw,
 };
 use crate::agent::AgentDefinition;
 use crate::desired::Desired;
-use crate::files::read_opened;
 use crate::profile::{Home, ProfileName};
-use crate::slots::{DATA_FAIL_CODES, DATA_RESTART_CODES};
-
-/// Bytes of a file with exit codes.
-const CODES_BYTES: usize = 1024;
 
 /// Manages the gateways of one home as slots of one scandir.
 #[derive(Debug, Clone)]
@@ -174,55 +169,6 @@ impl ScandirManager {
     }
 }
 
-/// Returns the moment when timeout is over.
-pub(super) fn after(timeout: Duration) -> Instant {
-    let now = Instant::now();
-    now.checked_add(timeout).unwrap_or(now)
-}
-
-/// Returns what can be seen of one service directory, without what its supervisor says of a refusal.
-pub fn look_at(dir: &Path, service: String, profile: Option<ProfileName>) -> Observed {
-    observed(&ServiceDir::new(dir), service, profile, || None)
-}
-
-/// Returns the exit codes that a file of a service directory lists.
-pub(super) fn look_at_codes(dir: &ServiceDir, file: &'static str) -> Vec<u8> {
-    let opened = dir.open(file, OFlags::RDONLY);
-    let bytes = opened.ok().and_then(|file| read_opened(file, CODES_BYTES).ok()).unwrap_or_default();
-    let words = bytes.split(u8::is_ascii_whitespace);
-    words.filter_map(|word| u8::try_from(gatevisor_wire::number::parse(word)?).ok()).collect()
-}
-
-/// Returns what can be seen of one service directory.
-fn observed(
-    dir: &ServiceDir,
-    service: String,
-    profile: Option<ProfileName>,
-    refusal: impl FnOnce() -> Option<String>,
-) -> Observed {
-    // As many ways to it less; what cannot be held is said by each look at it.
-    let dir = &dir.held().unwrap_or_else(|_| dir.clone());
-    let view = status_view::observe(dir);
-    // Why nobody holds it is worth more than what could not be read for that reason.
-    let refused = if view.state == StateName::NotSupervised { refusal() } else { None };
-    let codes = |file: &'static str| look_at_codes(dir, file);
-    Observed {
-        service,
-        profile,
-        state: view.state,
-        status: view.status,
-        executed: matches!(view.progress, ExecProgress::Command(_)),
-        policy: view.policy,
-        normally_up: view.normally_up,
-        deaths: dir.deaths(),
-        start_error: view.start_error,
-        not_ready: dir.not_ready(),
-        problem: refused.or(view.problem),
-        fail_codes: codes(DATA_FAIL_CODES),
-        restart_codes: codes(DATA_RESTART_CODES),
-    }
-}
-
 impl ServiceManager for ScandirManager {
     fn register(
         &self,
@@ -283,7 +229,7 @@ impl ServiceManager for ScandirManager {
         let pending = self.begin(GatewayVerb::Restart, name, order)?;
         let Done { outcome: (was, started), warnings } =
             self.finish(GatewayVerb::Restart, name, order, pending)?;
-        Ok(Done { outcome: restarted(was, started), warnings })
+        Ok(Done { outcome: was.restarted(started), warnings })
     }
 
     fn observe(&self, name: &ProfileName) -> Result<Option<Observed>, LookError> {
@@ -346,6 +292,6 @@ impl ServiceManager for ScandirManager {
         names: &[ProfileName],
         order: &GatewayRequest,
     ) -> Vec<Result<Done<RestartOutcome>, ControlError>> {
-        self.up_many(GatewayVerb::Restart, names, order, restarted)
+        self.up_many(GatewayVerb::Restart, names, order, Was::restarted)
     }
 }

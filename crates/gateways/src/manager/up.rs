@@ -17,8 +17,7 @@ use gatevisor_wire::scan::ScanCommand;
 use gatevisor_wire::wait::WaitStatus;
 
 use super::errors::{ControlError, GatewayVerb, RegisterError};
-use super::follow::{Aim, FollowEnd, Follower, GatewayEnd, follow_all};
-use super::scandir::after;
+use super::follow::{Aim, FollowEnd, Follower, GatewayEnd, after, follow_all};
 use super::{
     ANSWER_TIMEOUT, Done, FollowedStart, GRACE, GatewayRequest, Registered, RestartOutcome, ScandirManager,
     ServiceManager, StartOutcome, WaitFor, restart_control, withdraw,
@@ -57,6 +56,16 @@ impl Was {
                 StartOutcome::WasUp(pid)
             }
             _ => started,
+        }
+    }
+
+    /// Returns the outcome of a restart.
+    pub(super) const fn restarted(self, started: StartOutcome) -> RestartOutcome {
+        match (self, started) {
+            (Self::Down | Self::Absent(_), started) => RestartOutcome::WasDown(started),
+            (Self::Up(_), StartOutcome::Told) => RestartOutcome::Told,
+            (Self::Up(_), StartOutcome::Ready(pid)) => RestartOutcome::Ready(pid),
+            (Self::Up(_), StartOutcome::Up(pid) | StartOutcome::WasUp(pid)) => RestartOutcome::Up(pid),
         }
     }
 }
@@ -464,14 +473,5 @@ impl From<StartOutcome> for Registered {
             StartOutcome::Up(pid) | StartOutcome::WasUp(pid) => Self::Up(pid),
             StartOutcome::Ready(pid) => Self::Ready(pid),
         }
-    }
-}
-
-pub(super) fn restarted(was: Was, started: StartOutcome) -> RestartOutcome {
-    match (was, started) {
-        (Was::Down | Was::Absent(_), started) => RestartOutcome::WasDown(started),
-        (Was::Up(_), StartOutcome::Told) => RestartOutcome::Told,
-        (Was::Up(_), StartOutcome::Ready(pid)) => RestartOutcome::Ready(pid),
-        (Was::Up(_), StartOutcome::Up(pid) | StartOutcome::WasUp(pid)) => RestartOutcome::Up(pid),
     }
 }

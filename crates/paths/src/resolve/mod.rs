@@ -20,7 +20,7 @@ use std::path::{Component, Path};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 
-use crate::home::root_of_a_process;
+use crate::trusted::root_of_a_process;
 pub use error::{RefusalReason, ResolveError};
 pub(crate) use mount::is_operators;
 pub use mount::mounts_within;

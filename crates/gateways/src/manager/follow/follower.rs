@@ -21,7 +21,7 @@ use gatevisor_wire::tai::Tai64n;
 use gatevisor_wire::wait::WaitStatus;
 
 use super::{Aim, FollowEnd, GatewayEnd};
-use crate::manager::scandir::look_at_codes;
+use crate::manager::observe::exit_codes;
 use crate::slots::{DATA_FAIL_CODES, DATA_RESTART_CODES};
 
 /// How long it may take to hear that a command is executed before that is looked at again: its slot may have no place for
@@ -194,7 +194,7 @@ impl Follower {
         if aim == Aim::Up && code.is_some() {
             return Some(FollowEnd::Up(None));
         }
-        let is_final = |code| look_at_codes(&self.dir, DATA_FAIL_CODES).contains(&code);
+        let is_final = |code| exit_codes(&self.dir, DATA_FAIL_CODES).contains(&code);
         match self.state() {
             StateName::Failed { reason } => return Some(FollowEnd::Failed(reason)),
             // Its finish script, which says so, may still run.
@@ -207,7 +207,7 @@ impl Follower {
         if self.dir.status().is_ok_and(|status| !status.want_up) {
             return None;
         }
-        let codes = look_at_codes(&self.dir, DATA_RESTART_CODES);
+        let codes = exit_codes(&self.dir, DATA_RESTART_CODES);
         let should_run = code.is_some_and(|code| codes.contains(&code));
         match aim {
             // Nobody knows whether its command was executed.

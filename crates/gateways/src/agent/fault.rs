@@ -1,0 +1,48 @@
+//! *Lives here:* what is wrong with a value of an agent definition, and the rules that several parts of it share.
+//!
+//! *Does not live here:* which value keeps which rule (`check`).
+
+use std::path::{Component, Path};
+
+/// Bytes that a file name may have, so that temporary names beside it fit as well.
+const MAX_FILE_NAME: usize = 200;
+
+/// A value of a definition that makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct Fault {
+    /// The value, as its path in the file.
+    pub field: &'static str,
+    /// What is wrong with it, and what would be right.
+    pub why: String,
+}
+
+pub(super) fn fault<T>(field: &'static str, why: impl Into<String>) -> Result<T, Fault> {
+    Err(Fault { field, why: why.into() })
+}
+
+/// Checks that a name can be that of an environment variable.
+pub(super) fn variable(field: &'static str, name: &str) -> Result<(), Fault> {
+    let ok = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if ok { Ok(()) } else { fault(field, format!("`{name}` is not the name of an environment variable")) }
+}
+
+/// Checks that a name is that of a file, without a directory.
+pub(super) fn file_name(field: &'static str, name: &str) -> Result<(), Fault> {
+    let mut parts = Path::new(name).components();
+    match (parts.next(), parts.next()) {
+        (Some(Component::Normal(only)), None) if only == name && name.len() <= MAX_FILE_NAME => Ok(()),
+        _ => fault(field, format!("`{name}` is not a plain file name of at most {MAX_FILE_NAME} bytes")),
+    }
+}
+
+/// Checks that a path stays below the directory that it begins in.
+pub(super) fn below(field: &'static str, path: &str) -> Result<(), Fault> {
+    let plain = |part| matches!(part, Component::Normal(_));
+    if !path.is_empty() && Path::new(path).components().all(plain) {
+        Ok(())
+    } else {
+        fault(field, format!("`{path}` is not a path below the home without `..`"))
+    }
+}
