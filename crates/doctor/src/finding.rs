@@ -59,7 +59,7 @@ pub enum Check {
     /// Is there room?
     Disk,
     /// Does anything hold what others wait for?
-    HeldLock,
+    Lock,
     /// Do files that name a process name the right one?
     PidFile,
 }
@@ -78,7 +78,7 @@ impl Check {
         Self::Token,
         Self::Crash,
         Self::Disk,
-        Self::HeldLock,
+        Self::Lock,
         Self::PidFile,
     ];
 
@@ -96,7 +96,7 @@ impl Check {
             Self::Token => "token",
             Self::Crash => "crash",
             Self::Disk => "disk",
-            Self::HeldLock => "lock",
+            Self::Lock => "lock",
             Self::PidFile => "pid-file",
         }
     }

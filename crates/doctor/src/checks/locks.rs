@@ -50,7 +50,7 @@ fn held(facts: &Facts, lock: &HeldLock) -> Option<Finding> {
         ),
         (LockKind::Log | LockKind::Home, _) => return None,
     };
-    let mut finding = Finding::new(Check::HeldLock, severity, &what, why).at(&lock.path);
+    let mut finding = Finding::new(Check::Lock, severity, &what, why).at(&lock.path);
     finding.profile.clone_from(&lock.profile);
     let fix = match (&lock.holder, lock.kind) {
         (Some(holder), _) if facts.may_be_ended(holder.pid, holder.uid) => {
