@@ -19,6 +19,9 @@ project_files() {
     git -c safe.directory='*' ls-files --cached --others --exclude-standard -- . ':(exclude,glob)**/Cargo.lock'
 }
 
+# Prints the names of the crates.
+crates() { printf '%s\n' crates/*/Cargo.toml | cut -d/ -f2 | sort; }
+
 # Checks that ARCHITECTURE.md lists exactly the crates below crates/. A crate is listed as `crates/NAME` anywhere, or as
 # NAME/ in a tree below a line that is just crates/.
 check_crates() {
@@ -38,7 +41,7 @@ check_crates() {
                 inside && !/^[ │├└─]/ { inside = 0 }' ARCHITECTURE.md
         } | sort -u
     )
-    real=$(for manifest in crates/*/Cargo.toml; do basename "$(dirname "$manifest")"; done | sort -u)
+    real=$(crates)
     local name
     for name in $(comm -13 <(echo "$listed") <(echo "$real")); do
         wrong "ARCHITECTURE.md does not list crates/$name"
@@ -66,9 +69,12 @@ $real"
     while read -r path; do
         [[ -e $path ]] || wrong "ARCHITECTURE.md names $path, which does not exist"
     done < <(
-        # The drawings name files as `crates/NAME   FILE`.
-        grep -oE 'crates/[a-z]+/(src|tests)[A-Za-z0-9_/.-]*' ARCHITECTURE.md | sed 's/[.]$//' | sort -u
-        sed -nE 's,.*crates/([a-z]+) +([a-z0-9_/]+([.]rs|/)).*,crates/\1/src/\2,p' ARCHITECTURE.md | sort -u
+        {
+            grep -oE 'crates/[a-z]+/(src|tests)[A-Za-z0-9_/.-]*' ARCHITECTURE.md | sed 's/[.]$//'
+            # The drawings name files as `crates/NAME   FILE`, the text as `NAME/FILE`.
+            sed -nE 's,.*crates/([a-z]+) +([a-z0-9_/]+([.]rs|/)).*,crates/\1/src/\2,p' ARCHITECTURE.md
+            grep -oE '`[a-z]+/[a-z0-9_/]+([.]rs|/)`' ARCHITECTURE.md | sed -nE "s,^\`($(crates | paste -sd '|'))/(src/)?(.*)\`$,crates/\\1/src/\\3,p"
+        } | sort -u
     )
 }
 
@@ -82,6 +88,24 @@ check_heads() {
             grep -q "^//! \*$words\*" "$root_file" || wrong "$root_file does not say: *$words*"
         done
     done
+}
+
+# Checks that every `CRATE::MODULE` or `CRATE::MODULE::NAME` that ARCHITECTURE.md or SECURITY.md names exists.
+check_modules() {
+    local name crate module item file
+    while read -r name; do
+        IFS=: read -r crate _ module _ item _ <<<"$name"
+        item=${item%%:*} file=
+        for file in "crates/$crate/src/$module.rs" "crates/$crate/src/$module/mod.rs" "crates/$crate/src/lib.rs"; do
+            [[ ! -e $file ]] || break
+        done
+        if [[ $file == */lib.rs ]]; then
+            grep -qE "^ *(pub )?(mod|use|fn|struct|enum) .*\b$module\b" "$file"
+        else
+            [[ -z $item || -e crates/$crate/src/$module/$item.rs || -e crates/$crate/src/$module/$item/mod.rs ]] ||
+                grep -qE "\b$item\b" "$file"
+        fi || wrong "the module or item $name, which a document names, does not exist"
+    done < <(grep -ohE "\`($(crates | paste -sd '|'))::[a-z_:]+\`" ARCHITECTURE.md SECURITY.md | tr -d '`' | sort -u)
 }
 
 # Checks that no document names a host of packages, because each machine configures its own.
@@ -213,6 +237,7 @@ check_table() {
 [[ -n $(project_files | sed -n '/^Makefile$/p') ]] || wrong 'git cannot list the files of this project'
 check_crates
 check_arrows
+check_modules
 check_heads
 check_table
 check_hosts
