@@ -1,4 +1,5 @@
-# Every chore; `make help` lists them. The scripts in scripts/ do the work, and can be run by hand as well.
+# Every chore; `make help` lists them. The scripts in scripts/ do the work, and can be run by hand
+# as well.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c

@@ -3,14 +3,16 @@
 
     bench/container.py [--rounds R] [--image NAME] [--gateways N] [--json FILE]
 
-The image is the same each time, the entry point is not. Figures are milliseconds of whole processes, and medians of R
-interleaved rounds:
+The image is the same each time, the entry point is not. Figures are milliseconds of whole
+processes, and medians of R interleaved rounds:
   true      docker run --rm IMAGE true
   idle      docker stop of a container that does nothing
   gateways  docker stop of a container with N running gateways, each of which ends by itself (only ours)
-A container without an init has no handler for SIGTERM, so Docker waits its ten seconds and kills it.
+A container without an init has no handler for SIGTERM, so Docker waits its ten seconds and kills
+it.
 
-Machines differ and are noisy: compare figures within one run, never across runs. Run `make image` first.
+Machines differ and are noisy: compare figures within one run, never across runs. Run `make image`
+first.
 """
 
 import argparse
@@ -27,7 +29,8 @@ WAYS = {
     "gatevisor": [],
 }
 
-# The command announces itself, because a container that is stopped while it boots tells nothing about stopping.
+# The command announces itself, because a container that is stopped while it boots tells nothing
+# about stopping.
 BOOTED = "echo booted; exec sleep infinity"
 
 

@@ -3,15 +3,16 @@
 
     bench/floods.py [--samples N] [--same-user]
 
-A sample is the time from writing `u` into the control FIFO of a service that is down to the service's first instruction.
-One process makes each flood, as fast as it can:
+A sample is the time from writing `u` into the control FIFO of a service that is down to the
+service's first instruction. One process makes each flood, as fast as it can:
   none       no flood
   commands   `h` into one FIFO of the other user
   restarts   `u` and `d` into it, with nine hundred subscribers that read nothing
   slots      slots of the other user come and go, with a scan for each
-s6 has a process for each service, so `commands` and `restarts` only take processor time from it. What counts is the
-difference to `none`. With --same-user, the measured service belongs to the user who floods, as gateways of one agent do.
-Everything is on tmpfs. Must be run by root, because the other user is uid 12345.
+s6 has a process for each service, so `commands` and `restarts` only take processor time from it.
+What counts is the difference to `none`. With --same-user, the measured service belongs to the user
+who floods, as gateways of one agent do. Everything is on tmpfs. Must be run by root, because the
+other user is uid 12345.
 """
 
 import argparse

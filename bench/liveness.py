@@ -10,9 +10,9 @@
   load     N gateways (20) that work as hard as they can on P processors (2) for M minutes (15): the number of restarts,
            each of which is false.
 
-The gateways are small programs with an event loop that rewrites a heartbeat and answers HTTP. The benchmark reads their
-records as any client does. Machines differ and are noisy: compare figures within one run, never across runs. Run
-`make build` first.
+The gateways are small programs with an event loop that rewrites a heartbeat and answers HTTP. The
+benchmark reads their records as any client does. Machines differ and are noisy: compare figures
+within one run, never across runs. Run `make build` first.
 """
 
 import argparse

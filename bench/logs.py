@@ -3,16 +3,19 @@
 
     bench/logs.py [--megabytes N] [--lines N] [--services N] [--seconds N] [--rounds R] [--json FILE]
 
-The same writer (bench/writer.c) feeds each of them lines of 100 bytes through a pipe. All but cat stamp the lines and
-rotate at 1 MB, keeping 10 archives. Figures are medians of R rounds; CPU is what the logger used, not the writer:
+The same writer (bench/writer.c) feeds each of them lines of 100 bytes through a pipe. All but cat
+stamp the lines and rotate at 1 MB, keeping 10 archives. Figures are medians of R rounds; CPU is
+what the logger used, not the writer:
   bulk      as fast as the pipe takes them: MB in a second, and CPU seconds for a gigabyte
   paced     one line in each millisecond: microseconds of CPU for a line
   services  many services that write 10 lines a second each: CPU milliseconds in a second, and proportional set size
 
-`gatevisor log` is our logger as a process of its own, as under s6-svscan; `gatevisor logd` is the daemon that
-`gatevisor supervise` starts for all services, with the supervisor's own CPU added to it.
+`gatevisor log` is our logger as a process of its own, as under s6-svscan; `gatevisor logd` is the
+daemon that `gatevisor supervise` starts for all services, with the supervisor's own CPU added to
+it.
 
-Machines differ and are noisy: compare figures within one run, never across runs. Everything is on tmpfs.
+Machines differ and are noisy: compare figures within one run, never across runs. Everything is on
+tmpfs.
 """
 
 import argparse

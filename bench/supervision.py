@@ -11,7 +11,8 @@ Each figure is the median of R rounds:
   idle      context switches of the supervisor in two idle seconds
   stop      from SIGTERM until the supervisor and everything below it has gone, for at most ten seconds
 
-Machines differ and are noisy: compare figures within one run, never across runs. Everything is on tmpfs.
+Machines differ and are noisy: compare figures within one run, never across runs. Everything is on
+tmpfs.
 """
 
 import argparse

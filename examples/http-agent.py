@@ -3,10 +3,11 @@
 
     http-agent.py PROFILE HOME
 
-Reads PORT (8700 where none is set) and, for experiments, EXIT_CODE from HOME/.env, answers GET /health on 127.0.0.1,
-says on standard output what it does, and ends on SIGTERM with 0 and on SIGUSR1 with 75, which asks to be started
-again. With a PORT that it can never have it ends with 78, which says that another attempt is useless; with one that
-somebody else has at the moment it ends with 1.
+Reads PORT (8700 where none is set) and, for experiments, EXIT_CODE from HOME/.env, answers GET
+/health on 127.0.0.1, says on standard output what it does, and ends on SIGTERM with 0 and on
+SIGUSR1 with 75, which asks to be started again. With a PORT that it can never have it ends with 78,
+which says that another attempt is useless; with one that somebody else has at the moment it ends
+with 1.
 """
 
 import http.server

@@ -2,8 +2,9 @@
 
     ROOT/.venv/bin/python install-hermes.py ROOT
 
-Hermes believes that it is installed in the directory that holds its packages, and looks there for .install_method,
-docker/ and skills/. In site-packages it would believe that pip installed it for a user.
+Hermes believes that it is installed in the directory that holds its packages, and looks there for
+.install_method, docker/ and skills/. In site-packages it would believe that pip installed it for a
+user.
 """
 
 import importlib.metadata

@@ -5,10 +5,11 @@
 #   scripts/build.sh --wanted-target     prints the target that we prefer to build for
 #   scripts/build.sh --has-target NAME   tells by its exit code whether Rust can build for NAME
 #
-# This script alone decides about the target. It is musl of this machine's architecture, because the binary must run in
-# any image without a C library beside it. If that target is not installed (a distribution's Rust without rustup), it is
-# the host's own target with the C library linked in. That binary is as static, and larger. Nothing in Gatevisor asks the
-# C library for users or host names, so both binaries behave alike.
+# This script alone decides about the target. It is musl of this machine's architecture, because the
+# binary must run in any image without a C library beside it. If that target is not installed (a
+# distribution's Rust without rustup), it is the host's own target with the C library linked in.
+# That binary is as static, and larger. Nothing in Gatevisor asks the C library for users or host
+# names, so both binaries behave alike.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 

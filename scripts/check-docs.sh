@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Checks what a machine can check about the documents. Names everything that is wrong, and then ends with 1.
+# Checks what a machine can check about the documents. Names everything that is wrong, and then ends
+# with 1.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
@@ -13,7 +14,8 @@ wrong() {
 # Prints the lines between <!-- NAME:begin --> and <!-- NAME:end -->.
 block() { sed -n "/<!-- $2:begin -->/,/<!-- $2:end -->/{/<!--/d;p}" -- "$1"; }
 
-# Prints the names of the project's own files: what git would commit, without files that tools write.
+# Prints the names of the project's own files: what git would commit, without files that tools
+# write.
 project_files() {
     # CI may have made the clone as another user, so its owner must not matter.
     git -c safe.directory='*' ls-files --cached --others --exclude-standard -- . ':(exclude,glob)**/Cargo.lock'
@@ -22,8 +24,8 @@ project_files() {
 # Prints the names of the crates.
 crates() { printf '%s\n' crates/*/Cargo.toml | cut -d/ -f2 | sort; }
 
-# Checks that ARCHITECTURE.md lists exactly the crates below crates/. A crate is listed as `crates/NAME` anywhere, or as
-# NAME/ in a tree below a line that is just crates/.
+# Checks that ARCHITECTURE.md lists exactly the crates below crates/. A crate is listed as
+# `crates/NAME` anywhere, or as NAME/ in a tree below a line that is just crates/.
 check_crates() {
     [[ -f ARCHITECTURE.md ]] || {
         wrong 'ARCHITECTURE.md is missing'
@@ -51,7 +53,8 @@ check_crates() {
     done
 }
 
-# Checks that the arrows in ARCHITECTURE.md are those of the manifests, and that every file that it names exists.
+# Checks that the arrows in ARCHITECTURE.md are those of the manifests, and that every file that it
+# names exists.
 check_arrows() {
     local crate real path
     real=$(
@@ -90,7 +93,8 @@ check_heads() {
     done
 }
 
-# Checks that every `CRATE::MODULE` or `CRATE::MODULE::NAME` that ARCHITECTURE.md or SECURITY.md names exists.
+# Checks that every `CRATE::MODULE` or `CRATE::MODULE::NAME` that ARCHITECTURE.md or SECURITY.md
+# names exists.
 check_modules() {
     local name crate module item file
     while read -r name; do
@@ -124,7 +128,8 @@ anchors() {
     sed -nE 's/^#+ +(.*)/\1/p' -- "$1" | tr '[:upper:]' '[:lower:]' | sed -E 's/[^[:alnum:] _-]//g; s/ /-/g'
 }
 
-# Checks that every relative link of a document leads to a file, and to a heading of it if the link names one.
+# Checks that every relative link of a document leads to a file, and to a heading of it if the link
+# names one.
 check_links() {
     local document link target
     while read -r document; do
@@ -157,7 +162,8 @@ check_exit_codes() {
         wrong "exit codes of README.md ($(xargs <<<"$documented")) and $source ($(xargs <<<"$real")) differ"
 }
 
-# Checks that every test that a document names exists in tests/, as `suite::module::test` or `suite::module`.
+# Checks that every test that a document names exists in tests/, as `suite::module::test` or
+# `suite::module`.
 check_tests() {
     local document name suite module test
     while read -r document; do
@@ -174,8 +180,8 @@ check_tests() {
     done < <(project_files | grep '[.]md$')
 }
 
-# Checks that docs/attacks.md lists no attack twice, as a merge may do, and that SECURITY.md names only attacks of the list.
-# (That the list is complete, a test checks.)
+# Checks that docs/attacks.md lists no attack twice, as a merge may do, and that SECURITY.md names
+# only attacks of the list. (That the list is complete, a test checks.)
 check_attacks() {
     local listed name
     listed=$(sed -nE 's/^\| `([a-z0-9-]+)` \|.*/\1/p' docs/attacks.md | sort)
@@ -185,8 +191,8 @@ check_attacks() {
     done < <(grep -oE '`([a-z0-9]+-){3,}[a-z0-9]+`' SECURITY.md | tr -d '`' | sort -u | comm -23 - <(uniq <<<"$listed"))
 }
 
-# Checks that docs/behaviour.md explains every behaviour that is cited by letters and a number, and that nothing cites a
-# document outside of this repository.
+# Checks that docs/behaviour.md explains every behaviour that is cited by letters and a number, and
+# that nothing cites a document outside of this repository.
 check_codes() {
     local known families code cited place
     known=$(sed -nE 's/^- \*\*([A-Z]+[-.][0-9]+(-[0-9]+)?)\*\*: .*/\1/p' docs/behaviour.md | sort)

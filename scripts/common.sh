@@ -24,8 +24,9 @@ die() {
 
 have() { command -v -- "$1" >/dev/null 2>&1; }
 
-# Prints the first usable Python: 3.11 to 3.13 (what hermes-agent 0.19.0 accepts) that can make virtual environments.
-# The system's own Python comes first, because other users can execute it too. One below somebody's home they cannot.
+# Prints the first usable Python: 3.11 to 3.13 (what hermes-agent 0.19.0 accepts) that can make
+# virtual environments. The system's own Python comes first, because other users can execute it too.
+# One below somebody's home they cannot.
 find_python() {
     local candidate
     for candidate in ${PYTHON:+"$PYTHON"} /usr/bin/python3 python3 \

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the conformance cases on the four pairings of supervisor and tools, and writes docs/conformance.md.
+# Runs the conformance cases on the four pairings of supervisor and tools, and writes
+# docs/conformance.md.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
@@ -48,12 +49,12 @@ version=$(dpkg-query --show --showformat='${Version}' s6 2>/dev/null || echo unk
     cat <<END
 # Conformance
 
-For people who ask how exactly Gatevisor follows s6. \`make conformance\` writes this page; do not edit
-it.
+For people who ask how exactly Gatevisor follows s6. \`make conformance\` writes this page; do not
+edit it.
 
-The same cases ([\`tests/conformance\`](../tests/conformance)) run on four pairings of a supervisor and
-its tools. The reference is s6 $version of Debian: a case that fails there is wrong. Our supervisor is
-\`gatevisor supervise --s6-timing\`, and our tools are \`gatevisor s6 NAME\`.
+The same cases ([\`tests/conformance\`](../tests/conformance)) run on four pairings of a supervisor
+and its tools. The reference is s6 $version of Debian: a case that fails there is wrong. Our
+supervisor is \`gatevisor supervise --s6-timing\`, and our tools are \`gatevisor s6 NAME\`.
 
 END
     table

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Makes the demo home with the profiles coder and writer, and prints its path. A second run keeps everything in it: keys,
-# ports and desired states.
+# Makes the demo home with the profiles coder and writer, and prints its path. A second run keeps
+# everything in it: keys, ports and desired states.
 #
-# GATEVISOR_DEMO_HOME names another place than .demo/home. The binary must have been built (scripts/build.sh).
+# GATEVISOR_DEMO_HOME names another place than .demo/home. The binary must have been built
+# (scripts/build.sh).
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
@@ -13,8 +14,8 @@ stamp=$home/.demo-complete
 
 python=$(find_python) || die 'no Python 3.11 to 3.13 with venv on this machine' 'run: scripts/setup.sh demo'
 
-# Prints a loopback port from $1 on that nothing holds now. It is below the range that the kernel uses for outgoing
-# connections (from 32768), so it is still free tomorrow.
+# Prints a loopback port from $1 on that nothing holds now. It is below the range that the kernel
+# uses for outgoing connections (from 32768), so it is still free tomorrow.
 free_port() {
     "$python" - "$1" <<'END'
 import socket
@@ -56,7 +57,8 @@ configure() {
     )
 }
 
-# Sets the desired state to running. No supervisor runs yet, so the command records that and ends with 102.
+# Sets the desired state to running. No supervisor runs yet, so the command records that and ends
+# with 102.
 want_up() {
     [[ -e $home/profiles/$1/gateway_state.json ]] && return 0
     local code=0

@@ -26,7 +26,8 @@ ours() {
     [[ -n $pid && $(cat -- "/proc/$pid/comm" 2>/dev/null) == dockerd ]] && printf '%s\n' "$pid"
 }
 
-# An engine limits its containers by control groups. A machine without an init system may have none mounted.
+# An engine limits its containers by control groups. A machine without an init system may have none
+# mounted.
 mount_cgroups() {
     [[ ! -e /sys/fs/cgroup/cgroup.controllers ]] || return 0
     local controller enabled
@@ -77,7 +78,8 @@ mirror() {
     apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 2>/dev/null | sed -n 1p
 }
 
-# Makes the smallest Debian on this machine. It is not the official image of that name, but sufficient for us.
+# Makes the smallest Debian on this machine. It is not the official image of that name, but
+# sufficient for us.
 bootstrap() {
     have debootstrap || die "$base can neither be pulled nor made: debootstrap is missing" \
         'run: scripts/setup.sh test'

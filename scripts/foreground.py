@@ -3,12 +3,14 @@
 
     foreground.py COMMAND [ARGUMENT...]
 
-Ctrl-C interrupts every process of the foreground group. Make is in that group, waits for its child and then dies of the
-signal. So `make up` would report 130 although the supervisor stopped everything in order and exited 0. With a group of
-its own, only the command receives the keys, and its exit code counts.
+Ctrl-C interrupts every process of the foreground group. Make is in that group, waits for its child
+and then dies of the signal. So `make up` would report 130 although the supervisor stopped
+everything in order and exited 0. With a group of its own, only the command receives the keys, and
+its exit code counts.
 
-This process forwards signals that others send to it (make forwards TERM to its child). If the terminal goes away, it
-asks the command to stop. Without a terminal, the command replaces this process.
+This process forwards signals that others send to it (make forwards TERM to its child). If the
+terminal goes away, it asks the command to stop. Without a terminal, the command replaces this
+process.
 """
 
 import os
@@ -25,8 +27,8 @@ def main() -> int:
     if not os.isatty(0) or os.tcgetpgrp(0) != os.getpgrp():
         os.execvp(command[0], command)
 
-    # The signal that arrives here, and the one that the command receives. A shell sends HUP when its terminal closes; to
-    # the supervisor, HUP would mean "scan again".
+    # The signal that arrives here, and the one that the command receives. A shell sends HUP when
+    # its terminal closes; to the supervisor, HUP would mean "scan again".
     forwarded = {
         signal.SIGTERM: signal.SIGTERM,
         signal.SIGINT: signal.SIGINT,
@@ -77,7 +79,8 @@ def main() -> int:
             os.kill(child, signal.SIGTERM)
         ended, status = os.waitpid(child, os.WUNTRACED | os.WNOHANG)
         if ended and os.WIFSTOPPED(status):
-            # Ctrl-Z: there is no job control between make and the command, so the command is continued.
+            # Ctrl-Z: there is no job control between make and the command, so the command is
+            # continued.
             os.kill(child, signal.SIGCONT)
         elif ended:
             break

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Fuzzes every decoder, and root's ways through trees (`paths`), for TIME=60 seconds each; TARGET=name fuzzes only one.
+# Fuzzes every decoder, and root's ways through trees (`paths`), for TIME=60 seconds each;
+# TARGET=name fuzzes only one.
 #
-# Two targets run at a time. Findings stay in fuzz/artifacts. Copy a finding into fuzz/seeds/TARGET, under a name that
-# says what it shows, and the ordinary tests will use it. The fuzzed code has no unsafe code, so no sanitizer is used, and
-# any toolchain works.
+# Two targets run at a time. Findings stay in fuzz/artifacts. Copy a finding into fuzz/seeds/TARGET,
+# under a name that says what it shows, and the ordinary tests will use it. The fuzzed code has no
+# unsafe code, so no sanitizer is used, and any toolchain works.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
@@ -26,7 +27,8 @@ cargo fuzz build --sanitizer none --target-dir "$target_dir" decoders >&2
 program=$(find "$target_dir" -path '*/release/decoders' -type f | head -n 1)
 [[ -x $program ]] || die "the fuzzer was not built below $target_dir"
 
-# Mounts must be invisible to others. For that, root needs a mount name space, and others need a user name space as well.
+# Mounts must be invisible to others. For that, root needs a mount name space, and others need a
+# user name space as well.
 unshare=(unshare --mount --propagation private)
 ((EUID == 0)) || unshare=(unshare --user --map-root-user --mount --propagation private)
 if "${unshare[@]}" true 2>/dev/null; then

@@ -4,8 +4,9 @@
 #   scripts/image.sh           around target/gatevisor (scripts/build.sh)
 #   scripts/image.sh BINARY    around another static binary
 #
-# GATEVISOR_IMAGE names the first image (default: gatevisor:latest). The tag of the second one has -minimal appended. A
-# second run with another binary takes seconds. `scripts/docker.sh start` provides the engine and the base image.
+# GATEVISOR_IMAGE names the first image (default: gatevisor:latest). The tag of the second one has
+# -minimal appended. A second run with another binary takes seconds. `scripts/docker.sh start`
+# provides the engine and the base image.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
@@ -55,7 +56,8 @@ for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY \
     [[ -z ${!name:-} ]] || arguments+=(--build-arg "$name")
 done
 
-# The classic builder is in every engine and needs no plugin. (Newer clients warn at each call that it will go away.)
+# The classic builder is in every engine and needs no plugin. (Newer clients warn at each call that
+# it will go away.)
 build() { # STAGE NAME
     say "building $2"
     local log=$context.log

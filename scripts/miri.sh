@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs the tests of the crates without I/O under Miri, which finds undefined behaviour, leaks and reads of memory that was
-# never written. Each property is tried on one case, because Miri is a thousand times slower, and judges how the code
-# runs, not what it computes.
+# Runs the tests of the crates without I/O under Miri, which finds undefined behaviour, leaks and
+# reads of memory that was never written. Each property is tried on one case, because Miri is a
+# thousand times slower, and judges how the code runs, not what it computes.
 #
 #   scripts/miri.sh            installs nothing; ends with 3 if Miri is not installed
 #   scripts/miri.sh install    installs Miri, if rustup can

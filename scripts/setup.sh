@@ -7,8 +7,9 @@
 #   scripts/setup.sh image    what `make image` needs in addition to `build`: a Docker engine
 #   scripts/setup.sh test     what `make test` needs in addition: s6, execline, strace, cargo-nextest, cargo-deny, cargo-fuzz and C++
 #
-# Each step includes the ones above it, except that `test` needs nothing of `bench`. Run by root on Debian and Ubuntu, the
-# script installs the packages. Otherwise it says what to install and ends with 1. It never asks a question.
+# Each step includes the ones above it, except that `test` needs nothing of `bench`. Run by root on
+# Debian and Ubuntu, the script installs the packages. Otherwise it says what to install and ends
+# with 1. It never asks a question.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
@@ -132,7 +133,8 @@ add_cargo_tool() {
     local tool=$1
     cargo "${tool#cargo-}" --version >/dev/null 2>&1 && return 0
     say "installing $tool (some minutes, once)"
-    # Run outside of the project, so that its .cargo/config.toml and the caller's CARGO_TARGET_DIR do not matter.
+    # Run outside of the project, so that its .cargo/config.toml and the caller's CARGO_TARGET_DIR
+    # do not matter.
     (cd / && env -u CARGO_TARGET_DIR -u RUSTFLAGS cargo install --quiet --locked "$tool" </dev/null >&2) ||
         say "warning: $tool cannot be installed here, going on without it"
 }
@@ -161,7 +163,8 @@ if [[ $step == test ]]; then
 fi
 install_packages
 if [[ $step != build ]]; then
-    # Check again: the python3 that was just installed may be too old, and a newer one may be available beside it.
+    # Check again: the python3 that was just installed may be too old, and a newer one may be
+    # available beside it.
     packages=() reasons=()
     check_python
     install_packages

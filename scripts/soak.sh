@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Runs what takes too long for every change: rare races, again and again, on a busy machine. Not a part of `make test`.
+# Runs what takes too long for every change: rare races, again and again, on a busy machine. Not a
+# part of `make test`.
 #
 #   scripts/soak.sh               all of it, some hours
 #   scripts/soak.sh PART …        only these: race, leaders, evidence, incidents, liveness, hostile
 #
-# RACES=500 KILLS=100 TRIES=1000 MINUTES=15 GATEWAYS=20 ROUNDS=5 set how much of each is done. The result is in
-# target/soak/TIME.log: first a line for each part, then everything that was printed.
+# RACES=500 KILLS=100 TRIES=1000 MINUTES=15 GATEWAYS=20 ROUNDS=5 set how much of each is done. The
+# result is in target/soak/TIME.log: first a line for each part, then everything that was printed.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 

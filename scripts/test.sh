@@ -43,7 +43,8 @@ dependencies() {
         return 0
     fi
     cargo deny --log-level error --all-features check bans licenses sources
-    # The advisory database is fetched from the net. If that is impossible, the other tests are still worth running.
+    # The advisory database is fetched from the net. If that is impossible, the other tests are
+    # still worth running.
     if timeout 180 cargo deny --log-level error fetch db; then
         cargo deny --log-level error check advisories
     else

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Runs tests of kernel features that this machine may lack, in a virtual machine with Debian's own kernel: control groups
-# of version 2 with all controllers, Landlock, and a root with every capability.
+# Runs tests of kernel features that this machine may lack, in a virtual machine with Debian's own
+# kernel: control groups of version 2 with all controllers, Landlock, and a root with every
+# capability.
 #
 #   scripts/vm.sh              the tests of control groups, of the state of processes at their start, and of confinement
 #   scripts/vm.sh FILTER …     these tests of the suite `supervisor`, and no others
 #
-# Needs root on Debian or Ubuntu, and a Docker engine for the guest's files (scripts/docker.sh start). Takes some minutes,
-# because the processor is emulated; set VM_ACCEL=kvm if that works. Not a part of `make test`.
+# Needs root on Debian or Ubuntu, and a Docker engine for the guest's files (scripts/docker.sh
+# start). Takes some minutes, because the processor is emulated; set VM_ACCEL=kvm if that works. Not
+# a part of `make test`.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 

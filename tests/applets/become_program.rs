@@ -1,4 +1,5 @@
-//! Applets that become another program: `s6-setuidgid`, `with-contenv`, `execlineb`; and `s6-sleep`.
+//! Applets that become another program: `s6-setuidgid`, `with-contenv`, `execlineb`; and
+//! `s6-sleep`.
 
 use std::fs;
 use std::path::Path;

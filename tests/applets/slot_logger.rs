@@ -1,4 +1,5 @@
-//! A gateway's logger as today's images write it: a shell script that becomes `s6-log` by our applets.
+//! A gateway's logger as today's images write it: a shell script that becomes `s6-log` by our
+//! applets.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};

@@ -8,7 +8,8 @@ use rustix::process::Signal;
 use crate::home::{Home, Ran, Running};
 use crate::support::PATIENCE;
 
-/// Returns a command line of a home, in a mount namespace whose `/proc` is empty; `None` without the right to make one.
+/// Returns a command line of a home, in a mount namespace whose `/proc` is empty; `None` without
+/// the right to make one.
 fn without_proc(home: &Home, arguments: &[&str]) -> Option<Command> {
     if !rustix::process::geteuid().is_root() {
         return None;

@@ -15,7 +15,8 @@ fn unread() -> Stdio {
     writer.into()
 }
 
-/// Starts `gatevisor up` by a shell, which gives it these descriptors, and returns when its gateway is up.
+/// Starts `gatevisor up` by a shell, which gives it these descriptors, and returns when its gateway
+/// is up.
 fn up(home: &Home, redirections: &str) -> Child {
     let command = home.command(["up"]);
     let words = std::iter::once(command.get_program()).chain(command.get_args());

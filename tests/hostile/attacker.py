@@ -1,7 +1,8 @@
 """What an attacker does that a shell cannot: racing renames, floods, looking into other processes.
 
-The attacks call `attacker.py VERB …` as the attacking user. A race ends when the file $STOP appears, or after the given
-seconds. Exit code 0 means that the attack was carried out; check.py judges its effect.
+The attacks call `attacker.py VERB …` as the attacking user. A race ends when the file $STOP
+appears, or after the given seconds. Exit code 0 means that the attack was carried out; check.py
+judges its effect.
 """
 
 import ctypes
@@ -318,7 +319,8 @@ def until(patience, *command):
 
 
 if __name__ == "__main__":
-    # The files beside this one have further verbs: what an attacker leaves for root, and what is done on terminals.
+    # The files beside this one have further verbs: what an attacker leaves for root, and what is
+    # done on terminals.
     import furniture
     import terminals
 

@@ -1,12 +1,14 @@
 #!/bin/bash
-# A container without an engine: a root directory of two layers, namespaces of its own for mounts, processes, IPC and
-# names, and the capabilities that Docker gives. A new one takes some fifty milliseconds.
+# A container without an engine: a root directory of two layers, namespaces of its own for mounts,
+# processes, IPC and names, and the capabilities that Docker gives. A new one takes some fifty
+# milliseconds.
 #
 #   cell.sh make IMAGE PROGRAM LAYOUT      lays out the layer of the image: hermes or minimal
 #   cell.sh boot IMAGE DIRECTORY WORD...   becomes a new first process: /init with these words; again for a restart
 #
-# DIRECTORY has: upper/ and work/ (what the container changed), volume/ (its home), others/ (volumes of others), variables
-# (its environment), mounts (a script of bash that runs before the root changes to $R), pid (the first process).
+# DIRECTORY has: upper/ and work/ (what the container changed), volume/ (its home), others/ (volumes
+# of others), variables (its environment), mounts (a script of bash that runs before the root
+# changes to $R), pid (the first process).
 set -euo pipefail
 
 CAPABILITIES=-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+net_bind_service,+net_raw,+sys_chroot,+mknod,+audit_write,+setfcap
@@ -46,7 +48,8 @@ hermes() { # IMAGE SOURCES
     chmod 755 "$1/opt/hermes/.venv/bin/hermes"
 }
 
-# Lays out what the minimal image has: an agent file, two users, and nothing that could be a hook or a shim.
+# Lays out what the minimal image has: an agent file, two users, and nothing that could be a hook or
+# a shim.
 minimal() { # IMAGE SOURCES
     echo /data >"$1.home"
     mkdir -p "$1/data" "$1/etc/gatevisor"
@@ -58,7 +61,8 @@ boot() {
     exec unshare --mount --pid --ipc --uts --fork --kill-child --propagation private "$0" first "$@"
 }
 
-# Mounts a directory at the place that TARGET has in the container, following links in there, as an engine does.
+# Mounts a directory at the place that TARGET has in the container, following links in there, as an
+# engine does.
 volume() { # SOURCE TARGET
     mount --bind "$1" "$R$(chroot "$R" /bin/sh -c 'mkdir -p "$1" 2>/dev/null; exec realpath "$1"' sh "$2")"
 }

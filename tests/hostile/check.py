@@ -38,7 +38,8 @@ SYSTEM = [
 ]  # fmt: skip
 
 
-# Volumes of another user, which an operator mounted below the agent's home and inside the scandir, in beds that have them.
+# Volumes of another user, which an operator mounted below the agent's home and inside the scandir,
+# in beds that have them.
 MOUNTED = [f"{os.environ['H']}/mounted", f"{SCANDIR}/.mounted"]
 
 # What the engine writes when it starts a container.

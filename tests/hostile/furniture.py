@@ -8,7 +8,8 @@ import time
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 STOP = os.environ.get("STOP", "/nonexistent")
-# What no terminal may receive unescaped: escape sequences, line ends, marks of direction, invisible characters.
+# What no terminal may receive unescaped: escape sequences, line ends, marks of direction, invisible
+# characters.
 NASTY = "\x1b[2J\x1b]52;c;aGk=\x07\x9b31m\x08\x7f\u202e\u2066\u200b\u061c\u3164\u115f\U000e0041\rgatevisor: FORGED"
 
 
@@ -77,7 +78,8 @@ def socket(path):
 def fuse(note):
     """Mounts a file system that never answers, in the namespace of a process that stays. Writes its number into `note`.
 
-    Others may not enter such a file system, but they may enter an overlay of it, which accesses it as its owner.
+    Others may not enter such a file system, but they may enter an overlay of it, which accesses it
+    as its owner.
     """
     CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
     user, group = os.getuid(), os.getgid()

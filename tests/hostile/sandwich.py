@@ -2,9 +2,10 @@
 
     sandwich.py TRACE OWNED...    prints a line for each call that can, and ends with 1 if there is one
 
-TRACE is the output of `strace -f -y --pidns-translation`. OWNED are the directories in which users other than root may
-write. This script judges what Gatevisor does with euid 0, from its exec on. It does not judge other programs, but it does
-judge that root executes a program from an OWNED directory.
+TRACE is the output of `strace -f -y --pidns-translation`. OWNED are the directories in which users
+other than root may write. This script judges what Gatevisor does with euid 0, from its exec on. It
+does not judge other programs, but it does judge that root executes a program from an OWNED
+directory.
 
 A call is right if no owner of something below an OWNED directory decides what the call reaches:
 
@@ -86,7 +87,8 @@ def calls(lines):
 def parents(found):
     """Returns the parents of each process number, in the order in which processes had that number.
 
-    A child appears in the trace before the call that made it has returned, so the parents are collected beforehand.
+    A child appears in the trace before the call that made it has returned, so the parents are
+    collected beforehand.
     """
     made = collections.defaultdict(collections.deque)
     for pid, name, _, result, rest in found:
@@ -216,7 +218,8 @@ class Judge:
                 return self.offend(process, name, text, "writes across mounts")
             return self.waits(process, name, text)
         if path in ("", "."):
-            # Nothing is looked up: the call uses the descriptor, or the working directory, which is like one.
+            # Nothing is looked up: the call uses the descriptor, or the working directory, which is
+            # like one.
             return
         if not below_descriptor:
             return self.offend(process, name, text, "by path")

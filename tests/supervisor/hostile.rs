@@ -302,7 +302,8 @@ fn an_event_directory_that_is_a_file_or_missing_costs_only_its_listeners() {
 
 #[test]
 fn a_standard_error_that_nobody_reads_does_not_stop_supervision() {
-    // The supervisor's output goes into a pipe that is full and held open by a shell that never reads.
+    // The supervisor's output goes into a pipe that is full and held open by a shell that never
+    // reads.
     let mut world = World::new().prelude(
         "mkfifo \"$GATEVISOR_TEST_WORLD/full\"; exec 3<>\"$GATEVISOR_TEST_WORLD/full\"; yes | dd bs=4096 count=16 of=\"$GATEVISOR_TEST_WORLD/full\" 2>/dev/null; exec >&3 2>&3",
     );

@@ -1,4 +1,5 @@
-//! What the supervisor and its clients meet in place of FIFOs and files that somebody replaced while it runs.
+//! What the supervisor and its clients meet in place of FIFOs and files that somebody replaced
+//! while it runs.
 
 use std::fs;
 use std::process::{Command, Stdio};

@@ -97,7 +97,8 @@ fn run_starts_with_no_signal_blocked_or_ignored_whatever_the_supervisor_was_star
     }
 }
 
-/// Checks that the process of this `/proc/PID/status` was started with no signal blocked and none ignored.
+/// Checks that the process of this `/proc/PID/status` was started with no signal blocked and none
+/// ignored.
 fn finds_clean_signals(status: &str) {
     for mask in ["SigBlk", "SigIgn"] {
         let line = status.lines().find(|line| line.starts_with(mask)).unwrap();

@@ -113,7 +113,8 @@ impl Home {
         home
     }
 
-    /// As `new`, with an agent whose gateways run this shell script: `$1` is the profile, `$2` its home.
+    /// As `new`, with an agent whose gateways run this shell script: `$1` is the profile, `$2` its
+    /// home.
     ///
     /// The gateways never report readiness.
     pub fn with_script(body: &str, changes: &[(&str, &str)]) -> Self {

@@ -1,4 +1,5 @@
-//! What black-box tests of the supervisor share: a scandir of their own, services in it, and ways to wait.
+//! What black-box tests of the supervisor share: a scandir of their own, services in it, and ways
+//! to wait.
 //!
 //! *Lives here:* [`World`], one tempdir with one scandir and at most one supervisor; everything in it is gone when it
 //! is dropped. *Does not live here:* any expectation about what a supervisor does.

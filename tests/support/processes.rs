@@ -82,7 +82,8 @@ pub fn children(parent: i32) -> Vec<i32> {
     all().into_iter().filter(|&pid| stat(pid).is_some_and(|stat| stat.parent == parent)).collect()
 }
 
-/// Returns the processes that have `name` with the value `value` in their environment and have not ended.
+/// Returns the processes that have `name` with the value `value` in their environment and have not
+/// ended.
 pub fn marked(name: &str, value: &Path) -> Vec<i32> {
     let mut wanted = format!("{name}=").into_bytes();
     wanted.extend_from_slice(value.as_os_str().as_bytes());

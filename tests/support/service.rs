@@ -290,7 +290,8 @@ impl Service {
 
     /// Sends bytes, and waits until the status has been written anew because of them.
     ///
-    /// Only for commands that change or confirm the status, while nothing else happens to the service.
+    /// Only for commands that change or confirm the status, while nothing else happens to the
+    /// service.
     pub fn send_and_see(&self, bytes: &str) -> Status {
         let watch = waiting::watch(&self.path(files::SUPERVISE), WatchFlags::MOVED_TO);
         self.send(bytes);

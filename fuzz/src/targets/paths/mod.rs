@@ -91,7 +91,8 @@ fn directory(path: &Path) -> OwnedFd {
     openat(CWD, path, flags, Mode::empty()).expect("the tree is there")
 }
 
-/// Opens a path with one set of rules, by the kernel's own call and by steps, and compares both with the rules.
+/// Opens a path with one set of rules, by the kernel's own call and by steps, and compares both
+/// with the rules.
 fn resolves(tree: &Tree, bytes: &mut Bytes<'_>) {
     let choice = bytes.byte();
     let links = [Links::Refused, Links::Roots, Links::RootsOrOwnersOfTarget, Links::All];

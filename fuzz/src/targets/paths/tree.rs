@@ -61,7 +61,8 @@ pub struct Found {
     content: Vec<u8>,
 }
 
-/// A directory with `tree`, the sentinel `outside`, and `aside`, where a hostile agent puts what it replaces.
+/// A directory with `tree`, the sentinel `outside`, and `aside`, where a hostile agent puts what it
+/// replaces.
 pub struct Tree {
     root: PathBuf,
     here: PathBuf,
