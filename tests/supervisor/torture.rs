@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
-use gatevisor_logd::reader::{Clock, Directory, Pick, ReadOptions, ReaderEvent, run};
+use gatevisor_logreader::{Clock, Directory, Pick, ReadOptions, ReaderEvent, run};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::support::processes::Held;

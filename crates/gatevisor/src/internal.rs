@@ -68,7 +68,7 @@ docs/slot.md says what FILE may hold.",
         name: "log",
         usage: "gatevisor log FILE [NAME]",
         about: "Write standard input to the log that FILE describes; the interpreter of `log/run` in a slot under s6.",
-        run: |words| gatevisor_logd::standalone::run(words.iter().cloned()),
+        run: |words| gatevisor_logd::daemon::standalone::run(words.iter().cloned()),
     },
     InternalCommand {
         name: "logd",

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use gatevisor_gateways::incidents::LOG_LINES;
 use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_gateways::profile::ProfileName;
-use gatevisor_logd::reader::{self, Directory, Pick, ReadOptions, ReaderEvent};
+use gatevisor_logreader::{self as reader, Directory, Pick, ReadOptions, ReaderEvent};
 use gatevisor_paths::by_path;
 use gatevisor_wire::policy;
 use gatevisor_wire::tai::Tai64n;

@@ -6,7 +6,7 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     match args.next().as_deref().and_then(|word| word.to_str()) {
         Some("logd") => gatevisor_logd::daemon::main(args),
-        Some("log") => gatevisor_logd::standalone::run(args),
+        Some("log") => gatevisor_logd::daemon::standalone::run(args),
         _ => ExitCode::from(100),
     }
 }

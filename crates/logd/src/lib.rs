@@ -1,11 +1,14 @@
-//! The log daemon, the stand-alone logger, and the log reader.
+//! The log daemon, the logger of a single service, and s6-log.
 //!
-//! *Lives here:* what happens to a line once a service has written it: the daemon that reads every service's pipe
-//! ([`daemon`]), the same for one service under a genuine s6-svscan ([`standalone`]), log directories as s6-log
-//! keeps them, the copy to standard output, and reading logs back ([`reader`]).
+//! *Lives here:* what happens to a line once a service has written it, in rooms of which each uses only those before it:
+//! [`directory`] (log directories as s6-log keeps them), `handover` (what outlives a daemon that is killed),
+//! [`console`] (the copy to standard output), [`pipeline`] (the way of a batch of bytes), [`daemon`]; and
+//! [`script`] (s6-log's language), which uses `directory` alone.
 //!
 //! *Does not live here:* the pipes, which the supervisor makes and keeps so that neither side can break one by
-//! restarting; the format of `log/run` (`gatevisor-slot`).
+//! restarting; the format of `log/run` (`gatevisor-slot`); reading logs back (`gatevisor-logreader`).
+//!
+//! *May depend on it:* `applets`, for the language of s6-log, and the binary. Never `init`.
 //!
 //! *May depend on it:* `applets`, for the language of s6-log, and the binary. Never `init`.
 //!
@@ -14,32 +17,14 @@
 //! what is left out meanwhile is counted and announced in its place.
 #![forbid(unsafe_code)]
 
-pub mod batch;
-pub mod compose;
-mod compress;
-mod console;
+pub mod console;
 pub mod daemon;
-mod error_note;
-mod forward;
-mod journal;
-pub mod lines;
-mod logdir;
-mod moment;
-pub mod reader;
-pub mod rotation;
+pub mod directory;
+mod handover;
+pub mod pipeline;
 pub mod script;
-mod segments;
-mod service;
-mod settings;
-mod sink;
-mod skipped;
-mod stage;
-pub mod stamp;
-pub mod standalone;
-mod stream;
-mod warnings;
-mod words;
+mod time;
 
-pub use logdir::{DirError, LogDir, LogLimits};
-pub use moment::BatchTime;
-pub use settings::OutputOwner;
+pub use directory::{DirError, LogDir, LogLimits};
+pub use pipeline::settings::OutputOwner;
+pub use time::BatchTime;

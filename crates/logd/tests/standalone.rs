@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use common::{Lines, has_s6, lines_of, program, unstamped};
-use gatevisor_logd::reader::{Clock, Directory, Pick, ReadOptions, ReaderEvent, run};
 use gatevisor_logd::{DirError, LogDir, LogLimits};
+use gatevisor_logreader::{Clock, Directory, Pick, ReadOptions, ReaderEvent, run};
 use gatevisor_wire::tai::Tai64n;
 use rustix::process::{Pid, Signal, kill_process};
 

@@ -17,6 +17,7 @@ mod bytes;
 pub mod control;
 pub mod event;
 pub mod files;
+pub mod log_directory;
 pub mod log_error;
 pub mod log_protocol;
 pub mod log_script;

@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::fs;
 use std::ops::ControlFlow;
 
-use gatevisor_logd::lines::{Showing, Stamping};
+use gatevisor_logd::console::pieces::{Showing, Shred};
+use gatevisor_logd::pipeline::stamping::Stamping;
 use gatevisor_wire::log_protocol::{LogCommand, LogReply, MAX_PACKET};
 use tempfile::TempDir;
 
@@ -22,8 +23,8 @@ pub fn log_stream(bytes: &[u8]) {
     assert_eq!(compose(&[head, tail], b"now "), compose(&[stream], b"now "));
     assert_eq!(compose(&[head, tail], b""), stream);
     let (mut showing, mut shown) = (Showing::new(), 0);
-    let mut show = |shred: gatevisor_logd::lines::Shred<'_>| {
-        let gatevisor_logd::lines::Shred::Piece(piece) = shred else { panic!("nothing is lost") };
+    let mut show = |shred: Shred<'_>| {
+        let Shred::Piece(piece) = shred else { panic!("nothing is lost") };
         assert!(!piece.kept.contains(&b'\n') && !piece.fresh.contains(&b'\n'));
         shown += piece.kept.len() + piece.fresh.len();
     };
@@ -39,7 +40,7 @@ thread_local! {
 
 /// A log file may hold anything.
 pub fn log_lines(bytes: &[u8]) {
-    use gatevisor_logd::reader::{Clock, Directory, Pick, ReadOptions, run};
+    use gatevisor_logreader::{Clock, Directory, Pick, ReadOptions, run};
     HOME.with_borrow_mut(|home| {
         let home =
             home.get_or_insert_with(|| TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap());

@@ -3,9 +3,9 @@
 use std::sync::OnceLock;
 
 use gatevisor_logd::BatchTime;
-use gatevisor_logd::compose::{Composed, Composer, DECIDED_BY, Spec};
+use gatevisor_logd::directory::stamp::{Stamp, Stamper};
+use gatevisor_logd::pipeline::compose::{Composed, Composer, DECIDED_BY, Spec};
 use gatevisor_logd::script::{Destination, ScriptError, Selection, parse};
-use gatevisor_logd::stamp::{Stamp, Stamper};
 use gatevisor_slot::{Patterns, Rate, Timestamp};
 use gatevisor_wire::log_script::{LogScript, LogStamp};
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use gatevisor_gateways::agent::{Placeholders, fill};
 use gatevisor_gateways::manager::{ScandirManager, ServiceManager};
 use gatevisor_gateways::profile::{self, ProfileName};
-use gatevisor_logd::reader::{Clock, Directory};
+use gatevisor_logreader::{Clock, Directory};
 use gatevisor_paths::by_path;
 use gatevisor_slot::Timestamp;
 use gatevisor_wire::log_script::{LogScript, LogStamp};

@@ -10,7 +10,7 @@ pub use find::directory;
 
 use std::ops::ControlFlow;
 
-use gatevisor_logd::reader::{self, Clock, Pick, ReadOptions, ReaderEvent, Time};
+use gatevisor_logreader::{self as reader, Clock, Pick, ReadOptions, ReaderEvent, Time};
 use gatevisor_paths::by_path;
 use gatevisor_term::stream;
 use regex::bytes::{Regex, RegexBuilder};

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use anstyle::AnsiColor;
 use gatevisor_gateways::profile::ProfileName;
-use gatevisor_logd::reader::{Clock, Directory, LogLine, Time};
+use gatevisor_logreader::{Clock, Directory, LogLine, Time};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 

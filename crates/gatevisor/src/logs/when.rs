@@ -2,7 +2,7 @@
 //!
 //! *Lives here:* understanding the argument of `--since` and `--until`. *Does not live here:* the clock.
 
-use gatevisor_logd::reader::Time;
+use gatevisor_logreader::Time;
 use gatevisor_wire::tai::Tai64n;
 use jiff::civil;
 use jiff::tz::TimeZone;

@@ -19,8 +19,8 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::parser::LogdirSpec;
 use super::processor;
-use crate::moment::BatchTime;
-use crate::rotation::Archive;
+use crate::time::BatchTime;
+use gatevisor_wire::log_directory::Archive;
 
 const OPEN_MODE: Mode = Mode::from_raw_mode(0o644);
 const CLOSED_MODE: Mode = Mode::from_raw_mode(0o744);

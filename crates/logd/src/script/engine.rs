@@ -20,9 +20,10 @@ use super::cutter::Cutter;
 use super::directory::{DirectoryError, ScriptDirectory, path_of};
 use super::parser::{Destination, Script};
 use super::selection::LineSelection;
-use crate::moment::{BatchTime, until};
-use crate::stamp::Stamper;
-use crate::words::{chain, say};
+use crate::directory::stamp::Stamper;
+use crate::time::{BatchTime, until};
+use gatevisor_term::error_chain::chain;
+use gatevisor_term::stream::say;
 
 /// Bytes taken from standard input at once.
 const TAKE: usize = 64 << 10;
@@ -258,7 +259,7 @@ impl<'a> Work<'a> {
 
     fn warn(&self, doing: &str, errno: Errno) {
         if self.verbosity > 0 {
-            say(&format!("s6-log: warning: unable to {doing}: {}", chain(&std::io::Error::from(errno))));
+            say(format!("s6-log: warning: unable to {doing}: {}", chain(&std::io::Error::from(errno))));
         }
     }
 
@@ -327,7 +328,7 @@ impl<'a> Work<'a> {
         if let Err(errno) = self.stdout.flush() {
             // Said whatever the verbosity, as s6-log does: it is said once, and it is for ever.
             let why = std::io::Error::from(errno);
-            say(&format!(
+            say(format!(
                 "s6-log: warning: unable to write to stdout, closing the stream - error was: {}",
                 chain(&why)
             ));
@@ -343,7 +344,7 @@ impl<'a> Work<'a> {
             if let Some(message) = directory.reap()
                 && self.verbosity > 0
             {
-                say(&format!("s6-log: warning: {message}"));
+                say(format!("s6-log: warning: {message}"));
             }
         }
     }

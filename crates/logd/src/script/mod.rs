@@ -14,6 +14,7 @@ mod directory;
 mod engine;
 mod ere;
 mod parser;
+mod pattern;
 mod processor;
 mod selection;
 
@@ -21,4 +22,4 @@ pub use engine::{S6LogError, S6LogOptions, run};
 pub use parser::{
     Destination, LogdirSpec, Processor, Script, ScriptAction, ScriptError, ScriptStep, Selection, parse,
 };
-pub use selection::Pattern;
+pub use pattern::Pattern;

@@ -3,7 +3,7 @@
 //! *Lives here:* the language, its defaults and limits, and s6-log's words for what is wrong with a script.
 //! *Does not live here:* anything that is done.
 
-use super::selection::Pattern;
+use super::pattern::Pattern;
 
 /// The smallest size in bytes at which a file is rotated.
 const SMALLEST: u32 = 4096;

@@ -14,7 +14,7 @@ use rustix::io::{Errno, FdFlags, dup2, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::Pid;
 
 use super::parser::Processor;
-use crate::words::say;
+use gatevisor_term::stream::say;
 
 /// Our own descriptors on their way are kept above those that the processor gets.
 const OUT_OF_THE_WAY: i32 = 10;
@@ -41,7 +41,10 @@ pub(super) fn start(processor: &Processor, directory: BorrowedFd<'_>) -> Result<
             (format!("exec {}", OsStr::from_bytes(program).display()), errno)
         };
         let why = std::io::Error::from(errno);
-        say(&format!("s6-log (processor child): fatal: unable to {what}: {}", crate::words::chain(&why)));
+        say(format!(
+            "s6-log (processor child): fatal: unable to {what}: {}",
+            gatevisor_term::error_chain::chain(&why)
+        ));
         EXIT_SYSTEM
     })
 }

@@ -2,37 +2,7 @@
 //!
 //! *Lives here:* deciding, from a line alone. *Does not live here:* the actions.
 
-use regex::bytes::{Regex, RegexBuilder};
-
-use super::ere;
 use super::parser::{ScriptStep, Selection};
-
-/// Bytes that a compiled expression may take.
-const LARGEST: usize = 10 << 20;
-
-/// A POSIX extended regular expression.
-#[derive(Debug, Clone)]
-pub struct Pattern {
-    /// `None` matches everything.
-    regex: Option<Regex>,
-}
-
-impl Pattern {
-    /// Returns the pattern, or `None` where it is none that we can use.
-    pub fn new(expression: &[u8]) -> Option<Self> {
-        if expression.is_empty() {
-            return Some(Self { regex: None });
-        }
-        let translated = ere::translate(expression)?;
-        let regex = RegexBuilder::new(&translated).unicode(false).size_limit(LARGEST).build().ok()?;
-        Some(Self { regex: Some(regex) })
-    }
-
-    /// Returns whether the line matches somewhere.
-    pub fn matches(&self, line: &[u8]) -> bool {
-        self.regex.as_ref().is_none_or(|regex| regex.is_match(line))
-    }
-}
 
 /// Where a line stands in a script.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +30,7 @@ impl LineSelection {
 
 #[cfg(test)]
 mod tests {
-    use super::{LineSelection, Pattern};
+    use super::LineSelection;
     use crate::script::parse;
 
     fn steps_of(script: &str, line: &[u8]) -> Vec<usize> {
@@ -79,11 +49,5 @@ mod tests {
         assert_eq!(steps_of("- +fatal: 2 - +^STAT =s f ./d", b"else"), [2]);
         assert_eq!(steps_of("-a 1 +b 1", b"ab"), [1]);
         assert_eq!(steps_of("-a 1 +b 1", b"a"), Vec::<usize>::new());
-    }
-
-    #[test]
-    fn a_nul_is_a_byte_as_any_other() {
-        assert!(Pattern::new(b"^ab.cd$").unwrap().matches(b"ab\0cd"));
-        assert!(Pattern::new(b"").unwrap().matches(b"\0"));
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use gatevisor_logd::reader::{Clock, Directory, Pick, ReadOptions, ReaderEvent, run};
+use gatevisor_logreader::{Clock, Directory, Pick, ReadOptions, ReaderEvent, run};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// How long anything may take before a test gives up.

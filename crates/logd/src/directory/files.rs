@@ -1,0 +1,72 @@
+//! The files of a log directory: their names, their modes, and how one is opened, sealed and looked at.
+//!
+//! *Lives here:* what one file needs. *Does not live here:* the order of things (`log_dir`, `archives`).
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use gatevisor_paths::by_path;
+use rustix::fs::{AtFlags, Mode, OFlags, SeekFrom, StatxFlags, fchmod, fsync, mkdirat, statx};
+use rustix::io::{Errno, read};
+use rustix::process::{Resource, getrlimit};
+
+use super::error::DirError;
+
+pub(super) const CURRENT: &str = "current";
+/// Mode of a `current` that is being written.
+pub(super) const OPEN_MODE: Mode = Mode::from_raw_mode(0o644);
+/// Mode of a file that was synced and closed; the owner's execute bit says so.
+pub(super) const CLOSED_MODE: Mode = Mode::from_raw_mode(0o744);
+const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
+
+/// Returns at which size a file is put away: `size`, or what the system's limit of the size of files leaves room for. Lines
+/// are not cut as long as one is no longer than the room.
+pub(super) fn possible_size(size: u64) -> u64 {
+    let limit = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
+    size.min(limit.saturating_sub(limit / 8))
+}
+
+/// Syncs a file and marks it as closed cleanly.
+pub(super) fn seal(file: &OwnedFd) -> Result<(), DirError> {
+    match fsync(file) {
+        // Some file systems have nothing to sync.
+        Ok(()) | Err(Errno::INVAL | Errno::NOTSUP) => {}
+        Err(errno) => return Err(DirError::system("cannot sync `current`")(errno)),
+    }
+    fchmod(file, CLOSED_MODE).map_err(DirError::system("cannot mark `current` as closed"))
+}
+
+pub(super) fn ends_with_newline(file: &OwnedFd) -> bool {
+    let mut last = [0];
+    let found = rustix::fs::seek(file, SeekFrom::End(-1)).and_then(|_| read(file, &mut last));
+    found == Ok(1) && last == *b"\n"
+}
+
+/// Returns when a file was made, in seconds since 1970, where the file system knows.
+pub(super) fn birth(file: &OwnedFd) -> Option<i64> {
+    let found = statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok()?;
+    StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::BTIME).then_some(found.stx_btime.tv_sec)
+}
+
+pub(super) fn is_regular(stat: &rustix::fs::Stat) -> bool {
+    rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file()
+}
+
+/// Makes the directory `path` and those above it.
+pub(super) fn make_directories(base: BorrowedFd<'_>, path: &Path) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    // A path that ends with `..` or is `/` names nothing that could be made.
+    let Some(name) = path.file_name() else { return by_path::open_from(base, path, flags).map(drop) };
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let above = match by_path::open_from(base, parent, flags) {
+        Err(Errno::NOENT) => {
+            make_directories(base, parent)?;
+            by_path::open_from(base, parent, flags)
+        }
+        found => found,
+    };
+    match mkdirat(above?, name, DIRECTORY_MODE) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}

@@ -1,0 +1,203 @@
+//! When a log file is full, and which archives must go.
+//!
+//! *Lives here:* decisions, from numbers and names alone. *Does not live here:* the files, and the names of archives
+//! (`gatevisor-wire`).
+
+use gatevisor_wire::log_directory::Archive;
+use memchr::{memchr, memrchr};
+
+/// What to do next with bytes that wait for a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextStep {
+    /// Write this many of them, at least one.
+    Write(usize),
+    /// Begin a new file first.
+    Rotate,
+}
+
+/// Where a file stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fill {
+    /// Its length in bytes.
+    pub len: u64,
+    /// It ends in the middle of a line.
+    pub mid_line: bool,
+}
+
+/// Returns what to do next, or `None` when nothing waits.
+///
+/// A file is never rotated within a line, and exceeds `limit` only by finishing a line that it had begun, or by a
+/// line that no file of this size can hold.
+pub fn next_step(fill: Fill, limit: u64, waiting: &[u8]) -> Option<NextStep> {
+    if waiting.is_empty() {
+        return None;
+    }
+    let room = usize::try_from(limit.saturating_sub(fill.len)).unwrap_or(usize::MAX);
+    if waiting.len() <= room {
+        return Some(NextStep::Write(waiting.len()));
+    }
+    let fits = waiting.get(..room).unwrap_or(waiting);
+    if let Some(last_end) = memrchr(b'\n', fits) {
+        return Some(NextStep::Write(last_end.saturating_add(1)));
+    }
+    if fill.len > 0 && !fill.mid_line {
+        return Some(NextStep::Rotate);
+    }
+    // The line that is under way, or the first line of an empty file: it must go somewhere, whole.
+    let end = memchr(b'\n', waiting).map_or(waiting.len(), |at| at.saturating_add(1));
+    Some(NextStep::Write(end))
+}
+
+/// Returns whether a file that was begun at `begun` is old enough to be put away at `now`, both in seconds.
+///
+/// An empty file is not, and a line under way is finished first. A clock that was set back counts as no time.
+pub fn is_due(fill: Fill, begun: i64, now: i64, period_s: u64) -> bool {
+    let age = u64::try_from(now.saturating_sub(begun)).unwrap_or(0);
+    fill.len > 0 && !fill.mid_line && age >= period_s
+}
+
+/// An archive and the room that it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stored {
+    /// Which it is.
+    pub archive: Archive,
+    /// Its size on the disk in bytes, in whichever form it is there.
+    pub size: u64,
+}
+
+/// Returns the archives that must go so that at most `keep` remain, and at most `total` bytes; oldest first.
+pub fn surplus(present: &mut [Stored], keep: u32, total: u64) -> &[Stored] {
+    present.sort_unstable();
+    let keep = usize::try_from(keep).unwrap_or(usize::MAX);
+    let mut sum: u64 = 0;
+    let fitting = present.iter().rev().take(keep).take_while(|stored| {
+        sum = sum.saturating_add(stored.size);
+        sum <= total
+    });
+    let remain = fitting.count();
+    present.get(..present.len().saturating_sub(remain)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gatevisor_wire::tai::Tai64n;
+    use proptest::prelude::*;
+
+    fn step(len: u64, mid_line: bool, waiting: &str) -> Option<NextStep> {
+        next_step(Fill { len, mid_line }, 10, waiting.as_bytes())
+    }
+
+    #[test]
+    fn a_file_is_rotated_before_a_line_that_it_cannot_hold() {
+        assert_eq!(step(0, false, ""), None);
+        assert_eq!(step(10, false, ""), None, "a full file waits for the next line");
+        assert_eq!(step(0, false, "123456789\n"), Some(NextStep::Write(10)));
+        assert_eq!(step(5, false, "1234\n"), Some(NextStep::Write(5)));
+        assert_eq!(step(5, false, "12345\n"), Some(NextStep::Rotate));
+        assert_eq!(step(5, false, "1\n2345\n"), Some(NextStep::Write(2)));
+        assert_eq!(step(10, false, "\n"), Some(NextStep::Rotate));
+        assert_eq!(step(99, false, "\n"), Some(NextStep::Rotate), "found larger than it may be");
+        assert_eq!(step(5, false, "123"), Some(NextStep::Write(3)), "the beginning of a line fits");
+    }
+
+    #[test]
+    fn a_line_is_never_divided_between_files() {
+        assert_eq!(step(10, true, "345\n67\n"), Some(NextStep::Write(4)));
+        assert_eq!(step(10, true, "345"), Some(NextStep::Write(3)));
+        assert_eq!(step(0, false, "a line that is too long\nb\n"), Some(NextStep::Write(24)));
+        assert_eq!(step(0, false, "a line without an end"), Some(NextStep::Write(21)));
+    }
+
+    fn stored(seconds: i64, size: u64) -> Stored {
+        Stored { archive: Archive { stamp: Tai64n::from_unix(seconds, 0), safe: true }, size }
+    }
+
+    #[test]
+    fn the_oldest_archives_go_first() {
+        let mut present = [stored(3, 10), stored(1, 10), stored(2, 10)];
+        assert_eq!(surplus(&mut present, 2, u64::MAX), [stored(1, 10)]);
+        assert_eq!(surplus(&mut present, 3, u64::MAX), []);
+        assert_eq!(
+            surplus(&mut present, 0, u64::MAX),
+            [stored(1, 10), stored(2, 10)].iter().copied().chain([stored(3, 10)]).collect::<Vec<_>>()
+        );
+        assert_eq!(surplus(&mut present, 3, 30), []);
+        assert_eq!(surplus(&mut present, 3, 29), [stored(1, 10)]);
+        assert_eq!(surplus(&mut present, 1, 29), [stored(1, 10), stored(2, 10)]);
+        assert_eq!(
+            surplus(&mut [stored(1, 10), stored(2, 99)], 9, 50).len(),
+            2,
+            "the newest alone is too large"
+        );
+        assert_eq!(surplus(&mut [], 0, 0), []);
+    }
+
+    #[test]
+    fn a_file_is_put_away_when_it_is_old_and_not_empty_and_no_line_is_under_way() {
+        let file = |len, mid_line| Fill { len, mid_line };
+        assert!(!is_due(file(5, false), 100, 159, 60));
+        assert!(is_due(file(5, false), 100, 160, 60));
+        assert!(!is_due(file(0, false), 100, 160, 60));
+        assert!(!is_due(file(5, true), 100, 160, 60));
+        assert!(!is_due(file(5, false), 100, -5, 60), "the clock was set back");
+        assert!(!is_due(file(5, false), i64::MAX, i64::MIN, 1));
+    }
+
+    proptest! {
+        #[test]
+        fn what_remains_is_the_newest_that_fit(
+            sizes in proptest::collection::vec(0..50u64, 0..12),
+            keep in 0..12u32,
+            total in 0..300u64,
+        ) {
+            let mut present: Vec<Stored> = (0..).zip(&sizes).map(|(at, size)| stored(at, *size)).collect();
+            let gone = surplus(&mut present, keep, total).len();
+            let sum = |from: usize| sizes[from..].iter().sum::<u64>();
+            prop_assert!(sizes.len() - gone <= keep as usize);
+            prop_assert!(sum(gone) <= total);
+            // One more would have been too many.
+            prop_assert!(
+                gone == 0 || sizes.len() - gone == keep as usize || sum(gone - 1) > total
+            );
+        }
+
+        #[test]
+        fn no_byte_is_lost_and_no_file_is_too_large(
+            chunks in proptest::collection::vec("[a\n]{0,30}", 0..40),
+            limit in 1..40u64,
+            short_writes in any::<bool>(),
+        ) {
+            let mut files: Vec<Vec<u8>> = vec![Vec::new()];
+            for chunk in &chunks {
+                let mut waiting = chunk.as_bytes();
+                loop {
+                    let file = files.last_mut().unwrap();
+                    let fill = Fill {
+                        len: file.len() as u64,
+                        mid_line: file.last().is_some_and(|b| *b != b'\n'),
+                    };
+                    match next_step(fill, limit, waiting) {
+                        None => break,
+                        Some(NextStep::Rotate) => {
+                            prop_assert!(!fill.mid_line && fill.len > 0, "rotated within a line");
+                            files.push(Vec::new());
+                        }
+                        Some(NextStep::Write(n)) => {
+                            prop_assert!(n > 0);
+                            // The kernel may take less than it is given.
+                            let n = if short_writes { n.div_ceil(2) } else { n };
+                            file.extend_from_slice(&waiting[..n]);
+                            waiting = &waiting[n..];
+                        }
+                    }
+                }
+            }
+            prop_assert_eq!(files.concat(), chunks.concat().into_bytes());
+            for file in files {
+                let last_line = file.split_inclusive(|b| *b == b'\n').next_back().map_or(0, <[u8]>::len);
+                prop_assert!(file.len() - last_line <= usize::try_from(limit).unwrap());
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What the journal knows of one stream, and the numbers that say it.
+//!
+//! *Lives here:* one entry and its form. *Does not live here:* where entries are kept, and how one replaces another
+//! (`journal`).
+
+use std::ops::Range;
+
+use super::skipped::Skipped;
+use crate::directory::FilePosition;
+use crate::time::BatchTime;
+
+/// Numbers of one [`JournalEntry`].
+pub(super) const ENTRY: usize = 16;
+
+/// How far a stream's bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum BatchPhase {
+    /// Nothing is under way. The bytes are of a line that is not decided on yet.
+    #[default]
+    Idle,
+    /// Bytes are being taken from the pipe to the end of the stage.
+    Taking,
+    /// The bytes are being written.
+    Writing,
+    /// The bytes are being written, and none follow.
+    Last,
+}
+
+/// What is known of a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct JournalEntry {
+    pub phase: BatchPhase,
+    /// Its bytes in the stage. While they are being taken the end of the stage is their end.
+    pub bytes: Range<u64>,
+    /// The moment of the batch.
+    pub moment: BatchTime,
+    /// The composer's state before the batch.
+    pub state: [u64; 4],
+    /// How much of what is composed is on file for certain.
+    pub written: u64,
+    /// The file that was written last, and its length before the last write.
+    pub position: FilePosition,
+    /// What was left out of the file before this batch.
+    pub skipped: Skipped,
+    /// A write has been announced, and perhaps done, that is not in `written` yet.
+    pub is_writing: bool,
+    /// The batch has been shown already.
+    pub is_shown: bool,
+    /// Lines given to the console so far.
+    pub due: u64,
+}
+
+impl JournalEntry {
+    /// Returns whether a batch waits to be written.
+    pub const fn has_batch(&self) -> bool {
+        matches!(self.phase, BatchPhase::Writing | BatchPhase::Last)
+    }
+
+    pub(super) fn to_words(&self) -> [u64; ENTRY] {
+        let phase = match self.phase {
+            BatchPhase::Idle => 0,
+            BatchPhase::Taking => 1,
+            BatchPhase::Writing => 2,
+            BatchPhase::Last => 3,
+        };
+        let flags = phase | u64::from(self.is_shown) << 2 | u64::from(self.is_writing) << 3;
+        let [a, b, c, d] = self.state;
+        [
+            flags | u64::from(self.moment.nanos) << 32,
+            self.bytes.start,
+            self.bytes.end,
+            self.moment.seconds.cast_unsigned(),
+            self.moment.tick_ms,
+            a,
+            b,
+            c,
+            d,
+            self.written,
+            self.position.device,
+            self.position.inode,
+            self.position.length,
+            self.skipped.lines,
+            self.skipped.flags(),
+            self.due,
+        ]
+    }
+
+    pub(super) fn from_words(words: [u64; ENTRY]) -> Self {
+        let [
+            flags,
+            start,
+            end,
+            seconds,
+            tick_ms,
+            a,
+            b,
+            c,
+            d,
+            written,
+            device,
+            inode,
+            length,
+            lines,
+            skipped,
+            due,
+        ] = words;
+        Self {
+            phase: match flags & 3 {
+                0 => BatchPhase::Idle,
+                1 => BatchPhase::Taking,
+                2 => BatchPhase::Writing,
+                _ => BatchPhase::Last,
+            },
+            bytes: start..end,
+            moment: BatchTime {
+                seconds: seconds.cast_signed(),
+                nanos: u32::try_from(flags >> 32).unwrap_or(0),
+                tick_ms,
+            },
+            state: [a, b, c, d],
+            written,
+            position: FilePosition { device, inode, length },
+            skipped: Skipped::from_flags(lines, skipped),
+            is_writing: flags & 8 != 0,
+            is_shown: flags & 4 != 0,
+            due,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn an_entry_is_what_its_numbers_say(words in proptest::array::uniform16(any::<u64>())) {
+            let entry = JournalEntry::from_words(words);
+            prop_assert_eq!(JournalEntry::from_words(entry.to_words()), entry);
+        }
+    }
+}

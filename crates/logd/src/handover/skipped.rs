@@ -1,0 +1,142 @@
+//! What was left out of a file since it was last written.
+//!
+//! *Lives here:* the count, and how a line whose beginning was left out is left out to its end.
+//! *Does not live here:* when lines are left out (`sink`).
+
+use memchr::{memchr, memchr_iter};
+use rustix::io::Errno;
+
+use crate::directory::DirError;
+
+/// The largest number of an error that the kernel gives.
+const MAX_ERRNO: i32 = 4095;
+
+/// Why lines were left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SkipReason {
+    Locked,
+    Gone,
+    System(Errno),
+}
+
+impl From<DirError> for SkipReason {
+    fn from(error: DirError) -> Self {
+        match error {
+            DirError::Locked => Self::Locked,
+            DirError::Gone => Self::Gone,
+            DirError::System { source, .. } => Self::System(source),
+        }
+    }
+}
+
+impl std::fmt::Display for SkipReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Locked => DirError::Locked.fmt(f),
+            Self::Gone => DirError::Gone.fmt(f),
+            Self::System(errno) => {
+                let words = gatevisor_term::error_chain::chain(errno);
+                write!(f, "the directory could not be used (errno {}): {words}", errno.raw_os_error())
+            }
+        }
+    }
+}
+
+/// What was left out of a file since it was last written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Skipped {
+    /// Lines whose end was left out.
+    pub lines: u64,
+    /// The line under way was begun outside the file, so the rest of it stays outside.
+    pub mid_line: bool,
+    pub reason: Option<SkipReason>,
+}
+
+impl Skipped {
+    /// Returns whether nothing was left out.
+    pub const fn is_nothing(&self) -> bool {
+        self.lines == 0 && !self.mid_line
+    }
+
+    /// Counts bytes that are left out.
+    pub fn add(&mut self, bytes: &[u8]) {
+        let Some(last) = bytes.last() else { return };
+        let ends = memchr_iter(b'\n', bytes).count();
+        self.lines = self.lines.saturating_add(u64::try_from(ends).unwrap_or(u64::MAX));
+        self.mid_line = *last != b'\n';
+    }
+
+    /// Leaves the rest of a line out whose beginning was left out, and returns what follows.
+    pub fn end_of_line<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        if !self.mid_line {
+            return bytes;
+        }
+        let end = memchr(b'\n', bytes).map_or(bytes.len(), |at| at.saturating_add(1));
+        let (rest_of_line, after) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
+        self.add(rest_of_line);
+        after
+    }
+
+    /// Ends a line whose end will not come.
+    pub fn end(&mut self) {
+        if self.mid_line {
+            self.add(b"\n");
+        }
+    }
+
+    /// Returns what is not the count, as a number.
+    pub fn flags(&self) -> u64 {
+        let (kind, errno) = match self.reason {
+            None => (0, 0),
+            Some(SkipReason::Locked) => (1, 0),
+            Some(SkipReason::Gone) => (2, 0),
+            Some(SkipReason::System(errno)) => (3, u64::from(errno.raw_os_error().unsigned_abs())),
+        };
+        u64::from(self.mid_line) | kind << 1 | errno << 32
+    }
+
+    /// Returns what [`Skipped::flags`] was told of.
+    pub fn from_flags(lines: u64, flags: u64) -> Self {
+        let reason = match flags >> 1 & 3 {
+            0 => None,
+            1 => Some(SkipReason::Locked),
+            2 => Some(SkipReason::Gone),
+            _ => {
+                let errno = i32::try_from(flags >> 32).ok().filter(|errno| (1..=MAX_ERRNO).contains(errno));
+                Some(SkipReason::System(errno.map_or(Errno::IO, Errno::from_raw_os_error)))
+            }
+        };
+        Self { lines, mid_line: flags & 1 != 0, reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_was_begun_outside_stays_outside() {
+        let mut skipped = Skipped::default();
+        skipped.add(b"one\ntw");
+        assert_eq!(skipped.end_of_line(b"o"), b"");
+        assert_eq!(skipped.end_of_line(b" and a half\nthree\n"), b"three\n");
+        assert_eq!((skipped.lines, skipped.mid_line), (2, false));
+        assert_eq!(skipped.end_of_line(b"four"), b"four");
+        skipped.add(b"four");
+        skipped.end();
+        skipped.end();
+        assert_eq!(skipped, Skipped { lines: 3, ..Skipped::default() });
+    }
+
+    #[test]
+    fn numbers_tell_all() {
+        for reason in
+            [None, Some(SkipReason::Locked), Some(SkipReason::Gone), Some(SkipReason::System(Errno::ACCESS))]
+        {
+            for mid_line in [false, true] {
+                let skipped = Skipped { lines: 3, mid_line, reason };
+                assert_eq!(Skipped::from_flags(skipped.lines, skipped.flags()), skipped);
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! One batch of a stream, on its way from the stage to the file and the eye.
+//!
+//! *Lives here:* the buffers, used again for every batch. *Does not live here:* whose batch it is (`stream`).
+
+use std::ops::Range;
+
+use rustix::io::Errno;
+
+use super::compose::{Composed, Composer, DECIDED_BY};
+use crate::directory::stamp::Stamp;
+use crate::handover::stage::StagedBytes;
+use crate::time::BatchTime;
+
+/// Bytes that one batch takes at the most: what a pipe holds.
+pub const TAKE: usize = 64 << 10;
+
+/// The buffers of one batch at a time.
+#[derive(Debug)]
+pub struct Batch {
+    input: Box<[u8]>,
+    /// Bytes of the input.
+    filled: usize,
+    consumed: usize,
+    composed: Composed,
+}
+
+impl Batch {
+    /// Returns empty buffers.
+    pub fn new() -> Self {
+        let input = vec![0; TAKE.saturating_add(DECIDED_BY)].into_boxed_slice();
+        Self { input, filled: 0, consumed: 0, composed: Composed::default() }
+    }
+
+    /// Loads the bytes of a batch.
+    ///
+    /// # Errors
+    /// Those of reading the stage; `EIO` if they are more than a batch can be.
+    pub fn load(&mut self, stage: &StagedBytes, bytes: Range<u64>) -> Result<(), Errno> {
+        self.filled = 0;
+        self.consumed = 0;
+        let len = usize::try_from(bytes.end.saturating_sub(bytes.start)).unwrap_or(usize::MAX);
+        stage.read(bytes.start, self.input.get_mut(..len).ok_or(Errno::IO)?)?;
+        self.filled = len;
+        Ok(())
+    }
+
+    /// Settles what the file will hold; nothing follows if this is the `last` of the stream.
+    pub fn compose(&mut self, composer: &mut Composer, last: bool, now: BatchTime, stamp: &Stamp) {
+        let input = self.input.get(..self.filled).unwrap_or_default();
+        self.consumed = composer.compose(input, last, now, stamp, &mut self.composed);
+    }
+
+    /// Returns what the file shall hold.
+    pub fn composed(&self) -> &[u8] {
+        &self.composed.written
+    }
+
+    /// Returns what shall be shown.
+    pub fn shown(&self) -> &[u8] {
+        self.composed.shown(self.input.get(..self.consumed).unwrap_or_default())
+    }
+
+    /// Returns how many bytes are of a line that is not decided on yet.
+    pub fn left(&self) -> usize {
+        self.filled.saturating_sub(self.consumed)
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self::new()
+    }
+}

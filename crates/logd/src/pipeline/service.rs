@@ -1,0 +1,131 @@
+//! One service: its pipes, and what they share.
+//!
+//! *Lives here:* the order among the streams of one service, which go into one directory.
+//! *Does not live here:* the way of one stream's bytes (`stream`), and when to read (the loops decide).
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use super::compose::{Composer, Spec};
+use super::settings::LogSettings;
+use super::sink::WriteContext;
+use super::stream::{DaemonContext, LogStream, ServiceOutput, Which};
+use crate::console::ShownStream;
+use crate::handover::journal::StreamRecord;
+use crate::handover::stage::Intake;
+use crate::time::BatchTime;
+
+/// A pipe of a service, and what is known of it.
+#[derive(Debug)]
+pub(crate) struct ServicePipe {
+    /// The end to read.
+    pub pipe: OwnedFd,
+    /// Where a daemon that was killed had got to with it.
+    pub record: StreamRecord,
+}
+
+/// One service.
+#[derive(Debug)]
+pub(crate) struct LoggedService {
+    output: ServiceOutput,
+    /// Standard output, and standard error where that has a pipe of its own.
+    streams: Vec<LogStream>,
+}
+
+impl LoggedService {
+    /// Returns the service that writes to these pipes, and goes on with what a daemon that was killed has left.
+    pub fn new(
+        out: ServicePipe,
+        err: Option<ServicePipe>,
+        settings: LogSettings,
+        daemon: &mut DaemonContext,
+    ) -> Self {
+        let LogSettings { label, forward, timestamp, sink, spec } = settings;
+        let is_shared = err.is_some();
+        let stream = |which, ServicePipe { pipe, record }| {
+            let stderr = which == Which::Err;
+            let composer = Composer::new(Spec { stderr, whole_lines: is_shared, ..spec.clone() });
+            LogStream::new(
+                which,
+                pipe,
+                composer,
+                record,
+                ShownStream::new(Arc::clone(&label), forward, stderr),
+            )
+        };
+        let mut streams = vec![stream(Which::Out, out)];
+        streams.extend(err.map(|err| stream(Which::Err, err)));
+        let mut output = ServiceOutput { label, timestamp, sink, waiting: None };
+        if let (Some(sink), Some(first), Some(last)) = (&mut output.sink, streams.first(), streams.last()) {
+            sink.go_on_with([first.position(), last.position()]);
+        }
+        // One that is written in part is completed before another is touched.
+        streams.sort_by_key(|stream| !stream.is_partly_written());
+        for stream in &mut streams {
+            stream.resume(&mut output, daemon);
+        }
+        streams.sort_by_key(|stream| stream.which() == Which::Err);
+        Self { output, streams }
+    }
+
+    /// Returns the pipes, standard output's first.
+    pub fn pipes(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.streams.iter().map(LogStream::pipe)
+    }
+
+    /// Returns whether bytes may be taken from a pipe now.
+    pub fn has_room(&self, index: usize) -> bool {
+        self.streams.get(index).is_some_and(LogStream::has_room)
+    }
+
+    /// Returns when what waits is tried again, in monotonic milliseconds; `None` while nothing does.
+    pub fn retry_at_ms(&self) -> Option<u64> {
+        self.streams.iter().filter_map(LogStream::retry_at_ms).min()
+    }
+
+    /// Takes what a pipe has, at most `limit` bytes, and brings it through all steps.
+    pub fn pump(&mut self, index: usize, limit: usize, daemon: &mut DaemonContext) -> Intake {
+        let Some(stream) = self.streams.get_mut(index) else { return Intake::End };
+        stream.pump(limit, &mut self.output, daemon)
+    }
+
+    /// Tries again what waits.
+    pub fn retry(&mut self, daemon: &mut DaemonContext) {
+        let first = self.output.waiting;
+        let mut streams: Vec<&mut LogStream> =
+            self.streams.iter_mut().filter(|stream| stream.retry_at_ms().is_some()).collect();
+        streams.sort_by_key(|stream| Some(stream.which()) != first);
+        for stream in streams {
+            stream.retry(&mut self.output, daemon);
+        }
+    }
+
+    /// Writes and shows what is left, and closes the directory; what cannot be written now is lost, and said to be.
+    pub fn close(&mut self, daemon: &mut DaemonContext) {
+        for stream in &mut self.streams {
+            stream.close(&mut self.output, daemon);
+        }
+        if let Some(sink) = self.output.sink.take() {
+            let now = BatchTime::now();
+            let console = &daemon.console;
+            let mut warn = |line: String| console.warn(&line);
+            let stamp = daemon.stamper.stamp(self.output.timestamp, now.seconds, now.nanos);
+            sink.close(&mut WriteContext { now, stamp: &stamp, warn: &mut warn });
+        }
+    }
+
+    /// Returns how many bytes a pipe holds.
+    pub fn waiting(&self, index: usize) -> u64 {
+        self.streams.get(index).map_or(0, LogStream::waiting)
+    }
+
+    /// Says that bytes were left in the pipes, which nobody will read.
+    pub fn abandon(&self, bytes: u64, daemon: &DaemonContext) {
+        if bytes > 0 {
+            daemon.console.warn(&format!(
+                "gatevisor: {}: {bytes} bytes in the log pipe are lost: the file could not be written in time",
+                self.output.label
+            ));
+        }
+    }
+}

@@ -1,0 +1,559 @@
+//! Where a stream's lines are kept, and what happens while they cannot be.
+//!
+//! *Lives here:* opening the directory at the first byte, refusing what the disk refuses, when to try again, saying so
+//! once. *Does not live here:* the directory's format (`logdir`), and the bytes that wait (`stream`, in the stage).
+//!
+//! Two kinds of errors are told apart. A **disk** that refuses may relent, so bytes wait, first in the stage, then in
+//! the pipe, and then the service waits. A **directory** that cannot be had at all (locked by somebody else, not
+//! ours to write) may never be; a stream that is also shown goes on without its file, the lines are counted, and
+//! the file says how many are missing once it is ours. A stream that is not shown waits for it, because its lines
+//! would be nowhere.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gatevisor_wire::tai::Tai64n;
+
+use super::error_note;
+use crate::directory::stamp::Stamp;
+use crate::directory::{DirError, FilePosition, LogDir, LogLimits, ProgressObserver, Unwritten};
+use crate::handover::journal::StreamRecord;
+use crate::handover::skipped::Skipped;
+use crate::time::BatchTime;
+use gatevisor_term::error_chain::chain;
+
+/// Milliseconds between two attempts.
+const RETRY_MS: u64 = 1_000;
+/// Milliseconds during which the same error is not spoken of again.
+const QUIET_MS: u64 = 60_000;
+
+/// Where a log directory is.
+#[derive(Debug)]
+pub(crate) struct LogLocation {
+    /// The `log` directory of the service: what a relative path is relative to, and where errors are noted. Without
+    /// it, the working directory, and no note.
+    pub base: Option<OwnedFd>,
+    /// The directory.
+    pub path: PathBuf,
+}
+
+impl LogLocation {
+    fn open(&self, limits: LogLimits, now: BatchTime, ours: &[FilePosition]) -> Result<LogDir, DirError> {
+        let base = self.base.as_ref().map_or(rustix::fs::CWD, AsFd::as_fd);
+        LogDir::open_again(base, &self.path, limits, now.tai(), ours)
+    }
+}
+
+/// What a sink needs of the moment in which it is used.
+pub(crate) struct WriteContext<'a> {
+    pub now: BatchTime,
+    /// What a line of the sink's own would begin with.
+    pub stamp: &'a Stamp,
+    /// Takes a warning, one line.
+    pub warn: &'a mut dyn FnMut(String),
+}
+
+/// Where a stream's lines are kept.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    label: Arc<str>,
+    place: LogLocation,
+    limits: LogLimits,
+    /// The lines are shown as well, so they may be left out of the file rather than hold up the service.
+    may_skip: bool,
+    open: Option<LogDir>,
+    retry_at_ms: u64,
+    /// What keeps lines from being written now.
+    error: Option<DirError>,
+    /// Because of this error lines are left out of the file rather than held.
+    is_skipping: bool,
+    /// What the notice in the service directory says, and since when.
+    noted: Option<(DirError, Tai64n)>,
+    spoken: Option<(DirError, u64)>,
+    /// The second in which `current` was last seen to be there.
+    seen_at: i64,
+    /// The files that were written last, of which one is `current`.
+    ours: [FilePosition; 2],
+}
+
+/// Whether the bytes of a batch still wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// They are on file, or counted as left out.
+    Done,
+    /// Some of them wait, and are to be given again, with the same record.
+    Waiting,
+}
+
+/// Notes each step of a write in a stream's record.
+struct Noting<'a>(&'a mut StreamRecord);
+
+impl ProgressObserver for Noting<'_> {
+    fn at_end(&mut self, position: FilePosition, written: usize) {
+        self.0.announce(position, written);
+    }
+}
+
+impl Sink {
+    /// Returns a sink that opens its directory when the first byte comes.
+    pub fn new(label: Arc<str>, place: LogLocation, limits: LogLimits, may_skip: bool) -> Self {
+        Self {
+            label,
+            place,
+            limits,
+            may_skip,
+            open: None,
+            retry_at_ms: 0,
+            error: None,
+            is_skipping: false,
+            noted: None,
+            spoken: None,
+            seen_at: i64::MIN,
+            ours: [FilePosition::default(); 2],
+        }
+    }
+
+    /// Names the files that a daemon that was killed may have been writing.
+    pub fn go_on_with(&mut self, ours: [FilePosition; 2]) {
+        self.ours = ours;
+    }
+
+    /// Writes a batch, of which the record may say that a part is on file.
+    ///
+    /// What is given again must be the same bytes, with the same stamp, and whether they are the `last` of the stream.
+    pub fn write(
+        &mut self,
+        bytes: &[u8],
+        last: bool,
+        record: &mut StreamRecord,
+        context: &mut WriteContext<'_>,
+    ) -> Written {
+        if self.is_skipping && context.now.tick_ms < self.retry_at_ms && !last {
+            record.entry.skipped.add(bytes);
+            return Written::Done;
+        }
+        let mut skipped = record.entry.skipped;
+        let rest = skipped.end_of_line(bytes);
+        if last {
+            skipped.end();
+        }
+        if skipped.is_nothing() {
+            return self.attempt(bytes, 0, record, context);
+        }
+        if skipped.mid_line {
+            // The whole batch is of a line that was begun outside.
+            record.entry.skipped = skipped;
+            return Written::Done;
+        }
+        // Lines were left out; before any other, the file says how many.
+        let reason = skipped.reason.map_or_else(String::new, |reason| format!(": {reason}"));
+        let note = format!("[gatevisor: {} missing here{reason}]\n", lines_are(skipped.lines));
+        let note = [context.stamp.as_bytes(), note.as_bytes()].concat();
+        self.attempt(&[&note, rest].concat(), note.len(), record, context)
+    }
+
+    /// Returns when a batch that waits is tried again, in monotonic milliseconds.
+    pub fn retry_at_ms(&self) -> u64 {
+        self.retry_at_ms
+    }
+
+    /// Says that the rest of a batch is given up.
+    pub fn give_up(&self, bytes: &[u8], record: &StreamRecord, context: &mut WriteContext<'_>) {
+        let mut lost = Skipped::default();
+        lost.add(bytes.get(record.written()..).unwrap_or_default());
+        lost.end();
+        let reason = self.error.map_or_else(|| "the disk refused them".to_owned(), |error| chain(&error));
+        self.say(context, &format!("{} lost: {reason}", lines_are(lost.lines)));
+    }
+
+    /// Closes the directory cleanly.
+    pub fn close(mut self, context: &mut WriteContext<'_>) {
+        // Nothing waits any more, whatever became of it.
+        self.forget_note();
+        if let Some(directory) = self.open.take()
+            && let Err(error) = directory.close(context.now.tai())
+        {
+            self.say(context, &format!("closing: {}", chain(&error)));
+        }
+    }
+
+    /// Writes `bytes`, which begin with a note of lines left out that is `note` bytes long.
+    fn attempt(
+        &mut self,
+        bytes: &[u8],
+        note: usize,
+        record: &mut StreamRecord,
+        context: &mut WriteContext<'_>,
+    ) -> Written {
+        if bytes.is_empty() {
+            return Written::Done;
+        }
+        self.look_for_current(context.now);
+        match self.write_or_reopen(bytes, record, context.now) {
+            Ok(()) => {
+                record.entry.skipped = Skipped::default();
+                self.recovered(context);
+                Written::Done
+            }
+            Err(Unwritten { written, error }) => {
+                self.failed(error, context);
+                if self.is_skipping {
+                    let before = if written < note { record.entry.skipped.lines } else { 0 };
+                    let mut skipped = Skipped { reason: Some(error.into()), ..Skipped::default() };
+                    skipped.add(bytes.get(written.max(note)..).unwrap_or_default());
+                    skipped.lines = skipped.lines.saturating_add(before);
+                    record.entry.skipped = skipped;
+                    Written::Done
+                } else {
+                    record.commit();
+                    Written::Waiting
+                }
+            }
+        }
+    }
+
+    fn write_or_reopen(
+        &mut self,
+        bytes: &[u8],
+        record: &mut StreamRecord,
+        now: BatchTime,
+    ) -> Result<(), Unwritten> {
+        let so_far = StreamRecord::written;
+        // A directory that was removed is made again, once; twice would be a fight with somebody.
+        for may_reopen in [true, false] {
+            let written = match self.directory(now) {
+                Ok(directory) => {
+                    let known = if record.is_uncertain { find(directory, bytes, record) } else { Ok(()) };
+                    match known {
+                        Ok(()) => directory.write_from(so_far(record), bytes, now.tai(), &mut Noting(record)),
+                        Err(error) => Err(Unwritten { written: so_far(record), error }),
+                    }
+                }
+                Err(error) => Err(Unwritten { written: so_far(record), error }),
+            };
+            match written {
+                Err(Unwritten { written, error: DirError::Gone }) if may_reopen => {
+                    self.open = None;
+                    record.advance(written);
+                }
+                Err(unwritten) => {
+                    if unwritten.error == DirError::Gone {
+                        self.open = None;
+                    }
+                    record.advance(unwritten.written);
+                    self.ours = [record.entry.position; 2];
+                    return Err(unwritten);
+                }
+                Ok(()) => {
+                    record.advance(bytes.len());
+                    self.ours = [record.entry.position; 2];
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn directory(&mut self, now: BatchTime) -> Result<&mut LogDir, DirError> {
+        match &mut self.open {
+            Some(directory) => Ok(directory),
+            closed => Ok(closed.insert(self.place.open(self.limits, now, &self.ours)?)),
+        }
+    }
+
+    /// Once a second, notices that somebody removed the files, so that they are made again.
+    fn look_for_current(&mut self, now: BatchTime) {
+        if now.seconds != self.seen_at {
+            self.seen_at = now.seconds;
+            if self.open.as_ref().is_some_and(LogDir::is_gone) {
+                self.open = None;
+            }
+        }
+    }
+
+    fn failed(&mut self, error: DirError, context: &mut WriteContext<'_>) {
+        self.retry_at_ms = context.now.tick_ms.saturating_add(RETRY_MS);
+        let cannot_be_had = self.open.is_none() && !error.is_refusal_of_the_disk();
+        self.is_skipping = self.may_skip && cannot_be_had;
+        self.error = Some(error);
+        self.note(context.now);
+        let quiet = |(spoken, at): (DirError, u64)| {
+            spoken == error && context.now.tick_ms < at.saturating_add(QUIET_MS)
+        };
+        if !self.spoken.is_some_and(quiet) {
+            self.spoken = Some((error, context.now.tick_ms));
+            let consequence = if self.is_skipping {
+                "lines are only shown until it is free, and tried again as they come"
+            } else {
+                "lines are held and then the service waits; trying again every second"
+            };
+            self.say(context, &format!("{}; {consequence}", chain(&error)));
+        } else if let Some((_, at)) = &mut self.spoken {
+            *at = context.now.tick_ms;
+        }
+    }
+
+    fn recovered(&mut self, context: &mut WriteContext<'_>) {
+        self.is_skipping = false;
+        if self.error.take().is_some() {
+            self.say(context, "is written again");
+            self.forget_note();
+        }
+        if let Some(complaint) = self.open.as_ref().and_then(LogDir::complaint) {
+            self.say(context, &complaint);
+        }
+    }
+
+    /// Makes the service directory say what is wrong.
+    fn note(&mut self, now: BatchTime) {
+        let (Some(error), Some(log)) = (self.error, &self.place.base) else { return };
+        if self.noted.is_none_or(|(noted, _)| noted != error) {
+            let since = self.noted.map_or_else(|| now.tai(), |(_, since)| since);
+            self.noted = Some((error, since));
+            error_note::write(log, since, format!("`{}`: {}", self.place.path.display(), chain(&error)));
+        }
+    }
+
+    fn forget_note(&mut self) {
+        if let (Some(_), Some(log)) = (self.noted.take(), &self.place.base) {
+            error_note::remove(log);
+        }
+    }
+
+    fn say(&self, context: &mut WriteContext<'_>, what: &str) {
+        let path = self.place.path.display();
+        (context.warn)(format!("gatevisor: {}: log directory `{path}`: {what}", self.label));
+    }
+}
+
+/// Settles how much of a batch a daemon that was killed had written.
+fn find(directory: &LogDir, bytes: &[u8], record: &mut StreamRecord) -> Result<(), DirError> {
+    let unknown = bytes.get(record.written()..).unwrap_or_default();
+    let found = directory.found_at(record.entry.position, unknown)?;
+    record.advance(record.written().saturating_add(found));
+    record.is_uncertain = false;
+    Ok(())
+}
+
+fn lines_are(count: u64) -> String {
+    if count == 1 { "1 line is".to_owned() } else { format!("{count} lines are") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    struct Bench {
+        sink: Sink,
+        record: StreamRecord,
+        /// A batch that could not be written.
+        waiting: Option<String>,
+        said: Vec<String>,
+        tick_ms: u64,
+    }
+
+    impl Bench {
+        fn new(path: &Path, may_skip: bool) -> Self {
+            let place = LogLocation { base: None, path: path.to_owned() };
+            let limits = LogLimits { size: 1000, keep: 2, ..LogLimits::default() };
+            let sink = Sink::new("coder".into(), place, limits, may_skip);
+            Self { sink, record: StreamRecord::private(), waiting: None, said: Vec::new(), tick_ms: 5000 }
+        }
+
+        fn with<R>(
+            &mut self,
+            act: impl FnOnce(&mut Sink, &mut StreamRecord, &mut WriteContext<'_>) -> R,
+        ) -> R {
+            let seconds = i64::try_from(self.tick_ms / 1000).unwrap();
+            let now = BatchTime { seconds, nanos: 0, tick_ms: self.tick_ms };
+            let said = &mut self.said;
+            let mut warn = |line| said.push(line);
+            let mut context = WriteContext { now, stamp: &Stamp::EMPTY, warn: &mut warn };
+            act(&mut self.sink, &mut self.record, &mut context)
+        }
+
+        /// Writes a batch that follows one that was written.
+        fn write(&mut self, text: &str) -> Written {
+            assert_eq!(self.waiting, None);
+            let written =
+                self.with(|sink, record, context| sink.write(text.as_bytes(), false, record, context));
+            if written == Written::Done {
+                self.record.entry.written = 0;
+            } else {
+                self.waiting = Some(text.to_owned());
+            }
+            written
+        }
+
+        fn after(&mut self, ms: u64) {
+            self.tick_ms += ms;
+            if self.tick_ms >= self.sink.retry_at_ms()
+                && let Some(text) = self.waiting.take()
+            {
+                self.write(&text);
+            }
+        }
+
+        fn close(self) -> Vec<String> {
+            let Self { sink, mut said, .. } = self;
+            let now = BatchTime { seconds: 9, nanos: 0, tick_ms: 9000 };
+            sink.close(&mut WriteContext { now, stamp: &Stamp::EMPTY, warn: &mut |line| said.push(line) });
+            said
+        }
+    }
+
+    #[test]
+    fn nothing_is_made_before_the_first_byte() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("log");
+        let mut bench = Bench::new(&path, true);
+        assert!(!path.exists());
+        bench.write("a\n");
+        assert_eq!(fs::read(path.join("current")).unwrap(), b"a\n");
+        assert_eq!(bench.said, [""; 0]);
+    }
+
+    #[test]
+    fn a_directory_that_is_locked_elsewhere_is_done_without_and_announced_in_the_file() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut other = Bench::new(temp.path(), true);
+        other.write("theirs\n");
+        let mut bench = Bench::new(temp.path(), true);
+        bench.write("one\ntwo\nthr");
+        bench.after(500);
+        assert_eq!(bench.write("ee\n"), Written::Done, "the pipe is read on");
+        assert_eq!(
+            bench.said,
+            [format!(
+                "gatevisor: coder: log directory `{}`: it is locked by another writer; \
+                 lines are only shown until it is free, and tried again as they come",
+                temp.path().display()
+            )]
+        );
+        bench.after(600);
+        bench.write("four, of which only a part");
+        assert_eq!(bench.said.len(), 1, "the same error is told once");
+        let Bench { sink, .. } = other;
+        drop(sink);
+        bench.after(2000);
+        bench.write(" is left out\nfive\n");
+        assert_eq!(
+            fs::read_to_string(temp.path().join("current")).unwrap(),
+            "[gatevisor: 4 lines are missing here: it is locked by another writer]\nfive\n"
+        );
+        assert!(bench.said[1].ends_with("is written again"), "{:?}", bench.said);
+    }
+
+    #[test]
+    fn a_stream_that_is_not_shown_waits_for_its_directory() {
+        let temp = tempfile::tempdir().unwrap();
+        let other = Bench::new(temp.path(), true);
+        let mut other = other;
+        other.write("theirs\n");
+        let mut bench = Bench::new(temp.path(), false);
+        assert_eq!(bench.write("one\n"), Written::Waiting);
+        assert_eq!(bench.sink.retry_at_ms(), 6000);
+        drop(other.sink);
+        bench.after(999);
+        assert!(bench.waiting.is_some(), "not due yet");
+        bench.after(1);
+        assert_eq!(bench.waiting, None);
+        assert_eq!(bench.write("end\n"), Written::Done);
+        assert_eq!(fs::read(temp.path().join("current")).unwrap(), b"one\nend\n");
+    }
+
+    #[test]
+    fn what_a_full_disk_refuses_waits() {
+        // Without a file system of our own no log directory is full; a rotation that is refused stands in.
+        let temp = tempfile::tempdir().unwrap();
+        let mut bench = Bench::new(temp.path(), true);
+        let line = format!("{}\n", "x".repeat(600));
+        bench.write(&line);
+        let error = DirError::System { doing: "cannot write `current`", source: rustix::io::Errno::NOSPC };
+        // The directory is there and cannot be written on: an open directory is never skipped.
+        bench.with(|sink, _, context| sink.failed(error, context));
+        assert!(!bench.sink.is_skipping);
+        assert!(
+            bench.said[0]
+                .contains("cannot write `current` (errno 28): No space left on device; lines are held")
+        );
+        assert_eq!(bench.write(&line), Written::Done);
+        assert!(bench.said[1].ends_with("is written again"));
+        // The same error within a minute is not spoken of again.
+        bench.with(|sink, _, context| sink.failed(error, context));
+        assert_eq!(bench.said.len(), 2);
+    }
+
+    #[test]
+    fn what_the_disk_never_took_is_said_to_be_lost() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::write(temp.path().join("file"), b"").unwrap();
+        let mut bench = Bench::new(&temp.path().join("file/log"), false);
+        let text = "one\ntwo\npart";
+        assert_eq!(bench.write(text), Written::Waiting);
+        bench.with(|sink, record, context| sink.give_up(text.as_bytes(), record, context));
+        let said = bench.close();
+        assert!(said[1].contains("3 lines are lost: cannot make the directory (errno 20)"), "{said:?}");
+    }
+
+    #[test]
+    fn a_restarted_daemon_writes_what_is_missing_of_a_batch_whatever_was_written_of_it() {
+        let batch = "one\none\none\ntwo\n";
+        for written in 0..=batch.len() {
+            let temp = tempfile::tempdir().unwrap();
+            let mut killed = Bench::new(temp.path(), false);
+            killed.write("one\n");
+            // It had said what it was about to do, and had written a part when it was killed.
+            let position = killed.record.entry.position;
+            drop(killed);
+            let current = temp.path().join("current");
+            let mut file = fs::File::options().append(true).open(&current).unwrap();
+            std::io::Write::write_all(&mut file, &batch.as_bytes()[..written]).unwrap();
+            let mut next = Bench::new(temp.path(), false);
+            next.record.entry.position = position;
+            next.record.is_uncertain = true;
+            next.sink.go_on_with([FilePosition::default(), position]);
+            assert_eq!(next.write(batch), Written::Done);
+            assert_eq!(fs::read_to_string(current).unwrap(), format!("one\n{batch}"), "{written}");
+            assert_eq!((next.write("end\n"), next.said), (Written::Done, Vec::new()));
+        }
+    }
+
+    #[test]
+    fn a_restarted_daemon_finds_nothing_in_a_file_that_another_one_made() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut killed = Bench::new(temp.path(), false);
+        killed.write("one\n");
+        let position = killed.record.entry.position;
+        drop(killed);
+        let current = temp.path().join("current");
+        fs::rename(&current, temp.path().join("elsewhere")).unwrap();
+        fs::write(&current, "one\ntwo\n").unwrap();
+        let mut next = Bench::new(temp.path(), false);
+        next.record.entry.position = position;
+        next.record.is_uncertain = true;
+        next.sink.go_on_with([position; 2]);
+        assert_eq!(next.write("two\n"), Written::Done);
+        assert_eq!(fs::read_to_string(current).unwrap(), "two\n", "theirs is an archive");
+    }
+
+    #[test]
+    fn files_that_somebody_removes_are_made_again() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("log");
+        let mut bench = Bench::new(&path, true);
+        bench.write("one\n");
+        fs::remove_dir_all(&path).unwrap();
+        bench.after(1000);
+        bench.write("two\n");
+        assert_eq!(fs::read(path.join("current")).unwrap(), b"two\n");
+        // Within the second it is noticed at the next rotation at the latest.
+        fs::remove_dir_all(&path).unwrap();
+        bench.write(&format!("{}\n", "x".repeat(999)));
+        assert_eq!(fs::read(path.join("current")).unwrap().len(), 1000);
+        assert_eq!(bench.said, [""; 0]);
+    }
+}

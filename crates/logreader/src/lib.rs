@@ -1,0 +1,276 @@
+//! Reading logs back: the last lines of one or several directories, and those that come.
+//!
+//! *Lives here:* what `gatevisor logs` needs, over any directory that s6-log or we write; an ordinary reader, which
+//! takes no lock and needs no writer.
+//!
+//! *Does not live here:* colours, labels on a terminal, choosing directories, and writing logs (`gatevisor-logd`).
+//!
+//! *May depend on it:* the binary. It needs no crate that writes logs.
+//!
+//! Lines that were written are ordered by their stamps; lines that come are given as they come. A line is given once
+//! it is whole. Following waits for the kernel's events, and never looks by the clock. No file is in memory as a
+//! whole, however large.
+#![forbid(unsafe_code)]
+
+mod entry;
+mod holes;
+mod input;
+mod lines;
+mod names;
+mod pick;
+mod source;
+mod tail;
+mod watch;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::ops::ControlFlow;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+
+use source::DirectoryReader;
+use watch::{DirectoryWatcher, FollowWake};
+
+pub use entry::{Clock, LineParts, OutputName, Time};
+pub use pick::Pick;
+
+/// A log directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    /// What its lines are given with.
+    pub label: String,
+    /// Where it is; it need not exist.
+    pub path: PathBuf,
+    /// What stamps without a zone mean in it.
+    pub clock: Clock,
+}
+
+/// What to read.
+#[derive(Debug, Clone)]
+pub struct ReadOptions {
+    /// The directories.
+    pub dirs: Vec<Directory>,
+    /// Which lines.
+    pub pick: Pick,
+    /// How many of the last of these lines of each directory; `None` means all.
+    pub lines: Option<usize>,
+    /// Go on with the lines that come, and wait for directories that do not exist yet.
+    pub follow: bool,
+}
+
+/// A line of a log.
+#[derive(Debug, Clone, Copy)]
+pub struct LogLine<'a> {
+    /// The number of its directory in the options.
+    pub index: usize,
+    /// The label of its directory.
+    pub label: &'a str,
+    /// All of it, as it is in the file, without its newline.
+    pub bytes: &'a [u8],
+    /// Its parts.
+    pub entry: LineParts,
+}
+
+impl<'a> LogLine<'a> {
+    /// Returns the stamp and the mark that it begins with.
+    pub fn head(&self) -> &'a [u8] {
+        self.bytes.get(..self.entry.text).unwrap_or_default()
+    }
+
+    /// Returns what the service wrote.
+    pub fn text(&self) -> &'a [u8] {
+        self.bytes.get(self.entry.text..).unwrap_or_default()
+    }
+}
+
+/// What a reader gives.
+#[derive(Debug, Clone, Copy)]
+pub enum ReaderEvent<'a> {
+    /// A line.
+    Line(LogLine<'a>),
+    /// Not everything in a compressed archive can be read; what follows it can.
+    Damaged {
+        /// The label of its directory.
+        label: &'a str,
+        /// Its name, or nothing if that is not known.
+        archive: &'a str,
+        /// Why.
+        why: &'a str,
+    },
+    /// There is nothing more for now; whoever collects lines may show them.
+    Idle,
+}
+
+/// Why logs cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LogReadError {
+    /// A directory, or a file in it, refuses.
+    #[error("cannot read the log directory `{}` of {label}", path.display())]
+    Read {
+        /// Whose it is.
+        label: String,
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The kernel does not tell what changes.
+    #[error("cannot follow changes of the log directories")]
+    Watch(#[source] std::io::Error),
+}
+
+/// Takes what a reader gives, and says whether to go on.
+pub type OnEvent<'a> = dyn FnMut(ReaderEvent<'_>) -> ControlFlow<()> + 'a;
+
+/// Gives the last lines of the directories to `on_event` and, when following, those that come.
+///
+/// A directory that does not exist has no lines. Lines above 1 MiB are given in pieces. Returns when there are no
+/// more lines, or when `on_event` breaks.
+pub fn run(options: &ReadOptions, on_event: &mut OnEvent<'_>) -> Result<(), LogReadError> {
+    run_until(options, None, on_event)
+}
+
+/// Does what [`run`] does, and when following also returns once `stop` is broken or hung up.
+///
+/// Standard output is a useful `stop`: a reader that has gone away is noticed although no line comes.
+pub fn run_until(
+    options: &ReadOptions,
+    stop: Option<BorrowedFd<'_>>,
+    on_event: &mut OnEvent<'_>,
+) -> Result<(), LogReadError> {
+    let mut sources: Vec<DirectoryReader> =
+        options.dirs.iter().map(|directory| DirectoryReader::new(directory, options.pick.clone())).collect();
+    let mut watcher = None;
+    if options.follow {
+        // Watched before they are read, so that nothing falls between reading and following.
+        let mut new = DirectoryWatcher::new().map_err(watch_error)?;
+        for (index, source) in sources.iter().enumerate() {
+            new.attach(index, source.path()).map_err(watch_error)?;
+        }
+        watcher = Some(new);
+    }
+    for source in &mut sources {
+        source.begin(options.lines, options.follow).map_err(|errno| source.error(errno))?;
+    }
+    if give_tail(&mut sources, on_event)?.is_break() {
+        return Ok(());
+    }
+    match watcher {
+        Some(watcher) => follow(&mut sources, watcher, stop, on_event),
+        None => Ok(()),
+    }
+}
+
+/// Gives what is there, by stamp over all directories, and in its own order within each.
+fn give_tail(
+    sources: &mut [DirectoryReader],
+    on_event: &mut OnEvent<'_>,
+) -> Result<ControlFlow<()>, LogReadError> {
+    let mut heads = BinaryHeap::with_capacity(sources.len());
+    for (index, source) in sources.iter_mut().enumerate() {
+        if advance(index, source, Time::FIRST, &mut heads, on_event)?.is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    while let Some(Reverse((time, index))) = heads.pop() {
+        let Some(source) = sources.get_mut(index) else { continue };
+        if give(index, source, on_event).is_break()
+            || advance(index, source, time, &mut heads, on_event)?.is_break()
+        {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    Ok(on_event(ReaderEvent::Idle))
+}
+
+type Heads = BinaryHeap<Reverse<(Time, usize)>>;
+
+fn advance(
+    index: usize,
+    source: &mut DirectoryReader,
+    before: Time,
+    heads: &mut Heads,
+    on_event: &mut OnEvent<'_>,
+) -> Result<ControlFlow<()>, LogReadError> {
+    let is_there = source.next_line().map_err(|errno| source.error(errno))?;
+    if is_there {
+        // A line without a stamp belongs to the one before; a clock that was set back reorders nothing.
+        let time = source.entry().time.map_or(before, |time| time.max(before));
+        heads.push(Reverse((time, index)));
+    }
+    Ok(give_damaged(source, on_event))
+}
+
+fn give(index: usize, source: &DirectoryReader, on_event: &mut OnEvent<'_>) -> ControlFlow<()> {
+    let line = LogLine { index, label: source.label(), bytes: source.line(), entry: source.entry() };
+    on_event(ReaderEvent::Line(line))
+}
+
+fn give_damaged(source: &mut DirectoryReader, on_event: &mut OnEvent<'_>) -> ControlFlow<()> {
+    for (archive, why) in source.take_damaged() {
+        on_event(ReaderEvent::Damaged { label: source.label(), archive: &archive, why: &why })?;
+    }
+    ControlFlow::Continue(())
+}
+
+fn follow(
+    sources: &mut [DirectoryReader],
+    mut watcher: DirectoryWatcher,
+    stop: Option<BorrowedFd<'_>>,
+    on_event: &mut OnEvent<'_>,
+) -> Result<(), LogReadError> {
+    // What happened between watching and now is in the events; no directory needs a look without one, except those
+    // that appeared before their watch did.
+    let mut changed: Vec<usize> = (0..sources.len()).collect();
+    loop {
+        for &index in &changed {
+            let Some(source) = sources.get_mut(index) else { continue };
+            if give_new(index, source, on_event)?.is_break() {
+                return Ok(());
+            }
+        }
+        changed.clear();
+        if on_event(ReaderEvent::Idle).is_break() {
+            return Ok(());
+        }
+        match watcher.wait(stop).map_err(watch_error)? {
+            FollowWake::Stopped => return Ok(()),
+            FollowWake::Changed => {}
+        }
+        for change in watcher.changes().map_err(watch_error)? {
+            if change.lost
+                && let Some(source) = sources.get(change.index)
+            {
+                watcher.attach(change.index, source.path()).map_err(watch_error)?;
+            }
+            changed.push(change.index);
+        }
+    }
+}
+
+fn give_new(
+    index: usize,
+    source: &mut DirectoryReader,
+    on_event: &mut OnEvent<'_>,
+) -> Result<ControlFlow<()>, LogReadError> {
+    loop {
+        while source.next_line().map_err(|errno| source.error(errno))? {
+            if give(index, source, on_event).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        if give_damaged(source, on_event).is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+        if !source.look_for_more().map_err(|errno| source.error(errno))? {
+            return Ok(ControlFlow::Continue(()));
+        }
+    }
+}
+
+fn watch_error(errno: Errno) -> LogReadError {
+    LogReadError::Watch(errno.into())
+}
