@@ -20,8 +20,6 @@ use rustix::process::Signal;
 use std::{fs, path::Path, time::Instant};
 
 const FOREVER: &str = "exec tail -f /dev/null";
-/// Says that it is ready once it has taken its first breath.
-const READY: &str = "echo >&3\nexec tail -f /dev/null 3>&-";
 const KILL: Control = Control::Signal(ControlSignal::Kill);
 
 fn nothing(_: &Path) {}

@@ -94,7 +94,7 @@ impl ScandirManager {
         }
     }
 
-    /// Desired states a gateway up and tells its supervisor, for a start or a restart.
+    /// Records that a gateway should run, and tells its supervisor, for a start or a restart.
     pub(super) fn begin(
         &self,
         verb: GatewayVerb,
@@ -128,13 +128,17 @@ impl ScandirManager {
         };
         let up = before.is_some_and(|status| status.is_up());
         let mut commands = vec![Control::UpAndEnable];
+        let mut sent = None;
         if verb == GatewayVerb::Restart && up {
             let signal = self.agent.gateway.restart_signal.as_deref().and_then(restart_control);
+            if let Some(Control::Signal(signal)) = signal {
+                sent = Some(signal.number());
+            }
             commands.push(signal.unwrap_or(Control::DownSignal));
         }
         // One that is being stopped comes up as another process, and so does one that is restarted.
         if up && (verb == GatewayVerb::Restart || matches!(was, Was::Down)) {
-            follower.again();
+            follower.again(sent);
         }
         match dir.send(&commands) {
             Ok(()) => Ok(Pending { desired_state, warnings, follower: Some(follower), was }),

@@ -35,6 +35,8 @@ pub(in crate::manager) struct Follower {
     before: Option<Status>,
     /// Only another process than the one that was up at the beginning counts.
     again: bool,
+    /// The signal that the process of the beginning was sent, where it is not the supervisor's choice.
+    signalled: Option<u8>,
     /// The process of the beginning has died.
     died: bool,
     scan: Option<Scan>,
@@ -74,6 +76,7 @@ impl Follower {
             listener,
             before: None,
             again: false,
+            signalled: None,
             died: false,
             scan: None,
             exec,
@@ -96,9 +99,10 @@ impl Follower {
         self.before.as_ref()
     }
 
-    /// Only another process than the one that was up at the beginning counts from now on.
-    pub(in crate::manager) const fn again(&mut self) {
+    /// Only another process than the one that was up at the beginning counts from now on; that one is sent `signal`.
+    pub(in crate::manager) const fn again(&mut self, signal: Option<u8>) {
         self.again = true;
+        self.signalled = signal;
         self.heard_up = false;
     }
 
@@ -185,6 +189,12 @@ impl Follower {
         }
         // It may have been started again already, so it is the tally that says how it died.
         let how = self.dir.deaths().last().map(|death| death.how());
+        // The attempt that had begun meanwhile has got it, before it was its command.
+        if since.is_none()
+            && self.signalled.take().is_some_and(|sent| how.and_then(WaitStatus::signal) == Some(sent))
+        {
+            return None;
+        }
         let code = how.and_then(WaitStatus::exit_code);
         if since.is_none() && code.is_some_and(|code| START_FAILED.contains(&code)) {
             // The next attempt may have taken the text away already.
