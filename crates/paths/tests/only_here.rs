@@ -27,8 +27,8 @@ const ALLOWED: [(&str, &str, &str); 6] = [
 ];
 
 /// The programs that root runs where others own what is there.
-const LED_BY_PATHS: [&str; 8] =
-    ["applets", "boot", "client", "doctor", "gateways", "gatevisor", "init", "logd"];
+const LED_BY_PATHS: [&str; 9] =
+    ["applets", "boot", "client", "doctor", "gateways", "gatevisor", "init", "logd", "logreader"];
 
 /// What goes where a whole path leads: by links and mounts of whoever owns a directory on the way. `by_path` goes there, too.
 const BY_PATH: [&str; 31] = [
@@ -95,7 +95,7 @@ const LED_ALL_THE_SAME: [(&str, &str); 25] = [
     ("init/src/limits.rs", "what the kernel tells of this process"),
     ("init/src/memory.rs", "what the kernel tells of a control group"),
     ("init/src/watch.rs", "the scandir that is held, by its number, or where there is no /proc by its path"),
-    ("logd/src/sink.rs", "the working directory, from which a path is resolved"),
+    ("logd/src/pipeline/sink.rs", "the working directory, from which a path is resolved"),
     (
         "logd/src/script/directory.rs",
         "a directory that is named on the command line of s6-log, as s6 defines it",
