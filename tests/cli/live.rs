@@ -161,3 +161,83 @@ fn a_gateway_that_says_so_itself_works_and_one_that_falls_silent_is_ended_and_wo
     });
     assert!(report["live_restart"]["reason"].as_str().unwrap().starts_with("notify: "), "{report}");
 }
+
+/// Returns a home whose gateway coder sleeps, and is followed like this.
+fn sleeping(live: &str) -> Home {
+    let live = format!(
+        "[gateway.live]\ninterval-ms = 300\nmisses = 3\nstart-deadline-ms = 300\n{live}\n\n[gateway.exit-meanings]"
+    );
+    be_patient(Duration::from_mins(1));
+    let home = Home::with_script("exec sleep 1000", &[("[gateway.exit-meanings]", &live)]);
+    home.profile("coder");
+    home.want_running("coder");
+    home
+}
+
+#[test]
+fn a_command_that_fails_says_that_a_gateway_does_not_work_and_one_that_ends_well_that_it_does() {
+    let mut home = sleeping("command = { argv = [\"test\", \"-e\", \"well\"] }");
+    let well = home.profile_dir("coder").join("well");
+    fs::write(&well, "").unwrap();
+    home.up_quietly();
+    let report = until(&home, "that it works", |report| live_state(report) == Some("live"));
+    assert_eq!(report["live"]["evidence"], "command", "{report}");
+    fs::remove_file(&well).unwrap();
+    let report =
+        until(&home, "that it does not respond", |report| live_state(report) == Some("unresponsive"));
+    let reason = report["live"]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("command: exit 1"), "{report}");
+}
+
+#[test]
+fn what_another_process_answers_on_the_port_of_a_gateway_says_nothing_of_the_gateway() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut home = sleeping(&format!("tcp = {{ url = \"http://127.0.0.1:{port}\" }}"));
+    home.up_quietly();
+    let report =
+        until(&home, "that nothing tells whether it works", |report| live_state(report) == Some("up"));
+    let reason = report["live"]["reason"].as_str().unwrap();
+    let expected = format!("port {port} is held by process {}", std::process::id());
+    assert!(reason.contains(&expected) && reason.contains("not by this gateway"), "{report}");
+}
+
+#[test]
+fn a_gateway_that_says_in_its_state_file_that_it_drains_or_is_not_well_is_shown_so() {
+    let mut home = sleeping(
+        "command = { argv = [\"true\"] }\n\
+         state = { file = \"{profile-home}/doing\", key = \"doing\", draining = [\"draining\"], degraded = [\"ill\"] }",
+    );
+    home.up_quietly();
+    let file = home.profile_dir("coder").join("doing");
+    for (text, state, live) in [
+        ("{\"doing\": \"draining\"}", "draining", "draining"),
+        ("{\"doing\": \"ill\"}", "degraded", "degraded"),
+        ("{\"doing\": \"draining\", \"pid\": 1}", "up", "live"),
+    ] {
+        fs::write(file.with_extension("new"), text).unwrap();
+        fs::rename(file.with_extension("new"), &file).unwrap();
+        let report = until(&home, text, |report| live_state(report) == Some(live));
+        assert_eq!(report["state"], state, "{report}");
+    }
+    home.says("wait coder --live --timeout 60").ok();
+}
+
+#[test]
+fn a_profile_can_say_in_its_own_environment_file_how_it_is_followed() {
+    let mut home = sleeping("grace-ms = \"${LIVE_GRACE:-400}\"\ncommand = { argv = [\"true\"] }");
+    home.profile("writer");
+    home.want_running("writer");
+    for (name, grace) in [("coder", "700"), ("writer", "soon")] {
+        fs::write(home.profile_dir(name).join(".env"), format!("LIVE_GRACE={grace}\n")).unwrap();
+    }
+    home.up_quietly();
+    until(&home, "that it works", |report| live_state(report) == Some("live"));
+    let settings = fs::read_to_string(home.slot("coder").path().join("data/live")).unwrap();
+    assert!(settings.contains("grace-ms = \"700\""), "{settings}");
+    let report = waiting::polled("that it cannot start", || {
+        Some(home.report("writer")).filter(|report| report["state"] == "failed-to-start")
+    });
+    let reason = report["reason"].as_str().unwrap();
+    assert!(reason.contains("live.grace-ms: `soon`: must be a number from 1 to"), "{report}");
+}

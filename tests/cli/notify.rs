@@ -53,12 +53,16 @@ fn a_gateway_is_ready_when_it_says_so_and_what_it_does_is_shown_in_its_own_words
     let report = until(&home, "what it does", |report| report["live"]["status"] == "loading 3 chats");
     assert_eq!((&report["state"], &report["ready"]), (&"starting".into(), &false.into()), "{report}");
     let waiting = home.start(["wait", "coder", "--ready", "--timeout", "60"]);
-    say(&home, "READY=1\nSTATUS=3 chats \u{1b}[31m");
+    // It says no more for long, and a machine may be slow.
+    say(&home, "READY=1\nEXTEND_TIMEOUT_USEC=3600000000\nSTATUS=3 chats \u{1b}[31m");
     waiting.ended(crate::support::PATIENCE + crate::support::PATIENCE).ok();
     let report = until(&home, "what it does", |report| report["live"]["status"] == "3 chats  [31m");
     assert_eq!((&report["state"], &report["ready"]), (&"ready".into(), &true.into()), "{report}");
     let details = home.says("gateway status coder").ok();
     assert!(details.contains("it says: 3 chats"), "{details}");
+    say(&home, "STOPPING=1");
+    let report = until(&home, "that it is about to end", |report| report["state"] == "draining");
+    assert_eq!((&report["up"], &report["live"]["state"]), (&true.into(), &"draining".into()), "{report}");
     // A restart returns when the new process has reported readiness too.
     let restarting = home.start(["gateway", "restart", "coder", "--timeout", "60"]);
     let pid = report["pid"].clone();

@@ -182,8 +182,12 @@ impl EventSubscriber {
         for name in self.listeners.keys() {
             let Some(state) = live::said(&self.scandir, &name.to_string()) else { continue };
             let before = self.live.insert(name.clone(), state);
-            let is_problem =
-                |state| matches!(state, Liveness::Unresponsive | Liveness::Degraded | Liveness::Traced);
+            let is_problem = |state| {
+                matches!(
+                    state,
+                    Liveness::Unresponsive | Liveness::Degraded | Liveness::Draining | Liveness::Traced
+                )
+            };
             if before != Some(state)
                 && (is_problem(state) || (state == Liveness::Live && before.is_some_and(is_problem)))
             {

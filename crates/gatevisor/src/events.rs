@@ -81,7 +81,11 @@ fn words(happened: Happened) -> (&'static str, AnsiColor, Option<ServiceEvent>) 
 const fn live_colour(state: Liveness) -> AnsiColor {
     match state {
         Liveness::Live | Liveness::Up => AnsiColor::Green,
-        Liveness::Starting | Liveness::Degraded | Liveness::Paused | Liveness::Traced => AnsiColor::Yellow,
+        Liveness::Starting
+        | Liveness::Degraded
+        | Liveness::Draining
+        | Liveness::Paused
+        | Liveness::Traced => AnsiColor::Yellow,
         Liveness::Unresponsive => AnsiColor::Red,
     }
 }

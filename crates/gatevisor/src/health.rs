@@ -129,7 +129,7 @@ fn should_run(report: &ServiceReport) -> bool {
 
 /// Returns whether a gateway does what it is there for. Of one that does not say whether it is ready, being up is enough.
 fn works(state: ServiceState) -> bool {
-    matches!(state, ServiceState::Up | ServiceState::Ready | ServiceState::Degraded)
+    matches!(state, ServiceState::Up | ServiceState::Ready | ServiceState::Degraded | ServiceState::Draining)
 }
 
 fn answer_code(healthy: bool) -> u8 {

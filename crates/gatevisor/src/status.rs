@@ -147,7 +147,7 @@ fn state_words(report: &ServiceReport) -> String {
             format!("{word}: {reason}")
         }
         (ServiceState::Served, _, Some(by)) => format!("{word} {by}"),
-        (ServiceState::Unresponsive | ServiceState::Degraded, _, Some(reason)) => {
+        (ServiceState::Unresponsive | ServiceState::Degraded | ServiceState::Draining, _, Some(reason)) => {
             format!("{word}{}: {reason}", liveness_words::since(report))
         }
         _ => word.to_owned(),
@@ -180,6 +180,7 @@ fn state_colour(state: ServiceState) -> AnsiColor {
         | ServiceState::Paused
         | ServiceState::Waiting
         | ServiceState::Degraded
+        | ServiceState::Draining
         | ServiceState::Traced => AnsiColor::Yellow,
         ServiceState::BackingOff
         | ServiceState::Failed

@@ -148,6 +148,8 @@ pub enum LiveFinding {
     Alive(EvidenceKind),
     /// This shows that it works, and it says itself that not all is well.
     Degraded(EvidenceKind, String),
+    /// This shows that it works, and it says itself that it takes no new work.
+    Draining(EvidenceKind, String),
     /// Nothing that it is to show has been seen.
     Missing {
         /// The last of what was looked for.

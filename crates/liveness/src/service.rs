@@ -33,6 +33,8 @@ pub enum Liveness {
     Live,
     /// It has shown that it works, and says itself that not all is well.
     Degraded,
+    /// It has shown that it works, and says itself that it takes no new work.
+    Draining,
     /// It runs, and has not shown for too long that it works.
     Unresponsive,
     /// A command has paused it.
@@ -43,11 +45,12 @@ pub enum Liveness {
 
 impl Liveness {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Starting,
         Self::Up,
         Self::Live,
         Self::Degraded,
+        Self::Draining,
         Self::Unresponsive,
         Self::Paused,
         Self::Traced,
@@ -60,6 +63,7 @@ impl Liveness {
             Self::Up => "up",
             Self::Live => "live",
             Self::Degraded => "degraded",
+            Self::Draining => "draining",
             Self::Unresponsive => "unresponsive",
             Self::Paused => "paused",
             Self::Traced => "traced",
@@ -295,6 +299,7 @@ impl FollowedService {
         match finding {
             LiveFinding::Alive(kind) => self.alive(now, Liveness::Live, kind, None),
             LiveFinding::Degraded(kind, reason) => self.alive(now, Liveness::Degraded, kind, Some(reason)),
+            LiveFinding::Draining(kind, reason) => self.alive(now, Liveness::Draining, kind, Some(reason)),
             // What the look has found is of the time before it could do anything again.
             LiveFinding::Early | LiveFinding::Missing { .. } if was_held => {
                 self.become_(now, self.after_hold(), None, None);
@@ -405,6 +410,7 @@ impl FollowedService {
         let words = match finding {
             LiveFinding::Alive(kind) => format!("{kind}: alive"),
             LiveFinding::Degraded(kind, why) => format!("{kind}: degraded: {why}"),
+            LiveFinding::Draining(kind, why) => format!("{kind}: draining: {why}"),
             LiveFinding::Missing { why, hindered: Some(hindrance), .. } => {
                 format!("{why}, but {}", hindrance.words())
             }

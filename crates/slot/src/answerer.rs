@@ -9,7 +9,10 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::Path;
 
+use gatevisor_paths::by_path;
+use gatevisor_sys::file::lasting_identity;
 use gatevisor_sys::proc::Process;
 use gatevisor_sys::tcp::{self, Socket};
 use gatevisor_wire::member::{self, Member};
@@ -21,7 +24,7 @@ use crate::survivors::process::{ServiceMark, all};
 
 /// Whose a socket is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Whose {
+pub enum Whose {
     /// The service's.
     Own,
     /// Somebody else's, in words.
@@ -32,7 +35,7 @@ pub(crate) enum Whose {
 
 /// The service, as its processes are known.
 #[derive(Debug, Clone)]
-pub(crate) struct ServiceProcesses {
+pub struct ServiceProcesses {
     /// Its process; `None` where there is no `/proc`.
     leader: Option<Known>,
     /// What the environment of its processes says; empty where nothing does.
@@ -43,7 +46,7 @@ pub(crate) struct ServiceProcesses {
 
 impl ServiceProcesses {
     /// Returns the service whose process this is about to become.
-    pub fn of_this_process(name: &str) -> Self {
+    pub(crate) fn of_this_process(name: &str) -> Self {
         let leader = os::own_pid().and_then(|pid| Process::of(pid.get()));
         let mark = std::env::var_os(member::VARIABLE).map(std::os::unix::ffi::OsStringExt::into_vec);
         // Started by hand, or by another supervisor, it may have inherited what something else is known by.
@@ -54,6 +57,17 @@ impl ServiceProcesses {
             mark: mark.filter(is_ours).unwrap_or_default(),
             known: None,
         }
+    }
+
+    /// Returns the service of a scandir whose process runs.
+    pub fn of_running(pid: i32, scandir: &Path, name: &str) -> Self {
+        let identity = by_path::directory(scandir).and_then(|scandir| lasting_identity(scandir, ""));
+        let mark = identity.map(|scandir| {
+            let member = Member { scandir: scandir.as_bytes(), supervisor: 0, name: name.as_bytes() };
+            member.assignment().split_off(member::VARIABLE.len().saturating_add(1))
+        });
+        let leader = Process::of(pid).map(|process| (process.pid, process.began));
+        Self { leader, mark: mark.unwrap_or_default(), known: None }
     }
 
     /// Returns whose these sockets are; they are the service's where all of them are.

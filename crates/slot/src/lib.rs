@@ -13,7 +13,7 @@
 //! service; so it reads one file, forks at most one prober, and is gone.
 #![forbid(unsafe_code)]
 
-mod answerer;
+pub mod answerer;
 pub mod confine;
 mod data_files;
 pub mod dotenv;

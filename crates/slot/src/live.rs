@@ -16,6 +16,18 @@ use crate::parse_error::{ParseError, invalid, is_default};
 const MAX_AGE_MS: u64 = 45_000;
 /// Milliseconds that any time here may have: a day.
 const LONGEST_MS: u64 = 86_400_000;
+/// Milliseconds that a command may take, unless the file says otherwise, and at the most.
+const COMMAND_MS: u64 = 5_000;
+const LONGEST_COMMAND_MS: u64 = 60_000;
+/// Looks in a row that may have to find nothing, at the most.
+const MOST_MISSES: u64 = 1_000_000;
+/// The keys of numbers.
+const START_DEADLINE: &str = "live.start-deadline-ms";
+const INTERVAL: &str = "live.interval-ms";
+const MISSES: &str = "live.misses";
+const GRACE: &str = "live.grace-ms";
+const HEARTBEAT_AGE: &str = "live.heartbeat.max-age-ms";
+const COMMAND_TIMEOUT: &str = "live.command.timeout-ms";
 /// Bytes of `data/live` at the most.
 pub const MAX_BYTES: usize = 16 << 10;
 
@@ -28,22 +40,28 @@ pub struct Live {
     pub policy: String,
     /// Milliseconds in which a service that starts shows nothing and is not blamed for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub start_deadline_ms: Option<u64>,
+    pub start_deadline_ms: Option<Number>,
     /// Milliseconds between two looks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub interval_ms: Option<u64>,
+    pub interval_ms: Option<Number>,
     /// Looks in a row that must find nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub misses: Option<u32>,
+    pub misses: Option<Number>,
     /// Milliseconds between the request to end and the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grace_ms: Option<u64>,
+    pub grace_ms: Option<Number>,
     /// Whether the service sends `sd_notify`'s `WATCHDOG=1`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub notify: bool,
     /// A command that prints what is worth keeping of a service that does not respond.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<String>,
+    /// A command that says by its exit code whether the service works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Command>,
+    /// A file in which the service says what it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<StateFile>,
     /// A file that the service rewrites by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat: Option<Heartbeat>,
@@ -56,6 +74,53 @@ pub struct Live {
     /// A port that accepts a connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<Address>,
+}
+
+/// A number, or a text that expands to one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Number {
+    /// As it counts.
+    Plain(u64),
+    /// As it is to be expanded at each start.
+    Text(String),
+}
+
+impl Number {
+    /// Returns the number, where it is one.
+    fn value(&self) -> Option<u64> {
+        match self {
+            Self::Plain(number) => Some(*number),
+            Self::Text(text) => text.parse().ok(),
+        }
+    }
+}
+
+/// A command that says by its exit code whether a service works.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Command {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Milliseconds that it may take.
+    #[serde(default = "default_command_ms", skip_serializing_if = "is_default_command_ms")]
+    pub timeout_ms: u64,
+}
+
+/// A file with a JSON object, in which a service says what it does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct StateFile {
+    /// Its absolute path. Where the object has `pid`, that must be the service's or a descendant's.
+    pub file: String,
+    /// The key whose value counts.
+    pub key: String,
+    /// Values that mean that the service takes no new work.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub draining: Vec<String>,
+    /// Values that mean that not all is well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub degraded: Vec<String>,
 }
 
 /// A file that a service rewrites by itself.
@@ -96,8 +161,25 @@ impl Live {
     pub fn with_texts<E>(&self, text: &dyn Fn(&'static str, &str) -> Result<String, E>) -> Result<Self, E> {
         let mut live = self.clone();
         live.policy = text("live.policy", &live.policy)?;
+        let numbers = [
+            (&mut live.start_deadline_ms, START_DEADLINE),
+            (&mut live.interval_ms, INTERVAL),
+            (&mut live.misses, MISSES),
+            (&mut live.grace_ms, GRACE),
+        ];
+        for (number, key) in numbers {
+            if let Some(Number::Text(template)) = number {
+                *template = text(key, template)?;
+            }
+        }
         for word in &mut live.evidence {
             *word = text("live.evidence", word)?;
+        }
+        for word in live.command.iter_mut().flat_map(|command| &mut command.argv) {
+            *word = text("live.command.argv", word)?;
+        }
+        if let Some(state) = &mut live.state {
+            state.file = text("live.state.file", &state.file)?;
         }
         if let Some(heartbeat) = &mut live.heartbeat {
             heartbeat.file = text("live.heartbeat.file", &heartbeat.file)?;
@@ -118,15 +200,19 @@ impl Live {
         Ok(live)
     }
 
-    /// Returns the settings that it comes to, where its policy means something.
+    /// Returns the settings that it comes to, where its policy and its numbers mean something.
     pub fn settings(&self) -> Option<LiveSettings> {
         let plain = LiveSettings::default();
+        let number = |number: &Option<Number>, otherwise: u64| match number {
+            Some(number) => number.value(),
+            None => Some(otherwise),
+        };
         Some(LiveSettings {
             policy: LivePolicy::of_word(&self.policy)?,
-            start_deadline_ms: self.start_deadline_ms.unwrap_or(plain.start_deadline_ms),
-            interval_ms: self.interval_ms.unwrap_or(plain.interval_ms),
-            misses: self.misses.unwrap_or(plain.misses),
-            grace_ms: self.grace_ms.unwrap_or(plain.grace_ms),
+            start_deadline_ms: number(&self.start_deadline_ms, plain.start_deadline_ms)?,
+            interval_ms: number(&self.interval_ms, plain.interval_ms)?,
+            misses: u32::try_from(number(&self.misses, plain.misses.into())?).ok()?,
+            grace_ms: number(&self.grace_ms, plain.grace_ms)?,
         })
     }
 
@@ -135,21 +221,39 @@ impl Live {
     /// # Errors
     /// Says which, and what would be right.
     pub fn check(&self) -> Result<(), ParseError> {
-        let times = [
-            ("live.start-deadline-ms", self.start_deadline_ms),
-            ("live.interval-ms", self.interval_ms),
-            ("live.grace-ms", self.grace_ms),
-            ("live.heartbeat.max-age-ms", self.heartbeat.as_ref().map(|heartbeat| heartbeat.max_age_ms)),
-        ];
-        for (key, ms) in times {
-            // A look takes a moment, and many of them must not be all that is done.
-            let least = if key == "live.interval-ms" { 100 } else { 1 };
-            if ms.is_some_and(|ms| !(least..=LONGEST_MS).contains(&ms)) {
-                return Err(invalid(key, format!("must be from {least} to {LONGEST_MS}")));
-            }
+        let is_text = |number: &&Number| matches!(number, Number::Text(_));
+        self.check_numbers(|number| is_text(&number)).map_err(|(key, why)| invalid(key, why))?;
+        if self.command.as_ref().is_some_and(|command| command.argv.is_empty()) {
+            return Err(invalid("live.command.argv", "must name a program"));
         }
-        if self.misses == Some(0) {
-            return Err(invalid("live.misses", "must be at least 1"));
+        Ok(())
+    }
+
+    /// Returns an error where a number is out of range; those that `skip` says are left alone.
+    fn check_numbers(&self, skip: impl Fn(&Number) -> bool) -> Result<(), (&'static str, String)> {
+        // A look takes a moment, and many of them must not be all that is done.
+        let numbers = [
+            (START_DEADLINE, self.start_deadline_ms.clone(), 1..=LONGEST_MS),
+            (INTERVAL, self.interval_ms.clone(), 100..=LONGEST_MS),
+            (GRACE, self.grace_ms.clone(), 1..=LONGEST_MS),
+            (MISSES, self.misses.clone(), 1..=MOST_MISSES),
+            (
+                HEARTBEAT_AGE,
+                self.heartbeat.as_ref().map(|beat| Number::Plain(beat.max_age_ms)),
+                1..=LONGEST_MS,
+            ),
+            (
+                COMMAND_TIMEOUT,
+                self.command.as_ref().map(|it| Number::Plain(it.timeout_ms)),
+                1..=LONGEST_COMMAND_MS,
+            ),
+        ];
+        for (key, number, range) in numbers {
+            let Some(number) = number.filter(|number| !skip(number)) else { continue };
+            if number.value().is_none_or(|value| !range.contains(&value)) {
+                let is = if let Number::Text(text) = number { format!("`{text}`: ") } else { String::new() };
+                return Err((key, format!("{is}must be a number from {} to {}", range.start(), range.end())));
+            }
         }
         Ok(())
     }
@@ -159,6 +263,7 @@ impl Live {
         if LivePolicy::of_word(&self.policy).is_none() {
             return Err(("live.policy", format!("`{}` is none of off, warn and restart", self.policy)));
         }
+        self.check_numbers(|_| false)?;
         for (key, address) in [("live.http.url", &self.http), ("live.tcp.url", &self.tcp)] {
             if let Some(Err(error)) = address.as_ref().map(|address| http::parse_url(&address.url)) {
                 return Err((key, error.to_string()));
@@ -185,6 +290,15 @@ fn default_policy() -> String {
 
 fn is_default_policy(policy: &String) -> bool {
     *policy == default_policy()
+}
+
+const fn default_command_ms() -> u64 {
+    COMMAND_MS
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+const fn is_default_command_ms(ms: &u64) -> bool {
+    *ms == COMMAND_MS
 }
 
 const fn default_age() -> u64 {
@@ -217,6 +331,7 @@ mod tests {
         let live = live(
             "policy = \"restart\"\nmisses = 2\nnotify = true\nevidence = [\"a\", \"b c\"]\n\
              heartbeat = { file = \"/h/beat\", max-age-ms = 5 }\nsocket = { path = \"/s\", send = \"x\\n\" }\n\
+             command = { argv = [\"a\"], timeout-ms = 7 }\nstate = { file = \"/f\", key = \"k\", draining = [\"d\"] }\n\
              http = { url = \"http://127.0.0.1:1/health\" }\ntcp = { url = \"http://127.0.0.1:1\", when = \"yes\" }\n",
         );
         assert_eq!(Live::decode(&live.encode(42).unwrap()), Some((42, live)));
@@ -227,12 +342,12 @@ mod tests {
     #[test]
     fn each_text_is_expanded() {
         let live = live(
-            "policy = \"p\"\nevidence = [\"e\"]\nheartbeat = { file = \"f\" }\nsocket = { path = \"s\", send = \"t\" }\n\
+            "policy = \"p\"\nmisses = \"m\"\nstate = { file = \"g\", key = \"k\" }\ncommand = { argv = [\"c\"] }\nevidence = [\"e\"]\nheartbeat = { file = \"f\" }\nsocket = { path = \"s\", send = \"t\" }\n\
              http = { url = \"u\", when = \"v\" }\ntcp = { url = \"w\", when = \"x\" }\n",
         );
         let doubled = live.with_texts::<()>(&|_, text| Ok(text.repeat(2))).unwrap();
         let text = toml::to_string(&doubled).unwrap();
-        for letter in ["pp", "ee", "ff", "ss", "tt", "uu", "vv", "ww", "xx"] {
+        for letter in ["mm", "gg", "cc", "pp", "ee", "ff", "ss", "tt", "uu", "vv", "ww", "xx"] {
             assert!(text.contains(&format!("\"{letter}\"")), "{letter} in {text}");
         }
     }
@@ -241,6 +356,8 @@ mod tests {
     fn what_means_nothing_is_refused() {
         for (table, key) in [
             ("misses = 0", "live.misses"),
+            ("command = { argv = [] }", "live.command.argv"),
+            ("command = { argv = [\"a\"], timeout-ms = 100000 }", "live.command.timeout-ms"),
             ("interval-ms = 0", "live.interval-ms"),
             ("grace-ms = 100_000_000", "live.grace-ms"),
             ("heartbeat = { file = \"f\", max-age-ms = 0 }", "live.heartbeat.max-age-ms"),
@@ -250,6 +367,10 @@ mod tests {
             assert!(error.starts_with(&format!("`{key}`: ")), "{error}");
         }
         assert_eq!(live("policy = \"never\"").check_expanded().unwrap_err().0, "live.policy");
+        let (key, why) = live("misses = \"many\"").check_expanded().unwrap_err();
+        assert_eq!((key, why.as_str()), ("live.misses", "`many`: must be a number from 1 to 1000000"));
+        assert_eq!(live("interval-ms = \"5\"").check_expanded().unwrap_err().0, "live.interval-ms");
+        assert_eq!(live("interval-ms = \"700\"").settings().unwrap().interval_ms, 700);
         assert_eq!(
             live("http = { url = \"http://example.org/\" }").check_expanded().unwrap_err().0,
             "live.http.url"

@@ -31,37 +31,37 @@ pub struct Evidence {
 ///
 /// It finds the profile, the process and the reason in `GATEVISOR_INCIDENT_NAME`, `…_PID` and `…_REASON`.
 pub(super) fn execute(evidence: &Evidence, request: &IncidentRequest<'_>, output: &OwnedFd) -> i32 {
-    let cannot = |why: &str| {
-        let _ = rustix::io::write(
-            output,
-            format!("gatevisor: the command cannot be executed: {why}\n").as_bytes(),
-        );
-        CANNOT
-    };
+    let told = [
+        ("GATEVISOR_INCIDENT_NAME", request.name.to_owned()),
+        ("GATEVISOR_INCIDENT_PID", request.pid.to_string()),
+        ("GATEVISOR_INCIDENT_REASON", super::line_of(request.reason)),
+    ];
+    let why = become_command(evidence, &told, output);
+    let said = format!("gatevisor: the command cannot be executed: {why}\n");
+    let _ = rustix::io::write(output, said.as_bytes());
+    CANNOT
+}
+
+/// Becomes a command of the agent definition's, which reads nothing and writes to `output`; returns only why it cannot.
+pub(crate) fn become_command(evidence: &Evidence, told: &[(&str, String)], output: &OwnedFd) -> String {
     let Ok(null) = openat(CWD, c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else {
-        return cannot("there is no /dev/null");
+        return "there is no /dev/null".to_owned();
     };
     let joined = rustix::stdio::dup2_stdin(&null)
         .and_then(|()| rustix::stdio::dup2_stdout(output))
         .and_then(|()| rustix::stdio::dup2_stderr(output));
     if let Err(errno) = joined.and_then(|()| rustix::process::chdir(&evidence.directory)) {
-        return cannot(&format!("{errno}"));
+        return errno.to_string();
     }
     gatevisor_sys::signal::unblock_all();
     let mut variables = environment::inherited(std::env::vars_os().collect());
-    let own = [
-        ("GATEVISOR_INCIDENT_NAME", request.name.to_owned()),
-        ("GATEVISOR_INCIDENT_PID", request.pid.to_string()),
-        ("GATEVISOR_INCIDENT_REASON", super::line_of(request.reason)),
-    ];
-    for (name, value) in own {
+    for (name, value) in told {
         environment::set(&mut variables, name, value);
     }
     let argv: Result<Vec<CString>, _> =
         evidence.argv.iter().map(|word| CString::new(word.clone().into_vec())).collect();
     let (Ok(argv), Ok(environment)) = (argv, ProgramEnvironment::exactly(variables, GATEWAY_PATH)) else {
-        return cannot("it holds a NUL byte");
+        return "it holds a NUL byte".to_owned();
     };
-    let errno = process::exec_search(&argv, &environment);
-    cannot(&format!("{errno}"))
+    process::exec_search(&argv, &environment).to_string()
 }

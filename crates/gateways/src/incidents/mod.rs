@@ -40,6 +40,7 @@ use crate::files::{Staging, read_bounded, write_new};
 use crate::profile::{Home, ProfileName};
 
 pub use command::Evidence;
+pub(crate) use command::become_command;
 pub use store::{DIRECTORY, Incident, KEPT, PartSummary, SUMMARY, latest, list, named};
 
 /// How long collecting takes at the most, whatever hangs.

@@ -59,6 +59,8 @@ pub enum ServiceState {
     Unresponsive,
     /// Up, and it says itself that not all is well.
     Degraded,
+    /// Up, and it says itself that it takes no new work.
+    Draining,
     /// Up, and held by a debugger.
     Traced,
     /// It may not be looked at.
@@ -69,7 +71,7 @@ pub enum ServiceState {
 
 impl ServiceState {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Up,
         Self::Ready,
         Self::Starting,
@@ -84,6 +86,7 @@ impl ServiceState {
         Self::Waiting,
         Self::Unresponsive,
         Self::Degraded,
+        Self::Draining,
         Self::Traced,
         Self::Unknown,
         Self::Served,
@@ -106,6 +109,7 @@ impl ServiceState {
             Self::Waiting => "waiting",
             Self::Unresponsive => "unresponsive",
             Self::Degraded => "degraded",
+            Self::Draining => "draining",
             Self::Traced => "traced",
             Self::Unknown => "unknown",
             Self::Served => "served",
@@ -119,6 +123,7 @@ impl ServiceState {
                 Self::Unresponsive
             }
             (Self::Up | Self::Ready, LiveState::Said(Liveness::Degraded)) => Self::Degraded,
+            (Self::Up | Self::Ready, LiveState::Said(Liveness::Draining)) => Self::Draining,
             (Self::Up | Self::Ready | Self::Starting, LiveState::Said(Liveness::Traced)) => Self::Traced,
             _ => self,
         }

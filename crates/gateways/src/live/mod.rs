@@ -4,10 +4,12 @@
 //! evidence on disk.
 //!
 //! One watcher a scandir, a process of the gateways' user, which the supervisor knows nothing of. What it publishes counts only
-//! while it is refresh: it rewrites a line with the moment all the time, and each record bears its epoch. So what a watcher that is
+//! while it reports: it rewrites a line with the moment all the time, and each record bears its epoch. So what a watcher that is
 //! gone, frozen or stuck has said last is said by nobody.
 
 mod act;
+mod asking;
+mod command;
 mod notice;
 mod probe;
 mod process;

@@ -14,6 +14,8 @@ use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with, sockopt,
 };
 
+use crate::incidents::Evidence;
+
 /// Milliseconds after which no answer is none.
 const ANSWER_MS: u64 = 5_000;
 /// Bytes of an answer that are looked at for its status.
@@ -28,6 +30,8 @@ pub(super) enum Question {
     Http(HttpTarget),
     /// Whether a socket accepts a connection, and answers if something is sent.
     Unix(PathBuf, Option<Vec<u8>>),
+    /// Whether a command says so.
+    Command(Evidence),
 }
 
 impl Question {
@@ -36,12 +40,13 @@ impl Question {
             Self::Tcp(_) => EvidenceKind::Tcp,
             Self::Http(_) => EvidenceKind::Http,
             Self::Unix(..) => EvidenceKind::Socket,
+            Self::Command(_) => EvidenceKind::Command,
         }
     }
 
     fn sent(&self) -> Option<&[u8]> {
         match self {
-            Self::Tcp(_) => None,
+            Self::Tcp(_) | Self::Command(_) => None,
             Self::Http(target) => Some(&target.request),
             Self::Unix(_, sent) => sent.as_deref(),
         }
@@ -91,6 +96,15 @@ impl LiveProbe {
     /// Returns what was asked.
     pub const fn kind(&self) -> EvidenceKind {
         self.question.kind()
+    }
+
+    /// Returns the address that is asked, where whoever has its port answers.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match &self.question {
+            Question::Tcp(addresses) => addresses.get(self.at).copied(),
+            Question::Http(target) => target.addresses.get(self.at).copied(),
+            Question::Unix(..) | Question::Command(_) => None,
+        }
     }
 
     /// Returns when it is given up.
@@ -148,6 +162,7 @@ impl LiveProbe {
             Question::Tcp(addresses) => addresses.get(self.at).map(|address| inet(*address)),
             Question::Http(target) => target.addresses.get(self.at).map(|address| inet(*address)),
             Question::Unix(path, _) => (self.at == 0).then(|| unix(path)),
+            Question::Command(_) => None,
         }
     }
 
@@ -184,8 +199,8 @@ impl LiveProbe {
                 None if self.answer.len() >= ANSWER => Some(Answer::None("http: that is no HTTP".to_owned())),
                 None => hung_up(),
             },
-            Question::Tcp(_) | Question::Unix(..) if !self.answer.is_empty() => Some(Answer::Alive),
-            Question::Tcp(_) | Question::Unix(..) => hung_up(),
+            _ if !self.answer.is_empty() => Some(Answer::Alive),
+            _ => hung_up(),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::publish::{beat_of, last_restarted, record_of};
 use super::record::{LiveRecord, LiveRestart};
 use crate::files::read_bounded;
 
-/// Milliseconds after which a watcher that was not refresh says nothing any more.
+/// Milliseconds after which a watcher that did not report says nothing any more.
 const STALE_MS: u64 = 30_000;
 /// Seconds for which a gateway that has just come up need not have been looked at.
 const UNSEEN_S: u64 = 10;
@@ -153,7 +153,7 @@ fn judged(scandir: &Path, service: &str, pid: i32, up_s: u64, policy: LivePolicy
     said.unwrap_or_else(|| if is_new { starting() } else { unseen() })
 }
 
-/// Returns what a watcher has said last of a service, whether or not it is still refresh.
+/// Returns what a watcher has said last of a service, whether or not it still reports.
 pub fn said(scandir: &Path, service: &str) -> Option<Liveness> {
     Liveness::of_word(&record_of(scandir, service)?.state)
 }

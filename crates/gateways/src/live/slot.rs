@@ -2,26 +2,31 @@
 //!
 //! *Does not live here:* asking it (see `probe`), deciding (`gatevisor-liveness`).
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use gatevisor_client::ServiceDir;
 use gatevisor_liveness::{
     Attended, Beat, BeatAge, BeatMark, EvidenceKind, Life, LiveFinding, LivePolicy, LiveSettings,
 };
 use gatevisor_paths::by_path;
+use gatevisor_slot::answerer::{ServiceProcesses, Whose};
 use gatevisor_slot::http;
-use gatevisor_slot::live::Live;
+use gatevisor_slot::live::{Live, StateFile};
 use gatevisor_slot::notify::{self, Said};
 use gatevisor_sys::clock::monotonic_ms;
 use gatevisor_sys::proc::Process;
+use gatevisor_sys::tcp::Sockets;
 use gatevisor_wire::status::Status;
 use rustix::fs::{AtFlags, statat};
 use serde_json::Value;
 
-use super::probe::Question;
+use super::probe::{Answer, Question};
 use super::process::{Waits, descends};
 use super::report::{of_service, said_of};
 use crate::files::read_bounded;
+use crate::incidents::Evidence;
 
 /// Bytes of a heartbeat that are looked at.
 const BEAT_BYTES: usize = 64 << 10;
@@ -37,6 +42,7 @@ pub(super) struct FollowedGateway {
     pub waits: Waits,
     /// What it has said of itself so far.
     pub said: Said,
+    processes: ServiceProcesses,
 }
 
 impl FollowedGateway {
@@ -56,7 +62,10 @@ impl FollowedGateway {
         let settings = said.settings().filter(|settings| settings.policy != LivePolicy::Off)?;
         let start_ticks = Process::of(pid)?.began;
         let life = Life { pid, start_ticks };
-        Some(Self { dir, status, life, live: said, settings, waits: Waits::default(), said: Said::default() })
+        let (scandir, name) = (dir.path().parent()?, dir.path().file_name()?.to_str()?);
+        let processes = ServiceProcesses::of_running(pid, scandir, name);
+        let (waits, unsaid) = (Waits::default(), Said::default());
+        Some(Self { dir, status, life, live: said, settings, waits, said: unsaid, processes })
     }
 
     /// Returns whether its process is still the one that it was.
@@ -100,8 +109,50 @@ impl FollowedGateway {
         self.live.notify && self.live.heartbeat.is_none()
     }
 
-    /// Returns what can be asked, the cheapest first.
-    pub fn questions(&self) -> Vec<Question> {
+    /// Returns an answer as far as it counts: one from a port that is certainly another process's says nothing.
+    pub fn counted(&mut self, answer: Answer, address: Option<SocketAddr>) -> Answer {
+        let Some(address) = address.filter(|_| !matches!(answer, Answer::None(_))) else { return answer };
+        let listeners = Sockets::now().map(|sockets| sockets.listeners(address)).unwrap_or_default();
+        match self.processes.whose(&listeners) {
+            Whose::Another(who) => {
+                let port = address.port();
+                Answer::None(format!("port {port} is held by {who}, and not by this gateway"))
+            }
+            Whose::Own | Whose::Unknown(_) => answer,
+        }
+    }
+
+    /// Returns a finding with what a gateway that works says of itself besides.
+    pub fn in_its_own_words(&self, finding: LiveFinding) -> LiveFinding {
+        let LiveFinding::Alive(kind) = finding else { return finding };
+        if self.said.stopping {
+            return LiveFinding::Draining(kind, "it says that it is about to end".to_owned());
+        }
+        let Some((state, value)) =
+            self.live.state.as_ref().and_then(|state| Some((state, self.value(state)?)))
+        else {
+            return finding;
+        };
+        let reason = format!("`{}` is {value}", state.key);
+        if state.draining.contains(&value) {
+            LiveFinding::Draining(kind, reason)
+        } else if state.degraded.contains(&value) {
+            LiveFinding::Degraded(kind, reason)
+        } else {
+            finding
+        }
+    }
+
+    /// Returns what its state file says, as far as that is of this life.
+    fn value(&self, state: &StateFile) -> Option<String> {
+        let bytes = read_bounded(Path::new(&state.file), BEAT_BYTES).ok()??;
+        let object = serde_json::from_slice::<Value>(&bytes).ok()?;
+        let value = object.get(&state.key)?.as_str()?.to_owned();
+        names_this_life(&object, self.life.pid).then_some(value)
+    }
+
+    /// Returns what can be asked, the cheapest first; a command is executed in `directory`.
+    pub fn questions(&self, directory: PathBuf) -> Vec<Question> {
         let socket = self.live.socket.as_ref().map(|socket| {
             Question::Unix(socket.path.clone().into(), socket.send.clone().map(String::into_bytes))
         });
@@ -109,7 +160,11 @@ impl FollowedGateway {
         let http = self.live.http.as_ref().and_then(|http| target(&http.url)).map(Question::Http);
         let tcp = self.live.tcp.as_ref().and_then(|tcp| target(&tcp.url));
         let tcp = tcp.map(|target| Question::Tcp(target.addresses));
-        socket.into_iter().chain(http).chain(tcp).collect()
+        let command = self.live.command.as_ref().map(|command| {
+            let argv = command.argv.iter().map(OsString::from).collect();
+            Question::Command(Evidence { argv, directory, timeout_ms: command.timeout_ms })
+        });
+        socket.into_iter().chain(http).chain(tcp).chain(command).collect()
     }
 }
 
@@ -148,7 +203,12 @@ fn mark(file: &Path) -> Option<BeatMark> {
 /// Returns whether a heartbeat is of the process that runs now, as far as it says whose it is.
 fn is_own(file: &Path, leader: i32) -> bool {
     let Ok(Some(bytes)) = read_bounded(file, BEAT_BYTES) else { return false };
-    let pid = serde_json::from_slice::<Value>(&bytes).ok().and_then(|value| value.get("pid")?.as_i64());
+    serde_json::from_slice(&bytes).map_or(true, |object| names_this_life(&object, leader))
+}
+
+/// Returns whether an object is of the process that runs now, as far as it says whose it is.
+fn names_this_life(object: &Value, leader: i32) -> bool {
+    let pid = object.get("pid").and_then(Value::as_i64);
     pid.is_none_or(|pid| i32::try_from(pid).is_ok_and(|pid| descends(pid, leader)))
 }
 

@@ -22,8 +22,9 @@ use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::act::{self, EvidenceJob};
+use super::asking::Asking;
 use super::notice::{Collect, LiveNotice, LiveWatchError, Silent, Tell};
-use super::probe::{Answer, LiveProbe, Question};
+use super::probe::{Answer, Question};
 use super::process::{self, ProcessSeen};
 use super::publish::{self, Publisher};
 use super::record::{LiveRecord, LiveRestart};
@@ -36,13 +37,6 @@ const SCAN_MS: u64 = 5_000;
 /// The same while one that has gone may come again shortly, and for how long that is.
 const SCAN_SOON_MS: u64 = 1_000;
 const SOON_MS: u64 = 30_000;
-
-/// Asking a gateway one question after another.
-struct Asking {
-    probe: LiveProbe,
-    rest: Vec<Question>,
-    why: Vec<String>,
-}
 
 /// Watches whether the gateways of one scandir work.
 pub struct LiveWatcher {
@@ -116,7 +110,7 @@ impl LiveWatcher {
             self.scan = now.plus(SCAN_MS);
             self.scan(now, &mut out);
         }
-        self.hear(now, &mut out);
+        self.take_answers(now, &mut out);
         self.look(now, &mut out);
         self.reap(now, &mut out);
         self.fleet.turn(now, &mut out);
@@ -129,14 +123,14 @@ impl LiveWatcher {
     fn planned_ms(&self) -> u64 {
         let (now, now_ms) = (self.attention.now(), monotonic_ms());
         let looks = self.fleet.due().into_iter().chain([self.scan]).map(|due| due.since(now));
-        let asked = self.asking.values().map(|asking| asking.probe.until_ms());
+        let asked = self.asking.values().map(Asking::until_ms);
         let jobs = self.jobs.values().map(EvidenceJob::until_ms);
         looks.chain(asked.chain(jobs).map(|until| until.saturating_sub(now_ms))).min().unwrap_or(SCAN_MS)
     }
 
     /// Sleeps until the time is over or somebody answers.
     fn sleep(&self, ms: u64) {
-        let probes = self.asking.values().filter_map(|asking| asking.probe.poll_fd());
+        let probes = self.asking.values().filter_map(Asking::poll_fd);
         let mut fds: Vec<PollFd<'_>> = probes.chain(self.jobs.values().map(EvidenceJob::poll_fd)).collect();
         let timeout = Timespec {
             tv_sec: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
@@ -224,11 +218,13 @@ impl LiveWatcher {
             return Ok(LiveFinding::Paused);
         }
         let Some(service) = self.fleet.service_mut(name) else { return Ok(LiveFinding::Early) };
+        let profile = profile_of(name);
+        let directory = profile.map(|name| self.manager.home().profile_dir(&name)).unwrap_or_default();
         let heartbeat = followed.heartbeat(&mut service.beat, now);
         let notified = followed.notified(&mut service.notified, now);
         by_itself(
             &[(EvidenceKind::Notify, notified), (EvidenceKind::Heartbeat, heartbeat)],
-            followed.questions(),
+            followed.questions(directory),
         )
     }
 
@@ -247,31 +243,34 @@ impl LiveWatcher {
             let finding = self.nothing(name, kind, &why);
             return self.found(name, now, finding, out);
         }
-        let probe = LiveProbe::new(rest.remove(0), monotonic_ms());
+        let asking = Asking::new(rest.remove(0), rest, why, monotonic_ms());
         self.fleet.defer(name, now);
-        self.asking.insert(name.to_owned(), Asking { probe, rest, why });
+        self.asking.insert(name.to_owned(), asking);
     }
 
     /// Takes in the answers that have come.
-    fn hear(&mut self, now: Attended, out: &mut Vec<LiveEffect>) {
+    fn take_answers(&mut self, now: Attended, out: &mut Vec<LiveEffect>) {
         let now_ms = monotonic_ms();
-        let answered = |asking: &mut Asking| asking.probe.step(now_ms);
-        let answers: Vec<(String, Answer)> = self
-            .asking
-            .iter_mut()
-            .filter_map(|(name, asking)| Some((name.clone(), answered(asking)?)))
-            .collect();
+        let answered = self.asking.iter_mut();
+        let answers: Vec<(String, Answer)> =
+            answered.filter_map(|(name, asking)| Some((name.clone(), asking.step(now_ms)?))).collect();
         for (name, answer) in answers {
-            let Some(Asking { probe, rest, mut why }) = self.asking.remove(&name) else { continue };
+            let Some(asking) = self.asking.remove(&name) else { continue };
+            let (kind, address) = (asking.kind(), asking.address());
+            let Asking { rest, mut why, .. } = asking;
+            let answer = match self.followed.get_mut(&name) {
+                Some(followed) => followed.counted(answer, address),
+                None => answer,
+            };
             match answer {
-                Answer::Alive => self.found(&name, now, LiveFinding::Alive(probe.kind()), out),
+                Answer::Alive => self.found(&name, now, LiveFinding::Alive(kind), out),
                 Answer::Degraded(reason) => {
-                    self.found(&name, now, LiveFinding::Degraded(probe.kind(), reason), out);
+                    self.found(&name, now, LiveFinding::Degraded(kind, reason), out);
                 }
                 Answer::None(reason) => {
                     why.push(reason);
                     if rest.is_empty() {
-                        let finding = self.nothing(&name, probe.kind(), &why);
+                        let finding = self.nothing(&name, kind, &why);
                         self.found(&name, now, finding, out);
                     } else {
                         self.ask(&name, rest, why, now, out);
@@ -289,8 +288,8 @@ impl LiveWatcher {
     }
 
     fn found(&mut self, name: &str, now: Attended, finding: LiveFinding, out: &mut Vec<LiveEffect>) {
-        let wanted = self.followed.get(name).is_some_and(|followed| followed.status.want_up);
-        self.fleet.look(name, now, wanted, finding, out);
+        let Some(followed) = self.followed.get(name) else { return };
+        self.fleet.look(name, now, followed.status.want_up, followed.in_its_own_words(finding), out);
     }
 
     /// Takes in that evidence has been collected.

@@ -238,6 +238,15 @@ mod tests {
 
         [live]
         policy = "${GATEVISOR_LIVE:-restart}"
+        start-deadline-ms = "${GATEVISOR_LIVE_START_DEADLINE_MS:-120000}"
+        interval-ms = "${GATEVISOR_LIVE_INTERVAL_MS:-10000}"
+        misses = "${GATEVISOR_LIVE_MISSES:-4}"
+        grace-ms = "${GATEVISOR_LIVE_GRACE_MS:-10000}"
+
+        [live.state]
+        file = "${HERMES_HOME}/profiles/coder/gateway_state.json"
+        key = "gateway_state"
+        draining = ["draining"]
 
         [live.heartbeat]
         file = "${HERMES_HOME}/profiles/coder/state/gateway.heartbeat"
