@@ -42,7 +42,7 @@ load() {
 
 tests() {
     # A part that fails runs to its end, because it matters how often it fails.
-    cargo nextest run --no-fail-fast "$@"
+    cargo nextest run --profile soak --no-fail-fast "$@"
 }
 
 part_race() { tests -p gatevisor --test cli --stress-count "${RACES:-500}" of_ten_that_come_up_at_once; }

@@ -150,7 +150,7 @@ const EXCEPTIONS: [&str; 10] = [
     "crates/gatevisor/src/logs/mod.rs",
     "crates/gatevisor/src/out/mod.rs",
     "crates/gatevisor/src/out/page.rs",
-    "crates/init/src/talk.rs",
+    "crates/init/src/stderr_log.rs",
     "crates/logd/src/daemon/mod.rs",
     "crates/logd/src/daemon/standalone.rs",
     "crates/logd/src/script/engine.rs",
