@@ -62,9 +62,9 @@ pub struct GivenBack {
     pub oom_score_adj: Option<i32>,
 }
 
-/// What sets a process apart from its siblings.
+/// What isolates a process from its siblings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Apart {
+pub struct Isolation {
     /// The number of a descriptor of `supervise/service-lock`, which is made if it is missing and locked before the
     /// program is executed; while another process holds that lock, the one that is started waits.
     pub lock: Option<i32>,
@@ -247,24 +247,25 @@ impl AsFd for Starting {
 /// # Errors
 /// The `Fork` step only; everything later comes through [`Starting::report`].
 pub fn start(command: ProcessSpec<'_>) -> Result<Starting, StartFailure> {
-    start_apart(command, Apart::default())
+    start_isolated(command, Isolation::default())
 }
 
-/// Does what [`start`] does, with what sets the process apart.
+/// Does what [`start`] does, and isolates the process.
 ///
 /// A process that has to wait for a lock needs a range of the pool to start from: without one it would keep its parent's other
 /// descriptors open meanwhile, so it fails with `EAGAIN` instead.
 ///
 /// # Errors
 /// The `Fork` and `Namespace` steps only; everything later comes through [`Starting::report`].
-pub fn start_apart(command: ProcessSpec<'_>, apart: Apart) -> Result<Starting, StartFailure> {
+pub fn start_isolated(command: ProcessSpec<'_>, isolation: Isolation) -> Result<Starting, StartFailure> {
     let fork_failed = |errno| StartFailure { step: StartStep::Fork, errno };
     let (report, report_writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(fork_failed)?;
     // One that waits may be sent signals that dump core, which before Linux 5.16 ends all who share the memory.
     // The kernel changes the adjustment of all who share the memory, so who has its own back has its own memory: given back
     // by us after exec, it would come too late for what the program has started by then.
-    let share_memory =
-        command.user.is_none() && apart == Apart::default() && command.given_back.oom_score_adj.is_none();
+    let share_memory = command.user.is_none()
+        && isolation == Isolation::default()
+        && command.given_back.oom_score_adj.is_none();
     let argv_pointers = raw::null_terminated(&command.argv);
     // Without a free one the child gets a copy of all descriptors, which takes longer and is as good.
     let mut pooled = command.pool.and_then(DescriptorPool::take);
@@ -290,8 +291,8 @@ pub fn start_apart(command: ProcessSpec<'_>, apart: Apart) -> Result<Starting, S
         stdout,
         stderr,
         extras,
-        lock: apart.lock,
-        pid_namespace: apart.pid_namespace,
+        lock: isolation.lock,
+        pid_namespace: isolation.pid_namespace,
         report: report_number,
         open_files: command.given_back.open_files,
         core: command.given_back.core,
@@ -303,7 +304,7 @@ pub fn start_apart(command: ProcessSpec<'_>, apart: Apart) -> Result<Starting, S
     };
     let stack = command.pool.map_or_else(raw::stack, DescriptorPool::stack);
     let mut child = Box::new(ChildMemory::new(stack, plan));
-    let step = if apart.pid_namespace { StartStep::Namespace } else { StartStep::Fork };
+    let step = if isolation.pid_namespace { StartStep::Namespace } else { StartStep::Fork };
     let pid = child.launch(share_memory).map_err(|errno| StartFailure { step, errno })?;
     Ok(Starting {
         pid,
@@ -457,7 +458,7 @@ mod tests {
                 given_back: GivenBack::default(),
                 pool,
             };
-            start_apart(command, Apart { lock: Some(9), pid_namespace: false }).unwrap()
+            start_isolated(command, Isolation { lock: Some(9), pid_namespace: false }).unwrap()
         }
     }
 
