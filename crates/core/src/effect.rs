@@ -86,3 +86,43 @@ impl ServiceEffects {
         self.0.drain(..)
     }
 }
+
+/// What is not published yet of a service that has many commands to obey: only the last of each counts.
+#[derive(Debug, Default)]
+pub struct Coalesced {
+    down_file: Option<ServiceEffect>,
+    policy: Option<ServiceEffect>,
+    status: Option<ServiceEffect>,
+}
+
+/// What becomes of an effect while others are coalesced.
+#[derive(Debug, PartialEq)]
+pub enum Coalescing {
+    /// It is held until more has happened.
+    Held,
+    /// It is performed now.
+    Perform(ServiceEffect),
+    /// It is performed when what is held has been: whoever receives the event finds what it is about.
+    PerformAfterHeld(ServiceEffect),
+}
+
+impl Coalesced {
+    /// Takes in the next effect.
+    pub fn add(&mut self, effect: ServiceEffect) -> Coalescing {
+        let place = match effect {
+            ServiceEffect::PublishStatus(_) => &mut self.status,
+            ServiceEffect::PublishPolicy(_) => &mut self.policy,
+            ServiceEffect::CreateDownFile | ServiceEffect::RemoveDownFile => &mut self.down_file,
+            ServiceEffect::Broadcast(_) | ServiceEffect::End => return Coalescing::PerformAfterHeld(effect),
+            other => return Coalescing::Perform(other),
+        };
+        *place = Some(effect);
+        Coalescing::Held
+    }
+
+    /// Returns what is held, in the order in which it is performed.
+    pub fn drain(&mut self) -> impl Iterator<Item = ServiceEffect> + use<> {
+        let held = std::mem::take(self);
+        [held.down_file, held.policy, held.status].into_iter().flatten()
+    }
+}

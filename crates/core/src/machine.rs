@@ -1,6 +1,6 @@
 //! The life of one supervised service.
 //!
-//! *Lives here:* the state × event table: what a control byte, a death or a deadline means in each
+//! *Lives here:* the table of phases and inputs: what a control byte, a death or a deadline means in each
 //! phase.
 //! *Does not live here:* when a restart is due (see [`crate::restart`]) and everything that touches the kernel.
 //!
@@ -8,98 +8,25 @@
 
 mod clearing;
 mod commands;
+mod ending;
 pub mod memory;
+mod phase;
+mod starting;
 mod starts;
 
 use gatevisor_wire::Pid;
-use gatevisor_wire::control::Control;
-use gatevisor_wire::event::ServiceEvent::{
-    self, Died, Finished, PermanentFailure, Ready, SupervisionEnded, Up,
-};
+use gatevisor_wire::event::ServiceEvent::{self, Ready};
 use gatevisor_wire::policy::{self, PublishedPolicy};
 use gatevisor_wire::signal;
 use gatevisor_wire::status::Status;
-use gatevisor_wire::tally::Death;
 use gatevisor_wire::wait::WaitStatus;
 
 use crate::effect::{Leftover, ServiceEffect, ServiceEffects};
-use crate::machine::clearing::Cleanup;
-use crate::restart::{History, RestartDecision, RestartPolicy, Rules};
+use crate::input::ServiceInput;
+use crate::restart::{History, RestartPolicy, Rules};
 use crate::time::{Now, Tick};
+use phase::{KILL_AGAIN_MS, ServicePhase};
 use starts::{Killer, Starts};
-
-/// Milliseconds between two attempts to kill what should have been dead.
-const KILL_AGAIN_MS: u64 = 5000;
-/// Milliseconds after a death, or after readiness, before s6 starts a service again.
-const S6_PAUSE_MS: u64 = 1000;
-/// Milliseconds before s6 2.11 tries again to execute a `run` that could not be.
-const S6_EXEC_RETRY_MS: u64 = 10_000;
-/// The exit code of a finish script that declares a permanent failure.
-const FINISH_PERMANENT: u8 = 125;
-/// What `supervise/policy` says while a start waits for the lock.
-const BLOCKED: &str = "another instance of the service is already running and holds ./supervise/service-lock; it is started \
-                       when that has ended";
-
-/// What happened. Facts the machine needs from disk travel inside the event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ServiceInput {
-    /// A byte came through the control FIFO.
-    Control(Control),
-    /// A process was forked for `run`; it has not reached its program yet.
-    Forked(Pid),
-    /// An earlier process of the service lives on and holds its lock; the one that was started waits for that.
-    Blocked,
-    /// The process reached its program.
-    Spawned,
-    /// No process was made, or it did not reach its program; the text says at which step and why.
-    SpawnFailed(String),
-    /// The down signal was sent; `SIGKILL` is due after so many milliseconds, 0: never.
-    Terminating(u64),
-    /// A process was forked for `finish`, which may take so many milliseconds, 0: for ever.
-    FinishForked(Pid, u64),
-    /// There is no `finish` to run, or it cannot be.
-    FinishAbsent,
-    /// A process was forked that ends what was left behind, which may take so many milliseconds.
-    ClearForked(Pid, u64),
-    /// No process was made for that, or it did not reach its program; the text says why.
-    ClearFailed(String),
-    /// The kernel killed the service's process for want of memory; its end comes next.
-    OutOfMemory,
-    /// The process of the current phase ended.
-    Exited(WaitStatus),
-    /// The service wrote a newline to its notification descriptor.
-    Ready,
-    /// The time returned by [`Machine::deadline`] has come.
-    Deadline,
-    /// The supervisor is going down: bring the service down, then end.
-    Shutdown,
-    /// The service directory is gone: bring the service down, kill it after so many milliseconds, end.
-    Withdraw(u64),
-    /// Nothing more will be written for it to read: let it come to the end of its input by itself, bring it
-    /// down after so many milliseconds if it does not, then end.
-    Drain(u64),
-    /// Everything is killed now: kill what runs.
-    KillNow,
-}
-
-/// What runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ServicePhase {
-    /// Nothing; a start may be due.
-    Down { start_at: Option<Tick> },
-    /// A process that has not reached its program; the pid is unknown until the fork is done.
-    Starting { pid: Option<Pid>, kill_at: Option<Tick> },
-    /// A process that waits until an earlier one lets go of the lock. To others the service is down.
-    Waiting { pid: Pid },
-    /// The service.
-    Up { pid: Pid, since: Tick, kill_at: Option<Tick> },
-    /// The finish script; the pid is unknown until the fork is done.
-    Finishing { pid: Option<Pid>, kill_at: Option<Tick> },
-    /// What ends the processes that an earlier life of the service has left behind; nothing of it is left after that.
-    Clearing(Cleanup),
-    /// Nothing, ever again.
-    Ended,
-}
 
 /// The machine of one service.
 #[derive(Debug)]
@@ -215,12 +142,12 @@ impl Machine {
         &self.status
     }
 
-    /// Decides what `event` means now. Total: every event has a meaning in every phase, even if that
+    /// Decides what `input` means now. Total: every input has a meaning in every phase, even if that
     /// meaning is "nothing".
     ///
     /// `policy` is the slot's; it matters for [`ServiceInput::Exited`] and [`ServiceInput::SpawnFailed`] only.
-    pub fn step(&mut self, now: Now, event: ServiceInput, policy: &RestartPolicy, out: &mut ServiceEffects) {
-        match event {
+    pub fn step(&mut self, now: Now, input: ServiceInput, policy: &RestartPolicy, out: &mut ServiceEffects) {
+        match input {
             ServiceInput::Control(control) => self.control(now, control, out),
             ServiceInput::Forked(pid) => self.forked(pid, out),
             ServiceInput::Blocked => self.blocked(out),
@@ -271,126 +198,6 @@ impl Machine {
         out.add(ServiceEffect::KillOverdue(pid));
     }
 
-    fn start(&mut self, out: &mut ServiceEffects) {
-        if let Some(Leftover::OfSupervision(pid)) = self.inherited {
-            return self.clear_orphans(pid, out);
-        }
-        // Whatever was wrong before, this life is not to blame.
-        self.failure = None;
-        self.asked_to_die = false;
-        self.starts.killer = Killer::Unknown;
-        self.phase = ServicePhase::Starting { pid: None, kill_at: None };
-        out.add(ServiceEffect::SpawnRun);
-    }
-
-    fn forked(&mut self, pid: Pid, out: &mut ServiceEffects) {
-        match self.phase {
-            ServicePhase::Starting { pid: None, kill_at } => {
-                self.phase = ServicePhase::Starting { pid: Some(pid), kill_at };
-            }
-            // Nobody asked for it, or no longer: it must not run.
-            ServicePhase::Down { .. }
-            | ServicePhase::Starting { pid: Some(_), .. }
-            | ServicePhase::Waiting { .. }
-            | ServicePhase::Up { .. }
-            | ServicePhase::Finishing { .. }
-            | ServicePhase::Clearing(_)
-            | ServicePhase::Ended => out.add(ServiceEffect::Signal(pid, signal::KILL)),
-        }
-    }
-
-    fn blocked(&mut self, out: &mut ServiceEffects) {
-        let ServicePhase::Starting { pid: Some(pid), .. } = self.phase else { return };
-        self.phase = ServicePhase::Waiting { pid };
-        if self.last {
-            self.end(out);
-        } else if self.asked_to_die && !self.status.want_up {
-            // It may have missed the signal that it was sent meanwhile.
-            self.give_up_waiting(pid, out);
-        } else {
-            self.write_policy(policy::RestartPhase::FailedToStart, None, Some(BLOCKED.to_owned()), out);
-        }
-    }
-
-    /// The service is not to be started any more, and never was.
-    fn give_up_waiting(&mut self, pid: Pid, out: &mut ServiceEffects) {
-        self.phase = ServicePhase::Down { start_at: None };
-        out.add(ServiceEffect::Signal(pid, signal::KILL));
-        self.publish_policy(policy::RestartPhase::Running, None, out);
-        self.set_want(false, out);
-    }
-
-    fn spawned(&mut self, now: Now, out: &mut ServiceEffects) {
-        let (pid, kill_at) = match self.phase {
-            ServicePhase::Starting { pid: Some(pid), kill_at } => (pid, kill_at),
-            ServicePhase::Waiting { pid } => (pid, None),
-            ServicePhase::Down { .. }
-            | ServicePhase::Starting { pid: None, .. }
-            | ServicePhase::Up { .. }
-            | ServicePhase::Finishing { .. }
-            | ServicePhase::Clearing(_)
-            | ServicePhase::Ended => return,
-        };
-        self.phase = ServicePhase::Up { pid, since: now.tick, kill_at };
-        self.status.pid = Some(pid);
-        self.status.ready = false;
-        self.status.paused = false;
-        self.status.changed = now.wall;
-        self.ready_since = None;
-        let is_first = !self.starts.started;
-        self.starts.count();
-        if !is_first || self.published != policy::RestartPhase::Running {
-            self.write_policy(policy::RestartPhase::Running, None, self.cause.map(str::to_owned), out);
-        }
-        out.add(ServiceEffect::PublishStatus(self.status));
-        out.add(ServiceEffect::Broadcast(&[Up]));
-    }
-
-    fn spawn_failed(&mut self, now: Now, why: &str, policy: &RestartPolicy, out: &mut ServiceEffects) {
-        let (ServicePhase::Starting { .. } | ServicePhase::Waiting { .. }) = self.phase else { return };
-        self.not_started(now, why, policy, out);
-    }
-
-    /// The service is down because its start failed; the next one comes later, or never.
-    fn not_started(&mut self, now: Now, why: &str, policy: &RestartPolicy, out: &mut ServiceEffects) {
-        self.phase = ServicePhase::Down { start_at: None };
-        if self.last {
-            self.end(out);
-            return;
-        }
-        let decision = match self.rules {
-            Rules::Native => self.history.after_failed_start(policy),
-            Rules::S6 => RestartDecision::After(S6_EXEC_RETRY_MS),
-        };
-        let retry_ms = match decision {
-            RestartDecision::After(ms) if self.status.want_up => Some(ms),
-            RestartDecision::After(_) | RestartDecision::Hopeless(_) => None,
-            RestartDecision::GivenUp(_) => {
-                self.set_want(false, out);
-                None
-            }
-        };
-        self.phase = ServicePhase::Down { start_at: retry_ms.map(|ms| now.tick.after(ms)) };
-        let until = retry_ms.map(|ms| now.wall_after(ms));
-        self.write_policy(policy::RestartPhase::FailedToStart, until, Some(why.to_owned()), out);
-    }
-
-    fn terminating(&mut self, now: Now, ms: u64) {
-        let due = self.kill_at(now, ms);
-        match &mut self.phase {
-            // Also while it is starting: the signal may come when the program ignores it already.
-            ServicePhase::Up { kill_at, .. } | ServicePhase::Starting { pid: Some(_), kill_at } => {
-                *kill_at = due;
-            }
-            ServicePhase::Down { .. }
-            | ServicePhase::Starting { pid: None, .. }
-            | ServicePhase::Waiting { .. }
-            | ServicePhase::Finishing { .. }
-            | ServicePhase::Clearing(_)
-            | ServicePhase::Ended => {}
-        }
-    }
-
     /// Returns when to kill what may take so many milliseconds, 0: for ever.
     fn kill_at(&self, now: Now, ms: u64) -> Option<Tick> {
         let ms = match (self.kill_within_ms, ms) {
@@ -399,153 +206,6 @@ impl Machine {
             (None, ms) => ms,
         };
         (ms > 0).then(|| now.tick.after(ms))
-    }
-
-    fn exited(&mut self, now: Now, how: WaitStatus, policy: &RestartPolicy, out: &mut ServiceEffects) {
-        match self.phase {
-            ServicePhase::Up { pid, since, .. } => self.died(now, pid, since, how, policy, out),
-            ServicePhase::Starting { pid: Some(pid), .. } => {
-                // It was killed while it was starting: a life without an instant of being up.
-                self.starts.started = true;
-                self.died(now, pid, now.tick, how, policy, out);
-            }
-            ServicePhase::Waiting { .. } => {
-                self.spawn_failed(now, &format!("it waited for its lock: {how}"), policy, out);
-            }
-            ServicePhase::Finishing { pid: Some(_), .. } => {
-                if how.exit_code() == Some(FINISH_PERMANENT) {
-                    self.fail("finish exited 125".to_owned());
-                }
-                self.finished(now, false, out);
-            }
-            ServicePhase::Clearing(clearing) => self.cleared(now, clearing, how, policy, out),
-            ServicePhase::Down { .. }
-            | ServicePhase::Starting { pid: None, .. }
-            | ServicePhase::Finishing { pid: None, .. }
-            | ServicePhase::Ended => {}
-        }
-    }
-
-    fn died(
-        &mut self,
-        now: Now,
-        pid: Pid,
-        since: Tick,
-        how: WaitStatus,
-        policy: &RestartPolicy,
-        out: &mut ServiceEffects,
-    ) {
-        self.status.last = how;
-        self.status.paused = false;
-        self.status.ready = false;
-        self.status.changed = now.wall;
-        let was_wanted = self.status.want_up;
-        self.cause = (self.starts.killer == Killer::Kernel).then_some(memory::OUT_OF_MEMORY);
-        self.not_before = match self.rules {
-            Rules::Native => self.judge(now, since, how, policy),
-            Rules::S6 => self.ready_since.map_or(now.tick.after(S6_PAUSE_MS), |at| at.after(S6_PAUSE_MS)),
-        };
-        self.ready_since = None;
-        self.starts.ran_ms = Some(now.tick.since(since));
-        let asked_back = how.exit_code().is_some_and(|code| policy.restart_codes.contains(&code));
-        let by_command = how.signal().is_some() && how.signal() == self.starts.sent;
-        self.starts.is_asked_for |= self.asked_to_die || asked_back || by_command || !was_wanted;
-        self.asked_to_die = false;
-        self.bereaved = policy.kill_survivors.then_some(pid);
-        self.phase = ServicePhase::Finishing { pid: None, kill_at: None };
-        out.add(ServiceEffect::CloseReadiness);
-        out.add(ServiceEffect::RecordDeath(Death::new(now.wall, how)));
-        out.add(ServiceEffect::SpawnFinish(pid, how));
-    }
-
-    /// Returns when the native policy allows the next start.
-    fn judge(&mut self, now: Now, since: Tick, how: WaitStatus, policy: &RestartPolicy) -> Tick {
-        if !self.status.want_up || self.last {
-            return now.tick;
-        }
-        let hopeless = how.exit_code().is_some_and(|code| policy.fail_codes.contains(&code));
-        if self.asked_to_die && !hopeless {
-            return now.tick;
-        }
-        match self.history.after_death(policy, since, now.tick, how) {
-            RestartDecision::After(ms) => now.tick.after(ms),
-            RestartDecision::Hopeless(code) => {
-                self.fail(format!("exit code {code} means that a restart cannot help"));
-                now.tick
-            }
-            RestartDecision::GivenUp(times) => {
-                let last = self.cause.map_or_else(|| how.to_string(), str::to_owned);
-                self.fail(format!("given up after {times} failures in a row ({last})"));
-                now.tick
-            }
-        }
-    }
-
-    /// Stops wanting the service up, for a reason that is kept.
-    fn fail(&mut self, reason: String) {
-        self.status.want_up = false;
-        self.failure = Some(reason.into_boxed_str());
-    }
-
-    fn finish_forked(&mut self, now: Now, pid: Pid, ms: u64, out: &mut ServiceEffects) {
-        let ServicePhase::Finishing { pid: None, .. } = self.phase else {
-            out.add(ServiceEffect::Signal(pid, signal::KILL));
-            return;
-        };
-        let kill_at = self.kill_at(now, ms);
-        self.phase = ServicePhase::Finishing { pid: Some(pid), kill_at };
-        self.status.pid = Some(pid);
-        self.status.finishing = true;
-        out.add(ServiceEffect::PublishStatus(self.status));
-        out.add(ServiceEffect::Broadcast(&[Died]));
-    }
-
-    fn finish_absent(&mut self, now: Now, out: &mut ServiceEffects) {
-        if let ServicePhase::Finishing { pid, .. } = self.phase {
-            // A finish script that was forked but not executed has been announced already.
-            self.finished(now, pid.is_none(), out);
-        }
-    }
-
-    /// The finish script is over; `died_now` when the death is not announced yet.
-    fn finished(&mut self, now: Now, died_now: bool, out: &mut ServiceEffects) {
-        match self.bereaved.take() {
-            Some(pid) => self.clear_survivors(pid, died_now, out),
-            None => self.settle(now, died_now, out),
-        }
-    }
-
-    /// The service is down for good or until the next start; `died_now` when its death is not announced yet.
-    fn settle(&mut self, now: Now, died_now: bool, out: &mut ServiceEffects) {
-        self.status.pid = None;
-        self.status.finishing = false;
-        self.status.ready = true;
-        self.status.ready_at = now.wall;
-        let failed = self.failure.is_some() && !self.status.want_up;
-        let events: &'static [ServiceEvent] = match (died_now, failed) {
-            (true, false) => &[Died, Finished],
-            (true, true) => &[Died, PermanentFailure, Finished],
-            (false, false) => &[Finished],
-            (false, true) => &[PermanentFailure, Finished],
-        };
-        let wanted = self.status.want_up && !self.last;
-        let waits_ms = self.not_before.since(now.tick);
-        self.phase = ServicePhase::Down { start_at: wanted.then_some(self.not_before) };
-        // What the policy says comes first: whoever receives the event must find it.
-        if failed {
-            self.publish_policy(policy::RestartPhase::Failed, None, out);
-        } else if wanted && waits_ms > 0 && self.rules == Rules::Native {
-            self.publish_policy(policy::RestartPhase::Backoff, Some(now.wall_after(waits_ms)), out);
-        } else {
-            self.publish_policy(policy::RestartPhase::Running, None, out);
-        }
-        out.add(ServiceEffect::PublishStatus(self.status));
-        out.add(ServiceEffect::Broadcast(events));
-        if self.last {
-            self.end(out);
-        } else if wanted && waits_ms == 0 {
-            self.start(out);
-        }
     }
 
     /// Publishes the policy unless it would only repeat that nothing is special.
@@ -627,65 +287,5 @@ impl Machine {
             | ServicePhase::Waiting { .. }
             | ServicePhase::Ended => {}
         }
-    }
-
-    fn withdraw(&mut self, now: Now, ms: u64, out: &mut ServiceEffects) {
-        self.kill_within_ms = Some(ms);
-        let cap = now.tick.after(ms);
-        match &mut self.phase {
-            ServicePhase::Finishing { pid: Some(_), kill_at } => {
-                *kill_at = Some(kill_at.map_or(cap, |at| at.min(cap)));
-            }
-            ServicePhase::Clearing(clearing) => clearing.end_by(cap),
-            ServicePhase::Down { .. }
-            | ServicePhase::Starting { .. }
-            | ServicePhase::Waiting { .. }
-            | ServicePhase::Up { .. }
-            | ServicePhase::Finishing { pid: None, .. }
-            | ServicePhase::Ended => {}
-        }
-        self.shut_down(out);
-    }
-
-    fn drain(&mut self, now: Now, ms: u64, out: &mut ServiceEffects) {
-        self.kill_within_ms = Some(ms);
-        match &mut self.phase {
-            ServicePhase::Up { kill_at, .. }
-            | ServicePhase::Starting { kill_at, .. }
-            | ServicePhase::Finishing { kill_at, .. } => {
-                let cap = now.tick.after(ms);
-                *kill_at = Some(kill_at.map_or(cap, |at| at.min(cap)));
-                self.last = true;
-            }
-            ServicePhase::Clearing(clearing) => {
-                clearing.end_by(now.tick.after(ms));
-                self.last = true;
-            }
-            ServicePhase::Waiting { .. } | ServicePhase::Down { .. } => self.end(out),
-            ServicePhase::Ended => {}
-        }
-    }
-
-    fn shut_down(&mut self, out: &mut ServiceEffects) {
-        match self.phase {
-            ServicePhase::Down { .. }
-            | ServicePhase::Waiting { .. }
-            | ServicePhase::Starting { pid: None, .. } => self.end(out),
-            ServicePhase::Up { .. } | ServicePhase::Starting { pid: Some(_), .. } => {
-                self.last = true;
-                self.want_down(out);
-            }
-            ServicePhase::Finishing { .. } | ServicePhase::Clearing(_) => self.last = true,
-            ServicePhase::Ended => {}
-        }
-    }
-
-    fn end(&mut self, out: &mut ServiceEffects) {
-        if let ServicePhase::Waiting { pid } = self.phase {
-            out.add(ServiceEffect::Signal(pid, signal::KILL));
-        }
-        self.phase = ServicePhase::Ended;
-        out.add(ServiceEffect::Broadcast(&[SupervisionEnded]));
-        out.add(ServiceEffect::End);
     }
 }

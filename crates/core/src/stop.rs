@@ -26,7 +26,7 @@ pub struct StopOrder {
 }
 
 impl StopOrder {
-    /// Takes in that nobody is waited for any longer.
+    /// Takes in that nobody waits for those before them any longer.
     pub fn advance(&mut self) {
         self.is_advanced = true;
     }
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_hurry_everybody_is_told_who_was_not() {
+    fn once_nobody_is_waited_for_everybody_else_is_told() {
         let mut order = StopOrder::default();
         let running = [(1, First), (1, Command), (1, Last), (2, Last)].into();
         assert_eq!(order.due(&running), [(1, First), (2, Last)]);

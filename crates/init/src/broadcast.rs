@@ -15,7 +15,7 @@ use gatevisor_wire::event::{ServiceEvent, is_listener_name};
 use gatevisor_wire::files;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, SeekFrom, Stat, fstat, openat, seek, unlinkat};
 
-use crate::service::Id;
+use crate::id::Id;
 use crate::stderr_log::say;
 
 /// Listeners that one broadcast reaches at the most.

@@ -14,10 +14,8 @@ use gatevisor_wire::wait::WaitStatus;
 use rustix::process::{Signal, getpid, setsid};
 
 use crate::kill::kill;
-use crate::limits;
-use crate::shutdown::Stage;
+use crate::spawner::Spawner;
 use crate::stderr_log::say;
-use crate::supervisor::Supervisor;
 
 /// The command's file exists and cannot be executed.
 const NOT_EXECUTABLE: i32 = 126;
@@ -36,6 +34,8 @@ pub struct Container {
 /// The command's process.
 #[derive(Debug, Default)]
 pub(crate) struct ContainerCommand {
+    /// The command with its arguments; empty for a container that only serves, and none elsewhere.
+    argv: Option<Vec<CString>>,
     /// It has been started, or there is none.
     started: bool,
     pid: Option<Pid>,
@@ -99,100 +99,95 @@ pub(crate) fn give_up_terminal() {
     }
 }
 
-impl Supervisor {
-    /// Returns whether the command is still to be started and everything that comes before it has been done.
-    pub(crate) fn command_is_due(&self) -> bool {
-        self.config.container.is_some()
-            && !self.command.started
-            && self.stage == Stage::Running
-            && !self.has_pending_scan()
+impl ContainerCommand {
+    pub(crate) fn new(container: Option<&Container>) -> Self {
+        Self { argv: container.map(|container| container.command.clone()), ..Self::default() }
     }
 
-    /// Starts the command.
-    pub(crate) fn start_command(&mut self) {
-        self.command.started = true;
-        let Some(container) = self.config.container.as_ref().filter(|it| !it.command.is_empty()) else {
-            return;
-        };
+    /// Returns whether it is still to be started.
+    pub(crate) fn is_due(&self) -> bool {
+        self.argv.is_some() && !self.started
+    }
+
+    /// Starts the command, if there is one; returns false where that failed, which is its end.
+    pub(crate) fn start(&mut self, spawner: &Spawner) -> bool {
+        self.started = true;
+        let Some(argv) = self.argv.as_ref().filter(|argv| !argv.is_empty()) else { return true };
         let terminal = CommandTerminal::of_stdin();
         let forked = process::fork_child(|| {
             terminal.take();
-            limits::give_back(&self.given_back);
-            let program = container.command.first().cloned().unwrap_or_default();
-            let errno = process::exec(&program, &container.command, self.environments.of_command().strings());
-            say!("fatal: cannot execute `{}`: {errno}", program.to_string_lossy());
+            let errno = spawner.become_command(argv);
+            let program = argv.first().map(|program| program.to_string_lossy()).unwrap_or_default();
+            say!("fatal: cannot execute `{program}`: {errno}");
             if errno == gatevisor_sys::Errno::NOENT { NOT_FOUND } else { NOT_EXECUTABLE }
         });
         match forked {
-            Ok(pid) => self.command.pid = Pid::new(pid.as_raw_nonzero().get()),
+            Ok(pid) => self.pid = Pid::new(pid.as_raw_nonzero().get()),
             Err(errno) => {
                 say!("fatal: cannot start the command: {errno}");
-                self.command.ended = Some(WaitStatus::from_raw(111 << 8));
-                self.begin_shutdown();
+                self.ended = Some(WaitStatus::from_raw(111 << 8));
             }
         }
+        forked.is_ok()
     }
 
     /// Returns whether the command runs.
-    pub(crate) fn has_command(&self) -> bool {
-        self.command.pid.is_some()
+    pub(crate) fn is_running(&self) -> bool {
+        self.pid.is_some()
     }
 
     /// Returns whether this is the command's process.
-    pub(crate) fn is_command(&self, pid: Pid) -> bool {
-        self.command.pid == Some(pid)
+    pub(crate) fn is(&self, pid: Pid) -> bool {
+        self.pid == Some(pid)
     }
 
     /// Takes in that a process has ended; returns false where it was not the command's.
-    pub(crate) fn command_ended(&mut self, pid: Pid, how: WaitStatus) -> bool {
-        if !self.is_command(pid) {
-            return false;
+    pub(crate) fn ended(&mut self, pid: Pid, how: WaitStatus) -> bool {
+        let was_it = self.is(pid);
+        if was_it {
+            self.pid = None;
+            self.ended = Some(how);
         }
-        self.command.pid = None;
-        self.command.ended = Some(how);
-        if self.stage == Stage::Running {
-            self.begin_shutdown();
-        }
-        true
+        was_it
     }
 
     /// Hands a signal on to the command; returns false where it means something to us instead.
-    pub(crate) fn forward(&mut self, number: i32) -> bool {
+    pub(crate) fn forward(&self, number: i32) -> bool {
         let meant_for_it = matches!(
             number,
             signal::SIGHUP | signal::SIGQUIT | signal::SIGUSR1 | signal::SIGUSR2 | signal::SIGWINCH
         );
-        let has_one = self.config.container.as_ref().is_some_and(|container| !container.command.is_empty());
+        let has_one = self.argv.as_ref().is_some_and(|argv| !argv.is_empty());
         if !(meant_for_it && has_one) {
             return false;
         }
-        self.signal_command(number);
+        self.signal(number);
         true
     }
 
     /// Takes in which signal asks for the end.
     pub(crate) fn asked_to_stop(&mut self, number: i32) {
-        self.command.asked.get_or_insert(number);
+        self.asked.get_or_insert(number);
     }
 
     /// Tells the command to end, once, with the signal that asked us to, and SIGTERM where none did.
-    pub(crate) fn stop_command(&mut self) {
-        if self.command.told.is_none() {
-            let number = self.command.asked.unwrap_or(signal::SIGTERM);
-            self.command.told = Some(number);
-            self.signal_command(number);
-            self.signal_command(signal::SIGCONT);
+    pub(crate) fn stop(&mut self) {
+        if self.told.is_none() {
+            let number = self.asked.unwrap_or(signal::SIGTERM);
+            self.told = Some(number);
+            self.signal(number);
+            self.signal(signal::SIGCONT);
         }
     }
 
     /// Ends the command without asking.
-    pub(crate) fn kill_command(&self) {
-        self.signal_command(signal::SIGKILL);
+    pub(crate) fn kill(&self) {
+        self.signal(signal::SIGKILL);
     }
 
-    fn signal_command(&self, number: i32) {
+    fn signal(&self, number: i32) {
         // It is not reaped yet, so the number is still its own.
-        let pid = self.command.pid.and_then(|pid| rustix::process::Pid::from_raw(pid.get()));
+        let pid = self.pid.and_then(|pid| rustix::process::Pid::from_raw(pid.get()));
         if let (Some(pid), Some(number)) = (pid, Signal::from_named_raw(number)) {
             kill(pid, number, false);
         }
@@ -200,7 +195,7 @@ impl Supervisor {
 
     /// Returns the exit code of the container.
     pub(crate) fn exit_code(&self) -> u8 {
-        exit_code(self.command.ended, self.command.asked.and(self.command.told))
+        exit_code(self.ended, self.asked.and(self.told))
     }
 }
 

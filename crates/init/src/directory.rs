@@ -18,8 +18,8 @@ use rustix::fs::{
     unlinkat,
 };
 
+use crate::orphan::Orphan;
 use crate::publish::put_status;
-use crate::survivors::Orphan;
 
 /// Mode of a `supervise/` that we make ourselves: whoever may send commands is decided by the owner.
 const SUPERVISE_MODE: u32 = 0o700;

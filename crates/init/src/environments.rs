@@ -2,12 +2,14 @@
 //!
 //! *Lives here:* which of the two a program gets. *Does not live here:* what is in them; the binary decides that.
 
+use std::ffi::CString;
 use std::rc::Rc;
 
 use gatevisor_sys::spawn::Environment;
 use gatevisor_sys::user::User;
+use gatevisor_wire::member;
 
-use crate::{Config, survivors};
+use crate::Config;
 
 /// Both environments, which are one where nothing is kept from the supervisor's own user.
 #[derive(Debug)]
@@ -18,9 +20,9 @@ pub(crate) struct Environments {
 
 impl Environments {
     pub(crate) fn new(config: &Config) -> Self {
-        let others = Rc::new(survivors::environment(&config.environment));
+        let others = Rc::new(without_ours(&config.environment));
         let own = match &config.own_environment {
-            Some(own) => Rc::new(survivors::environment(own)),
+            Some(own) => Rc::new(without_ours(own)),
             None => Rc::clone(&others),
         };
         Self { own, others }
@@ -35,4 +37,12 @@ impl Environments {
     pub(crate) fn of_command(&self) -> &Environment {
         &self.others
     }
+}
+
+/// Returns the environment that all services have: what we belong to ourselves is not what they belong to.
+fn without_ours(inherited: &[CString]) -> Environment {
+    let is_ours = |assignment: &[u8]| {
+        assignment.strip_prefix(member::VARIABLE.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))
+    };
+    Environment::new(inherited.iter().filter(|one| !is_ours(one.as_bytes())).cloned().collect())
 }

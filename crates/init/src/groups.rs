@@ -5,20 +5,18 @@
 //!
 //! What an owner gains by asking for one are limits for its own service. A service has one group at the most, named by us.
 
-use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use gatevisor_sys::clock;
-use gatevisor_sys::spawn::{self, Apart, EXTRAS, ProcessSpec};
-use gatevisor_wire::{Pid, files};
+use gatevisor_sys::spawn::Isolation;
+use gatevisor_wire::files;
 use rustix::fs::{AtFlags, FileType, fstat, statat};
 
 use crate::noexec::Program;
 use crate::service::{ServiceRole, SupervisedService};
 use crate::stderr_log::say;
-use crate::supervisor::Supervisor;
 
 /// Bytes of a slot's name that go into that of its group.
 const NAME_BYTES: usize = 100;
@@ -29,8 +27,6 @@ pub(crate) struct Groups {
     /// What they begin with: the scandir, and when it was begun to be supervised.
     prefix: String,
     made: u64,
-    /// Processes that end a group, until they are reaped.
-    pub(crate) ending: BTreeSet<Pid>,
 }
 
 impl Groups {
@@ -43,11 +39,7 @@ impl Groups {
 
     fn begun_at(scandir: impl AsFd, began: u128) -> Self {
         let identity = fstat(scandir).map_or((0, 0), |stat| (stat.st_dev, stat.st_ino));
-        Self {
-            prefix: format!("gatevisor-{:x}.{:x}-{began:x}", identity.0, identity.1),
-            made: 0,
-            ending: BTreeSet::new(),
-        }
+        Self { prefix: format!("gatevisor-{:x}.{:x}-{began:x}", identity.0, identity.1), made: 0 }
     }
 
     /// Returns the name of a new group: the slot is in it for people, the number makes it the only one.
@@ -70,7 +62,7 @@ impl Groups {
     pub(crate) fn enter(
         &mut self,
         service: &mut SupervisedService,
-        apart: Apart,
+        isolation: Isolation,
         program: &Program,
         ourselves: &CStr,
     ) -> Result<Option<Program>, String> {
@@ -80,7 +72,7 @@ impl Groups {
         if !asks {
             return Ok(None);
         }
-        if apart.lock.is_some() && service.owner.is_some() {
+        if isolation.lock.is_some() && service.owner.is_some() {
             // We would open a file of the owner's with our own rights.
             let why = "lock-fd and cgroup/ cannot both be had for a service of another user; remove one";
             if statat(&service.dir, files::CGROUP_STRICT, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
@@ -98,34 +90,6 @@ impl Groups {
         argv.push(path.clone());
         argv.extend_from_slice(arguments);
         Ok(Some((ourselves.to_owned(), argv)))
-    }
-}
-
-impl Supervisor {
-    /// Has a service's group ended, with what the service left in it, by a child that nobody waits for.
-    pub(crate) fn end_group(&mut self, group: CString) {
-        let started = spawn::start(ProcessSpec {
-            directory: self.scandir.as_fd(),
-            program: &self.ourselves,
-            argv: vec![c"gatevisor".to_owned(), c"end-group".to_owned(), group],
-            environment: self.environments.of(None),
-            stdin: self.null.as_fd(),
-            stdout: None,
-            stderr: None,
-            extras: [None; EXTRAS],
-            user: None,
-            given_back: self.given_back,
-            pool: None,
-        });
-        match started {
-            Ok(starting) => {
-                if let Some(pid) = Pid::new(starting.pid()) {
-                    self.unreaped.insert(pid, starting);
-                    self.groups.ending.insert(pid);
-                }
-            }
-            Err(failure) => say!("warning: a control group is left behind: {}", failure.errno),
-        }
     }
 }
 

@@ -12,30 +12,34 @@
 
 mod broadcast;
 mod command;
-mod control;
 mod directory;
+mod entries;
 mod environments;
 mod groups;
+mod id;
 mod kill;
 mod limits;
 mod log_failure;
+mod log_message;
+mod log_pipe;
 mod logging;
 mod memory;
 mod noexec;
+mod orphan;
 mod orphans;
-mod perform;
 mod publish;
-mod reap;
+mod reactor;
 mod refusals;
 mod scandir;
+mod scanner;
+mod script;
 mod scripts;
 mod service;
+mod services;
 mod settings;
-mod shutdown;
+mod spawner;
 mod stderr_log;
 mod supervisor;
-mod survivors;
-mod watch;
 
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -126,7 +130,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
 /// The command that [`Config::container`] names gets the terminal, if standard input is one.
 pub fn run_container(config: Config) -> Result<u8, StartError> {
     command::give_up_terminal();
-    let mut supervisor = supervisor::Supervisor::new(config)?;
+    let mut supervisor = supervisor::Supervisor::new(&config)?;
+    drop(config);
     supervisor.run();
     supervisor.become_finish();
     Ok(supervisor.exit_code())
@@ -134,7 +139,8 @@ pub fn run_container(config: Config) -> Result<u8, StartError> {
 
 /// Does what [`run`] does, and calls `ready` once the scandir is locked and commands are obeyed.
 pub fn run_then(config: Config, ready: impl FnOnce()) -> Result<(), StartError> {
-    let mut supervisor = supervisor::Supervisor::new(config)?;
+    let mut supervisor = supervisor::Supervisor::new(&config)?;
+    drop(config);
     ready();
     supervisor.run();
     supervisor.become_finish();

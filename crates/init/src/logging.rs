@@ -6,64 +6,37 @@
 //! The daemon of an owner is that owner's process, so nothing is taken from it but bytes, and few of them at a time.
 
 use std::collections::{HashMap, VecDeque};
-use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use gatevisor_core::log_daemon::LogDaemonHistory;
-use gatevisor_sys::spawn::{self, GivenBack, ProcessSpec, Starting};
+use gatevisor_core::Tick;
+use gatevisor_core::log_daemon::{LogDaemonHistory, LogDaemonRestart};
+use gatevisor_sys::spawn::Starting;
 use gatevisor_sys::user::User;
 use gatevisor_sys::{Errno, memory, socket};
 use gatevisor_wire::Pid;
-use gatevisor_wire::log_protocol::{JOURNAL_FD, LogCommand, LogReply, REPLY_SIZE, SOCKET_FD, STAGE_FD};
+use gatevisor_wire::log_error::LogError;
+use gatevisor_wire::log_protocol::{JOURNAL_FD, LogReply, REPLY_SIZE, SOCKET_FD, STAGE_FD};
 use gatevisor_wire::wait::WaitStatus;
 use rustix::event::epoll;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 
-use crate::log_failure::LogDaemonFailure;
+use crate::kill::kill;
+use crate::log_message::{DaemonMessage, send};
+use crate::log_pipe::{LogPipe, NewLogPipe, drop_from};
+use crate::reactor::{EventSource, Reactor, Timer};
 use crate::service::{ServiceRole, SupervisedService};
-use crate::shutdown::Stage;
+use crate::spawner::{Outputs, Spawner};
 use crate::stderr_log::say;
-use crate::supervisor::{EventSource, Supervisor, Timer};
+use crate::{directory, log_failure};
 
 /// Replies taken at once.
 const REPLIES: usize = 64;
-/// Times that a log daemon is started again while we are going down.
-const LAST_CHANCES: u32 = 3;
-
-/// Something to tell a daemon.
-#[derive(Debug)]
-enum DaemonMessage {
-    /// Answer into this pipe.
-    ReplyPipe(OwnedFd),
-    Take(Rc<[u8]>),
-    Release(Rc<[u8]>),
-    Quit,
-}
-
-/// The read end of a slot's log pipe.
-#[derive(Debug)]
-pub(crate) struct LogPipe {
-    pub(crate) number: u32,
-    pub(crate) daemon: u32,
-    pub(crate) reader: OwnedFd,
-    /// Kept when the service is gone, so that the daemon never sees an end it was not told of; and what a service and its
-    /// logger print beside what they log.
-    writer: Option<OwnedFd>,
-    /// Its service directory; none for what is only shown.
-    service_dir: Option<Rc<OwnedFd>>,
-    /// The pipe of the service's standard error, where it is a stream of its own.
-    pub(crate) stderr: Option<Pipe>,
-    pub(crate) releasing: bool,
-}
-
-/// Both ends of a pipe.
-#[derive(Debug)]
-pub(crate) struct Pipe {
-    pub reader: OwnedFd,
-    pub writer: OwnedFd,
-}
+/// Milliseconds between two looks at pipes that nobody reads.
+const LOOK_MS: u64 = 250;
+/// Bytes with which a pipe is soon full.
+const NEARLY_FULL: u64 = 32 << 10;
 
 /// Two files of memory that outlive a log daemon: bytes that have left their pipes and are not on file yet, and whose
 /// they are. What is in them is the daemon's affair.
@@ -81,8 +54,8 @@ impl HandoverFiles {
 
 /// A log daemon, running or to be started.
 #[derive(Debug)]
-pub(crate) struct LogDaemon {
-    pub(crate) owner: Option<Rc<User>>,
+struct LogDaemon {
+    owner: Option<Rc<User>>,
     process: Option<Pid>,
     /// Memory that the process uses until it has reached its program.
     starting: Option<Starting>,
@@ -94,41 +67,55 @@ pub(crate) struct LogDaemon {
     /// What is waited for on the socket.
     interest: epoll::EventFlags,
     orders: VecDeque<DaemonMessage>,
-    pub(crate) history: LogDaemonHistory,
-    /// What is known of its failing.
-    pub(crate) failure: LogDaemonFailure,
-    chances_used: u32,
+    history: LogDaemonHistory,
+    /// Bytes that were dropped since it worked.
+    dropped: u64,
+}
+
+impl LogDaemon {
+    /// Returns the user whose services it serves.
+    fn uid(&self) -> u32 {
+        self.owner.as_ref().map_or_else(directory::our_user, |owner| owner.uid)
+    }
+}
+
+/// What log daemons are started and talked to with.
+#[derive(Debug)]
+pub(crate) struct LogContext<'a> {
+    pub(crate) reactor: &'a mut Reactor,
+    pub(crate) spawner: &'a Spawner,
+    pub(crate) scandir: BorrowedFd<'a>,
+    /// The daemons are only to write what is left.
+    pub(crate) is_last: bool,
 }
 
 /// All log daemons and the pipes they serve.
 #[derive(Debug, Default)]
-pub(crate) struct Logging {
+pub(crate) struct LogDaemons {
     daemons: Vec<LogDaemon>,
-    pub(crate) pipes: HashMap<Rc<[u8]>, LogPipe>,
+    pipes: HashMap<Rc<[u8]>, LogPipe>,
     /// The slots whose pipes are to be let go of, by the numbers of these.
     releasing: HashMap<u32, Rc<[u8]>>,
     last_number: u32,
+    /// The names whose pipes a daemon has let go of, until [`Self::take_released`].
+    released: Vec<Rc<[u8]>>,
 }
 
-impl Logging {
+impl LogDaemons {
     /// Returns where the standard error of a slot's service goes, if that is a stream of its own.
-    pub(crate) fn stderr_of(&self, slot: &[u8]) -> Option<BorrowedFd<'_>> {
+    fn stderr_of(&self, slot: &[u8]) -> Option<BorrowedFd<'_>> {
         self.pipes.get(slot)?.stderr.as_ref().map(|pipe| pipe.writer.as_fd())
     }
 
     /// Returns where a slot's service and its logger print what they do not log, if that is shown with a label.
-    pub(crate) fn console_of(&self, slot: &[u8]) -> Option<BorrowedFd<'_>> {
+    fn console_of(&self, slot: &[u8]) -> Option<BorrowedFd<'_>> {
         self.pipes.get(slot)?.writer.as_ref().map(AsFd::as_fd)
     }
 
     /// Returns where the standard output and the standard error of a service's programs go; ours where that is `None`.
     ///
     /// With `labelled`, nothing goes there as it is: whoever reads it takes what begins as our lines do for ours.
-    pub(crate) fn outputs_of<'a>(
-        &'a self,
-        service: &'a SupervisedService,
-        labelled: bool,
-    ) -> (Option<BorrowedFd<'a>>, Option<BorrowedFd<'a>>) {
+    pub(crate) fn outputs_of<'a>(&'a self, service: &'a SupervisedService, labelled: bool) -> Outputs<'a> {
         let beside = self.console_of(&service.slot);
         if service.role == ServiceRole::Logger {
             return (beside, beside);
@@ -137,7 +124,7 @@ impl Logging {
         (stdout, self.stderr_of(&service.slot).or(beside).or(stdout.filter(|_| labelled)))
     }
 
-    pub(crate) fn daemon(&mut self, number: u32) -> Option<&mut LogDaemon> {
+    fn daemon(&mut self, number: u32) -> Option<&mut LogDaemon> {
         self.daemons.get_mut(usize::try_from(number).ok()?)
     }
 
@@ -156,43 +143,42 @@ impl Logging {
                 interest: epoll::EventFlags::empty(),
                 orders: VecDeque::new(),
                 history: LogDaemonHistory::new(seed),
-                failure: LogDaemonFailure::default(),
-                chances_used: 0,
+                dropped: 0,
             });
             self.daemons.len().saturating_sub(1)
         });
         (u32::try_from(position).unwrap_or(u32::MAX), known.is_none())
     }
-}
 
-impl Supervisor {
-    /// Hands the read end of a slot's log pipe to the daemon of its owner.
-    pub(crate) fn take_on_log(
+    /// Returns the names whose pipes have been let go of since the last time.
+    pub(crate) fn take_released(&mut self) -> Vec<Rc<[u8]>> {
+        std::mem::take(&mut self.released)
+    }
+
+    /// Hands the read end of a log pipe to the daemon of its owner; `seed` spreads the delays of many daemons.
+    pub(crate) fn take_on(
         &mut self,
+        with: &mut LogContext<'_>,
         slot: &Rc<[u8]>,
-        owner: Option<Rc<User>>,
-        reader: OwnedFd,
-        service_dir: Option<Rc<OwnedFd>>,
-        stderr: Option<Pipe>,
-        writer: Option<OwnedFd>,
+        (owner, seed): (Option<Rc<User>>, u64),
+        NewLogPipe { reader, service_dir, stderr, writer }: NewLogPipe,
     ) {
-        let seed = self.next_seed();
-        let (daemon, is_first) = self.logging.daemon_of(owner, seed);
-        self.logging.last_number = self.logging.last_number.wrapping_add(1);
-        let number = self.logging.last_number;
+        let (daemon, is_first) = self.daemon_of(owner, seed);
+        self.last_number = self.last_number.wrapping_add(1);
+        let number = self.last_number;
         let pipe = LogPipe { number, daemon, reader, writer, service_dir, stderr, releasing: false };
-        self.logging.pipes.insert(Rc::clone(slot), pipe);
-        if self.logging.daemon(daemon).is_some_and(|d| d.socket.is_some()) {
-            self.order(daemon, DaemonMessage::Take(Rc::clone(slot)));
+        self.pipes.insert(Rc::clone(slot), pipe);
+        if self.daemon(daemon).is_some_and(|d| d.socket.is_some()) {
+            self.order(with, daemon, DaemonMessage::Take(Rc::clone(slot)));
         } else if is_first {
             // The first of its owner; a daemon that died is started again by its timer.
-            self.start_log_daemon(daemon);
+            self.start(with, daemon);
         }
     }
 
     /// Keeps the write end of a slot's pipe whose service is gone.
-    pub(crate) fn keep_log_writer(&mut self, slot: &[u8], writer: Option<OwnedFd>) {
-        if let Some(pipe) = self.logging.pipes.get_mut(slot)
+    pub(crate) fn keep_writer(&mut self, slot: &[u8], writer: Option<OwnedFd>) {
+        if let Some(pipe) = self.pipes.get_mut(slot)
             && pipe.writer.is_none()
         {
             pipe.writer = writer;
@@ -200,53 +186,53 @@ impl Supervisor {
     }
 
     /// Asks the daemon to write what is left of a slot's output and to let go of it.
-    pub(crate) fn give_up_log(&mut self, slot: &[u8]) {
-        let Some((name, _)) = self.logging.pipes.get_key_value(slot) else {
-            self.log_released(slot);
-            return;
+    pub(crate) fn release(&mut self, with: &mut LogContext<'_>, slot: &Rc<[u8]>) {
+        let Some((name, _)) = self.pipes.get_key_value(slot) else {
+            return self.released.push(Rc::clone(slot));
         };
         let name = Rc::clone(name);
-        let Some(pipe) = self.logging.pipes.get_mut(slot) else { return };
+        let Some(pipe) = self.pipes.get_mut(slot) else { return };
         pipe.releasing = true;
         let (daemon, pipe_number) = (pipe.daemon, pipe.number);
-        self.logging.releasing.insert(pipe_number, Rc::clone(&name));
+        self.releasing.insert(pipe_number, Rc::clone(&name));
         if self.is_failing(daemon) {
             // Nobody would ever let go of it.
-            self.drop_released(daemon);
+            self.drop_releasing(with, daemon);
         } else {
-            self.order(daemon, DaemonMessage::Release(name));
+            self.order(with, daemon, DaemonMessage::Release(name));
         }
     }
 
-    fn order(&mut self, number: u32, order: DaemonMessage) {
-        if let Some(daemon) = self.logging.daemon(number)
+    fn order(&mut self, with: &LogContext<'_>, number: u32, order: DaemonMessage) {
+        if let Some(daemon) = self.daemon(number)
             && daemon.socket.is_some()
         {
             daemon.orders.push_back(order);
-            self.flush_orders(number);
+            self.flush_orders(with, number);
         }
     }
 
     /// Starts a log daemon and hands it every pipe of its owner.
-    pub(crate) fn start_log_daemon(&mut self, number: u32) {
-        if let Err(errno) = self.try_start_log_daemon(number) {
+    pub(crate) fn start(&mut self, with: &mut LogContext<'_>, number: u32) {
+        if let Err(errno) = self.try_start(with, number) {
             if !self.is_failing(number) {
                 say!("warning: cannot start a log daemon: {errno}");
             }
-            self.retry_log_daemon(number, &format!("it cannot be started: {errno}"));
+            if let Some(daemon) = self.daemon(number) {
+                let at = daemon.history.failed(with.reactor.now().tick);
+                self.retry(with, number, at, &format!("it cannot be started: {errno}"));
+            }
         }
     }
 
-    fn try_start_log_daemon(&mut self, number: u32) -> Result<(), Errno> {
-        let now = self.now.tick;
+    fn try_start(&mut self, with: &LogContext<'_>, number: u32) -> Result<(), Errno> {
         let (ours, theirs) = socket::seqpacket_pair()?;
         socket::refuse_all(&ours)?;
         let (replies, reply_pipe) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        let Some(daemon) = self.logging.daemons.get_mut(usize::try_from(number).unwrap_or(usize::MAX)) else {
+        let Some(daemon) = self.daemons.get_mut(usize::try_from(number).unwrap_or(usize::MAX)) else {
             return Ok(());
         };
-        let environment = self.environments.of(daemon.owner.as_deref());
-        daemon.history.begins(now);
+        daemon.history.begins(with.reactor.now().tick);
         if daemon.handover.is_none() {
             match HandoverFiles::new() {
                 Ok(handover) => daemon.handover = Some(handover),
@@ -259,66 +245,104 @@ impl Supervisor {
             }
             None => (None, None),
         };
-        let mut argv = vec![c"gatevisor".to_owned(), c"logd".to_owned()];
-        if let Some(user) = &daemon.owner {
-            argv.push(CString::new(user.uid.to_string()).unwrap_or_default());
-        }
-        let starting = spawn::start(ProcessSpec {
-            directory: self.scandir.as_fd(),
-            program: &self.ourselves,
-            argv,
-            environment,
-            stdin: self.null.as_fd(),
-            stdout: None,
-            stderr: None,
-            extras: [Some((theirs.as_fd(), SOCKET_FD)), stage, journal],
-            // It becomes the owner by itself, so that the owner cannot look into it.
-            user: None,
-            // It needs as many files as we do.
-            given_back: GivenBack { open_files: None, ..self.given_back },
-            pool: None,
-        })
-        .map_err(|failure| failure.errno)?;
+        let extras = [Some((theirs.as_fd(), SOCKET_FD)), stage, journal];
+        let starting = with.spawner.start_log_daemon(with.scandir, daemon.owner.as_deref(), extras)?;
         daemon.process = Pid::new(starting.pid());
         daemon.starting = Some(starting);
-        let token = EventSource::LogDaemon(number).token();
-        epoll::add(&self.epoll, &replies, token, epoll::EventFlags::IN)?;
-        epoll::add(&self.epoll, &ours, token, epoll::EventFlags::empty())?;
+        with.reactor.listen(&replies, EventSource::LogDaemon(number))?;
+        with.reactor.listen_for(&ours, EventSource::LogDaemon(number), epoll::EventFlags::empty())?;
         (daemon.socket, daemon.reply_pipe) = (Some(ours), Some(replies));
         daemon.interest = epoll::EventFlags::empty();
         daemon.orders.clear();
         daemon.orders.push_back(DaemonMessage::ReplyPipe(reply_pipe));
-        for (name, pipe) in self.logging.pipes.iter().filter(|(_, pipe)| pipe.daemon == number) {
+        for (name, pipe) in self.pipes.iter().filter(|(_, pipe)| pipe.daemon == number) {
             daemon.orders.push_back(DaemonMessage::Take(Rc::clone(name)));
             if pipe.releasing {
                 daemon.orders.push_back(DaemonMessage::Release(Rc::clone(name)));
             }
         }
-        if self.stage == Stage::Logs {
+        if with.is_last {
             daemon.orders.push_back(DaemonMessage::Quit);
         }
-        self.flush_orders(number);
+        self.flush_orders(with, number);
         Ok(())
     }
 
-    /// Has a daemon started again after a while.
-    fn retry_log_daemon(&mut self, number: u32, how: &str) {
-        let now = self.now.tick;
-        let Some(daemon) = self.logging.daemon(number) else { return };
-        let pause_ms = daemon.history.ended(now);
-        self.wake_at(now.after(pause_ms), Timer::LogDaemon(number));
-        self.log_daemon_fails(number, how);
+    /// Has a daemon started again at a time; says and publishes it where none can work.
+    fn retry(&mut self, with: &mut LogContext<'_>, number: u32, at: Tick, how: &str) {
+        with.reactor.wake_at(at, Timer::LogDaemon(number));
+        let Some(daemon) = self.daemon(number) else { return };
+        if !daemon.history.must_report() {
+            return;
+        }
+        let (uid, times) = (daemon.uid(), daemon.history.failures());
+        let reason = format!(
+            "the log daemon of uid {uid} cannot work: {how}, {times} times in a row; what its services print is lost"
+        );
+        say!("warning: {reason}; trying again every ten seconds");
+        let log_error = LogError { since: with.reactor.now().wall, reason };
+        if let Err(errno) = log_failure::publish(with.scandir, uid, &log_error) {
+            say!("warning: cannot publish that: {errno}");
+        }
+        self.drop_releasing(with, number);
+        self.make_room(with, number);
+    }
+
+    /// Takes in that a daemon works.
+    fn works(&mut self, with: &LogContext<'_>, number: u32) {
+        let Some(daemon) = self.daemon(number) else { return };
+        let dropped = std::mem::take(&mut daemon.dropped);
+        if daemon.history.works() {
+            let uid = daemon.uid();
+            say!("the log daemon of uid {uid} works again; {dropped} bytes of its services are lost");
+            log_failure::withdraw(with.scandir, uid);
+        }
+    }
+
+    /// Returns whether a log daemon cannot work.
+    fn is_failing(&mut self, number: u32) -> bool {
+        self.daemon(number).is_some_and(|daemon| daemon.history.is_failing())
+    }
+
+    /// Drops something of what is in full pipes of a daemon that cannot work, so that no service stands still for it.
+    pub(crate) fn make_room(&mut self, with: &mut LogContext<'_>, number: u32) {
+        if !self.is_failing(number) {
+            return;
+        }
+        let null = with.spawner.null();
+        let pipes = self.pipes.values().filter(|pipe| pipe.daemon == number);
+        let dropped = pipes.map(|pipe| drop_from(pipe, null, NEARLY_FULL)).fold(0, u64::saturating_add);
+        if let Some(daemon) = self.daemon(number) {
+            daemon.dropped = daemon.dropped.saturating_add(dropped);
+        }
+        let at = with.reactor.now().tick.after(LOOK_MS);
+        with.reactor.wake_at(at, Timer::Unread(number));
+    }
+
+    /// Lets go of the pipes that a daemon which cannot work should let go of.
+    fn drop_releasing(&mut self, with: &LogContext<'_>, number: u32) {
+        let releasing = self.pipes.iter().filter(|(_, pipe)| pipe.daemon == number && pipe.releasing);
+        let releasing: Vec<(Rc<[u8]>, u32)> =
+            releasing.map(|(name, pipe)| (Rc::clone(name), pipe.number)).collect();
+        for (name, pipe_number) in releasing {
+            let lost = self.pipes.get(&name).map_or(0, |pipe| drop_from(pipe, with.spawner.null(), 1));
+            if lost > 0 {
+                let shown = String::from_utf8_lossy(&name);
+                say!("warning: {shown}: {lost} bytes in the log pipe are lost: no log daemon works");
+            }
+            self.let_go(number, pipe_number);
+        }
     }
 
     /// Sends a daemon what waits for it, as far as it takes it now.
-    fn flush_orders(&mut self, number: u32) {
-        let Some(daemon) = self.logging.daemons.get_mut(usize::try_from(number).unwrap_or(usize::MAX)) else {
+    fn flush_orders(&mut self, with: &LogContext<'_>, number: u32) {
+        let Some(daemon) = self.daemons.get_mut(usize::try_from(number).unwrap_or(usize::MAX)) else {
             return;
         };
         let Some(socket) = &daemon.socket else { return };
         let mut interest = epoll::EventFlags::empty();
         while let Some(order) = daemon.orders.front() {
-            match send(socket, order, &self.logging.pipes) {
+            match send(socket, order, &self.pipes) {
                 Ok(()) => {
                     daemon.orders.pop_front();
                 }
@@ -332,15 +356,15 @@ impl Supervisor {
         }
         if interest != daemon.interest {
             daemon.interest = interest;
-            let _ = epoll::modify(&self.epoll, socket, EventSource::LogDaemon(number).token(), interest);
+            with.reactor.attend(socket, EventSource::LogDaemon(number), interest);
         }
     }
 
     /// Takes note of what a daemon has released, and goes on telling it what waits.
-    pub(crate) fn take_log_daemon(&mut self, number: u32) {
+    pub(crate) fn receive(&mut self, with: &mut LogContext<'_>, number: u32) {
         let mut released = Vec::new();
         let mut works = false;
-        if let Some(daemon) = self.logging.daemon(number)
+        if let Some(daemon) = self.daemon(number)
             && let Some(reply_pipe) = &daemon.reply_pipe
         {
             let mut buffer = [0; REPLY_SIZE * REPLIES];
@@ -360,29 +384,29 @@ impl Supervisor {
             }
         }
         if works {
-            self.log_daemon_works(number);
+            self.works(with, number);
         }
         for pipe_number in released {
-            self.released(number, pipe_number);
+            self.let_go(number, pipe_number);
         }
-        self.hang_up_or_flush(number);
+        self.hang_up_or_flush(with, number);
     }
 
     /// A daemon has let go of a pipe, which is its own and was to be let go of, unless it says anything.
-    pub(crate) fn released(&mut self, daemon: u32, number: u32) {
-        let Some(name) = self.logging.releasing.get(&number) else { return };
+    fn let_go(&mut self, daemon: u32, number: u32) {
+        let Some(name) = self.releasing.get(&number) else { return };
         let is_its_own = |pipe: &LogPipe| pipe.daemon == daemon && pipe.number == number;
-        if self.logging.pipes.get(name).is_some_and(is_its_own)
-            && let Some(name) = self.logging.releasing.remove(&number)
+        if self.pipes.get(name).is_some_and(is_its_own)
+            && let Some(name) = self.releasing.remove(&number)
         {
-            self.logging.pipes.remove(&name);
-            self.log_released(&name);
+            self.pipes.remove(&name);
+            self.released.push(name);
         }
     }
 
     /// Stops listening to a daemon that hung up; otherwise tells it what waits.
-    fn hang_up_or_flush(&mut self, number: u32) {
-        let Some(daemon) = self.logging.daemon(number) else { return };
+    fn hang_up_or_flush(&mut self, with: &LogContext<'_>, number: u32) {
+        let Some(daemon) = self.daemon(number) else { return };
         let Some(socket) = &daemon.socket else { return };
         let mut fds = [rustix::event::PollFd::new(socket, rustix::event::PollFlags::empty())];
         let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -390,107 +414,79 @@ impl Supervisor {
         if hung_up {
             daemon.socket = None;
         } else {
-            self.flush_orders(number);
+            self.flush_orders(with, number);
         }
     }
 
-    /// Deals with the death of a process that is no service: perhaps a log daemon.
-    pub(crate) fn log_daemon_died(&mut self, pid: Pid, how: WaitStatus) {
-        let Some(position) = self.logging.daemons.iter().position(|daemon| daemon.process == Some(pid))
-        else {
+    /// Takes in the death of a process that is no service: perhaps a log daemon.
+    pub(crate) fn died(&mut self, with: &mut LogContext<'_>, pid: Pid, how: WaitStatus) {
+        let Some(position) = self.daemons.iter().position(|daemon| daemon.process == Some(pid)) else {
             return;
         };
         let number = u32::try_from(position).unwrap_or(u32::MAX);
         // It may have released something as its last act.
-        self.take_log_daemon(number);
-        let going_down = self.stage == Stage::Logs;
-        let Some(daemon) = self.logging.daemon(number) else { return };
+        self.receive(with, number);
+        let Some(daemon) = self.daemon(number) else { return };
         daemon.process = None;
         daemon.starting = None;
         (daemon.socket, daemon.reply_pipe) = (None, None);
         daemon.orders.clear();
-        if going_down {
-            if how.success() || daemon.chances_used >= LAST_CHANCES {
-                return;
+        let was_failing = daemon.history.is_failing();
+        match daemon.history.ended(with.reactor.now().tick, how, with.is_last) {
+            LogDaemonRestart::Never => {}
+            LogDaemonRestart::Now => {
+                say!("warning: a log daemon ended before everything was written ({how}); starting it again");
+                self.start(with, number);
             }
-            daemon.chances_used = daemon.chances_used.saturating_add(1);
-            say!("warning: a log daemon ended before everything was written ({how}); starting it again");
-            self.start_log_daemon(number);
-            return;
+            LogDaemonRestart::At(at) => {
+                if !was_failing {
+                    say!("warning: a log daemon ended ({how}); starting it again");
+                }
+                self.retry(with, number, at, &format!("it ended ({how})"));
+            }
         }
-        if !self.is_failing(number) {
-            say!("warning: a log daemon ended ({how}); starting it again");
-        }
-        self.retry_log_daemon(number, &format!("it ended ({how})"));
     }
 
     /// Tells every daemon to write what is left and to end.
-    pub(crate) fn quit_log_daemons(&mut self) {
-        let count = u32::try_from(self.logging.daemons.len()).unwrap_or(u32::MAX);
+    pub(crate) fn quit(&mut self, with: &LogContext<'_>) {
+        let count = u32::try_from(self.daemons.len()).unwrap_or(u32::MAX);
         for number in 0..count {
-            self.order(number, DaemonMessage::Quit);
+            self.order(with, number, DaemonMessage::Quit);
         }
     }
 
     /// Kills every daemon, and has none started again for what it has not written.
-    pub(crate) fn give_up_log_daemons(&mut self) {
-        for daemon in &mut self.logging.daemons {
-            daemon.chances_used = LAST_CHANCES;
+    pub(crate) fn give_up(&mut self) {
+        for daemon in &mut self.daemons {
+            daemon.history.give_up();
         }
-        self.kill_log_daemons(|_| true);
+        self.kill_those(|_| true);
     }
 
     /// Kills the daemons that have not let go of a pipe which they were told to let go of. What they leave is written by
     /// those that are started in their place.
-    pub(crate) fn kill_late_log_daemons(&self) {
-        let late = |number| self.logging.pipes.values().any(|pipe| pipe.releasing && pipe.daemon == number);
-        self.kill_log_daemons(late);
+    pub(crate) fn kill_late(&self) {
+        let late = |number| self.pipes.values().any(|pipe| pipe.releasing && pipe.daemon == number);
+        self.kill_those(late);
     }
 
-    fn kill_log_daemons(&self, which: impl Fn(u32) -> bool) {
-        for (number, daemon) in (0..).zip(&self.logging.daemons) {
+    fn kill_those(&self, which: impl Fn(u32) -> bool) {
+        for (number, daemon) in (0..).zip(&self.daemons) {
             if let Some(pid) = daemon.process.and_then(|pid| rustix::process::Pid::from_raw(pid.get()))
                 && which(number)
             {
-                crate::kill::kill(pid, Signal::KILL, false);
+                kill(pid, Signal::KILL, false);
             }
         }
     }
 
     /// Returns whether a process is a log daemon.
-    pub(crate) fn is_log_daemon(&self, pid: Pid) -> bool {
-        self.logging.daemons.iter().any(|daemon| daemon.process == Some(pid))
+    pub(crate) fn is_daemon(&self, pid: Pid) -> bool {
+        self.daemons.iter().any(|daemon| daemon.process == Some(pid))
     }
 
     /// Returns whether any log daemon is still running.
-    pub(crate) fn has_log_daemons(&self) -> bool {
-        self.logging.daemons.iter().any(|daemon| daemon.process.is_some())
+    pub(crate) fn are_running(&self) -> bool {
+        self.daemons.iter().any(|daemon| daemon.process.is_some())
     }
-}
-
-fn send(socket: &OwnedFd, message: &DaemonMessage, pipes: &HashMap<Rc<[u8]>, LogPipe>) -> Result<(), Errno> {
-    let mut fds: Vec<BorrowedFd<'_>> = Vec::new();
-    let command = match message {
-        DaemonMessage::ReplyPipe(pipe) => {
-            fds.push(pipe.as_fd());
-            LogCommand::ReplyPipe
-        }
-        DaemonMessage::Quit => LogCommand::Quit,
-        DaemonMessage::Take(name) => {
-            // A pipe that was released in the meantime needs no word.
-            let Some(pipe) = pipes.get(name) else { return Ok(()) };
-            fds.push(pipe.reader.as_fd());
-            fds.extend(pipe.service_dir.as_ref().map(|dir| dir.as_fd()));
-            fds.extend(pipe.stderr.as_ref().map(|pipe| pipe.reader.as_fd()));
-            match pipe.service_dir {
-                Some(_) => LogCommand::Log { id: pipe.number, name },
-                None => LogCommand::Show { id: pipe.number, name },
-            }
-        }
-        DaemonMessage::Release(name) => {
-            let Some(pipe) = pipes.get(name) else { return Ok(()) };
-            LogCommand::Release { id: pipe.number }
-        }
-    };
-    socket::send_with_fds(socket, &command.encode(), &fds).map(|_| ())
 }

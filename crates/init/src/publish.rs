@@ -1,10 +1,9 @@
 //! What is told of a service in files: status, policy, deaths, and whether it is down at the next start.
 //!
-//! *Lives here:* writing them, and what may wait until more has happened. *Does not live here:* what they say (the machine).
+//! *Lives here:* writing them. *Does not live here:* what they say (the machine).
 
 use std::os::fd::AsFd;
 
-use gatevisor_core::ServiceEffect;
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::files;
 use gatevisor_wire::policy::PublishedPolicy;
@@ -12,56 +11,9 @@ use gatevisor_wire::status::Status;
 use gatevisor_wire::tally::{self, Death};
 use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, unlinkat};
 
-use crate::service::{Id, SupervisedService};
+use crate::service::SupervisedService;
 use crate::settings;
 use crate::stderr_log::say;
-use crate::supervisor::Supervisor;
-
-/// What is not published yet of a service that has many commands to obey: only the last of each counts.
-#[derive(Debug)]
-pub(crate) struct Coalesced {
-    id: Id,
-    down_file: Option<ServiceEffect>,
-    policy: Option<ServiceEffect>,
-    status: Option<ServiceEffect>,
-}
-
-impl Supervisor {
-    /// Coalesces what is published of a service until [`Self::publish_coalesced`].
-    pub(crate) fn coalesce_for(&mut self, id: Id) {
-        self.coalesced = Some(Coalesced { id, down_file: None, policy: None, status: None });
-    }
-
-    /// Publishes the last of each that was coalesced.
-    pub(crate) fn publish_coalesced(&mut self) {
-        let Some(Coalesced { id, down_file, policy, status }) = self.coalesced.take() else { return };
-        for effect in [down_file, policy, status].into_iter().flatten() {
-            // None of them has an answer.
-            self.perform_one(id, effect, &mut Vec::new());
-        }
-    }
-
-    /// Returns the effect if it is to be performed now.
-    pub(crate) fn coalesce(&mut self, id: Id, effect: ServiceEffect) -> Option<ServiceEffect> {
-        let Some(coalesced) = self.coalesced.as_mut().filter(|coalesced| coalesced.id == id) else {
-            return Some(effect);
-        };
-        let place = match effect {
-            ServiceEffect::PublishStatus(_) => &mut coalesced.status,
-            ServiceEffect::PublishPolicy(_) => &mut coalesced.policy,
-            ServiceEffect::CreateDownFile | ServiceEffect::RemoveDownFile => &mut coalesced.down_file,
-            // Whoever receives an event finds what it is about.
-            ServiceEffect::Broadcast(_) | ServiceEffect::End => {
-                self.publish_coalesced();
-                self.coalesce_for(id);
-                return Some(effect);
-            }
-            other => return Some(other),
-        };
-        *place = Some(effect);
-        None
-    }
-}
 
 /// Replaces the status; what goes wrong is said.
 pub(crate) fn status(service: &SupervisedService, status: &Status) {

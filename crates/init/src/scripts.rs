@@ -5,15 +5,13 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use gatevisor_sys::spawn::{self, EXTRAS, ProcessSpec};
 use gatevisor_sys::{Errno, file, process, signal};
-use gatevisor_wire::{Pid, files};
+use gatevisor_wire::files;
 use rustix::fs::{Access, AtFlags, accessat, fstat, statat};
 use rustix::process::fchdir;
 
-use crate::limits;
+use crate::spawner::Spawner;
 use crate::stderr_log::say;
-use crate::supervisor::Supervisor;
 
 /// Where the scripts are.
 const FOLDER: &str = ".s6-svscan/";
@@ -76,58 +74,37 @@ fn is_ours_alone(scandir: BorrowedFd<'_>, svscan: &OwnedFd, name: &str) -> Resul
     statat(svscan, name, AtFlags::empty()).map(safe)
 }
 
-impl Supervisor {
-    /// Runs the script of a signal as a child that nobody waits for; returns false where the scandir has none.
-    pub(crate) fn divert(&mut self, signal: i32) -> bool {
-        let Some((_, script)) = SCRIPTS.iter().find(|(number, _)| *number == signal) else { return false };
-        if !may_run(&self.scandir, script) {
-            return false;
-        }
-        let started = spawn::start(ProcessSpec {
-            directory: self.scandir.as_fd(),
-            program: script,
-            argv: vec![(*script).to_owned()],
-            environment: self.environments.of(None),
-            stdin: self.null.as_fd(),
-            stdout: None,
-            stderr: None,
-            extras: [None; EXTRAS],
-            user: None,
-            given_back: self.given_back,
-            pool: None,
-        });
-        match started {
-            Ok(starting) => {
-                if let Some(pid) = Pid::new(starting.pid()) {
-                    self.unreaped.insert(pid, starting);
-                }
-                true
-            }
-            Err(failure) => {
-                say!("warning: cannot run `{}`: {}", script.to_string_lossy(), failure.errno);
-                false
-            }
-        }
+/// Runs the script of a signal as a child that nobody waits for; returns false where the scandir has none.
+pub(crate) fn divert(spawner: &mut Spawner, scandir: impl AsFd, signal: i32) -> bool {
+    let Some((_, script)) = SCRIPTS.iter().find(|(number, _)| *number == signal) else { return false };
+    if !may_run(&scandir, script) {
+        return false;
     }
+    let started = spawner.start_script(scandir.as_fd(), script);
+    if let Err(errno) = &started {
+        say!("warning: cannot run `{}`: {errno}", script.to_string_lossy());
+    }
+    started.is_ok()
+}
 
-    /// Replaces this process by the scandir's `finish`, in the scandir and without arguments, if there is one.
-    ///
-    /// Where it cannot be executed, which is said, `crash` takes its place. Returns where there is neither.
-    pub(crate) fn become_finish(&self) {
-        if find(self.scandir.as_fd(), FINISH).is_some() {
-            self.become_script(FINISH);
-            self.become_script(CRASH);
-        }
+/// Replaces this process by the scandir's `finish`, in the scandir and without arguments, if there is one.
+///
+/// Where it cannot be executed, which is said, `crash` takes its place. Returns where there is neither.
+pub(crate) fn become_finish(spawner: &Spawner, scandir: impl AsFd) {
+    let scandir = scandir.as_fd();
+    if find(scandir, FINISH).is_some() {
+        become_script(spawner, scandir, FINISH);
+        become_script(spawner, scandir, CRASH);
     }
+}
 
-    fn become_script(&self, script: &CStr) {
-        if !may_run(&self.scandir, script) {
-            return;
-        }
-        limits::give_back(&self.given_back);
-        let errno = fchdir(&self.scandir).err().unwrap_or_else(|| {
-            process::exec(script, &[script.to_owned()], self.environments.of(None).strings())
-        });
-        say!("warning: cannot execute `{}`: {errno}", script.to_string_lossy());
+fn become_script(spawner: &Spawner, scandir: BorrowedFd<'_>, script: &CStr) {
+    if !may_run(scandir, script) {
+        return;
     }
+    let environment = spawner.environment_of_next_program();
+    let errno = fchdir(scandir)
+        .err()
+        .unwrap_or_else(|| process::exec(script, &[script.to_owned()], environment.strings()));
+    say!("warning: cannot execute `{}`: {errno}", script.to_string_lossy());
 }

@@ -94,7 +94,10 @@ const LED_ALL_THE_SAME: [(&str, &str); 25] = [
     ("gateways/src/reconcile/boot_log.rs", "done as the user who decides what is in the home"),
     ("init/src/limits.rs", "what the kernel tells of this process"),
     ("init/src/memory.rs", "what the kernel tells of a control group"),
-    ("init/src/watch.rs", "the scandir that is held, by its number, or where there is no /proc by its path"),
+    (
+        "init/src/scanner.rs",
+        "the scandir that is held, by its number, or where there is no /proc by its path",
+    ),
     ("logd/src/pipeline/sink.rs", "the working directory, from which a path is resolved"),
     (
         "logd/src/script/directory.rs",

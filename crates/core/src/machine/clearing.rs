@@ -9,43 +9,11 @@
 use gatevisor_wire::wait::WaitStatus;
 use gatevisor_wire::{Pid, policy, signal};
 
-use super::{KILL_AGAIN_MS, Machine, ServicePhase};
+use super::Machine;
+use super::phase::{Cleanup, KILL_AGAIN_MS, ServicePhase};
 use crate::effect::{Leftover, ServiceEffect, ServiceEffects};
 use crate::restart::RestartPolicy;
-use crate::time::{Now, Tick};
-
-/// The process that ends what was left behind, starting or at work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Cleanup {
-    whose: Leftover,
-    /// The process that does it; unknown until the fork is done.
-    pid: Option<Pid>,
-    /// When it is told to kill at once, or is killed itself.
-    due: Option<Tick>,
-    advanced: bool,
-    /// The death before it is not announced yet.
-    unannounced: bool,
-}
-
-impl Cleanup {
-    fn of(whose: Leftover, unannounced: bool) -> Self {
-        Self { whose, pid: None, due: None, advanced: false, unannounced }
-    }
-
-    pub(super) fn pid(&self) -> Option<Pid> {
-        self.pid
-    }
-
-    pub(super) fn deadline(&self) -> Option<Tick> {
-        // What was forked is about to be told.
-        self.pid.and(self.due)
-    }
-
-    /// Gives it no more time than until then.
-    pub(super) fn end_by(&mut self, cap: Tick) {
-        self.due = Some(self.due.map_or(cap, |due| due.min(cap)));
-    }
-}
+use crate::time::Now;
 
 impl Machine {
     /// An earlier supervision of the service did not end in order: what it left, the process `pid` if that is known,

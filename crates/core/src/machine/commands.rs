@@ -7,7 +7,8 @@
 use gatevisor_wire::control::{Control, ControlSignal};
 use gatevisor_wire::{policy, signal};
 
-use super::{Machine, ServicePhase};
+use super::Machine;
+use super::phase::ServicePhase;
 use crate::effect::{ServiceEffect, ServiceEffects};
 use crate::restart::Rules;
 use crate::time::Now;

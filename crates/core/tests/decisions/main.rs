@@ -1,0 +1,7 @@
+//! What the supervisor decides beside the services' own machines: tables of time, event and decision.
+#![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
+
+mod command_limiter;
+mod scan_queue;
+mod shutdown;
+mod start_queue;
