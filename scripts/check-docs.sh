@@ -148,7 +148,7 @@ check_links() {
 
 # Checks that the table of exit codes in README.md has exactly the codes of the one documented enum.
 check_exit_codes() {
-    local source=crates/gatevisor/src/exit.rs documented real
+    local source=crates/wire/src/exit.rs documented real
     documented=$(block README.md exit-codes | sed -nE 's/^\| *`?([0-9]+)`? *\|.*/\1/p' | sort -n)
     [[ -n $documented ]] || {
         wrong 'README.md has no table of exit codes'

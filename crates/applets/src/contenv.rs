@@ -7,10 +7,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use gatevisor_sys::environment::Variable;
+use gatevisor_wire::exit::Exit;
 
 use crate::arguments::Arguments;
 use crate::become_program::{become_program, inherited};
-use crate::fatal::SYSTEM;
 use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str = "with-contenv prog...";
@@ -50,7 +50,7 @@ fn keeps(value: Option<&OsStr>) -> bool {
 pub fn read(dir: &Path) -> Result<Vec<Variable>, Fatal> {
     let failed = |path: &Path, error: &io::Error| {
         let message = format!("cannot read the container's environment `{}`: {error}", path.display());
-        Fatal::new(SYSTEM, message)
+        Fatal::new(Exit::System, message)
     };
     let mut variables = Vec::new();
     for entry in fs::read_dir(dir).map_err(|error| failed(dir, &error))? {

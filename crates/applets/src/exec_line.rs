@@ -9,9 +9,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use gatevisor_wire::exit::Exit;
+
 use crate::arguments::Arguments;
 use crate::become_program::{become_program, inherited};
-use crate::fatal::{SYSTEM, USAGE as USAGE_CODE};
 use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str = "execlineb -P [ -c commandline ] script args";
@@ -32,7 +33,7 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
         Some(line) => line.as_bytes().to_vec(),
         None => read(arguments.first()?)?,
     };
-    let argv = parse(&text).map_err(|why| Fatal::new(USAGE_CODE, why))?;
+    let argv = parse(&text).map_err(|why| Fatal::new(Exit::Usage, why))?;
     if argv.is_empty() {
         return Ok(0);
     }
@@ -40,7 +41,7 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
 }
 
 fn only_p() -> Fatal {
-    Fatal::new(USAGE_CODE, "this execlineb only knows -P and one command; install execline for the rest")
+    Fatal::new(Exit::Usage, "this execlineb only knows -P and one command; install execline for the rest")
 }
 
 fn read(path: &OsStr) -> Result<Vec<u8>, Fatal> {
@@ -51,7 +52,9 @@ fn read(path: &OsStr) -> Result<Vec<u8>, Fatal> {
         .and_then(
             |length| if u64::try_from(length).is_ok_and(|n| n < LONGEST) { Ok(()) } else { Err(longer()) },
         )
-        .map_err(|error| Fatal::new(SYSTEM, format!("cannot read script `{}`: {error}", path.display())))?;
+        .map_err(|error| {
+            Fatal::new(Exit::System, format!("cannot read script `{}`: {error}", path.display()))
+        })?;
     Ok(text)
 }
 

@@ -7,19 +7,9 @@ use std::fmt::Write as _;
 use std::io;
 
 use gatevisor_term::stream;
+use gatevisor_wire::exit::{Exit, error_chain};
 
 use crate::Applet;
-
-/// The answer is no.
-pub(crate) const NO: u8 = 1;
-/// What was waited for did not happen in time.
-pub(crate) const TIMED_OUT: u8 = 99;
-/// The command line is wrong.
-pub(crate) const USAGE: u8 = 100;
-/// No supervisor holds the service.
-pub(crate) const NOT_SUPERVISED: u8 = 102;
-/// The system refused something.
-pub(crate) const SYSTEM: u8 = 111;
 
 /// Why an applet failed, and the exit code that says so.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,22 +31,17 @@ pub enum Fatal {
 pub type Outcome = Result<u8, Fatal>;
 
 impl Fatal {
-    pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
-        Self::Said { code, message: message.into() }
+    pub(crate) fn new(code: impl Into<u8>, message: impl Into<String>) -> Self {
+        Self::Said { code: code.into(), message: message.into() }
     }
 
     /// Returns the failure that `error` is, with the whole chain of its causes and then the hint.
-    pub(crate) fn of(code: u8, error: &dyn Error, hint: Option<&str>) -> Self {
-        let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            let _ = write!(message, ": {error}");
-            cause = error.source();
-        }
+    pub(crate) fn of(exit: Exit, error: &dyn Error, hint: Option<&str>) -> Self {
+        let mut message = error_chain(error);
         if let Some(hint) = hint {
             let _ = write!(message, "; {hint}");
         }
-        Self::new(code, message)
+        Self::new(exit, message)
     }
 }
 
@@ -65,7 +50,7 @@ pub(crate) fn last_words(applet: &Applet, fatal: &Fatal) -> u8 {
     match fatal {
         Fatal::Usage => {
             say(applet.name, "usage", applet.usage);
-            USAGE
+            Exit::Usage.code()
         }
         Fatal::Said { code, message } => {
             say(applet.name, "fatal", message);
@@ -88,6 +73,6 @@ pub(crate) fn print(lines: &str) -> Outcome {
     match stream::print_lines(lines) {
         Ok(()) => Ok(0),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
-        Err(error) => Err(Fatal::new(SYSTEM, format!("cannot write to standard output: {error}"))),
+        Err(error) => Err(Fatal::new(Exit::System, format!("cannot write to standard output: {error}"))),
     }
 }

@@ -7,8 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use gatevisor_client::{Condition, Quantifier, ServiceDir, WaitError, WaitedTogether, Waiter, wait_together};
+use gatevisor_wire::exit::Exit;
 
-use crate::fatal::{NOT_SUPERVISED, SYSTEM, TIMED_OUT};
 use crate::{Fatal, Outcome};
 
 /// What is waited for.
@@ -62,7 +62,7 @@ pub(crate) fn subscribe(dirs: &[ServiceDir]) -> Result<Vec<Waiter>, Fatal> {
             let path = dir.path().display();
             let message =
                 format!("no supervisor holds `{path}`; is the scandir running, and is this service in it?");
-            Err(Fatal::new(NOT_SUPERVISED, message))
+            Err(Fatal::new(Exit::NotSupervised, message))
         }
         Err(error) => Err(impossible(&error)),
     };
@@ -86,23 +86,25 @@ pub(crate) fn wait(
         match wait_together(waiters, cond, quantifier, deadline).map_err(|error| impossible(&error))? {
             WaitedTogether::Settled(failed) if failed.is_empty() => {}
             WaitedTogether::Settled(failed) => {
-                let code = u8::try_from(failed.len()).unwrap_or(u8::MAX).min(TIMED_OUT.saturating_sub(1));
+                let code = u8::try_from(failed.len())
+                    .unwrap_or(u8::MAX)
+                    .min(Exit::TimedOut.code().saturating_sub(1));
                 let names: Vec<String> = failed.into_iter().map(path).collect();
                 let message = format!("failed for good and will not come up by itself: {}", names.join(", "));
                 return Err(Fatal::new(code, message));
             }
             WaitedTogether::SupervisorGone(index) => {
                 return Err(Fatal::new(
-                    NOT_SUPERVISED,
+                    Exit::NotSupervised,
                     format!("the supervisor of {} has gone", path(index)),
                 ));
             }
-            WaitedTogether::TimedOut => return Err(Fatal::new(TIMED_OUT, "timed out")),
+            WaitedTogether::TimedOut => return Err(Fatal::new(Exit::TimedOut, "timed out")),
         }
     }
     Ok(0)
 }
 
 fn impossible(error: &WaitError) -> Fatal {
-    Fatal::of(SYSTEM, error, error.hint())
+    Fatal::of(Exit::System, error, error.hint())
 }

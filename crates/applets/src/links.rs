@@ -8,6 +8,8 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
 
+use gatevisor_wire::exit::{Exit, ExitError};
+
 use crate::APPLETS;
 
 /// What was done about one name.
@@ -46,6 +48,15 @@ pub enum LinkError {
         #[source]
         source: io::Error,
     },
+}
+
+impl ExitError for LinkError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::InTheWay { .. } => Exit::No,
+            Self::Directory { .. } | Self::Make { .. } => Exit::System,
+        }
+    }
 }
 
 /// Makes a link to `program` in `dir` for every applet, and returns the names and what was done about each.

@@ -6,9 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use gatevisor_logd::script::{self, S6LogOptions};
+use gatevisor_wire::exit::Exit;
 
 use crate::arguments::{Arguments, number};
-use crate::fatal::{SYSTEM, USAGE as USAGE_CODE};
 use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str =
@@ -46,14 +46,14 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     if directives.is_empty() {
         return Err(Fatal::Usage);
     }
-    let script = script::parse(&directives).map_err(|error| Fatal::of(USAGE_CODE, &error, None))?;
+    let script = script::parse(&directives).map_err(|error| Fatal::of(Exit::Usage, &error, None))?;
     let ready = || {
         if let Some(mut file) = notify {
             // Whoever asked may have gone; that is no reason not to log.
             let _ = file.write_all(b"\n");
         }
     };
-    script::run(&script, &options, ready).map_err(|error| Fatal::of(SYSTEM, &error, None))?;
+    script::run(&script, &options, ready).map_err(|error| Fatal::of(Exit::System, &error, None))?;
     Ok(0)
 }
 
@@ -73,8 +73,8 @@ fn split_if_interpreter(words: &[OsString]) -> Option<Vec<OsString>> {
 /// Returns the inherited descriptor that is to be told of readiness.
 fn notification(number: u32) -> Result<std::fs::File, Fatal> {
     let number = i32::try_from(number).ok().filter(|number| *number >= 3);
-    let number = number.ok_or_else(|| Fatal::new(USAGE_CODE, "notification fd must be 3 or more"))?;
-    let invalid = |error| Fatal::new(USAGE_CODE, format!("invalid notification fd {number}: {error}"));
+    let number = number.ok_or_else(|| Fatal::new(Exit::Usage, "notification fd must be 3 or more"))?;
+    let invalid = |error| Fatal::new(Exit::Usage, format!("invalid notification fd {number}: {error}"));
     let fd = gatevisor_sys::process::adopt_fd(number).map_err(invalid)?;
     Ok(fd.into())
 }

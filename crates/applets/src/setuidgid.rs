@@ -4,10 +4,10 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use gatevisor_sys::user::{self, LookupError, User};
+use gatevisor_wire::exit::Exit;
 
 use crate::arguments::{Arguments, number};
 use crate::become_program::{become_program, inherited};
-use crate::fatal::{NO, SYSTEM};
 use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str = "s6-setuidgid username prog...";
@@ -28,7 +28,7 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     }
     let user = find(account)?;
     user::assume(&user).map_err(|errno| {
-        Fatal::new(SYSTEM, format!("cannot become user `{}`: {errno}", account.display()))
+        Fatal::new(Exit::System, format!("cannot become user `{}`: {errno}", account.display()))
     })?;
     let mut environment = inherited();
     environment.retain(|(name, _)| !HANDED_ON.iter().any(|handed_on| name == handed_on));
@@ -42,11 +42,11 @@ fn find(account: &OsStr) -> Result<User, Fatal> {
     // A lone number is no name, and which group it should get nobody has said.
     if account.as_bytes().iter().all(u8::is_ascii_digit) {
         let message = format!("unknown user `{}`; write UID:GID for a user by number", account.display());
-        return Err(Fatal::new(NO, message));
+        return Err(Fatal::new(Exit::No, message));
     }
     user::lookup(account.as_bytes()).map_err(|error| match error {
-        LookupError::Unknown(_) => Fatal::of(NO, &error, None),
-        LookupError::Read { .. } => Fatal::of(SYSTEM, &error, None),
+        LookupError::Unknown(_) => Fatal::of(Exit::No, &error, None),
+        LookupError::Read { .. } => Fatal::of(Exit::System, &error, None),
     })
 }
 

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, poll};
 use rustix::io::Errno;
 
+use gatevisor_wire::exit::Exit;
+
 use crate::arguments::{Arguments, number};
-use crate::fatal::SYSTEM;
 use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str = "s6-sleep [ -m ] duration";
@@ -30,7 +31,7 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
         match poll(&mut [], timeout.as_ref()) {
             Ok(_) => return Ok(0),
             Err(Errno::INTR) => {}
-            Err(errno) => return Err(Fatal::new(SYSTEM, format!("cannot wait: {errno}"))),
+            Err(errno) => return Err(Fatal::new(Exit::System, format!("cannot wait: {errno}"))),
         }
     }
 }

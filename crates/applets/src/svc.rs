@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use gatevisor_client::{Condition, Quantifier, SendError, ServiceDir};
 use gatevisor_wire::control::{Control, ControlSignal};
+use gatevisor_wire::exit::Exit;
 use gatevisor_wire::signal;
 
 use crate::arguments::{Arguments, number};
-use crate::fatal::{NOT_SUPERVISED, SYSTEM, TIMED_OUT, USAGE as USAGE_CODE, warn};
+use crate::fatal::warn;
 use crate::goal::{self, WaitGoal};
 use crate::requested::SentRequest;
 use crate::{Fatal, Outcome};
@@ -42,13 +43,13 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     }
     let path = arguments.first()?;
     if commands.len() > MAX_COMMANDS {
-        return Err(Fatal::new(USAGE_CODE, "too many commands"));
+        return Err(Fatal::new(Exit::Usage, "too many commands"));
     }
     if arguments.operands.len() > 1 {
         warn(NAME, "ignoring extra arguments");
     }
     if path.is_empty() {
-        return Err(Fatal::new(USAGE_CODE, "invalid service path"));
+        return Err(Fatal::new(Exit::Usage, "invalid service path"));
     }
     let dir = ServiceDir::new(path);
     let deadline = goal::deadline(timeout_ms);
@@ -69,13 +70,13 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
 /// Returns the command that sends a signal.
 fn by_signal(name: &OsStr) -> Result<Control, Fatal> {
     let Some(number) = signal::parse(name.as_bytes()) else {
-        return Err(Fatal::new(USAGE_CODE, format!("invalid signal: {}", name.display())));
+        return Err(Fatal::new(Exit::Usage, format!("invalid signal: {}", name.display())));
     };
     let known = ControlSignal::ALL.into_iter().find(|signal| signal.number() == number);
     known.map(Control::Signal).ok_or_else(|| {
         let message =
             format!("no command sends the signal {}: only -abqhkti12pcy are commands", name.display());
-        Fatal::new(USAGE_CODE, message)
+        Fatal::new(Exit::Usage, message)
     })
 }
 
@@ -103,13 +104,13 @@ fn send(dir: &ServiceDir, commands: &[Control]) -> Outcome {
         dir.path().display(),
         RECORDED_WITHIN.as_secs()
     );
-    Err(Fatal::new(TIMED_OUT, message))
+    Err(Fatal::new(Exit::TimedOut, message))
 }
 
 fn not_sent(error: &SendError) -> Fatal {
     let code = match error {
-        SendError::NotSupervised { .. } => NOT_SUPERVISED,
-        SendError::Missing { .. } | SendError::Write { .. } => SYSTEM,
+        SendError::NotSupervised { .. } => Exit::NotSupervised,
+        SendError::Missing { .. } | SendError::Write { .. } => Exit::System,
     };
     Fatal::of(code, error, error.hint())
 }

@@ -6,12 +6,13 @@ use std::fs::File;
 use std::io::{self, Read};
 
 use gatevisor_client::ServiceDir;
+use gatevisor_wire::exit::Exit;
 use gatevisor_wire::{files, tally};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::arguments::{Arguments, number};
-use crate::fatal::{SYSTEM, print};
+use crate::fatal::print;
 use crate::svstat::signal_name;
 use crate::{Fatal, Outcome};
 
@@ -33,7 +34,7 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     let dir = ServiceDir::new(arguments.first()?);
     let file = dir.path().join(files::DEATH_TALLY);
     let wrong = |why: &dyn std::fmt::Display| {
-        Fatal::new(SYSTEM, format!("cannot read death tally `{}`: {why}", file.display()))
+        Fatal::new(Exit::System, format!("cannot read death tally `{}`: {why}", file.display()))
     };
     let bytes = read(&dir).map_err(|error| wrong(&error))?;
     let deaths = tally::decode_all(&bytes).map_err(|error| wrong(&error))?;

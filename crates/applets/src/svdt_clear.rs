@@ -3,10 +3,10 @@
 use std::ffi::OsString;
 
 use gatevisor_client::ServiceDir;
+use gatevisor_wire::exit::Exit;
 use gatevisor_wire::files;
 use rustix::fs::{Mode, OFlags};
 
-use crate::fatal::SYSTEM;
 use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str = "s6-svdt-clear servicedir";
@@ -22,7 +22,7 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     let file = dir.path().join(files::DEATH_TALLY);
     let wrong = |errno: rustix::io::Errno| {
         let why = std::io::Error::from(errno);
-        Fatal::new(SYSTEM, format!("cannot clear death tally `{}`: {why}", file.display()))
+        Fatal::new(Exit::System, format!("cannot clear death tally `{}`: {why}", file.display()))
     };
     let supervise = dir.open(files::SUPERVISE, OFlags::PATH | OFlags::DIRECTORY).map_err(wrong)?;
     let mode = Mode::from_raw_mode(0o644);

@@ -4,10 +4,10 @@ use std::ffi::OsString;
 
 use gatevisor_client::ServiceDir;
 use gatevisor_paths::look;
+use gatevisor_wire::exit::Exit;
 use gatevisor_wire::files;
 use rustix::fs::{FileType, OFlags};
 
-use crate::fatal::{NO, SYSTEM};
 use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str = "s6-svok servicedir";
@@ -18,9 +18,9 @@ pub(crate) const USAGE: &str = "s6-svok servicedir";
 pub(crate) fn run(words: &[OsString]) -> Outcome {
     let dir = ServiceDir::new(words.first().ok_or(Fatal::Usage)?);
     match dir.supervised() {
-        Ok(supervised) => Ok(if supervised { 0 } else { NO }),
+        Ok(supervised) => Ok(if supervised { Exit::Done } else { Exit::No }.code()),
         // Something else of that name is nothing that a supervisor reads.
-        Err(_) if is_something_else(&dir) => Ok(NO),
+        Err(_) if is_something_else(&dir) => Ok(Exit::No.code()),
         Err(error) => Err(unknown(&dir, &error)),
     }
 }
@@ -33,5 +33,5 @@ fn is_something_else(dir: &ServiceDir) -> bool {
 
 /// Returns the failure of an applet that cannot tell whether a service is supervised.
 pub(crate) fn unknown(dir: &ServiceDir, error: &std::io::Error) -> Fatal {
-    Fatal::new(SYSTEM, format!("cannot open control FIFO `{}`: {error}", dir.control_path().display()))
+    Fatal::new(Exit::System, format!("cannot open control FIFO `{}`: {error}", dir.control_path().display()))
 }

@@ -3,9 +3,10 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use gatevisor_wire::exit::Exit;
+
 use crate::Fatal;
 use crate::arguments::{Arguments, number};
-use crate::fatal::USAGE as USAGE_CODE;
 
 /// The name of the applet.
 pub const NAME: &str = "s6-svscan";
@@ -36,7 +37,7 @@ pub fn parse(words: &[OsString]) -> Result<Svscan, Fatal> {
         if *option == b'd' {
             // Lower ones are standard input, output and error.
             let descriptor = i32::try_from(number).ok().filter(|number| *number >= 3);
-            let wrong = || Fatal::new(USAGE_CODE, "invalid notification fd: it must be 3 or more");
+            let wrong = || Fatal::new(Exit::Usage, "invalid notification fd: it must be 3 or more");
             notify = Some(descriptor.ok_or_else(wrong)?);
         }
     }

@@ -4,16 +4,15 @@ use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use gatevisor_client::{RefusalWatch, ScanDir, ScanSendError, ServiceDir, wait_supervised};
+use gatevisor_wire::exit::Exit;
 use gatevisor_wire::scan::ScanCommand;
 
 use crate::arguments::Arguments;
-use crate::fatal::{SYSTEM, USAGE as USAGE_CODE, warn};
+use crate::fatal::warn;
 use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str = "s6-svscanctl [ -zabhitqnN ] svscandir";
 
-/// No supervisor reads the scandir's FIFO.
-const NOT_RUNNING: u8 = 100;
 /// The most commands in one call, as s6 has it.
 const MAX_COMMANDS: usize = 62;
 /// How long a rescan may take. The callers we know give up after 5 s, and should be told why.
@@ -27,7 +26,7 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     let options = arguments.options.iter().map(|(option, _)| *option);
     let commands: Vec<ScanCommand> = options.filter_map(ScanCommand::from_byte).collect();
     if commands.len() > MAX_COMMANDS {
-        return Err(Fatal::new(USAGE_CODE, "too many commands"));
+        return Err(Fatal::new(Exit::Usage, "too many commands"));
     }
     let scandir = ScanDir::new(arguments.first()?);
     let deadline = Instant::now().checked_add(SUPERVISED_WITHIN);
@@ -36,7 +35,7 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     let refusals = RefusalWatch::listen(&scandir).ok();
     scandir.send(&commands).map_err(|error| not_sent(&error))?;
     let left = wait_supervised(&scandir, services?, refusals.as_ref(), deadline)
-        .map_err(|errno| Fatal::new(SYSTEM, format!("cannot wait for the rescan: {errno}")))?;
+        .map_err(|errno| Fatal::new(Exit::System, format!("cannot wait for the rescan: {errno}")))?;
     for (dir, reason) in &left.refused {
         // The rescan that was asked for is done, so this is no failure, as it is none with s6-svscan.
         warn("s6-svscanctl", &format!("`{}` is not supervised: {reason}", dir.path().display()));
@@ -51,7 +50,7 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     }
     let names: Vec<String> = left.late.iter().map(|dir| format!("`{}`", dir.path().display())).collect();
     Err(Fatal::new(
-        SYSTEM,
+        Exit::System,
         format!(
             "the rescan was asked for, but not supervised after {} s: {}; the supervisor's own messages say why",
             SUPERVISED_WITHIN.as_secs(),
@@ -78,16 +77,17 @@ fn rescans(commands: &[ScanCommand]) -> bool {
 fn services(scandir: &ScanDir) -> Result<Vec<ServiceDir>, Fatal> {
     match scandir.services() {
         Ok(services) => Ok(services.into_iter().map(|(_, path)| ServiceDir::new(path)).collect()),
-        Err(error) => {
-            Err(Fatal::new(SYSTEM, format!("cannot read scandir `{}`: {error}", scandir.path().display())))
-        }
+        Err(error) => Err(Fatal::new(
+            Exit::System,
+            format!("cannot read scandir `{}`: {error}", scandir.path().display()),
+        )),
     }
 }
 
 fn not_sent(error: &ScanSendError) -> Fatal {
     let code = match error {
-        ScanSendError::NotRunning { .. } => NOT_RUNNING,
-        ScanSendError::Missing { .. } | ScanSendError::Write { .. } => SYSTEM,
+        ScanSendError::NotRunning { .. } => Exit::Usage,
+        ScanSendError::Missing { .. } | ScanSendError::Write { .. } => Exit::System,
     };
     Fatal::of(code, error, error.hint())
 }

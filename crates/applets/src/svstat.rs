@@ -7,12 +7,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
 
 use gatevisor_client::{ServiceDir, StatusError};
+use gatevisor_wire::exit::Exit;
 use gatevisor_wire::{Pid, files, signal, status::Status, tai::Tai64n};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::arguments::Arguments;
-use crate::fatal::{NO, SYSTEM, USAGE as USAGE_CODE, print};
+use crate::fatal::print;
 use crate::svok::unknown;
 use crate::{Fatal, Outcome};
 
@@ -93,7 +94,7 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
 
 fn add(fields: &mut Vec<Field>, field: Field) -> Result<(), Fatal> {
     if fields.len() >= MAX_FIELDS {
-        return Err(Fatal::new(USAGE_CODE, "too many option fields"));
+        return Err(Fatal::new(Exit::Usage, "too many option fields"));
     }
     fields.push(field);
     Ok(())
@@ -109,10 +110,10 @@ fn named(list: &OsStr, fields: &mut Vec<Field>) -> Result<(), Fatal> {
     for name in list.split(|&byte| byte == b',') {
         match FIELDS.iter().find(|(_, known, _)| known.as_bytes() == name) {
             Some((field, _, _)) => add(fields, *field)?,
-            None if name.is_empty() => return Err(Fatal::new(USAGE_CODE, "invalid null option field")),
+            None if name.is_empty() => return Err(Fatal::new(Exit::Usage, "invalid null option field")),
             None => {
                 let message = format!("invalid option field: {}", OsStr::from_bytes(name).display());
-                return Err(Fatal::new(USAGE_CODE, message));
+                return Err(Fatal::new(Exit::Usage, message));
             }
         }
     }
@@ -125,16 +126,16 @@ fn read(dir: &ServiceDir) -> Result<Status, Fatal> {
         Err(error) => Err(unknown(dir, &error)),
         Ok(false) if !dir.is_there() => {
             let error = StatusError::Missing { dir: dir.path().into() };
-            Err(Fatal::of(SYSTEM, &error, error.hint()))
+            Err(Fatal::of(Exit::System, &error, error.hint()))
         }
         Ok(false) => Err(Fatal::new(
-            NO,
+            Exit::No,
             format!(
                 "cannot read status of `{}`: its supervisor is not running; is this service in a scandir that is?",
                 dir.path().display()
             ),
         )),
-        Ok(true) => dir.status().map_err(|error| Fatal::of(SYSTEM, &error, error.hint())),
+        Ok(true) => dir.status().map_err(|error| Fatal::of(Exit::System, &error, error.hint())),
     }
 }
 
@@ -146,7 +147,7 @@ fn normally_up(dir: &ServiceDir) -> Result<bool, Fatal> {
         Err(errno) => {
             let down = dir.path().join(files::DOWN);
             let why = io::Error::from(errno);
-            Err(Fatal::new(SYSTEM, format!("cannot look at `{}`: {why}", down.display())))
+            Err(Fatal::new(Exit::System, format!("cannot look at `{}`: {why}", down.display())))
         }
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! **Source:** BOOT-1, BOOT-2; s6-overlay, *Executing initialization and finalization tasks*.
 
-use std::ffi::{CString, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use gatevisor_sys::environment::{DEFAULT_PATH, ProgramEnvironment, Variable};
 use gatevisor_sys::trust::{self, Distrust};
 use gatevisor_sys::user::User;
-use gatevisor_sys::{Errno, process};
+use gatevisor_sys::{Errno, program};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 /// Where hooks are.
@@ -59,15 +59,10 @@ pub fn become_program(argv: &[OsString], environment: Vec<Variable>, directory: 
         rustix::process::chdir(directory)?;
         // A child of ours leads no group, so this cannot fail.
         let _ = rustix::process::setsid();
-        let words = c_strings(argv.iter().map(|word| word.as_bytes().to_vec()))?;
         let environment = ProgramEnvironment::new(environment, DEFAULT_PATH)?;
-        Ok(process::exec_search(&words, &environment))
+        Ok(program::become_program(argv, &environment).errno)
     };
     attempt().unwrap_or_else(|errno| errno)
-}
-
-fn c_strings(all: impl Iterator<Item = Vec<u8>>) -> Result<Vec<CString>, Errno> {
-    all.map(|bytes| CString::new(bytes).map_err(|_| Errno::INVAL)).collect()
 }
 
 #[cfg(test)]

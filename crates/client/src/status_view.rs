@@ -4,14 +4,12 @@
 
 use crate::{ExecProgress, ServiceDir, StatusError};
 use gatevisor_wire::{
+    exit::error_chain,
     policy::{PublishedPolicy, RestartPhase},
     started::Announcer,
     status::Status,
 };
-use std::{
-    fmt::{self, Write},
-    io,
-};
+use std::{fmt, io};
 
 /// Exit codes of our interpreter when it could not start the service's command.
 ///
@@ -210,7 +208,7 @@ pub fn observe(dir: &ServiceDir) -> Observation {
         Ok(status) => Some(status),
         Err(StatusError::NeverSupervised { .. } | StatusError::Missing { .. }) => None,
         Err(error) => {
-            problem = problem.or_else(|| Some(chain(&error)));
+            problem = problem.or_else(|| Some(error_chain(&error)));
             None
         }
     };
@@ -237,18 +235,6 @@ pub fn observe(dir: &ServiceDir) -> Observation {
         start_error,
         problem,
     }
-}
-
-/// Returns an error and its causes, one after another.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // Writing to a string cannot fail.
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

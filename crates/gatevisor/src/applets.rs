@@ -58,13 +58,7 @@ pub fn run(verb: &Applets) -> Outcome {
             let program = gatevisor_sys::process::own_program().map_err(|error| {
                 CommandError::new(Exit::System, format!("cannot find out where this program is: {error}"))
             })?;
-            let done = links::install(dir, &program, *relative, *force).map_err(|error| {
-                let code = match error {
-                    links::LinkError::InTheWay { .. } => Exit::No,
-                    links::LinkError::Directory { .. } | links::LinkError::Make { .. } => Exit::System,
-                };
-                CommandError::of(code as u8, &error)
-            })?;
+            let done = links::install(dir, &program, *relative, *force)?;
             let made = done.iter().filter(|(_, what)| *what == Installed::Made).count();
             out::say(format_args!("{made} of {} links made in `{}`", done.len(), dir.display()));
         }

@@ -51,7 +51,7 @@ fn meant(context: &CommandContext, word: &OsStr) -> Result<Vec<ProfileName>, Com
 }
 
 fn registered(context: &CommandContext) -> Result<Vec<ProfileName>, CommandError> {
-    let names = context.manager.list().map_err(|error| CommandError::of(error.exit_code(), &error))?;
+    let names = context.manager.list()?;
     if names.is_empty() {
         return Err(CommandError::new(Exit::No, "no gateway has a slot; `gatevisor up` makes them"));
     }
@@ -59,8 +59,7 @@ fn registered(context: &CommandContext) -> Result<Vec<ProfileName>, CommandError
 }
 
 fn failed(context: &CommandContext) -> Result<Vec<ProfileName>, CommandError> {
-    let reports =
-        inspect::survey(&context.manager).map_err(|error| CommandError::of(error.exit_code(), &error))?;
+    let reports = inspect::survey(&context.manager)?;
     let fails = |state| {
         matches!(state, ServiceState::Failed | ServiceState::FailedToStart | ServiceState::BackingOff)
     };

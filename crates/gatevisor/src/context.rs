@@ -81,12 +81,9 @@ impl CommandContext {
     ///
     /// With `executes`, more than our own code will run: then it has nothing of a terminal of root's.
     pub fn new(common: &Common, missing: MissingHome, executes: bool) -> Result<Self, CommandError> {
-        let load = |file: Option<&Path>| {
-            AgentDefinition::load(file).map_err(|error| CommandError::of(error.exit_code(), &error))
-        };
+        let load = |file: Option<&Path>| AgentDefinition::load(file).map_err(CommandError::from);
         let agent = load(common.agent.as_deref())?;
-        let home = Home::resolve(common.home.as_deref(), &agent, &variable)
-            .map_err(|error| CommandError::of(error.exit_code(), &error))?;
+        let home = Home::resolve(common.home.as_deref(), &agent, &variable)?;
         let operator_is_root = rustix::process::geteuid().is_root();
         become_owner(home.root(), executes)?;
         if missing == MissingHome::IsRefused {
@@ -162,7 +159,7 @@ impl CommandContext {
 
     /// Returns whether a supervisor runs on the scandir; that it cannot be told is a failure, and never a no.
     pub fn supervisor_running(&self) -> Result<bool, CommandError> {
-        self.manager.supervisor_running().map_err(|error| CommandError::of(error.exit_code(), &error))
+        self.manager.supervisor_running().map_err(CommandError::from)
     }
 
     /// Returns the profile that a command means: the one it names, else the selected one.
@@ -173,7 +170,7 @@ impl CommandContext {
 
 /// Returns the definition that a home remembers.
 fn recall(home: &Path) -> Result<Option<PathBuf>, CommandError> {
-    remember::recall(home).map_err(|error| CommandError::of(error.exit_code(), &error))
+    remember::recall(home).map_err(CommandError::from)
 }
 
 /// Refuses a home that somebody named and that does not exist. Where nobody names one, it is made when it is needed.
@@ -221,7 +218,7 @@ fn become_owner(home: &Path, executes: bool) -> Result<(), CommandError> {
             return Err(unusable(&format!("{step}; {hint}")));
         }
     };
-    let user = user::lookup_uid(uid).map_err(|error| CommandError::of(Exit::System as u8, &error))?;
+    let user = user::lookup_uid(uid).map_err(|error| CommandError::of(Exit::System, &error))?;
     if executes {
         enter::leave_terminal(&user)?;
     }
@@ -236,5 +233,5 @@ fn become_owner(home: &Path, executes: bool) -> Result<(), CommandError> {
 
 /// Returns `name` as the name of a profile.
 pub fn profile_name(name: impl AsRef<OsStr>) -> Result<ProfileName, CommandError> {
-    ProfileName::from_os(name.as_ref()).map_err(|error| CommandError::of(Exit::Usage as u8, &error))
+    ProfileName::from_os(name.as_ref()).map_err(|error| CommandError::of(Exit::Usage, &error))
 }

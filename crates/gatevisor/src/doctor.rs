@@ -25,7 +25,7 @@ pub fn run(context: &CommandContext, common: &Common) -> Outcome {
     let printed =
         if context.json { diagnosis.findings.iter().try_for_each(out::json) } else { print(&diagnosis) };
     // The answer does not depend on whether anybody reads to the end.
-    if diagnosis.count(Severity::Error) > 0 { Ok(Exit::No as u8) } else { printed.and(DONE) }
+    if diagnosis.count(Severity::Error) > 0 { Ok(Exit::No.code()) } else { printed.and(DONE) }
 }
 
 /// Returns what to look at, as the user whose home it is.
@@ -55,7 +55,7 @@ pub fn settings<'a>(
 
 /// Becomes the user whose home it is, for good: in a home its owner may have put anything anywhere.
 fn become_owner(uid: u32, gid: u32) -> Result<(), CommandError> {
-    let mut owner = user::lookup_uid(uid).map_err(|error| CommandError::of(Exit::System as u8, &error))?;
+    let mut owner = user::lookup_uid(uid).map_err(|error| CommandError::of(Exit::System, &error))?;
     if !owner.groups.contains(&gid) {
         owner.groups.push(gid);
     }

@@ -5,7 +5,7 @@
 //!
 //! **Source:** docs/behaviour.md, *The wrapper and the shim*; USER-1.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -17,21 +17,16 @@ use gatevisor_gateways::profile::Home;
 use gatevisor_paths::OpenHome;
 use gatevisor_sys::environment::{DEFAULT_PATH, ProgramEnvironment, USER_PATH};
 use gatevisor_sys::user::{self, User};
-use gatevisor_sys::{Errno, process};
+use gatevisor_sys::{Errno, program};
 use gatevisor_term::relay;
 use rustix::fs::{Access, Mode, access};
 
 use crate::context;
 use crate::exit::{CommandError, Exit, Outcome};
 
-/// The program exists and cannot be executed.
-const NOT_EXECUTABLE: u8 = 126;
-/// The program does not exist.
-const NOT_FOUND: u8 = 127;
-
 /// Returns the agent's definition.
 pub fn agent() -> Result<AgentDefinition, CommandError> {
-    AgentDefinition::load(None).map_err(|error| CommandError::of(error.exit_code(), &error))
+    AgentDefinition::load(None).map_err(CommandError::from)
 }
 
 /// Returns the agent's home: what its variable says, else its user's.
@@ -53,7 +48,7 @@ pub fn home(agent: &AgentDefinition, variables: &[Variable]) -> Result<PathBuf, 
 pub fn manager(variables: &[Variable]) -> Result<ScandirManager, CommandError> {
     let agent = agent()?;
     let home = home(&agent, variables)?;
-    let home = Home::new(&home).map_err(|error| CommandError::of(error.exit_code(), &error))?;
+    let home = Home::new(&home)?;
     let scandir = environment::get(variables, context::SCANDIR_VARIABLE).filter(|path| !path.is_empty());
     let scandir = scandir.map_or_else(context::containers_scandir, PathBuf::from);
     let program = gatevisor_sys::process::own_program().map_err(|error| {
@@ -133,7 +128,7 @@ pub fn call(agent: &AgentDefinition, words: &[OsString]) -> Outcome {
     let keep = keep.and_then(|name| environment::get(&variables, name)?.to_str()).is_some_and(says_yes);
     if rustix::process::geteuid().is_root() && !keep {
         let user = become_agent(agent, TerminalOwner::Callers)
-            .map_err(|failure| CommandError { code: NOT_EXECUTABLE, ..failure })?;
+            .map_err(|failure| CommandError { code: Exit::NotExecutable.code(), ..failure })?;
         environment::set(&mut variables, "HOME", OsString::from_vec(user.home));
     }
     let command: Vec<OsString> =
@@ -180,8 +175,8 @@ pub fn leave_terminal(user: &User) -> Result<(), CommandError> {
 }
 
 fn become_agent(agent: &AgentDefinition, terminal: TerminalOwner) -> Result<User, CommandError> {
-    let user = user::lookup(agent.user().as_bytes())
-        .map_err(|error| CommandError::of(Exit::System as u8, &error))?;
+    let user =
+        user::lookup(agent.user().as_bytes()).map_err(|error| CommandError::of(Exit::System, &error))?;
     if terminal == TerminalOwner::Callers {
         leave_terminal(&user)?;
     }
@@ -202,21 +197,10 @@ fn is_program(name: &OsStr, path: &[u8]) -> bool {
 
 /// Becomes the program that a command names; returns only why it could not.
 pub fn become_program(command: &[OsString], environment: &ProgramEnvironment) -> CommandError {
-    let Some(program) = command.first() else {
+    if command.is_empty() {
         return CommandError::new(Exit::Usage, "there is no command; name one after the image");
-    };
-    let words: Result<Vec<CString>, _> = command.iter().map(|word| CString::new(word.as_bytes())).collect();
-    let Ok(words) = words else {
-        return CommandError::new(Exit::System, "an argument holds a NUL byte");
-    };
-    let errno = if program.is_empty() { Errno::NOENT } else { process::exec_search(&words, environment) };
-    let code = if errno == Errno::NOENT { NOT_FOUND } else { NOT_EXECUTABLE };
-    CommandError {
-        message: format!("cannot execute `{}`: {errno}", program.display()),
-        code,
-        lines: Vec::new(),
-        hint: None,
     }
+    program::become_program(command, environment).into()
 }
 
 #[cfg(test)]

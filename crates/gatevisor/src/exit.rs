@@ -1,32 +1,12 @@
-//! The exit codes of every command, as s6 has them.
+//! How a command ends: its exit code, and why it failed.
+//!
+//! *Lives here:* what a command returns, and turning any error into that. *Does not live here:* the codes
+//! (`gatevisor_wire::exit`), and printing.
 
-use std::process::ExitCode;
+use std::error::Error;
 
-/// How a command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Exit {
-    /// Done, or the answer is yes.
-    Done = 0,
-    /// The answer is no, or the request does not fit the facts: it exists already, it does not exist.
-    No = 1,
-    /// What was waited for did not happen in time.
-    TimedOut = 99,
-    /// The command line is wrong.
-    Usage = 100,
-    /// This program is wrong.
-    Bug = 101,
-    /// No supervisor answers.
-    NotSupervised = 102,
-    /// The system refused something.
-    System = 111,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
-}
+pub use gatevisor_wire::exit::Exit;
+use gatevisor_wire::exit::{ExitError, error_chain};
 
 /// Why a command failed: what to say, and how to end.
 #[derive(Debug)]
@@ -43,20 +23,13 @@ pub struct CommandError {
 
 impl CommandError {
     /// Returns a failure with this message.
-    pub fn new(code: Exit, message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: code as u8, lines: Vec::new(), hint: None }
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: exit.code(), lines: Vec::new(), hint: None }
     }
 
-    /// Returns the failure that `error` is, with the whole chain of its causes.
-    pub fn of(code: u8, error: &dyn std::error::Error) -> Self {
-        let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            message.push_str(": ");
-            message.push_str(&error.to_string());
-            cause = error.source();
-        }
-        Self { message, code, lines: Vec::new(), hint: None }
+    /// Returns the failure that `error` is, with its causes, for an error that names no exit code itself.
+    pub fn of(exit: Exit, error: &dyn Error) -> Self {
+        Self::new(exit, error_chain(error))
     }
 
     /// Returns the failure with a word where more is said.
@@ -74,8 +47,14 @@ impl CommandError {
     }
 }
 
+impl<E: ExitError> From<E> for CommandError {
+    fn from(error: E) -> Self {
+        Self::of(error.exit(), &error)
+    }
+}
+
 /// What a command returns: an exit code other than failure, or why it failed.
 pub type Outcome = Result<u8, CommandError>;
 
 /// The outcome of a command that did what it was asked.
-pub const DONE: Outcome = Ok(Exit::Done as u8);
+pub const DONE: Outcome = Ok(Exit::Done.code());

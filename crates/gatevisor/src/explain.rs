@@ -27,21 +27,21 @@ pub fn run(context: &CommandContext, common: &Common, name: Option<&OsStr>) -> O
     let settings = doctor::settings(context, common)?;
     let lines = |since, until| last_lines::between(context, &name, since, until);
     let explanation =
-        explain(&settings, &name, &lines).map_err(|error| unexplained(context, &name, &error))?;
+        explain(&settings, &name, &lines).map_err(|error| unexplained(context, &name, error))?;
     if context.json {
         out::json(&explanation)?;
     } else {
         page(&explanation).iter().try_for_each(|line| out::line(line.clone()))?;
     }
     let is_unseen = explanation.first().is_some_and(|cause| cause.cause == CauseKind::NotAllowedToLook);
-    if is_unseen { Ok(Exit::System as u8) } else { DONE }
+    if is_unseen { Ok(Exit::System.code()) } else { DONE }
 }
 
 /// Returns why there is nothing to explain, with the names that were probably meant.
-fn unexplained(context: &CommandContext, name: &ProfileName, error: &InspectError) -> CommandError {
-    let mut failure = CommandError::of(error.exit_code(), error);
+fn unexplained(context: &CommandContext, name: &ProfileName, error: InspectError) -> CommandError {
+    let mut failure = CommandError::from(error);
     let manager = &context.manager;
-    if failure.code == Exit::No as u8
+    if failure.code == Exit::No.code()
         && let Ok(known) = profile::list(manager.home(), manager.agent())
     {
         let meant = known.iter().map(|profile| profile.name.as_str());

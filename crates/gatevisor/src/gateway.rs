@@ -85,11 +85,12 @@ fn control<T>(
         &names,
         names.iter().zip(results).map(|(name, result)| {
             result.map(|done| (words(done.outcome), done.warnings)).map_err(|error| {
-                let mut failure = CommandError::of(error.exit_code(), &error);
-                if error.is_explained() {
+                let (is_explained, is_of_gateway) = (error.is_explained(), error.is_of_gateway());
+                let mut failure = CommandError::from(error);
+                if is_explained {
                     failure = failure.with_hint(format!("`gatevisor explain {name}` says what led there"));
                 }
-                if error.is_of_gateway() {
+                if is_of_gateway {
                     failure.with_lines(last_lines::coming(context, name, began))
                 } else {
                     failure
@@ -105,7 +106,7 @@ fn tell(
     names: &[ProfileName],
     results: impl Iterator<Item = Result<(String, Vec<String>), CommandError>>,
 ) -> Outcome {
-    let mut code = Exit::Done as u8;
+    let mut code = Exit::Done.code();
     let mut printed = Ok(());
     // Each is done and said, whether the results before it were read or not.
     for (name, result) in names.iter().zip(results) {
@@ -125,7 +126,7 @@ fn tell(
                 });
                 let line = if context.json { out::json(&object) } else { Ok(()) };
                 out::fail(&failure);
-                if code == Exit::Done as u8 {
+                if code == Exit::Done.code() {
                     code = failure.code;
                 }
                 line
@@ -133,7 +134,7 @@ fn tell(
         };
         printed = printed.and(line);
     }
-    if code == Exit::Done as u8 { printed.and(DONE) } else { Ok(code) }
+    if code == Exit::Done.code() { printed.and(DONE) } else { Ok(code) }
 }
 
 /// Returns the words for what came of a start.
@@ -169,9 +170,8 @@ fn register(context: &CommandContext, name: Option<&OsStr>, start: bool, all: bo
     // Registering ends when the command is executed; `gateway start` waits for evidence that it works.
     let order = GatewayRequest { wait: WaitFor::Up, ..GatewayRequest::here("gateway register") };
     let names = if all {
-        let profiles = profile::list(manager.home(), manager.agent())
-            .map_err(|error| CommandError::of(error.exit_code(), &error))?;
-        let known = manager.list().map_err(|error| CommandError::of(error.exit_code(), &error))?;
+        let profiles = profile::list(manager.home(), manager.agent())?;
+        let known = manager.list()?;
         profiles.into_iter().map(|found| found.name).filter(|name| !known.contains(name)).collect()
     } else {
         vec![context.named(name)?]
@@ -184,7 +184,7 @@ fn register(context: &CommandContext, name: Option<&OsStr>, start: bool, all: bo
         manager
             .register(name, start, &order)
             .map(|done: Done<Registered>| (registered_words(done.outcome), done.warnings))
-            .map_err(|error| CommandError::of(error.exit_code(), &error))
+            .map_err(CommandError::from)
     });
     tell(context, &names, results)
 }
@@ -202,7 +202,7 @@ fn unregister(context: &CommandContext, choice: &args::Choice) -> Outcome {
                 };
                 (words.to_owned(), done.warnings)
             })
-            .map_err(|error| CommandError::of(error.exit_code(), &error))
+            .map_err(CommandError::from)
     });
     tell(context, &names, results)
 }

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::args::Common;
 use crate::context::{self, CommandContext, MissingHome};
-use crate::exit::{CommandError, Exit, Outcome};
+use crate::exit::{Exit, Outcome};
 use crate::{liveness_words, out, status};
 
 /// What is said of the supervisor.
@@ -99,8 +99,7 @@ pub fn of_gateways(context: &CommandContext, names: &[OsString]) -> Outcome {
     let names: Vec<ProfileName> =
         names.iter().map(|name| context.named(Some(name))).collect::<Result<_, _>>()?;
     let reports = if names.is_empty() {
-        let all =
-            inspect::survey(&context.manager).map_err(|error| CommandError::of(error.exit_code(), &error))?;
+        let all = inspect::survey(&context.manager)?;
         all.into_iter().filter(should_run).collect()
     } else {
         names.iter().map(|name| status::row(context, name)).collect::<Result<Vec<ServiceReport>, _>>()?
@@ -133,7 +132,7 @@ fn works(state: ServiceState) -> bool {
 }
 
 fn answer_code(healthy: bool) -> u8 {
-    if healthy { Exit::Done as u8 } else { Exit::No as u8 }
+    if healthy { Exit::Done.code() } else { Exit::No.code() }
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ fn chosen(context: &CommandContext, options: &args::Incidents) -> Result<Vec<Pro
     }
     let manager = &context.manager;
     let found = profile::list(manager.home(), manager.agent());
-    let found = found.map_err(|error| CommandError::of(error.exit_code(), &error))?;
+    let found = found?;
     let mut names: Vec<ProfileName> = found.into_iter().map(|found| found.name).collect();
     if !names.iter().any(ProfileName::is_root) {
         names.insert(0, ProfileName::root());
@@ -97,7 +97,7 @@ fn all(context: &CommandContext, names: &[ProfileName]) -> Result<Vec<Incident>,
 
 fn collect(context: &CommandContext, name: &ProfileName, reason: &str) -> Result<(), CommandError> {
     let manager = &context.manager;
-    let observed = manager.observe(name).map_err(|error| CommandError::of(error.exit_code(), &error))?;
+    let observed = manager.observe(name)?;
     let pid = observed.and_then(|observed| observed.status).and_then(|status| status.pid);
     let Some((pid, process)) = pid.and_then(|pid| Some((pid, Process::of(pid.get())?))) else {
         let hint = format!("`gatevisor gateway status {name}` says how it ended");
@@ -120,8 +120,7 @@ fn collect(context: &CommandContext, name: &ProfileName, reason: &str) -> Result
         environment_files: &incidents::environment_files(manager.agent(), manager.home(), name, &variable),
         log: &|out| last_lines::for_incident(manager, name, out),
     };
-    let incident =
-        incidents::collect(&request).map_err(|error| CommandError::of(Exit::System as u8, &error))?;
+    let incident = incidents::collect(&request).map_err(|error| CommandError::of(Exit::System, &error))?;
     if context.json {
         return print_object(&incident);
     }

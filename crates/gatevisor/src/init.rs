@@ -476,7 +476,7 @@ impl<'a> ContainerBoot<'a> {
                 self.home.display()
             ))?;
         }
-        let home = Home::new(&self.home).map_err(|error| CommandError::of(error.exit_code(), &error))?;
+        let home = Home::new(&self.home).map_err(CommandError::from)?;
         let (agent, variables, program) = (&self.agent, &self.variables, &self.program);
         let ended = self.runner.run(limit, || {
             as_agent(self.user.as_ref(), || {
@@ -498,7 +498,7 @@ impl<'a> ContainerBoot<'a> {
                         }
                         0
                     }
-                    Err(error) => i32::from(out::fail(&CommandError::of(error.exit_code(), &error))),
+                    Err(error) => i32::from(out::fail(&CommandError::from(error))),
                 };
                 out::warn_all(&services::publish(&others, &places.scandir, program, &lookup));
                 code
@@ -668,7 +668,7 @@ fn as_agent(user: Option<&User>, job: impl FnOnce() -> i32) -> i32 {
         && let Err(errno) = user::assume(user)
     {
         out::warn(&format!("cannot become user `{}`: {errno}", String::from_utf8_lossy(&user.name)));
-        return i32::from(Exit::System as u8);
+        return i32::from(Exit::System.code());
     }
     job()
 }

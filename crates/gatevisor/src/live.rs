@@ -66,9 +66,9 @@ fn watch(manager: &ScandirManager) -> i32 {
     };
     // Another one that watches them is as good.
     if !matches!(error, LiveWatchError::Taken { .. }) {
-        out::warn(&CommandError::of(Exit::System as u8, &error).message);
+        out::warn(&CommandError::of(Exit::System, &error).message);
     }
-    i32::from(Exit::System as u8)
+    i32::from(Exit::System.code())
 }
 
 /// Returns when a watcher has ended; kills one that says nothing any more.
@@ -126,7 +126,7 @@ fn collect(manager: &ScandirManager, silent: &Silent<'_>) -> Option<PathBuf> {
     match incidents::collect(&request) {
         Ok(incident) => Some(incident.path),
         Err(error) => {
-            out::warn(&CommandError::of(Exit::System as u8, &error).message);
+            out::warn(&CommandError::of(Exit::System, &error).message);
             None
         }
     }

@@ -79,7 +79,7 @@ fn not_parsed(arguments: &[OsString], error: clap::Error) -> Outcome {
     // What is no text is not repeated, and is text once it is escaped.
     let error = near::explained(Cli::try_parse_from(escaped).err().unwrap_or(error));
     out::clap(&error)?;
-    Ok(if error.use_stderr() { Exit::Usage as u8 } else { Exit::Done as u8 })
+    Ok(if error.use_stderr() { Exit::Usage.code() } else { Exit::Done.code() })
 }
 
 /// Says why it failed, where it did, and returns the exit code.
@@ -114,7 +114,7 @@ fn report_bugs() {
     std::panic::set_hook(Box::new(|panic| {
         out::say(format_args!("bug: {panic}; please report it with the command that led to it"));
         #[expect(clippy::disallowed_methods, reason = "a panic cannot return through main")]
-        std::process::exit(i32::from(Exit::Bug as u8));
+        std::process::exit(i32::from(Exit::Bug.code()));
     }));
 }
 

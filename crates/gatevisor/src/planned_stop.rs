@@ -54,7 +54,7 @@ pub fn run(service: &OsStr, run: impl Fn(&[OsString]) -> u8) -> Option<u8> {
     let words = ["-wD", "-T", ENDS_WITHIN_MS, "-d"].map(OsString::from);
     let code = run(&[&words[..], &[service.to_owned()]].concat());
     // The command was sent, which is all that was asked for.
-    Some(if code == Exit::TimedOut as u8 { Exit::Done as u8 } else { code })
+    Some(if code == Exit::TimedOut.code() { Exit::Done.code() } else { code })
 }
 
 /// Returns whose gateway a service directory in a container is, and the manager of it.

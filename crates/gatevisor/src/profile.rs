@@ -33,8 +33,7 @@ fn create(context: &CommandContext, name: &OsString, start: bool, reason: Option
     let manager = &context.manager;
     let order = GatewayRequest { reason, ..GatewayRequest::here("profile create") };
     let began = SystemTime::now();
-    let made = lifecycle::create_profile(manager, manager.home(), manager.agent(), &name, start, &order)
-        .map_err(|error| CommandError::of(error.exit_code(), &error))?;
+    let made = lifecycle::create_profile(manager, manager.home(), manager.agent(), &name, start, &order)?;
     out::warn_all(&made.warnings);
     let (slot, words) = match &made.gateway {
         Ok(NewGateway::Registered(outcome)) => {
@@ -57,9 +56,8 @@ fn create(context: &CommandContext, name: &OsString, start: bool, reason: Option
     match made.gateway {
         Ok(_) => printed.and(DONE),
         Err(error) => {
-            let failure = CommandError::of(error.exit_code(), &error);
             let lines = error.is_of_gateway().then(|| last_lines::coming(context, &name, began));
-            Err(failure.with_lines(lines.unwrap_or_default()))
+            Err(CommandError::from(error).with_lines(lines.unwrap_or_default()))
         }
     }
 }
@@ -67,16 +65,14 @@ fn create(context: &CommandContext, name: &OsString, start: bool, reason: Option
 fn delete(context: &CommandContext, name: &OsString, yes: bool) -> Outcome {
     let name = profile_name(name)?;
     let manager = &context.manager;
-    let found = profile::show(manager.home(), manager.agent(), &name)
-        .map_err(|error| CommandError::of(error.exit_code(), &error))?;
+    let found = profile::show(manager.home(), manager.agent(), &name)?;
     if !yes && !confirmed(&name, &found.path)? {
         return Err(CommandError::new(
             Exit::No,
             format!("nothing was deleted; say yes, or use --yes to delete profile {name}"),
         ));
     }
-    let warnings = lifecycle::remove_profile(manager, manager.home(), &name)
-        .map_err(|error| CommandError::of(error.exit_code(), &error))?;
+    let warnings = lifecycle::remove_profile(manager, manager.home(), &name)?;
     out::warn_all(&warnings);
     if context.json {
         out::json(&json!({ "profile": name.as_str(), "deleted": true }))?;
@@ -100,8 +96,7 @@ fn confirmed(name: &ProfileName, path: &std::path::Path) -> Result<bool, Command
 
 fn list(context: &CommandContext) -> Outcome {
     let manager = &context.manager;
-    let candidates = profile::scan(manager.home(), manager.agent())
-        .map_err(|error| CommandError::of(error.exit_code(), &error))?;
+    let candidates = profile::scan(manager.home(), manager.agent())?;
     for candidate in candidates {
         match candidate {
             profile::Candidate::Profile(found) if context.json => {
@@ -119,8 +114,7 @@ fn list(context: &CommandContext) -> Outcome {
 fn show(context: &CommandContext, name: &OsString) -> Outcome {
     let name = profile_name(name)?;
     let manager = &context.manager;
-    let found = profile::show(manager.home(), manager.agent(), &name)
-        .map_err(|error| CommandError::of(error.exit_code(), &error))?;
+    let found = profile::show(manager.home(), manager.agent(), &name)?;
     let row = crate::status::row(context, &name)?;
     if context.json {
         let mut value = serde_json::to_value(&row)

@@ -23,7 +23,7 @@ pub fn run(context: &CommandContext, dry_run: bool) -> Outcome {
     let claim = if dry_run { ScandirClaim::Ours(None) } else { claim(context)? };
     if matches!(claim, ScandirClaim::Taken) {
         let error = ReconcileError::Supervised { scandir: context.manager.scandir().to_owned() };
-        return Err(CommandError::of(error.exit_code(), &error));
+        return Err(CommandError::from(error));
     }
     let report = perform(context, dry_run)?;
     drop(claim);
@@ -53,7 +53,7 @@ pub enum ScandirClaim {
 /// makes the slots anew before he supervises them, and the other one ends.
 pub fn claim(context: &CommandContext) -> Result<ScandirClaim, CommandError> {
     let scandir = context.manager.scandir();
-    may_make_slots(scandir).map_err(|error| CommandError::of(Exit::System as u8, &error))?;
+    may_make_slots(scandir).map_err(|error| CommandError::of(Exit::System, &error))?;
     let failed = |error: io::Error| {
         CommandError::new(
             Exit::System,
@@ -89,5 +89,5 @@ pub fn perform(context: &CommandContext, dry_run: bool) -> Result<ReconcileRepor
         variable: &variable,
         now: Zoned::now(),
     };
-    reconcile(&settings, dry_run).map_err(|error| CommandError::of(error.exit_code(), &error))
+    reconcile(&settings, dry_run).map_err(CommandError::from)
 }

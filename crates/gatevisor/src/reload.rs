@@ -22,7 +22,7 @@ struct Reloaded {
 /// Makes the service directories of these profiles, or of all, as the definition has them now.
 pub fn run(context: &CommandContext, options: &args::Reload) -> Outcome {
     let names = if options.names.is_empty() {
-        context.manager.list().map_err(|error| CommandError::of(error.exit_code(), &error))?
+        context.manager.list()?
     } else {
         options.names.iter().map(|name| context.named(Some(name))).collect::<Result<_, _>>()?
     };
@@ -38,7 +38,7 @@ pub fn run(context: &CommandContext, options: &args::Reload) -> Outcome {
                     out::json(&json!({ "profile": name.as_str(), "ok": false, "error": failure.message }))?;
                 }
                 let code = out::fail(&failure);
-                outcome = outcome.map(|before| if before == Exit::Done as u8 { code } else { before });
+                outcome = outcome.map(|before| if before == Exit::Done.code() { code } else { before });
             }
         }
     }
@@ -76,7 +76,7 @@ fn reload(
         (true, true) => {
             let order = GatewayRequest::here("reload --restart");
             let done = context.manager.restart(name, &order);
-            out::warn_all(&done.map_err(|error| CommandError::of(error.exit_code(), &error))?.warnings);
+            out::warn_all(&done?.warnings);
             "rendered anew, and restarted".to_owned()
         }
     };
@@ -86,8 +86,7 @@ fn reload(
 /// Returns how a gateway's service directory differs from the definition; `None` where there is none that we made.
 fn changes(context: &CommandContext, name: &ProfileName) -> Result<Option<SlotChanges>, CommandError> {
     let manager = &context.manager;
-    slots::changes(manager.slot(name).path(), manager.agent(), name)
-        .map_err(|error| CommandError::of(error.exit_code(), &error))
+    slots::changes(manager.slot(name).path(), manager.agent(), name).map_err(CommandError::from)
 }
 
 /// Warns of those whose service directories are older than the definition: they were started from the old one.

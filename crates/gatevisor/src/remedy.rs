@@ -22,7 +22,7 @@ use crate::{enter, out};
 pub fn as_owner(owner: &str, command: &[OsString]) -> Outcome {
     let (uid, gid) = parsed(owner)?;
     if rustix::process::geteuid().is_root() && uid != 0 {
-        let mut user = user::lookup_uid(uid).map_err(|error| CommandError::of(Exit::System as u8, &error))?;
+        let mut user = user::lookup_uid(uid).map_err(|error| CommandError::of(Exit::System, &error))?;
         user.gid = gid;
         enter::leave_terminal(&user)?;
         user::assume(&user).map_err(|errno| {
@@ -41,12 +41,9 @@ pub fn as_owner(owner: &str, command: &[OsString]) -> Outcome {
 /// Gives what is at these paths below the home to this user.
 pub fn give_back(common: &Common, owner: &str, paths: &[PathBuf]) -> Outcome {
     let owner = parsed(owner)?;
-    let failed = |code: u8, error: &dyn std::error::Error| CommandError::of(code, error);
-    let agent =
-        AgentDefinition::load(common.agent.as_deref()).map_err(|error| failed(error.exit_code(), &error))?;
-    let home = Home::resolve(common.home.as_deref(), &agent, &variable)
-        .map_err(|error| failed(error.exit_code(), &error))?;
-    let opened = OpenHome::open(home.root()).map_err(|error| failed(Exit::System as u8, &error))?;
+    let agent = AgentDefinition::load(common.agent.as_deref())?;
+    let home = Home::resolve(common.home.as_deref(), &agent, &variable)?;
+    let opened = OpenHome::open(home.root()).map_err(|error| CommandError::of(Exit::System, &error))?;
     let mut progress = |line: String| out::say(format_args!("{line}"));
     let mut repair = Repair::new(&opened, owner, None, &mut progress)
         .map_err(|refused| CommandError::new(Exit::System, refused))?;
@@ -57,7 +54,7 @@ pub fn give_back(common: &Common, owner: &str, paths: &[PathBuf]) -> Outcome {
     let outcome = repair.finish();
     out::warn_all(&outcome.complaints);
     out::line(format_args!("gave {} of {} entries to uid {}", outcome.changed, outcome.looked_at, owner.0))?;
-    if outcome.complaints.is_empty() { DONE } else { Ok(Exit::System as u8) }
+    if outcome.complaints.is_empty() { DONE } else { Ok(Exit::System.code()) }
 }
 
 fn below<'a>(path: &'a Path, home: &Path) -> Result<&'a str, CommandError> {

@@ -36,7 +36,7 @@ fn show(
     for name in wanted.iter().chain(others) {
         let reached = Waiter::subscribe(&context.manager.slot(name))
             .and_then(|mut waiter| waiter.supervised(deadline))
-            .map_err(|error| CommandError::of(Exit::System as u8, &error))?;
+            .map_err(|error| CommandError::of(Exit::System, &error))?;
         if reached != Waited::Reached {
             out::warn(&format!("{name} is not supervised; the lines above may say why"));
         }

@@ -39,7 +39,7 @@ pub fn run(context: &CommandContext, names: &[OsString], watch: bool) -> Outcome
     }
     if !watch {
         let unknown = show(context, &only, None)?;
-        return if unknown { Ok(Exit::System as u8) } else { DONE };
+        return if unknown { Ok(Exit::System.code()) } else { DONE };
     }
     show(context, &only, Screen::of_stdout())?;
     let mut subscriber = EventSubscriber::open(context.manager.scandir(), only.clone())?;
@@ -66,7 +66,7 @@ fn show(
     screen: Option<Screen>,
 ) -> Result<bool, CommandError> {
     let reports = if only.is_empty() {
-        inspect::survey(&context.manager).map_err(|error| CommandError::of(error.exit_code(), &error))?
+        inspect::survey(&context.manager)?
     } else {
         only.iter().map(|name| row(context, name)).collect::<Result<_, _>>()?
     };
@@ -204,7 +204,7 @@ fn long_exit(death: &DeathReport) -> String {
 
 /// Returns the report of one gateway.
 pub fn row(context: &CommandContext, name: &ProfileName) -> Result<ServiceReport, CommandError> {
-    inspect::inspect(&context.manager, name).map_err(|error| CommandError::of(error.exit_code(), &error))
+    inspect::inspect(&context.manager, name).map_err(CommandError::from)
 }
 
 /// Prints everything about each gateway.
@@ -224,7 +224,7 @@ pub fn details(context: &CommandContext, names: &[ProfileName]) -> Outcome {
         out::line(Text::default().styled(BOLD, name))?;
         print_details(context, &report)?;
     }
-    if unknown { Ok(Exit::System as u8) } else { DONE }
+    if unknown { Ok(Exit::System.code()) } else { DONE }
 }
 
 /// Prints everything that a report says.

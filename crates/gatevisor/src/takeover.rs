@@ -132,8 +132,8 @@ fn perform(variables: &[Variable], began: Began) -> Result<CommandError, Command
     if let Err(failure) = live::beside(&manager) {
         out::warn(&failure.message);
     }
-    let home = OpenHome::open(manager.home().root())
-        .map_err(|error| CommandError::of(Exit::System as u8, &error))?;
+    let home =
+        OpenHome::open(manager.home().root()).map_err(|error| CommandError::of(Exit::System, &error))?;
     let home = Arc::new(home);
     // The slots here are those of the profiles that were there when this container began to wait.
     let mut watcher =
@@ -248,7 +248,7 @@ fn give_up_gateways(manager: &ScandirManager) {
             Ok(()) => out::say(format_args!(
                 "stopping the gateway of {name}: another container has the lock of the home, and runs it"
             )),
-            Err(error) => out::warn(&CommandError::of(Exit::System as u8, &error).message),
+            Err(error) => out::warn(&CommandError::of(Exit::System, &error).message),
         }
     }
 }
@@ -301,7 +301,7 @@ fn start(manager: &ScandirManager, variables: &[Variable]) -> Result<(), Command
         variable: &|name| environment::get(variables, name).map(OsStr::to_owned),
         now: Zoned::now(),
     };
-    let report = take_over(&settings).map_err(|error| CommandError::of(error.exit_code(), &error))?;
+    let report = take_over(&settings)?;
     for line in report.lines() {
         out::line(format_args!("{line}"))?;
     }
@@ -309,7 +309,7 @@ fn start(manager: &ScandirManager, variables: &[Variable]) -> Result<(), Command
     for name in wanted.filter_map(|action| action.name.as_ref()) {
         let slot = ServiceDir::new(manager.scandir().join(name.service_entry()));
         if let Err(error) = slot.send(&[Control::Up]) {
-            out::warn(&CommandError::of(Exit::System as u8, &error).message);
+            out::warn(&CommandError::of(Exit::System, &error).message);
         }
     }
     Ok(())

@@ -35,8 +35,7 @@ pub fn run(context: &CommandContext, names: &[OsString]) -> Outcome {
     let names = chosen(context, names)?;
     let mut up = Vec::new();
     for name in &names {
-        let observed =
-            context.manager.observe(name).map_err(|error| CommandError::of(error.exit_code(), &error))?;
+        let observed = context.manager.observe(name)?;
         let pid = observed.and_then(|observed| observed.status).and_then(|status| status.pid);
         if let Some(pid) = pid {
             up.push((name, Leader { service: name.service_entry(), pid }));
@@ -66,7 +65,7 @@ fn chosen(context: &CommandContext, names: &[OsString]) -> Result<Vec<ProfileNam
     if context.is_selected {
         return Ok(vec![context.selected.clone()]);
     }
-    let names = context.manager.list().map_err(|error| CommandError::of(error.exit_code(), &error))?;
+    let names = context.manager.list()?;
     if names.is_empty() {
         return Err(CommandError::new(
             Exit::No,

@@ -42,7 +42,7 @@ pub fn run(context: &CommandContext, options: &args::Wait) -> Outcome {
                 // To start a profile that does not exist would be bad advice.
                 status::row(context, &name)?;
             }
-            return Err(CommandError::of(error.exit_code(), &error));
+            return Err(CommandError::from(error));
         }
     };
     match outcome {

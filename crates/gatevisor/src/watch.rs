@@ -53,5 +53,5 @@ pub fn tell(notice: ProfileNotice) {
 
 /// Returns the failure that a watcher ended with.
 pub fn failure(error: &WatchProfilesError) -> CommandError {
-    CommandError::of(Exit::System as u8, error)
+    CommandError::of(Exit::System, error)
 }

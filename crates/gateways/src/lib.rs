@@ -11,7 +11,6 @@
 
 pub mod agent;
 pub mod desired;
-pub mod exit;
 mod files;
 pub mod incidents;
 pub mod inspect;

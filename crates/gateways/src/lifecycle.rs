@@ -11,6 +11,7 @@ use crate::manager::{
 };
 use crate::profile::{self, CreateError, Created, DeleteError, Home, ProfileName};
 use gatevisor_paths::by_path;
+use gatevisor_wire::exit::{Exit, ExitError};
 
 /// A profile that was just made, and what became of its gateway.
 #[derive(Debug)]
@@ -57,12 +58,13 @@ impl GatewayError {
             Self::Start(error) => error.is_of_gateway(),
         }
     }
+}
 
-    /// Returns the exit code for this failure.
-    pub fn exit_code(&self) -> u8 {
+impl ExitError for GatewayError {
+    fn exit(&self) -> Exit {
         match self {
-            Self::Register(error) => error.exit_code(),
-            Self::Start(error) => error.exit_code(),
+            Self::Register(error) => error.exit(),
+            Self::Start(error) => error.exit(),
         }
     }
 }
@@ -84,12 +86,11 @@ pub enum RemoveProfileError {
     Files(#[from] DeleteError),
 }
 
-impl RemoveProfileError {
-    /// Returns the exit code for this failure.
-    pub const fn exit_code(&self) -> u8 {
+impl ExitError for RemoveProfileError {
+    fn exit(&self) -> Exit {
         match self {
-            Self::Gateway { source, .. } => source.exit_code(),
-            Self::Files(error) => error.exit_code(),
+            Self::Gateway { source, .. } => source.exit(),
+            Self::Files(error) => error.exit(),
         }
     }
 }

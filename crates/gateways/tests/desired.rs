@@ -15,6 +15,7 @@ use common::entries;
 use gatevisor_gateways::desired::{
     Desired, DesiredState, MAX_BYTES, Provenance, RecordError, migrate, overwritten, read, record,
 };
+use gatevisor_wire::exit::ExitError as _;
 use insta::assert_snapshot;
 use jiff::Timestamp;
 use proptest::prelude::*;

@@ -8,6 +8,7 @@ use common::{World, agent, http_agent, name, order};
 use gatevisor_gateways::ServiceManager;
 use gatevisor_gateways::lifecycle::{NewGateway, create_profile, remove_profile};
 use gatevisor_gateways::manager::{Registered, WaitFor};
+use gatevisor_wire::exit::ExitError as _;
 
 fn with_seed() -> gatevisor_gateways::AgentDefinition {
     let mut agent = agent(&["sleep", "1000"], "");

@@ -20,6 +20,7 @@ use gatevisor_gateways::manager::{
     WaitFor, WaitOutcome, WaitUntil,
 };
 use gatevisor_gateways::{AgentDefinition, ServiceManager};
+use gatevisor_wire::exit::ExitError as _;
 
 const SLEEP: [&str; 2] = ["sleep", "1000"];
 const STUBBORN: [&str; 3] = ["sh", "-c", "trap '' TERM; while :; do read x </dev/zero; done"];

@@ -19,6 +19,7 @@ use gatevisor_gateways::manager::{
 use gatevisor_gateways::profile::{CreateError, HomePathError};
 use gatevisor_gateways::slots::{PublishError, RenderSlotError};
 use gatevisor_slot::home_lock::Standing;
+use gatevisor_wire::exit::ExitError as _;
 use insta::assert_snapshot;
 
 fn scandir() -> PathBuf {

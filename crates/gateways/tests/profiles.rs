@@ -12,6 +12,7 @@ use std::process::Command;
 use common::{entries, name};
 use gatevisor_gateways::profile::{self, Candidate, CreateError, DeleteError};
 use gatevisor_gateways::{AgentDefinition, Home};
+use gatevisor_wire::exit::ExitError as _;
 use insta::assert_snapshot;
 
 fn hermes() -> AgentDefinition {

@@ -8,6 +8,7 @@ use std::fmt::{self, Write as _};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
+use gatevisor_wire::exit::{Exit, error_chain};
 use rustix::io::Errno;
 
 use crate::data_files::START_ERROR;
@@ -16,15 +17,6 @@ use crate::os;
 
 /// Longest line that is left behind, in bytes.
 const MAX_LINE: usize = 500;
-
-/// Exit code when the slot's file says something that cannot be meant.
-pub(crate) const EXIT_BAD_FILE: u8 = 100;
-/// Exit code when the system refused a step before the command.
-pub(crate) const EXIT_SYSTEM: u8 = 111;
-/// Exit code when the command exists and cannot be executed.
-pub(crate) const EXIT_CANNOT_EXECUTE: u8 = 126;
-/// Exit code when the command does not exist.
-pub(crate) const EXIT_NOT_FOUND: u8 = 127;
 
 /// Why the command could not be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +28,7 @@ pub(crate) struct FailedStart {
     /// What the system said, if it was asked.
     pub errno: Option<Errno>,
     /// The interpreter's exit code.
-    pub exit: u8,
+    pub exit: Exit,
 }
 
 impl FailedStart {
@@ -46,19 +38,13 @@ impl FailedStart {
             stage: stage.into(),
             message: format!("{what}: {}", os::words(errno)),
             errno: Some(errno),
-            exit: EXIT_SYSTEM,
+            exit: Exit::System,
         }
     }
 
     /// Returns a failure that no system call caused.
-    pub fn plain(stage: impl Into<String>, error: &dyn Error, exit: u8) -> Self {
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            let _ = write!(message, ": {cause}");
-            source = cause.source();
-        }
-        Self { stage: stage.into(), message, errno: None, exit }
+    pub fn plain(stage: impl Into<String>, error: &dyn Error, exit: Exit) -> Self {
+        Self { stage: stage.into(), message: error_chain(error), errno: None, exit }
     }
 
     /// Returns the failure to execute a program that was looked for in `path`; the text of it in `run` names `variable`.
@@ -83,7 +69,7 @@ impl FailedStart {
             stage: "executing".to_owned(),
             message: format!("`{program}`: {}{named}{hint}", os::words(errno)),
             errno: Some(errno),
-            exit: if missing { EXIT_NOT_FOUND } else { EXIT_CANNOT_EXECUTE },
+            exit: if missing { Exit::NotFound } else { Exit::NotExecutable },
         }
     }
 
@@ -148,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_failure_without_a_system_call_has_no_errno() {
-        let failure = FailedStart::plain("expanding command", &crate::ExpandError::Depth, EXIT_BAD_FILE);
+        let failure = FailedStart::plain("expanding command", &crate::ExpandError::Depth, Exit::Usage);
         assert_eq!(failure.to_string(), "expanding command: variables are nested more than 16 deep");
     }
 

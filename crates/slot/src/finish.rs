@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
+use gatevisor_wire::exit::Exit;
 use rustix::fs::CWD;
 use rustix::io::Errno;
 
@@ -19,8 +20,6 @@ const PERMANENT_FAILURE: u8 = 125;
 const DEFAULT_FAIL_CODES: &[u8] = b"78";
 /// Bytes of `data/fail-codes` that are read at the most.
 const MAX_BYTES: usize = 1024;
-/// Exit code for a call that makes no sense.
-const EXIT_USAGE: u8 = 100;
 
 /// Runs `finish` for the service directory that is the working directory, and returns its exit code.
 ///
@@ -30,7 +29,7 @@ const EXIT_USAGE: u8 = 100;
 pub fn run_finish(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let Some(code) = args.into_iter().nth(1) else {
         os::say("gatevisor: finish: usage: gatevisor finish SCRIPT EXIT-CODE …; a supervisor calls this");
-        return ExitCode::from(EXIT_USAGE);
+        return Exit::Usage.into();
     };
     let mut buffer = [0; MAX_BYTES];
     let listed = match gatevisor_sys::file::read_small(CWD, c"data/fail-codes", &mut buffer) {

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use gatevisor_sys::environment::{self, GATEWAY_PATH, ProgramEnvironment};
+use gatevisor_wire::exit::Exit;
 use gatevisor_wire::member::{self, Member};
 use gatevisor_wire::script::Flaw;
 use rustix::fs::{CWD, Mode};
@@ -22,7 +23,7 @@ use crate::confine::{self, Cannot, Confinement, Paths, allows};
 use crate::data_files::{LIVE, NOT_READY, START_ERROR, STARTED};
 use crate::error_reporter::ErrorReporter;
 use crate::expand::{expand, is_truthy};
-use crate::failure::{EXIT_BAD_FILE, EXIT_SYSTEM, FailedStart};
+use crate::failure::FailedStart;
 use crate::file::{MAX_BYTES, ParseError, Ready, ServiceFile, Stderr, parse_service};
 use crate::home_lock::Standing;
 use crate::identity::{RunAs, decide};
@@ -31,9 +32,6 @@ use crate::notify::Receiver;
 use crate::probe::ReadinessProbe;
 use crate::readiness::Readiness;
 use crate::{dotenv, http, notify, os, readiness};
-
-/// Exit code for a call that makes no sense.
-const EXIT_USAGE: u8 = 100;
 
 /// Becomes the command that a `run` file describes; returns only if it cannot.
 ///
@@ -50,7 +48,7 @@ pub fn run_service(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         os::say(
             "gatevisor: service: usage: gatevisor service FILE [NAME]; the first line of FILE calls this",
         );
-        return ExitCode::from(EXIT_USAGE);
+        return Exit::Usage.into();
     };
     let name = args.next().unwrap_or_else(|| "service".into());
     // Kept open, because the place for `start-error` must be found again after the directory changes.
@@ -115,7 +113,7 @@ fn still_wanted(name: &str) -> Result<(), FailedStart> {
         Some(parent) if is_ours && parent != member.supervisor => {
             let message =
                 format!("the supervisor that started this, process {}, has gone", member.supervisor);
-            Err(FailedStart { stage: "starting".to_owned(), message, errno: None, exit: EXIT_SYSTEM })
+            Err(FailedStart { stage: "starting".to_owned(), message, errno: None, exit: Exit::System })
         }
         _ => Ok(()),
     }
@@ -142,7 +140,7 @@ fn hold_home() -> Result<(), FailedStart> {
         standing if standing.allows() => Ok(()),
         standing => {
             let (stage, message) = (STAGE.to_owned(), standing.to_string());
-            Err(FailedStart { stage, message, errno: None, exit: EXIT_SYSTEM })
+            Err(FailedStart { stage, message, errno: None, exit: Exit::System })
         }
     }
 }
@@ -155,7 +153,7 @@ fn read(script: &Path) -> Result<(ServiceFile, u32), FailedStart> {
     })?;
     let file = parse_service(&read.bytes).map_err(|error| match error {
         ParseError::Flaw(flaw) => flawed(stage(), flaw, script),
-        other => FailedStart::plain(stage(), &other, EXIT_BAD_FILE),
+        other => FailedStart::plain(stage(), &other, Exit::Usage),
     })?;
     Ok((file, read.owner))
 }
@@ -166,13 +164,13 @@ fn flawed(stage: String, flaw: Flaw, script: &Path) -> FailedStart {
     let path: std::path::PathBuf = path.components().collect();
     let message =
         format!("{} in `{}`; fix that: {} {}", flaw.words(), path.display(), flaw.fix(), path.display());
-    FailedStart { stage, message, errno: None, exit: EXIT_BAD_FILE }
+    FailedStart { stage, message, errno: None, exit: Exit::Usage }
 }
 
 fn set_user(file: &ServiceFile, owner: u32) -> Result<(), FailedStart> {
     const STAGE: &str = "setting user";
     let look = |name: &[u8]| {
-        os::lookup(name).map_err(|error: os::LookupError| FailedStart::plain(STAGE, &error, EXIT_SYSTEM))
+        os::lookup(name).map_err(|error: os::LookupError| FailedStart::plain(STAGE, &error, Exit::System))
     };
     let wanted = match &file.user {
         // Dotenv files belong to whoever we are about to become, so they do not count yet.
@@ -184,7 +182,7 @@ fn set_user(file: &ServiceFile, owner: u32) -> Result<(), FailedStart> {
     };
     let current = rustix::process::geteuid().as_raw();
     let decision = decide(current, owner, wanted.as_ref())
-        .map_err(|error| FailedStart::plain(STAGE, &error, EXIT_SYSTEM))?;
+        .map_err(|error| FailedStart::plain(STAGE, &error, Exit::System))?;
     let user = match (decision, wanted) {
         (RunAs::Keep, _) => return Ok(()),
         (RunAs::BecomeNamed, Some(user)) => user,
@@ -264,7 +262,7 @@ impl Lookups {
             stage: format!("expanding {key}"),
             message,
             errno: None,
-            exit: EXIT_BAD_FILE,
+            exit: Exit::Usage,
         })?;
         for address in [&mut live.http, &mut live.tcp] {
             address.take_if(|address| address.when.as_ref().is_some_and(|when| !is_truthy(when.as_ref())));
@@ -322,7 +320,7 @@ impl Lookups {
         };
         let url = expanded("ready.http", &ready.http, &lookup)?;
         let target = http::parse_url(&url.to_string_lossy())
-            .map_err(|error| FailedStart::plain("expanding ready.http", &error, EXIT_SYSTEM))?;
+            .map_err(|error| FailedStart::plain("expanding ready.http", &error, Exit::System))?;
         let probe = ReadinessProbe { target, interval_ms: ready.interval_ms, timeout_ms: ready.timeout_ms };
         Ok(Readiness::Probed(probe, notify))
     }
@@ -428,7 +426,7 @@ fn expanded(
     lookup: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<OsString, FailedStart> {
     expand(template, lookup)
-        .map_err(|error| FailedStart::plain(format!("expanding {what}"), &error, EXIT_SYSTEM))
+        .map_err(|error| FailedStart::plain(format!("expanding {what}"), &error, Exit::System))
 }
 
 fn c_string(what: &str, text: OsString) -> Result<CString, FailedStart> {
@@ -436,6 +434,6 @@ fn c_string(what: &str, text: OsString) -> Result<CString, FailedStart> {
         stage: format!("expanding {what}"),
         message: "the text holds a NUL byte, which no program can be given".to_owned(),
         errno: None,
-        exit: EXIT_BAD_FILE,
+        exit: Exit::Usage,
     })
 }

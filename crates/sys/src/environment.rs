@@ -29,6 +29,9 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 /// Where the programs of a gateway are where nobody says: it has none of an administrator's to run.
 pub const GATEWAY_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
+/// Where s6's tools and execline look for programs where nobody says.
+pub const S6_PATH: &str = "/usr/bin:/bin";
+
 /// The variable with the directories that only the programs of their owner search, separated by `:`.
 pub const USER_PATH: &str = "GATEVISOR_USER_PATH";
 

@@ -17,6 +17,7 @@ pub mod file;
 pub mod memory;
 pub mod proc;
 pub mod process;
+pub mod program;
 mod raw;
 pub mod signal;
 pub mod socket;

@@ -3,7 +3,7 @@
 //! *Lives here:* every format that a supervisor and its clients exchange through the file system, as types that
 //! cannot be wrong, with the functions that turn them into bytes and back: the status file, control bytes,
 //! events, the death tally, `TAI64N` stamps, names, signals, numbers in small files, scandir commands, and our
-//! own `supervise/policy` file. One enum stands for each alphabet; bytes, tables and help are derived from it.
+//! own `supervise/policy` file; and the exit codes. One enum stands for each alphabet; bytes, tables and help are derived from it.
 //!
 //! *Does not live here:* any I/O, any clock, any decision. Nothing of ours is linked into this crate, and every
 //! decoder is total: whatever bytes it is given, it returns a value or an error, and never panics.
@@ -16,6 +16,7 @@
 mod bytes;
 pub mod control;
 pub mod event;
+pub mod exit;
 pub mod files;
 pub mod log_directory;
 pub mod log_error;

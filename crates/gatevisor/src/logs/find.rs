@@ -34,7 +34,7 @@ pub fn directory(manager: &ScandirManager, name: &ProfileName) -> Result<Directo
     {
         return Ok(Directory { label, path: log.join(path), clock });
     }
-    let usage = |error: &dyn std::error::Error| CommandError::of(Exit::Usage as u8, error);
+    let usage = |error: &dyn std::error::Error| CommandError::of(Exit::Usage, error);
     let template = fill(&manager.agent().gateway.log_directory, &Placeholders::new(name, &variable_of_home))
         .map_err(|error| usage(&error))?;
     let path = gatevisor_slot::expand(&template, &lookup).map_err(|error| usage(&error))?;
@@ -63,9 +63,7 @@ pub fn exists(
     if by_path::look(&directory.path).is_ok() || manager.slot(name).is_there() {
         return Ok(());
     }
-    profile::show(manager.home(), manager.agent(), name)
-        .map(drop)
-        .map_err(|error| CommandError::of(error.exit_code(), &error))
+    profile::show(manager.home(), manager.agent(), name).map(drop).map_err(CommandError::from)
 }
 
 /// Returns the clock of all these logs; that of UTC where they differ.

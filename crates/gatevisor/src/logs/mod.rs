@@ -77,7 +77,7 @@ pub fn run(context: &CommandContext, options: &args::Logs) -> Outcome {
     });
     match (failure, result) {
         (Some(failure), _) => Err(failure),
-        (None, Err(error)) => Err(CommandError::of(Exit::System as u8, &error)),
+        (None, Err(error)) => Err(CommandError::of(Exit::System, &error)),
         (None, Ok(())) => DONE,
     }
 }

@@ -23,9 +23,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use gatevisor_slot::live::Live;
+use gatevisor_wire::exit::{Exit, ExitError};
 use serde::Deserialize;
 
-use crate::exit;
 use crate::files::{ReadFileError, read_bounded};
 
 pub use confine::{CgroupDefinition, ConfineDefinition};
@@ -291,16 +291,15 @@ pub enum AgentError {
     },
 }
 
-impl AgentError {
-    /// Returns the exit code for this failure.
-    pub const fn exit_code(&self) -> u8 {
+impl ExitError for AgentError {
+    fn exit(&self) -> Exit {
         match self {
-            Self::Read { source: ReadFileError::Io(_), .. } => exit::SYSTEM,
+            Self::Read { source: ReadFileError::Io(_), .. } => Exit::System,
             Self::Missing { .. }
             | Self::Read { .. }
             | Self::NotUtf8 { .. }
             | Self::Syntax { .. }
-            | Self::Value { .. } => exit::USAGE,
+            | Self::Value { .. } => Exit::Usage,
         }
     }
 }

@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use crate::exit;
+use gatevisor_wire::exit::{Exit, ExitError};
+
 use crate::files::{commit, open_directory, write_beside};
 
 /// The name of the note in a home.
@@ -59,12 +60,11 @@ pub enum RecallError {
     },
 }
 
-impl RecallError {
-    /// Returns the exit code for this failure.
-    pub const fn exit_code(&self) -> u8 {
+impl ExitError for RecallError {
+    fn exit(&self) -> Exit {
         match self {
-            Self::Read { .. } => exit::SYSTEM,
-            Self::NoPath { .. } | Self::Untrusted { .. } | Self::Gone { .. } => exit::USAGE,
+            Self::Read { .. } => Exit::System,
+            Self::NoPath { .. } | Self::Untrusted { .. } | Self::Gone { .. } => Exit::Usage,
         }
     }
 }

@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use gatevisor_wire::exit::{Exit, ExitError};
+
 use super::{MAX_BYTES, Provenance};
-use crate::exit;
 use crate::files::{ReadFileError, read_bounded};
 
 /// States of a gateway that was running and was interrupted, so that it counts as running.
@@ -54,16 +55,6 @@ pub enum ReadStateError {
 }
 
 impl ReadStateError {
-    /// Returns the exit code for this failure.
-    pub const fn exit_code(&self) -> u8 {
-        match self {
-            Self::Read { source: ReadFileError::Io(_), .. } => exit::SYSTEM,
-            Self::Read { .. } | Self::NotUtf8 { .. } | Self::Syntax { .. } | Self::NotAnObject { .. } => {
-                exit::NO
-            }
-        }
-    }
-
     /// Returns what is wrong, with its cause, on one line and without the path.
     pub fn reason(&self, file: &str) -> String {
         match self {
@@ -82,6 +73,17 @@ impl ReadStateError {
                     || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
             }
             Self::Read { .. } | Self::NotUtf8 { .. } | Self::Syntax { .. } | Self::NotAnObject { .. } => true,
+        }
+    }
+}
+
+impl ExitError for ReadStateError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Read { source: ReadFileError::Io(_), .. } => Exit::System,
+            Self::Read { .. } | Self::NotUtf8 { .. } | Self::Syntax { .. } | Self::NotAnObject { .. } => {
+                Exit::No
+            }
         }
     }
 }

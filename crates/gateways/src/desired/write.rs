@@ -16,10 +16,11 @@ use rustix::fs::{AtFlags, statat, unlinkat};
 use rustix::io::Errno;
 use serde_json::{Map, Value};
 
+use gatevisor_wire::exit::{Exit, ExitError};
+
 use super::lock::lock;
 use super::read::{ReadStateError, read_object};
 use super::{Desired, DesiredState, MAX_BYTES, bounded};
-use crate::exit;
 use crate::files::{commit, open_directory, rename_new, write_beside};
 
 /// How many invalid files are kept beside the file.
@@ -68,13 +69,12 @@ pub enum RecordError {
     },
 }
 
-impl RecordError {
-    /// Returns the exit code for this failure.
-    pub const fn exit_code(&self) -> u8 {
+impl ExitError for RecordError {
+    fn exit(&self) -> Exit {
         match self {
-            Self::NoHome { .. } | Self::TooLong { .. } => exit::NO,
-            Self::Locked { .. } => exit::TIMED_OUT,
-            Self::Write { .. } | Self::Read(_) => exit::SYSTEM,
+            Self::NoHome { .. } | Self::TooLong { .. } => Exit::No,
+            Self::Locked { .. } => Exit::TimedOut,
+            Self::Write { .. } | Self::Read(_) => Exit::System,
         }
     }
 }

@@ -2,18 +2,16 @@
 //!
 //! *Lives here:* executing it. *Does not live here:* its limits (`bounded`), where it is written down.
 
-use std::ffi::{CString, OsString};
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use gatevisor_sys::environment::{self, GATEWAY_PATH, ProgramEnvironment};
-use gatevisor_sys::process;
+use gatevisor_sys::program;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::IncidentRequest;
 
-/// Exit code where it cannot be executed.
 const CANNOT: i32 = 126;
 
 /// A command, with everything filled in.
@@ -58,10 +56,8 @@ pub(crate) fn become_command(evidence: &Evidence, told: &[(&str, String)], outpu
     for (name, value) in told {
         environment::set(&mut variables, name, value);
     }
-    let argv: Result<Vec<CString>, _> =
-        evidence.argv.iter().map(|word| CString::new(word.clone().into_vec())).collect();
-    let (Ok(argv), Ok(environment)) = (argv, ProgramEnvironment::exactly(variables, GATEWAY_PATH)) else {
-        return "it holds a NUL byte".to_owned();
+    let Ok(environment) = ProgramEnvironment::exactly(variables, GATEWAY_PATH) else {
+        return "a variable holds a NUL byte".to_owned();
     };
-    process::exec_search(&argv, &environment).to_string()
+    program::become_program(&evidence.argv, &environment).errno.to_string()
 }

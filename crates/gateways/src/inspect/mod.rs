@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
 use gatevisor_wire::Pid;
+use gatevisor_wire::exit::{Exit, ExitError};
 use gatevisor_wire::tai::Tai64n;
 
 use crate::desired::{self, Recorded};
@@ -46,14 +47,13 @@ pub enum InspectError {
     Look(#[from] LookError),
 }
 
-impl InspectError {
-    /// Returns the exit code for this failure.
-    pub const fn exit_code(&self) -> u8 {
+impl ExitError for InspectError {
+    fn exit(&self) -> Exit {
         match self {
-            Self::Services(error) => error.exit_code(),
-            Self::Profiles(error) => error.exit_code(),
-            Self::Profile(error) => error.exit_code(),
-            Self::Look(error) => error.exit_code(),
+            Self::Services(error) => error.exit(),
+            Self::Profiles(error) => error.exit(),
+            Self::Profile(error) => error.exit(),
+            Self::Look(error) => error.exit(),
         }
     }
 }

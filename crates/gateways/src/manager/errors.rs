@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use gatevisor_client::ScanSendError;
 use gatevisor_slot::home_lock::Standing;
+use gatevisor_wire::exit::{Exit, ExitError};
 
 use super::look::LookError;
 use crate::desired::{Desired, RecordError};
-use crate::exit;
 use crate::profile::ProfileName;
 use crate::slots::{PublishError, RenderSlotError};
 
@@ -206,9 +206,8 @@ pub enum ControlError {
     },
 }
 
-impl ControlError {
-    /// Returns the exit code for this failure.
-    pub fn exit_code(&self) -> u8 {
+impl ExitError for ControlError {
+    fn exit(&self) -> Exit {
         match self {
             Self::NoProfile { .. }
             | Self::NoGateway { .. }
@@ -217,14 +216,14 @@ impl ControlError {
             | Self::FailedToStart { .. }
             | Self::Ended { .. }
             | Self::NeverReady { .. }
-            | Self::Failed { .. } => exit::NO,
-            Self::NoSupervisor { .. } | Self::SupervisorGone { .. } => exit::NOT_SUPERVISED,
-            Self::Look(error) => error.exit_code(),
-            Self::Record { source, .. } | Self::StoppedForNow { source, .. } => source.exit_code(),
-            Self::NeitherStoppedNorKept { stop, .. } => stop.exit_code(),
-            Self::Register { source, .. } => source.exit_code(),
-            Self::System { .. } | Self::Refused { .. } => exit::SYSTEM,
-            Self::TimedOut { .. } => exit::TIMED_OUT,
+            | Self::Failed { .. } => Exit::No,
+            Self::NoSupervisor { .. } | Self::SupervisorGone { .. } => Exit::NotSupervised,
+            Self::Look(error) => error.exit(),
+            Self::Record { source, .. } | Self::StoppedForNow { source, .. } => source.exit(),
+            Self::NeitherStoppedNorKept { stop, .. } => stop.exit(),
+            Self::Register { source, .. } => source.exit(),
+            Self::System { .. } | Self::Refused { .. } => Exit::System,
+            Self::TimedOut { .. } => Exit::TimedOut,
         }
     }
 }
@@ -388,23 +387,24 @@ impl RegisterError {
     pub fn is_of_gateway(&self) -> bool {
         matches!(self, Self::Start { source, .. } if source.is_of_gateway())
     }
+}
 
-    /// Returns the exit code for this failure.
-    pub fn exit_code(&self) -> u8 {
+impl ExitError for RegisterError {
+    fn exit(&self) -> Exit {
         match self {
             Self::NoProfile { .. }
             | Self::NoGateway { .. }
             | Self::Elsewhere { .. }
-            | Self::AlreadyRegistered { .. } => exit::NO,
-            Self::NoSupervisor { .. } => exit::NOT_SUPERVISED,
-            Self::Look(error) => error.exit_code(),
-            Self::Record { source, .. } => source.exit_code(),
-            Self::Render { source, .. } => source.exit_code(),
+            | Self::AlreadyRegistered { .. } => Exit::No,
+            Self::NoSupervisor { .. } => Exit::NotSupervised,
+            Self::Look(error) => error.exit(),
+            Self::Record { source, .. } => source.exit(),
+            Self::Render { source, .. } => source.exit(),
             Self::Publish { .. } | Self::Tell { .. } | Self::Follow { .. } | Self::Refused { .. } => {
-                exit::SYSTEM
+                Exit::System
             }
-            Self::NotTaken { .. } => exit::TIMED_OUT,
-            Self::Start { source, .. } => source.exit_code(),
+            Self::NotTaken { .. } => Exit::TimedOut,
+            Self::Start { source, .. } => source.exit(),
         }
     }
 }
@@ -471,12 +471,11 @@ impl fmt::Display for PidSuffix {
     }
 }
 
-impl UnregisterError {
-    /// Returns the exit code for this failure.
-    pub const fn exit_code(&self) -> u8 {
+impl ExitError for UnregisterError {
+    fn exit(&self) -> Exit {
         match self {
-            Self::Withdraw { .. } | Self::Follow { .. } | Self::Remove { .. } => exit::SYSTEM,
-            Self::StillRunning { .. } => exit::TIMED_OUT,
+            Self::Withdraw { .. } | Self::Follow { .. } | Self::Remove { .. } => Exit::System,
+            Self::StillRunning { .. } => Exit::TimedOut,
         }
     }
 }
@@ -492,10 +491,9 @@ pub struct ListServicesError {
     pub source: io::Error,
 }
 
-impl ListServicesError {
-    /// Returns the exit code for this failure.
-    pub const fn exit_code(&self) -> u8 {
-        exit::SYSTEM
+impl ExitError for ListServicesError {
+    fn exit(&self) -> Exit {
+        Exit::System
     }
 }
 
@@ -541,14 +539,13 @@ pub enum GatewayWaitError {
     },
 }
 
-impl GatewayWaitError {
-    /// Returns the exit code for this failure.
-    pub const fn exit_code(&self) -> u8 {
+impl ExitError for GatewayWaitError {
+    fn exit(&self) -> Exit {
         match self {
-            Self::Look(error) => error.exit_code(),
-            Self::NotRegistered { .. } => exit::NO,
-            Self::NotSupervised { .. } => exit::NOT_SUPERVISED,
-            Self::System { .. } | Self::Follow { .. } => exit::SYSTEM,
+            Self::Look(error) => error.exit(),
+            Self::NotRegistered { .. } => Exit::No,
+            Self::NotSupervised { .. } => Exit::NotSupervised,
+            Self::System { .. } | Self::Follow { .. } => Exit::System,
         }
     }
 }

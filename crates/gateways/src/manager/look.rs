@@ -5,7 +5,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::exit;
+use gatevisor_wire::exit::{Exit, ExitError};
 
 /// Nobody may look, so nobody knows: never the same as that there is nothing.
 #[derive(Debug, thiserror::Error)]
@@ -20,9 +20,8 @@ pub struct LookError {
     pub source: io::Error,
 }
 
-impl LookError {
-    /// Returns the exit code for this failure.
-    pub const fn exit_code(&self) -> u8 {
-        exit::SYSTEM
+impl ExitError for LookError {
+    fn exit(&self) -> Exit {
+        Exit::System
     }
 }

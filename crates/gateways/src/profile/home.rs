@@ -8,9 +8,10 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use gatevisor_wire::exit::{Exit, ExitError};
+
 use super::name::ProfileName;
 use crate::agent::AgentDefinition;
-use crate::exit;
 
 /// The directory of the named profiles below a home.
 pub const PROFILES: &str = "profiles";
@@ -46,11 +47,10 @@ pub enum HomePathError {
     },
 }
 
-impl HomePathError {
-    /// Returns the exit code for this failure.
-    pub const fn exit_code(&self) -> u8 {
+impl ExitError for HomePathError {
+    fn exit(&self) -> Exit {
         match self {
-            Self::Unknown { .. } | Self::Path { .. } => exit::USAGE,
+            Self::Unknown { .. } | Self::Path { .. } => Exit::Usage,
         }
     }
 }

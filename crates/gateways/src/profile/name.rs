@@ -7,9 +7,8 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::str::FromStr;
 
+use gatevisor_wire::exit::{Exit, ExitError};
 use gatevisor_wire::name::{self, NameError as ServiceNameError, ServiceName};
-
-use crate::exit;
 
 /// What every gateway's service name begins with.
 pub const SERVICE_PREFIX: &str = "gateway-";
@@ -90,10 +89,9 @@ pub enum ProfileNameError {
 
 const RULE: &str = "use a-z, 0-9, `-` and `_`, and begin with a letter or a digit";
 
-impl ProfileNameError {
-    /// Returns the exit code for this failure: always [`exit::USAGE`].
-    pub const fn exit_code(&self) -> u8 {
-        exit::USAGE
+impl ExitError for ProfileNameError {
+    fn exit(&self) -> Exit {
+        Exit::Usage
     }
 }
 

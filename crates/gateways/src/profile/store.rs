@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 
 use gatevisor_client::look;
 use gatevisor_paths::by_path;
+use gatevisor_wire::exit::{Exit, ExitError};
 use rustix::fs::{AtFlags, Mode, fsync, mkdirat, unlinkat};
 use rustix::io::Errno;
 
 use super::home::{Home, PROFILES};
 use super::name::{ProfileName, shown};
 use crate::agent::{AgentDefinition, SeedFile};
-use crate::exit;
 use crate::files::{
     Staging, is_leftover, make_directory, open_directory, remove_tree, retire, sweep, write_new,
 };
@@ -96,14 +96,13 @@ pub enum CreateError {
     },
 }
 
-impl CreateError {
-    /// Returns the exit code for this failure.
-    pub const fn exit_code(&self) -> u8 {
+impl ExitError for CreateError {
+    fn exit(&self) -> Exit {
         match self {
-            Self::Look(error) => error.exit_code(),
-            Self::Root | Self::Reserved { .. } => exit::USAGE,
-            Self::Exists { .. } => exit::NO,
-            Self::Write { .. } => exit::SYSTEM,
+            Self::Look(error) => error.exit(),
+            Self::Root | Self::Reserved { .. } => Exit::Usage,
+            Self::Exists { .. } => Exit::No,
+            Self::Write { .. } => Exit::System,
         }
     }
 }
@@ -146,13 +145,12 @@ pub enum DeleteError {
     },
 }
 
-impl DeleteError {
-    /// Returns the exit code for this failure.
-    pub const fn exit_code(&self) -> u8 {
+impl ExitError for DeleteError {
+    fn exit(&self) -> Exit {
         match self {
-            Self::Root => exit::USAGE,
-            Self::Missing { .. } => exit::NO,
-            Self::Rename { .. } | Self::Remove { .. } => exit::SYSTEM,
+            Self::Root => Exit::Usage,
+            Self::Missing { .. } => Exit::No,
+            Self::Rename { .. } | Self::Remove { .. } => Exit::System,
         }
     }
 }
@@ -168,10 +166,9 @@ pub struct ListProfilesError {
     pub source: io::Error,
 }
 
-impl ListProfilesError {
-    /// Returns the exit code for this failure.
-    pub const fn exit_code(&self) -> u8 {
-        exit::SYSTEM
+impl ExitError for ListProfilesError {
+    fn exit(&self) -> Exit {
+        Exit::System
     }
 }
 
@@ -191,12 +188,11 @@ pub enum ShowError {
     Look(#[from] LookError),
 }
 
-impl ShowError {
-    /// Returns the exit code for this failure.
-    pub const fn exit_code(&self) -> u8 {
+impl ExitError for ShowError {
+    fn exit(&self) -> Exit {
         match self {
-            Self::Missing { .. } => exit::NO,
-            Self::Look(error) => error.exit_code(),
+            Self::Missing { .. } => Exit::No,
+            Self::Look(error) => error.exit(),
         }
     }
 }

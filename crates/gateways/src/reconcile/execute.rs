@@ -2,7 +2,6 @@
 //!
 //! *Does not live here:* deciding it.
 
-use std::error::Error;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -12,6 +11,7 @@ use gatevisor_paths::by_path;
 use gatevisor_slot::survivors::end_vanished;
 use gatevisor_sys::file;
 use gatevisor_wire::Pid;
+use gatevisor_wire::exit::error_chain;
 use gatevisor_wire::status::Status;
 use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
@@ -114,7 +114,7 @@ fn migrate(settings: &ReconcileSettings<'_>, warnings: &mut Vec<String>) {
     let from = settings.agent.container.migrated_from.as_deref().unwrap_or("container-command");
     let file = &settings.agent.gateway.state_file;
     if let Err(error) = desired::migrate(settings.home.root(), file, from, settings.now.timestamp()) {
-        warnings.push(with_causes(&error));
+        warnings.push(error_chain(&error));
     }
 }
 
@@ -132,10 +132,10 @@ fn act(
         remove_stale(settings, &name, warnings);
     }
     let made = slots::render(settings.agent, &name, settings.interpreter, up)
-        .map_err(|error| with_causes(&error))
+        .map_err(|error| error_chain(&error))
         .and_then(|files| {
             slots::replace(settings.scandir, &name.service_entry(), &files)
-                .map_err(|error| with_causes(&error))
+                .map_err(|error| error_chain(&error))
         });
     match made {
         Ok(None) => action,
@@ -183,16 +183,4 @@ fn names_live_process(path: &Path) -> bool {
     let pid = number("pid").and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::new);
     let started = number("start_time").and_then(|time| u64::try_from(time).ok());
     matches!((pid, started), (Some(pid), Some(started)) if marker::start_time(pid) == Some(started))
-}
-
-/// Returns an error with all its causes, on one line.
-pub(crate) fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -20,12 +20,12 @@ use std::path::{Path, PathBuf};
 
 use jiff::Zoned;
 
+use gatevisor_wire::exit::{Exit, ExitError};
+
 use crate::agent::AgentDefinition;
-use crate::exit;
 use crate::profile::{Home, ProfileName};
 use crate::slots::ForeignScandir;
 
-pub(crate) use execute::with_causes;
 pub use gather::gather;
 pub use plan::{FoundProfile, PriorFact, ReconcileFacts, ReconcilePlan, ReconcileSteps, plan};
 pub use role::{ContainerRole, role};
@@ -179,12 +179,11 @@ pub enum ReconcileError {
     },
 }
 
-impl ReconcileError {
-    /// Returns the exit code for this failure.
-    pub const fn exit_code(&self) -> u8 {
+impl ExitError for ReconcileError {
+    fn exit(&self) -> Exit {
         match self {
-            Self::Supervised { .. } => exit::NO,
-            Self::Foreign(_) | Self::Scandir { .. } => exit::SYSTEM,
+            Self::Supervised { .. } => Exit::No,
+            Self::Foreign(_) | Self::Scandir { .. } => Exit::System,
         }
     }
 }

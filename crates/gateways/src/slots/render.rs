@@ -6,11 +6,11 @@ use std::path::Path;
 
 use gatevisor_slot::live::Live;
 use gatevisor_slot::{Ready, RenderError, ServiceFile, Stderr, render_finish, render_log, render_service};
+use gatevisor_wire::exit::{Exit, ExitError};
 use gatevisor_wire::files;
 
 use super::{DATA_AGENT, DATA_FAIL_CODES, DATA_PROFILE, DATA_RESTART_CODES, NOTIFICATION_FD};
 use crate::agent::{AgentDefinition, Placeholders, ReadyDefinition, Survivors, TemplateError, fill};
-use crate::exit;
 use crate::profile::ProfileName;
 
 /// One file of a slot.
@@ -45,10 +45,9 @@ pub enum RenderSlotError {
     },
 }
 
-impl RenderSlotError {
-    /// Returns the exit code for this failure.
-    pub const fn exit_code(&self) -> u8 {
-        exit::USAGE
+impl ExitError for RenderSlotError {
+    fn exit(&self) -> Exit {
+        Exit::Usage
     }
 }
 

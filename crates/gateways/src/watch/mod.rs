@@ -34,7 +34,7 @@ use crate::agent::{AgentDefinition, remember};
 use crate::desired;
 use crate::manager::{RegisterError, ScandirManager, ServiceManager, Unregistered};
 use crate::profile::{self, Candidate, ListProfilesError, ProfileName, SERVICE_PREFIX};
-use crate::reconcile::with_causes;
+use gatevisor_wire::exit::error_chain;
 use stops::Stops;
 use subscription::ProfileSubscription;
 use tracker::{ProfileChange, ProfileTracker};
@@ -314,7 +314,7 @@ impl ProfileWatcher {
             }
             // Somebody else was first, or the profile is gone again, which will be heard.
             Err(RegisterError::AlreadyRegistered { .. } | RegisterError::NoProfile { .. }) => {}
-            Err(error) => (self.tell)(ProfileNotice::Failed(with_causes(&error))),
+            Err(error) => (self.tell)(ProfileNotice::Failed(error_chain(&error))),
         }
     }
 
@@ -375,6 +375,6 @@ fn withdraw(manager: &ScandirManager, name: &ProfileName, tell: Tell) {
             }
             done.warnings.into_iter().for_each(|warning| tell(ProfileNotice::Failed(warning)));
         }
-        Err(error) => tell(ProfileNotice::Failed(with_causes(&error))),
+        Err(error) => tell(ProfileNotice::Failed(error_chain(&error))),
     }
 }

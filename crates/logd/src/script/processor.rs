@@ -7,7 +7,7 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use gatevisor_sys::environment::ProgramEnvironment;
+use gatevisor_sys::environment::{ProgramEnvironment, S6_PATH};
 use gatevisor_sys::process::{adopt_fd, exec_search, fork_child};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, FdFlags, dup2, fcntl_dupfd_cloexec, fcntl_setfd};
@@ -19,8 +19,6 @@ use gatevisor_term::stream::say;
 /// Our own descriptors on their way are kept above those that the processor gets.
 const OUT_OF_THE_WAY: i32 = 10;
 const EXIT_SYSTEM: i32 = 111;
-/// Where programs are looked for when `PATH` is not set.
-const DEFAULT_PATH: &str = "/usr/bin:/bin";
 
 /// Starts a processor: `previous` on 0, `processed` on 1, `state` on 4, `newstate` on 5, in the log directory.
 ///
@@ -32,7 +30,7 @@ pub(super) fn start(processor: &Processor, directory: BorrowedFd<'_>) -> Result<
     };
     let argv: Result<Vec<CString>, _> = [program, flag, line].into_iter().map(CString::new).collect();
     let argv = argv.map_err(|_| Errno::INVAL)?;
-    let environment = ProgramEnvironment::new(std::env::vars_os().collect(), DEFAULT_PATH)?;
+    let environment = ProgramEnvironment::new(std::env::vars_os().collect(), S6_PATH)?;
     fork_child(|| {
         let (what, errno) = if let Err((what, errno)) = prepare(directory) {
             (what.to_owned(), errno)

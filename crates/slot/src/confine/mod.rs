@@ -18,10 +18,11 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
 
+use gatevisor_wire::exit::Exit;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use crate::failure::{EXIT_SYSTEM, FailedStart, one_line};
+use crate::failure::{FailedStart, one_line};
 use crate::file::ServiceFile;
 use crate::os;
 
@@ -82,7 +83,7 @@ impl Shortfall {
                 stage: "confining".to_owned(),
                 message: cannot.message(),
                 errno: cannot.errno,
-                exit: EXIT_SYSTEM,
+                exit: Exit::System,
             }),
             Err(cannot) => {
                 self.missed.push(cannot);
@@ -230,6 +231,6 @@ mod tests {
             failure.to_string(),
             "confining: `limits.nofile = 9`: Operation not permitted; ask for less (errno 1)"
         );
-        assert_eq!(failure.exit, 111);
+        assert_eq!(failure.exit, Exit::System);
     }
 }

@@ -16,6 +16,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::process::ExitCode;
 
 use gatevisor_sys::file;
+use gatevisor_wire::exit::Exit;
 use gatevisor_wire::files;
 use gatevisor_wire::script::Flaw;
 use rustix::fs::{AtFlags, CWD, statat};
@@ -23,7 +24,7 @@ use rustix::io::Errno;
 
 use crate::confine::{Cannot, Shortfall};
 use crate::data_files::START_ERROR;
-use crate::failure::{EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_SYSTEM, FailedStart};
+use crate::failure::FailedStart;
 use crate::os;
 
 use hierarchies::OwnGroups;
@@ -37,8 +38,6 @@ const PREFIX: &str = "gatevisor-";
 const NUMBER_BYTES: usize = 24;
 /// Percent of a processor at the most.
 const MAX_PERCENT: u64 = 1_000_000;
-/// Exit code for a call that makes no sense.
-const EXIT_USAGE: u8 = 100;
 /// Bytes of a script that are enough to see why it is none.
 const HEAD_BYTES: usize = 256;
 
@@ -153,7 +152,7 @@ pub fn run_in_group(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let name = args.next().and_then(|name| GroupName::parse(&name));
     let (Some(name), Some(user), Some(program)) = (name, args.next(), args.next()) else {
         os::say("gatevisor: in-group: only the supervisor calls this");
-        return ExitCode::from(EXIT_USAGE);
+        return Exit::Usage.into();
     };
     let words: Vec<CString> = args.filter_map(|word| CString::new(word.into_vec()).ok()).collect();
     // The last, whether the script is executed or its interpreter.
@@ -183,7 +182,8 @@ fn become_user(user: &OsStr) -> Result<(), FailedStart> {
     if user == "-" {
         return Ok(());
     }
-    let user = os::lookup(user.as_bytes()).map_err(|error| FailedStart::plain(STAGE, &error, EXIT_SYSTEM))?;
+    let user =
+        os::lookup(user.as_bytes()).map_err(|error| FailedStart::plain(STAGE, &error, Exit::System))?;
     os::assume(&user).map_err(|errno| {
         FailedStart::system(
             STAGE,
@@ -196,7 +196,7 @@ fn become_user(user: &OsStr) -> Result<(), FailedStart> {
 fn execute(program: &OsStr, argv: &[CString]) -> FailedStart {
     let path = CString::new(program.as_bytes()).unwrap_or_default();
     let errno = gatevisor_sys::process::exec(&path, argv, &os::environment_without(|_| false));
-    let exit = if errno == Errno::NOENT { EXIT_NOT_FOUND } else { EXIT_CANNOT_EXECUTE };
+    let exit = if errno == Errno::NOENT { Exit::NotFound } else { Exit::NotExecutable };
     let failure = FailedStart::system("executing", format_args!("`{}`", program.display()), errno);
     let mut head = [0; HEAD_BYTES];
     // A script may look right and be none to the kernel.
@@ -279,7 +279,7 @@ pub fn parse(bytes: &[u8]) -> Option<u64> {
 pub fn end_group(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let Some(name) = args.into_iter().next().and_then(|name| GroupName::parse(&name)) else {
         os::say("gatevisor: end-group: only the supervisor calls this");
-        return ExitCode::from(EXIT_USAGE);
+        return Exit::Usage.into();
     };
     let left = OwnGroups::find().end(&name.whole);
     for (path, errno) in &left {

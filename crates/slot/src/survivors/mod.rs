@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use gatevisor_sys::process::leads_session;
 use gatevisor_sys::{Errno, file};
+use gatevisor_wire::exit::Exit;
 use gatevisor_wire::{files, member::Member};
 use rustix::fs::{AtFlags, statat};
 use rustix::process::{Pid, Signal};
@@ -32,8 +33,6 @@ use process::{Process, ServiceMark};
 
 /// Exit code where something is left that should not be.
 const EXIT_LEFT: u8 = 1;
-/// Exit code for a call that makes no sense.
-const EXIT_USAGE: u8 = 100;
 /// Milliseconds that what a process has left behind has after `SIGTERM`.
 const SURVIVOR_GRACE: Duration = Duration::from_secs(2);
 /// Milliseconds that may pass from the beginning of a process until its supervisor says that it is up.
@@ -112,7 +111,7 @@ impl EndRequest {
 pub fn run_end_survivors(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let Some(request) = EndRequest::parse(args) else {
         os::say("gatevisor: end-survivors: only the supervisor calls this");
-        return ExitCode::from(EXIT_USAGE);
+        return Exit::Usage.into();
     };
     let ended = match request.what {
         What::Survivors => end_survivors(&request),
