@@ -1,18 +1,20 @@
 //! How fast commands are taken from control FIFOs.
 //!
-//! *Lives here:* how many bytes of whose commands are obeyed in a period, and who waits for the next one.
+//! *Lives here:* how many bytes of whose commands are obeyed in a period, and who waits for the
+//! next one.
 //! *Does not live here:* the FIFOs, and what a command means.
 //!
-//! A command costs us more than its sender. So no sender's are taken faster than a pace that no honest sender comes
-//! near. The rest waits in the FIFO, and we sleep meanwhile instead of taking a processor from everybody.
+//! A command costs us more than its sender. So the commands of each sender are obeyed up to a rate
+//! that no honest sender comes near. The rest waits in the FIFO, and we sleep meanwhile instead of
+//! taking a processor from others.
 
 use std::hash::Hash;
 
 use crate::fair::{Counts, FairQueue, TokenBuckets};
 use crate::time::Tick;
 
-/// Control bytes of one service that are obeyed in a period, and read at once: what was written at once is obeyed at
-/// once.
+/// Control bytes of one service that are obeyed in a period, and read at once: what was written at
+/// once is obeyed at once.
 pub const CONTROL_BYTES: usize = 256;
 /// Those that are read at once where other services of the same user wait.
 const CONTROL_BYTES_OF_MANY: usize = 64;
@@ -85,7 +87,8 @@ impl<K: Copy + Eq + Hash> CommandLimiter<K> {
             self.paused.push(owner, service);
             return Admission::Pause;
         }
-        // Where services of a user wait, many of them go on together, so that none waits for all the others.
+        // Where services of a user wait, many of them go on together, so that none waits for all
+        // the others.
         Admission::Read(if self.paused.waits(owner) { CONTROL_BYTES_OF_MANY } else { CONTROL_BYTES })
     }
 
@@ -100,8 +103,8 @@ impl<K: Copy + Eq + Hash> CommandLimiter<K> {
         self.of_service.charge(service, bytes);
     }
 
-    /// Returns whether the supervisor's own FIFO is read now; otherwise it is not to be listened to until
-    /// [`Self::resume`] says so.
+    /// Returns whether the supervisor's own FIFO is read now; otherwise it is not to be listened to
+    /// until [`Self::resume`] says so.
     pub fn admit_scan(&mut self, now: Tick) -> bool {
         self.renew(now);
         if self.scan_reads >= SCAN_READS {
@@ -113,8 +116,8 @@ impl<K: Copy + Eq + Hash> CommandLimiter<K> {
         true
     }
 
-    /// Returns who is listened to again: of each user as many services as may read in a period, those that have waited
-    /// longest first. Services that no longer `exist` are forgotten.
+    /// Returns who is listened to again: of each user as many services as may read in a period,
+    /// those that have waited longest first. Services that no longer `exist` are forgotten.
     pub fn resume(&mut self, now: Tick, exists: impl Fn(K) -> bool) -> Resumed<K> {
         let mut resumed = Resumed { scan: std::mem::take(&mut self.is_scan_paused), services: Vec::new() };
         let (mut counts, most) = (Counts::default(), CONTROL_BYTES_OF_OWNER / CONTROL_BYTES_OF_MANY);

@@ -2,12 +2,13 @@
 //!
 //! *Lives here:* the numbers. *Does not live here:* opening anything.
 //!
-//! A supervisor that is short of descriptors can neither start a service nor write its status nor tell anybody, so one
-//! service too many would be a problem for every service.
+//! A supervisor that is short of descriptors can neither start a service nor write its status nor
+//! tell anybody, so one service too many would be a problem for every service.
 
 /// Descriptors that the preparation of a service directory adds to that of the directory.
 const PREPARED_DESCRIPTORS: u64 = 3;
-/// Descriptors kept for what passes: processes that are starting, files being replaced, listeners being told.
+/// Descriptors kept for what passes: processes that are starting, files being replaced, listeners
+/// being told.
 const SPARE_DESCRIPTORS: u64 = 48;
 /// Owners with fewer services than this need not leave descriptors free for other owners.
 const FEW_SERVICES: usize = 16;
@@ -20,11 +21,12 @@ pub struct DescriptorBudget {
 }
 
 impl DescriptorBudget {
-    /// Returns whether enough descriptors are left to serve all services and one more, whose directory has the number
-    /// `newest`: the lowest free number is taken, so it tells how many are in use.
+    /// Returns whether enough descriptors are left to serve all services and one more, whose
+    /// directory has the number `newest`: the lowest free number is taken, so it tells how many are
+    /// in use.
     ///
-    /// Each of the services `without_readiness` may need one more. Owners with many services, `own` of them, must leave
-    /// descriptors free for other owners.
+    /// Each of the services `without_readiness` may need one more. Owners with many services, `own`
+    /// of them, must leave descriptors free for other owners.
     pub fn can_spare(self, newest: u64, without_readiness: usize, own: usize) -> bool {
         let used = newest.saturating_add(PREPARED_DESCRIPTORS);
         let needed = u64::try_from(without_readiness).unwrap_or(u64::MAX).saturating_add(SPARE_DESCRIPTORS);

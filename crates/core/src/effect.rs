@@ -10,7 +10,8 @@ use gatevisor_wire::wait::WaitStatus;
 /// Whose processes are ended before the service may start again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leftover {
-    /// Those of an earlier supervision that did not end in order; the service's process then, where that is known.
+    /// Those of an earlier supervision that did not end in order; the service's process then, where
+    /// that is known.
     OfSupervision(Option<Pid>),
     /// Those that the service's process with this pid, which has died, has left behind.
     OfProcess(Pid),
@@ -26,8 +27,8 @@ pub enum ServiceEffect {
     SpawnFinish(Pid, WaitStatus),
     /// Start what ends processes that were left behind. Answer with `ClearForked` or `ClearFailed`.
     Clear(Leftover),
-    /// Send a signal to the process. One that waits for its lock and is killed never ran: it is forgotten at once, and
-    /// its end is no event.
+    /// Send a signal to the process. One that waits for its lock and is killed never ran: it is
+    /// forgotten at once, and its end is no event.
     Signal(Pid, u8),
     /// Send a signal to the process group.
     SignalGroup(Pid, u8),
@@ -87,7 +88,8 @@ impl ServiceEffects {
     }
 }
 
-/// What is not published yet of a service that has many commands to obey: only the last of each counts.
+/// What is not published yet of a service that has many commands to obey: only the last of each
+/// counts.
 #[derive(Debug, Default)]
 pub struct Coalesced {
     down_file: Option<ServiceEffect>,
@@ -102,7 +104,8 @@ pub enum Coalescing {
     Held,
     /// It is performed now.
     Perform(ServiceEffect),
-    /// It is performed when what is held has been: whoever receives the event finds what it is about.
+    /// It is performed when what is held has been: whoever receives the event finds what it is
+    /// about.
     PerformAfterHeld(ServiceEffect),
 }
 

@@ -1,6 +1,8 @@
-//! Whose work is done next, and how much of it, so that the many requests of one user do not delay another user's.
+//! Whose work is done next, and how much of it, so that the many requests of one user do not delay
+//! another user's.
 //!
-//! *Lives here:* a queue in which owners take turns, and token buckets. *Does not live here:* the work.
+//! *Lives here:* a queue in which owners take turns, and token buckets. *Does not live here:* the
+//! work.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;

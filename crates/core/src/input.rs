@@ -1,7 +1,7 @@
 //! What happens to a service.
 //!
-//! *Lives here:* the inputs of its machine; facts that it needs from disk travel inside them. *Does not live here:* what
-//! an input means in each phase ([`crate::machine`]).
+//! *Lives here:* the inputs of its machine; facts that it needs from disk travel inside them. *Does
+//! not live here:* what an input means in each phase ([`crate::machine`]).
 
 use gatevisor_wire::Pid;
 use gatevisor_wire::control::Control;
@@ -14,7 +14,8 @@ pub enum ServiceInput {
     Control(Control),
     /// A process was forked for `run`; it has not reached its program yet.
     Forked(Pid),
-    /// An earlier process of the service lives on and holds its lock; the one that was started waits for that.
+    /// An earlier process of the service lives on and holds its lock; the one that was started
+    /// waits for that.
     Blocked,
     /// The process reached its program.
     Spawned,
@@ -40,10 +41,11 @@ pub enum ServiceInput {
     Deadline,
     /// The supervisor is going down: bring the service down, then end.
     Shutdown,
-    /// The service directory is gone: bring the service down, kill it after so many milliseconds, end.
+    /// The service directory is gone: bring the service down, kill it after so many milliseconds,
+    /// end.
     Withdraw(u64),
-    /// Nothing more will be written for it to read: let it come to the end of its input by itself, bring it
-    /// down after so many milliseconds if it does not, then end.
+    /// Nothing more will be written for it to read: let it come to the end of its input by itself,
+    /// bring it down after so many milliseconds if it does not, then end.
     Drain(u64),
     /// Everything is killed now: kill what runs.
     KillNow,

@@ -1,8 +1,9 @@
 //! Every decision of the supervisor, without any input or output.
 //!
-//! *Lives here:* the service machine ([`machine`]) and its inputs ([`input`]), the restart policy ([`restart`]), which process starts next
-//! ([`start_queue`]), what a scan looks at ([`scan_queue`]) and what it means ([`scan`]), whose turn it is ([`fair`]),
-//! how fast commands are obeyed ([`command_limiter`]), the stages of the shutdown ([`shutdown`]) and its order
+//! *Lives here:* the service machine ([`machine`]) and its inputs ([`input`]), the restart policy
+//! ([`restart`]), which process starts next ([`start_queue`]), what a scan looks at
+//! ([`scan_queue`]) and what it means ([`scan`]), whose turn it is ([`fair`]), how fast commands
+//! are obeyed ([`command_limiter`]), the stages of the shutdown ([`shutdown`]) and its order
 //! ([`stop`]), when a log daemon starts again ([`log_daemon`]).
 //! *Does not live here:* clocks, files, processes. Time is an argument, facts from disk travel
 //! inside events, and what must happen is returned as a list of effects.

@@ -1,7 +1,7 @@
 //! When a log daemon that ended starts again, and when its services can no longer wait for one.
 //!
-//! *Lives here:* telling a daemon that was ended by others from one that cannot work at all. *Does not live here:* the
-//! process, its pipes, and what is done with the bytes that nobody reads.
+//! *Lives here:* telling a daemon that was ended by others from one that cannot work at all. *Does
+//! not live here:* the process, its pipes, and what is done with the bytes that nobody reads.
 
 use gatevisor_wire::wait::WaitStatus;
 
@@ -10,7 +10,8 @@ use crate::time::Tick;
 
 /// Ends in a row, each before it worked, after which it is taken to be unable to.
 const HOPEFUL: u32 = 3;
-/// Milliseconds before it starts again where it worked: its services wait as soon as their pipes are full.
+/// Milliseconds before it starts again where it worked: its services wait as soon as their pipes
+/// are full.
 const MAX_PAUSE_MS: u64 = 250;
 /// The same where it did not: what could not be a moment ago can hardly be now.
 const MAX_FAILING_PAUSE_MS: u64 = 10_000;
@@ -62,14 +63,16 @@ impl LogDaemonHistory {
         self.works = false;
     }
 
-    /// Takes in that the daemon has said that it works; returns whether it had been reported that none can.
+    /// Takes in that the daemon has said that it works; returns whether it had been reported that
+    /// none can.
     pub fn works(&mut self) -> bool {
         self.works = true;
         self.failures = 0;
         std::mem::take(&mut self.is_reported)
     }
 
-    /// Takes in that the daemon has ended. When we are `going_down`, the next one is only to write what is left.
+    /// Takes in that the daemon has ended. When we are `going_down`, the next one is only to write
+    /// what is left.
     pub fn ended(&mut self, now: Tick, how: WaitStatus, going_down: bool) -> LogDaemonRestart {
         if !going_down {
             return LogDaemonRestart::At(self.failed(now));
@@ -91,7 +94,8 @@ impl LogDaemonHistory {
         self.is_failing() && !std::mem::replace(&mut self.is_reported, true)
     }
 
-    /// Takes in that the daemon has ended or could not be made; returns when the next one is started.
+    /// Takes in that the daemon has ended or could not be made; returns when the next one is
+    /// started.
     pub fn failed(&mut self, now: Tick) -> Tick {
         let most = if self.works { MAX_PAUSE_MS } else { MAX_FAILING_PAUSE_MS };
         self.failures = if self.works { 0 } else { self.failures.saturating_add(1) };

@@ -1,10 +1,12 @@
 //! The life of one supervised service.
 //!
-//! *Lives here:* the table of phases and inputs: what a control byte, a death or a deadline means in each
-//! phase.
-//! *Does not live here:* when a restart is due (see [`crate::restart`]) and everything that touches the kernel.
+//! *Lives here:* the table of phases and inputs: what a control byte, a death or a deadline means
+//! in each phase.
+//! *Does not live here:* when a restart is due (see [`crate::restart`]) and everything that touches
+//! the kernel.
 //!
-//! **Source:** s6-supervise(8) and its table of actions; the restart policy of docs/slot.md where the rules are native.
+//! **Source:** s6-supervise(8) and its table of actions; the restart policy of docs/slot.md where
+//! the rules are native.
 
 mod clearing;
 mod commands;
@@ -61,7 +63,8 @@ pub struct Machine {
 impl Machine {
     /// Returns the machine of a service that has never run, and asks for its first status.
     ///
-    /// `want_up` is false where a `down` file is present; `seed` spreads the delays of many services.
+    /// `want_up` is false where a `down` file is present; `seed` spreads the delays of many
+    /// services.
     pub fn new(now: Now, rules: Rules, want_up: bool, seed: u64, out: &mut ServiceEffects) -> Self {
         let status = Self::first_status(now, rules, want_up);
         out.add(ServiceEffect::PublishStatus(status));
@@ -93,7 +96,8 @@ impl Machine {
             ready_at: now.wall,
             pid: None,
             last: WaitStatus::from_raw(0),
-            // Without a process this reads as "not started yet" to s6 2.13 and newer; 2.11 does not write it.
+            // Without a process this reads as "not started yet" to s6 2.13 and newer; 2.11 does not
+            // write it.
             paused: rules == Rules::Native,
             finishing: false,
             want_up,
@@ -117,7 +121,8 @@ impl Machine {
         }
     }
 
-    /// Returns the process that runs now, be it the service, its finish script or one that is starting.
+    /// Returns the process that runs now, be it the service, its finish script or one that is
+    /// starting.
     pub fn pid(&self) -> Option<Pid> {
         match self.phase {
             ServicePhase::Up { pid, .. } | ServicePhase::Waiting { pid } => Some(pid),
@@ -142,10 +147,11 @@ impl Machine {
         &self.status
     }
 
-    /// Decides what `input` means now. Total: every input has a meaning in every phase, even if that
-    /// meaning is "nothing".
+    /// Decides what `input` means now. Total: every input has a meaning in every phase, even if
+    /// that meaning is "nothing".
     ///
-    /// `policy` is the slot's; it matters for [`ServiceInput::Exited`] and [`ServiceInput::SpawnFailed`] only.
+    /// `policy` is the service's; it matters for [`ServiceInput::Exited`] and
+    /// [`ServiceInput::SpawnFailed`] only.
     pub fn step(&mut self, now: Now, input: ServiceInput, policy: &RestartPolicy, out: &mut ServiceEffects) {
         match input {
             ServiceInput::Control(control) => self.control(now, control, out),

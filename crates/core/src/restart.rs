@@ -7,7 +7,7 @@ use gatevisor_wire::wait::WaitStatus;
 
 use crate::time::Tick;
 
-/// Codes of one class that a slot can name.
+/// Codes of one class that a service directory can name.
 pub const MAX_CODES: usize = 16;
 
 /// Exit codes by which an interpreter of `run` says that it did not reach the command.
@@ -19,7 +19,7 @@ const QUICK_REQUESTS: u32 = 5;
 /// Milliseconds: a run shorter than this is quick, and the wait of a request made too often.
 const QUICK_MS: u64 = 1000;
 
-/// The numbers of the policy; each can be set in `data/` of a slot.
+/// The restart policy of a service; each number can be set in `data/` of its directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestartPolicy {
     /// Milliseconds before the second consecutive restart; doubled for each further one.
@@ -160,7 +160,8 @@ impl History {
     }
 }
 
-/// Returns the delay, before jitter, after `failures` consecutive failures that came before this one.
+/// Returns the delay, before jitter, after `failures` consecutive failures that came before this
+/// one.
 pub fn ladder_ms(policy: &RestartPolicy, failures: u32) -> u64 {
     let Some(doublings) = failures.checked_sub(1) else { return 0 };
     let factor = 1_u64.checked_shl(doublings.min(63)).unwrap_or(u64::MAX);

@@ -17,15 +17,15 @@ pub struct DirectoryIdentity {
 pub enum ScanChange {
     /// Nothing is there and nothing is supervised, or what is there is already supervised.
     Nothing,
-    /// A new slot: supervise it.
+    /// A new directory: supervise it.
     Adopt,
-    /// The slot is gone: let go of it.
+    /// The directory is gone: let go of its service.
     Withdraw,
-    /// Another slot took the name: let go of the old one, then look again.
+    /// Another directory took the name: let go of the old one, then look again.
     Replace,
 }
 
-/// Returns what the difference between the supervised slot and the directory means.
+/// Returns what the difference between the supervised directory and the present one means.
 pub fn compare(supervised: Option<DirectoryIdentity>, there: Option<DirectoryIdentity>) -> ScanChange {
     match (supervised, there) {
         (None, None) => ScanChange::Nothing,

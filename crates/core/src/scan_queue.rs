@@ -1,28 +1,31 @@
-//! What a scan of the scandir has still to look at: never all of it at one time, however many entries and changes
-//! there are.
+//! What a scan of the scandir has still to look at: never all of it at one time, however many
+//! entries and changes there are.
 //!
-//! *Lives here:* when a scan begins, whether it reads the whole directory, which names are looked at and in which
-//! order, and which are looked at again later. *Does not live here:* reading the directory and the kernel's changes,
-//! and what a name means.
+//! *Lives here:* when a scan begins, whether it reads the whole directory, which names are looked
+//! at and in which order, and which are looked at again later. *Does not live here:* reading the
+//! directory and the kernel's changes, and what a name means.
 //!
-//! The kernel names what changed, so a rescan costs as much as what changed and not as much as what is there. Where it
-//! names nothing, or lost count, a rescan reads the whole directory.
+//! The kernel names what changed, so a rescan costs as much as what changed and not as much as what
+//! is there. Where it names nothing, or lost count, a rescan reads the whole directory.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
-/// Names of changed entries that are remembered; with more, the next scan reads the whole directory.
+/// Names of changed entries that are remembered; with more, the next scan reads the whole
+/// directory.
 pub const MAX_CHANGED: usize = 4096;
-/// Names that wait to be looked at: more than there can be services, refusals and changes. The rest is left for a later
-/// scan.
+/// Names that wait to be looked at: more than there can be services, refusals and changes. The rest
+/// is left for a later scan.
 pub const MAX_PENDING: usize = 65_536;
-/// Names in line with which the directory is read on. What is not read yet takes no memory, however many entries
-/// there are.
+/// Names in line with which the directory is read on. What is not read yet takes no memory, however
+/// many entries there are.
 pub const READ_AHEAD: usize = 64;
-/// Bytes of the names that each scan looks at, about; with more, each scan reads the whole directory.
+/// Bytes of the names that each scan looks at, about; with more, each scan reads the whole
+/// directory.
 pub const MAX_RECHECK_BYTES: usize = 1 << 20;
 /// Bytes that a name takes besides its own.
 pub const NAME_OVERHEAD: usize = 64;
-/// Supervised entries that are verified before other events are dealt with, when the kernel lost count of changes.
+/// Supervised entries that are verified before other events are dealt with, when the kernel lost
+/// count of changes.
 const VERIFIED_AT_ONCE: usize = 64;
 
 /// A name of the scandir.
@@ -60,7 +63,8 @@ struct Requested {
     /// Bytes of changes that were there when it was asked for; they are taken in first.
     unread: u64,
     scope: ScanScope,
-    /// The directory is still being read for an earlier one, and what changed since is in line already.
+    /// The directory is still being read for an earlier one, and what changed since is in line
+    /// already.
     is_ahead: bool,
 }
 
@@ -79,13 +83,15 @@ pub struct ScanQueue {
     /// The kernel names what changes.
     is_watched: bool,
     changed: BTreeSet<EntryName>,
-    /// Names about which the kernel does not tell everything that matters: links, whose targets may come and go
-    /// elsewhere, and entries that were refused, which may be fixed inside. Each scan looks at them.
+    /// Names about which the kernel does not tell everything that matters: links, whose targets may
+    /// come and go elsewhere, and entries that were refused, which may be fixed inside. Each scan
+    /// looks at them.
     recheck: BTreeSet<EntryName>,
     recheck_bytes: usize,
     /// What the next scan looks at at the least.
     at_least: ScanScope,
-    /// An entry was refused for want of descriptors, some of which starting processes use for an instant.
+    /// An entry was refused for want of descriptors, some of which starting processes use for an
+    /// instant.
     lacked_descriptors: bool,
     requested: Option<Requested>,
     /// Another one was asked for before that began.
@@ -98,7 +104,8 @@ pub struct ScanQueue {
 }
 
 impl ScanQueue {
-    /// Returns a queue whose first scan reads the whole directory; `is_watched` where the kernel names what changes.
+    /// Returns a queue whose first scan reads the whole directory; `is_watched` where the kernel
+    /// names what changes.
     pub fn new(is_watched: bool) -> Self {
         Self {
             is_watched,
@@ -115,8 +122,8 @@ impl ScanQueue {
         }
     }
 
-    /// Asks for a scan of what changed up to now, or of everything. `unread` tells how many bytes of changes the kernel
-    /// has still to tell.
+    /// Asks for a scan of what changed up to now, or of everything. `unread` tells how many bytes
+    /// of changes the kernel has still to tell.
     pub fn request(&mut self, scope: ScanScope, unread: impl FnOnce() -> u64) {
         if self.requested.is_some() {
             self.again = self.again.max(Some(scope));
@@ -134,7 +141,8 @@ impl ScanQueue {
         }
     }
 
-    /// Takes in that changes were lost: any entry may have changed, and any of the `supervised` ones may have gone.
+    /// Takes in that changes were lost: any entry may have changed, and any of the `supervised`
+    /// ones may have gone.
     pub fn lost_count(&mut self, supervised: Vec<EntryName>) {
         self.at_least = ScanScope::Whole;
         self.unverified = supervised.into();
@@ -154,7 +162,8 @@ impl ScanQueue {
 
     /// Returns what a scan that was asked for looks at, where it can begin now.
     ///
-    /// While the directory is being read, what is known to have changed does not wait for the end of that.
+    /// While the directory is being read, what is known to have changed does not wait for the end
+    /// of that.
     pub fn begin(&mut self, unread: impl FnOnce() -> u64) -> Option<ScanScope> {
         if self.must_drain() {
             return None;
@@ -180,7 +189,8 @@ impl ScanQueue {
         self.line_up(changed).and(self.line_up_recheck())
     }
 
-    /// Begins to read the whole directory; `known` names, supervised or refused, are looked at as well.
+    /// Begins to read the whole directory; `known` names, supervised or refused, are looked at as
+    /// well.
     #[must_use]
     pub fn begin_reading(&mut self, known: Vec<EntryName>) -> LinedUp {
         self.changed.clear();
@@ -195,7 +205,8 @@ impl ScanQueue {
         self.is_reading && self.in_line() <= READ_AHEAD
     }
 
-    /// Takes in that the reading is over; where it was not complete, the next scan reads everything again.
+    /// Takes in that the reading is over; where it was not complete, the next scan reads everything
+    /// again.
     pub fn reading_ended(&mut self, is_complete: bool) {
         self.is_reading = false;
         if !is_complete {
@@ -224,7 +235,8 @@ impl ScanQueue {
         self.line_up(recheck)
     }
 
-    /// Takes in that no process is starting any more: entries that lacked descriptors are looked at again.
+    /// Takes in that no process is starting any more: entries that lacked descriptors are looked at
+    /// again.
     #[must_use]
     pub fn descriptors_are_back(&mut self) -> LinedUp {
         if std::mem::take(&mut self.lacked_descriptors) { self.line_up_recheck() } else { LinedUp::All }

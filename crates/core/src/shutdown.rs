@@ -1,10 +1,11 @@
 //! The shutdown: in which order everything comes to its end.
 //!
-//! *Lives here:* which stage is next and when, who is asked to end in it, who is killed, and when what cannot be
-//! killed is left behind. *Does not live here:* signals and processes.
+//! *Lives here:* which stage is next and when, who is asked to end in it, who is killed, and when
+//! what cannot be killed is left behind. *Does not live here:* signals and processes.
 //!
-//! Every stage ends with an event, never after a fixed pause; the grace only bounds it. An event that never comes
-//! holds nobody up: a process that cannot be killed, because somebody traces it, for example, is left behind.
+//! Every stage ends with an event, never after a fixed pause; the grace only bounds it. An event
+//! that never comes holds nobody up: a process that cannot be killed, because somebody traces it,
+//! for example, is left behind.
 
 use std::collections::BTreeSet;
 
@@ -17,8 +18,8 @@ const ORPHAN_GRACE_MS: u64 = 2000;
 const AGAIN_MS: u64 = 500;
 /// Milliseconds of killing after which what did not die is left behind.
 const KILLING_MS: u64 = 10_000;
-/// The same in a container. Its engine soon kills it as a whole, and the other services must have their last lines
-/// written before that.
+/// The same in a container. Its engine soon kills it as a whole, and the other services must have
+/// their last lines written before that.
 const KILLING_OF_CONTAINER_MS: u64 = 1000;
 /// Milliseconds between two hunts for processes that fork and end faster than one hunt takes.
 const HUNT_AGAIN_MS: u64 = 20;
@@ -185,8 +186,8 @@ impl Shutdown {
         }
     }
 
-    /// Takes in what is left; returns whether that changed anything, so that it is to be called again when the
-    /// actions have been performed.
+    /// Takes in what is left; returns whether that changed anything, so that it is to be called
+    /// again when the actions have been performed.
     pub fn look(&mut self, now: Tick, left: &Remaining, out: &mut ShutdownActions) -> bool {
         let (stage, before) = (self.stage, out.len());
         match self.stage {
@@ -214,7 +215,8 @@ impl Shutdown {
     fn services_are_down(&mut self, now: Tick, left: &Remaining, out: &mut ShutdownActions) {
         self.stage = ShutdownStage::Loggers;
         if left.has_entries {
-            // A process that a service left behind may hold its log pipe, and the logger waits for the end of that.
+            // A process that a service left behind may hold its log pipe, and the logger waits for
+            // the end of that.
             out.push(ShutdownAction::AskOrphans);
             self.kill_orphans_at = Some(now.after(ORPHAN_GRACE_MS));
         }
@@ -228,7 +230,8 @@ impl Shutdown {
 
     fn logs_are_written(&mut self, now: Tick, left: &Remaining, out: &mut ShutdownActions) {
         if !left.can_find_orphans {
-            // Nobody can be told to end, so nobody is waited for: helpers of ours end because we do.
+            // Nobody can be told to end, so nobody is waited for: helpers of ours end because we
+            // do.
             self.stage = ShutdownStage::Over;
             return out.push(ShutdownAction::SayKnownStopped);
         }
@@ -257,7 +260,8 @@ impl Shutdown {
         }
     }
 
-    /// Kills what has not ended, as the grace is over or somebody insists, and in the end leaves it behind.
+    /// Kills what has not ended, as the grace is over or somebody insists, and in the end leaves it
+    /// behind.
     fn force(&mut self, now: Tick, left: &Remaining, out: &mut ShutdownActions) {
         self.advance(left, out);
         if matches!(self.stage, ShutdownStage::Running | ShutdownStage::Over) {

@@ -31,8 +31,8 @@ impl<K> StartQueue<K> {
         self.waiting.push(owner, start);
     }
 
-    /// Returns the next start that may be made now. An owner whose programs take for ever to be executed keeps nobody
-    /// else waiting.
+    /// Returns the next start that may be made now. An owner whose programs take for ever to be
+    /// executed keeps nobody else waiting.
     pub fn pop(&mut self) -> Option<K> {
         let (in_flight, all) = (&self.in_flight, self.in_flight.all());
         let may = |owner: u32| {
@@ -47,8 +47,8 @@ impl<K> StartQueue<K> {
         self.in_flight.add(owner);
     }
 
-    /// Takes in that a process of an owner's has reached its program, or never will; returns whether no other one is
-    /// between fork and exec.
+    /// Takes in that a process of an owner's has reached its program, or never will; returns
+    /// whether no other one is between fork and exec.
     pub fn arrived(&mut self, owner: u32) -> bool {
         self.in_flight.remove(owner);
         self.in_flight.all() == 0

@@ -1,7 +1,8 @@
 //! In which order the end comes.
 //!
-//! *Lives here:* whose turn to stop it is: there is an order within a user, and users stop side by side, so that nobody's
-//! stubborn service uses up the time that another user's services have for their end.
+//! *Lives here:* whose turn to stop it is: there is an order within a user, and users stop side by
+//! side, so that nobody's stubborn service uses up the time that another user's services have for
+//! their end.
 //! *Does not live here:* signals, and how long anybody waits.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +32,8 @@ impl StopOrder {
         self.is_advanced = true;
     }
 
-    /// Takes in which users have something running, of which rank, and returns who is told to stop now; everybody once.
+    /// Takes in which users have something running, of which rank, and returns who is told to stop
+    /// now; everybody once.
     pub fn due(&mut self, running: &BTreeSet<(u32, Rank)>) -> Vec<(u32, Rank)> {
         let mut due = Vec::new();
         let mut waited_for = None;

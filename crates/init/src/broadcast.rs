@@ -1,6 +1,7 @@
 //! Telling the listeners of an event fifodir, a few at a time where there are many.
 //!
-//! *Lives here:* the order in which listeners are told, and how many. *Does not live here:* which events.
+//! *Lives here:* the order in which listeners are told, and how many. *Does not live here:* which
+//! events.
 //!
 //! **Source:** skarnet's ftrigw and the layout in `gatevisor_wire::event`.
 
@@ -22,7 +23,8 @@ use crate::stderr_log::say;
 const MAX_LISTENERS: usize = 1000;
 /// Entries of a fifodir that one broadcast looks at in all.
 const MAX_ENTRIES: usize = 16_384;
-/// Bytes of entries that are looked at before others get their turn: two or three dozens of listeners.
+/// Bytes of entries that are looked at before others get their turn: two or three dozens of
+/// listeners.
 const SLICE_BYTES: usize = 2048;
 /// Slices that are done at once: one with entries, and one that says that there are no more.
 const SLICES_AT_ONCE: usize = 2;
@@ -76,12 +78,12 @@ pub(crate) enum Reach {
 impl Broadcasts {
     /// Writes `events` to every listener below `dir`/event and removes those that nobody reads.
     ///
-    /// Never waits: a listener whose pipe is full misses the events. Where there are many the rest is told later, in
-    /// the order in which the events came.
+    /// Never waits: a listener whose pipe is full misses the events. Where there are many the rest
+    /// is told later, in the order in which the events came.
     pub(crate) fn begin(&mut self, id: Id, owner: u32, dir: impl AsFd, events: &[ServiceEvent]) -> Reach {
         let mut bytes = ([0_u8; 8], 0);
-        for (slot, event) in bytes.0.iter_mut().zip(events) {
-            *slot = event.byte();
+        for (place, event) in bytes.0.iter_mut().zip(events) {
+            *place = event.byte();
             bytes.1 += 1;
         }
         if let Some(earlier) = self.tellings.get_mut(&id)
@@ -111,7 +113,8 @@ impl Broadcasts {
         Reach::Everybody
     }
 
-    /// Goes on with what takes longer, of each owner in turn; returns whose fifodirs have too many entries.
+    /// Goes on with what takes longer, of each owner in turn; returns whose fifodirs have too many
+    /// entries.
     pub(crate) fn go_on(&mut self) -> Vec<Id> {
         let mut crowded = Vec::new();
         for _ in 0..SLICES_A_TURN {
@@ -174,8 +177,9 @@ fn tell(event: impl AsFd, name: &std::ffi::CStr, bytes: &[u8]) -> bool {
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let gone = match openat(event, name, flags, Mode::empty()) {
         Ok(fd) => {
-            // What is no FIFO, such as a hard link to a file of somebody else, is neither written to nor removed.
-            // A FIFO with another name may be one from which somebody takes commands.
+            // What is no FIFO, such as a hard link to a file of somebody else, is neither written
+            // to nor removed. A FIFO with another name may be one from which somebody takes
+            // commands.
             let is_listener =
                 |stat: Stat| FileType::from_raw_mode(stat.st_mode).is_fifo() && stat.st_nlink == 1;
             if !fstat(&fd).is_ok_and(is_listener) {

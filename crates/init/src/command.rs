@@ -1,9 +1,10 @@
-//! The container's command: started when every service that is there is supervised, and never started again. With its
-//! end the container ends.
+//! The container's command: started when every service that is there is supervised, and never
+//! started again. With its end the container ends.
 //!
-//! *Lives here:* its process, its terminal, its signals, and the exit code that follows from its end.
-//! *Does not live here:* which program a container's arguments mean, and as whom it runs: that is decided in the
-//! process itself, by what is executed.
+//! *Lives here:* its process, its terminal, its signals, and the exit code that follows from its
+//! end.
+//! *Does not live here:* which program a container's arguments mean, and as whom it runs: that is
+//! decided in the process itself, by what is executed.
 
 use std::ffi::CString;
 use std::os::fd::AsFd;
@@ -25,7 +26,8 @@ const NOT_FOUND: i32 = 127;
 /// What a supervisor is besides when it is the first process of a container.
 #[derive(Debug)]
 pub struct Container {
-    /// The command with its arguments, the first one a path; empty for a container that only serves.
+    /// The command with its arguments, the first one a path; empty for a container that only
+    /// serves.
     pub command: Vec<CString>,
     /// What the names of the services begin with that are stopped before the command.
     pub stop_first: Vec<u8>,
@@ -73,7 +75,8 @@ impl CommandTerminal {
     fn take(self) {
         let stdin = std::io::stdin();
         if self == Self::Foreground {
-            // All signals are blocked, so the terminal does not stop us for being in the background.
+            // All signals are blocked, so the terminal does not stop us for being in the
+            // background.
             if rustix::process::setpgid(None, None).is_ok() {
                 let _ = rustix::termios::tcsetpgrp(&stdin, getpid());
             }
@@ -86,9 +89,11 @@ impl CommandTerminal {
     }
 }
 
-/// Gives the terminal up where this process leads the session that has it, so that the command can have it.
+/// Gives the terminal up where this process leads the session that has it, so that the command can
+/// have it.
 ///
-/// Call it before signals are listened to: the kernel hangs up on whoever does that.
+/// Call it before signals are listened to: the kernel sends SIGHUP to a process that gives up its
+/// terminal.
 pub(crate) fn give_up_terminal() {
     if process::leads_session(getpid()) {
         signal::ignore(signal::SIGHUP);
@@ -170,7 +175,8 @@ impl ContainerCommand {
         self.asked.get_or_insert(number);
     }
 
-    /// Tells the command to end, once, with the signal that asked us to, and SIGTERM where none did.
+    /// Tells the command to end, once, with the signal that asked us to, and SIGTERM where none
+    /// did.
     pub(crate) fn stop(&mut self) {
         if self.told.is_none() {
             let number = self.asked.unwrap_or(signal::SIGTERM);
@@ -199,8 +205,8 @@ impl ContainerCommand {
     }
 }
 
-/// Returns the exit code for a command that ended like this, where `told` is the signal that somebody outside
-/// asked that it end with.
+/// Returns the exit code for a command that ended like this, where `told` is the signal that
+/// somebody outside asked that it end with.
 ///
 /// **Source:** PID-3; STOP-2: what was asked for, and happened, is no failure.
 fn exit_code(ended: Option<WaitStatus>, told: Option<i32>) -> u8 {

@@ -21,7 +21,7 @@ use rustix::fs::{
 use crate::orphan::Orphan;
 use crate::publish::put_status;
 
-/// Mode of a `supervise/` that we make ourselves: whoever may send commands is decided by the owner.
+/// Mode of a `supervise/` that we make ourselves: its owner decides who may send commands.
 const SUPERVISE_MODE: u32 = 0o700;
 /// Mode of a control FIFO that we make ourselves.
 const CONTROL_MODE: u32 = 0o600;
@@ -41,8 +41,8 @@ pub(crate) enum Refusal {
     Astray(ResolveError),
     #[error("another file system is mounted there, and no link of root's leads to it")]
     Mounted,
-    #[error("its log belongs to uid {log}, and it belongs to uid {slot}")]
-    ForeignLog { log: u32, slot: u32 },
+    #[error("its log belongs to uid {log}, and it belongs to uid {entry}")]
+    ForeignLog { log: u32, entry: u32 },
     #[error("`{0}` exists and is something else")]
     WrongType(&'static str),
     #[error("its lock is held: another supervisor serves it")]
@@ -106,7 +106,8 @@ impl Owners {
 
 /// Returns the user and the group as which this process runs.
 ///
-/// A supervisor has the same ones from its start to its end, so the kernel is asked once and not for each file.
+/// A supervisor has the same ones from its start to its end, so the kernel is asked once and not
+/// for each file.
 fn ourselves() -> (u32, u32) {
     static OURSELVES: OnceLock<(u32, u32)> = OnceLock::new();
     *OURSELVES.get_or_init(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()))
@@ -138,15 +139,17 @@ fn authority(stat: &Stat, owners: &mut Owners) -> Result<Option<Rc<User>>, Refus
     Ok(user)
 }
 
-/// Returns whether others than the owner, ours where that is `None`, and the owner's own group may write.
+/// Returns whether others than the owner, ours where that is `None`, and the owner's own group may
+/// write.
 pub(crate) fn writable_by_others(stat: &Stat, owner: Option<&User>) -> bool {
     let own_group = owner.map_or(ourselves().1, |owner| owner.gid);
     stat.st_mode & 0o002 != 0 || (stat.st_mode & 0o020 != 0 && stat.st_gid != own_group)
 }
 
-/// Returns which mounts may be slots without a link: none where anybody else decides what is in the scandir. Who replaces the
-/// directory above a mount point has another volume mounted as a slot.
-pub(crate) fn mounted_slots(scandir: impl AsFd) -> Mounts {
+/// Returns which mounts may be entries without a link: none where anybody else decides what is in
+/// the scandir. Otherwise a user could replace the directory above a mount point, and another
+/// volume would be mounted as an entry.
+pub(crate) fn allowed_mounts(scandir: impl AsFd) -> Mounts {
     let is_ours = fstat(scandir).is_ok_and(|stat| {
         (stat.st_uid == 0 || stat.st_uid == our_user()) && !writable_by_others(&stat, None)
     });
@@ -154,7 +157,7 @@ pub(crate) fn mounted_slots(scandir: impl AsFd) -> Mounts {
 }
 
 /// Opens the directory `name` of the scandir, following a link only where its owner may decide so.
-pub(crate) fn open_slot(scandir: impl AsFd, mounted: Mounts, name: &[u8]) -> Result<OwnedFd, Refusal> {
+pub(crate) fn open_entry(scandir: impl AsFd, mounted: Mounts, name: &[u8]) -> Result<OwnedFd, Refusal> {
     let resolver = Resolver::READING.following(Links::RootsOrOwnersOfTarget).crossing(mounted);
     let opened = resolver.directory(&scandir, OsStr::from_bytes(name));
     opened.map_err(|error| refused(scandir.as_fd(), name, error))
@@ -162,7 +165,8 @@ pub(crate) fn open_slot(scandir: impl AsFd, mounted: Mounts, name: &[u8]) -> Res
 
 /// Returns why an entry of the scandir was not opened.
 ///
-/// What is wrong with the target of somebody's own link is not told, as that user need not be allowed to know what is there.
+/// What is wrong with the target of somebody's own link is not told, as that user need not be
+/// allowed to know what is there.
 fn refused(scandir: BorrowedFd<'_>, name: &[u8], error: ResolveError) -> Refusal {
     let stat = statat(scandir, name, AtFlags::SYMLINK_NOFOLLOW);
     let link = stat.ok().filter(|stat| FileType::from_raw_mode(stat.st_mode).is_symlink());
@@ -178,11 +182,13 @@ fn refused(scandir: BorrowedFd<'_>, name: &[u8], error: ResolveError) -> Refusal
 
 /// Prepares an opened directory, which `stat` is of, for supervision and locks it.
 ///
-/// It must not be supervised by this process already: the lock holds against others only, and is lost when
-/// one of its descriptors is closed. What exists already keeps its owner and mode; what is made belongs to the directory's owner.
+/// It must not be supervised by this process already: the lock holds against others only, and is
+/// lost when one of its descriptors is closed. What exists already keeps its owner and mode; what
+/// is made belongs to the directory's owner.
 ///
-/// `first_status` is the status of one that is normally up, or not. It is there before the control FIFO is read, which is what
-/// tells others that the service is supervised. `may_be_orphaned` where the last supervisor of ours was killed.
+/// `first_status` is the status of one that is normally up, or not. It is there before the control
+/// FIFO is read, which is what tells others that the service is supervised. `may_be_orphaned` where
+/// the last supervisor of ours was killed.
 pub(crate) fn prepare(
     dir: OwnedFd,
     stat: &Stat,
@@ -200,7 +206,8 @@ pub(crate) fn prepare(
     };
     let lock = file::lock(&supervise, "lock").map_err(at("locking it"))?.ok_or(Refusal::Locked)?;
     forget_the_past(&supervise, is_fresh)?;
-    // Where the service holds a lock of its own, that lets nothing start beside it, and s6 leaves it alone, too.
+    // Where the service holds a lock of its own, that lets nothing start beside it, and s6 leaves
+    // it alone, too.
     let holds_a_lock = || statat(&dir, files::LOCK_FD, AtFlags::SYMLINK_NOFOLLOW).is_ok();
     let is_orphaned = may_be_orphaned && !is_fresh && !holds_a_lock();
     let orphan = if is_orphaned { Orphan::of(&supervise) } else { None };
@@ -225,15 +232,15 @@ pub(crate) fn prepare(
     })
 }
 
-/// Returns an error unless the programs in the directory `log` of a slot may run as its owner.
+/// Returns an error unless the programs in the directory `log` of an entry may run as its owner.
 ///
-/// The slot's owner can give any directory in the slot that name, also one that was made there by somebody else. What is
-/// ours may have a log of whomever we can serve.
-pub(crate) fn log_belongs(slot: impl AsFd, log: impl AsFd) -> Result<(), Refusal> {
+/// The entry's owner can give any directory in the entry that name, also one that was made there by
+/// somebody else. What is ours may have a log of whomever we can serve.
+pub(crate) fn log_belongs(entry: impl AsFd, log: impl AsFd) -> Result<(), Refusal> {
     let owner = |fd: BorrowedFd<'_>| fstat(fd).map(|stat| stat.st_uid).map_err(at("looking at log"));
-    let (slot, log) = (owner(slot.as_fd())?, owner(log.as_fd())?);
-    let is_ours = slot == 0 || slot == our_user();
-    if is_ours || slot == log { Ok(()) } else { Err(Refusal::ForeignLog { log, slot }) }
+    let (entry, log) = (owner(entry.as_fd())?, owner(log.as_fd())?);
+    let is_ours = entry == 0 || entry == our_user();
+    if is_ours || entry == log { Ok(()) } else { Err(Refusal::ForeignLog { log, entry }) }
 }
 
 /// Returns what an opened directory is.
@@ -248,8 +255,8 @@ pub(crate) fn identity(stat: &Stat) -> DirectoryIdentity {
 
 /// Gives what we have just made to its owner.
 ///
-/// Whoever may write to the directory may have put something else in its place already: only what is still ours is
-/// touched, is no further name of something, and is empty.
+/// A user who may write to the directory may have put something else in its place already: only
+/// what is still ours is touched, is no further name of something, and is empty.
 fn give(made: impl AsFd, stat: &Stat, name: &'static str, owner: Option<&User>) -> Result<(), Refusal> {
     let is_fresh = if FileType::from_raw_mode(stat.st_mode).is_dir() {
         owner.is_none() || is_empty(&made).map_err(at("looking into what was made"))?
@@ -321,19 +328,20 @@ fn make_control(supervise: impl AsFd, owner: Option<&User>) -> Result<OwnedFd, R
     Ok(fifo)
 }
 
-/// Opens a FIFO for reading and holds it for writing too, so that it never ends, and returns what it is besides; `None` when it
-/// is none.
+/// Opens a FIFO for reading and holds it for writing too, so that it never ends, and returns what
+/// it is besides; `None` when it is none.
 pub(crate) fn open_fifo(dir: impl AsFd, name: &str) -> Result<Option<(OwnedFd, Stat)>, Errno> {
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = openat(&dir, name, flags, Mode::empty())?;
     let stat = fstat(&fd)?;
-    // Another name may be that of a FIFO which somebody else reads: what is written there would come here.
+    // Another name may be that of a FIFO which somebody else reads: what is written there would
+    // come here.
     let is_borrowed = stat.st_nlink != 1 && fstat(&dir)?.st_uid != stat.st_uid;
     Ok((FileType::from_raw_mode(stat.st_mode).is_fifo() && !is_borrowed).then_some((fd, stat)))
 }
 
-/// Empties the death tally and removes what an earlier supervisor said about its policy; there was none where `supervise/`
-/// has just been made.
+/// Empties the death tally and removes what an earlier supervisor said about its policy; there was
+/// none where `supervise/` has just been made.
 fn forget_the_past(supervise: impl AsFd, is_fresh: bool) -> Result<(), Refusal> {
     const TALLY: &str = "death_tally";
     let (supervise, mode) = (supervise.as_fd(), Mode::from_raw_mode(0o644));
@@ -382,7 +390,7 @@ mod tests {
         }
         let scandir = file::open_directory(rustix::fs::CWD, temp.path()).unwrap();
         let open = |name: &str| {
-            let opened = open_slot(&scandir, Mounts::BehindLinks, name.as_bytes());
+            let opened = open_entry(&scandir, Mounts::BehindLinks, name.as_bytes());
             opened.map(|dir| fstat(dir).unwrap().st_ino).map_err(|refusal| refusal.to_string())
         };
         let planted = |owner: u32| Err(Refusal::PlantedLink(owner).to_string());
@@ -404,7 +412,8 @@ mod tests {
                 |name: &str| file::open_directory(&scandir, name).map(|dir| fstat(dir).unwrap().st_ino);
             assert_eq!(open(name), expected.map(|name| inode(name).unwrap()), "{name}");
         }
-        // A link of root's that leads through somebody else's, or has got a second name, proves nothing.
+        // A link of root's that leads through somebody else's, or has got a second name, proves
+        // nothing.
         std::os::unix::fs::symlink("c", at("l")).unwrap();
         assert!(open("l").is_ok(), "what is theirs is reached through what is theirs");
         std::os::unix::fs::symlink("d", at("m")).unwrap();

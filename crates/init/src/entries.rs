@@ -1,6 +1,7 @@
 //! The entries of the scandir that are supervised.
 //!
-//! *Lives here:* which service and which logger is supervised under a name, and how many entries each user has.
+//! *Lives here:* which service and which logger is supervised under a name, and how many entries
+//! each user has.
 //! *Does not live here:* what follows from a change of the scandir (`supervisor/entries`).
 
 use std::collections::HashMap;
@@ -50,8 +51,8 @@ impl ScandirEntry {
 #[derive(Debug, Default)]
 pub(crate) struct ScandirEntries {
     by_name: HashMap<Rc<[u8]>, ScandirEntry>,
-    /// The entry of each supervised directory. One directory may be there under two names, for an instant when it is
-    /// renamed and for good through links; it is supervised once.
+    /// The entry of each supervised directory. One directory may be there under two names, for an
+    /// instant when it is renamed and for good through links; it is supervised once.
     by_directory: HashMap<DirectoryIdentity, Rc<[u8]>>,
     /// How many each user has.
     owned: Counts,
@@ -115,7 +116,8 @@ impl ScandirEntries {
         self.by_directory.remove(&directory);
     }
 
-    /// Frees the name when nothing of the entry is left; returns whether that happened because its directory is gone.
+    /// Frees the name when nothing of the entry is left; returns whether that happened because its
+    /// directory is gone.
     pub(crate) fn settle(&mut self, name: &[u8]) -> bool {
         if !self.by_name.get(name).is_some_and(ScandirEntry::is_free) {
             return false;

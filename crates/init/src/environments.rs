@@ -1,6 +1,7 @@
 //! What the programs that the supervisor starts are told: its own user's, and those of other users.
 //!
-//! *Lives here:* which of the two a program gets. *Does not live here:* what is in them; the binary decides that.
+//! *Lives here:* which of the two a program gets. *Does not live here:* what is in them; the binary
+//! decides that.
 
 use std::ffi::CString;
 use std::rc::Rc;
@@ -39,7 +40,8 @@ impl Environments {
     }
 }
 
-/// Returns the environment that all services have: what we belong to ourselves is not what they belong to.
+/// Returns the environment that all services have: what we belong to ourselves is not what they
+/// belong to.
 fn without_ours(inherited: &[CString]) -> Environment {
     let is_ours = |assignment: &[u8]| {
         assignment.strip_prefix(member::VARIABLE.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))

@@ -1,9 +1,12 @@
-//! Control groups of services: which service has one, what it is called, and whom we have make and end it.
+//! Control groups of services: which service has one, what it is called, and whom we have make and
+//! end it.
 //!
-//! *Lives here:* names, and the programs that are started. *Does not live here:* the groups; making one may take the kernel
-//! a while, so a process does it that is about to become the service's program (`gatevisor-slot`).
+//! *Lives here:* names, and the programs that are started. *Does not live here:* the groups; making
+//! one may take the kernel a while, so a process does it that is about to become the service's
+//! program (`gatevisor-slot`).
 //!
-//! What an owner gains by asking for one are limits for its own service. A service has one group at the most, named by us.
+//! What an owner gains by asking for one are limits for its own service. A service has one group at
+//! the most, named by us.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
@@ -18,7 +21,7 @@ use crate::noexec::Program;
 use crate::service::{ServiceRole, SupervisedService};
 use crate::stderr_log::say;
 
-/// Bytes of a slot's name that go into that of its group.
+/// Bytes of a service's name that go into that of its group.
 const NAME_BYTES: usize = 100;
 
 /// The names of groups.
@@ -42,23 +45,23 @@ impl Groups {
         Self { prefix: format!("gatevisor-{:x}.{:x}-{began:x}", identity.0, identity.1), made: 0 }
     }
 
-    /// Returns the name of a new group: the slot is in it for people, the number makes it the only one.
-    fn name(&mut self, slot: &[u8]) -> CString {
+    /// Returns the name of a new group: the service's name is in it for people, the number makes it
+    /// the only one.
+    fn name(&mut self, entry: &[u8]) -> CString {
         let plain = |&byte: &u8| {
             let known = byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
             if known { char::from(byte) } else { '_' }
         };
-        let slot: String = slot.iter().take(NAME_BYTES).map(plain).collect();
-        let name = format!("{}-{}-{slot}", self.prefix, self.made);
+        let entry: String = entry.iter().take(NAME_BYTES).map(plain).collect();
+        let name = format!("{}-{}-{entry}", self.prefix, self.made);
         self.made = self.made.saturating_add(1);
         CString::new(name).unwrap_or_default()
     }
 
-    /// Returns what to execute as ourselves so that it becomes `program` in the service's group; `None` where the service
-    /// asks for no group, which costs one look at its directory.
+    /// Returns what to execute as ourselves so that it becomes `program` in the service's group;
+    /// `None` where the service asks for no group, which costs one look at its directory.
     ///
-    /// # Errors
-    /// It asks for a group strictly, and for what makes it impossible.
+    /// # Errors It asks for a group strictly, and for what makes it impossible.
     pub(crate) fn enter(
         &mut self,
         service: &mut SupervisedService,
@@ -81,8 +84,8 @@ impl Groups {
             say!("warning: {}: it runs without its control group: {why}", service.name());
             return Ok(None);
         }
-        let slot = Rc::clone(&service.slot);
-        let group = service.group.get_or_insert_with(|| self.name(&slot)).clone();
+        let entry = Rc::clone(&service.entry);
+        let group = service.group.get_or_insert_with(|| self.name(&entry)).clone();
         let user = service.owner.as_deref().map_or_else(|| "-".to_owned(), |user| user.uid.to_string());
         let (path, arguments) = program;
         let mut argv = vec![c"gatevisor".to_owned(), c"in-group".to_owned(), group];
@@ -98,7 +101,7 @@ mod tests {
     use super::Groups;
 
     #[test]
-    fn a_group_is_named_after_its_slot_and_no_two_are_named_alike() {
+    fn a_group_is_named_after_its_service_and_no_two_are_named_alike() {
         let root = std::fs::File::open("/").unwrap();
         let mut groups = Groups::begun_at(&root, 0xabc);
         let first = groups.name(b"gateway-coder").into_string().unwrap();

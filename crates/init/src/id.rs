@@ -1,6 +1,7 @@
 //! The names of services among us.
 //!
-//! *Lives here:* the name, and the bits that stand for it in an event of the kernel. *Does not live here:* the services.
+//! *Lives here:* the name, and the bits that stand for it in an event of the kernel. *Does not live
+//! here:* the services.
 
 /// Names a service in the table; stays valid until the service is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

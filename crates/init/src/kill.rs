@@ -1,6 +1,8 @@
-//! Sending signals to processes of ours, also where the container took the capability for it from root.
+//! Sending signals to processes of ours, also where the container took the capability for it from
+//! root.
 //!
-//! *Lives here:* the sending. *Does not live here:* who gets which signal, and that the number is still theirs.
+//! *Lives here:* the sending. *Does not live here:* who gets which signal, and that the number is
+//! still theirs.
 //!
 //! **Source:** kill(2); capabilities(7), `CAP_KILL`.
 
@@ -10,7 +12,8 @@ use gatevisor_sys::Errno;
 use rustix::process::{Pid, Signal, Uid, geteuid, kill_process, kill_process_group, pidfd_send_signal};
 use rustix::thread::set_thread_res_uid;
 
-/// Sends a signal to a child of ours that is not reaped yet, or with `group` to the group that it leads.
+/// Sends a signal to a child of ours that is not reaped yet, or with `group` to the group that it
+/// leads.
 ///
 /// A process that is gone is no failure: we are about to learn of its death.
 pub(crate) fn kill(pid: Pid, signal: Signal, group: bool) {
@@ -22,7 +25,8 @@ pub(crate) fn kill_held(held: impl AsFd, pid: Pid, signal: Signal) {
     as_allowed(pid, || pidfd_send_signal(&held, signal));
 }
 
-/// Kills everything in our PID namespace but ourselves, of which we are the first process; `some` are processes in it.
+/// Kills everything in our PID namespace but ourselves, of which we are the first process; `some`
+/// are processes in it.
 ///
 /// The kernel does that in one step, in which nobody has a child.
 pub(crate) fn kill_all(some: &[Pid]) {
@@ -35,13 +39,14 @@ pub(crate) fn kill_all(some: &[Pid]) {
     }
 }
 
-/// Does `send` as whoever may send signals to the process.
+/// Does `send` as a user who may send signals to the process.
 fn as_allowed(pid: Pid, send: impl Fn() -> Result<(), Errno>) {
     if send() != Err(Errno::PERM) || !geteuid().is_root() {
         return;
     }
-    // Root without the capability may not, but its own user may. We are still root by our real and saved user, so that
-    // user can do nothing to us meanwhile; a helper process that became the user could be stopped by it, and we with it.
+    // Root without the capability may not, but its own user may. We are still root by our real and
+    // saved user, so that user can do nothing to us meanwhile; a helper process that became the
+    // user could be stopped by it, and we with it.
     let Some(owner) = owner(pid) else { return };
     let root = geteuid();
     if set_thread_res_uid(root, owner, root).is_ok() {

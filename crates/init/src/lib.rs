@@ -2,8 +2,8 @@
 //!
 //! *Lives here:* the event loop and the shell around the service machines: it opens directories,
 //! starts processes, reaps them, and performs what `gatevisor-core` decides.
-//! *Does not live here:* decisions (core), system calls (sys), formats (wire), and anything richer than
-//! numbers in files: no TOML, no JSON, no socket for clients.
+//! *Does not live here:* decisions (core), system calls (sys), formats (wire), and anything richer
+//! than numbers in files: no TOML, no JSON, no socket for clients.
 //!
 //! *May depend on it:* the binary alone.
 //!
@@ -60,21 +60,22 @@ pub struct Config {
     pub grace_ms: u64,
     /// The environment of every service.
     pub environment: Vec<CString>,
-    /// That of what runs as this supervisor's own user, where that user is told less than others are: root in a
-    /// container.
+    /// That of what runs as this supervisor's own user, where that user is told less than others
+    /// are: root in a container.
     pub own_environment: Option<Vec<CString>>,
-    /// The absolute path of this program: interpreters of slots name it, and log daemons run it.
+    /// The absolute path of this program: interpreters of scripts name it, and log daemons run it.
     pub program: PathBuf,
     /// How many services there may be.
     pub limits: ServiceLimits,
-    /// Whether what services print that have no log is shown with their names before each line, and what others print beside
-    /// their log: so nobody can print a line that is taken for one of ours. s6 gives them our own output.
+    /// Whether what services print that have no log is shown with their names before each line, and
+    /// what others print beside their log: so nobody can print a line that is taken for one of
+    /// ours. s6 gives them our own output.
     pub label_output: bool,
     /// What makes this the first process of a container; none elsewhere.
     pub container: Option<Container>,
 }
 
-/// How many services there may be. A slot with a logger counts as one.
+/// How many services there may be. One with a logger counts as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServiceLimits {
     /// Those of one user.
@@ -117,15 +118,16 @@ impl StartError {
     }
 }
 
-/// Supervises the scandir until told to stop; returns when the last process is gone, unless the scandir has a
-/// `.s6-svscan/finish`: then this process becomes that.
+/// Supervises the scandir until told to stop; returns when the last process is gone, unless the
+/// scandir has a `.s6-svscan/finish`: then this process becomes that.
 ///
 /// The calling process must have one thread. It becomes the reaper of everything below it.
 pub fn run(config: Config) -> Result<(), StartError> {
     run_then(config, || ())
 }
 
-/// Does what [`run`] does as the first process of a container, and returns the container's exit code.
+/// Does what [`run`] does as the first process of a container, and returns the container's exit
+/// code.
 ///
 /// The command that [`Config::container`] names gets the terminal, if standard input is one.
 pub fn run_container(config: Config) -> Result<u8, StartError> {

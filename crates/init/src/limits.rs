@@ -1,7 +1,8 @@
 //! What the supervisor changes for itself, and how its children have it back.
 //!
-//! *Lives here:* the limit of open files, which is raised; that of core files, as a core would hold the environment of every
-//! service; the adjustment that makes the kernel choose another process when memory is short.
+//! *Lives here:* the limit of open files, which is raised; that of core files, as a core would hold
+//! the environment of every service; the adjustment that makes the kernel choose another process
+//! when memory is short.
 //! *Does not live here:* giving it back between clone and exec (`gatevisor_sys::spawn`).
 //!
 //! **Source:** setrlimit(2); core(5); proc(5), `oom_score_adj`.
@@ -16,7 +17,8 @@ use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 const NEVER_CHOSEN: i32 = -1000;
 /// Where the adjustment is.
 const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
-/// The limit of a core file that is written nowhere, not even to a program: of 0 a program is not told.
+/// The limit of a core file that is written nowhere, not even to a program: of 0 a program is not
+/// told.
 const NO_CORE: u64 = 1;
 
 /// Changes all that, as far as it may be, and returns what it was.
@@ -59,8 +61,8 @@ fn forbid_core() -> Option<(u64, u64)> {
     Some(plain(&before))
 }
 
-/// Sees to it that the kernel kills any other process before this one, where root may. A container's root may not as a
-/// rule; then little memory is what protects this process.
+/// Sees to it that the kernel kills any other process before this one, where root may. A
+/// container's root may not as a rule; then little memory is what protects this process.
 fn be_the_last() -> Option<i32> {
     let before: i32 = fs::read_to_string(OOM_SCORE_ADJ).ok()?.trim().parse().ok()?;
     if !geteuid().is_root() || before == NEVER_CHOSEN {

@@ -1,7 +1,7 @@
-//! A log daemon that cannot work: published for whoever asks.
+//! Notes that a log daemon cannot work, for clients that ask.
 //!
-//! *Lives here:* the notes in `.s6-svscan/logging/UID`. *Does not live here:* when a daemon counts as unable to work
-//! (`gatevisor-core`), and what becomes of its services' output (`logging`).
+//! *Lives here:* the notes in `.s6-svscan/logging/UID`. *Does not live here:* when a daemon counts
+//! as unable to work (`gatevisor-core`), and what becomes of its services' output (`logging`).
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -18,7 +18,8 @@ const UNFINISHED: &str = ".new";
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
 const FILE_MODE: Mode = Mode::from_raw_mode(0o644);
 
-/// Opens the directory of notes; only we may write to the one that it is in, so nobody can have it lead elsewhere.
+/// Opens the directory of notes; only we may write to the one that it is in, so nobody can have it
+/// lead elsewhere.
 fn open(scandir: impl AsFd) -> Result<OwnedFd, Errno> {
     let svscan = file::open_directory(scandir, gatevisor_wire::files::SVSCAN)?;
     match mkdirat(&svscan, LOGGING, DIRECTORY_MODE) {

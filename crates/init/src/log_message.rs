@@ -1,7 +1,8 @@
 //! What a log daemon is told.
 //!
-//! *Lives here:* the messages that wait for a daemon, and the descriptors that go with each. *Does not live here:* the
-//! bytes (`gatevisor_wire::log_protocol`), and when a daemon is told something (`logging`).
+//! *Lives here:* the messages that wait for a daemon, and the descriptors that go with each. *Does
+//! not live here:* the bytes (`gatevisor_wire::log_protocol`), and when a daemon is told something
+//! (`logging`).
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

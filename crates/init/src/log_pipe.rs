@@ -1,6 +1,7 @@
 //! The pipe that a service writes its log to, and what goes with it.
 //!
-//! *Lives here:* the pipes, and dropping what nobody reads. *Does not live here:* who reads them (`logging`).
+//! *Lives here:* the pipes, and dropping what nobody reads. *Does not live here:* who reads them
+//! (`logging`).
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -8,14 +9,14 @@ use std::rc::Rc;
 use rustix::io::ioctl_fionread;
 use rustix::pipe::{SpliceFlags, splice};
 
-/// The read end of a slot's log pipe.
+/// The log pipe of an entry of the scandir.
 #[derive(Debug)]
 pub(crate) struct LogPipe {
     pub(crate) number: u32,
     pub(crate) daemon: u32,
     pub(crate) reader: OwnedFd,
-    /// Kept when the service is gone, so that the daemon never sees an end it was not told of; and what a service and its
-    /// logger print beside what they log.
+    /// Kept when the service is gone, so that the daemon never sees an end it was not told of; and
+    /// what a service and its logger print beside what they log.
     pub(crate) writer: Option<OwnedFd>,
     /// Its service directory; none for what is only shown.
     pub(crate) service_dir: Option<Rc<OwnedFd>>,
@@ -40,7 +41,8 @@ pub(crate) struct Pipe {
     pub writer: OwnedFd,
 }
 
-/// Drops what is in those pipes of a service that hold at least `at_least` bytes; returns how much that was.
+/// Drops what is in those pipes of a service that hold at least `at_least` bytes; returns how much
+/// that was.
 pub(crate) fn drop_from(pipe: &LogPipe, null: &OwnedFd, at_least: u64) -> u64 {
     let readers = std::iter::once(&pipe.reader).chain(pipe.stderr.as_ref().map(|stderr| &stderr.reader));
     let mut dropped = 0_u64;

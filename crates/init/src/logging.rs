@@ -1,9 +1,10 @@
 //! The log daemons: one process a log owner, which writes what all its services print.
 //!
-//! We keep both ends of every log pipe, so neither a service nor a daemon can break one by ending. A
-//! daemon is handed the read ends over a socket; a restarted one is handed them all again.
+//! We keep both ends of every log pipe, so neither a service nor a daemon can break one by ending.
+//! A daemon is handed the read ends over a socket; a restarted one is handed them all again.
 //!
-//! The daemon of an owner is that owner's process, so nothing is taken from it but bytes, and few of them at a time.
+//! The daemon of an owner is that owner's process, so nothing is taken from it but bytes, and few
+//! of them at a time.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -38,8 +39,8 @@ const LOOK_MS: u64 = 250;
 /// Bytes with which a pipe is soon full.
 const NEARLY_FULL: u64 = 32 << 10;
 
-/// Two files of memory that outlive a log daemon: bytes that have left their pipes and are not on file yet, and whose
-/// they are. What is in them is the daemon's affair.
+/// Two files of memory that outlive a log daemon: bytes that have left their pipes and are not on
+/// file yet, and whose they are. What is in them is the daemon's affair.
 #[derive(Debug)]
 struct HandoverFiles {
     stage: OwnedFd,
@@ -94,7 +95,7 @@ pub(crate) struct LogContext<'a> {
 pub(crate) struct LogDaemons {
     daemons: Vec<LogDaemon>,
     pipes: HashMap<Rc<[u8]>, LogPipe>,
-    /// The slots whose pipes are to be let go of, by the numbers of these.
+    /// The entries whose pipes are to be let go of, by the numbers of these.
     releasing: HashMap<u32, Rc<[u8]>>,
     last_number: u32,
     /// The names whose pipes a daemon has let go of, until [`Self::take_released`].
@@ -102,26 +103,29 @@ pub(crate) struct LogDaemons {
 }
 
 impl LogDaemons {
-    /// Returns where the standard error of a slot's service goes, if that is a stream of its own.
-    fn stderr_of(&self, slot: &[u8]) -> Option<BorrowedFd<'_>> {
-        self.pipes.get(slot)?.stderr.as_ref().map(|pipe| pipe.writer.as_fd())
+    /// Returns where the standard error of an entry's service goes, if that is a stream of its own.
+    fn stderr_of(&self, entry: &[u8]) -> Option<BorrowedFd<'_>> {
+        self.pipes.get(entry)?.stderr.as_ref().map(|pipe| pipe.writer.as_fd())
     }
 
-    /// Returns where a slot's service and its logger print what they do not log, if that is shown with a label.
-    fn console_of(&self, slot: &[u8]) -> Option<BorrowedFd<'_>> {
-        self.pipes.get(slot)?.writer.as_ref().map(AsFd::as_fd)
+    /// Returns where an entry's service and its logger print what they do not log, if that is shown
+    /// with a label.
+    fn console_of(&self, entry: &[u8]) -> Option<BorrowedFd<'_>> {
+        self.pipes.get(entry)?.writer.as_ref().map(AsFd::as_fd)
     }
 
-    /// Returns where the standard output and the standard error of a service's programs go; ours where that is `None`.
+    /// Returns where the standard output and the standard error of a service's programs go; ours
+    /// where that is `None`.
     ///
-    /// With `labelled`, nothing goes there as it is: whoever reads it takes what begins as our lines do for ours.
+    /// With `labelled`, no output goes there unchanged: a reader would take lines that begin like
+    /// ours for ours.
     pub(crate) fn outputs_of<'a>(&'a self, service: &'a SupervisedService, labelled: bool) -> Outputs<'a> {
-        let beside = self.console_of(&service.slot);
+        let beside = self.console_of(&service.entry);
         if service.role == ServiceRole::Logger {
             return (beside, beside);
         }
         let stdout = service.pipe.as_ref().map(AsFd::as_fd);
-        (stdout, self.stderr_of(&service.slot).or(beside).or(stdout.filter(|_| labelled)))
+        (stdout, self.stderr_of(&service.entry).or(beside).or(stdout.filter(|_| labelled)))
     }
 
     fn daemon(&mut self, number: u32) -> Option<&mut LogDaemon> {
@@ -155,11 +159,12 @@ impl LogDaemons {
         std::mem::take(&mut self.released)
     }
 
-    /// Hands the read end of a log pipe to the daemon of its owner; `seed` spreads the delays of many daemons.
+    /// Hands the read end of a log pipe to the daemon of its owner; `seed` spreads the delays of
+    /// many daemons.
     pub(crate) fn take_on(
         &mut self,
         with: &mut LogContext<'_>,
-        slot: &Rc<[u8]>,
+        entry: &Rc<[u8]>,
         (owner, seed): (Option<Rc<User>>, u64),
         NewLogPipe { reader, service_dir, stderr, writer }: NewLogPipe,
     ) {
@@ -167,31 +172,31 @@ impl LogDaemons {
         self.last_number = self.last_number.wrapping_add(1);
         let number = self.last_number;
         let pipe = LogPipe { number, daemon, reader, writer, service_dir, stderr, releasing: false };
-        self.pipes.insert(Rc::clone(slot), pipe);
+        self.pipes.insert(Rc::clone(entry), pipe);
         if self.daemon(daemon).is_some_and(|d| d.socket.is_some()) {
-            self.order(with, daemon, DaemonMessage::Take(Rc::clone(slot)));
+            self.order(with, daemon, DaemonMessage::Take(Rc::clone(entry)));
         } else if is_first {
             // The first of its owner; a daemon that died is started again by its timer.
             self.start(with, daemon);
         }
     }
 
-    /// Keeps the write end of a slot's pipe whose service is gone.
-    pub(crate) fn keep_writer(&mut self, slot: &[u8], writer: Option<OwnedFd>) {
-        if let Some(pipe) = self.pipes.get_mut(slot)
+    /// Keeps the write end of an entry's pipe whose service is gone.
+    pub(crate) fn keep_writer(&mut self, entry: &[u8], writer: Option<OwnedFd>) {
+        if let Some(pipe) = self.pipes.get_mut(entry)
             && pipe.writer.is_none()
         {
             pipe.writer = writer;
         }
     }
 
-    /// Asks the daemon to write what is left of a slot's output and to let go of it.
-    pub(crate) fn release(&mut self, with: &mut LogContext<'_>, slot: &Rc<[u8]>) {
-        let Some((name, _)) = self.pipes.get_key_value(slot) else {
-            return self.released.push(Rc::clone(slot));
+    /// Asks the daemon to write what is left of an entry's output and to let go of it.
+    pub(crate) fn release(&mut self, with: &mut LogContext<'_>, entry: &Rc<[u8]>) {
+        let Some((name, _)) = self.pipes.get_key_value(entry) else {
+            return self.released.push(Rc::clone(entry));
         };
         let name = Rc::clone(name);
-        let Some(pipe) = self.pipes.get_mut(slot) else { return };
+        let Some(pipe) = self.pipes.get_mut(entry) else { return };
         pipe.releasing = true;
         let (daemon, pipe_number) = (pipe.daemon, pipe.number);
         self.releasing.insert(pipe_number, Rc::clone(&name));
@@ -304,7 +309,8 @@ impl LogDaemons {
         self.daemon(number).is_some_and(|daemon| daemon.history.is_failing())
     }
 
-    /// Drops something of what is in full pipes of a daemon that cannot work, so that no service stands still for it.
+    /// Drops something of what is in full pipes of a daemon that cannot work, so that no service
+    /// stands still for it.
     pub(crate) fn make_room(&mut self, with: &mut LogContext<'_>, number: u32) {
         if !self.is_failing(number) {
             return;
@@ -334,7 +340,7 @@ impl LogDaemons {
         }
     }
 
-    /// Sends a daemon what waits for it, as far as it takes it now.
+    /// Sends a daemon the messages that wait for it, as many as its socket takes now.
     fn flush_orders(&mut self, with: &LogContext<'_>, number: u32) {
         let Some(daemon) = self.daemons.get_mut(usize::try_from(number).unwrap_or(usize::MAX)) else {
             return;
@@ -350,7 +356,8 @@ impl LogDaemons {
                     interest |= epoll::EventFlags::OUT;
                     break;
                 }
-                // It is gone; its death, which is on the way, has everything said again to the next one.
+                // It is gone; its death, which is on the way, has everything said again to the next
+                // one.
                 Err(_) => break,
             }
         }
@@ -392,7 +399,8 @@ impl LogDaemons {
         self.hang_up_or_flush(with, number);
     }
 
-    /// A daemon has let go of a pipe, which is its own and was to be let go of, unless it says anything.
+    /// A daemon has let go of a pipe, which is its own and was to be let go of, unless it says
+    /// anything.
     fn let_go(&mut self, daemon: u32, number: u32) {
         let Some(name) = self.releasing.get(&number) else { return };
         let is_its_own = |pipe: &LogPipe| pipe.daemon == daemon && pipe.number == number;
@@ -463,8 +471,8 @@ impl LogDaemons {
         self.kill_those(|_| true);
     }
 
-    /// Kills the daemons that have not let go of a pipe which they were told to let go of. What they leave is written by
-    /// those that are started in their place.
+    /// Kills the daemons that have not let go of a pipe which they were told to let go of. What
+    /// they leave is written by those that are started in their place.
     pub(crate) fn kill_late(&self) {
         let late = |number| self.pipes.values().any(|pipe| pipe.releasing && pipe.daemon == number);
         self.kill_those(late);

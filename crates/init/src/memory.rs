@@ -1,12 +1,13 @@
 //! The kernel's count of processes that it killed for want of memory.
 //!
-//! *Lives here:* the counter of our own control group, opened once. *Does not live here:* which death it explains
-//! (`gatevisor_core::machine::memory`).
+//! *Lives here:* the counter of our own control group, opened once. *Does not live here:* which
+//! death it explains (`gatevisor_core::machine::memory`).
 //!
-//! The counter is read when a service ended by a `SIGKILL` that nobody here had sent, and at no other time.
+//! The counter is read when a service ended by a `SIGKILL` that nobody here had sent, and at no
+//! other time.
 //!
-//! **Source:** cgroups(7); the kernel's *Control Group v2*, `memory.events`; *Memory Resource Controller*,
-//! `memory.oom_control`.
+//! **Source:** cgroups(7); the kernel's *Control Group v2*, `memory.events`; *Memory Resource
+//! Controller*, `memory.oom_control`.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -15,7 +16,8 @@ use std::path::{Path, PathBuf};
 use gatevisor_core::Tick;
 use gatevisor_core::machine::memory::Kills;
 
-/// Where control groups are mounted: that of the memory controller of version 1, and those of version 2.
+/// Where control groups are mounted: that of the memory controller of version 1, and those of
+/// version 2.
 const MOUNTED: [(&str, &str); 2] =
     [("/sys/fs/cgroup/memory", "memory.oom_control"), ("/sys/fs/cgroup", "memory.events")];
 /// More bytes than the counter's file has.
@@ -46,7 +48,8 @@ impl Counter {
     }
 }
 
-/// Returns the directories that may be our own group: a container sees its own as the topmost one, wherever that is.
+/// Returns the directories that may be our own group: a container sees its own as the topmost one,
+/// wherever that is.
 fn candidates(groups: &str) -> Vec<(PathBuf, &'static str)> {
     let mut all = Vec::new();
     for ((mounted, name), is_meant) in MOUNTED.into_iter().zip([is_of_memory, is_of_version_2]) {

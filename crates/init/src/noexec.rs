@@ -1,4 +1,5 @@
-//! Scripts on a file system that nothing may be executed from, such as a container's `/run` often is.
+//! Scripts on a file system that nothing may be executed from, such as a container's `/run` often
+//! is.
 //!
 //! *Lives here:* doing for such a script what the kernel does otherwise: executing its interpreter.
 //! *Does not live here:* whether the script is to be trusted.
@@ -17,7 +18,8 @@ const LINE_BYTES: usize = 256;
 /// What is executed: a program, and all its arguments.
 pub(crate) type Program = (CString, Vec<CString>);
 
-/// Returns what to execute for the script `name`, which is called as `./name`, with these arguments.
+/// Returns what to execute for the script `name`, which is called as `./name`, with these
+/// arguments.
 ///
 /// That is the script itself, unless it is where nothing may be executed and names an interpreter.
 pub(crate) fn program(dir: impl AsFd, name: &CStr, arguments: Vec<CString>) -> Program {

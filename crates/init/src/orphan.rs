@@ -7,7 +7,8 @@ use std::os::fd::AsFd;
 use gatevisor_sys::file;
 use gatevisor_wire::status::{self, Status};
 
-/// The process that a killed supervisor had for a service, and since when, as it published both last.
+/// The process that a killed supervisor had for a service, and since when, as it published both
+/// last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Orphan(Status);
 
@@ -26,7 +27,8 @@ impl Orphan {
 
     /// Returns the service's process, if it had one.
     pub(crate) fn pid(&self) -> Option<gatevisor_wire::Pid> {
-        // While a finish script runs, or what ends other processes, the number is not the service's.
+        // While a finish script runs, or what ends other processes, the number is not the
+        // service's.
         self.0.pid.filter(|_| !self.0.finishing)
     }
 }

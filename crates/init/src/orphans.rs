@@ -1,12 +1,14 @@
 //! Processes below us that belong to no service.
 //!
-//! *Lives here:* finding them, and killing whole lines of descent. *Does not live here:* when that is done (`shutdown`).
+//! *Lives here:* finding them, and killing whole lines of descent. *Does not live here:* when that
+//! is done (`shutdown`).
 //!
-//! A process that forks and ends is gone before a look at all processes is over. Its child is ours at that moment, and a list
-//! of our own children takes microseconds: so children are killed, with their process groups, as long as there are any.
+//! A process that forks and ends is gone before a look at all processes is over. Its child is ours
+//! at that moment, and a list of our own children takes microseconds: so children are killed, with
+//! their process groups, as long as there are any.
 //!
-//! **Source:** `proc_pid_stat(5)`, `proc_tid_children(5)`, `pidfd_open(2)`; kill(2): a group is killed as a whole, and
-//! nobody in it has a child meanwhile.
+//! **Source:** `proc_pid_stat(5)`, `proc_tid_children(5)`, `pidfd_open(2)`; kill(2): a group is
+//! killed as a whole, and nobody in it has a child meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +21,8 @@ use crate::kill::{kill, kill_held};
 
 /// Milliseconds after which a hunt is interrupted; what is left is the next one's.
 const HUNT_MS: u64 = 100;
-/// The same for the part before all processes are looked at: there may be tens of thousands that are dead and uncollected.
+/// The same for the part before all processes are looked at: there may be tens of thousands that
+/// are dead and uncollected.
 const FIRST_HUNT_MS: u64 = 20;
 
 /// A process, as far as it tells its line of descent.
@@ -64,7 +67,8 @@ fn own_children() -> Vec<i32> {
     all.iter().filter(|(_, process)| process.parent == ours).map(|(&number, _)| number).collect()
 }
 
-/// Returns whether processes can be looked at here: without a `/proc` we find only those that we know.
+/// Returns whether processes can be looked at here: without a `/proc` we find only those that we
+/// know.
 pub(crate) fn can_be_found() -> bool {
     Lineage::of(getpid()).is_some()
 }
@@ -75,8 +79,9 @@ pub(crate) fn children(wanted: impl Fn(Known) -> bool) -> Vec<Pid> {
     own.filter(|&number| Known::new(number).is_some_and(&wanted)).filter_map(Pid::from_raw).collect()
 }
 
-/// Kills those of our children for which `wanted` holds, and everything that descends from them, until nothing is left or
-/// this has taken long enough. Who has died of it is collected and told.
+/// Kills those of our children for which `wanted` holds, and everything that descends from them,
+/// until nothing is left or this has taken long enough. Processes that died of it are collected and
+/// reported.
 pub(crate) fn kill_descendants(wanted: impl Fn(Known) -> bool, mut collected: impl FnMut(Known)) {
     if !hunt(&wanted, &mut collected, FIRST_HUNT_MS) {
         kill_lines(&wanted);
@@ -84,7 +89,8 @@ pub(crate) fn kill_descendants(wanted: impl Fn(Known) -> bool, mut collected: im
     }
 }
 
-/// Kills and collects wanted children until there is none, which is true, or until it has taken so long.
+/// Kills and collects wanted children until there is none, which is true, or until it has taken so
+/// long.
 fn hunt(wanted: &impl Fn(Known) -> bool, collected: &mut impl FnMut(Known), limit_ms: u64) -> bool {
     let until = monotonic_ms().saturating_add(limit_ms);
     loop {
@@ -106,7 +112,8 @@ fn hunt(wanted: &impl Fn(Known) -> bool, collected: &mut impl FnMut(Known), limi
     }
 }
 
-/// Kills children of ours and the groups that they are in, as far as these are neither ours nor a service's.
+/// Kills children of ours and the groups that they are in, as far as these are neither ours nor a
+/// service's.
 ///
 /// The numbers of these groups stay theirs until we collect the children, dead or alive.
 fn kill_with_groups(prey: &[Pid], wanted: &impl Fn(Known) -> bool) {
@@ -125,7 +132,8 @@ fn kill_with_groups(prey: &[Pid], wanted: &impl Fn(Known) -> bool) {
     }
 }
 
-/// Looks at all processes once, and kills those that descend from children for which `wanted` holds.
+/// Looks at all processes once, and kills those that descend from children for which `wanted`
+/// holds.
 fn kill_lines(wanted: &impl Fn(Known) -> bool) {
     let ours = getpid().as_raw_nonzero().get();
     let all = all();
@@ -138,7 +146,8 @@ fn kill_lines(wanted: &impl Fn(Known) -> bool) {
     }
 }
 
-/// Returns the child of `ours` that each process descends from, which may be the process itself; `None` for strangers.
+/// Returns the child of `ours` that each process descends from, which may be the process itself;
+/// `None` for strangers.
 ///
 /// Every process is looked at once, however long the lines are.
 fn descents(all: &BTreeMap<i32, Lineage>, ours: i32) -> BTreeMap<i32, Option<i32>> {
@@ -169,8 +178,8 @@ fn kill_one(number: i32, process: Lineage, ours: i32) {
     if process.parent == ours {
         return kill(pid, Signal::KILL, false);
     }
-    // Its parent may have collected it by now, and the number may be somebody else's. One that cannot be held is killed
-    // when it has become our child.
+    // Its parent may have collected it by now, and the number may be somebody else's. One that
+    // cannot be held is killed when it has become our child.
     if let Ok(held) = pidfd_open(pid, PidfdFlags::empty())
         && Lineage::of(pid).is_some_and(|now| now.began == process.began)
     {

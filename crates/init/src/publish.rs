@@ -1,4 +1,5 @@
-//! What is told of a service in files: status, policy, deaths, and whether it is down at the next start.
+//! What is told of a service in files: status, policy, deaths, and whether it is down at the next
+//! start.
 //!
 //! *Lives here:* writing them. *Does not live here:* what they say (the machine).
 
@@ -33,7 +34,7 @@ pub(crate) fn put_status(supervise: impl AsFd, status: &Status, is_first: bool) 
     } else {
         let supervise = supervise.as_fd();
         match file::publish(supervise, name, unfinished, &bytes, mode) {
-            // Whoever waits for a stop must learn of it, on a full disk too.
+            // A client that waits for a stop must learn of it, on a full disk too.
             Err(errno @ (Errno::NOSPC | Errno::DQUOT)) => {
                 file::overwrite(supervise, name, &bytes).map_err(|_| errno)
             }
@@ -78,8 +79,8 @@ pub(crate) fn down_file(service: &SupervisedService, is_down: bool) {
     }
 }
 
-/// Returns whether nothing could be written because the whole service directory was removed while it was open: whoever
-/// deletes a service with its directory reads nothing of it any more.
+/// Returns whether nothing could be written because the whole service directory was removed while
+/// it was open: nobody can read its files any more.
 fn is_removed(dir: impl AsFd, errno: Errno) -> bool {
     errno == Errno::NOENT && fstat(dir).is_ok_and(|stat| stat.st_nlink == 0)
 }

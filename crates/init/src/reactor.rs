@@ -61,7 +61,7 @@ impl EventSource {
     }
 }
 
-/// Who a timer is for.
+/// Which part a timer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
     Service(Id),
@@ -113,7 +113,7 @@ impl Reactor {
         self.listen_for(fd, source, EventFlags::IN)
     }
 
-    /// Asks for certain events of `fd`; its end is always told.
+    /// Asks for certain events of `fd`; a hang-up is always reported.
     pub(crate) fn listen_for(
         &self,
         fd: impl AsFd,
@@ -150,7 +150,8 @@ impl Reactor {
         }
     }
 
-    /// Returns the timers that are due now. One that is set while these are dealt with is due in the next iteration.
+    /// Returns the timers that are due now. One that is set while these are dealt with is due in
+    /// the next iteration.
     pub(crate) fn due(&self) -> Vec<(Tick, Timer)> {
         self.timers.iter().take_while(|(at, _)| *at <= self.now.tick).copied().collect()
     }
@@ -160,8 +161,8 @@ impl Reactor {
         self.timers.remove(&(at, timer))
     }
 
-    /// Waits for something to happen, unless `is_busy`, and appends the sources of what did; returns false where waiting
-    /// was interrupted.
+    /// Waits for something to happen, unless `is_busy`, and appends the sources of what did;
+    /// returns false where waiting was interrupted.
     pub(crate) fn wait(&mut self, is_busy: bool, sources: &mut Vec<EventSource>) -> bool {
         let mut space = [MaybeUninit::uninit(); EVENTS_AT_ONCE];
         let timeout = if is_busy { Some(Timespec { tv_sec: 0, tv_nsec: 0 }) } else { self.timeout() };

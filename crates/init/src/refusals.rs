@@ -1,7 +1,8 @@
-//! Why entries of the scandir are not supervised: said once, and published for whoever asks.
+//! Why entries of the scandir are not supervised: said once, and published for clients.
 //!
-//! *Lives here:* `.s6-svscan/refused/`, one file a refused name with the reason in it. A client that asked for a
-//! rescan learns there that waiting is in vain: each scan that refuses a name again touches its file.
+//! *Lives here:* `.s6-svscan/refused/`, one file a refused name with the reason in it. A client
+//! that asked for a rescan learns there that waiting is in vain: each scan that refuses a name
+//! again touches its file.
 //! *Does not live here:* the reasons.
 
 use std::collections::HashMap;
@@ -23,7 +24,8 @@ const REFUSED: &str = "refused";
 const MAX_OF_OWNER: usize = 1024;
 /// Those of all users.
 const MAX_IN_ALL: usize = 8192;
-/// Bytes that the refused names of one user and their reasons may take: names can be long, and there is one memory for all.
+/// Bytes that the refused names of one user and their reasons may take: names can be long, and
+/// there is one memory for all.
 const MAX_BYTES_OF_OWNER: usize = 256 << 10;
 /// The same of all users.
 const MAX_BYTES_IN_ALL: usize = 2 << 20;
@@ -38,7 +40,8 @@ const FILE_MODE: u32 = 0o644;
 /// The refused names and their reasons.
 #[derive(Debug)]
 pub(crate) struct RefusedNames {
-    /// Where they are published; only we may write there, so nobody can have a name in it lead elsewhere.
+    /// Where they are published; only we may write there, so nobody can have a name in it lead
+    /// elsewhere.
     directory: Option<OwnedFd>,
     /// Each with whom the entry belongs to.
     reasons: HashMap<Vec<u8>, (String, u32)>,
@@ -61,7 +64,7 @@ impl RefusedNames {
             Ok(directory) => Some(directory),
             Err(errno) => {
                 say!(
-                    "warning: cannot use `{}`: {errno}; why a slot is refused is only said here",
+                    "warning: cannot use `{}`: {errno}; why an entry is refused is only said here",
                     files::SVSCAN_REFUSED
                 );
                 None
@@ -76,7 +79,8 @@ impl RefusedNames {
         }
     }
 
-    /// Takes in that a name, whose entry belongs to `owner`, is refused; says so unless it was for the same reason.
+    /// Takes in that a name, whose entry belongs to `owner`, is refused; says so unless it was for
+    /// the same reason.
     ///
     /// Returns false where too many are for the reason to be kept.
     pub(crate) fn refuse(&mut self, name: &[u8], reason: String, owner: u32) -> bool {
@@ -109,7 +113,7 @@ impl RefusedNames {
         {
             say!("warning: cannot publish that: {errno}");
         }
-        // Whoever it belonged to when it was counted.
+        // The owner is the one that it was counted for first.
         let (owner, before) =
             self.reasons.get(name).map_or((owner, 0), |(reason, owner)| (*owner, size(name, reason)));
         let bytes = self.bytes.entry(owner).or_default();

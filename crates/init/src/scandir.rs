@@ -1,7 +1,8 @@
 //! The scandir that is supervised, held open.
 //!
 //! *Lives here:* making and locking it, its control FIFO, which directory an entry leads to.
-//! *Does not live here:* what is supervised under which name (`entries`), and what changes (`scanner`).
+//! *Does not live here:* what is supervised under which name (`entries`), and what changes
+//! (`scanner`).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -16,8 +17,8 @@ use crate::StartError;
 use crate::directory::{self, Refusal};
 use crate::stderr_log::say;
 
-/// What a link is said to lead to whose owner may not decide that: it is refused the same way whether anything is
-/// there or not.
+/// What a link is said to lead to whose owner may not decide that: it is refused the same way
+/// whether anything is there or not.
 const NOBODYS: DirectoryIdentity = DirectoryIdentity { device: 0, inode: 0 };
 
 /// The scandir, locked.
@@ -61,7 +62,7 @@ impl Scandir {
             identity(&svscan).map_err(failed("looking at .s6-svscan"))?,
         ];
         let scandir = Self {
-            mounts: directory::mounted_slots(&dir),
+            mounts: directory::allowed_mounts(&dir),
             dir,
             control,
             _lock: lock,
@@ -77,7 +78,8 @@ impl Scandir {
         self.control.as_fd()
     }
 
-    /// Returns whether others than root may write to the control FIFO of a supervisor that root runs.
+    /// Returns whether others than root may write to the control FIFO of a supervisor that root
+    /// runs.
     pub(crate) fn is_open_to_others(&self) -> bool {
         rustix::process::geteuid().is_root()
             && fstat(&self.control).is_ok_and(|stat| {
@@ -137,7 +139,7 @@ impl Scandir {
 
     /// Opens the directory that an entry is, following a link only where its owner may decide so.
     pub(crate) fn open(&self, name: &[u8]) -> Result<OwnedFd, Refusal> {
-        directory::open_slot(&self.dir, self.mounts, name)
+        directory::open_entry(&self.dir, self.mounts, name)
     }
 
     /// Takes in that supervision has ended in order.
@@ -154,14 +156,15 @@ impl AsFd for Scandir {
     }
 }
 
-/// Takes in that supervision of a scandir begins; returns whether the last one of ours did not end in order.
+/// Takes in that supervision of a scandir begins; returns whether the last one of ours did not end
+/// in order.
 fn begin(svscan: &OwnedFd) -> bool {
     let Some(name) = files::SVSCAN_UNFINISHED.rsplit('/').next() else { return false };
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     openat(svscan, name, flags, Mode::from_raw_mode(0o600)).err() == Some(Errno::EXIST)
 }
 
-/// Takes the lock by which clients know our supervisor, under whatever name it runs and whoever they are.
+/// Takes the lock by which clients know our supervisor, under every name that it runs under.
 fn take_own_lock(svscan: &OwnedFd) -> Option<OwnedFd> {
     let name = files::SVSCAN_OURS.rsplit('/').next()?;
     match file::lock(svscan, name) {

@@ -1,8 +1,8 @@
 //! The eyes on the scandir: what the kernel tells of its changes, and reading it.
 //!
 //! *Lives here:* the watch on the scandir, the directory that is being read, the refused names.
-//! *Does not live here:* which names are looked at, and when (`gatevisor_core::scan_queue`), and what a name means
-//! (`supervisor/entries`).
+//! *Does not live here:* which names are looked at, and when (`gatevisor_core::scan_queue`), and
+//! what a name means (`supervisor/entries`).
 //!
 //! Where no watch is to be had, a rescan reads the whole directory.
 
@@ -150,7 +150,8 @@ impl Scanner {
         self.queue.begin(|| unread(self.inotify.as_ref()))
     }
 
-    /// Begins a scan; one of the whole directory looks at the `supervised` names as well, and at those that were refused.
+    /// Begins a scan; one of the whole directory looks at the `supervised` names as well, and at
+    /// those that were refused.
     pub(crate) fn begin(
         &mut self,
         scandir: impl AsFd,
@@ -216,12 +217,14 @@ impl Scanner {
         say_if_too_many(self.queue.line_up_recheck());
     }
 
-    /// Takes in that no process is starting any more: entries that lacked descriptors are looked at again.
+    /// Takes in that no process is starting any more: entries that lacked descriptors are looked at
+    /// again.
     pub(crate) fn descriptors_are_back(&mut self) {
         say_if_too_many(self.queue.descriptors_are_back());
     }
 
-    /// Takes in that an entry, which belongs to `owner`, is refused, perhaps for want of descriptors.
+    /// Takes in that an entry, which belongs to `owner`, is refused, perhaps for want of
+    /// descriptors.
     pub(crate) fn refuse(&mut self, name: &[u8], reason: String, owner: u32, lacks_descriptors: bool) {
         if lacks_descriptors {
             self.queue.lacked_descriptors();
@@ -247,7 +250,8 @@ impl Scanner {
 
 /// Returns the bytes that an event about a name of this length takes.
 ///
-/// **Source:** inotify(7): a header of 16 bytes, and the name with at least one zero up to a multiple of 16.
+/// **Source:** inotify(7): a header of 16 bytes, and the name with at least one zero up to a
+/// multiple of 16.
 fn size_of_event(name: usize) -> u64 {
     let padded = if name == 0 { 0 } else { name.saturating_add(1).next_multiple_of(16) };
     u64::try_from(padded).unwrap_or(u64::MAX).saturating_add(16)

@@ -1,6 +1,7 @@
 //! The scripts of a service directory: whether they may be executed, and why one was not.
 //!
-//! *Lives here:* whose scripts are trusted, which are ours to interpret, the words for a failed start.
+//! *Lives here:* whose scripts are trusted, which are ours to interpret, the words for a failed
+//! start.
 //! *Does not live here:* starting them (`spawner`).
 
 use std::os::fd::AsFd;
@@ -43,14 +44,14 @@ impl From<Errno> for UntrustedScript {
     }
 }
 
-/// Returns whether a directory with this owner has still the one that its programs run as: `user`, or `ours` where that is
-/// `None`.
+/// Returns whether a directory with this owner has still the one that its programs run as: `user`,
+/// or `ours` where that is `None`.
 fn is_still_of(owner: u32, user: Option<&User>, ours: u32) -> bool {
     user.map_or(owner == ours || owner == 0, |user| user.uid == owner)
 }
 
-/// Returns an error unless `script` is a regular file of root, of us or of the directory's owner, and nobody
-/// else may write to it.
+/// Returns an error unless `script` is a regular file of root, of us or of the directory's owner,
+/// and nobody else may write to it.
 pub(crate) fn trusted(service: &SupervisedService, script: &str) -> Result<(), UntrustedScript> {
     let stat = statat(&service.dir, script, AtFlags::SYMLINK_NOFOLLOW)?;
     let owner = rustix::fs::fstat(&service.dir)?.st_uid;
@@ -75,8 +76,8 @@ pub(crate) fn trusted(service: &SupervisedService, script: &str) -> Result<(), U
     Ok(())
 }
 
-/// Returns what the small files of a service say about how its process is isolated, or why they contradict
-/// themselves.
+/// Returns what the small files of a service say about how its process is isolated, or why they
+/// contradict themselves.
 pub(crate) fn isolation(
     service: &SupervisedService,
     name: &str,
@@ -107,7 +108,8 @@ pub(crate) fn explain(script: &str, failure: StartFailure) -> String {
     format!("{} ./{script}: {}", failure.step.words(), said(failure.errno))
 }
 
-/// Returns why a script of a service was not executed; where the reason is one that no editor shows, that too.
+/// Returns why a script of a service was not executed; where the reason is one that no editor
+/// shows, that too.
 pub(crate) fn explain_in(service: &SupervisedService, script: &'static str, failure: StartFailure) -> String {
     let why = explain(script, failure);
     let is_hidden = matches!(failure.errno, Errno::NOENT | Errno::NOEXEC);

@@ -1,4 +1,5 @@
-//! The scripts of a scandir: what is run on a signal instead of what the signal does, and what is executed at the end.
+//! The scripts of a scandir: what is run on a signal instead of what the signal does, and what is
+//! executed at the end.
 //!
 //! **Source:** s6-svscan(8), <https://skarnet.org/software/s6/s6-svscan.html>
 
@@ -34,10 +35,12 @@ const SCRIPTS: [(i32, &CStr); 8] = [
     (signal::SIGWINCH, c".s6-svscan/SIGWINCH"),
 ];
 
-/// Returns whether the scandir has this script and we may run it; says so where it has and we may not.
+/// Returns whether the scandir has this script and we may run it; says so where it has and we may
+/// not.
 ///
-/// It runs as the supervisor's user, so neither it nor its directory nor the scandir may belong to anybody but that user
-/// and root: whoever may rename one of them could put another program there when this one has been looked at.
+/// It runs as the supervisor's user, so neither it nor its directory nor the scandir may belong to
+/// anybody but that user and root: a user who may rename one of them could put another program
+/// there when this one has been looked at.
 fn may_run(scandir: impl AsFd, script: &CStr) -> bool {
     let Some((svscan, name)) = find(scandir.as_fd(), script) else { return false };
     let refused = match is_ours_alone(scandir.as_fd(), &svscan, name) {
@@ -63,7 +66,8 @@ fn find<'a>(scandir: BorrowedFd<'_>, script: &'a CStr) -> Option<(OwnedFd, &'a s
     Some((svscan, name))
 }
 
-/// Returns whether nobody but root and us decides what a script is. No link is followed before that is known.
+/// Returns whether nobody but root and us decides what a script is. No link is followed before that
+/// is known.
 fn is_ours_alone(scandir: BorrowedFd<'_>, svscan: &OwnedFd, name: &str) -> Result<bool, Errno> {
     let ours = rustix::process::geteuid().as_raw();
     let safe =
@@ -74,7 +78,8 @@ fn is_ours_alone(scandir: BorrowedFd<'_>, svscan: &OwnedFd, name: &str) -> Resul
     statat(svscan, name, AtFlags::empty()).map(safe)
 }
 
-/// Runs the script of a signal as a child that nobody waits for; returns false where the scandir has none.
+/// Runs the script of a signal as a child that nobody waits for; returns false where the scandir
+/// has none.
 pub(crate) fn divert(spawner: &mut Spawner, scandir: impl AsFd, signal: i32) -> bool {
     let Some((_, script)) = SCRIPTS.iter().find(|(number, _)| *number == signal) else { return false };
     if !may_run(&scandir, script) {
@@ -87,9 +92,11 @@ pub(crate) fn divert(spawner: &mut Spawner, scandir: impl AsFd, signal: i32) -> 
     started.is_ok()
 }
 
-/// Replaces this process by the scandir's `finish`, in the scandir and without arguments, if there is one.
+/// Replaces this process by the scandir's `finish`, in the scandir and without arguments, if there
+/// is one.
 ///
-/// Where it cannot be executed, which is said, `crash` takes its place. Returns where there is neither.
+/// Where it cannot be executed, which is said, `crash` takes its place. Returns where there is
+/// neither.
 pub(crate) fn become_finish(spawner: &Spawner, scandir: impl AsFd) {
     let scandir = scandir.as_fd();
     if find(scandir, FINISH).is_some() {

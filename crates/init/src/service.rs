@@ -1,7 +1,7 @@
 //! One supervised service as the shell holds it.
 //!
-//! *Lives here:* what is known of it, and what it has open. *Does not live here:* what happens to it (its machine), and
-//! the list of all services (`services`).
+//! *Lives here:* what is known of it, and what it has open. *Does not live here:* what happens to
+//! it (its machine), and the list of all services (`services`).
 
 use std::cell::Cell;
 use std::ffi::CString;
@@ -16,7 +16,7 @@ use gatevisor_sys::user::User;
 use crate::orphan::Orphan;
 use crate::reactor::Alarm;
 
-/// What a service is to its slot.
+/// What a service is to its entry of the scandir.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ServiceRole {
     /// The service itself.
@@ -57,8 +57,8 @@ impl InFlight {
 /// A supervised service.
 #[derive(Debug)]
 pub(crate) struct SupervisedService {
-    /// The name of its slot.
-    pub(crate) slot: Rc<[u8]>,
+    /// The name of its entry of the scandir.
+    pub(crate) entry: Rc<[u8]>,
     pub(crate) role: ServiceRole,
     /// Its directory.
     pub(crate) identity: DirectoryIdentity,
@@ -114,7 +114,7 @@ impl Drop for ReadinessPipe {
 impl SupervisedService {
     /// Returns the name that the service is told: `foo`, or `foo/log` for its logger.
     pub(crate) fn name(&self) -> String {
-        let mut name = String::from_utf8_lossy(&self.slot).into_owned();
+        let mut name = String::from_utf8_lossy(&self.entry).into_owned();
         if self.role == ServiceRole::Logger {
             name.push_str("/log");
         }
@@ -123,7 +123,7 @@ impl SupervisedService {
 
     /// Returns that name as an argument of a program.
     pub(crate) fn argument(&self) -> CString {
-        let mut bytes = self.slot.to_vec();
+        let mut bytes = self.entry.to_vec();
         if self.role == ServiceRole::Logger {
             bytes.extend_from_slice(b"/log");
         }

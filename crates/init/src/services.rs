@@ -1,7 +1,7 @@
 //! All services, and whose processes are theirs.
 //!
-//! *Lives here:* finding a service by its id or its process, and signals to these processes. *Does not live here:* what a
-//! service is (`service`), and what happens to it (its machine).
+//! *Lives here:* finding a service by its id or its process, and signals to these processes. *Does
+//! not live here:* what a service is (`service`), and what happens to it (its machine).
 
 use std::collections::HashMap;
 
@@ -42,7 +42,8 @@ impl Services {
         self.pids.len()
     }
 
-    /// Sends a signal to a process of a service, unless it has been reaped: its number may be somebody else's by now.
+    /// Sends a signal to a process of a service, unless it has been reaped: its number may be
+    /// somebody else's by now.
     pub(crate) fn signal(&self, pid: Pid, number: u8, group: bool) {
         if !self.pids.contains_key(&pid) {
             return;

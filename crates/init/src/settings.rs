@@ -1,7 +1,7 @@
 //! The small files of a service directory that change how it is supervised.
 //!
-//! Each is read when it matters, as s6 does, so that a change takes effect without a restart of anything.
-//! An invalid one is warned of and ignored.
+//! Each is read when it matters, as s6 does, so that a change takes effect without a restart of
+//! anything. An invalid one is warned of and ignored.
 
 use std::os::fd::AsFd;
 
@@ -21,7 +21,8 @@ const TIMEOUT_FINISH_MS: u32 = 5000;
 
 /// Returns the first line of a small file, or `None` when it is missing or cannot be read.
 ///
-/// A line that is too long is one byte longer than allowed, so that what was cut off cannot change its meaning.
+/// A line that is too long is one byte longer than allowed, so that what was cut off cannot change
+/// its meaning.
 fn first_line<'a>(
     dir: impl AsFd,
     service: &str,
@@ -49,7 +50,8 @@ pub(crate) fn number(dir: impl AsFd, service: &str, name: &str) -> Option<u32> {
     parsed
 }
 
-/// Returns why a line is not understood: the character at its end that no editor shows, or else `what`.
+/// Returns why a line is not understood: the character at its end that no editor shows, or else
+/// `what`.
 fn flaw_of(line: &[u8], what: &'static str) -> &'static str {
     if has_windows_end(line) {
         "line ends of Windows"

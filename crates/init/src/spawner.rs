@@ -1,6 +1,7 @@
 //! Starting processes: of services, and helpers of ours.
 //!
-//! *Lives here:* what every process is started with, and the processes that are nobody's until they are reaped.
+//! *Lives here:* what every process is started with, and the processes that are nobody's until they
+//! are reaped.
 //! *Does not live here:* when a process is started, and what follows from its end.
 
 use std::collections::{HashMap, HashSet};
@@ -35,7 +36,8 @@ use crate::stderr_log::say;
 
 /// Processes that start from low descriptors at a time; the others get a copy of all.
 const POOLED_STARTS: usize = 8;
-/// Milliseconds from `SIGTERM` to `SIGKILL` for the process of an earlier supervisor whose service directory names none.
+/// Milliseconds from `SIGTERM` to `SIGKILL` for the process of an earlier supervisor whose service
+/// directory names none.
 const ORPHAN_GRACE_MS: u64 = 10_000;
 /// The same for what a process has left behind.
 const SURVIVOR_GRACE_MS: u64 = 2000;
@@ -102,8 +104,8 @@ impl Spawner {
         &self.null
     }
 
-    /// Returns whether a process can be started without a copy of every descriptor: a range of the pool that is taken
-    /// is free as soon as its child has a table of its own.
+    /// Returns whether a process can be started without a copy of every descriptor: a range of the
+    /// pool that is taken is free as soon as its child has a table of its own.
     pub(crate) fn has_free_range(&self) -> bool {
         self.pool.as_ref().is_none_or(DescriptorPool::has_free)
     }
@@ -115,7 +117,8 @@ impl Spawner {
         }
     }
 
-    /// Returns what a process is started with that runs in `directory` as us and prints where we do.
+    /// Returns what a process is started with that runs in `directory` as us and prints where we
+    /// do.
     fn spec<'a>(
         &'a self,
         directory: BorrowedFd<'a>,
@@ -207,8 +210,8 @@ impl Spawner {
         spawn::start(ProcessSpec { environment, ..self.spec_of(service, (&program, argv), outputs) })
     }
 
-    /// Starts what ends processes that were left behind, as the service's user; also returns the milliseconds that it
-    /// may take.
+    /// Starts what ends processes that were left behind, as the service's user; also returns the
+    /// milliseconds that it may take.
     pub(crate) fn start_cleanup(
         &self,
         service: &SupervisedService,
@@ -235,7 +238,7 @@ impl Spawner {
             text(grace_ms.to_string()),
         ];
         argv.extend(service.group.clone());
-        // Its user can look into it: who is not ours gets nothing of ours to write to.
+        // Its user can look into it, so a process of another user gets no output of ours.
         let to_log = service.role == ServiceRole::Main && (service.owner.is_some() || word == c"survivors");
         let log = service.pipe.as_ref().filter(|_| to_log).map(AsFd::as_fd);
         let environment = self.environments.of(service.owner.as_deref());
@@ -252,7 +255,8 @@ impl Spawner {
     ) -> Result<Starting, Errno> {
         let mut argv = vec![c"gatevisor".to_owned(), c"logd".to_owned()];
         argv.extend(owner.map(|user| text(user.uid.to_string())));
-        // It becomes the owner by itself, so that the owner cannot look into it. It needs as many files as we do.
+        // It becomes the owner by itself, so that the owner cannot look into it. It needs as many
+        // files as we do.
         let given_back = GivenBack { open_files: None, ..self.given_back };
         let environment = self.environments.of(owner);
         let spec = self.spec(scandir, &self.ourselves, argv);
@@ -267,7 +271,8 @@ impl Spawner {
         Ok(())
     }
 
-    /// Has a service's group ended, with what the service left in it, by a child that nobody waits for.
+    /// Has a service's group ended, with what the service left in it, by a child that nobody waits
+    /// for.
     pub(crate) fn end_group(&mut self, scandir: BorrowedFd<'_>, group: CString) {
         let argv = vec![c"gatevisor".to_owned(), c"end-group".to_owned(), group];
         match spawn::start(self.spec(scandir, &self.ourselves, argv)) {
@@ -279,7 +284,8 @@ impl Spawner {
         }
     }
 
-    /// Keeps a process that is nobody's until it is reaped: it may still run on memory of ours for an instant.
+    /// Keeps a process that is nobody's until it is reaped: it may still run on memory of ours for
+    /// an instant.
     pub(crate) fn disown(&mut self, starting: Starting) -> Option<Pid> {
         let pid = Pid::new(starting.pid())?;
         self.unreaped.insert(pid, starting);
@@ -302,8 +308,8 @@ impl Spawner {
         self.group_enders.contains(&pid)
     }
 
-    /// Returns whether the log daemon does the work of this `log/run`: its interpreter is this very program, or s6-log
-    /// with directives that the daemon can express.
+    /// Returns whether the log daemon does the work of this `log/run`: its interpreter is this very
+    /// program, or s6-log with directives that the daemon can express.
     pub(crate) fn is_logged_by_daemon(&self, log: impl AsFd) -> bool {
         let mut head = [0; script::SHEBANG_BYTES];
         file::read_small(log, files::RUN, &mut head).is_ok_and(|head| {
@@ -316,8 +322,8 @@ impl Spawner {
         script::is_run_by(dir, script, &self.program, verb)
     }
 
-    /// Gives this process back what we changed for ourselves, because it becomes another program; returns the environment
-    /// of that.
+    /// Gives this process back what we changed for ourselves, because it becomes another program;
+    /// returns the environment of that.
     pub(crate) fn environment_of_next_program(&self) -> Rc<Environment> {
         limits::give_back(&self.given_back);
         self.environments.of(None)
@@ -347,7 +353,8 @@ fn text(text: String) -> CString {
     CString::new(text).unwrap_or_default()
 }
 
-/// Returns what is executed to become this very program: whatever its path leads to by now, where there is a `/proc`.
+/// Returns what is executed to become this very program: whatever its path leads to by now, where
+/// there is a `/proc`.
 fn ourselves(program: &Path) -> CString {
     const SELF: &CStr = c"/proc/self/exe";
     let by_path = || CString::new(program.as_os_str().as_encoded_bytes()).unwrap_or_default();

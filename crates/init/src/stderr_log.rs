@@ -1,7 +1,8 @@
 //! What the supervisor says on standard error.
 //!
 //! A stalled terminal must not stop supervision, so nothing is written while standard error cannot
-//! take it; what had to be left out is counted and said with the next line that fits. Each line is escaped.
+//! take it; what had to be left out is counted and said with the next line that fits. Each line is
+//! escaped.
 #![expect(clippy::disallowed_methods, reason = "the supervisor's own printer, which does not wait")]
 
 use std::cell::{Cell, OnceCell};
@@ -35,8 +36,9 @@ pub(crate) fn say_line(what: Arguments<'_>) {
     UNSAID.set(if said { 0 } else { unsaid.saturating_add(1) });
 }
 
-/// Opens what standard error is once more where that is a pipe or a terminal: others write to the same one or stop it, so that it may
-/// be full again between a look at it and a write that waits. The flag that says not to wait must not be set for them.
+/// Opens what standard error is once more where that is a pipe or a terminal: others write to the
+/// same one or stop it, so that it may be full again between a look at it and a write that waits.
+/// The flag that says not to wait must not be set for them.
 fn reopened(stderr: impl AsFd) -> Option<OwnedFd> {
     let stderr = stderr.as_fd();
     let stat = fstat(stderr).ok()?;
@@ -54,8 +56,9 @@ fn is_writable() -> bool {
         && fds.iter().all(|fd| fd.revents().contains(PollFlags::OUT))
 }
 
-/// Returns what is said as one line that a pipe with room for anything takes whole: so lines of other processes
-/// do not come between, and nothing waits. A name in it cannot end the line or command a terminal.
+/// Returns what is said as one line that a pipe with room for anything takes whole: so lines of
+/// other processes do not come between, and nothing waits. A name in it cannot end the line or
+/// command a terminal.
 fn one_line(what: &str, note: &str) -> String {
     // Written out it is as long or longer, so what is cut off here would be cut off there.
     let escaped = escape::line(up_to(what, MAX_BYTES));

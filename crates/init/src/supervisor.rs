@@ -1,7 +1,8 @@
 //! The dispatcher: it waits for an event and tells the part that it belongs to.
 //!
-//! *Lives here:* the loop, the parts, and what one part asks of another one. *Does not live here:* decisions
-//! (`gatevisor-core`), and what a part does: each owns its fields, and none knows this file.
+//! *Lives here:* the loop, the parts, and what one part asks of another one. *Does not live here:*
+//! decisions (`gatevisor-core`), and what a part does: each owns its fields, and none knows this
+//! file.
 
 mod commands;
 mod deaths;
@@ -62,13 +63,14 @@ struct SupervisorSettings {
     rules: Rules,
     limits: ServiceLimits,
     label_output: bool,
-    /// What the names of the services of a container begin with that are stopped before its command.
+    /// What the names of the services of a container begin with that are stopped before its
+    /// command.
     stop_first: Option<Vec<u8>>,
 }
 
 impl SupervisorSettings {
-    /// Returns whether what the services of a user print is shown with a label. Root under root may print as it likes: it
-    /// need not forge anything.
+    /// Returns whether what the services of a user print is shown with a label. Root under root may
+    /// print as it likes: it need not forge anything.
     fn labels_output_of(&self, owner: Option<&User>) -> bool {
         self.label_output && (owner.is_some() || directory::our_user() != 0)
     }
@@ -187,7 +189,7 @@ impl Supervisor {
             self.iterate();
         }
         deaths::reap_last();
-        // The last events, to whoever is not one of too many.
+        // The last events go to as many listeners as this allows.
         for _ in 0..LAST_SLICES {
             if !self.broadcasts.are_busy() {
                 break;
@@ -220,7 +222,8 @@ impl Supervisor {
         for id in self.broadcasts.go_on() {
             self.found_crowded(id);
         }
-        // What follows from these deaths, or from a command that cannot be started, may be that nothing is left to wait for.
+        // What follows from these deaths, or from a command that cannot be started, may be that
+        // nothing is left to wait for.
         let has_reaped = std::mem::take(&mut self.more_dead);
         if has_reaped {
             self.reap();
@@ -237,8 +240,8 @@ impl Supervisor {
         }
     }
 
-    /// Deals with facts in the order in which they came, then with commands; not always with the same service's first, as
-    /// those that come late may find their user's budget used up.
+    /// Deals with facts in the order in which they came, then with commands; not always with the
+    /// same service's first, as those that come late may find their user's budget used up.
     fn dispatch(&mut self, sources: &[EventSource]) {
         let mut commanded = Vec::new();
         for source in sources {
@@ -312,7 +315,8 @@ impl Supervisor {
         self.reap();
     }
 
-    /// Has the log daemons do something, and lets go of the entries whose pipes they have let go of by that.
+    /// Has the log daemons do something, and lets go of the entries whose pipes they have let go of
+    /// by that.
     fn with_logs(&mut self, act: impl FnOnce(&mut LogDaemons, &mut LogContext<'_>)) {
         let mut with = LogContext {
             reactor: &mut self.reactor,

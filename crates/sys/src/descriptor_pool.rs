@@ -1,14 +1,15 @@
 //! Low descriptors from which a process is started.
 //!
-//! A cloned child gets a copy of its parent's table of descriptors and closes nearly all of it at exec, both of which
-//! take a time that grows with the number of services. With everything that it needs below a ceiling, a child can
-//! share the table first and then take a copy of the part below the ceiling only. What it has of other ranges it closes
-//! at once, or the end of another start would be seen only when this one has ended.
+//! A cloned child gets a copy of its parent's table of descriptors and closes nearly all of it at
+//! exec, both of which take a time that grows with the number of services. With everything that it
+//! needs below a ceiling, a child can share the table first and then take a copy of the part below
+//! the ceiling only. What it has of other ranges it closes at once, or the end of another start
+//! would be seen only when this one has ended.
 //!
 //! *Lives here:* the descriptors kept for that. *Does not live here:* the child's side (`raw`).
 //!
-//! **Source:** `close_range(2)`, `CLOSE_RANGE_UNSHARE`, Linux 5.9. Where it is missing there is no pool, and children
-//! get a copy of everything.
+//! **Source:** `close_range(2)`, `CLOSE_RANGE_UNSHARE`, Linux 5.9. Where it is missing there is no
+//! pool, and children get a copy of everything.
 
 use std::cell::RefCell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -18,7 +19,8 @@ use rustix::io::{DupFlags, Errno, dup3, fcntl_dupfd_cloexec};
 
 use crate::raw::{self, EXTRAS, Stack};
 
-/// Descriptors that one start needs at the most: directory, the three standard ones, the extra ones, the report.
+/// Descriptors that one start needs at the most: directory, the three standard ones, the extra
+/// ones, the report.
 const SLOTS: usize = 5 + EXTRAS;
 
 /// Stacks that are kept for the next start.
@@ -40,13 +42,12 @@ struct Pool {
 }
 
 impl DescriptorPool {
-    /// Returns a pool of `count` ranges made of the lowest free descriptors, each a second name of `null`, which must stay open as
-    /// long as they are used.
+    /// Returns a pool of `count` ranges made of the lowest free descriptors, each a second name of
+    /// `null`, which must stay open as long as they are used.
     ///
     /// Call it before much else is open, from a process with one thread.
     ///
-    /// # Errors
-    /// `ENOSYS` and others where the kernel does not offer what is needed; `EMFILE`.
+    /// # Errors `ENOSYS` and others where the kernel does not offer what is needed; `EMFILE`.
     pub fn new(null: impl AsFd, count: usize) -> Result<Self, Errno> {
         raw::try_unsharing()?;
         let another = || fcntl_dupfd_cloexec(&null, 0);
@@ -81,7 +82,8 @@ impl DescriptorPool {
 
     /// Returns a stack for a child to run on.
     ///
-    /// Taking memory from the kernel for each start and giving it back takes longer than all that is done on it.
+    /// Taking memory from the kernel for each start and giving it back takes longer than all that
+    /// is done on it.
     pub(crate) fn stack(&self) -> Stack {
         self.0.stacks.borrow_mut().pop().unwrap_or_else(raw::stack)
     }
@@ -111,7 +113,8 @@ pub(crate) struct PooledDescriptors {
 }
 
 impl PooledDescriptors {
-    /// Returns the lowest and the highest number of what the child needs besides the standard descriptors.
+    /// Returns the lowest and the highest number of what the child needs besides the standard
+    /// descriptors.
     pub(crate) fn bounds(&self) -> (RawFd, RawFd) {
         let numbers = || self.slots.iter().flatten().map(AsRawFd::as_raw_fd);
         (numbers().min().unwrap_or_default(), numbers().max().unwrap_or_default())

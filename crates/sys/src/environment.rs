@@ -1,14 +1,17 @@
-//! What a program that this process starts is told by its environment, and where programs are looked for.
+//! What a program that this process starts is told by its environment, and where programs are
+//! looked for.
 //!
-//! *Lives here:* the one rule for root and the one for everybody else; [`ProgramEnvironment`], without which no program
-//! can be looked up by name. *Does not live here:* executing (`process`), whom a path belongs to (`trust`).
+//! *Lives here:* the one rule for root and the one for everybody else; [`ProgramEnvironment`],
+//! without which no program can be looked up by name. *Does not live here:* executing (`process`),
+//! whom a path belongs to (`trust`).
 //!
-//! **Root** looks only into directories that are root's alone. In a container, whose environment was meant for the agent as
-//! much as for root, it hands on no variable that makes a program execute code, and no `HOME` that another user may write
-//! to, as programs load code from there. Elsewhere the environment of root is root's own words.
+//! **Root** looks only into directories that are root's alone. In a container, whose environment
+//! was meant for the agent as much as for root, it hands on no variable that makes a program
+//! execute code, and no `HOME` that another user may write to, as programs load code from there.
+//! Elsewhere the environment of root is root's own words.
 //!
-//! **Everybody else** searches the directories of [`USER_PATH`] besides, as far as they are the user's own, in front of
-//! the system's.
+//! **Everybody else** searches the directories of [`USER_PATH`] besides, as far as they are the
+//! user's own, in front of the system's.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -32,10 +35,12 @@ pub const GATEWAY_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// Where s6's tools and execline look for programs where nobody says.
 pub const S6_PATH: &str = "/usr/bin:/bin";
 
-/// The variable with the directories that only the programs of their owner search, separated by `:`.
+/// The variable with the directories that only the programs of their owner search, separated by
+/// `:`.
 pub const USER_PATH: &str = "GATEVISOR_USER_PATH";
 
-/// The variables by which a supervisor tells a program to say how it is; nobody else is meant by them.
+/// The variables by which a supervisor tells a program to say how it is; nobody else is meant by
+/// them.
 ///
 /// **Source:** `sd_notify(3)`, `sd_watchdog_enabled(3)`.
 pub const NOTIFY_VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
@@ -47,7 +52,8 @@ const CONTAINER: &str = "/run/s6/basedir";
 const SYSTEM: [&[u8]; 6] =
     [b"/usr/local/sbin", b"/usr/local/bin", b"/usr/sbin", b"/usr/bin", b"/sbin", b"/bin"];
 
-/// Variables that make programs execute something: files, directories of files, commands, options that name either.
+/// Variables that make programs execute something: files, directories of files, commands, options
+/// that name either.
 const CODE: &[&str] = &[
     // Shells.
     "IFS",
@@ -223,7 +229,8 @@ pub fn for_root(path: &[u8]) -> (Vec<u8>, Vec<Dropped>) {
     (kept.join(&b':'), dropped)
 }
 
-/// Returns a search path with the directories `own` in front of the system's, as far as they are this user's.
+/// Returns a search path with the directories `own` in front of the system's, as far as they are
+/// this user's.
 fn with_own(path: &[u8], own: &[u8]) -> Vec<u8> {
     let mut directories: Vec<&[u8]> = path.split(|&byte| byte == b':').collect();
     let first_of_system = directories.iter().position(|directory| SYSTEM.contains(directory));
@@ -259,8 +266,8 @@ pub fn set(variables: &mut Vec<Variable>, name: &str, value: impl Into<OsString>
     }
 }
 
-/// Returns what programs of root are told of an environment, the names of what they are not told, and the directories
-/// that they do not search.
+/// Returns what programs of root are told of an environment, the names of what they are not told,
+/// and the directories that they do not search.
 pub fn inherited_by_root(mut variables: Vec<Variable>) -> (Vec<Variable>, Vec<OsString>, Vec<Dropped>) {
     let mut left_out = Vec::new();
     variables.retain(|(name, _)| {
@@ -331,21 +338,20 @@ pub struct ProgramEnvironment {
 }
 
 impl ProgramEnvironment {
-    /// Makes one of the variables that a program of this process's user inherits. Without a `PATH` programs are in
-    /// `otherwise`.
+    /// Makes one of the variables that a program of this process's user inherits. Without a `PATH`
+    /// programs are in `otherwise`.
     ///
-    /// # Errors
-    /// A variable holds a NUL byte.
+    /// # Errors A variable holds a NUL byte.
     pub fn new(variables: Vec<Variable>, otherwise: &str) -> Result<Self, Errno> {
         Self::exactly(inherited(variables), otherwise)
     }
 
-    /// Makes one of exactly these variables; only of `PATH` root gets no more than may be searched by root.
+    /// Makes one of exactly these variables; only of `PATH` root gets no more than may be searched
+    /// by root.
     ///
     /// Without a `PATH` programs are in `otherwise`.
     ///
-    /// # Errors
-    /// A variable holds a NUL byte.
+    /// # Errors A variable holds a NUL byte.
     pub fn exactly(mut variables: Vec<Variable>, otherwise: &str) -> Result<Self, Errno> {
         let is_root = geteuid().is_root();
         let dropped = if is_root { clean_path(&mut variables) } else { Vec::new() };

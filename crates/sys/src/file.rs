@@ -1,7 +1,8 @@
 //! Small files in directories that others own: read bounded, replaced atomically, never through a
 //! symbolic link, never waiting.
 //!
-//! *Lives here:* what holds while the owner of a directory swaps its entries for links of either kind.
+//! *Lives here:* what holds while the owner of a directory swaps its entries for links of either
+//! kind.
 //! *Does not live here:* whose directory it is.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,8 +20,8 @@ pub fn open_directory(parent: impl AsFd, name: impl rustix::path::Arg) -> Result
     openat(parent, name, flags, Mode::empty())
 }
 
-/// Returns what tells a directory from every other one of this machine, also from a later one with the same number: device,
-/// number, and when it was made, as far as its file system knows.
+/// Returns what tells a directory from every other one of this machine, also from a later one with
+/// the same number: device, number, and when it was made, as far as its file system knows.
 pub fn lasting_identity(parent: impl AsFd, name: impl Arg) -> Result<String, Errno> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
     let stat = rustix::fs::statx(parent, name, flags, StatxFlags::INO | StatxFlags::BTIME)?;
@@ -33,9 +34,11 @@ pub fn lasting_identity(parent: impl AsFd, name: impl Arg) -> Result<String, Err
     Ok(format!("{major:x}.{minor:x}.{:x}.{:x}.{:x}", stat.stx_ino, made.0, made.1))
 }
 
-/// Returns whether a file may be a further name of one that is elsewhere and that the owner of `parent` has no right to.
+/// Returns whether a file may be a further name of one that is elsewhere and that the owner of
+/// `parent` has no right to.
 ///
-/// **Source:** link(2); where `fs.protected_hardlinks` is 0 a user can make names for files of others.
+/// **Source:** link(2); where `fs.protected_hardlinks` is 0 a user can make names for files of
+/// others.
 pub fn is_borrowed(parent: impl AsFd, stat: &Stat) -> bool {
     stat.st_nlink > 1 && fstat(parent).is_ok_and(|directory| directory.st_uid != stat.st_uid)
 }
@@ -44,9 +47,8 @@ pub fn is_borrowed(parent: impl AsFd, stat: &Stat) -> bool {
 ///
 /// It is opened without waiting, so neither a FIFO nor a lease holder can delay us.
 ///
-/// # Errors
-/// `ENOENT` when it is missing, `EINVAL` when it is not a regular file, `EMLINK` when it has several names and belongs
-/// to somebody else than the directory does.
+/// # Errors `ENOENT` when it is missing, `EINVAL` when it is not a regular file, `EMLINK` when it
+/// has several names and belongs to somebody else than the directory does.
 pub fn read_small(
     parent: impl AsFd,
     name: impl rustix::path::Arg,
@@ -57,8 +59,8 @@ pub fn read_small(
     read_opened(&fd, || Ok(parent), buffer)
 }
 
-/// Reads a regular file that was opened without waiting, as [`read_small`] does. `parent` is asked for where the file has other
-/// names.
+/// Reads a regular file that was opened without waiting, as [`read_small`] does. `parent` is asked
+/// for where the file has other names.
 pub fn read_opened<'a, P: AsFd>(
     fd: &OwnedFd,
     parent: impl FnOnce() -> Result<P, Errno>,
@@ -79,8 +81,9 @@ pub fn read_opened<'a, P: AsFd>(
             Ok(0) => break,
             Ok(n) => {
                 filled = filled.saturating_add(n);
-                // What it had when it was looked at; what grows afterwards comes too late anyway. The files of /proc and
-                // /sys have no size, or one that says nothing, and are read to their end.
+                // What it had when it was looked at; what grows afterwards comes too late anyway.
+                // The files of /proc and /sys have no size, or one that says nothing, and are read
+                // to their end.
                 if i64::try_from(filled).is_ok_and(|filled| filled == stat.st_size) {
                     break;
                 }
@@ -94,8 +97,9 @@ pub fn read_opened<'a, P: AsFd>(
 
 /// Replaces the file `name` below `parent` by one holding `bytes`, atomically.
 ///
-/// `temporary` is the name used meanwhile, in the same directory. A leftover of that name, whatever it is, is
-/// unlinked and never written to. The data is not synced: callers that promise durability do that.
+/// `temporary` is the name used meanwhile, in the same directory. A leftover of that name, whatever
+/// it is, is unlinked and never written to. The data is not synced: callers that promise durability
+/// do that.
 pub fn replace(
     parent: impl AsFd,
     name: impl Arg + Copy,
@@ -108,10 +112,11 @@ pub fn replace(
     put_with(parent, temporary, bytes, mode, put)
 }
 
-/// Does what [`replace`] does for what counts only until the machine ends, and does not wait for a disk.
+/// Does what [`replace`] does for what counts only until the machine ends, and does not wait for a
+/// disk.
 ///
-/// Where a file takes the place of another one by `rename`, ext4 writes it out first, lest a crash leave neither, which takes
-/// as long as the disk is busy. Not so where the two change places.
+/// Where a file takes the place of another one by `rename`, ext4 writes it out first, lest a crash
+/// leave neither, which takes as long as the disk is busy. Not so where the two change places.
 ///
 /// **Source:** ext4(5), `auto_da_alloc`; renameat2(2).
 pub fn publish(
@@ -161,10 +166,10 @@ fn put_with(
     result
 }
 
-/// Overwrites a small file with as many bytes as it has, where there is no room for another one to take its place.
+/// Overwrites a small file with as many bytes as it has, where there is no room for another one to
+/// take its place.
 ///
-/// # Errors
-/// `EINVAL` where it has another length, or is something else than a file with one name.
+/// # Errors `EINVAL` where it has another length, or is something else than a file with one name.
 pub fn overwrite(parent: impl AsFd, name: &str, bytes: &[u8]) -> Result<(), Errno> {
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = openat(parent, name, flags, Mode::empty())?;
@@ -199,9 +204,8 @@ pub fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
 /// Returns `None` when another process holds it. The lock is lost when *any* descriptor of the file
 /// is closed, so the returned one must be the only one.
 ///
-/// # Errors
-/// `EMLINK` when the file is a further name of one that belongs to somebody else than the directory does, `EINVAL` when
-/// it is no regular file, `ELOOP` when it is a symbolic link.
+/// # Errors `EMLINK` when the file is a further name of one that belongs to somebody else than the
+/// directory does, `EINVAL` when it is no regular file, `ELOOP` when it is a symbolic link.
 ///
 /// **Source:** fcntl(2), advisory record locks.
 pub fn lock(parent: impl AsFd, name: &str) -> Result<Option<OwnedFd>, Errno> {
@@ -223,14 +227,13 @@ pub fn lock_with_mode(parent: impl AsFd, name: &str, mode: Mode) -> Result<Optio
     }
 }
 
-/// Opens a regular file that is there, unless it is a further name of somebody else's. `flags` must follow no link, not wait
-/// and not truncate.
+/// Opens a regular file that is there, unless it is a further name of somebody else's. `flags` must
+/// follow no link, not wait and not truncate.
 ///
-/// It is looked at before it is opened: as long as a program is open for writing it cannot be executed, and closing a
-/// file gives up the locks that this process has on it.
+/// It is looked at before it is opened: as long as a program is open for writing it cannot be
+/// executed, and closing a file gives up the locks that this process has on it.
 ///
-/// # Errors
-/// As those of [`lock`].
+/// # Errors As those of [`lock`].
 pub fn open_own(parent: impl AsFd, name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     let parent = parent.as_fd();
     let good = |stat: Stat| {

@@ -2,8 +2,8 @@
 //! crate with `unsafe` code.
 //!
 //! *Lives here:* starting processes, signals, credentials, descriptor passing, FIFOs, locks, small
-//! files read and replaced through directory descriptors, clocks, memory that outlives a process; whom a path belongs to,
-//! and what programs of root are told and look for.
+//! files read and replaced through directory descriptors, clocks, memory that outlives a process;
+//! whom a path belongs to, and what programs of root are told and look for.
 //! *Does not live here:* any decision about a service (see `gatevisor-core`), any format of the s6
 //! contract (see `gatevisor-wire`).
 //!

@@ -1,9 +1,11 @@
-//! Memory that outlives a process: files without a name, and numbers in them that several processes see.
+//! Memory that outlives a process: files without a name, and numbers in them that several processes
+//! see.
 //!
 //! *Lives here:* making such a file, and mapping it. *Does not live here:* what the numbers mean.
 //!
-//! A store that a process has executed is seen by whoever looks after that process was killed: the pages belong to the
-//! file and not to the process. Nothing of this is meant to survive the machine.
+//! A store that a process has executed is seen by whoever looks after that process was killed: the
+//! pages belong to the file and not to the process. Nothing of this is meant to survive the
+//! machine.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::AtomicU64;
@@ -28,12 +30,13 @@ pub fn is_file(fd: impl AsFd) -> bool {
 pub struct Words(raw::Mapping);
 
 impl Words {
-    /// Maps the first `count` numbers of a file made by [`file()`], which is made as long as that needs.
+    /// Maps the first `count` numbers of a file made by [`file()`], which is made as long as that
+    /// needs.
     ///
     /// Only pages that are written take memory.
     ///
-    /// # Errors
-    /// `EINVAL` for a file of another kind, or one that is too short and cannot grow; those of mmap(2).
+    /// # Errors `EINVAL` for a file of another kind, or one that is too short and cannot grow;
+    /// those of mmap(2).
     pub fn map(file: impl AsFd, count: usize) -> Result<Self, Errno> {
         let bytes = count.checked_mul(size_of::<AtomicU64>()).ok_or(Errno::OVERFLOW)?;
         let wanted = u64::try_from(bytes).map_err(|_| Errno::OVERFLOW)?;
@@ -51,10 +54,10 @@ impl Words {
         raw::Mapping::new(file.as_fd(), count).map(Self)
     }
 
-    /// Returns numbers that no other process sees and that end with this one. Only pages that are written take memory.
+    /// Returns numbers that no other process sees and that end with this one. Only pages that are
+    /// written take memory.
     ///
-    /// # Errors
-    /// Those of mmap(2).
+    /// # Errors Those of mmap(2).
     pub fn private(count: usize) -> Result<Self, Errno> {
         raw::Mapping::private(count).map(Self)
     }

@@ -8,7 +8,8 @@ use std::{fs, io};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Clock ticks a second, in which the kernel tells when a process began; the same on every Linux there is.
+/// Clock ticks a second, in which the kernel tells when a process began; the same on every Linux
+/// there is.
 const TICKS_A_SECOND: u64 = 100;
 
 /// A process that has not ended.
@@ -20,7 +21,8 @@ pub struct Process {
     pub parent: i32,
     /// That of the leader of its session.
     pub session: i32,
-    /// When it began, in ticks since the machine did: this tells it from a later one with the same number.
+    /// When it began, in ticks since the machine did: this tells it from a later one with the same
+    /// number.
     pub began: u64,
     /// What it is called, as the kernel says it.
     pub command: Vec<u8>,
@@ -72,7 +74,8 @@ impl Process {
         ms(ClockId::Realtime).saturating_sub(ms(ClockId::Boottime)).saturating_add(began)
     }
 
-    /// Returns what it was executed with, for people; what the kernel calls it where that cannot be seen.
+    /// Returns what it was executed with, for people; what the kernel calls it where that cannot be
+    /// seen.
     pub fn words(&self) -> String {
         let line = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
         let words: Vec<_> = line
@@ -83,8 +86,8 @@ impl Process {
         if words.is_empty() { String::from_utf8_lossy(&self.command).into_owned() } else { words.join(" ") }
     }
 
-    /// Returns its number and what it is called for people: its program, and of an interpreter its script. Other arguments are
-    /// left out: one may be a secret.
+    /// Returns its number and what it is called for people: its program, and of an interpreter its
+    /// script. Other arguments are left out: one may be a secret.
     pub fn called(&self) -> String {
         let line = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
         let mut words = line.split(|&byte| byte == 0).filter(|word| !word.is_empty());

@@ -1,6 +1,7 @@
 //! Becoming another program, forking a helper, adopting inherited descriptors.
 //!
-//! *Lives here:* the only ways to become a program, besides [`crate::spawn`]; each gives it clean signals.
+//! *Lives here:* the only ways to become a program, besides [`crate::spawn`]; each gives it clean
+//! signals.
 
 use std::ffi::{CStr, CString, OsString};
 use std::io;
@@ -19,15 +20,16 @@ const ABANDONED: i32 = 111;
 
 /// Replaces this process by the program at `path`; returns only the reason why it could not.
 ///
-/// The program finds `SIGPIPE` at its default and no signal blocked, as with every other function here that becomes a program.
+/// The program finds `SIGPIPE` at its default and no signal blocked, as with every other function
+/// here that becomes a program.
 ///
 /// **Source:** execve(2).
 pub fn exec(path: &CStr, argv: &[CString], envp: &[CString]) -> Errno {
     with_signals_of_a_new_program(false, || raw::execve(path, argv, envp))
 }
 
-/// Does what [`exec`] does and leaves blocked what is blocked, for a program that reads its signals one by one from the beginning:
-/// one that comes meanwhile is not lost and ends nobody.
+/// Does what [`exec`] does and leaves blocked what is blocked, for a program that reads its signals
+/// one by one from the beginning: one that comes meanwhile is not lost and ends nobody.
 pub fn exec_with_blocked_signals(path: &CStr, argv: &[CString], envp: &[CString]) -> Errno {
     with_signals_of_a_new_program(true, || raw::execve(path, argv, envp))
 }
@@ -40,11 +42,11 @@ fn with_signals_of_a_new_program(keeps_mask: bool, exec: impl FnOnce() -> Errno)
     errno
 }
 
-/// Replaces this process by `argv[0]`, looked up in the directories of the environment's `PATH` when it holds no
-/// slash; returns only the reason why it could not.
+/// Replaces this process by `argv[0]`, looked up in the directories of the environment's `PATH`
+/// when it holds no slash; returns only the reason why it could not.
 ///
-/// A name found but not executable is remembered, as shells do: the answer is then `EACCES`, not `ENOENT`. What another
-/// user may change is not executable to root.
+/// A name found but not executable is remembered, as shells do: the answer is then `EACCES`, not
+/// `ENOENT`. What another user may change is not executable to root.
 pub fn exec_search(argv: &[CString], environment: &ProgramEnvironment) -> Errno {
     with_signals_of_a_new_program(false, || search(argv, environment))
 }
@@ -118,14 +120,16 @@ pub fn fork_child(job: impl FnOnce() -> i32) -> Result<Pid, Errno> {
     }
 }
 
-/// Runs `job` in a child process that is killed when this process ends, whatever program this has become by then.
+/// Runs `job` in a child process that is killed when this process ends, whatever program this has
+/// become by then.
 ///
-/// A child that begins when this process has ended already does nothing. Call it only while the process has one thread.
+/// A child that begins when this process has ended already does nothing. Call it only while the
+/// process has one thread.
 pub fn fork_beside(job: impl FnOnce() -> i32) -> Result<Pid, Errno> {
     let parent = getpid();
     fork_child(|| {
-        // The signal is asked for first: a parent that ends after this is noticed by the kernel, and one that has ended
-        // before it is no longer the parent.
+        // The signal is asked for first: a parent that ends after this is noticed by the kernel,
+        // and one that has ended before it is no longer the parent.
         let asked = set_parent_process_death_signal(Some(Signal::KILL));
         if asked.is_err() || getppid() != Some(parent) {
             return ABANDONED;
@@ -151,20 +155,22 @@ pub fn fork() -> Result<Forked, Errno> {
     }
 }
 
-/// Ends this process at once: what another process with the same memory would do at its end is left to that one.
+/// Ends this process at once: what another process with the same memory would do at its end is left
+/// to that one.
 pub fn exit_now(code: i32) -> ! {
     raw::exit_now(code)
 }
 
-/// Makes every descriptor beyond the three standard ones end at exec, so that what this process inherited by
-/// accident does not reach its children.
+/// Makes every descriptor beyond the three standard ones end at exec, so that what this process
+/// inherited by accident does not reach its children.
 pub fn forget_inherited_fds() {
     raw::close_on_exec_from(3);
 }
 
 /// Returns whether the process leads its session.
 ///
-/// A session whose leader is in no namespace of ours has no number here, and is led by nobody whom we can see.
+/// A session whose leader is in no namespace of ours has no number here, and is led by nobody whom
+/// we can see.
 #[must_use]
 pub fn leads_session(pid: Pid) -> bool {
     raw::session(pid.as_raw_nonzero().get()) == Ok(pid.as_raw_nonzero().get())

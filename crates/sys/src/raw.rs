@@ -1,6 +1,7 @@
 //! Every `unsafe` block of the project.
 //!
-//! *Lives here:* exec, fork, descriptor adoption, users; below, what a child does between clone and exec, signals, mappings.
+//! *Lives here:* exec, fork, descriptor adoption, users; below, what a child does between clone and
+//! exec, signals, mappings.
 //! *Does not live here:* anything that rustix or std offer safely.
 //!
 //! Each block says why nothing safe does this (**JUSTIFICATION**) and why it is sound (**SAFETY**).
@@ -34,8 +35,9 @@ fn last_errno() -> Errno {
 
 /// Returns the path that this process was executed with, as whoever did it wrote it.
 pub(crate) fn executed_path() -> Option<CString> {
-    // JUSTIFICATION: std asks /proc, which need not be there; rustix has no safe call for it either.
-    // SAFETY: the kernel puts there a text that ends with a zero byte and stays as long as the process, or nothing.
+    // JUSTIFICATION: std asks /proc, which need not be there; rustix has no safe call for it
+    // either. SAFETY: the kernel puts there a text that ends with a zero byte and stays as long as
+    // the process, or nothing.
     let text = unsafe {
         let address = libc::getauxval(libc::AT_EXECFN);
         (address != 0)
@@ -48,8 +50,9 @@ pub(crate) fn executed_path() -> Option<CString> {
 pub(crate) fn execve(path: &CStr, argv: &[CString], envp: &[CString]) -> Errno {
     let argv = null_terminated(argv);
     let envp = null_terminated(envp);
-    // JUSTIFICATION: std's `CommandExt::exec` resets signal masks and needs a `Command`; rustix has no stable exec.
-    // SAFETY: both arrays end with a null pointer and point to strings that outlive the call.
+    // JUSTIFICATION: std's `CommandExt::exec` resets signal masks and needs a `Command`; rustix has
+    // no stable exec. SAFETY: both arrays end with a null pointer and point to strings that outlive
+    // the call.
     unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
     last_errno()
 }
@@ -83,10 +86,11 @@ pub(crate) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
     }
 }
 
-/// Sets the close-on-exec flag of every descriptor from `first` on; before kernel 5.11, of those below the limit.
+/// Sets the close-on-exec flag of every descriptor from `first` on; before kernel 5.11, of those
+/// below the limit.
 pub(crate) fn close_on_exec_from(first: u32) {
-    // JUSTIFICATION: neither std nor rustix offers close_range, and both refuse descriptors without an owner.
-    // SAFETY: with this flag nothing is closed, so no owner loses its descriptor.
+    // JUSTIFICATION: neither std nor rustix offers close_range, and both refuse descriptors without
+    // an owner. SAFETY: with this flag nothing is closed, so no owner loses its descriptor.
     unsafe {
         if libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) == 0 {
             return;
@@ -100,12 +104,13 @@ pub(crate) fn close_on_exec_from(first: u32) {
 
 /// Gives up the controlling terminal, if there is one.
 pub(crate) fn give_up_terminal() {
-    // JUSTIFICATION: rustix offers the request that takes a terminal and not the one that gives it up.
-    // SAFETY: the request has no argument; on anything else than a terminal of ours it fails.
+    // JUSTIFICATION: rustix offers the request that takes a terminal and not the one that gives it
+    // up. SAFETY: the request has no argument; on anything else than a terminal of ours it fails.
     unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCNOTTY) };
 }
 
-/// Returns the number of the session of a process, 0 meaning this one; 0 where its leader cannot be seen from here.
+/// Returns the number of the session of a process, 0 meaning this one; 0 where its leader cannot be
+/// seen from here.
 pub(crate) fn session(pid: i32) -> Result<i32, Errno> {
     // JUSTIFICATION: rustix takes it that a number is never 0.
     // SAFETY: the call has no memory of ours.
@@ -146,7 +151,8 @@ pub(crate) fn assume(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Receives one datagram; returns its length, as it was sent, and the process that sent it, 0 where that has no number here.
+/// Receives one datagram; returns its length, as it was sent, and the process that sent it, 0 where
+/// that has no number here.
 ///
 /// Descriptors that it brings are thrown away by the kernel: there is room for the sender only.
 pub(crate) fn receive_with_sender(
@@ -156,10 +162,10 @@ pub(crate) fn receive_with_sender(
     const SPACE: usize = 8;
     let mut control = [0_u64; SPACE];
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    // JUSTIFICATION: rustix has the sender's number as one that is never 0, and the kernel gives 0 for a process of another
-    // PID namespace.
-    // SAFETY: `message` points to `part` and `control`, which outlive the call, with their sizes; `CMSG_*` read within
-    // `control`, which is aligned for a header, and the payload is read unaligned, if it is as long as a `ucred`.
+    // JUSTIFICATION: rustix has the sender's number as one that is never 0, and the kernel gives 0
+    // for a process of another PID namespace. SAFETY: `message` points to `part` and `control`,
+    // which outlive the call, with their sizes; `CMSG_*` read within `control`, which is aligned
+    // for a header, and the payload is read unaligned, if it is as long as a `ucred`.
     unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
         message.msg_iov = &raw mut part;

@@ -22,10 +22,11 @@ pub fn seqpacket_pair() -> Result<(OwnedFd, OwnedFd), Errno> {
     socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
 }
 
-/// Takes nothing more from the peer of this socket, neither bytes nor descriptors; the peer's attempts fail with `EPIPE`.
+/// Takes nothing more from the peer of this socket, neither bytes nor descriptors; the peer's
+/// attempts fail with `EPIPE`.
 ///
-/// Whoever has the last descriptor of a file waits for what closing it takes, so descriptors of somebody who is not to be
-/// waited for must not even arrive.
+/// Whoever has the last descriptor of a file waits for what closing it takes, so descriptors of
+/// somebody who is not to be waited for must not even arrive.
 pub fn refuse_all(socket: impl AsFd) -> Result<(), Errno> {
     shutdown(socket, Shutdown::Read)
 }
@@ -69,10 +70,10 @@ pub struct Received {
     pub sender: Option<Pid>,
 }
 
-/// Receives one datagram on a socket that has its senders named, without waiting; descriptors do not come in.
+/// Receives one datagram on a socket that has its senders named, without waiting; descriptors do
+/// not come in.
 ///
-/// # Errors
-/// `EAGAIN` when nothing is there.
+/// # Errors `EAGAIN` when nothing is there.
 pub fn recv_with_sender(socket: impl AsFd, buffer: &mut [u8]) -> Result<Received, Errno> {
     let (length, sender) = raw::receive_with_sender(socket.as_fd(), buffer)?;
     Ok(Received { length, sender: sender.and_then(Pid::new) })

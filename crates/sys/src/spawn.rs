@@ -1,7 +1,7 @@
 //! Starting a service's process without waiting for it.
 //!
-//! The child is cloned; whether it reached its program is told by a pipe that closes on exec. While it
-//! shares our memory (same user, so nothing can be gained by reaching into it) no page table is
+//! The child is cloned; whether it reached its program is told by a pipe that closes on exec. While
+//! it shares our memory (same user, so nothing can be gained by reaching into it) no page table is
 //! copied, which is what makes starting five hundred services cheap. A child that changes its user
 //! gets a copy of its own.
 
@@ -41,7 +41,8 @@ pub struct ProcessSpec<'a> {
     pub stdout: Option<BorrowedFd<'a>>,
     /// Standard error; ours when `None`.
     pub stderr: Option<BorrowedFd<'a>>,
-    /// More descriptors, each with the number it has in the program. Where two have the same the later one counts.
+    /// More descriptors, each with the number it has in the program. Where two have the same the
+    /// later one counts.
     pub extras: Extras<'a>,
     /// The user to become; ours when `None`.
     pub user: Option<&'a User>,
@@ -51,7 +52,8 @@ pub struct ProcessSpec<'a> {
     pub pool: Option<&'a DescriptorPool>,
 }
 
-/// What a process has changed for itself and its children shall have as it was; `None` where it is as it was.
+/// What a process has changed for itself and its children shall have as it was; `None` where it is
+/// as it was.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct GivenBack {
     /// The limit of open files, soft and hard.
@@ -65,8 +67,9 @@ pub struct GivenBack {
 /// What isolates a process from its siblings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Isolation {
-    /// The number of a descriptor of `supervise/service-lock`, which is made if it is missing and locked before the
-    /// program is executed; while another process holds that lock, the one that is started waits.
+    /// The number of a descriptor of `supervise/service-lock`, which is made if it is missing and
+    /// locked before the program is executed; while another process holds that lock, the one that
+    /// is started waits.
     pub lock: Option<i32>,
     /// Whether it is the first process of a PID namespace.
     pub pid_namespace: bool,
@@ -174,12 +177,14 @@ impl Starting {
         self.pid
     }
 
-    /// Returns what is known now, without waiting. After anything but `Pending` and `Blocked` drop this value.
+    /// Returns what is known now, without waiting. After anything but `Pending` and `Blocked` drop
+    /// this value.
     pub fn report(&mut self) -> StartReport {
         let mut bytes = [0_u8; raw::REPORT_LEN + 3];
         loop {
             let said: &[u8] = match read(&self.report, &mut bytes) {
-                // What has ended can say nothing more, even where another child has its end of the pipe for an instant.
+                // What has ended can say nothing more, even where another child has its end of the
+                // pipe for an instant.
                 Err(Errno::AGAIN | Errno::INTR) if self.ended => return self.last_word(),
                 Err(Errno::AGAIN | Errno::INTR) => return StartReport::Pending,
                 Ok(length) => bytes.get(..length).unwrap_or_default(),
@@ -189,7 +194,8 @@ impl Starting {
             // A record begins with the number of a step, which is none of these.
             while let Some((word, rest)) = record.split_first() {
                 match *word {
-                    // Our own number for its end of the pipe goes with the pooled range, and then its exec can be seen.
+                    // Our own number for its end of the pipe goes with the pooled range, and then
+                    // its exec can be seen.
                     raw::UNSHARED => self.pooled = None,
                     raw::BLOCKED => self.waits = true,
                     raw::LOCKED => self.waits = false,
@@ -241,33 +247,35 @@ impl AsFd for Starting {
 
 /// Starts `command` in a new session, with an empty signal mask, and returns at once.
 ///
-/// The caller must have blocked all signals (see [`crate::signal::block_all`]). The descriptors named in `command` are
-/// needed until this returns: the child has its own table of descriptors, or finds them in its range of the pool.
+/// The caller must have blocked all signals (see [`crate::signal::block_all`]). The descriptors
+/// named in `command` are needed until this returns: the child has its own table of descriptors, or
+/// finds them in its range of the pool.
 ///
-/// # Errors
-/// The `Fork` step only; everything later comes through [`Starting::report`].
+/// # Errors The `Fork` step only; everything later comes through [`Starting::report`].
 pub fn start(command: ProcessSpec<'_>) -> Result<Starting, StartFailure> {
     start_isolated(command, Isolation::default())
 }
 
 /// Does what [`start`] does, and isolates the process.
 ///
-/// A process that has to wait for a lock needs a range of the pool to start from: without one it would keep its parent's other
-/// descriptors open meanwhile, so it fails with `EAGAIN` instead.
+/// A process that has to wait for a lock needs a range of the pool to start from: without one it
+/// would keep its parent's other descriptors open meanwhile, so it fails with `EAGAIN` instead.
 ///
-/// # Errors
-/// The `Fork` and `Namespace` steps only; everything later comes through [`Starting::report`].
+/// # Errors The `Fork` and `Namespace` steps only; everything later comes through
+/// [`Starting::report`].
 pub fn start_isolated(command: ProcessSpec<'_>, isolation: Isolation) -> Result<Starting, StartFailure> {
     let fork_failed = |errno| StartFailure { step: StartStep::Fork, errno };
     let (report, report_writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(fork_failed)?;
-    // One that waits may be sent signals that dump core, which before Linux 5.16 ends all who share the memory.
-    // The kernel changes the adjustment of all who share the memory, so who has its own back has its own memory: given back
-    // by us after exec, it would come too late for what the program has started by then.
+    // One that waits may be sent signals that dump core, which before Linux 5.16 ends all who share
+    // the memory. The kernel changes the adjustment of all who share the memory, so who has its own
+    // back has its own memory: given back by us after exec, it would come too late for what the
+    // program has started by then.
     let share_memory = command.user.is_none()
         && isolation == Isolation::default()
         && command.given_back.oom_score_adj.is_none();
     let argv_pointers = raw::null_terminated(&command.argv);
-    // Without a free one the child gets a copy of all descriptors, which takes longer and is as good.
+    // Without a free one the child gets a copy of all descriptors, which takes longer and is as
+    // good.
     let mut pooled = command.pool.and_then(DescriptorPool::take);
     let mut place = |fd: BorrowedFd<'_>| match &mut pooled {
         Some(pooled) => pooled.hold(fd).map_err(fork_failed),
@@ -432,7 +440,8 @@ mod tests {
             let root = std::env::temp_dir().join(format!("gatevisor-{name}-{}", std::process::id()));
             std::fs::create_dir_all(root.join("supervise")).unwrap();
             let null = std::fs::File::open("/dev/null").unwrap();
-            // First: it gives this thread of a test a table of its own, to which its locks then belong.
+            // First: it gives this thread of a test a table of its own, to which its locks then
+            // belong.
             let pool = DescriptorPool::new(&null, 1).ok();
             let lock =
                 crate::file::lock(std::fs::File::open(root.join("supervise")).unwrap(), "service-lock")

@@ -1,10 +1,11 @@
-//! TCP sockets of this machine as `/proc` shows them: who listens where, and which process has which.
+//! TCP sockets of this machine as `/proc` shows them: who listens where, and which process has
+//! which.
 //!
 //! *Lives here:* reading the tables, and what they say about one address.
 //! *Does not live here:* which process belongs to which service; connecting.
 //!
-//! **Source:** proc(5), `/proc/net/tcp` and `/proc/PID/fd`; Linux, `net/ipv4/inet_hashtables.c`: of several listeners the one
-//! that is bound most closely gets a connection.
+//! **Source:** proc(5), `/proc/net/tcp` and `/proc/PID/fd`; Linux, `net/ipv4/inet_hashtables.c`: of
+//! several listeners the one that is bound most closely gets a connection.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -43,7 +44,8 @@ impl Socket {
         Some(Self { local, remote, listens: state == LISTENS, uid, inode })
     }
 
-    /// Returns how closely a listener is bound to an address; `None` where connections to that do not reach it.
+    /// Returns how closely a listener is bound to an address; `None` where connections to that do
+    /// not reach it.
     fn nearness(&self, to: SocketAddr) -> Option<u8> {
         if !self.listens || self.local.port() != to.port() {
             return None;
@@ -51,7 +53,8 @@ impl Socket {
         match (self.local.ip(), to.ip()) {
             (own, asked) if own == asked => Some(2),
             (IpAddr::V4(own), IpAddr::V4(_)) if own.is_unspecified() => Some(1),
-            // It may be for the sixth version alone, which is not shown; then another one is nearer, or nobody is.
+            // It may be for the sixth version alone, which is not shown; then another one is
+            // nearer, or nobody is.
             (IpAddr::V6(own), _) if own.is_unspecified() => Some(u8::from(to.is_ipv6())),
             _ => None,
         }
@@ -119,13 +122,15 @@ fn read(table: &str) -> io::Result<Vec<Socket>> {
     Ok(sockets)
 }
 
-/// Returns the address that [`address_as_written`] does; that of the fourth version where one is mapped.
+/// Returns the address that [`address_as_written`] does; that of the fourth version where one is
+/// mapped.
 fn address(text: &str) -> Option<SocketAddr> {
     let address = address_as_written(text)?;
     Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
-/// Returns the address that the kernel writes as `ADDRESS:PORT`, each group of four bytes as a number of this machine.
+/// Returns the address that the kernel writes as `ADDRESS:PORT`, each group of four bytes as a
+/// number of this machine.
 pub fn address_as_written(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;

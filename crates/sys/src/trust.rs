@@ -3,9 +3,9 @@
 //! *Lives here:* following a path from `/` step by step, and judging each step by its descriptor.
 //! *Does not live here:* what is done with the answer (`environment`, `process`, the boot).
 //!
-//! A path is root's alone if every directory on it, and what it leads to, belongs to root and can be written to by
-//! nobody else. A symbolic link is followed only where it is root's and lies in such a directory. A directory with the
-//! sticky bit is not one: others may make new names in it.
+//! A path is root's alone if every directory on it, and what it leads to, belongs to root and can
+//! be written to by nobody else. A symbolic link is followed only where it is root's and lies in
+//! such a directory. A directory with the sticky bit is not one: others may make new names in it.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -86,14 +86,16 @@ impl Arrival {
     }
 }
 
-/// Returns an error where somebody else than root may change what the path leads to, or make something there.
+/// Returns an error where somebody else than root may change what the path leads to, or make
+/// something there.
 pub fn root_only(path: &Path) -> Result<(), Distrust> {
     follow(path)?.distrust()
 }
 
 /// Returns an error where this user may change what the path leads to, or make something there.
 ///
-/// Files of third users are no obstacle: a directory that an operator mounted has the numbers of another machine.
+/// Files of third users are no obstacle: a directory that an operator mounted has the numbers of
+/// another machine.
 pub fn out_of_reach_of(user: &User, path: &Path) -> Result<(), Distrust> {
     follow_against(path, Against::User(user))?.distrust()
 }
@@ -131,9 +133,8 @@ impl Against<'_> {
 
 /// Follows a path to its end.
 ///
-/// # Errors
-/// A link that is not root's, or that is in a directory that others may write to; a step in `/proc`; a path that is
-/// relative.
+/// # Errors A link that is not root's, or that is in a directory that others may write to; a step
+/// in `/proc`; a path that is relative.
 pub fn follow(path: &Path) -> Result<Arrival, Distrust> {
     follow_against(path, Against::EverybodyButRoot)
 }
@@ -159,13 +160,15 @@ fn follow_against(path: &Path, against: Against<'_>) -> Result<Arrival, Distrust
     walk.arrive()
 }
 
-/// Returns whether a file is where something was mounted, which in a container only its operator could do.
+/// Returns whether a file is where something was mounted, which in a container only its operator
+/// could do.
 pub fn is_mount(node: impl AsFd) -> bool {
     let found = statx(node, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE);
     found.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
-/// Returns whether a user is none of this user namespace: whoever it is outside, no process in here can be it.
+/// Returns whether a user is none of this user namespace: whoever it is outside, no process in here
+/// can be it.
 ///
 /// **Source:** `user_namespaces(7)`, *Unmapped user and group IDs*.
 fn is_nobody_here(uid: u32) -> bool {
@@ -299,7 +302,8 @@ impl OpenedStep {
     }
 }
 
-/// Returns whether a directory that another user's programs are looked for in is that user's own: this process's.
+/// Returns whether a directory that another user's programs are looked for in is that user's own:
+/// this process's.
 ///
 /// Of one that does not exist the directory counts that it would be made in.
 pub fn is_own(directory: &Path) -> bool {

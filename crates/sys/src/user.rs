@@ -1,6 +1,7 @@
 //! Users and groups as the files say, without a name service.
 //!
-//! A supervisor must not wait for LDAP to start a service, so only `/etc/passwd` and `/etc/group` count.
+//! A supervisor must not wait for LDAP to start a service, so only `/etc/passwd` and `/etc/group`
+//! count.
 
 use std::fs::File;
 use std::io::{self, Read};

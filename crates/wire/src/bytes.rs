@@ -1,4 +1,5 @@
-//! *Lives here:* putting the parts of a fixed-size record together without counting offsets by hand.
+//! *Lives here:* putting the parts of a fixed-size record together without counting offsets by
+//! hand.
 //!
 //! *Does not live here:* any format.
 

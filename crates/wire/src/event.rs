@@ -1,4 +1,5 @@
-//! *Lives here:* the events that a supervisor sends to listeners, and the names of listeners' FIFOs in `event/`.
+//! *Lives here:* the events that a supervisor sends to listeners, and the names of listeners' FIFOs
+//! in `event/`.
 //!
 //! *Does not live here:* sending and receiving them.
 
@@ -68,8 +69,8 @@ impl ServiceEvent {
 
 /// Returns the name of a listener's FIFO made at `at`, with six random characters.
 ///
-/// The characters should be letters or digits; others are the caller's mistake, but only `/` and NUL, which no
-/// file name can hold, are replaced (by `_`).
+/// The characters should be letters or digits; others are the caller's mistake, but only `/` and
+/// NUL, which no file name can hold, are replaced (by `_`).
 pub fn listener_name(at: Tai64n, random: [u8; RANDOM_SIZE]) -> [u8; NAME_SIZE] {
     let random = random.map(|byte| if matches!(byte, b'/' | 0) { b'_' } else { byte });
     join([PREFIX, &at.hex(), b":", &random])

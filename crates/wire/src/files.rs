@@ -2,7 +2,8 @@
 //!
 //! *Does not live here:* opening them.
 //!
-//! **Source:** <https://skarnet.org/software/s6/servicedir.html>, <https://skarnet.org/software/s6/scandir.html>
+//! **Source:** <https://skarnet.org/software/s6/servicedir.html>,
+//! <https://skarnet.org/software/s6/scandir.html>
 
 /// The program of the service.
 pub const RUN: &str = "run";
@@ -54,16 +55,19 @@ pub const CGROUP: &str = "cgroup";
 pub const CGROUP_STRICT: &str = "cgroup/strict";
 /// Files that no supervisor touches.
 pub const DATA: &str = "data";
-/// Says, by being there, that what the service's process leaves behind is ended before the next start; ours alone.
+/// Says, by being there, that what the service's process leaves behind is ended before the next
+/// start; ours alone.
 pub const KILL_SURVIVORS: &str = "data/kill-survivors";
-/// Processes that asked for what is done to the service they belong to: they are not ended with it; ours alone.
+/// Processes that asked for what is done to the service they belong to: they are not ended with it;
+/// ours alone.
 pub const ASKED_BY: &str = "data/asked-by";
 /// Why the last start failed before the service's command was reached; ours alone.
 pub const START_ERROR: &str = "data/start-error";
-/// Why a service that is probed is not ready although something answers, or although nothing does any more; ours alone.
+/// Why a service that is probed is not ready although something answers, or although nothing does
+/// any more; ours alone.
 pub const NOT_READY: &str = "data/not-ready";
-/// File in which our interpreter of `run` writes its process number when it is about to become the command, and which
-/// it keeps locked until it has, or has said in `data/start-error` why not.
+/// File in which our interpreter of `run` writes its process number when it is about to become the
+/// command, and which it keeps locked until it has, or has said in `data/start-error` why not.
 pub const STARTED: &str = "data/started";
 /// Directory of the files of a scandir's supervisor.
 pub const SVSCAN: &str = ".s6-svscan";
@@ -73,14 +77,16 @@ pub const SVSCAN_CONTROL: &str = ".s6-svscan/control";
 pub const SVSCAN_LOCK: &str = ".s6-svscan/lock";
 /// The lock that our supervisor holds and no other program does, whatever it is called; ours alone.
 pub const SVSCAN_OURS: &str = ".s6-svscan/gatevisor";
-/// Directory in which our supervisor says what is wrong with a user's log daemon, while something is: a file called as the
-/// number of the user; ours alone.
+/// Directory in which our supervisor says what is wrong with a user's log daemon, while something
+/// is: a file called as the number of the user; ours alone.
 pub const SVSCAN_LOGGING: &str = ".s6-svscan/logging";
 /// There from the beginning of our supervision of a scandir to its end in order; ours alone.
 pub const SVSCAN_UNFINISHED: &str = ".s6-svscan/unfinished";
-/// Directory in which our supervisor says why it does not supervise an entry: a file of the entry's name.
+/// Directory in which our supervisor says why it does not supervise an entry: a file of the entry's
+/// name.
 pub const SVSCAN_REFUSED: &str = ".s6-svscan/refused";
-/// Name, below [`SVSCAN`], of the file in which the boot of a container says which file it holds as the lock of the home.
+/// Name, below [`SVSCAN`], of the file in which the boot of a container says which file it holds as
+/// the lock of the home.
 pub const SVSCAN_HOME_LOCK: &str = "home-lock";
 /// File of a scandir in which a service of the container says that it holds the lock of the home.
 pub const HOME_LOCK: &str = ".home-lock";

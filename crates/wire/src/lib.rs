@@ -1,12 +1,14 @@
 //! Bytes and types of the s6 contract on disk.
 //!
-//! *Lives here:* every format that a supervisor and its clients exchange through the file system, as types that
-//! cannot be wrong, with the functions that turn them into bytes and back: the status file, control bytes,
-//! events, the death tally, `TAI64N` stamps, names, signals, numbers in small files, scandir commands, and our
-//! own `supervise/policy` file; and the exit codes. One enum stands for each alphabet; bytes, tables and help are derived from it.
+//! *Lives here:* every format that a supervisor and its clients exchange through the file system,
+//! as types that cannot be wrong, with the functions that turn them into bytes and back: the status
+//! file, control bytes, events, the death tally, `TAI64N` stamps, names, signals, numbers in small
+//! files, scandir commands, and our own `supervise/policy` file; and the exit codes. One enum
+//! stands for each alphabet; bytes, tables and help are derived from it.
 //!
-//! *Does not live here:* any I/O, any clock, any decision. Nothing of ours is linked into this crate, and every
-//! decoder is total: whatever bytes it is given, it returns a value or an error, and never panics.
+//! *Does not live here:* any I/O, any clock, any decision. Nothing of ours is linked into this
+//! crate, and every decoder is total: whatever bytes it is given, it returns a value or an error,
+//! and never panics.
 //!
 //! *May depend on it:* every crate.
 //!

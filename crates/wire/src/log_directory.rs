@@ -1,13 +1,15 @@
 //! Names and marks in a log directory.
 //!
-//! *Lives here:* what archives are called, in s6-log's form and in our compressed one, and how a line of standard error is
-//! marked. *Does not live here:* writing a log directory (`gatevisor-logd`) and reading one (`gatevisor-logreader`).
+//! *Lives here:* what archives are called, in s6-log's form and in our compressed one, and how a
+//! line of standard error is marked. *Does not live here:* writing a log directory
+//! (`gatevisor-logd`) and reading one (`gatevisor-logreader`).
 
 use std::time::Duration;
 
 use crate::tai::{HEX_SIZE, Tai64n};
 
-/// What a line of standard error begins with in a file, after its stamp, where the streams are told apart.
+/// What a line of standard error begins with in a file, after its stamp, where the streams are told
+/// apart.
 pub const STDERR_MARK: &[u8] = b"[stderr] ";
 /// Length of an archive's name: `@`, 24 digits, `.s` or `.u`.
 pub const ARCHIVE_NAME: usize = HEX_SIZE + 3;
@@ -38,7 +40,8 @@ impl Archive {
         Some(Self { stamp, safe })
     }
 
-    /// Returns the archive that a file name stands for, and whether it is the name of its compressed form.
+    /// Returns the archive that a file name stands for, and whether it is the name of its
+    /// compressed form.
     pub fn parse_file(name: &[u8]) -> Option<(Self, bool)> {
         match name.strip_suffix(COMPRESSED.as_bytes()) {
             Some(plain) => Some((Self::parse(plain)?, true)),
@@ -53,8 +56,8 @@ impl Archive {
 
     /// Returns the archive that is made now, given those that are there.
     ///
-    /// It is newer than all of them even when the clock was set back, or it would be taken for the oldest and
-    /// deleted first.
+    /// It is newer than all of them even when the clock was set back, or it would be taken for the
+    /// oldest and deleted first.
     pub fn next(now: Tai64n, present: &[Self], safe: bool) -> Self {
         let newest = present.iter().map(|archive| archive.stamp).max();
         let after_newest = newest.and_then(|stamp| stamp.checked_add(Duration::from_nanos(1)));

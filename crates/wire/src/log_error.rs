@@ -1,9 +1,11 @@
-//! What a log daemon says while it cannot keep a service's lines: the file `log/error` of the service directory.
+//! What a log daemon says while it cannot keep a service's lines: the file `log/error` of the
+//! service directory.
 //!
 //! *Lives here:* the bytes of the file. *Does not live here:* reading and writing it.
 //!
-//! The file is ours; s6 has none. It exists while the error lasts, and is replaced and removed in one step. The
-//! first line is the time when the error began, `@` and 24 hexadecimal digits; the second is the reason.
+//! The file is ours; s6 has none. It exists while the error lasts, and is replaced and removed in
+//! one step. The first line is the time when the error began, `@` and 24 hexadecimal digits; the
+//! second is the reason.
 
 use crate::tai::Tai64n;
 

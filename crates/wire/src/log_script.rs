@@ -3,8 +3,9 @@
 //! *Lives here:* which of these scripts the log daemon can do the work of, and what they say.
 //! *Does not live here:* the whole language of s6-log (`logd`).
 //!
-//! Under s6 a script cannot have s6-log as its interpreter: the kernel passes the rest of the line as one word, and
-//! the name of the script would be another directive. So nothing that works elsewhere is taken for one of these.
+//! Under s6 a script cannot have s6-log as its interpreter: the kernel passes the rest of the line
+//! as one word, and the name of the script would be another directive. So nothing that works
+//! elsewhere is taken for one of these.
 
 /// Defaults and bounds of s6-log.
 const KEEP: u32 = 10;
@@ -41,10 +42,12 @@ pub enum LogStamp {
 }
 
 impl<'a> LogScript<'a> {
-    /// Returns the script that is the first line of this file, if it is one that the log daemon can express.
+    /// Returns the script that is the first line of this file, if it is one that the log daemon can
+    /// express.
     ///
-    /// That is `1` or nothing, any of `n` `s` `S`, `t` or `T` or neither, and one directory at the end: no options,
-    /// selection, processor, prefix or second directory. `$` in the directory is refused, for the daemon expands it.
+    /// That is `1` or nothing, any of `n` `s` `S`, `t` or `T` or neither, and one directory at the
+    /// end: no options, selection, processor, prefix or second directory. `$` in the directory is
+    /// refused, for the daemon expands it.
     pub fn from_file(bytes: &'a [u8]) -> Option<Self> {
         // A line without its end may have been cut.
         let (line, _) = bytes.split_at_checked(bytes.iter().position(|&b| b == b'\n')?)?;

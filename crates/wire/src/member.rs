@@ -2,8 +2,9 @@
 //!
 //! *Does not live here:* finding processes by it.
 //!
-//! Our supervisor gives it to whatever it starts for a service, and children inherit it. It names the scandir, the
-//! supervisor, and the service. Whoever replaces or clears the environment of a process takes it out of the service.
+//! Our supervisor gives it to whatever it starts for a service, and children inherit it. It names
+//! the scandir, the supervisor, and the service. Whoever replaces or clears the environment of a
+//! process takes it out of the service.
 
 /// The name of the variable.
 pub const VARIABLE: &str = "GATEVISOR_SERVICE";
@@ -34,7 +35,8 @@ impl<'a> Member<'a> {
         Some(Self { scandir, supervisor, name })
     }
 
-    /// Returns what an environment says, as the kernel shows it: assignments that end with a null byte.
+    /// Returns what an environment says, as the kernel shows it: assignments that end with a null
+    /// byte.
     pub fn in_environment(environment: &'a [u8]) -> Option<Self> {
         let value = |assignment: &'a [u8]| assignment.strip_prefix(VARIABLE.as_bytes())?.strip_prefix(b"=");
         environment.split(|&byte| byte == 0).find_map(value).and_then(Self::parse)

@@ -4,7 +4,8 @@
 
 use std::{ffi::OsStr, fmt, os::unix::ffi::OsStrExt, path::Path};
 
-/// Length of the longest name in bytes: what a file name holds, less the room that s6 needs for its own suffixes.
+/// Length of the longest name in bytes: what a file name holds, less the room that s6 needs for its
+/// own suffixes.
 pub const MAX: usize = 251;
 
 /// Holds a name that can be an entry of a scandir and is not skipped there.
@@ -63,7 +64,8 @@ impl AsRef<Path> for ServiceName {
     }
 }
 
-/// Prints the name for people: what is not printable UTF-8 is escaped, so that a name stays one line.
+/// Prints the name for people: what is not printable UTF-8 is escaped, so that a name stays one
+/// line.
 impl fmt::Display for ServiceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
@@ -82,9 +84,11 @@ impl fmt::Debug for ServiceName {
     }
 }
 
-/// Returns whether a character can be shown as it is, on one line and without moving what follows it.
+/// Returns whether a character can be shown as it is, on one line and without moving what follows
+/// it.
 pub(crate) fn is_plain(c: char) -> bool {
-    // Line and paragraph separators and the marks that turn the direction of text are no control characters.
+    // Line and paragraph separators and the marks that turn the direction of text are no control
+    // characters.
     !c.is_control()
         && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }

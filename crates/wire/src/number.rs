@@ -7,8 +7,8 @@ const MAX_DIGITS: usize = 10;
 
 /// Returns the decimal number on the first line, or `None` if that is anything else.
 ///
-/// No sign, no blank before or after, at most ten digits, at most what `u32` holds. What follows the first line
-/// is not looked at.
+/// No sign, no blank before or after, at most ten digits, at most what `u32` holds. What follows
+/// the first line is not looked at.
 ///
 /// **Source:** s6 2.11 `read_uint` of `s6-supervise`, which this is no more lenient than.
 pub fn parse(bytes: &[u8]) -> Option<u32> {

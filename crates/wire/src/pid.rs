@@ -1,4 +1,5 @@
-//! *Lives here:* the process id that cannot be zero or negative, so that `kill(0, …)` cannot be written.
+//! *Lives here:* the process id that cannot be zero or negative, so that `kill(0, …)` cannot be
+//! written.
 //!
 //! *Does not live here:* anything that asks whether the process exists.
 

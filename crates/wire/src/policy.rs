@@ -1,10 +1,11 @@
-//! *Lives here:* `supervise/policy`, our own text file beside `status`: what the supervisor is waiting for, and why.
+//! *Lives here:* `supervise/policy`, our own text file beside `status`: what the supervisor is
+//! waiting for, and why.
 //!
 //! *Does not live here:* the restart policy itself, which is `core`'s.
 //!
-//! s6's tools never read the file, and s6 never writes it. Where it is absent, nothing is waited for and nothing was
-//! restarted. It is replaced atomically. Each line is `key value`; unknown keys are ignored, so that older clients
-//! understand newer supervisors.
+//! s6's tools never read the file, and s6 never writes it. Where it is absent, nothing is waited
+//! for and nothing was restarted. It is replaced atomically. Each line is `key value`; unknown keys
+//! are ignored, so that older clients understand newer supervisors.
 
 use crate::{name::is_plain, tai::Tai64n};
 use std::fmt::{self, Write};
@@ -30,7 +31,8 @@ pub enum RestartPhase {
     FailedToStart,
     /// The service directory is not acceptable, and nothing in it is executed.
     Refused,
-    /// Processes that an earlier life of the service has left behind are being ended; the next start comes after that.
+    /// Processes that an earlier life of the service has left behind are being ended; the next
+    /// start comes after that.
     Clearing,
 }
 
@@ -78,8 +80,9 @@ pub struct PublishedPolicy {
     pub ran_ms: Option<u64>,
     /// When the next start is due.
     pub until: Option<Tai64n>,
-    /// Why, on one line of at most 200 bytes. While the service runs or is about to be started again, it is what brought
-    /// its last death about, where the exit code or signal does not tell that.
+    /// Why, on one line of at most 200 bytes. While the service runs or is about to be started
+    /// again, it is what brought its last death about, where the exit code or signal does not tell
+    /// that.
     pub reason: Option<String>,
 }
 
@@ -131,7 +134,8 @@ impl PublishedPolicy {
 
     /// Returns the policy that a file holds.
     ///
-    /// A key that is missing has the value that it has where the file is absent; of a key given twice, the last counts.
+    /// A key that is missing has the value that it has where the file is absent; of a key given
+    /// twice, the last counts.
     pub fn decode(bytes: &[u8]) -> Result<Self, PolicyDecodeError> {
         if bytes.len() > MAX {
             return Err(PolicyDecodeError::TooLong(bytes.len()));
@@ -158,7 +162,8 @@ impl PublishedPolicy {
     }
 }
 
-/// Returns `text` on one line of at most 200 bytes: control characters escaped, the rest cut off between characters.
+/// Returns `text` on one line of at most 200 bytes: control characters escaped, the rest cut off
+/// between characters.
 ///
 /// What it returns it does not change again.
 pub fn one_line(text: &str) -> String {

@@ -8,8 +8,8 @@ pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Why a script is not executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
-    /// Its first line ends with a carriage return, which the kernel takes for the last character of the interpreter's name or of
-    /// its argument.
+    /// Its first line ends with a carriage return, which the kernel takes for the last character of
+    /// the interpreter's name or of its argument.
     WindowsLineEnds,
     /// It begins with a byte-order mark instead of `#!`.
     ByteOrderMark,
@@ -33,7 +33,8 @@ impl Flaw {
         }
     }
 
-    /// Returns the program and the script of `sed` that fixes it; the name of the file is to follow.
+    /// Returns the program and the script of `sed` that fixes it; the name of the file is to
+    /// follow.
     pub const fn fix(self) -> &'static str {
         match self {
             Self::WindowsLineEnds => "sed -i 's/\\r$//'",

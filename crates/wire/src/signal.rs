@@ -2,7 +2,8 @@
 //!
 //! *Does not live here:* sending, blocking and catching them.
 //!
-//! Numbers are those of Linux on every architecture but alpha, mips, parisc and sparc, for which we do not build.
+//! Numbers are those of Linux on every architecture but alpha, mips, parisc and sparc, for which we
+//! do not build.
 
 /// Terminal gone, or reload.
 pub const HUP: u8 = 1;

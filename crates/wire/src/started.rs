@@ -1,9 +1,11 @@
-//! *Lives here:* `data/started`, the line in which our interpreter of `run` says that it is about to become the command,
-//! and who will say that the service is ready.
+//! *Lives here:* `data/started`, the line in which our interpreter of `run` says that it is about
+//! to become the command, and who will say that the service is ready.
 //!
-//! *Does not live here:* the lock on the file, which tells when it has (`gatevisor-client`, `gatevisor-slot`).
+//! *Does not live here:* the lock on the file, which tells when it has (`gatevisor-client`,
+//! `gatevisor-slot`).
 //!
-//! The line is `PID` or `PID WORD`. It is written over the older one in place, so what follows it is of no account.
+//! The line is `PID` or `PID WORD`. It is written over the older one in place, so what follows it
+//! is of no account.
 
 use crate::{Pid, number};
 

@@ -1,6 +1,7 @@
 //! *Lives here:* the status file, `supervise/status`: what a supervisor says of one service.
 //!
-//! *Does not live here:* reading or replacing the file; what the state is called for people (that is a client's).
+//! *Does not live here:* reading or replacing the file; what the state is called for people (that
+//! is a client's).
 
 use crate::{
     Pid,
@@ -11,7 +12,8 @@ use crate::{
 
 /// Length of the file that we write, and that s6 writes in all versions but 2.13.
 pub const SIZE: usize = 35;
-/// Length of the file that s6 2.13 writes: 8 bytes of process group id stand between pid and wait status.
+/// Length of the file that s6 2.13 writes: 8 bytes of process group id stand between pid and wait
+/// status.
 pub const SIZE_2_13: usize = 43;
 
 const PAUSED: u8 = 1;
@@ -21,7 +23,8 @@ const READY: u8 = 1 << 3;
 
 /// Holds what the status file says.
 ///
-/// **Source:** s6 2.11 `s6_svstatus_pack`; <https://skarnet.org/software/s6/libs6/s6-supervise.html>
+/// **Source:** s6 2.11 `s6_svstatus_pack`;
+/// <https://skarnet.org/software/s6/libs6/s6-supervise.html>
 #[expect(
     clippy::struct_excessive_bools,
     reason = "they are the flags of the file, and all 16 mixtures occur"
@@ -36,7 +39,8 @@ pub struct Status {
     pub pid: Option<Pid>,
     /// How the service's process ended last.
     pub last: WaitStatus,
-    /// Whether the process was paused by a command; with no process, that the service was never started.
+    /// Whether the process was paused by a command; with no process, that the service was never
+    /// started.
     pub paused: bool,
     /// Whether `pid` is the finish script's.
     pub finishing: bool,

@@ -1,4 +1,5 @@
-//! *Lives here:* `TAI64N` stamps: 8 bytes of seconds label and 4 bytes of nanoseconds, big endian, and their text.
+//! *Lives here:* `TAI64N` stamps: 8 bytes of seconds label and 4 bytes of nanoseconds, big endian,
+//! and their text.
 //!
 //! *Does not live here:* the clock. Whoever needs the present asks the system for it and converts.
 
@@ -61,7 +62,8 @@ impl Tai64n {
 
     /// Returns the stamp of a Unix time in seconds and nanoseconds.
     ///
-    /// Nanoseconds of a second or more are carried; a moment before the first label becomes the first label.
+    /// Nanoseconds of a second or more are carried; a moment before the first label becomes the
+    /// first label.
     pub const fn from_unix(secs: i64, nanos: u32) -> Self {
         let carry = nanos / NANOS_PER_SECOND;
         let secs = secs.saturating_add(carry as i64);
@@ -121,7 +123,8 @@ impl Tai64n {
         join([&self.label.to_be_bytes(), &self.nanos.to_be_bytes()])
     }
 
-    /// Returns the stamp that these 12 bytes hold, or `None` if its nanoseconds are a second or more.
+    /// Returns the stamp that these 12 bytes hold, or `None` if its nanoseconds are a second or
+    /// more.
     pub fn decode(bytes: [u8; SIZE]) -> Option<Self> {
         let (label, rest) = bytes.split_first_chunk()?;
         let (nanos, _) = rest.split_first_chunk()?;
@@ -137,7 +140,8 @@ impl Tai64n {
         out
     }
 
-    /// Returns the stamp that 24 hexadecimal digits of either case spell, with or without a leading `@`.
+    /// Returns the stamp that 24 hexadecimal digits of either case spell, with or without a leading
+    /// `@`.
     pub fn parse_hex(text: &[u8]) -> Option<Self> {
         let digits: &[u8; HEX_SIZE] = text.strip_prefix(b"@").unwrap_or(text).try_into().ok()?;
         let mut bytes = [0; SIZE];

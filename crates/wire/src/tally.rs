@@ -1,4 +1,5 @@
-//! *Lives here:* the death tally, `supervise/death_tally`: when and how the service died, oldest first.
+//! *Lives here:* the death tally, `supervise/death_tally`: when and how the service died, oldest
+//! first.
 //!
 //! *Does not live here:* the file, and how many deaths are kept.
 

@@ -16,7 +16,8 @@ const STOPPED: u16 = 0x7f;
 pub struct WaitStatus(u16);
 
 impl WaitStatus {
-    /// Returns the wait status that the kernel gave; bits above the 16th are dropped, for Linux leaves them 0.
+    /// Returns the wait status that the kernel gave; bits above the 16th are dropped, for Linux
+    /// leaves them 0.
     pub const fn from_raw(raw: i32) -> Self {
         let [low, high, _, _] = raw.to_le_bytes();
         Self(u16::from_le_bytes([low, high]))
@@ -27,7 +28,8 @@ impl WaitStatus {
         Self(u16::from_le_bytes([0, code]))
     }
 
-    /// Returns the wait status of a process that `signal` killed, or `None` if no signal has that number.
+    /// Returns the wait status of a process that `signal` killed, or `None` if no signal has that
+    /// number.
     ///
     /// No core dump is claimed.
     pub const fn killed(signal: u8) -> Option<Self> {

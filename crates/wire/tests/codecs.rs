@@ -1,4 +1,5 @@
-//! What holds for every value and for all bytes: what is encoded decodes to itself, and no bytes make a decoder panic.
+//! What holds for every value and for all bytes: what is encoded decodes to itself, and no bytes
+//! make a decoder panic.
 #![expect(clippy::unwrap_used, reason = "a panic in a test says what is wrong")]
 
 use gatevisor_wire::{

@@ -47,8 +47,8 @@ fn said() -> HashMap<String, HashMap<String, String>> {
 
 /// The same fields as s6-svstat prints them, from what we decoded.
 ///
-/// **Source:** s6 2.11 `s6-svstat.c`: of a service that is not up there is no pid and no readiness, of one that is
-/// up there is no last exit.
+/// **Source:** s6 2.11 `s6-svstat.c`: of a service that is not up there is no pid and no readiness,
+/// of one that is up there is no last exit.
 fn field(status: &Status, name: &str) -> String {
     let number = |value: Option<i32>| value.unwrap_or(-1).to_string();
     let last = (!status.is_up()).then_some(status.last);
@@ -103,7 +103,8 @@ fn golden_states_are_what_they_are_called() {
         let status = Status::decode(&golden(&format!("{state}.status"))).unwrap();
         let flags = [status.pid.is_some(), status.finishing, status.want_up, status.ready, status.paused];
         assert_eq!(flags, expected, "{state}");
-        // s6 2.11 has no mark for "never started"; newer versions pair "paused" with "no process" for it.
+        // s6 2.11 has no mark for "never started"; newer versions pair "paused" with "no process"
+        // for it.
         assert!(!status.never_started(), "{state}");
     }
 }

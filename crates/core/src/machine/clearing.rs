@@ -1,10 +1,12 @@
 //! Ending what an earlier life of the service has left behind, before the next life begins.
 //!
 //! *Lives here:* when that is done, how long it may take, and what follows from its end.
-//! *Does not live here:* which processes are meant; a child of the service's user finds them (`gatevisor-slot`).
+//! *Does not live here:* which processes are meant; a child of the service's user finds them
+//! (`gatevisor-slot`).
 //!
-//! An earlier supervision that was killed leaves the service itself: no other one is started while it lives. A
-//! process of the service that died leaves what it started; that is ended where the slot says so.
+//! An earlier supervision that was killed leaves the service itself: no other one is started while
+//! it lives. A process of the service that died leaves what it started; that is ended where its
+//! directory says so.
 
 use gatevisor_wire::wait::WaitStatus;
 use gatevisor_wire::{Pid, policy, signal};
@@ -16,8 +18,8 @@ use crate::restart::RestartPolicy;
 use crate::time::Now;
 
 impl Machine {
-    /// An earlier supervision of the service did not end in order: what it left, the process `pid` if that is known,
-    /// ends before anything is started.
+    /// An earlier supervision of the service did not end in order: what it left, the process `pid`
+    /// if that is known, ends before anything is started.
     ///
     /// For a machine that was made just now.
     pub fn inherit(&mut self, pid: Option<Pid>, out: &mut ServiceEffects) {
@@ -95,7 +97,8 @@ impl Machine {
         out: &mut ServiceEffects,
     ) {
         match (clearing.whose, outcome) {
-            // It has taken what time it might; a process that cannot even be killed would keep the service down for ever.
+            // It has taken what time it might; a process that cannot even be killed would keep the
+            // service down for ever.
             (Leftover::OfProcess(_), _) => self.settle(now, clearing.unannounced, out),
             (Leftover::OfSupervision(_), Ok(())) => {
                 self.inherited = None;
@@ -111,8 +114,8 @@ impl Machine {
         }
     }
 
-    /// Has what was left behind killed at once, because the time for it is over or everything is killed; the second time it
-    /// kills the process that does it.
+    /// Has what was left behind killed at once, because the time for it is over or everything is
+    /// killed; the second time it kills the process that does it.
     pub(super) fn advance_cleanup(&mut self, now: Now, out: &mut ServiceEffects) {
         let ServicePhase::Clearing(clearing @ Cleanup { pid: Some(_), .. }) = &mut self.phase else { return };
         let Some(pid) = clearing.pid else { return };

@@ -1,6 +1,7 @@
 //! What each byte of `supervise/control` means in each phase.
 //!
-//! *Lives here:* requests and signals. *Does not live here:* the alphabet, which is `gatevisor-wire`'s.
+//! *Lives here:* requests and signals. *Does not live here:* the alphabet, which is
+//! `gatevisor-wire`'s.
 //!
 //! **Source:** <https://skarnet.org/software/s6/s6-svc.html>
 
@@ -58,8 +59,8 @@ impl Machine {
         }
     }
 
-    /// Records the request and publishes it, unless supervision is ending and the request comes too late; s6 2.11 records
-    /// it even then.
+    /// Records the request and publishes it, unless supervision is ending and the request comes too
+    /// late; s6 2.11 records it even then.
     pub(super) fn set_want(&mut self, up: bool, out: &mut ServiceEffects) {
         if self.rules == Rules::Native
             && self.last
@@ -95,8 +96,9 @@ impl Machine {
                 out.add(ServiceEffect::PublishStatus(self.status));
             }
             ServicePhase::Starting { pid: Some(pid), .. } => {
-                // Not published yet: without a pid it would read as if it were down already. The status follows
-                // within the instant that the process needs to reach its program, or to die before that.
+                // Not published yet: without a pid it would read as if it were down already. The
+                // status follows within the instant that the process needs to reach its program, or
+                // to die before that.
                 self.status.want_up = false;
                 self.asked_to_die = true;
                 out.add(ServiceEffect::Terminate(pid));

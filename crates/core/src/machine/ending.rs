@@ -157,7 +157,8 @@ impl Machine {
         }
     }
 
-    /// The service is down for good or until the next start; `died_now` when its death is not announced yet.
+    /// The service is down for good or until the next start; `died_now` when its death is not
+    /// announced yet.
     pub(super) fn settle(&mut self, now: Now, died_now: bool, out: &mut ServiceEffects) {
         self.status.pid = None;
         self.status.finishing = false;

@@ -1,12 +1,13 @@
 //! Deaths that the kernel brings about because memory has run out.
 //!
-//! *Lives here:* which death is one of these, and what is said of it. *Does not live here:* the kernel's counter, which is
-//! read by whoever collects the dead.
+//! *Lives here:* which death is one of these, and what is said of it. *Does not live here:* the
+//! kernel's counter, which is read by whoever collects the dead.
 //!
-//! A process that is killed for want of memory ends like one that somebody sent `SIGKILL` to. What tells them apart is that
-//! the kernel counts such kills for each control group.
+//! A process that is killed for want of memory ends like one that somebody sent `SIGKILL` to. What
+//! tells them apart is that the kernel counts such kills for each control group.
 //!
-//! **Source:** the kernel's *Control Group v2*, `memory.events`; *Memory Resource Controller*, `memory.oom_control`.
+//! **Source:** the kernel's *Control Group v2*, `memory.events`; *Memory Resource Controller*,
+//! `memory.oom_control`.
 
 use gatevisor_wire::signal;
 use gatevisor_wire::wait::WaitStatus;
@@ -18,10 +19,12 @@ use crate::time::Tick;
 /// What `supervise/policy` says of such a death, until another one comes.
 pub const OUT_OF_MEMORY: &str =
     "out of memory: the kernel killed it with SIGKILL and counts a kill for memory in this control group";
-/// Milliseconds within which deaths that the kernel counted at once are collected, one after another.
+/// Milliseconds within which deaths that the kernel counted at once are collected, one after
+/// another.
 const TOGETHER_MS: u64 = 1000;
 
-/// The kernel's count of kills for want of memory, and those of them that no death has been explained by yet.
+/// The kernel's count of kills for want of memory, and those of them that no death has been
+/// explained by yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kills {
     counted: u64,
@@ -35,11 +38,12 @@ impl Kills {
         Self { counted, unclaimed: 0, seen: now }
     }
 
-    /// Returns whether a death that nothing else explains is one of those that the kernel has counted by now.
+    /// Returns whether a death that nothing else explains is one of those that the kernel has
+    /// counted by now.
     ///
-    /// Each kill explains one death, and one that came together with others explains none that comes long after them. The
-    /// kernel does not say whom it killed: where it was a process that is nobody's here, it explains the next death by a
-    /// `SIGKILL` that nobody here sent.
+    /// Each kill explains one death, and one that came together with others explains none that
+    /// comes long after them. The kernel does not say whom it killed: where it was a process that
+    /// is nobody's here, it explains the next death by a `SIGKILL` that nobody here sent.
     pub fn explain(&mut self, counted: u64, now: Tick) -> bool {
         if counted > self.counted {
             self.unclaimed = counted.saturating_sub(self.counted);
@@ -60,7 +64,8 @@ pub const fn is_unexplained(how: WaitStatus, is_asked_for: bool, is_killed_by_us
 }
 
 impl Machine {
-    /// Returns whether the process of the service, which ended like this, may have been killed for want of memory.
+    /// Returns whether the process of the service, which ended like this, may have been killed for
+    /// want of memory.
     pub fn may_have_run_out_of_memory(&self, how: WaitStatus) -> bool {
         let is_asked_for =
             self.starts.is_asked_for || self.asked_to_die || self.starts.sent == Some(signal::KILL);

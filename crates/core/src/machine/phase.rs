@@ -17,13 +17,15 @@ pub(super) enum ServicePhase {
     Down { start_at: Option<Tick> },
     /// A process that has not reached its program; the pid is unknown until the fork is done.
     Starting { pid: Option<Pid>, kill_at: Option<Tick> },
-    /// A process that waits until an earlier one lets go of the lock. To others the service is down.
+    /// A process that waits until an earlier one lets go of the lock. To others the service is
+    /// down.
     Waiting { pid: Pid },
     /// The service.
     Up { pid: Pid, since: Tick, kill_at: Option<Tick> },
     /// The finish script; the pid is unknown until the fork is done.
     Finishing { pid: Option<Pid>, kill_at: Option<Tick> },
-    /// What ends the processes that an earlier life of the service has left behind; nothing of it is left after that.
+    /// What ends the processes that an earlier life of the service has left behind; nothing of it
+    /// is left after that.
     Clearing(Cleanup),
     /// Nothing, ever again.
     Ended,

@@ -1,6 +1,7 @@
 //! From the decision to start a service to its program.
 //!
-//! *Lives here:* what the fork, the lock, the exec and their failures mean. *Does not live here:* forking.
+//! *Lives here:* what the fork, the lock, the exec and their failures mean. *Does not live here:*
+//! forking.
 
 use gatevisor_wire::event::ServiceEvent::Up;
 use gatevisor_wire::{Pid, policy, signal};

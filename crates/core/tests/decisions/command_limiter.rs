@@ -3,8 +3,8 @@
 use gatevisor_core::Tick;
 use gatevisor_core::command_limiter::{Admission, CommandLimiter};
 
-/// Plays a table: `TIME SERVICE OWNER BYTES => READ/pause` for a FIFO that has so many bytes, `TIME scan => read/pause`, and
-/// `TIME resume => WHO…`, each with `until N` where the deadline matters.
+/// Plays a table: `TIME SERVICE OWNER BYTES => READ/pause` for a FIFO that has so many bytes, `TIME
+/// scan => read/pause`, and `TIME resume => WHO…`, each with `until N` where the deadline matters.
 fn check(table: &str) {
     let mut limiter = CommandLimiter::default();
     for line in table.lines().map(str::trim).filter(|line| !line.is_empty()) {

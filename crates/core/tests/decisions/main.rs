@@ -1,4 +1,5 @@
-//! What the supervisor decides beside the services' own machines: tables of time, event and decision.
+//! What the supervisor decides beside the services' own machines: tables of time, event and
+//! decision.
 #![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
 mod command_limiter;

@@ -20,9 +20,10 @@ fn settled() -> ScanQueue {
     queue
 }
 
-/// Plays a table against a queue: `changed NAME`, `recheck NAME`, `lost NAME…` (the supervised ones), `ask` and `ask-all` with
-/// the bytes that the kernel has still to tell, `drained BYTES` or `drained all`, `begin`, `read NAME…`, `end`, `fail`. What
-/// follows the arrow is the scope that begins, or the names that are looked at.
+/// Plays a table against a queue: `changed NAME`, `recheck NAME`, `lost NAME…` (the supervised
+/// ones), `ask` and `ask-all` with the bytes that the kernel has still to tell, `drained BYTES` or
+/// `drained all`, `begin`, `read NAME…`, `end`, `fail`. What follows the arrow is the scope that
+/// begins, or the names that are looked at.
 fn check(queue: &mut ScanQueue, table: &str) {
     for line in table.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (left, expected) = line.split_once("=>").map_or((line, ""), |(left, right)| (left, right.trim()));

@@ -4,9 +4,10 @@ use gatevisor_core::Tick;
 use gatevisor_core::shutdown::{Remaining, Shutdown, ShutdownAction, ShutdownActions, ShutdownStage};
 use gatevisor_core::stop::Rank;
 
-/// Plays a table whose lines are `TIME EVENT [WHAT IS LEFT] => ACTION, ACTION…`, with `until N` for the deadline and the name of
-/// the stage where they matter. What is left is `1f 1c 1l` for a user's services of the first rank, the command and the others,
-/// `entries`, `daemons` and `no-proc` where no process can be found.
+/// Plays a table whose lines are `TIME EVENT [WHAT IS LEFT] => ACTION, ACTION…`, with `until N` for
+/// the deadline and the name of the stage where they matter. What is left is `1f 1c 1l` for a
+/// user's services of the first rank, the command and the others, `entries`, `daemons` and
+/// `no-proc` where no process can be found.
 fn check(grace_ms: u64, is_container: bool, table: &str) {
     let mut shutdown = Shutdown::new(grace_ms, is_container);
     for line in table.lines().map(str::trim).filter(|line| !line.is_empty()) {

@@ -276,7 +276,8 @@ proptest! {
             world.act(action);
         }
         world.act(Action::Shutdown);
-        // A process may be starting, then die, then its finish script may die, then what ends the survivors.
+        // A process may be starting, then die, then its finish script may die, then what ends the
+        // survivors.
         for _ in 0..4 {
             world.act(Action::Die(WaitStatus::exited(0), 1));
         }

@@ -41,7 +41,8 @@ pub fn check_s6(scenario: &str) {
     play(Rules::S6, true, &policy(), scenario);
 }
 
-/// Plays it against a service whose earlier supervision was killed and left this process, if it is known.
+/// Plays it against a service whose earlier supervision was killed and left this process, if it is
+/// known.
 pub fn check_inherited(pid: Option<i32>, want_up: bool, scenario: &str) {
     let mut effects = ServiceEffects::new();
     let mut machine = Machine::new(at(0), Rules::Native, want_up, 1, &mut effects);
@@ -54,7 +55,8 @@ pub fn check_inherited(pid: Option<i32>, want_up: bool, scenario: &str) {
     go_on(&mut machine, &mut effects, &policy(), rest);
 }
 
-/// Plays a scenario: each line is `TIME EVENT… => EFFECT, EFFECT…`; `until N` names the deadline after it.
+/// Plays a scenario: each line is `TIME EVENT… => EFFECT, EFFECT…`; `until N` names the deadline
+/// after it.
 pub fn play(rules: Rules, want_up: bool, policy: &RestartPolicy, scenario: &str) {
     let mut effects = ServiceEffects::new();
     let mut machine = Machine::new(at(0), rules, want_up, 1, &mut effects);

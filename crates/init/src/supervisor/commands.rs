@@ -45,7 +45,8 @@ impl Supervisor {
         }
     }
 
-    /// Returns whether a command would end us that may have come from somebody who may not; says so.
+    /// Returns whether a command would end us that may have come from somebody who may not; says
+    /// so.
     fn is_refused(&mut self, command: ScanCommand) -> bool {
         let ends = match command {
             ScanCommand::Terminate | ScanCommand::Interrupt | ScanCommand::Quit | ScanCommand::Abort => true,
@@ -55,7 +56,7 @@ impl Supervisor {
             | ScanCommand::NukeGone
             | ScanCommand::NukeGoneAndLoggers => false,
         };
-        // Whoever may write to root's FIFO may ask for scans; what else root wants it says by a signal.
+        // Every user who may write to root's FIFO may ask for scans. Root uses a signal to end us.
         let refused = ends && self.scandir.is_open_to_others();
         if refused && !std::mem::replace(&mut self.has_refused, true) {
             say!(

@@ -1,6 +1,7 @@
 //! Collecting the dead: ours and every orphan below us.
 //!
-//! *Lives here:* how many are collected at once, and who learns of a death. *Does not live here:* what follows from it.
+//! *Lives here:* how many are collected at once, and who learns of a death. *Does not live here:*
+//! what follows from it.
 
 use gatevisor_core::ServiceInput;
 use gatevisor_sys::Errno;
@@ -12,7 +13,8 @@ use super::Supervisor;
 use crate::id::Id;
 use crate::settings;
 
-/// Processes that are collected before other events are dealt with: orphans can end as fast as somebody makes them.
+/// Processes that are collected before other events are dealt with: orphans can end as fast as
+/// somebody makes them.
 const DEATHS_AT_ONCE: usize = 256;
 /// Those of services among them, each of which has files written and perhaps a process started.
 const SERVICES_AT_ONCE: usize = 16;
@@ -20,7 +22,8 @@ const SERVICES_AT_ONCE: usize = 16;
 const LAST_DEATHS: usize = 1 << 20;
 
 impl Supervisor {
-    /// Collects the processes that have ended and tells their machines; many of them by and by.
+    /// Collects the processes that have ended and tells their machines; of many it leaves some for
+    /// the next iteration.
     pub(super) fn reap(&mut self) {
         let mut services = 0;
         for _ in 0..DEATHS_AT_ONCE {
@@ -59,8 +62,8 @@ impl Supervisor {
         }
         // The report may have said that it never did; then its death says nothing more.
         if let Some(id) = self.services.forget_process(pid) {
-            // What somebody asked for before we knew of the death was not meant for what comes after it. No signal
-            // goes out any more: the number is no longer ours.
+            // What somebody asked for before we knew of the death was not meant for what comes
+            // after it. No signal goes out any more: the number is no longer ours.
             self.take_control_before_death(id);
             self.tell_of_memory(id, how);
             let policy =
@@ -74,7 +77,8 @@ impl Supervisor {
         false
     }
 
-    /// Tells a service's machine, before it learns of the end, that the kernel brought that about for want of memory.
+    /// Tells a service's machine, before it learns of the end, that the kernel brought that about
+    /// for want of memory.
     fn tell_of_memory(&mut self, id: Id, how: WaitStatus) {
         let is_unexplained =
             self.services.get(id).is_some_and(|it| it.machine.may_have_run_out_of_memory(how));
@@ -85,7 +89,7 @@ impl Supervisor {
     }
 }
 
-/// Collects who has ended, so that nobody else finds them unreaped when we are gone.
+/// Collects the processes that have ended, so that our own parent has none of them to reap.
 pub(super) fn reap_last() {
     for _ in 0..LAST_DEATHS {
         if !matches!(wait(WaitOptions::NOHANG), Ok(Some(_))) {

@@ -1,5 +1,5 @@
-//! Performing what the machine of a service decides: each effect is one small thing, and its failure comes back as the
-//! next input of the machine.
+//! Performing what the machine of a service decides: each effect is one small thing, and its
+//! failure comes back as the next input of the machine.
 //!
 //! *Lives here:* which part does what for an effect, and the reports of processes that start.
 //! *Does not live here:* decisions, and how anything is done.
@@ -40,8 +40,8 @@ impl Supervisor {
 
     /// Performs `effects` in order; those that have an answer step the machine again at once.
     pub(super) fn perform(&mut self, id: Id, effects: &mut ServiceEffects) {
-        // At most one effect of a step is answered, and it comes last or its answer does not depend on
-        // what follows; so answers may be given after the others are performed.
+        // At most one effect of a step is answered, and it comes last or its answer does not depend
+        // on what follows; so answers may be given after the others are performed.
         let mut answers = Vec::new();
         for effect in effects.drain() {
             self.coalesce_or_perform(id, effect, &mut answers);
@@ -59,7 +59,8 @@ impl Supervisor {
         }
     }
 
-    /// Publishes only the last of each kind of a service's effects until [`Self::publish_coalesced`].
+    /// Publishes only the last of each kind of a service's effects until
+    /// [`Self::publish_coalesced`].
     pub(super) fn coalesce_for(&mut self, id: Id) {
         self.coalesced = Some((id, Coalesced::default()));
     }
@@ -205,7 +206,8 @@ impl Supervisor {
         }
         if self.settings.rules == Rules::Native && self.spawner.is_ours(&service.dir, files::FINISH, "finish")
         {
-            // It would only say which exit codes are final, and those are in `data/`, which we read ourselves.
+            // It would only say which exit codes are final, and those are in `data/`, which we read
+            // ourselves.
             return ServiceInput::FinishAbsent;
         }
         let timeout_ms = settings::timeout_finish_ms(&service.dir, &service.name());

@@ -1,7 +1,7 @@
 //! The entries of the scandir: which are supervised, which came, which went.
 //!
-//! *Lives here:* what a change of the scandir means for what is supervised. *Does not live here:* which names are looked
-//! at, and when (`gatevisor_core::scan_queue`).
+//! *Lives here:* what a change of the scandir means for what is supervised. *Does not live here:*
+//! which names are looked at, and when (`gatevisor_core::scan_queue`).
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
@@ -74,7 +74,8 @@ impl Supervisor {
 
     /// Goes on with the scan.
     ///
-    /// A large scandir is looked at a few names at a time, so that starts already go on and no command has to wait.
+    /// A large scandir is looked at a few names at a time, so that starts already go on and no
+    /// command has to wait.
     pub(super) fn pump_scan(&mut self) {
         if !self.scanner.is_busy() {
             return;
@@ -96,7 +97,8 @@ impl Supervisor {
 
     /// Prepares a directory for supervision unless it is supervised already.
     ///
-    /// A new entry must leave descriptors to other users; one that is supervised anew has its own already.
+    /// A new entry must leave descriptors to other users; one that is supervised anew has its own
+    /// already.
     fn prepare(&mut self, dir: OwnedFd, stat: &Stat, is_new: bool) -> Result<OpenedService, Refusal> {
         let identity = directory::identity(stat);
         if self.scandir.is_own(identity) {
@@ -107,7 +109,8 @@ impl Supervisor {
         }
         let own = if is_new { self.entries.owned_by(stat.st_uid) } else { 0 };
         let without_readiness = self.services.count().saturating_sub(self.readiness_pipes.get());
-        // Before anything in it is touched: with its FIFO open it would look supervised for an instant.
+        // Before anything in it is touched: with its FIFO open it would look supervised for an
+        // instant.
         let newest = u64::try_from(dir.as_raw_fd()).unwrap_or(u64::MAX);
         if !self.descriptors.can_spare(newest, without_readiness, own) {
             return Err(Refusal::NoDescriptors);
@@ -230,7 +233,7 @@ impl Supervisor {
 
     fn supervise(
         &mut self,
-        slot: &Rc<[u8]>,
+        entry: &Rc<[u8]>,
         role: ServiceRole,
         opened: OpenedService,
         pipe: Option<OwnedFd>,
@@ -245,9 +248,9 @@ impl Supervisor {
         if let Some(orphan) = &opened.orphan {
             machine.inherit(orphan.pid(), &mut effects);
         }
-        self.entries.supervises(opened.identity, slot);
+        self.entries.supervises(opened.identity, entry);
         let id = self.services.insert(SupervisedService {
-            slot: Rc::clone(slot),
+            entry: Rc::clone(entry),
             role,
             identity: opened.identity,
             machine,
@@ -291,7 +294,7 @@ impl Supervisor {
         if service.in_flight.as_ref().is_some_and(|process| !process.starting().has_waited()) {
             self.starts.arrived(service.uid);
         }
-        let (name, role) = (Rc::clone(&service.slot), service.role);
+        let (name, role) = (Rc::clone(&service.entry), service.role);
         let (pipe, group) = (service.pipe.take(), service.group.take());
         self.entries.supervises_no_more(service.identity);
         drop_unread(&service);
@@ -384,10 +387,12 @@ impl Supervisor {
     fn main_is_gone(&mut self, name: &[u8]) {
         let Some(name) = self.entries.name(name) else { return };
         let Some(entry) = self.entries.get_mut(&name) else { return };
-        // A logger may still have something to say; what it says it with is let go of when it has gone.
+        // A logger may still have something to say; what it says it with is let go of when it has
+        // gone.
         let releases = entry.logged && entry.logger.is_none();
         if let Some(logger) = entry.logger {
-            // At the end of everything what holds the pipe is ended first; otherwise somebody may hold it for ever.
+            // At the end of everything what holds the pipe is ended first; otherwise somebody may
+            // hold it for ever.
             let last = if self.shutdown.is_running() {
                 ServiceInput::Drain(WITHDRAWN_KILL_MS)
             } else {
@@ -412,15 +417,16 @@ impl Supervisor {
     /// Frees the name when nothing of the entry is left.
     fn settle_entry(&mut self, name: &[u8]) {
         if self.entries.settle(name) && self.shutdown.is_running() {
-            // Something may have taken the name meanwhile, or the directory may be waiting under another one.
+            // Something may have taken the name meanwhile, or the directory may be waiting under
+            // another one.
             self.look_at(name);
             self.scanner.line_up_recheck();
         }
     }
 }
 
-/// Reads what a service was told and has not obeyed: that ends with it. A process between fork and exec may hold the FIFO
-/// open a little longer, and the next supervision would find it there.
+/// Reads what a service was told and has not obeyed: that ends with it. A process between fork and
+/// exec may hold the FIFO open a little longer, and the next supervision would find it there.
 fn drop_unread(service: &SupervisedService) {
     let mut unread = [0; 4096];
     for _ in 0..UNREAD_READS {

@@ -1,8 +1,9 @@
-//! Going down in order: services, then what they left behind, the logs, and whatever else is below us.
+//! Going down in order: services, then what they left behind, the logs, and whatever else is below
+//! us.
 //!
 //! *Lives here:* which part does what for an action of the shutdown, and what is left.
-//! *Does not live here:* the stages and their time (`gatevisor_core::shutdown`). No desired state is written: a container
-//! that stops still wants what it wanted.
+//! *Does not live here:* the stages and their time (`gatevisor_core::shutdown`). No desired state
+//! is written: a container that stops still wants what it wanted.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +28,8 @@ impl Supervisor {
         self.shut_down(Shutdown::ask);
     }
 
-    /// Begins the shutdown, in which loggers end at once instead of reading to the end of their pipes.
+    /// Begins the shutdown, in which loggers end at once instead of reading to the end of their
+    /// pipes.
     pub(super) fn quit(&mut self) {
         self.shut_down(Shutdown::quit);
     }
@@ -121,13 +123,13 @@ impl Supervisor {
             };
         }
         let mut ranks: BTreeSet<(u32, Rank)> = self.mains().into_iter().map(|(_, whose)| whose).collect();
-        // Who has the scandir is whom the container is for.
+        // The container is for the user who owns the scandir.
         ranks.extend(self.command.is_running().then(|| (self.scandir.owner(), Rank::Command)));
         Remaining { ranks, has_entries: !self.entries.is_empty(), ..Remaining::default() }
     }
 
-    /// Returns the services that are told to stop, each with its user and its rank. A logger ends after its service, when
-    /// it has read everything.
+    /// Returns the services that are told to stop, each with its user and its rank. A logger ends
+    /// after its service, when it has read everything.
     fn mains(&self) -> Vec<(Id, (u32, Rank))> {
         let of = |id: Id| {
             let service = self.services.get(id).filter(|service| service.role == ServiceRole::Main)?;
@@ -139,7 +141,7 @@ impl Supervisor {
     /// Returns when a service is told to stop, among those of its user.
     fn rank(&self, service: &SupervisedService) -> Rank {
         let stops_first = self.settings.stop_first.as_ref();
-        if stops_first.is_some_and(|first| service.slot.starts_with(first)) {
+        if stops_first.is_some_and(|first| service.entry.starts_with(first)) {
             Rank::First
         } else {
             Rank::Last

@@ -1,7 +1,7 @@
 //! What a child does between clone and exec.
 //!
-//! *Lives here:* the plan, the memory that the child runs on, and the bare system calls. *Does not live here:* who is
-//! started, and with what (`spawn`).
+//! *Lives here:* the plan, the memory that the child runs on, and the bare system calls. *Does not
+//! live here:* who is started, and with what (`spawn`).
 //!
 //! The child may share its parent's memory, so nothing here allocates, panics or touches `errno`.
 
@@ -23,8 +23,8 @@ use super::last_errno;
 )]
 fn bare_syscall(number: libc::c_long, args: [usize; 4]) -> isize {
     let result: isize;
-    // JUSTIFICATION: rustix wraps too few of the calls needed between clone and exec in its stable API.
-    // SAFETY: the `syscall` instruction clobbers rcx and r11 only, as declared; callers pass
+    // JUSTIFICATION: rustix wraps too few of the calls needed between clone and exec in its stable
+    // API. SAFETY: the `syscall` instruction clobbers rcx and r11 only, as declared; callers pass
     // pointers that stay valid for the call.
     unsafe {
         std::arch::asm!(
@@ -77,13 +77,13 @@ pub(crate) const EXTRAS: usize = 3;
 /// One step between clone and exec that failed: which, and the errno.
 pub(crate) const REPORT_LEN: usize = 8;
 
-/// What a child does between clone and exec. Plain numbers and pointers only; everything is prepared
-/// by the parent, which keeps it alive until the exec is known to have happened.
+/// What a child does between clone and exec. Plain numbers and pointers only; everything is
+/// prepared by the parent, which keeps it alive until the exec is known to have happened.
 #[derive(Debug)]
 pub(crate) struct ChildPlan {
     pub(crate) new_session: bool,
-    /// Everything needed besides the standard descriptors is from the first of these to the second: the child shares its
-    /// parent's table until it has copied what is up to there.
+    /// Everything needed besides the standard descriptors is from the first of these to the second:
+    /// the child shares its parent's table until it has copied what is up to there.
     pub(crate) pooled: Option<(RawFd, RawFd)>,
     pub(crate) credentials: Option<(u32, u32, Vec<u32>)>,
     pub(crate) directory: RawFd,
@@ -99,7 +99,8 @@ pub(crate) struct ChildPlan {
     pub(crate) report: RawFd,
     pub(crate) open_files: Option<(u64, u64)>,
     pub(crate) core: Option<(u64, u64)>,
-    /// What is written to the file of that name; only for a child that does not share its parent's memory.
+    /// What is written to the file of that name; only for a child that does not share its parent's
+    /// memory.
     pub(crate) oom_score_adj: Option<Vec<u8>>,
     pub(crate) program: CString,
     #[expect(dead_code, reason = "keeps the strings alive that `argv_pointers` points to")]
@@ -179,12 +180,13 @@ impl ChildMemory {
         Self { stack, plan }
     }
 
-    /// Starts the child; with `share_memory` it runs in the parent's address space until exec, which
-    /// saves copying page tables. The caller keeps `self` until the report pipe says that it is over.
+    /// Starts the child; with `share_memory` it runs in the parent's address space until exec,
+    /// which saves copying page tables. The caller keeps `self` until the report pipe says that it
+    /// is over.
     pub(crate) fn launch(&mut self, share_memory: bool) -> Result<i32, Errno> {
         extern "C" fn enter(argument: *mut c_void) -> c_int {
-            // SAFETY: `argument` is the `ChildPlan` of the `ChildMemory` that launched us; the parent keeps it
-            // alive and unchanged until exec or exit.
+            // SAFETY: `argument` is the `ChildPlan` of the `ChildMemory` that launched us; the
+            // parent keeps it alive and unchanged until exec or exit.
             let plan = unsafe { &*argument.cast::<ChildPlan>() };
             become_program(plan)
         }
@@ -200,10 +202,10 @@ impl ChildMemory {
         }
         let top = self.stack.as_mut_ptr_range().end.cast::<c_void>();
         let argument = (&raw mut self.plan).cast::<c_void>();
-        // JUSTIFICATION: no safe wrapper exists for clone(2).
-        // SAFETY: `top` is the 16-byte aligned end of a live allocation used by this child only; all
-        // signals are blocked in the parent, so no handler runs on it; the child calls only
-        // `become_program`, which makes bare system calls and neither allocates nor panics.
+        // JUSTIFICATION: no safe wrapper exists for clone(2). SAFETY: `top` is the 16-byte aligned
+        // end of a live allocation used by this child only; all signals are blocked in the parent,
+        // so no handler runs on it; the child calls only `become_program`, which makes bare system
+        // calls and neither allocates nor panics.
         let pid = unsafe { libc::clone(enter, top, flags, argument) };
         if pid < 0 { Err(last_errno()) } else { Ok(pid) }
     }
@@ -247,8 +249,9 @@ fn put(from: usize, to: RawFd) -> Result<usize, u32> {
 
 /// Opens the lock of the service as `number` and takes it, waiting if need be and `may_wait`.
 ///
-/// It is a record lock, as s6 has it: this process holds it until it ends, also through exec, and loses it with
-/// the first descriptor of the file that it closes. So there is one descriptor only, and it is not the parent's.
+/// It is a record lock, as s6 has it: this process holds it until it ends, also through exec, and
+/// loses it with the first descriptor of the file that it closes. So there is one descriptor only,
+/// and it is not the parent's.
 fn take_lock(number: RawFd, may_wait: bool, report: usize) -> Result<usize, u32> {
     const FLAGS: c_int =
         libc::O_WRONLY | libc::O_CREAT | libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_CLOEXEC;
@@ -295,7 +298,8 @@ fn at(step: u32) -> impl Fn(u32) -> Failed {
 
 /// Runs the steps in order and returns the one that failed with its errno.
 ///
-/// `report` is where failures are written; it moves away from a number that an extra descriptor takes.
+/// `report` is where failures are written; it moves away from a number that an extra descriptor
+/// takes.
 fn attempt(plan: &ChildPlan, report: &mut usize) -> Failed {
     let placed = copy_descriptors(plan, *report)
         .and_then(|()| {
@@ -329,7 +333,8 @@ fn attempt(plan: &ChildPlan, report: &mut usize) -> Failed {
     (step::EXEC, run(libc::SYS_execve, args).err().unwrap_or(0))
 }
 
-/// Takes a copy of the low part of the parent's table of descriptors, where everything needed is in a pooled range.
+/// Takes a copy of the low part of the parent's table of descriptors, where everything needed is in
+/// a pooled range.
 ///
 /// Before anything else: until then every descriptor that changes here changes in the parent.
 fn copy_descriptors(plan: &ChildPlan, report: usize) -> Result<(), Failed> {
@@ -355,7 +360,8 @@ fn give_limits_back(plan: &ChildPlan) -> Result<(), Failed> {
         run(libc::SYS_prlimit64, args).map_err(at(step::LIMITS))?;
     }
     if let Some(text) = &plan.oom_score_adj {
-        // While it is root still. The process has its memory for itself; it runs also where this cannot be.
+        // While it is root still. The process has its memory for itself; it runs also where this
+        // cannot be.
         let flags = word(libc::O_WRONLY | libc::O_CLOEXEC);
         let path = OOM_SCORE_ADJ.as_ptr() as usize;
         if let Ok(file) = run(libc::SYS_openat, [word(libc::AT_FDCWD), path, flags, 0]) {
@@ -390,7 +396,8 @@ fn place_standard(plan: &ChildPlan) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Gives the extra descriptors the numbers that they have in the program, and moves the report where one of these is its own.
+/// Gives the extra descriptors the numbers that they have in the program, and moves the report
+/// where one of these is its own.
 fn place_extras(plan: &ChildPlan, report: &mut usize) -> Result<(), Failed> {
     // None of the rest may be where another one goes.
     let numbers = || plan.extras.iter().flatten().map(|(_, to)| *to).chain(plan.lock);

@@ -1,6 +1,7 @@
 //! Memory that is shared through a file.
 //!
-//! *Lives here:* mapping numbers, and giving the memory back. *Does not live here:* what the numbers mean.
+//! *Lives here:* mapping numbers, and giving the memory back. *Does not live here:* what the
+//! numbers mean.
 
 use std::ffi::c_int;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -44,9 +45,9 @@ impl Mapping {
 
     /// Returns the numbers.
     pub(crate) fn words(&self) -> &[AtomicU64] {
-        // JUSTIFICATION: the memory is not one that Rust allocated.
-        // SAFETY: `map` mapped `count` numbers at this page-aligned address, and they stay until `drop`; every bit
-        // pattern is a number; whoever else sees them changes them only as atomics or by system calls.
+        // JUSTIFICATION: the memory is not one that Rust allocated. SAFETY: `map` mapped `count`
+        // numbers at this page-aligned address, and they stay until `drop`; every bit pattern is a
+        // number; whoever else sees them changes them only as atomics or by system calls.
         unsafe { std::slice::from_raw_parts(self.address.as_ptr(), self.count) }
     }
 }
@@ -60,7 +61,8 @@ impl Drop for Mapping {
     }
 }
 
-// SAFETY: atomics may be used from every thread, and the mapping belongs to the process, not to a thread.
+// SAFETY: atomics may be used from every thread, and the mapping belongs to the process, not to a
+// thread.
 unsafe impl Send for Mapping {}
 // SAFETY: as above; `&Mapping` gives nothing but atomics.
 unsafe impl Sync for Mapping {}
