@@ -7,23 +7,28 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 
 use gatevisor_sys::file;
+use gatevisor_wire::log_directory::{Archive, COMPRESSED};
 use gatevisor_wire::tai::Tai64n;
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, ftruncate, openat, statat, unlinkat};
 use rustix::io::Errno;
 
-use super::files::{CURRENT, OPEN_MODE, is_regular};
+use super::files::{CURRENT, OPEN_MODE, PREVIOUS, is_regular};
+use super::keeper::Keeper;
 use super::limits::LogLimits;
-use gatevisor_wire::log_directory::{Archive, COMPRESSED};
-
 use super::rotation::{Stored, surplus};
 
-/// Returns the archives in a directory, in no order, an archive that is there in two forms as one.
-pub(super) fn stored(directory: impl AsFd) -> Result<Vec<Stored>, Errno> {
+/// Returns the archives in a directory that count, in no order, an archive that is there in two forms as one.
+fn stored(directory: impl AsFd, keeper: Keeper) -> Result<Vec<Stored>, Errno> {
     let directory = directory.as_fd();
     let mut sizes: BTreeMap<Archive, u64> = BTreeMap::new();
     for entry in Dir::read_from(directory)? {
         let entry = entry?;
-        let Some((archive, _)) = Archive::parse_file(entry.file_name().to_bytes()) else { continue };
+        let Some((archive, is_compressed)) = Archive::parse_file(entry.file_name().to_bytes()) else {
+            continue;
+        };
+        if is_compressed && !keeper.counts_compressed() {
+            continue;
+        }
         let size = match statat(directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => u64::try_from(stat.st_size).unwrap_or(0),
             // The compressor removes what it has done with.
@@ -46,37 +51,44 @@ pub(super) fn next_archive(directory: &OwnedFd, now: Tai64n, safe: bool) -> Resu
 }
 
 /// Deletes the archives that are too many; one that cannot be deleted is tried again at the next rotation.
-pub(super) fn trim(directory: &OwnedFd, present: &mut [Stored], limits: LogLimits) {
-    for Stored { archive, .. } in surplus(present, limits.keep, limits.total) {
+pub(super) fn trim(directory: &OwnedFd, keeper: Keeper, limits: LogLimits) -> Result<(), Errno> {
+    for Stored { archive, .. } in surplus(&mut stored(directory, keeper)?, limits.keep, limits.total) {
         let name = archive.name();
-        // The compressed form may be made while the plain one is deleted; it goes at the next rotation then.
         let _ = unlinkat(directory, &name, AtFlags::empty());
-        let _ = unlinkat(directory, format!("{name}{COMPRESSED}"), AtFlags::empty());
+        if keeper.counts_compressed() {
+            // It may be made while the plain form is deleted; then it goes at the next rotation.
+            let _ = unlinkat(directory, format!("{name}{COMPRESSED}"), AtFlags::empty());
+        }
     }
+    Ok(())
 }
 
 /// Puts away what a writer left that did not close cleanly.
-pub(super) fn recover(directory: &OwnedFd, limits: LogLimits, now: Tai64n) -> Result<(), Errno> {
+pub(super) fn recover(
+    directory: &OwnedFd,
+    keeper: Keeper,
+    limits: LogLimits,
+    now: Tai64n,
+) -> Result<(), Errno> {
     if look(directory, CURRENT)?.is_some_and(|found| found.closed) {
         return Ok(());
     }
     forget(directory, "newstate")?;
     if look(directory, "processed")?.is_some_and(|found| found.closed) {
         // A processor had finished, so its output stands for `previous`.
-        forget(directory, "previous")?;
-        put_away(directory, "processed", true, now)?;
+        forget(directory, PREVIOUS)?;
+        put_away(directory, "processed", true, keeper, now)?;
     } else {
         forget(directory, "processed")?;
-        put_away(directory, "previous", false, now)?;
+        put_away(directory, PREVIOUS, false, keeper, now)?;
     }
-    put_away(directory, CURRENT, false, now)?;
+    put_away(directory, CURRENT, false, keeper, now)?;
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     match openat(directory, "state", flags | OFlags::CREATE | OFlags::EXCL, OPEN_MODE) {
         Err(Errno::EXIST) => ftruncate(file::open_own(directory, "state", flags)?, 0)?,
         made => drop(made?),
     }
-    trim(directory, &mut stored(directory)?, limits);
-    Ok(())
+    trim(directory, keeper, limits)
 }
 
 struct Found {
@@ -97,12 +109,20 @@ fn look(directory: &OwnedFd, name: &str) -> Result<Option<Found>, Errno> {
     }
 }
 
-/// Renames a leftover to an archive, or removes it if it is empty or already has an archive's name.
-fn put_away(directory: &OwnedFd, name: &str, safe: bool, now: Tai64n) -> Result<(), Errno> {
+/// Renames a file to an archive, or removes it if it is worth none or already has an archive's name.
+pub(super) fn put_away(
+    directory: &OwnedFd,
+    name: &str,
+    safe: bool,
+    keeper: Keeper,
+    now: Tai64n,
+) -> Result<(), Errno> {
     match look(directory, name)? {
         None => Ok(()),
         // s6-log links before it unlinks, so a second link is the archive.
-        Some(found) if found.empty || found.linked_elsewhere => forget(directory, name),
+        Some(found) if found.linked_elsewhere || found.empty && !keeper.keeps_empty_files() => {
+            forget(directory, name)
+        }
         Some(_) => {
             let archive = next_archive(directory, now, safe)?;
             rustix::fs::renameat(directory, name, directory, archive.name())

@@ -14,19 +14,54 @@ pub enum DirError {
     #[error("it was removed")]
     Gone,
     /// The system refused a step.
-    #[error("{doing} (errno {})", source.raw_os_error())]
+    #[error("{step} (errno {})", source.raw_os_error())]
     System {
         /// What was tried.
-        doing: &'static str,
-        /// Why not.
+        step: DirStep,
+        /// Why the system refused it.
         #[source]
         source: Errno,
     },
 }
 
+/// A step that the system may refuse; its text says that it was tried in vain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DirStep {
+    /// Making the directory.
+    #[error("cannot make the directory")]
+    Make,
+    /// Opening it.
+    #[error("cannot open the directory")]
+    Open,
+    /// Locking it.
+    #[error("cannot lock the directory")]
+    Lock,
+    /// Putting away what a crash left.
+    #[error("cannot put away what a crash left")]
+    Recover,
+    /// Opening `current`.
+    #[error("cannot open `current`")]
+    OpenCurrent,
+    /// Reading `current`.
+    #[error("cannot read `current`")]
+    Read,
+    /// Writing `current`.
+    #[error("cannot write `current`")]
+    Write,
+    /// Syncing `current`.
+    #[error("cannot sync `current`")]
+    Sync,
+    /// Marking `current` as closed.
+    #[error("cannot mark `current` as closed")]
+    Seal,
+    /// Giving `current` the name of an archive.
+    #[error("cannot rename `current` to an archive")]
+    PutAway,
+}
+
 impl DirError {
-    pub(super) fn system(doing: &'static str) -> impl Fn(Errno) -> Self {
-        move |source| Self::System { doing, source }
+    pub(super) fn at(step: DirStep) -> impl Fn(Errno) -> Self {
+        move |source| Self::System { step, source }
     }
 
     /// Returns whether a file may be no longer than it is.

@@ -8,32 +8,26 @@ use std::path::Path;
 use gatevisor_paths::by_path;
 use rustix::fs::{AtFlags, Mode, OFlags, SeekFrom, StatxFlags, fchmod, fsync, mkdirat, statx};
 use rustix::io::{Errno, read};
-use rustix::process::{Resource, getrlimit};
 
-use super::error::DirError;
+use super::error::{DirError, DirStep};
 
 pub(super) const CURRENT: &str = "current";
+/// What a full file is called until a processor has made an archive of it.
+pub(super) const PREVIOUS: &str = "previous";
 /// Mode of a `current` that is being written.
 pub(super) const OPEN_MODE: Mode = Mode::from_raw_mode(0o644);
 /// Mode of a file that was synced and closed; the owner's execute bit says so.
 pub(super) const CLOSED_MODE: Mode = Mode::from_raw_mode(0o744);
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
 
-/// Returns at which size a file is put away: `size`, or what the system's limit of the size of files leaves room for. Lines
-/// are not cut as long as one is no longer than the room.
-pub(super) fn possible_size(size: u64) -> u64 {
-    let limit = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
-    size.min(limit.saturating_sub(limit / 8))
-}
-
 /// Syncs a file and marks it as closed cleanly.
 pub(super) fn seal(file: &OwnedFd) -> Result<(), DirError> {
     match fsync(file) {
         // Some file systems have nothing to sync.
         Ok(()) | Err(Errno::INVAL | Errno::NOTSUP) => {}
-        Err(errno) => return Err(DirError::system("cannot sync `current`")(errno)),
+        Err(errno) => return Err(DirError::at(DirStep::Sync)(errno)),
     }
-    fchmod(file, CLOSED_MODE).map_err(DirError::system("cannot mark `current` as closed"))
+    fchmod(file, CLOSED_MODE).map_err(DirError::at(DirStep::Seal))
 }
 
 pub(super) fn ends_with_newline(file: &OwnedFd) -> bool {

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::fstat;
 
-use super::error::DirError;
+use super::error::{DirError, DirStep};
 
 /// The directories that this process writes, by device and inode.
 ///
@@ -26,21 +26,23 @@ fn ours() -> MutexGuard<'static, BTreeSet<(u64, u64)>> {
 pub(super) struct DirectoryLock {
     // Closing it releases the lock.
     file: Option<OwnedFd>,
-    key: (u64, u64),
+    /// Its place among ours, where two of this process are told apart.
+    key: Option<(u64, u64)>,
 }
 
 impl DirectoryLock {
-    pub fn take(directory: &OwnedFd) -> Result<Self, DirError> {
-        let failed = DirError::system("cannot lock the directory");
+    /// Locks a directory; `is_alone` says whether this process may have it only once.
+    pub fn take(directory: &OwnedFd, is_alone: bool) -> Result<Self, DirError> {
+        let failed = DirError::at(DirStep::Lock);
         let stat = fstat(directory).map_err(&failed)?;
         let mut ours = ours();
-        let key = (stat.st_dev, stat.st_ino);
-        if ours.contains(&key) {
+        let key = is_alone.then_some((stat.st_dev, stat.st_ino));
+        if key.is_some_and(|key| ours.contains(&key)) {
             return Err(DirError::Locked);
         }
         let file = gatevisor_sys::file::lock(directory, "lock").map_err(&failed)?;
         let file = file.ok_or(DirError::Locked)?;
-        ours.insert(key);
+        ours.extend(key);
         Ok(Self { file: Some(file), key })
     }
 }
@@ -49,6 +51,8 @@ impl Drop for DirectoryLock {
     fn drop(&mut self) {
         let mut ours = ours();
         drop(self.file.take());
-        ours.remove(&self.key);
+        if let Some(key) = &self.key {
+            ours.remove(key);
+        }
     }
 }

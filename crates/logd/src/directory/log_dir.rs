@@ -2,31 +2,34 @@
 //!
 //! *Lives here:* opening what somebody else left, writing, rotating, closing. Everything goes through one descriptor of
 //! the directory, so a directory that is renamed or replaced under us is never half one and half another.
-//! *Does not live here:* what to do when it fails (the sink decides), and when to rotate (`rotation` decides).
+//! *Does not live here:* what to do when it fails (the sink and s6-log's script decide), when to rotate (`rotation`
+//! decides), and what the daemon and s6-log do otherwise (`keeper`).
 //!
 //! **Source:** s6-log, "Logdirs". One difference: an archive is renamed straight from `current` instead of by way of
 //! `previous`; a crash in between leaves either a `current` that was closed cleanly, or none, and both are what
 //! every reader of such directories expects. A `previous` or `processed` that s6-log left is put away as it would.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use gatevisor_paths::by_path;
 use gatevisor_slot::Compress;
+use gatevisor_wire::log_directory::Archive;
 use gatevisor_wire::tai::Tai64n;
 use rustix::fs::{AtFlags, OFlags, fchmod, fstat, openat, statat};
 use rustix::io::{Errno, pread, write};
 
-use super::archives::{next_archive, recover, stored, trim};
+use super::archives::{next_archive, put_away, recover, trim};
 use super::compress::{Compression, hold_names};
-use super::error::{DirError, Unwritten};
+use super::error::{DirError, DirStep, Unwritten};
 use super::files::{
-    CURRENT, OPEN_MODE, birth, ends_with_newline, is_regular, make_directories, possible_size, seal,
+    CURRENT, OPEN_MODE, PREVIOUS, birth, ends_with_newline, is_regular, make_directories, seal,
 };
+use super::keeper::Keeper;
 use super::limits::LogLimits;
 use super::lock::DirectoryLock;
 use super::position::{FilePosition, Nobody, ProgressObserver};
-use super::rotation::{Fill, NextStep, is_due, next_step};
+use super::rotation::{Fill, Full, NextStep, is_due, next_step};
 
 /// A log directory that this process writes.
 #[derive(Debug)]
@@ -39,7 +42,9 @@ pub struct LogDir {
     fill: Fill,
     /// When the first byte of `current` was written, in seconds since 1970.
     begun: i64,
+    keeper: Keeper,
     limits: LogLimits,
+    full: Full,
     compression: Option<Compression>,
     _lock: DirectoryLock,
 }
@@ -61,17 +66,27 @@ impl LogDir {
         now: Tai64n,
         ours: &[FilePosition],
     ) -> Result<Self, DirError> {
-        make_directories(base, path).map_err(DirError::system("cannot make the directory"))?;
+        make_directories(base, path).map_err(DirError::at(DirStep::Make))?;
         let directory = by_path::open_from(base, path, OFlags::RDONLY | OFlags::DIRECTORY)
-            .map_err(DirError::system("cannot open the directory"))?;
-        let lock = DirectoryLock::take(&directory)?;
+            .map_err(DirError::at(DirStep::Open))?;
+        Self::in_directory(directory, Keeper::Daemon, limits, now, ours)
+    }
+
+    /// Opens a directory that is there, to keep it by somebody's rules; otherwise as [`LogDir::open_again`] does.
+    pub fn in_directory(
+        directory: OwnedFd,
+        keeper: Keeper,
+        limits: LogLimits,
+        now: Tai64n,
+        ours: &[FilePosition],
+    ) -> Result<Self, DirError> {
+        let lock = DirectoryLock::take(&directory, keeper.is_alone())?;
         let held = hold_names();
         let current = statat(&directory, CURRENT, AtFlags::SYMLINK_NOFOLLOW);
         let is_ours =
             current.is_ok_and(|stat| is_regular(&stat) && ours.iter().any(|mark| mark.is_of_the_file(&stat)));
         if !is_ours {
-            recover(&directory, limits, now)
-                .map_err(DirError::system("cannot put away what a crash left"))?;
+            recover(&directory, keeper, limits, now).map_err(DirError::at(DirStep::Recover))?;
         }
         drop(held);
         let compression = (limits.compress == Compress::Zstd).then(Compression::new);
@@ -79,16 +94,18 @@ impl LogDir {
             current: None,
             file: FilePosition::default(),
             directory,
-            fill: Fill { len: 0, mid_line: false },
+            fill: Fill { len: 0, mid_line: false, has_grown: false },
             begun: now.to_unix().0,
-            limits: LogLimits { size: possible_size(limits.size), ..limits },
+            keeper,
+            limits,
+            full: keeper.full(limits.size),
             compression,
             _lock: lock,
         };
         opened.open_current()?;
         // Archives that were put away before a crash, or before compression was asked for.
         opened.compress();
-        if opened.fill.mid_line && !is_ours {
+        if opened.fill.mid_line && !is_ours && keeper.completes_lines() {
             // Somebody closed it cleanly within a line; ours does not continue theirs.
             opened.write(b"\n", now).map_err(|unwritten| unwritten.error)?;
         }
@@ -124,35 +141,70 @@ impl LogDir {
                 self.begun = seconds;
             }
         }
-        while let Some(step) =
-            next_step(self.fill, self.limits.size, bytes.get(written..).unwrap_or_default())
-        {
-            let done = match step {
-                NextStep::Rotate => {
-                    observer.at_end(self.end(), written);
-                    self.rotate(now).map(|()| 0)
-                }
-                NextStep::Write(n) => {
-                    let some = bytes.get(written..written.saturating_add(n)).unwrap_or_default();
-                    self.write_some(some, |mark| observer.at_end(mark, written))
-                }
-            };
-            match done {
-                Ok(n) => written = written.saturating_add(n),
-                // A file may be no longer than this one is, whatever our own limit says.
-                Err(error) if error.is_of_a_full_file() && self.fill.len > 0 => {
-                    observer.at_end(self.end(), written);
-                    self.rotate(now).map_err(|error| Unwritten { written, error })?;
-                }
+        loop {
+            let waiting = bytes.get(written..).unwrap_or_default();
+            match self.advance(waiting, now, &mut |end| observer.at_end(end, written)) {
+                Ok(Some(n)) => written = written.saturating_add(n),
+                Ok(None) => return Ok(()),
                 Err(error) => return Err(Unwritten { written, error }),
             }
         }
-        Ok(())
     }
 
-    /// Ends the last line, syncs, and marks `current` as closed cleanly.
+    /// Does what comes next with bytes that wait: writes some of them, or rotates, and says first where `current` ends.
+    ///
+    /// Returns how many it wrote, 0 where it rotated; `None` where there is nothing to do.
+    pub fn advance(
+        &mut self,
+        waiting: &[u8],
+        now: Tai64n,
+        announce: &mut dyn FnMut(FilePosition),
+    ) -> Result<Option<usize>, DirError> {
+        let Some(step) = next_step(self.fill, self.full, waiting) else { return Ok(None) };
+        let done = match step {
+            NextStep::Rotate => Ok(0),
+            NextStep::Write(n) => self.write_some(waiting.get(..n).unwrap_or_default(), announce),
+        };
+        match done {
+            Ok(n @ 1..) => return Ok(Some(n)),
+            Ok(_) => {}
+            // A file may be no longer than this one is, whatever our own limit says.
+            Err(error) if error.is_of_a_full_file() && self.fill.len > 0 => {}
+            Err(error) => return Err(error),
+        }
+        announce(self.end());
+        self.rotate(now).map(|()| Some(0))
+    }
+
+    /// Returns whether there is something to do although no bytes wait: `current` is full.
+    pub fn is_full(&self) -> bool {
+        next_step(self.fill, self.full, &[]).is_some()
+    }
+
+    /// Returns whether nothing is in `current`.
+    pub const fn is_empty(&self) -> bool {
+        self.fill.len == 0
+    }
+
+    /// Returns the directory.
+    pub fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
+    /// Makes an archive of another file of the directory, and deletes those that are too many.
+    pub fn archive(&self, name: &str, now: Tai64n) -> Result<(), Errno> {
+        put_away(&self.directory, name, true, self.keeper, now)?;
+        trim(&self.directory, self.keeper, self.limits)
+    }
+
+    /// Does what [`LogDir::finish`] does, and lets go of the directory.
     pub fn close(mut self, now: Tai64n) -> Result<(), DirError> {
-        if self.fill.mid_line {
+        self.finish(now)
+    }
+
+    /// Ends the last line, syncs, and marks `current` as closed cleanly. It can be tried again.
+    pub fn finish(&mut self, now: Tai64n) -> Result<(), DirError> {
+        if self.fill.mid_line && self.keeper.completes_lines() {
             self.write(b"\n", now).map_err(|unwritten| unwritten.error)?;
         }
         match &self.current {
@@ -171,7 +223,7 @@ impl LogDir {
     /// # Errors
     /// Those of reading it.
     pub fn found_at(&self, mark: FilePosition, bytes: &[u8]) -> Result<usize, DirError> {
-        let failed = DirError::system("cannot read `current`");
+        let failed = DirError::at(DirStep::Read);
         let Some(current) = &self.current else { return Ok(0) };
         let stat = fstat(current).map_err(&failed)?;
         if !mark.is_of_the_file(&stat) {
@@ -206,7 +258,11 @@ impl LogDir {
         }
     }
 
-    fn write_some(&mut self, bytes: &[u8], announce: impl FnOnce(FilePosition)) -> Result<usize, DirError> {
+    fn write_some(
+        &mut self,
+        bytes: &[u8],
+        announce: &mut dyn FnMut(FilePosition),
+    ) -> Result<usize, DirError> {
         if self.current.is_none() {
             self.open_current()?;
         }
@@ -214,13 +270,14 @@ impl LogDir {
         let Some(current) = &self.current else { return Err(DirError::Gone) };
         let n = loop {
             match write(current, bytes) {
-                Ok(0) => return Err(DirError::System { doing: "cannot write `current`", source: Errno::IO }),
+                Ok(0) => return Err(DirError::at(DirStep::Write)(Errno::IO)),
                 Ok(n) => break n,
                 Err(Errno::INTR) => {}
-                Err(errno) => return Err(DirError::system("cannot write `current`")(errno)),
+                Err(errno) => return Err(DirError::at(DirStep::Write)(errno)),
             }
         };
         self.fill.len = self.fill.len.saturating_add(u64::try_from(n).unwrap_or(u64::MAX));
+        self.fill.has_grown = true;
         self.fill.mid_line = bytes.get(..n).and_then(<[u8]>::last).is_some_and(|b| *b != b'\n');
         Ok(n)
     }
@@ -230,7 +287,7 @@ impl LogDir {
     }
 
     fn open_current(&mut self) -> Result<(), DirError> {
-        let failed = DirError::system("cannot open `current`");
+        let failed = DirError::at(DirStep::OpenCurrent);
         let flags = OFlags::RDWR
             | OFlags::CREATE
             | OFlags::APPEND
@@ -244,7 +301,8 @@ impl LogDir {
         }
         fchmod(&current, OPEN_MODE).map_err(&failed)?;
         let len = u64::try_from(stat.st_size).unwrap_or(0);
-        self.fill = Fill { len, mid_line: len > 0 && !ends_with_newline(&current) };
+        let mid_line = len > 0 && self.keeper.completes_lines() && !ends_with_newline(&current);
+        self.fill = Fill { len, mid_line, has_grown: false };
         if len > 0 && self.limits.period_s.is_some() {
             self.begun = birth(&current).unwrap_or(stat.st_mtime);
         }
@@ -253,29 +311,37 @@ impl LogDir {
         Ok(())
     }
 
-    fn rotate(&mut self, now: Tai64n) -> Result<(), DirError> {
+    /// Puts `current` away, unless that is done already, and begins another one.
+    pub fn rotate(&mut self, now: Tai64n) -> Result<(), DirError> {
         if let Some(current) = &self.current {
             seal(current)?;
             let _held = hold_names();
-            let put_away = next_archive(&self.directory, now, true).and_then(|archive| {
-                rustix::fs::renameat(&self.directory, CURRENT, &self.directory, archive.name())
-            });
-            match put_away {
+            let renamed = self
+                .next_name(now)
+                .and_then(|name| rustix::fs::renameat(&self.directory, CURRENT, &self.directory, name));
+            match renamed {
                 Ok(()) => {}
                 Err(Errno::NOENT) => return Err(DirError::Gone),
                 Err(errno) => {
                     // It is written on, so it is not closed.
                     let _ = fchmod(current, OPEN_MODE);
-                    return Err(DirError::system("cannot rename `current` to an archive")(errno));
+                    return Err(DirError::at(DirStep::PutAway)(errno));
                 }
             }
             self.current = None;
-            if let Ok(mut present) = stored(&self.directory) {
-                trim(&self.directory, &mut present, self.limits);
-            }
+            // What is deleted too late is deleted at the next rotation.
+            let _ = trim(&self.directory, self.keeper, self.limits);
             self.compress();
         }
         self.open_current()
+    }
+
+    /// Returns what `current` is called next.
+    fn next_name(&self, now: Tai64n) -> Result<String, Errno> {
+        if self.keeper.has_processor() {
+            return Ok(PREVIOUS.to_owned());
+        }
+        next_archive(&self.directory, now, true).map(Archive::name)
     }
 }
 
@@ -464,6 +530,6 @@ mod tests {
         let error = open(&temp.path().join("file/log")).unwrap_err();
         assert_eq!(error.to_string(), "cannot make the directory (errno 20)");
         assert!(!error.is_refusal_of_the_disk());
-        assert!(DirError::system("x")(Errno::NOSPC).is_refusal_of_the_disk());
+        assert!(DirError::at(DirStep::Write)(Errno::NOSPC).is_refusal_of_the_disk());
     }
 }

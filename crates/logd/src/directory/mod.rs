@@ -8,6 +8,7 @@ mod archives;
 mod compress;
 mod error;
 mod files;
+mod keeper;
 mod limits;
 mod lock;
 mod log_dir;
@@ -15,7 +16,8 @@ mod position;
 pub mod rotation;
 pub mod stamp;
 
-pub use error::{DirError, Unwritten};
+pub use error::{DirError, DirStep, Unwritten};
+pub use keeper::Keeper;
 pub use limits::LogLimits;
 pub use log_dir::LogDir;
 pub use position::{FilePosition, ProgressObserver};

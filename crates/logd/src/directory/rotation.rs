@@ -22,30 +22,63 @@ pub struct Fill {
     pub len: u64,
     /// It ends in the middle of a line.
     pub mid_line: bool,
+    /// Something was written to it since it was opened.
+    pub has_grown: bool,
 }
 
-/// Returns what to do next, or `None` when nothing waits.
-///
-/// A file is never rotated within a line, and exceeds `limit` only by finishing a line that it had begun, or by a
-/// line that no file of this size can hold.
-pub fn next_step(fill: Fill, limit: u64, waiting: &[u8]) -> Option<NextStep> {
-    if waiting.is_empty() {
-        return None;
+/// When a file is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// Before a line with which it would be longer than this, in bytes.
+    BeforeALineThatExceeds(u64),
+    /// After a line with which it is at least `enough` bytes long, or before one if it was found with `size` bytes.
+    AfterALineThatReaches {
+        /// Bytes that a file which was found may not have.
+        size: u64,
+        /// Bytes with which a file is full that has grown.
+        enough: u64,
+    },
+}
+
+/// Returns what to do next, or `None` when there is nothing to do. A file is never rotated within a line.
+pub fn next_step(fill: Fill, rule: Full, waiting: &[u8]) -> Option<NextStep> {
+    match rule {
+        Full::AfterALineThatReaches { size, enough } => {
+            let is_full = !fill.mid_line
+                && if fill.has_grown { fill.len >= enough } else { !waiting.is_empty() && fill.len >= size };
+            if is_full { Some(NextStep::Rotate) } else { up_to(enough, fill, waiting) }
+        }
+        Full::BeforeALineThatExceeds(_) if waiting.is_empty() => None,
+        Full::BeforeALineThatExceeds(limit) => Some(within(limit, fill, waiting)),
     }
+}
+
+/// Returns to write what waits, up to the end of the line with which a file has `enough` bytes.
+fn up_to(enough: u64, fill: Fill, waiting: &[u8]) -> Option<NextStep> {
+    let missing = usize::try_from(enough.saturating_sub(fill.len).saturating_sub(1)).unwrap_or(usize::MAX);
+    let late = waiting.get(missing..).and_then(|late| memchr(b'\n', late));
+    let end = late.map_or(waiting.len(), |at| missing.saturating_add(at).saturating_add(1));
+    (end > 0).then_some(NextStep::Write(end))
+}
+
+/// Returns what to do with bytes that wait for a file of at most `limit` bytes.
+///
+/// It exceeds `limit` only by finishing a line that it had begun, or by a line that no file of this size can hold.
+fn within(limit: u64, fill: Fill, waiting: &[u8]) -> NextStep {
     let room = usize::try_from(limit.saturating_sub(fill.len)).unwrap_or(usize::MAX);
     if waiting.len() <= room {
-        return Some(NextStep::Write(waiting.len()));
+        return NextStep::Write(waiting.len());
     }
     let fits = waiting.get(..room).unwrap_or(waiting);
     if let Some(last_end) = memrchr(b'\n', fits) {
-        return Some(NextStep::Write(last_end.saturating_add(1)));
+        return NextStep::Write(last_end.saturating_add(1));
     }
     if fill.len > 0 && !fill.mid_line {
-        return Some(NextStep::Rotate);
+        return NextStep::Rotate;
     }
     // The line that is under way, or the first line of an empty file: it must go somewhere, whole.
     let end = memchr(b'\n', waiting).map_or(waiting.len(), |at| at.saturating_add(1));
-    Some(NextStep::Write(end))
+    NextStep::Write(end)
 }
 
 /// Returns whether a file that was begun at `begun` is old enough to be put away at `now`, both in seconds.
@@ -85,7 +118,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn step(len: u64, mid_line: bool, waiting: &str) -> Option<NextStep> {
-        next_step(Fill { len, mid_line }, 10, waiting.as_bytes())
+        next_step(
+            Fill { len, mid_line, has_grown: true },
+            Full::BeforeALineThatExceeds(10),
+            waiting.as_bytes(),
+        )
     }
 
     #[test]
@@ -107,6 +144,23 @@ mod tests {
         assert_eq!(step(10, true, "345"), Some(NextStep::Write(3)));
         assert_eq!(step(0, false, "a line that is too long\nb\n"), Some(NextStep::Write(24)));
         assert_eq!(step(0, false, "a line without an end"), Some(NextStep::Write(21)));
+    }
+
+    #[test]
+    fn s6_log_rotates_after_the_line_with_which_a_file_is_full() {
+        let full = Full::AfterALineThatReaches { size: 10, enough: 8 };
+        let step = |len, mid_line, has_grown, waiting: &str| {
+            next_step(Fill { len, mid_line, has_grown }, full, waiting.as_bytes())
+        };
+        assert_eq!(step(0, false, false, ""), None);
+        assert_eq!(step(0, false, false, "12\n45\n78\n0\n"), Some(NextStep::Write(9)));
+        assert_eq!(step(6, false, true, "7\n"), Some(NextStep::Write(2)));
+        assert_eq!(step(8, false, true, ""), Some(NextStep::Rotate), "it does not wait for the next line");
+        assert_eq!(step(8, true, true, ""), None);
+        assert_eq!(step(8, true, true, "9\n1\n"), Some(NextStep::Write(2)), "never within a line");
+        assert_eq!(step(9, false, false, "0\n2\n"), Some(NextStep::Write(2)), "it was found with less");
+        assert_eq!(step(10, false, false, ""), None);
+        assert_eq!(step(10, false, false, "1\n"), Some(NextStep::Rotate), "it was found too large");
     }
 
     fn stored(seconds: i64, size: u64) -> Stored {
@@ -135,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_file_is_put_away_when_it_is_old_and_not_empty_and_no_line_is_under_way() {
-        let file = |len, mid_line| Fill { len, mid_line };
+        let file = |len, mid_line| Fill { len, mid_line, has_grown: true };
         assert!(!is_due(file(5, false), 100, 159, 60));
         assert!(is_due(file(5, false), 100, 160, 60));
         assert!(!is_due(file(0, false), 100, 160, 60));
@@ -176,8 +230,9 @@ mod tests {
                     let fill = Fill {
                         len: file.len() as u64,
                         mid_line: file.last().is_some_and(|b| *b != b'\n'),
+                        has_grown: true,
                     };
-                    match next_step(fill, limit, waiting) {
+                    match next_step(fill, Full::BeforeALineThatExceeds(limit), waiting) {
                         None => break,
                         Some(NextStep::Rotate) => {
                             prop_assert!(!fill.mid_line && fill.len > 0, "rotated within a line");

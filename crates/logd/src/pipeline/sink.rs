@@ -343,6 +343,7 @@ fn lines_are(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::directory::DirStep;
     use std::fs;
     use std::path::Path;
 
@@ -472,7 +473,7 @@ mod tests {
         let mut bench = Bench::new(temp.path(), true);
         let line = format!("{}\n", "x".repeat(600));
         bench.write(&line);
-        let error = DirError::System { doing: "cannot write `current`", source: rustix::io::Errno::NOSPC };
+        let error = DirError::System { step: DirStep::Write, source: rustix::io::Errno::NOSPC };
         // The directory is there and cannot be written on: an open directory is never skipped.
         bench.with(|sink, _, context| sink.failed(error, context));
         assert!(!bench.sink.is_skipping);
