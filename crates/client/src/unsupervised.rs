@@ -57,12 +57,18 @@ pub fn wait_supervised(
     }
     let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
     let others_deadline = Instant::now().checked_add(OTHERS_WITHIN);
-    let group =
-        Group { scandir, refusals, inotify, waiting, others_deadline, found: Unsupervised::default() };
+    let group = AwaitedServices {
+        scandir,
+        refusals,
+        inotify,
+        waiting,
+        others_deadline,
+        found: Unsupervised::default(),
+    };
     engine::wait_one(group, deadline).unwrap_or_else(|| Ok(Unsupervised::default()))
 }
 
-struct Group<'a> {
+struct AwaitedServices<'a> {
     scandir: &'a ScanDir,
     refusals: Option<&'a RefusalWatch>,
     inotify: OwnedFd,
@@ -71,7 +77,7 @@ struct Group<'a> {
     found: Unsupervised,
 }
 
-impl Group<'_> {
+impl AwaitedServices<'_> {
     fn has_own(&self) -> bool {
         self.waiting.iter().any(|service| service.is_own)
     }
@@ -95,7 +101,7 @@ impl Group<'_> {
     }
 }
 
-impl Waiting for Group<'_> {
+impl Waiting for AwaitedServices<'_> {
     type End = Result<Unsupervised, Errno>;
 
     fn interests<'a>(&'a self, interests: &mut Interests<'a>) {

@@ -1,33 +1,20 @@
 //! What a command works on: the agent, the home, the scandir, the manager.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::fs::MetadataExt;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use gatevisor_gateways::agent::AgentDefinition;
 use gatevisor_gateways::agent::remember::{self, Remembered};
 use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_gateways::profile::{Home, PROFILES, ProfileName};
-use gatevisor_paths::by_path;
 use gatevisor_paths::{Authority, OpenHome};
 use gatevisor_sys::user;
 
 use crate::args::Common;
+use crate::container_scandir::{SCANDIR_VARIABLE, container_scandir, variable};
 use crate::enter;
 use crate::exit::{CommandError, Exit};
 use crate::out;
-
-/// The variable that names the scandir, as upstream's reconciler reads it.
-pub const SCANDIR_VARIABLE: &str = "S6_PROFILE_GATEWAY_SCANDIR";
-
-/// Where the run-time files of a container are.
-pub const CONTAINER_RUN: &str = "/run";
-
-/// Where the supervisor of a container has its scandir, and what tells that there is one.
-pub const CONTAINER_SCANDIR: &str = "/run/service";
-const CONTAINER_BASE: &str = "/run/s6/basedir";
-/// The link that says where the scandir is, where it is not in its usual place.
-const CONTAINER_LINK: &str = "/run/s6/scandir";
 
 /// What a command works on.
 pub struct CommandContext {
@@ -45,26 +32,6 @@ pub struct CommandContext {
     pub program: PathBuf,
     /// The definition that this command was told, where homes remember theirs: in a container the image has it.
     told: Option<PathBuf>,
-}
-
-/// Returns the value of a variable of the environment.
-pub fn variable(name: &str) -> Option<OsString> {
-    std::env::var_os(name)
-}
-
-/// Returns the scandir of a container: the usual one, unless root's boot says that it is elsewhere.
-pub fn containers_scandir() -> PathBuf {
-    let link = Path::new(CONTAINER_LINK);
-    let is_roots = std::fs::symlink_metadata(link).is_ok_and(|found| found.uid() == 0);
-    let elsewhere = is_roots.then(|| std::fs::read_link(link).ok()).flatten();
-    elsewhere.unwrap_or_else(|| CONTAINER_SCANDIR.into())
-}
-
-/// Returns the scandir of the container that we are in, if we are in one that has a supervisor.
-fn container_scandir() -> Option<PathBuf> {
-    let scandir = containers_scandir();
-    let is_there = Path::new(CONTAINER_BASE).is_dir() && by_path::is_directory(scandir.join(".s6-svscan"));
-    is_there.then_some(scandir)
 }
 
 /// What is to become of a home that is named and does not exist.

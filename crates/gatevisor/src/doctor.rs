@@ -13,7 +13,8 @@ use gatevisor_doctor::{
 use gatevisor_sys::user;
 
 use crate::args::Common;
-use crate::context::{CONTAINER_SCANDIR, CommandContext};
+use crate::container_scandir::CONTAINER_SCANDIR;
+use crate::context::CommandContext;
 use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::out::{self, DIM, Text, colour};
 use crate::{takeover, watch};

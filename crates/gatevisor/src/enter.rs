@@ -21,7 +21,7 @@ use gatevisor_sys::{Errno, program};
 use gatevisor_term::relay;
 use rustix::fs::{Access, Mode, access};
 
-use crate::context;
+use crate::container_scandir;
 use crate::exit::{CommandError, Exit, Outcome};
 
 /// Returns the agent's definition.
@@ -49,8 +49,9 @@ pub fn manager(variables: &[Variable]) -> Result<ScandirManager, CommandError> {
     let agent = agent()?;
     let home = home(&agent, variables)?;
     let home = Home::new(&home)?;
-    let scandir = environment::get(variables, context::SCANDIR_VARIABLE).filter(|path| !path.is_empty());
-    let scandir = scandir.map_or_else(context::containers_scandir, PathBuf::from);
+    let scandir =
+        environment::get(variables, container_scandir::SCANDIR_VARIABLE).filter(|path| !path.is_empty());
+    let scandir = scandir.map_or_else(container_scandir::containers_scandir, PathBuf::from);
     let program = gatevisor_sys::process::own_program().map_err(|error| {
         CommandError::new(Exit::System, format!("cannot find this program's own file: {error}"))
     })?;

@@ -15,7 +15,7 @@ use crate::context::CommandContext;
 use crate::doctor;
 use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::out::{self, BOLD, DIM, Text, colour};
-use crate::status::span;
+use crate::units::span;
 use crate::{last_lines, near};
 
 /// Columns of the names of the parts.

@@ -4,8 +4,8 @@ use std::ffi::OsStr;
 use std::time::{Duration, SystemTime};
 
 use gatevisor_gateways::manager::{
-    ControlError, Done, GatewayRequest, GatewayVerb, Registered, RestartOutcome, ServiceManager,
-    StartOutcome, StopOutcome, Unregistered, WaitFor,
+    ControlError, Done, GatewayRequest, GatewayVerb, Registered, RestartOutcome, ServiceManager, StopOutcome,
+    Unregistered, WaitFor,
 };
 use gatevisor_gateways::profile::{self, ProfileName};
 use serde_json::json;
@@ -14,7 +14,7 @@ use crate::args::{self, ControlOptions};
 use crate::choice::{self, chosen};
 use crate::context::CommandContext;
 use crate::exit::{CommandError, DONE, Exit, Outcome};
-use crate::profile::{pid_words, registered_words};
+use crate::outcome_words::{pid_words, registered_words, started_words};
 use crate::{interrupt, last_lines, out};
 
 /// Runs one of the verbs.
@@ -135,16 +135,6 @@ fn tell(
         printed = printed.and(line);
     }
     if code == Exit::Done.code() { printed.and(DONE) } else { Ok(code) }
-}
-
-/// Returns the words for what came of a start.
-pub fn started_words(outcome: StartOutcome) -> String {
-    match outcome {
-        StartOutcome::WasUp(pid) => format!("was up already{}", pid_words(pid)),
-        StartOutcome::Told => "starting".to_owned(),
-        StartOutcome::Up(pid) => format!("up{}", pid_words(pid)),
-        StartOutcome::Ready(pid) => format!("ready{}", pid_words(pid)),
-    }
 }
 
 fn stopped(outcome: StopOutcome) -> String {

@@ -16,7 +16,8 @@ use gatevisor_wire::Pid;
 use serde::Serialize;
 
 use crate::args::Common;
-use crate::context::{self, CommandContext, MissingHome};
+use crate::container_scandir::{self, SCANDIR_VARIABLE};
+use crate::context::{CommandContext, MissingHome};
 use crate::exit::{Exit, Outcome};
 use crate::{liveness_words, out, status};
 
@@ -62,13 +63,13 @@ pub fn of_supervisor(common: &Common) -> Outcome {
 
 /// Returns the scandir that the command line or the environment names.
 fn named_scandir(common: &Common) -> Option<PathBuf> {
-    let variable = || context::variable(context::SCANDIR_VARIABLE).filter(|path| !path.is_empty());
+    let variable = || container_scandir::variable(SCANDIR_VARIABLE).filter(|path| !path.is_empty());
     common.scandir.clone().or_else(|| variable().map(PathBuf::from))
 }
 
 /// Returns the supervisor of the container that we are in, or why we seem to be in none.
 fn of_container() -> std::io::Result<Option<Pid>> {
-    presence::supervisor(Path::new(context::CONTAINER_RUN))
+    presence::supervisor(Path::new(container_scandir::CONTAINER_RUN))
         .or_else(|_| presence::supervisor(&runtime_directories::fallback_of(&std::env::temp_dir())))
 }
 

@@ -16,7 +16,8 @@ use rustix::fs::OFlags;
 use serde::Serialize;
 
 use crate::args;
-use crate::context::{CommandContext, variable};
+use crate::container_scandir::variable;
+use crate::context::CommandContext;
 use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::last_lines;
 use crate::out::{self, BOLD, Text, TextTable};

@@ -5,57 +5,45 @@
 //!
 //! **Source:** docs/behaviour.md, from *Process 1 and the container's command* to *What a boot prepares*.
 
+mod become_supervisor;
+mod home;
 mod limits;
 mod needs;
 mod scandir;
 mod search;
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gatevisor_boot::child::{ChildError, ChildRunner};
 use gatevisor_boot::environment::{self, Variable};
-use gatevisor_boot::repair::Repair;
 use gatevisor_boot::runtime_directories::{self, RuntimeDirectories};
-use gatevisor_boot::{accounts, hooks, presence, route, seed, services, volume};
-use gatevisor_gateways::agent::{AgentDefinition, BootStep, StaticService};
-use gatevisor_gateways::profile::{Home, SERVICE_PREFIX};
+use gatevisor_boot::{accounts, hooks, route, services, volume};
+use gatevisor_gateways::agent::{AgentDefinition, StaticService};
+use gatevisor_gateways::profile::Home;
 use gatevisor_gateways::reconcile::{ContainerRole, ReconcileSettings, reconcile, role};
 use gatevisor_paths::OpenHome;
-use gatevisor_slot::home_lock;
-use gatevisor_sys::environment::{DEFAULT_PATH, USER_PATH, block};
+use gatevisor_sys::environment::{DEFAULT_PATH, USER_PATH};
 use gatevisor_sys::user::{self, User};
-use gatevisor_sys::{file, process};
 use gatevisor_wire::wait::WaitStatus;
 use jiff::Zoned;
-use rustix::fs::{MemfdFlags, Mode};
+use rustix::fs::Mode;
 
-use crate::context::{CONTAINER_SCANDIR, SCANDIR_VARIABLE};
+use crate::container_scandir::{CONTAINER_SCANDIR, SCANDIR_VARIABLE};
 use crate::enter::{self, guard};
 use crate::exit::{CommandError, Exit, Outcome};
-use crate::{out, supervise, takeover, watch};
+use crate::{out, takeover, watch};
 
 /// The verb that becomes the container's command.
 pub const COMMAND: &str = "container-command";
-/// The name that the agent's command line looks for in the first process.
-///
-/// **Source:** DET-1.
-const COMM: &str = "s6-svscan";
 /// Where the tools of s6 are.
 const TOOLS: &str = "/command";
 /// What s6-overlay does when a hook fails; `2` is to stop.
 const FAILING_VARIABLE: &str = "S6_BEHAVIOUR_IF_STAGE2_FAILS";
 /// Where run-time files are.
 const RUN: &str = "/run";
-
-/// How a home is made.
-const HOME_MODE: Mode = Mode::from_raw_mode(0o755);
-/// How long looking for what is not the agent's may take beyond its limit, at which it stops by itself.
-const REPAIR_SLACK: Duration = Duration::from_secs(5);
 
 /// Boots the container and becomes its supervisor; returns only why that failed.
 ///
@@ -279,134 +267,6 @@ impl<'a> ContainerBoot<'a> {
         Ok(own)
     }
 
-    /// Makes the home and gives it, and what the agent uses in it, to the agent.
-    fn repair(&mut self, limit: Option<Duration>) -> Result<(), Stop> {
-        match OpenHome::open_or_make(&self.home, HOME_MODE) {
-            Ok(home) => self.opened = Some(home),
-            // Whoever decides what is there makes it.
-            Err(error @ gatevisor_paths::HomeError::NotMade { .. }) => {
-                out::warn(&format!("{error}; the agent makes it, if it may"));
-                self.opened = self.made_by_agent(limit)?;
-            }
-            Err(error) => {
-                out::warn(&format!("cannot use the home `{}`: {error}", self.home.display()));
-            }
-        }
-        let (Some(user), Some(home)) = (&self.user, &self.opened) else { return Ok(()) };
-        let container = &self.agent.container;
-        let ended = self.runner.run(limit.map(|limit| limit.saturating_add(REPAIR_SLACK)), || {
-            let until = limit.and_then(|limit| Instant::now().checked_add(limit));
-            let mut progress = |line: String| drop(out::line(format_args!("init: {line}")));
-            let mut repair = match Repair::new(home, (user.uid, user.gid), until, &mut progress) {
-                Ok(repair) => repair,
-                Err(refused) => {
-                    let _ = out::line(format_args!("init: warning: {refused}"));
-                    return 0;
-                }
-            };
-            if repair.home_is_foreign() {
-                repair.home();
-                container.owned_at_first.iter().for_each(|path| repair.tree(path));
-            }
-            container.owned.iter().for_each(|path| repair.tree(path));
-            container.owned_files.iter().for_each(|path| repair.file(path));
-            let outcome = repair.finish();
-            for complaint in &outcome.complaints {
-                let _ = out::line(format_args!("init: warning: {complaint}"));
-            }
-            if outcome.changed > 0 {
-                let _ = out::line(format_args!(
-                    "init: gave {} of {} entries looked at in `{}` to its user",
-                    outcome.changed,
-                    outcome.looked_at,
-                    home.path().display()
-                ));
-            }
-            0
-        });
-        within("looking for what is not the agent's", ended).map(drop)
-    }
-
-    /// Has the agent make its home, below a directory that is not root's, and returns it.
-    fn made_by_agent(&mut self, limit: Option<Duration>) -> Result<Option<OpenHome>, Stop> {
-        let (user, home) = (self.user.as_ref(), &self.home);
-        let ended = self.runner.run(limit, || {
-            as_agent(user, || match OpenHome::open_or_make(home, HOME_MODE) {
-                Ok(_) => 0,
-                Err(error) => {
-                    out::warn(&format!("cannot make the home `{}`: {error}", home.display()));
-                    1
-                }
-            })
-        });
-        within("making the home", ended)?;
-        Ok(OpenHome::open(&self.home).ok())
-    }
-
-    /// Makes what a home holds from its first boot on, and runs the agent's own steps.
-    fn seed(&mut self, limit: Option<Duration>) -> Result<(), Stop> {
-        let (agent, home, variables) = (&self.agent, &self.home, &self.variables);
-        let user = self.user.as_ref();
-        if let Some(opened) = &self.opened {
-            let seeded = self.runner.run(limit, || {
-                as_agent(user, || {
-                    let lookup = |name: &str| environment::get(variables, name);
-                    if let Err(errno) = volume::make(opened) {
-                        out::warn(&format!("cannot make `{}` in the home: {errno}", volume::FILE));
-                    }
-                    for complaint in seed::seed(&agent.container, opened, &lookup) {
-                        let _ = out::line(format_args!("init: warning: {complaint}"));
-                    }
-                    0
-                })
-            });
-            within("filling the home", seeded)?;
-        }
-        for step in &agent.container.steps {
-            if !is_asked_for(step, variables) {
-                continue;
-            }
-            let expanded: Result<Vec<OsString>, _> = step
-                .command
-                .iter()
-                .map(|word| {
-                    gatevisor_slot::expand(word, &|name| {
-                        environment::get(variables, name).map(OsStr::to_owned)
-                    })
-                })
-                .collect();
-            let Ok(argv) = expanded else {
-                out::warn(&format!(
-                    "{} is left out: its command names a variable that is not set",
-                    step.name
-                ));
-                continue;
-            };
-            let mut own = variables.clone();
-            environment::set(&mut own, "HOME", enter::user_home(user, home));
-            let ended = self.runner.run(limit, || {
-                as_agent(user, || {
-                    // The agent's own look, whatever it has put there.
-                    if !step.needs.iter().all(|path| home.join(path).exists()) {
-                        return 0;
-                    }
-                    let errno = hooks::become_program(&argv, own, home);
-                    out::warn(&format!(
-                        "cannot execute `{}`: {errno}",
-                        argv.first().map_or("", |_| &step.name)
-                    ));
-                    127
-                })
-            });
-            if let Some(ended) = within(&step.name, ended)?
-                && !ended.success()
-            {
-                out::warn(&format!("{} failed: {ended}; the boot goes on", step.name));
-            }
-        }
-        Ok(())
-    }
-
     /// Runs the image's hooks, and takes over what they add to the environment.
     fn hooks(&mut self, places: &RuntimeDirectories) -> Result<(), Stop> {
         let found = hooks::find(Path::new(hooks::DIRECTORY)).unwrap_or_else(|error| {
@@ -530,112 +390,6 @@ impl<'a> ContainerBoot<'a> {
             }
         }
     }
-
-    /// Has the supervisor hold the lock, and writes down for whoever starts a gateway which file that is: its owner may put
-    /// another in its place.
-    fn pass_lock(&self, places: &RuntimeDirectories) {
-        let held = match &self.lock {
-            HomeLock::NotAsked => return,
-            HomeLock::NotHeld => None,
-            HomeLock::Held(lock) => match lock.survive() {
-                Ok(()) => Some(lock.identity()),
-                Err(errno) => return out::warn(&format!("cannot keep the home locked: {errno}")),
-            },
-        };
-        let boot = home_lock::BootNote { held, home: self.home.clone() };
-        let written = OpenHome::open(&places.scandir).map_err(|error| error.to_string());
-        if let Err(why) = written.and_then(|scandir| boot.write(&scandir).map_err(|errno| errno.to_string()))
-        {
-            out::warn(&format!(
-                "cannot write down who has the lock of the home, so its gateways may run in two containers: {why}"
-            ));
-        }
-    }
-
-    /// Replaces this process by the supervisor; returns why that failed.
-    fn become_supervisor(mut self, places: &RuntimeDirectories) -> CommandError {
-        let failed = |what: &dyn std::fmt::Display| {
-            CommandError::new(Exit::System, format!("cannot become the supervisor: {what}"))
-        };
-        // Held until the supervisor ends, which this process becomes.
-        let _presence = presence::announce(&places.root).inspect_err(|error| {
-            out::warn(&format!("`gatevisor health --supervisor` will see no supervisor: {error}"));
-        });
-        let (command, shown) = self.command();
-        let passed = rustix::fs::memfd_create("command", MemfdFlags::empty()).and_then(|fd| {
-            file::write_all(&fd, &supervise::packed(&command))?;
-            rustix::fs::seek(&fd, rustix::fs::SeekFrom::Start(0))?;
-            Ok(fd)
-        });
-        let passed = match passed {
-            Ok(passed) => passed,
-            Err(errno) => return failed(&errno),
-        };
-        let home = enter::user_home(self.user.as_ref(), &self.home);
-        environment::set(&mut self.variables, "HOME", home);
-        self.pass_lock(places);
-        let grace = limits::grace_ms(&self.variables).to_string();
-        let services = limits::max_services(&self.variables).to_string();
-        let number = passed.as_raw_fd().to_string();
-        let mut argv: Vec<&OsStr> = [
-            "gatevisor",
-            "supervise",
-            "--label-output",
-            "--comm",
-            COMM,
-            "--grace-ms",
-            &grace,
-            "--max-services-of-user",
-            &services,
-            "--stop-first",
-            SERVICE_PREFIX,
-            "--command-fd",
-            &number,
-        ]
-        .map(OsStr::new)
-        .to_vec();
-        argv.push(places.scandir.as_os_str());
-        argv.push(OsStr::new("--"));
-        argv.extend(shown.iter().map(OsString::as_os_str));
-        let argv: Result<Vec<CString>, _> =
-            argv.into_iter().map(|word| CString::new(word.as_bytes())).collect();
-        let (Ok(argv), Ok(block)) = (argv, block(&self.variables)) else {
-            return failed(&"an argument or a variable holds a NUL byte");
-        };
-        let Ok(program) = CString::new(self.program.as_os_str().as_bytes()) else {
-            return failed(&"its path holds a NUL byte");
-        };
-        // A signal that comes now is left to the supervisor.
-        failed(&process::exec_with_blocked_signals(&program, &argv, &block))
-    }
-
-    /// Returns whether a path leads to this program, whatever it is called.
-    fn is_this_program(&self, path: &OsStr) -> bool {
-        let real = |path: &Path| std::fs::canonicalize(path).ok();
-        real(Path::new(path)).is_some_and(|found| Some(found) == real(&self.program))
-    }
-
-    /// Returns what the command's process executes, and the words that tell others about it.
-    fn command(&self) -> (Vec<OsString>, Vec<OsString>) {
-        let agent = &self.agent;
-        let (wrapper, rest) = match self.words {
-            [first, rest @ ..] if route::is_wrapper(agent, first) => (Some(first), rest),
-            all => (None, all),
-        };
-        let named = agent.container.wrapper.as_deref().unwrap_or("enter");
-        let shown = route::shown(agent, wrapper.map_or(OsStr::new(named), OsString::as_os_str), rest);
-        let shown = shown.into_iter().map(OsStr::to_owned).collect();
-        let is_ours = wrapper.is_none_or(|wrapper| self.is_this_program(wrapper));
-        let command = if !is_ours {
-            self.words.to_vec()
-        } else if wrapper.is_none() && rest.is_empty() && agent.container.default_command.is_empty() {
-            Vec::new()
-        } else {
-            let ourselves = [self.program.clone().into_os_string(), COMMAND.into(), "--".into()];
-            ourselves.into_iter().chain(rest.iter().cloned()).collect()
-        };
-        (command, shown)
-    }
 }
 
 /// Returns how a step ended; `None`, which is said, where it took too long.
@@ -683,9 +437,4 @@ fn own(verb: &str) -> StaticService {
         environment: std::collections::BTreeMap::new(),
         flags: std::collections::BTreeMap::new(),
     }
-}
-
-fn is_asked_for(step: &BootStep, variables: &[Variable]) -> bool {
-    let set = |name: &String| environment::get(variables, name).is_some_and(|value| !value.is_empty());
-    step.variable.as_ref().is_none_or(set)
 }

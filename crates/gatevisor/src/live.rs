@@ -20,7 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
 
-use crate::context::variable;
+use crate::container_scandir::variable;
 use crate::exit::{CommandError, Exit};
 use crate::{last_lines, out};
 

@@ -6,7 +6,7 @@ use gatevisor_gateways::inspect::ServiceReport;
 use gatevisor_gateways::live::{LiveReport, LiveState};
 use jiff::Timestamp;
 
-use crate::status::span;
+use crate::units::span;
 
 /// Returns for how long a gateway has been as it is, as words that follow the state's.
 pub fn since(report: &ServiceReport) -> String {

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, IsTerminal};
 use std::time::SystemTime;
 
 use gatevisor_gateways::lifecycle::{self, NewGateway};
-use gatevisor_gateways::manager::{GatewayRequest, Registered};
+use gatevisor_gateways::manager::GatewayRequest;
 use gatevisor_gateways::profile::{self, ProfileName};
 use gatevisor_term::stream;
 use serde_json::json;
@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::args;
 use crate::context::{CommandContext, profile_name};
 use crate::exit::{CommandError, DONE, Exit, Outcome};
-use crate::gateway::started_words;
+use crate::outcome_words::{registered_words, started_words};
 use crate::{last_lines, out};
 
 /// Runs one of the verbs.
@@ -129,19 +129,4 @@ fn show(context: &CommandContext, name: &OsString) -> Outcome {
         crate::status::print_details(context, &row)?;
     }
     DONE
-}
-
-/// Returns the words for what came of a registration.
-pub fn registered_words(outcome: Registered) -> String {
-    match outcome {
-        Registered::Down => "registered, down".to_owned(),
-        Registered::Starting => "registered, starting".to_owned(),
-        Registered::Up(pid) => format!("registered, up{}", pid_words(pid)),
-        Registered::Ready(pid) => format!("registered, ready{}", pid_words(pid)),
-    }
-}
-
-/// Returns ` (pid N)`, or nothing.
-pub fn pid_words(pid: Option<gatevisor_wire::Pid>) -> String {
-    pid.map_or_else(String::new, |pid| format!(" (pid {pid})"))
 }

@@ -14,7 +14,8 @@ use jiff::Zoned;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::context::{CommandContext, variable};
+use crate::container_scandir::variable;
+use crate::context::CommandContext;
 use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::out;
 

@@ -14,7 +14,7 @@ use gatevisor_sys::environment::{self, DEFAULT_PATH, ProgramEnvironment};
 use gatevisor_sys::user;
 
 use crate::args::Common;
-use crate::context::variable;
+use crate::container_scandir::variable;
 use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::{enter, out};
 

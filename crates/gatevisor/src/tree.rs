@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::context::CommandContext;
 use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::out::{self, BOLD, Text, TextTable};
-use crate::status::{milliseconds, size};
+use crate::units::{milliseconds, size};
 
 /// A process as an object.
 #[derive(Serialize)]

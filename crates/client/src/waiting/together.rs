@@ -37,17 +37,17 @@ pub fn wait_together(
     quantifier: Quantifier,
     deadline: Option<Instant>,
 ) -> Result<WaitedTogether, WaitError> {
-    let group = Group { waiters, cond, quantifier };
+    let group = ServiceGroup { waiters, cond, quantifier };
     engine::wait_one(group, deadline).unwrap_or(Ok(WaitedTogether::TimedOut))
 }
 
-struct Group<'a> {
+struct ServiceGroup<'a> {
     waiters: &'a mut [Waiter],
     cond: Condition,
     quantifier: Quantifier,
 }
 
-impl Group<'_> {
+impl ServiceGroup<'_> {
     fn settled(&self) -> Option<WaitedTogether> {
         let outcomes: Vec<_> = self.waiters.iter().map(|waiter| waiter.tracked.settled(self.cond)).collect();
         let is_settled = match self.quantifier {
@@ -97,7 +97,7 @@ impl Group<'_> {
     }
 }
 
-impl Waiting for Group<'_> {
+impl Waiting for ServiceGroup<'_> {
     type End = Result<WaitedTogether, WaitError>;
 
     fn interests<'a>(&'a self, interests: &mut Interests<'a>) {

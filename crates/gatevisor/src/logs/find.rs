@@ -13,7 +13,8 @@ use gatevisor_slot::Timestamp;
 use gatevisor_wire::log_script::{LogScript, LogStamp};
 
 use crate::args;
-use crate::context::{CommandContext, variable};
+use crate::container_scandir::variable;
+use crate::context::CommandContext;
 use crate::exit::{CommandError, Exit};
 
 /// Most bytes of a `log/run` that are read.

@@ -8,11 +8,13 @@ use std::path::PathBuf;
 
 use gatevisor_sys::environment::{self, GATEWAY_PATH, ProgramEnvironment};
 use gatevisor_sys::program;
+use gatevisor_wire::exit::Exit;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::IncidentRequest;
 
-const CANNOT: i32 = 126;
+/// Exit code where it cannot be executed.
+const CANNOT: i32 = Exit::NotExecutable as i32;
 
 /// A command, with everything filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]

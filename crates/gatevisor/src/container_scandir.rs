@@ -1,0 +1,42 @@
+//! Where the scandir of a container is, and whether we are in one.
+//!
+//! *Lives here:* the usual places and the variable that names another one. *Does not live here:* making them
+//! (`gatevisor_boot::places`).
+
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use gatevisor_paths::by_path;
+
+/// The variable that names the scandir, as upstream's reconciler reads it.
+pub const SCANDIR_VARIABLE: &str = "S6_PROFILE_GATEWAY_SCANDIR";
+
+/// Where the run-time files of a container are.
+pub const CONTAINER_RUN: &str = "/run";
+
+/// Where the supervisor of a container has its scandir, and what tells that there is one.
+pub const CONTAINER_SCANDIR: &str = "/run/service";
+const CONTAINER_BASE: &str = "/run/s6/basedir";
+/// The link that says where the scandir is, where it is not in its usual place.
+const CONTAINER_LINK: &str = "/run/s6/scandir";
+
+/// Returns the value of a variable of the environment.
+pub fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+/// Returns the scandir of a container: the usual one, unless root's boot says that it is elsewhere.
+pub fn containers_scandir() -> PathBuf {
+    let link = Path::new(CONTAINER_LINK);
+    let is_roots = std::fs::symlink_metadata(link).is_ok_and(|found| found.uid() == 0);
+    let elsewhere = is_roots.then(|| std::fs::read_link(link).ok()).flatten();
+    elsewhere.unwrap_or_else(|| CONTAINER_SCANDIR.into())
+}
+
+/// Returns the scandir of the container that we are in, if we are in one that has a supervisor.
+pub fn container_scandir() -> Option<PathBuf> {
+    let scandir = containers_scandir();
+    let is_there = Path::new(CONTAINER_BASE).is_dir() && by_path::is_directory(scandir.join(".s6-svscan"));
+    is_there.then_some(scandir)
+}

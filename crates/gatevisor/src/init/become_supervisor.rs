@@ -1,0 +1,136 @@
+//! The last step of a boot: this process becomes the supervisor.
+//!
+//! *Lives here:* what the supervisor is handed: the lock of the home, the command, its options. *Does not live here:*
+//! what it does with them (`gatevisor-init`).
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use gatevisor_boot::environment;
+use gatevisor_boot::runtime_directories::RuntimeDirectories;
+use gatevisor_boot::{presence, route};
+use gatevisor_gateways::profile::SERVICE_PREFIX;
+use gatevisor_paths::OpenHome;
+use gatevisor_slot::home_lock;
+use gatevisor_sys::environment::block;
+use gatevisor_sys::{file, process};
+use rustix::fs::MemfdFlags;
+
+use super::{COMMAND, ContainerBoot, HomeLock, limits};
+use crate::exit::{CommandError, Exit};
+use crate::{enter, out, supervise};
+
+/// The name that the agent's command line looks for in the first process.
+///
+/// **Source:** DET-1.
+const COMM: &str = "s6-svscan";
+
+impl ContainerBoot<'_> {
+    /// Has the supervisor hold the lock, and writes down for whoever starts a gateway which file that is: its owner may put
+    /// another in its place.
+    fn pass_lock(&self, places: &RuntimeDirectories) {
+        let held = match &self.lock {
+            HomeLock::NotAsked => return,
+            HomeLock::NotHeld => None,
+            HomeLock::Held(lock) => match lock.survive() {
+                Ok(()) => Some(lock.identity()),
+                Err(errno) => return out::warn(&format!("cannot keep the home locked: {errno}")),
+            },
+        };
+        let boot = home_lock::BootNote { held, home: self.home.clone() };
+        let written = OpenHome::open(&places.scandir).map_err(|error| error.to_string());
+        if let Err(why) = written.and_then(|scandir| boot.write(&scandir).map_err(|errno| errno.to_string()))
+        {
+            out::warn(&format!(
+                "cannot write down who has the lock of the home, so its gateways may run in two containers: {why}"
+            ));
+        }
+    }
+
+    /// Replaces this process by the supervisor; returns why that failed.
+    pub(super) fn become_supervisor(mut self, places: &RuntimeDirectories) -> CommandError {
+        let failed = |what: &dyn std::fmt::Display| {
+            CommandError::new(Exit::System, format!("cannot become the supervisor: {what}"))
+        };
+        // Held until the supervisor ends, which this process becomes.
+        let _presence = presence::announce(&places.root).inspect_err(|error| {
+            out::warn(&format!("`gatevisor health --supervisor` will see no supervisor: {error}"));
+        });
+        let (command, shown) = self.command();
+        let passed = rustix::fs::memfd_create("command", MemfdFlags::empty()).and_then(|fd| {
+            file::write_all(&fd, &supervise::packed(&command))?;
+            rustix::fs::seek(&fd, rustix::fs::SeekFrom::Start(0))?;
+            Ok(fd)
+        });
+        let passed = match passed {
+            Ok(passed) => passed,
+            Err(errno) => return failed(&errno),
+        };
+        let home = enter::user_home(self.user.as_ref(), &self.home);
+        environment::set(&mut self.variables, "HOME", home);
+        self.pass_lock(places);
+        let grace = limits::grace_ms(&self.variables).to_string();
+        let services = limits::max_services(&self.variables).to_string();
+        let number = passed.as_raw_fd().to_string();
+        let mut argv: Vec<&OsStr> = [
+            "gatevisor",
+            "supervise",
+            "--label-output",
+            "--comm",
+            COMM,
+            "--grace-ms",
+            &grace,
+            "--max-services-of-user",
+            &services,
+            "--stop-first",
+            SERVICE_PREFIX,
+            "--command-fd",
+            &number,
+        ]
+        .map(OsStr::new)
+        .to_vec();
+        argv.push(places.scandir.as_os_str());
+        argv.push(OsStr::new("--"));
+        argv.extend(shown.iter().map(OsString::as_os_str));
+        let argv: Result<Vec<CString>, _> =
+            argv.into_iter().map(|word| CString::new(word.as_bytes())).collect();
+        let (Ok(argv), Ok(block)) = (argv, block(&self.variables)) else {
+            return failed(&"an argument or a variable holds a NUL byte");
+        };
+        let Ok(program) = CString::new(self.program.as_os_str().as_bytes()) else {
+            return failed(&"its path holds a NUL byte");
+        };
+        // A signal that comes now is left to the supervisor.
+        failed(&process::exec_with_blocked_signals(&program, &argv, &block))
+    }
+
+    /// Returns whether a path leads to this program, whatever it is called.
+    fn is_this_program(&self, path: &OsStr) -> bool {
+        let real = |path: &Path| std::fs::canonicalize(path).ok();
+        real(Path::new(path)).is_some_and(|found| Some(found) == real(&self.program))
+    }
+
+    /// Returns what the command's process executes, and the words that tell others about it.
+    fn command(&self) -> (Vec<OsString>, Vec<OsString>) {
+        let agent = &self.agent;
+        let (wrapper, rest) = match self.words {
+            [first, rest @ ..] if route::is_wrapper(agent, first) => (Some(first), rest),
+            all => (None, all),
+        };
+        let named = agent.container.wrapper.as_deref().unwrap_or("enter");
+        let shown = route::shown(agent, wrapper.map_or(OsStr::new(named), OsString::as_os_str), rest);
+        let shown = shown.into_iter().map(OsStr::to_owned).collect();
+        let is_ours = wrapper.is_none_or(|wrapper| self.is_this_program(wrapper));
+        let command = if !is_ours {
+            self.words.to_vec()
+        } else if wrapper.is_none() && rest.is_empty() && agent.container.default_command.is_empty() {
+            Vec::new()
+        } else {
+            let ourselves = [self.program.clone().into_os_string(), COMMAND.into(), "--".into()];
+            ourselves.into_iter().chain(rest.iter().cloned()).collect()
+        };
+        (command, shown)
+    }
+}

@@ -1,0 +1,31 @@
+//! The words for what came of a request for a gateway.
+//!
+//! *Lives here:* what `profile` and `gateway` both print. *Does not live here:* the requests.
+
+use gatevisor_gateways::manager::{Registered, StartOutcome};
+use gatevisor_wire::Pid;
+
+/// Returns the words for what came of a start.
+pub fn started_words(outcome: StartOutcome) -> String {
+    match outcome {
+        StartOutcome::WasUp(pid) => format!("was up already{}", pid_words(pid)),
+        StartOutcome::Told => "starting".to_owned(),
+        StartOutcome::Up(pid) => format!("up{}", pid_words(pid)),
+        StartOutcome::Ready(pid) => format!("ready{}", pid_words(pid)),
+    }
+}
+
+/// Returns the words for what came of a registration.
+pub fn registered_words(outcome: Registered) -> String {
+    match outcome {
+        Registered::Down => "registered, down".to_owned(),
+        Registered::Starting => "registered, starting".to_owned(),
+        Registered::Up(pid) => format!("registered, up{}", pid_words(pid)),
+        Registered::Ready(pid) => format!("registered, ready{}", pid_words(pid)),
+    }
+}
+
+/// Returns ` (pid N)`, or nothing.
+pub fn pid_words(pid: Option<Pid>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" (pid {pid})"))
+}
