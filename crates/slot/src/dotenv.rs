@@ -91,8 +91,8 @@ fn bare(line: &[u8]) -> Vec<u8> {
 }
 
 fn skip_blanks(text: &[u8]) -> &[u8] {
-    let blanks = text.iter().take_while(|&&b| b == b' ' || b == b'\t').count();
-    text.get(blanks..).unwrap_or_default()
+    let spaces = text.iter().take_while(|&&b| b == b' ' || b == b'\t').count();
+    text.get(spaces..).unwrap_or_default()
 }
 
 fn split_line(text: &[u8]) -> (&[u8], &[u8]) {

@@ -1,4 +1,4 @@
-//! A stream cut into pieces to be shown: lines for the eye, where lines are whole.
+//! A stream cut into pieces to be shown: whole lines, and parts of lines that are too long.
 //!
 //! *Lives here:* a splitter that works on any chunking of a stream. No I/O.
 //! *Does not live here:* where the bytes come from and go to; lines for the file (`pipeline::stamping`).

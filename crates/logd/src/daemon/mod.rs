@@ -34,9 +34,9 @@ const EXIT_SYSTEM: u8 = 111;
 /// The files of memory in which one daemon finds what another one has left.
 #[derive(Debug)]
 pub struct HandoverState {
-    /// Bytes that are not on file yet.
+    /// Bytes that are not in a log file yet.
     pub stage: OwnedFd,
-    /// Whose they are, and how far.
+    /// Which stream the bytes belong to, and how many of them are written.
     pub journal: OwnedFd,
 }
 

@@ -120,7 +120,7 @@ impl LogDir {
         self.write_from(0, bytes, now, &mut Nobody)
     }
 
-    /// Writes `bytes` as [`LogDir::write`] does, of which the first `written` are on file already, and tells of each step.
+    /// Writes `bytes` as [`LogDir::write`] does, of which the first `written` are in the file already, and reports each step.
     ///
     /// # Errors
     /// Says how many bytes are in the file all the same, those before `written` included.

@@ -36,7 +36,7 @@ pub(crate) struct JournalEntry {
     pub moment: BatchTime,
     /// The composer's state before the batch.
     pub state: [u64; 4],
-    /// How much of what is composed is on file for certain.
+    /// How many composed bytes are in the file for certain.
     pub written: u64,
     /// The file that was written last, and its length before the last write.
     pub position: FilePosition,

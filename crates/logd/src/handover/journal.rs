@@ -1,6 +1,6 @@
 //! What a restarted daemon must know when the daemon is killed.
 //!
-//! *Lives here:* for each stream, which bytes of the stage are its own and how far they are on file; how many of its
+//! *Lives here:* for each stream, which bytes of the stage are its own and how many of them are written; how many of its
 //! lines were shown. *Does not live here:* the bytes (`stage`), and what is done with them (`stream`).
 //!
 //! The journal and the stage are files in memory that the supervisor makes and keeps; a daemon maps the one and writes
@@ -101,7 +101,7 @@ impl Memory {
     }
 }
 
-/// Returns where the entry begins that the last of so many commits wrote.
+/// Returns where the entry begins that was written by commit number `commits`.
 fn entry_at(commits: u64) -> usize {
     if commits & 1 == 0 { ENTRIES } else { ENTRIES + ENTRY }
 }
@@ -111,7 +111,7 @@ fn entry_at(commits: u64) -> usize {
 pub(crate) struct StreamRecord {
     place: Option<(Arc<Memory>, EntryIndex)>,
     pub entry: JournalEntry,
-    /// Some of the batch may be on file without the entry knowing.
+    /// Some of the batch may be in the file although the entry does not say so.
     pub is_uncertain: bool,
 }
 
@@ -129,12 +129,12 @@ impl StreamRecord {
         }
     }
 
-    /// Returns how many bytes of the batch are on file for certain.
+    /// Returns how many bytes of the batch are in the file for certain.
     pub fn written(&self) -> usize {
         usize::try_from(self.entry.written).unwrap_or(usize::MAX)
     }
 
-    /// Takes in that so many bytes of the batch are on file, the last of them at the end of the marked file.
+    /// Records that so many bytes of the batch are written, the last of them at the end of the file.
     pub fn advance(&mut self, written: usize) {
         let written = u64::try_from(written).unwrap_or(u64::MAX);
         let more = written.saturating_sub(self.entry.written);
@@ -143,7 +143,8 @@ impl StreamRecord {
         self.entry.is_writing = false;
     }
 
-    /// Takes in where the next bytes are about to be written, or the file put away, with so many on file.
+    /// Records where the next bytes are about to be written, or that the file is about to be put away, with so many bytes
+    /// of the batch written before.
     pub fn announce(&mut self, position: FilePosition, written: usize) {
         self.entry.position = position;
         self.entry.written = u64::try_from(written).unwrap_or(u64::MAX);
@@ -279,7 +280,7 @@ impl Journal {
             self.fresh = self.fresh.saturating_add(1);
             Some(fresh)
         })?;
-        // Lines are counted on from whoever had the place before, some of whose may still be on their way.
+        // The count goes on from the stream that had this place before, some lines of which may not be shown yet.
         let entry = JournalEntry { due: memory.entry(index).due, ..JournalEntry::default() };
         memory.put(index, &entry);
         memory.set(index, OWNER, key.saturating_add(1));

@@ -1,4 +1,4 @@
-//! Bytes on their way that only this process has, where no file of memory can be had or may be as long as they are.
+//! Staged bytes in the memory of this process, for when there is no file of memory, or it may not grow any more.
 //!
 //! *Lives here:* the bytes by their places. *Does not live here:* when there is no file (`stage`).
 

@@ -1,4 +1,4 @@
-//! Bytes that have left their pipes and are not on file yet.
+//! Bytes that have left their pipes and are not in a log file yet.
 //!
 //! *Lives here:* a file in memory that takes bytes straight out of the pipes, and gives its memory back.
 //! *Does not live here:* whose bytes they are (`journal`), what becomes of them (`stream`).
@@ -32,7 +32,7 @@ pub enum Intake {
     End,
 }
 
-/// The bytes on their way from the pipes to the files.
+/// The bytes that have left the pipes and are not in the files yet.
 #[derive(Debug)]
 pub struct StagedBytes {
     file: Option<OwnedFd>,

@@ -1,4 +1,4 @@
-//! One batch of a stream, on its way from the stage to the file and the eye.
+//! One batch of a stream, between the stage and the file and the console.
 //!
 //! *Lives here:* the buffers, used again for every batch. *Does not live here:* whose batch it is (`stream`).
 

@@ -25,7 +25,7 @@ use gatevisor_term::error_chain::chain;
 
 /// Milliseconds between two attempts.
 const RETRY_MS: u64 = 1_000;
-/// Milliseconds during which the same error is not spoken of again.
+/// Milliseconds during which there is no second warning about the same error.
 const QUIET_MS: u64 = 60_000;
 
 /// Where a log directory is.
@@ -80,7 +80,7 @@ pub(crate) struct Sink {
 /// Whether the bytes of a batch still wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Written {
-    /// They are on file, or counted as left out.
+    /// They are in the file, or counted as left out.
     Done,
     /// Some of them wait, and are to be given again, with the same record.
     Waiting,
@@ -119,7 +119,7 @@ impl Sink {
         self.ours = ours;
     }
 
-    /// Writes a batch, of which the record may say that a part is on file.
+    /// Writes a batch, of which the record may say that a part is in the file already.
     ///
     /// What is given again must be the same bytes, with the same stamp, and whether they are the `last` of the stream.
     pub fn write(
@@ -483,7 +483,7 @@ mod tests {
         );
         assert_eq!(bench.write(&line), Written::Done);
         assert!(bench.said[1].ends_with("is written again"));
-        // The same error within a minute is not spoken of again.
+        // There is no second warning about the same error within a minute.
         bench.with(|sink, _, context| sink.failed(error, context));
         assert_eq!(bench.said.len(), 2);
     }

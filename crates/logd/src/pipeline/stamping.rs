@@ -1,11 +1,11 @@
 //! Stamps on the lines of a stream, for the file, where nothing is lost.
 //!
 //! *Lives here:* a splitter that works on any chunking of a stream. No I/O.
-//! *Does not live here:* where the bytes come from and go to; lines for the eye (`console::pieces`).
+//! *Does not live here:* where the bytes come from and go to; lines that are shown (`console::pieces`).
 
 use memchr::memchr;
 
-/// Stamps the lines of a stream on their way into a file.
+/// Puts a stamp before each line of a stream that goes into a file.
 ///
 /// The stamp goes before the first byte of a line, so a line that arrives in parts bears the moment of its first
 /// part. No byte is added, lost or changed otherwise.

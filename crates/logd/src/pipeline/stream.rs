@@ -101,7 +101,7 @@ impl LogStream {
         self.which
     }
 
-    /// Returns whether some of its batch is on file, or may be.
+    /// Returns whether some of its batch is in the file, or may be.
     pub fn is_partly_written(&self) -> bool {
         self.record.is_uncertain || self.record.entry.written > 0
     }
@@ -179,7 +179,7 @@ impl LogStream {
         taken
     }
 
-    /// Composes, files and shows the bytes of the batch, or as much of it as is still to be done.
+    /// Composes, writes and shows the bytes of the batch, or as much of it as is still to be done.
     fn go_on(&mut self, now: BatchTime, output: &mut ServiceOutput, daemon: &mut DaemonContext) {
         let entry = &self.record.entry;
         let (moment, last) = (entry.moment, entry.phase == BatchPhase::Last);

@@ -66,7 +66,7 @@ fn failed(doing: &str) -> impl Fn(Errno) -> S6LogError {
 
 /// Takes standard input through a script until it ends, or a signal says to stop.
 ///
-/// `ready` is called once when the script's directories are open and signals are heard. `SIGTERM` and `SIGHUP` end it
+/// `ready` is called once when the script's directories are open and signals are received. `SIGTERM` and `SIGHUP` end it
 /// after the line that has begun, `SIGALRM` rotates every directory. The process must have one thread.
 ///
 /// # Errors
@@ -78,7 +78,7 @@ pub fn run(script: &Script, options: &S6LogOptions, ready: impl FnOnce()) -> Res
         say("s6-log: warning: ignoring extraneous non-action directives");
     }
     let work = Work::new(script, options, Stdout::new(stream::stdout_fd()))?;
-    // A parent may have left it ignored, and then no processor's end would be heard.
+    // The parent may have left it ignored, and then the end of a processor would go unnoticed.
     restore(SIGCHLD);
     let signals = SignalFd::new(&[SIGTERM, SIGHUP, SIGALRM, SIGCHLD]).map_err(failed("receive signals"))?;
     ready();

@@ -16,7 +16,7 @@ use rustix::process::Pid;
 use super::parser::Processor;
 use gatevisor_term::stream::say;
 
-/// Our own descriptors on their way are kept above those that the processor gets.
+/// Our own descriptors are kept above those that the processor gets.
 const OUT_OF_THE_WAY: i32 = 10;
 const EXIT_SYSTEM: i32 = 111;
 

@@ -114,7 +114,7 @@ impl SurvivorEnding {
             return;
         }
         self.seen.insert(known, process.words());
-        // One that is stopped would not hear of it.
+        // A stopped process would not receive the signal.
         let signals = first.into_iter().flat_map(|first| [first, Signal::CONT]);
         for signal in signals {
             if let Err(errno @ Errno::PERM) = pidfd_send_signal(&held, signal) {
