@@ -75,7 +75,7 @@ fn a_listener_is_a_fifo_that_notifiers_find_and_is_gone_when_dropped() {
 }
 
 #[test]
-fn a_listener_waits_for_its_letter() {
+fn a_listener_waits_for_its_event() {
     let dir = TempDir::new().unwrap();
     let mut listener = listener(dir.path()).unwrap();
     let event = dir.path().to_owned();
@@ -98,7 +98,7 @@ fn a_listener_is_removed_from_a_directory_that_was_renamed() {
 }
 
 #[test]
-fn two_listeners_each_hear_every_letter() {
+fn two_listeners_each_receive_every_event() {
     let dir = TempDir::new().unwrap();
     let mut both = [listener(dir.path()).unwrap(), listener(dir.path()).unwrap()];
     assert_eq!(notify(dir.path(), b"dD"), 2);
@@ -118,7 +118,7 @@ fn commands_arrive_in_order_and_in_one_piece() {
 }
 
 #[test]
-fn a_failed_service_does_not_come_up_and_a_new_request_waits_for_letters() {
+fn a_failed_service_does_not_come_up_and_a_new_request_waits_for_events() {
     let (_parent, fake) = fake(&DOWN);
     let policy = PublishedPolicy {
         phase: RestartPhase::Failed,
@@ -163,7 +163,7 @@ fn a_death_that_was_coming_anyway_is_not_taken_for_obedience() {
 }
 
 #[test]
-fn a_request_that_changes_nothing_is_obeyed_without_a_letter() {
+fn a_request_that_changes_nothing_is_obeyed_without_an_event() {
     let (_parent, fake) = fake(&Status { want_up: true, ..DOWN });
     thread::scope(|scope| {
         let waiting = scope.spawn(|| act(&fake.dir, &[Control::Down], Condition::Finished, soon()));
@@ -174,7 +174,7 @@ fn a_request_that_changes_nothing_is_obeyed_without_a_letter() {
 }
 
 #[test]
-fn letters_after_the_one_that_decides_are_kept() {
+fn events_after_the_one_that_decides_are_kept() {
     let (_parent, fake) = fake(&up());
     let mut waiter = Waiter::subscribe(&fake.dir).unwrap();
     fake.tell(&[ServiceEvent::Died, ServiceEvent::Finished, ServiceEvent::Up]);

@@ -191,7 +191,7 @@ fn what_a_service_is_doing_has_a_name() {
 }
 
 #[test]
-fn a_supervisor_that_was_killed_is_noticed_without_a_letter() {
+fn a_supervisor_that_was_killed_is_noticed_without_an_event() {
     let mut s6 = Supervised::start(FOREVER, down);
     let mut waiter = Waiter::subscribe(&s6.dir).unwrap();
     end(&mut s6.child, Signal::KILL);

@@ -42,33 +42,34 @@ pub struct Common {
 #[derive(Debug, Subcommand)]
 pub enum CliCommand {
     /// Supervise every gateway of the home in the foreground, until Ctrl-C
+    #[command(after_help = "Example: gatevisor --home ~/agents up --create")]
     Up(Up),
-    /// Boot a container and run its command: the entry point, also called `/init`
+    /// Boot a container and run its command; the entry point of an image, also called `/init`
     #[command(disable_help_flag = true)]
     Init {
-        /// The command, and nothing of it is an option of ours
+        /// The command and its arguments; none of them is an option of this program
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },
-    /// Make every slot anew from the profiles and their desired states; `up` does it at each start
+    /// Rewrite every slot from the profiles and their desired states, as each `up` does
     Reconcile {
-        /// Say what would be done and touch nothing
+        /// Print what would be done, and change nothing
         #[arg(long)]
         dry_run: bool,
     },
-    /// Make service directories as the agent definition has them now, after it was edited
+    /// Apply an edited agent definition to the service directories
     Reload(Reload),
     /// Make, remove and list profiles
     #[command(subcommand)]
     Profile(ProfileCommand),
-    /// Start, stop and look at gateways
+    /// Start, stop, restart and inspect gateways
     #[command(subcommand)]
     Gateway(GatewayCommand),
-    /// Show one table of everything supervised
+    /// Show a table of all gateways and other services
     Status {
-        /// Show these only
+        /// Show only these
         names: Vec<OsString>,
-        /// Show it again whenever something changes, until Ctrl-C
+        /// Refresh the table whenever something changes, until Ctrl-C
         #[arg(short, long)]
         watch: bool,
     },
@@ -94,7 +95,7 @@ pub enum CliCommand {
         #[arg(required = true)]
         paths: Vec<PathBuf>,
     },
-    /// Say why a gateway is as it is: what is desired, what is, what led there, and what to do
+    /// Explain why a gateway is in its state, what led there, and what to do
     Explain {
         /// The profile; else -p, else the default profile
         name: Option<OsString>,
@@ -111,7 +112,8 @@ pub enum CliCommand {
         #[arg(long)]
         supervisor: bool,
     },
-    /// Print what gateways wrote
+    /// Print the logs of gateways
+    #[command(after_help = "Example: gatevisor logs coder --since 10m --grep error")]
     Logs(Logs),
     /// Show all processes of gateways as trees, with what they use
     Tree {
@@ -120,12 +122,13 @@ pub enum CliCommand {
     },
     /// List, show or collect evidence about gateways that did not work
     Incidents(Incidents),
-    /// Print what happens to gateways, as it happens
+    /// Print the events of gateways as they happen
     Events {
-        /// Only these; all if none is named
+        /// Print only these; all by default
         names: Vec<OsString>,
     },
-    /// Wait until a gateway is as asked
+    /// Wait until a gateway is up, ready, live or down
+    #[command(after_help = "Example: gatevisor wait coder --ready --timeout 30")]
     Wait(Wait),
     /// Give this program the names of s6's tools
     #[command(subcommand)]
@@ -193,7 +196,7 @@ pub enum ProfileCommand {
     Delete {
         /// The profile
         name: OsString,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(short, long)]
         yes: bool,
     },
@@ -212,10 +215,10 @@ pub struct Choice {
     /// The profiles, or patterns such as `test-*`; else -p, else the default profile
     #[arg(value_name = "NAME")]
     pub names: Vec<OsString>,
-    /// All gateways that have a slot
+    /// Choose all gateways that have a slot
     #[arg(long, conflicts_with_all = ["names", "failed"])]
     pub all: bool,
-    /// All gateways that failed, or keep failing
+    /// Choose all gateways that failed or keep failing
     #[arg(long, conflicts_with = "names")]
     pub failed: bool,
 }
@@ -229,10 +232,10 @@ pub struct ControlOptions {
     /// Why, for the record
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
-    /// Do not wait for it
+    /// Return without waiting for the result
     #[arg(long)]
     pub no_wait: bool,
-    /// Wait until it is ready; an error where nothing tells that it is
+    /// Wait until it is ready; fails if nothing tells whether it is
     #[arg(long, conflicts_with = "no_wait")]
     pub ready: bool,
     /// Without a probe, it is started when it has stayed up this long [default: the agent definition's]
@@ -258,9 +261,9 @@ pub enum GatewayCommand {
     Start(ControlOptions),
     /// Ask for a gateway stopped, and stop it
     Stop(ControlOptions),
-    /// Have another process in a gateway's place; one that is down is started
+    /// Restart a gateway; one that is down is started
     Restart(ControlOptions),
-    /// Show all there is to know of a gateway
+    /// Show everything that is known of a gateway
     Status(Choice),
     /// Give a profile's gateway a slot; it stays down unless told otherwise
     Register {
@@ -269,7 +272,7 @@ pub enum GatewayCommand {
         /// Ask for it running, and start it
         #[arg(long)]
         start: bool,
-        /// Every profile
+        /// Register the gateways of all profiles
         #[arg(long, conflicts_with = "name")]
         all: bool,
     },
@@ -282,7 +285,7 @@ pub enum GatewayCommand {
 pub struct Logs {
     /// The profiles; else -p, else all that have a log
     pub names: Vec<OsString>,
-    /// Go on printing what is written, across rotation and restarts
+    /// Keep printing new lines, across rotations and restarts
     #[arg(short, long)]
     pub follow: bool,
     /// Print so many last lines of each, or `all`; 10 by default, all with --since or --until
@@ -297,7 +300,7 @@ pub struct Logs {
     /// Print only lines whose text matches; upper and lower case differ
     #[arg(short, long, value_name = "REGEX")]
     pub grep: Option<String>,
-    /// Let upper and lower case be the same in --grep
+    /// Ignore case in --grep
     #[arg(short, long, requires = "grep")]
     pub ignore_case: bool,
     /// Print every byte as it was written, also what commands a terminal
@@ -345,16 +348,16 @@ pub enum Applets {
 pub struct Wait {
     /// The profile; else -p, else the default profile
     pub name: Option<OsString>,
-    /// Until it is up; so it is without any of these
+    /// Wait until it is up (the default)
     #[arg(long, group = "condition")]
     pub up: bool,
-    /// Until it is up and ready
+    /// Wait until it is up and ready
     #[arg(long, group = "condition")]
     pub ready: bool,
-    /// Until it has shown that it works; an error where nothing tells
+    /// Wait until it has shown that it works; fails if nothing tells
     #[arg(long, group = "condition")]
     pub live: bool,
-    /// Until it is down, and its finish script has ended
+    /// Wait until it is down and its finish script has ended
     #[arg(long, group = "condition")]
     pub down: bool,
     /// Give up after this long

@@ -16,7 +16,7 @@ use crate::exit::{CommandError, Exit, Outcome};
 use crate::reconcile::ScandirClaim;
 use crate::{out, reconcile, startup_progress, supervise, watch};
 
-/// Makes the slots, forks the one who greets and the one who watches the profiles, and becomes the supervisor.
+/// Makes the slots, forks a process that shows the progress and one that watches the profiles, and becomes the supervisor.
 pub fn run(context: &CommandContext, options: &args::Up) -> Outcome {
     let manager = &context.manager;
     let home = manager.home().root();
