@@ -61,7 +61,8 @@ impl Groups {
     /// Returns what to execute as ourselves so that it becomes `program` in the service's group;
     /// `None` where the service asks for no group, which costs one look at its directory.
     ///
-    /// # Errors It asks for a group strictly, and for what makes it impossible.
+    /// # Errors
+    /// It asks for a group strictly, and for what makes it impossible.
     pub(crate) fn enter(
         &mut self,
         service: &mut SupervisedService,

@@ -47,7 +47,8 @@ impl DescriptorPool {
     ///
     /// Call it before much else is open, from a process with one thread.
     ///
-    /// # Errors `ENOSYS` and others where the kernel does not offer what is needed; `EMFILE`.
+    /// # Errors
+    /// `ENOSYS` and others where the kernel does not offer what is needed; `EMFILE`.
     pub fn new(null: impl AsFd, count: usize) -> Result<Self, Errno> {
         raw::try_unsharing()?;
         let another = || fcntl_dupfd_cloexec(&null, 0);

@@ -341,7 +341,8 @@ impl ProgramEnvironment {
     /// Makes one of the variables that a program of this process's user inherits. Without a `PATH`
     /// programs are in `otherwise`.
     ///
-    /// # Errors A variable holds a NUL byte.
+    /// # Errors
+    /// A variable holds a NUL byte.
     pub fn new(variables: Vec<Variable>, otherwise: &str) -> Result<Self, Errno> {
         Self::exactly(inherited(variables), otherwise)
     }
@@ -351,7 +352,8 @@ impl ProgramEnvironment {
     ///
     /// Without a `PATH` programs are in `otherwise`.
     ///
-    /// # Errors A variable holds a NUL byte.
+    /// # Errors
+    /// A variable holds a NUL byte.
     pub fn exactly(mut variables: Vec<Variable>, otherwise: &str) -> Result<Self, Errno> {
         let is_root = geteuid().is_root();
         let dropped = if is_root { clean_path(&mut variables) } else { Vec::new() };

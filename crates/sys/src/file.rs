@@ -47,8 +47,9 @@ pub fn is_borrowed(parent: impl AsFd, stat: &Stat) -> bool {
 ///
 /// It is opened without waiting, so neither a FIFO nor a lease holder can delay us.
 ///
-/// # Errors `ENOENT` when it is missing, `EINVAL` when it is not a regular file, `EMLINK` when it
-/// has several names and belongs to somebody else than the directory does.
+/// # Errors
+/// `ENOENT` when it is missing, `EINVAL` when it is not a regular file, `EMLINK` when it has
+/// several names and belongs to somebody else than the directory does.
 pub fn read_small(
     parent: impl AsFd,
     name: impl rustix::path::Arg,
@@ -169,7 +170,8 @@ fn put_with(
 /// Overwrites a small file with as many bytes as it has, where there is no room for another one to
 /// take its place.
 ///
-/// # Errors `EINVAL` where it has another length, or is something else than a file with one name.
+/// # Errors
+/// `EINVAL` where it has another length, or is something else than a file with one name.
 pub fn overwrite(parent: impl AsFd, name: &str, bytes: &[u8]) -> Result<(), Errno> {
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = openat(parent, name, flags, Mode::empty())?;
@@ -204,8 +206,9 @@ pub fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
 /// Returns `None` when another process holds it. The lock is lost when *any* descriptor of the file
 /// is closed, so the returned one must be the only one.
 ///
-/// # Errors `EMLINK` when the file is a further name of one that belongs to somebody else than the
-/// directory does, `EINVAL` when it is no regular file, `ELOOP` when it is a symbolic link.
+/// # Errors
+/// `EMLINK` when the file is a further name of one that belongs to somebody else than the directory
+/// does, `EINVAL` when it is no regular file, `ELOOP` when it is a symbolic link.
 ///
 /// **Source:** fcntl(2), advisory record locks.
 pub fn lock(parent: impl AsFd, name: &str) -> Result<Option<OwnedFd>, Errno> {
@@ -233,7 +236,8 @@ pub fn lock_with_mode(parent: impl AsFd, name: &str, mode: Mode) -> Result<Optio
 /// It is looked at before it is opened: as long as a program is open for writing it cannot be
 /// executed, and closing a file gives up the locks that this process has on it.
 ///
-/// # Errors As those of [`lock`].
+/// # Errors
+/// As those of [`lock`].
 pub fn open_own(parent: impl AsFd, name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     let parent = parent.as_fd();
     let good = |stat: Stat| {

@@ -35,8 +35,9 @@ impl Words {
     ///
     /// Only pages that are written take memory.
     ///
-    /// # Errors `EINVAL` for a file of another kind, or one that is too short and cannot grow;
-    /// those of mmap(2).
+    /// # Errors
+    /// `EINVAL` for a file of another kind, or one that is too short and cannot grow; those of
+    /// mmap(2).
     pub fn map(file: impl AsFd, count: usize) -> Result<Self, Errno> {
         let bytes = count.checked_mul(size_of::<AtomicU64>()).ok_or(Errno::OVERFLOW)?;
         let wanted = u64::try_from(bytes).map_err(|_| Errno::OVERFLOW)?;
@@ -57,7 +58,8 @@ impl Words {
     /// Returns numbers that no other process sees and that end with this one. Only pages that are
     /// written take memory.
     ///
-    /// # Errors Those of mmap(2).
+    /// # Errors
+    /// Those of mmap(2).
     pub fn private(count: usize) -> Result<Self, Errno> {
         raw::Mapping::private(count).map(Self)
     }

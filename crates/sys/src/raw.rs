@@ -36,8 +36,9 @@ fn last_errno() -> Errno {
 /// Returns the path that this process was executed with, as whoever did it wrote it.
 pub(crate) fn executed_path() -> Option<CString> {
     // JUSTIFICATION: std asks /proc, which need not be there; rustix has no safe call for it
-    // either. SAFETY: the kernel puts there a text that ends with a zero byte and stays as long as
-    // the process, or nothing.
+    // either.
+    // SAFETY: the kernel puts there a text that ends with a zero byte and stays as long as the
+    // process, or nothing.
     let text = unsafe {
         let address = libc::getauxval(libc::AT_EXECFN);
         (address != 0)
@@ -51,8 +52,8 @@ pub(crate) fn execve(path: &CStr, argv: &[CString], envp: &[CString]) -> Errno {
     let argv = null_terminated(argv);
     let envp = null_terminated(envp);
     // JUSTIFICATION: std's `CommandExt::exec` resets signal masks and needs a `Command`; rustix has
-    // no stable exec. SAFETY: both arrays end with a null pointer and point to strings that outlive
-    // the call.
+    // no stable exec.
+    // SAFETY: both arrays end with a null pointer and point to strings that outlive the call.
     unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
     last_errno()
 }
@@ -90,7 +91,8 @@ pub(crate) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
 /// below the limit.
 pub(crate) fn close_on_exec_from(first: u32) {
     // JUSTIFICATION: neither std nor rustix offers close_range, and both refuse descriptors without
-    // an owner. SAFETY: with this flag nothing is closed, so no owner loses its descriptor.
+    // an owner.
+    // SAFETY: with this flag nothing is closed, so no owner loses its descriptor.
     unsafe {
         if libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) == 0 {
             return;
@@ -105,7 +107,8 @@ pub(crate) fn close_on_exec_from(first: u32) {
 /// Gives up the controlling terminal, if there is one.
 pub(crate) fn give_up_terminal() {
     // JUSTIFICATION: rustix offers the request that takes a terminal and not the one that gives it
-    // up. SAFETY: the request has no argument; on anything else than a terminal of ours it fails.
+    // up.
+    // SAFETY: the request has no argument; on anything else than a terminal of ours it fails.
     unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCNOTTY) };
 }
 
@@ -163,9 +166,10 @@ pub(crate) fn receive_with_sender(
     let mut control = [0_u64; SPACE];
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // JUSTIFICATION: rustix has the sender's number as one that is never 0, and the kernel gives 0
-    // for a process of another PID namespace. SAFETY: `message` points to `part` and `control`,
-    // which outlive the call, with their sizes; `CMSG_*` read within `control`, which is aligned
-    // for a header, and the payload is read unaligned, if it is as long as a `ucred`.
+    // for a process of another PID namespace.
+    // SAFETY: `message` points to `part` and `control`, which outlive the call, with their sizes;
+    // `CMSG_*` read within `control`, which is aligned for a header, and the payload is read
+    // unaligned, if it is as long as a `ucred`.
     unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
         message.msg_iov = &raw mut part;

@@ -73,7 +73,8 @@ pub struct Received {
 /// Receives one datagram on a socket that has its senders named, without waiting; descriptors do
 /// not come in.
 ///
-/// # Errors `EAGAIN` when nothing is there.
+/// # Errors
+/// `EAGAIN` when nothing is there.
 pub fn recv_with_sender(socket: impl AsFd, buffer: &mut [u8]) -> Result<Received, Errno> {
     let (length, sender) = raw::receive_with_sender(socket.as_fd(), buffer)?;
     Ok(Received { length, sender: sender.and_then(Pid::new) })

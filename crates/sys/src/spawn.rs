@@ -251,7 +251,8 @@ impl AsFd for Starting {
 /// named in `command` are needed until this returns: the child has its own table of descriptors, or
 /// finds them in its range of the pool.
 ///
-/// # Errors The `Fork` step only; everything later comes through [`Starting::report`].
+/// # Errors
+/// The `Fork` step only; everything later comes through [`Starting::report`].
 pub fn start(command: ProcessSpec<'_>) -> Result<Starting, StartFailure> {
     start_isolated(command, Isolation::default())
 }
@@ -261,8 +262,8 @@ pub fn start(command: ProcessSpec<'_>) -> Result<Starting, StartFailure> {
 /// A process that has to wait for a lock needs a range of the pool to start from: without one it
 /// would keep its parent's other descriptors open meanwhile, so it fails with `EAGAIN` instead.
 ///
-/// # Errors The `Fork` and `Namespace` steps only; everything later comes through
-/// [`Starting::report`].
+/// # Errors
+/// The `Fork` and `Namespace` steps only; everything later comes through [`Starting::report`].
 pub fn start_isolated(command: ProcessSpec<'_>, isolation: Isolation) -> Result<Starting, StartFailure> {
     let fork_failed = |errno| StartFailure { step: StartStep::Fork, errno };
     let (report, report_writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(fork_failed)?;

@@ -133,8 +133,9 @@ impl Against<'_> {
 
 /// Follows a path to its end.
 ///
-/// # Errors A link that is not root's, or that is in a directory that others may write to; a step
-/// in `/proc`; a path that is relative.
+/// # Errors
+/// A link that is not root's, or that is in a directory that others may write to; a step in
+/// `/proc`; a path that is relative.
 pub fn follow(path: &Path) -> Result<Arrival, Distrust> {
     follow_against(path, Against::EverybodyButRoot)
 }

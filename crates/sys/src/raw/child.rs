@@ -24,7 +24,8 @@ use super::last_errno;
 fn bare_syscall(number: libc::c_long, args: [usize; 4]) -> isize {
     let result: isize;
     // JUSTIFICATION: rustix wraps too few of the calls needed between clone and exec in its stable
-    // API. SAFETY: the `syscall` instruction clobbers rcx and r11 only, as declared; callers pass
+    // API.
+    // SAFETY: the `syscall` instruction clobbers rcx and r11 only, as declared; callers pass
     // pointers that stay valid for the call.
     unsafe {
         std::arch::asm!(
@@ -202,10 +203,10 @@ impl ChildMemory {
         }
         let top = self.stack.as_mut_ptr_range().end.cast::<c_void>();
         let argument = (&raw mut self.plan).cast::<c_void>();
-        // JUSTIFICATION: no safe wrapper exists for clone(2). SAFETY: `top` is the 16-byte aligned
-        // end of a live allocation used by this child only; all signals are blocked in the parent,
-        // so no handler runs on it; the child calls only `become_program`, which makes bare system
-        // calls and neither allocates nor panics.
+        // JUSTIFICATION: no safe wrapper exists for clone(2).
+        // SAFETY: `top` is the 16-byte aligned end of a live allocation used by this child only;
+        // all signals are blocked in the parent, so no handler runs on it; the child calls only
+        // `become_program`, which makes bare system calls and neither allocates nor panics.
         let pid = unsafe { libc::clone(enter, top, flags, argument) };
         if pid < 0 { Err(last_errno()) } else { Ok(pid) }
     }

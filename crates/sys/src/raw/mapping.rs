@@ -45,9 +45,10 @@ impl Mapping {
 
     /// Returns the numbers.
     pub(crate) fn words(&self) -> &[AtomicU64] {
-        // JUSTIFICATION: the memory is not one that Rust allocated. SAFETY: `map` mapped `count`
-        // numbers at this page-aligned address, and they stay until `drop`; every bit pattern is a
-        // number; whoever else sees them changes them only as atomics or by system calls.
+        // JUSTIFICATION: the memory is not one that Rust allocated.
+        // SAFETY: `map` mapped `count` numbers at this page-aligned address, and they stay until
+        // `drop`; every bit pattern is a number; whoever else sees them changes them only as
+        // atomics or by system calls.
         unsafe { std::slice::from_raw_parts(self.address.as_ptr(), self.count) }
     }
 }

@@ -61,8 +61,9 @@ pub(crate) fn signals_of_a_new_program(keeps_mask: bool) -> SignalsBefore {
     let empty = signal_set(&[]);
     let new = if keeps_mask { std::ptr::null() } else { &raw const empty };
     // JUSTIFICATION: std and rustix cannot change a disposition, and std's `Command` is the only
-    // one to change a mask. SAFETY: both sets are initialised, and a null pointer asks for the mask
-    // only; SIG_DFL is a valid disposition.
+    // one to change a mask.
+    // SAFETY: both sets are initialised, and a null pointer asks for the mask only; SIG_DFL is a
+    // valid disposition.
     let pipe = unsafe {
         libc::sigprocmask(libc::SIG_SETMASK, new, &raw mut mask);
         libc::signal(libc::SIGPIPE, libc::SIG_DFL)
@@ -72,8 +73,9 @@ pub(crate) fn signals_of_a_new_program(keeps_mask: bool) -> SignalsBefore {
 
 /// Puts back what [`signals_of_a_new_program`] changed.
 pub(crate) fn put_signals_back(before: &SignalsBefore) {
-    // JUSTIFICATION: as above. SAFETY: the disposition is the one that signal(2) returned, and the
-    // set the one that was in force.
+    // JUSTIFICATION: as above.
+    // SAFETY: the disposition is the one that signal(2) returned, and the set the one that was in
+    // force.
     unsafe {
         libc::signal(libc::SIGPIPE, before.pipe);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const before.mask, std::ptr::null_mut());
