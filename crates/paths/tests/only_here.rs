@@ -69,7 +69,7 @@ const BY_PATH: [&str; 31] = [
 const ROOTS_OWN: [&str; 4] = ["/proc", "/dev/", "/sys/", "/etc/"];
 
 /// Who goes where a whole path leads all the same, and why that is no danger.
-const LED_ALL_THE_SAME: [(&str, &str); 25] = [
+const LED_ALL_THE_SAME: [(&str, &str); 28] = [
     ("applets/src/contenv.rs", "a directory that is named on the command line, as s6 defines it"),
     ("applets/src/exec_line.rs", "a script that is executed as whoever runs it"),
     ("applets/src/links.rs", "an operator's own directory, named on the command line"),
@@ -81,8 +81,11 @@ const LED_ALL_THE_SAME: [(&str, &str); 25] = [
         "boot/src/runtime_directories/mod.rs",
         "the place of an unprivileged user, and markers of root's in /run and /",
     ),
-    ("gatevisor/src/context.rs", "a link of root's in /run, and the definition that an operator names"),
-    ("gatevisor/src/init.rs", "done as the agent, or files of /etc, named by a constant"),
+    ("gatevisor/src/container_scandir.rs", "a link in /run that counts only where it is root's"),
+    ("gatevisor/src/context.rs", "the definition that an operator names"),
+    ("gatevisor/src/init.rs", "files of /etc, named by a constant"),
+    ("gatevisor/src/init/become_supervisor.rs", "this program, and the one that the command names"),
+    ("gatevisor/src/init/home.rs", "done as the agent"),
     ("gatevisor/src/planned_stop.rs", "what the kernel tells of a process"),
     ("gatevisor/src/reconcile.rs", "done as the user who decides what is in the home"),
     ("gatevisor/src/up.rs", "done as the user who decides what is in the home"),
