@@ -195,6 +195,7 @@ fn more_changes_than_are_remembered_are_found_by_reading_the_directory() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "the quantity takes Miri hours, and the crate has no unsafe code")]
 fn more_names_to_recheck_than_are_remembered_are_found_by_reading_the_directory() {
     let mut queue = settled();
     let count = MAX_RECHECK_BYTES / NAME_OVERHEAD;
@@ -206,6 +207,7 @@ fn more_names_to_recheck_than_are_remembered_are_found_by_reading_the_directory(
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "the quantity takes Miri hours, and the crate has no unsafe code")]
 fn more_names_than_anybody_needs_are_left_for_a_later_scan_and_that_is_said_once() {
     let mut queue = settled();
     assert_eq!(queue.line_up((0..MAX_PENDING).map(name)), LinedUp::All);
@@ -217,6 +219,7 @@ fn more_names_than_anybody_needs_are_left_for_a_later_scan_and_that_is_said_once
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "the quantity takes Miri hours, and the crate has no unsafe code")]
 fn whoever_comes_late_is_looked_at_after_who_was_there_whatever_the_names_are() {
     let mut queue = settled();
     let late = (0..20_000).flat_map(|n| [name(format!("a{n}")), name("a0")]);
